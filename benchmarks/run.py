@@ -1,0 +1,291 @@
+"""The benchmarks, in one command: python benchmarks/run.py. See README.md for what is measured."""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from statistics import median
+
+import idle
+import peers
+from peers import Peer, Server, Unavailable
+
+OURS = "smtp_blinker"
+LISTENING = "with listeners"
+IDLE_CONNECTIONS, IDLE_KIB, IDLE_SLOWER = 5000, 14.0, 2.0
+LISTENERS_SLOWER = 1.2
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way to drive smtp-source, and how many times a peer's speed this library must have."""
+
+    title: str
+    source: tuple[str, ...]
+    warm_up: int  # messages in the round that isn't counted
+    targets: dict[str, float]
+    aims: dict[str, float] = field(default_factory=dict)
+
+
+SCENARIOS = {
+    "small": Scenario(
+        "Messages of 1 KiB on 10 kept connections",
+        ("-d", "-s", "10", "-l", "1024"),
+        4000,
+        {"smtp-server": 1.35, "aiosmtpd": 4.0},
+        {"smtp-server": 2.0},
+    ),
+    "connections": Scenario(
+        "A connection per message of 1 KiB, 50 at a time",
+        ("-s", "50", "-l", "1024"),
+        1000,
+        {"smtp-server": 2.0, "aiosmtpd": 3.0},
+    ),
+    "recipients": Scenario(
+        "Messages of 1 KiB to 20 recipients on 10 kept connections",
+        ("-d", "-s", "10", "-l", "1024", "-r", "20"),
+        800,
+        {"smtp-server": 1.35},
+    ),
+    "large": Scenario(
+        "Messages of 1 MiB on 10 kept connections",
+        ("-d", "-s", "10", "-l", "1048576"),
+        60,
+        {"smtp-server": 1.15, "go-smtp": 2.0},
+    ),
+}
+CHOICES = (*SCENARIOS, "idle", "listeners")
+
+
+@dataclass
+class Series:
+    """What one server's counted rounds showed."""
+
+    rates: list[float] = field(default_factory=list)  # messages per second
+    costs: list[float] = field(default_factory=list)  # CPU seconds per message
+
+    @property
+    def cost(self) -> float:
+        return median(self.costs)
+
+    @property
+    def spread(self) -> float:
+        """How far the rounds lay apart, as a part of their median: the noise of the machine."""
+        return (max(self.costs) - min(self.costs)) / self.cost
+
+
+class Report:
+    """Prints the tables as they are ready and keeps the verdicts for the end."""
+
+    def __init__(self, markdown: bool) -> None:
+        self.markdown = markdown
+        self.verdicts: list[tuple[str, str, str, str]] = []
+
+    def heading(self, text: str) -> None:
+        print(f"\n{'### ' if self.markdown else ''}{text}\n")
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        rows = [head, *rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        if self.markdown:
+            rows.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+        for first, *others in rows:
+            cells = [first.ljust(widths[0])]
+            cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+            print(f"| {' | '.join(cells)} |" if self.markdown else "  ".join(cells), flush=True)
+
+    def at_least(self, what: str, wanted: float, got: float | None, aim: bool = False) -> None:
+        word = "aim" if aim else "at least"
+        self.judge(what, f"{word} {wanted:g}", got, got is not None and got >= wanted, aim)
+
+    def at_most(self, what: str, wanted: float, got: float | None) -> None:
+        self.judge(what, f"at most {wanted:g}", got, got is not None and got <= wanted)
+
+    def judge(
+        self, what: str, target: str, got: float | None, met: bool, aim: bool = False
+    ) -> None:
+        word = "met" if met else "not reached" if aim else "MISSED"
+        if got is None:
+            word = "not measured"
+        self.verdicts.append((what, target, "-" if got is None else f"{got:.2f}", word))
+
+    def finish(self) -> bool:
+        """Print the verdicts; True if no target was missed."""
+        self.heading("Targets")
+        self.table(("target", "wanted", "measured", "verdict"), self.verdicts)
+        return all(word != "MISSED" for *_, word in self.verdicts)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long a run tries."""
+
+    rounds: int
+    seconds: float  # of CPU in each measurement; a tick is 0.01
+    idle: int  # connections
+    transactions: int  # of a fresh client, each time
+
+
+def drive(server: Server, scenario: Scenario, messages: int) -> tuple[float, float]:
+    """Send the messages; return messages per second and CPU seconds per message."""
+    addresses = ("-f", "sender@example.org", "-t", "recipient@example.com", "-M", "client.example")
+    command = (peers.tool("smtp-source", "postfix"), *scenario.source, *addresses)
+    cpu, started = server.cpu(), time.perf_counter()
+    done = subprocess.run(
+        (*command, "-m", str(messages), f"inet:127.0.0.1:{server.port}"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise Unavailable(f"{server.name}: smtp-source failed: {done.stderr.strip()[-300:]}")
+    time.sleep(0.1)  # the server may still be closing connections
+    return messages / seconds, (server.cpu() - cpu) / messages
+
+
+def compare(scenario: Scenario, contenders: Sequence[Peer], effort: Effort) -> dict[str, Series]:
+    """Drive the servers in turn, round after round, so that the machine's moods hit all alike."""
+    found: dict[str, Series] = {}
+    with ExitStack() as stack:
+        runs: list[tuple[Server, int]] = []
+        for peer in contenders:
+            try:
+                server = stack.enter_context(Server(peer))
+                messages = scenario.warm_up
+                for _ in range(2):  # not counted: caches fill, code is compiled
+                    _, cost = drive(server, scenario, messages)
+                    messages = max(scenario.warm_up // 4, int(effort.seconds / max(cost, 1e-5)))
+            except Unavailable as reason:
+                print(f"left out: {reason}", file=sys.stderr)
+                continue
+            runs.append((server, messages))
+        for _ in range(effort.rounds):
+            for server, messages in runs:
+                rate, cost = drive(server, scenario, messages)
+                series = found.setdefault(server.name, Series())
+                series.rates.append(rate)
+                series.costs.append(cost)
+    return found
+
+
+def print_comparison(report: Report, found: dict[str, Series]) -> None:
+    ours = found.get(OURS)
+    report.table(
+        ("server", "messages/s", "CPU µs/message", "spread", f"{OURS} to it, per CPU-second"),
+        (
+            (
+                name,
+                f"{median(series.rates):.0f}",
+                f"{series.cost * 1e6:.1f}",
+                f"{series.spread:.0%}",
+                f"{series.cost / ours.cost:.2f}" if ours else "-",
+            )
+            for name, series in found.items()
+        ),
+    )
+
+
+def run_scenario(name: str, contenders: Sequence[Peer], effort: Effort, report: Report) -> None:
+    scenario = SCENARIOS[name]
+    report.heading(f"{name}: {scenario.title}")
+    found = compare(scenario, contenders, effort)
+    print_comparison(report, found)
+    for goals, aim in ((scenario.targets, False), (scenario.aims, True)):
+        for peer, wanted in goals.items():
+            report.at_least(f"{name}: {peer}'s speed, times", wanted, ratio(found, peer, OURS), aim)
+
+
+def ratio(found: dict[str, Series], above: str, below: str) -> float | None:
+    if above in found and below in found:
+        return found[above].cost / found[below].cost
+    return None
+
+
+def run_listeners(effort: Effort, report: Report) -> None:
+    pair = (peers.smtp_blinker(), peers.smtp_blinker(listeners=True))
+    for name, scenario in SCENARIOS.items():
+        report.heading(f"listeners, {name}: {scenario.title}")
+        found = compare(scenario, pair, effort)
+        print_comparison(report, found)
+        slower = ratio(found, LISTENING, OURS)
+        report.at_most(f"listeners: {name}, CPU, times", LISTENERS_SLOWER, slower)
+
+
+def run_idle(contenders: Sequence[Peer], effort: Effort, report: Report) -> None:
+    connections = min(effort.idle, idle.raise_file_limit(effort.idle + 500) - 200)
+    report.heading(f"idle: {connections} connections that said EHLO and then nothing")
+    found: dict[str, idle.Idle] = {}
+    for peer in contenders:
+        try:
+            with Server(peer) as server:
+                found[peer.name] = idle.measure(server, connections, effort.transactions)
+        except Unavailable as reason:
+            print(f"left out: {reason}", file=sys.stderr)
+        except OSError as error:
+            print(f"left out: {peer.name}: {error}", file=sys.stderr)
+    report.table(
+        ("server", "kept", "KiB each", "transaction alone, ms", "beside them, ms", "ratio"),
+        (
+            (
+                name,
+                f"{one.kept}",
+                f"{one.bytes_each / 1024:.1f}",
+                f"{one.alone * 1e3:.2f}",
+                f"{one.beside * 1e3:.2f}",
+                f"{one.slower:.2f}",
+            )
+            for name, one in found.items()
+        ),
+    )
+    for name in (OURS, LISTENING):
+        mine, title = found.get(name), f"idle, {name}"
+        report.at_most(f"{title}: lost", 0, mine and connections - mine.kept)
+        report.at_most(f"{title}: KiB each", IDLE_KIB, mine and mine.bytes_each / 1024)
+        report.at_most(f"{title}: transaction, times", IDLE_SLOWER, mine and mine.slower)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a short run, for its shape only")
+    parser.add_argument(
+        "--only", default=",".join(CHOICES), help=f"some of {','.join(CHOICES)}", metavar="LIST"
+    )
+    parser.add_argument("--rounds", type=int, help="counted rounds (default 5; quick 2)")
+    parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
+    options = parser.parse_args()
+    options.only = options.only.split(",")
+    if unknown := set(options.only) - set(CHOICES):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    return options
+
+
+def main() -> int:
+    """Exit status 1 if a target was missed, 2 if nothing can be measured."""
+    options = arguments()
+    if options.quick:
+        effort = Effort(options.rounds or 2, 0.2, 500, 50)
+    else:
+        effort = Effort(options.rounds or 5, 1.5, IDLE_CONNECTIONS, 300)
+    try:
+        peers.tool("smtp-source", "postfix")
+    except Unavailable as reason:
+        print(reason, file=sys.stderr)
+        return 2
+    contenders = list(peers.available())
+    report = Report(options.markdown)
+    for name in SCENARIOS:
+        if name in options.only:
+            run_scenario(name, contenders, effort, report)
+    if "idle" in options.only:
+        run_idle([*contenders, peers.smtp_blinker(listeners=True)], effort, report)
+    if "listeners" in options.only:
+        run_listeners(effort, report)
+    return 0 if report.finish() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

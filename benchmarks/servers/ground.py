@@ -1,0 +1,51 @@
+"""A bare gevent loop: what any server on gevent pays at least. It checks nothing and is no server.
+
+One recv, one table look-up and one send per command: commands must come one at a time and whole.
+Usage: ground.py PORT
+"""
+
+import socket
+import sys
+from typing import Any
+
+from gevent.hub import get_hub
+from gevent.server import StreamServer
+
+OK = b"250 OK\r\n"
+REPLIES = {
+    b"EHLO": b"250-localhost\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
+    b"DATA": b"354 End data with <CR><LF>.<CR><LF>\r\n",
+    b"QUIT": b"221 Bye\r\n",
+}
+
+
+def serve(client: Any, address: object) -> None:
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    raw = client._sock  # below gevent's socket, whose recv would try before it waits
+    hub = get_hub()
+    watcher = hub.loop.io(raw.fileno(), 1)
+
+    def receive(size: int) -> bytes:
+        hub.wait(watcher)
+        return bytes(raw.recv(size))
+
+    try:
+        raw.send(b"220 localhost ESMTP\r\n")
+        while command := receive(8192)[:4]:
+            raw.send(REPLIES.get(command, OK))
+            if command == b"DATA":
+                tail = b""
+                while not tail.endswith(b"\r\n.\r\n"):
+                    if not (piece := receive(65536)):
+                        return
+                    tail = tail[-4:] + piece
+                raw.send(OK)
+            elif command == b"QUIT":
+                return
+    except OSError:
+        pass
+    finally:
+        watcher.close()
+
+
+StreamServer(("127.0.0.1", int(sys.argv[1])), serve).serve_forever()

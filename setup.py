@@ -1,0 +1,54 @@
+"""Packaging of smtp_blinker; the settings of its tools are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r'__version__ = "(.+)"', (here / "smtp_blinker/__init__.py").read_text())
+assert version is not None
+
+extras = {
+    "metrics": ["prometheus_client>=0.20"],
+    "serve": ["click>=8.1", "cryptography>=42", "prometheus_client>=0.20"],
+}
+test = [
+    "aiosmtplib>=3",
+    "Flask>=3",
+    "hypothesis>=6.100",
+    "proxy-protocol>=0.11",
+    "psutil>=5.9",
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "trustme>=1.1",
+]
+
+setup(
+    name="smtp_blinker",
+    version=version.group(1),
+    description="An SMTP and LMTP server on gevent whose blinker signals tell what happens",
+    long_description=(here / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["smtp_blinker", "smtp_blinker.*"]),
+    package_data={"smtp_blinker": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=["gevent>=26.4", "blinker>=1.8"],
+    extras_require={
+        **extras,
+        "test": sorted({*test, *(name for names in extras.values() for name in names)}),
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Framework :: Flask",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Communications :: Email :: Mail Transport Agents",
+        "Typing :: Typed",
+    ],
+)

@@ -1,0 +1,94 @@
+"""The content of a message on its way in: bytes in, bytes out.
+
+Content ends with CRLF "." CRLF and with nothing else (RFC 5321 section 4.1.1.4): a dot beside
+a bare CR or LF is content, or one server's message would be another's commands. Refusing is
+for later: once 354 was said, everything up to the true end is read (section 4.5.2).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Final
+
+END_OF_DATA: Final = b"\r\n.\r\n"
+# What a piece may end with that may turn out to be the end of data, longest first.
+_BEGINNINGS: Final = tuple(END_OF_DATA[:length] for length in (4, 3, 2, 1))
+_DOT_AT_LINE_START: Final = re.compile(rb"\n\.")
+_BARE_NEWLINE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
+#: RFC 5321 section 6.3 asks that a loop isn't assumed before 100 Received fields.
+MAX_RECEIVED_FIELDS: Final = 100
+_RECEIVED: Final = b"\r\nreceived:"
+
+
+class ContentDecoder:
+    """Finds the end of data, removes dot-stuffing, and notes what may have to be refused.
+
+    `feed` takes what arrived and returns the content in it that is certain, in whole pieces and
+    with CRLF pairs never cut in two. *policy* is "reject", "normalize" or "allow". Memory: at
+    most four octets are held back between two calls. `feed` raises nothing for any input.
+    """
+
+    __slots__ = ("_held", "_in_header", "_newlines", "_overlap", "_policy", "_skip", "ended",
+                 "received_fields", "rest")  # fmt: skip
+
+    def __init__(self, policy: str) -> None:
+        self._policy = policy
+        # Content begins at the beginning of a line: as if a CRLF stood before it.
+        self._held = b"\r\n"
+        self._skip = True
+        self._in_header = True
+        self._overlap = b""
+        # Tells the kinds of newline it has seen, in one pass in C: counting them takes three.
+        self._newlines = io.IncrementalNewlineDecoder(None, translate=False)
+        #: The end of data was seen.
+        self.ended = False
+        #: Received fields in the header so far.
+        self.received_fields = 0
+        #: What followed the end of data: the next commands.
+        self.rest = b""
+
+    @property
+    def bare_newline(self) -> bool:
+        """Whether a CR or LF stood alone somewhere."""
+        return self._newlines.newlines not in (None, "\r\n")
+
+    def feed(self, data: bytes) -> bytes:
+        data = self._held + data
+        self._held = b""
+        piece = data
+        dot = _DOT_AT_LINE_START.search(data)
+        if dot is not None:
+            end = data.find(END_OF_DATA, max(dot.start() - 1, 0))
+            if end >= 0:
+                self.ended = True
+                self.rest = data[end + 5 :]
+                piece = data[: end + 2]
+        if not self.ended and data.endswith(_BEGINNINGS):
+            hold = next(len(start) for start in _BEGINNINGS if data.endswith(start))
+            piece, self._held = data[:-hold], data[-hold:]
+
+        # A CR at the end of a piece stands alone: one that may not is held back.
+        self._newlines.decode(piece.decode("latin-1"), final=True)
+        if self._in_header:
+            self._look_at_header(piece)
+        if dot is not None:
+            # RFC 5321 section 4.5.2: a dot at the beginning of a line was put there by the client.
+            piece = piece.replace(b"\r\n.", b"\r\n")
+        if self._skip and piece:
+            piece = piece[2:]
+            self._skip = False
+        if self._policy == "normalize" and self.bare_newline:
+            piece = _BARE_NEWLINE.sub(b"\r\n", piece)
+        return piece
+
+    def _look_at_header(self, piece: bytes) -> None:
+        window = self._overlap + piece
+        end = window.find(b"\r\n\r\n")
+        if end >= 0:
+            self._in_header = False
+            window = window[: end + 2]
+        self.received_fields += window.lower().count(_RECEIVED)
+        # One octet less than the field's name, so that it is counted once.
+        self._overlap = window[1 - len(_RECEIVED) :]

@@ -1,0 +1,100 @@
+"""What the program decides: one callable per event, asked before the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, Union
+
+from .reply import Reject
+from .session import Address, Credentials, Session
+
+if TYPE_CHECKING:
+    from .stream import MessageStream
+
+SessionHook = Callable[[Session], Any]
+AuthHook = Callable[[Credentials, Session], Any]
+AddressHook = Callable[[Address, Session], Any]
+#: What `on_data` returns: the text of the 250 reply, or None; for LMTP also one of these or a
+#: `Reject` for each recipient.
+DataResult = Union[str, None, Sequence[Union[str, None, Reject]]]
+DataHook = Callable[["MessageStream", Session], DataResult]
+
+_SessionHook = TypeVar("_SessionHook", bound=SessionHook)
+_AuthHook = TypeVar("_AuthHook", bound=AuthHook)
+_AddressHook = TypeVar("_AddressHook", bound=AddressHook)
+_DataHook = TypeVar("_DataHook", bound=DataHook)
+
+NAMES = (
+    "on_connect",
+    "on_secure",
+    "on_auth",
+    "on_mail_from",
+    "on_rcpt_to",
+    "on_data",
+    "on_close",
+)
+
+
+class Hooks:
+    """The callback registry. None accepts whatever the event is about."""
+
+    __slots__ = NAMES
+
+    def __init__(self) -> None:
+        self.on_connect: SessionHook | None = None
+        self.on_secure: SessionHook | None = None
+        self.on_auth: AuthHook | None = None
+        self.on_mail_from: AddressHook | None = None
+        self.on_rcpt_to: AddressHook | None = None
+        self.on_data: DataHook | None = None
+        self.on_close: SessionHook | None = None
+
+    def set(self, name: str, hook: Any) -> None:
+        """Register *hook*; raises TypeError when it can't be called."""
+        if hook is not None and not callable(hook):
+            raise TypeError(f"{name} takes a callable, not {hook!r}")
+        setattr(self, name, hook)
+
+
+class HookDecorators:
+    """The decorators of `SMTPServer`: ``@server.on_data`` and its kin.
+
+    Each registers the function it is given, replacing an earlier one, and returns it unchanged.
+    """
+
+    hooks: Hooks
+
+    def on_connect(self, hook: _SessionHook) -> _SessionHook:
+        """Asked before the greeting: ``hook(session)``. Refusing ends the connection (554)."""
+        self.hooks.set("on_connect", hook)
+        return hook
+
+    def on_secure(self, hook: _SessionHook) -> _SessionHook:
+        """Asked after each TLS handshake: ``hook(session)``."""
+        self.hooks.set("on_secure", hook)
+        return hook
+
+    def on_auth(self, hook: _AuthHook) -> _AuthHook:
+        """Asked with credentials: ``hook(auth, session)`` returns the user or a false value."""
+        self.hooks.set("on_auth", hook)
+        return hook
+
+    def on_mail_from(self, hook: _AddressHook) -> _AddressHook:
+        """Asked for MAIL: ``hook(address, session)``."""
+        self.hooks.set("on_mail_from", hook)
+        return hook
+
+    def on_rcpt_to(self, hook: _AddressHook) -> _AddressHook:
+        """Asked for each RCPT: ``hook(address, session)``."""
+        self.hooks.set("on_rcpt_to", hook)
+        return hook
+
+    def on_data(self, hook: _DataHook) -> _DataHook:
+        """Given each message as it arrives: ``hook(stream, session)`` returns a reply text."""
+        self.hooks.set("on_data", hook)
+        return hook
+
+    def on_close(self, hook: _SessionHook) -> _SessionHook:
+        """Told when the connection has ended, however it ended: ``hook(session)``."""
+        self.hooks.set("on_close", hook)
+        return hook

@@ -1,0 +1,13 @@
+"""Listeners that come with the library. They know the signals and nothing else of it.
+
+Each is a class that is used in the same way: ``attach(server)`` connects it to one server,
+``attach()`` to all of the process, ``detach()`` undoes every attach. Both may be called at any
+time and any number of times: a listener hears each event once. While it is attached it is
+held, so nobody else needs to keep a reference to it.
+
+* `log.EventLog` writes log lines, `log.JSONFormatter` makes them JSON.
+* `tracking.ConnectionTracker` knows the connections that are open now.
+* `metrics.EventMetrics` counts for Prometheus (``pip install smtp_blinker[metrics]``).
+
+The modules don't share code, so that each can be copied as the start of a listener of your own.
+"""

@@ -1,0 +1,381 @@
+"""Write what the signals tell into a `logging.Logger`: one line per event, as text or as JSON.
+
+    EventLog().attach(server)
+
+writes to the logger ``smtp_blinker.events``. Handlers, levels and formats are those of the
+program; each record carries its event as the dict ``record.smtp``, and `JSONFormatter` writes
+it out::
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(JSONFormatter())
+    logging.getLogger("smtp_blinker.events").addHandler(handler)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from blinker import ANY
+
+from ..signals import (
+    AuthEvent,
+    ConnectEvent,
+    DisconnectEvent,
+    ErrorEvent,
+    MessageEvent,
+    SecureEvent,
+    auth,
+    close,
+    connect,
+    disconnect,
+    error,
+    listening,
+    message,
+    secure,
+)
+
+#: More characters of one value than this don't get into a line of text. JSON has all of them.
+MAX_TEXT: Final = 1000
+#: More recipients of one message than this are counted, not named.
+MAX_RECIPIENTS: Final = 5
+#: More frames of a traceback than this (the innermost) aren't named.
+MAX_FRAMES: Final = 8
+
+_PROGRAM: Final = {"HookError", "HookTimeout", "ListenerError"}
+_NETWORK: Final = {
+    "ECONNABORTED",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "EHOSTDOWN",
+    "EHOSTUNREACH",
+    "ENETDOWN",
+    "ENETRESET",
+    "ENETUNREACH",
+    "ENOTCONN",
+    "EPIPE",
+    "ESHUTDOWN",
+    "ETIMEDOUT",
+}
+_LISTENER: Final = {
+    "EACCES",
+    "EADDRINUSE",
+    "EADDRNOTAVAIL",
+    "EAFNOSUPPORT",
+    "EMFILE",
+    "ENFILE",
+    "ENOBUFS",
+    "ENOMEM",
+    "EPERM",
+    "EPROTONOSUPPORT",
+}
+#: Faults of clients and of the way to them: WARNING. All others are the operator's: ERROR.
+_CLIENT_SIDE: Final = {"network", "tls", "proxy"}
+
+
+def category(event: ErrorEvent) -> str:
+    """What kind of fault *event* tells of, so that the right person looks at it:
+
+    * ``"program"``: a hook or a listener raised, or a hook took too long;
+    * ``"tls"``: a handshake or a TLS record failed;
+    * ``"proxy"``: a proxy sent no acceptable PROXY header;
+    * ``"listener"``: the server's own socket: it can't be opened (EADDRINUSE, EACCES), or the
+      process is out of what accepting a client takes (EMFILE, ENFILE, ENOBUFS);
+    * ``"network"``: the connection to a client broke or stalled (ECONNRESET, EPIPE, ETIMEDOUT);
+    * ``"other"``: anything else, such as a fault of the library.
+    """
+    code = event.code
+    if code in _PROGRAM:
+        return "program"
+    if code == "TLSError":
+        return "tls"
+    if code == "ProxyError":
+        return "proxy"
+    if code in _LISTENER:
+        return "listener"
+    if code in _NETWORK or isinstance(event.error, (ConnectionError, TimeoutError)):
+        return "network"
+    if isinstance(event.error, OSError):  # an errno, or a name look-up, that isn't listed above
+        return "listener" if event.remote_address is None else "network"
+    return "other"
+
+
+class EventLog:
+    """Writes one line per connection, AUTH, message, error and disconnect, and for the server's
+    start and end.
+
+    *logger*: by default ``logging.getLogger("smtp_blinker.events")``.
+    *alert_after*, *alert_per*: that many errors within that many seconds make one CRITICAL line
+    that begins with ALERT; the next comes when the errors were fewer for *alert_per* seconds
+    and then as many again. None: no alerts.
+    *tracebacks*: records of the program's own faults (`category` "program" and "other") carry
+    their traceback as ``exc_info``. `JSONFormatter` keeps it within the line; a formatter of
+    text writes it as lines of its own, in which a client's text can stand unescaped. Without,
+    the line names the files and line numbers that the exception came through.
+
+    Levels: TLS handshakes DEBUG; connections, AUTH, messages, disconnects, start and end INFO;
+    failed AUTH and faults of clients WARNING; faults of the program and the server ERROR.
+    Each line of text is one line, whatever a client sent: what doesn't print is escaped.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger | None = None,
+        *,
+        alert_after: int | None = 100,
+        alert_per: float = 60.0,
+        tracebacks: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if alert_after is not None and alert_after < 1:
+            raise ValueError(f"alert_after is a number of errors, at least 1, not {alert_after!r}")
+        self.logger = logging.getLogger("smtp_blinker.events") if logger is None else logger
+        self.alert_per = alert_per
+        self.tracebacks = tracebacks
+        self._clock = clock
+        # When the latest errors came. It is full when there were enough of them for an alert.
+        self._errors: deque[float] | None = None
+        if alert_after is not None:
+            self._errors = deque(maxlen=alert_after)
+        self._quiet_until = float("-inf")
+        self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
+            (listening, self._on_listening),
+            (connect, self._on_connect),
+            (secure, self._on_secure),
+            (auth, self._on_auth),
+            (message, self._on_message),
+            (error, self._on_error),
+            (disconnect, self._on_disconnect),
+            (close, self._on_close),
+        )
+
+    def attach(self, server: object = None) -> EventLog:
+        """Listen to *server*, or to every server of the process. Returns the listener."""
+        for signal, receiver in self._receivers:
+            signal.connect(receiver, ANY if server is None else server, weak=False)
+        return self
+
+    def detach(self) -> None:
+        """Listen to nothing any more."""
+        for signal, receiver in self._receivers:
+            signal.disconnect(receiver)
+
+    # A record is built only when somebody will see it: looking at the level first keeps a
+    # switched-off log nearly free.
+
+    def _on_listening(self, server: object, **extra: object) -> None:
+        if self.logger.isEnabledFor(logging.INFO):
+            address = _address(server)
+            self._write(logging.INFO, "listening", {"address": address}, "listening on %s", address)
+
+    def _on_close(self, server: object, **extra: object) -> None:
+        if self.logger.isEnabledFor(logging.INFO):
+            address = _address(server)
+            self._write(logging.INFO, "close", {"address": address}, "closed %s", address)
+
+    def _on_connect(self, server: object, event: ConnectEvent, **extra: object) -> None:
+        if self.logger.isEnabledFor(logging.INFO):
+            self._write(
+                logging.INFO,
+                "connect",
+                event.as_dict(),
+                "[%s] connect from %s port %s, %s, calls itself %s",
+                event.id,
+                event.remote_address,
+                event.remote_port,
+                event.client_hostname,
+                event.host_name_appears_as or "nothing",
+            )
+
+    def _on_secure(self, server: object, event: SecureEvent, **extra: object) -> None:
+        if self.logger.isEnabledFor(logging.DEBUG):
+            self._write(
+                logging.DEBUG,
+                "secure",
+                event.as_dict(),
+                "[%s] secure with %s, %s, server name %s",
+                event.id,
+                event.protocol,
+                event.cipher,
+                event.servername or "not given",
+            )
+
+    def _on_auth(self, server: object, event: AuthEvent, **extra: object) -> None:
+        level = logging.INFO if event.success else logging.WARNING
+        if self.logger.isEnabledFor(level):
+            self._write(
+                level,
+                "auth",
+                event.as_dict(),
+                "[%s] AUTH %s %s, user %s",
+                event.id,
+                event.method,
+                "succeeded" if event.success else "failed",
+                "not given" if event.username is None else event.username,
+            )
+
+    def _on_message(self, server: object, event: MessageEvent, **extra: object) -> None:
+        if self.logger.isEnabledFor(logging.INFO):
+            self._write(
+                logging.INFO,
+                "message",
+                event.as_dict(),
+                "[%s] message %s answered %s, %s bytes in %.3f s, from <%s> to %s",
+                event.id,
+                event.transaction,
+                event.code,
+                event.size,
+                event.seconds,
+                event.mail_from,
+                _recipients(event.rcpt_to),
+            )
+
+    def _on_disconnect(self, server: object, event: DisconnectEvent, **extra: object) -> None:
+        if self.logger.isEnabledFor(logging.INFO):
+            self._write(
+                logging.INFO,
+                "disconnect",
+                event.as_dict(),
+                "[%s] disconnect of %s, %s after %.3f s, %s messages, %s bytes in, %s bytes out",
+                event.id,
+                event.remote_address,
+                event.reason,
+                event.seconds,
+                event.messages,
+                event.bytes_in,
+                event.bytes_out,
+            )
+
+    def _on_error(self, server: object, event: ErrorEvent, **extra: object) -> None:
+        kind = category(event)
+        level = logging.WARNING if kind in _CLIENT_SIDE else logging.ERROR
+        if self.logger.isEnabledFor(level):
+            failure = event.error
+            facts = [
+                f"{name} {value}"
+                for name, value in (
+                    ("client", event.remote_address),
+                    ("answered", event.response_code),
+                    *event.meta.items(),
+                    ("at", _place(failure)),
+                )
+                if value not in (None, "")
+            ]
+            ours = kind in {"program", "other"}
+            self._write(
+                level,
+                "error",
+                {"category": kind, **event.as_dict()},
+                "[%s] error %s (%s), %s: %s",
+                event.id or "-",
+                event.code,
+                kind,
+                ", ".join(facts) or "server",
+                f"{type(failure).__name__}: {failure}",
+                failure=failure if self.tracebacks and ours else None,
+            )
+        if self._errors is not None:
+            self._watch(self._errors)
+
+    def _watch(self, errors: deque[float]) -> None:
+        """Count an error, and raise the alarm when this one makes them too many."""
+        now = self._clock()
+        errors.append(now)
+        if len(errors) != errors.maxlen or now - errors[0] > self.alert_per:
+            return
+        calm = now > self._quiet_until
+        # Still too many: whether or not it was said, it has to calm down before it's said again.
+        self._quiet_until = now + self.alert_per
+        if calm and self.logger.isEnabledFor(logging.CRITICAL):
+            self._write(
+                logging.CRITICAL,
+                "alert",
+                {"errors": len(errors), "seconds": self.alert_per},
+                "ALERT: %s errors within %g seconds",
+                len(errors),
+                self.alert_per,
+            )
+
+    def _write(
+        self,
+        level: int,
+        signal: str,
+        fields: dict[str, Any],
+        template: str,
+        *values: object,
+        failure: BaseException | None = None,
+    ) -> None:
+        self.logger.log(
+            level,
+            template,
+            *map(_one_line, values),
+            exc_info=failure,
+            extra={"smtp": {"signal": signal, **fields}},
+        )
+
+
+class JSONFormatter(logging.Formatter):
+    """Formats any record as one line of JSON in ASCII.
+
+    The keys are ``time`` (UTC, RFC 3339), ``level``, ``logger``, ``message``, for an event's
+    record ``smtp`` (``signal`` and the event's fields), and ``traceback`` where there is one.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        time_ = datetime.fromtimestamp(record.created, timezone.utc)
+        line: dict[str, Any] = {
+            "time": time_.isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        event = getattr(record, "smtp", None)
+        if event is not None:
+            line["smtp"] = event
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _one_line(value: object) -> object:
+    """*value*, made harmless if it is text: no end of line, escape sequence, NUL, no end."""
+    if not isinstance(value, str):
+        return value
+    if len(value) > MAX_TEXT:
+        value = value[:MAX_TEXT] + "..."
+    if value.isprintable():  # also false for U+2028, bidirectional controls and lone surrogates
+        return value
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value
+    )
+
+
+def _recipients(addresses: Sequence[str]) -> str:
+    named = ", ".join(f"<{address}>" for address in addresses[:MAX_RECIPIENTS])
+    more = len(addresses) - MAX_RECIPIENTS
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _place(failure: BaseException) -> str:
+    """Where *failure* was raised: the frames it came through, the innermost last."""
+    frames = []
+    traceback = failure.__traceback__
+    while traceback is not None:
+        filename = traceback.tb_frame.f_code.co_filename
+        frames.append(f"{filename.rpartition('/')[2]}:{traceback.tb_lineno}")
+        traceback = traceback.tb_next
+    return " > ".join(frames[-MAX_FRAMES:])
+
+
+def _address(server: object) -> str:
+    """The server's address as text. All that a listener knows of a server is what gevent says."""
+    address = getattr(server, "address", None)
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return str(address)

@@ -1,0 +1,190 @@
+"""Count what the signals tell, for Prometheus. Needs ``pip install smtp_blinker[metrics]``.
+
+EventMetrics().attach(server)
+prometheus_client.start_http_server(9000)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from blinker import ANY
+
+from ..signals import (
+    AuthEvent,
+    ConnectEvent,
+    DisconnectEvent,
+    ErrorEvent,
+    MessageEvent,
+    SecureEvent,
+    auth,
+    connect,
+    disconnect,
+    error,
+    message,
+    secure,
+)
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+except ImportError as exc:
+    raise ImportError(
+        "smtp_blinker.listeners.metrics needs prometheus_client: pip install smtp_blinker[metrics]"
+    ) from exc
+
+#: More values of a label than this are counted together as "other". The library's own values
+#: are far fewer; it is here for a program with an exception class per fault.
+MAX_LABEL_VALUES: Final = 100
+
+# A client can name any mechanism it likes; what isn't one of these is "other".
+_AUTH_METHODS: Final = frozenset(
+    {
+        "ANONYMOUS",
+        "CRAM-MD5",
+        "DIGEST-MD5",
+        "EXTERNAL",
+        "GSSAPI",
+        "LOGIN",
+        "NTLM",
+        "OAUTHBEARER",
+        "PLAIN",
+        "SCRAM-SHA-1",
+        "SCRAM-SHA-1-PLUS",
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-256-PLUS",
+        "XCLIENT",
+        "XOAUTH2",
+    }
+)
+_SIZE_BUCKETS: Final = tuple(1024 * 4**n for n in range(9))  # 1 KiB to 64 MiB
+_SECONDS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class _Children(dict[tuple[object, ...], Counter]):
+    """The children of *counter* by their label values. `Counter.labels` costs more than all
+    the rest of an event, so each is looked up once."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+
+    def __missing__(self, values: tuple[object, ...]) -> Counter:
+        if len(self) >= MAX_LABEL_VALUES:
+            return self._counter.labels(*("other" for _ in values))
+        child = self[values] = self._counter.labels(*values)
+        return child
+
+
+class EventMetrics:
+    """Counters and histograms of what one server, or all of the process, did.
+
+    ===============================  =========  ================================================
+    ``smtp_connections_total``                  clients that were ready to proceed
+    ``smtp_connections_open``                   those of them that are connected now
+    ``smtp_disconnects_total``       reason     connections that ended, each one accepted
+    ``smtp_errors_total``            code       errors
+    ``smtp_messages_total``          code       messages by the code of their reply
+    ``smtp_message_size_bytes``                 histogram of their content's octets
+    ``smtp_message_seconds``                    histogram of the time from 354 to the reply
+    ``smtp_received_bytes_total``               octets from clients, counted as a client leaves
+    ``smtp_sent_bytes_total``                   octets to clients, counted as a client leaves
+    ``smtp_auth_total``              method,    AUTH exchanges; outcome is success or failure
+                                     outcome
+    ``smtp_tls_total``               protocol   TLS handshakes that succeeded
+    ===============================  =========  ================================================
+
+    *registry* is prometheus_client's default one if not given. A registry takes one
+    `EventMetrics` (ValueError for a second); attach it to as many servers as there are.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        self._connections = counter("smtp_connections", "Clients that were ready to proceed")
+        self._connected = Gauge(
+            "smtp_connections_open",
+            "Clients that were ready to proceed and are connected now",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._disconnects = _Children(
+            counter("smtp_disconnects", "Connections that ended, by reason", "reason")
+        )
+        self._errors = _Children(counter("smtp_errors", "Errors, by code", "code"))
+        self._messages = _Children(
+            counter("smtp_messages", "Messages answered, by reply code", "code")
+        )
+        self._size = Histogram(
+            "smtp_message_size_bytes",
+            "Octets of content per message",
+            buckets=_SIZE_BUCKETS,
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "smtp_message_seconds",
+            "Seconds from the 354 reply to the answer, per message",
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self._received = counter("smtp_received_bytes", "Octets received from clients")
+        self._sent = counter("smtp_sent_bytes", "Octets sent to clients")
+        self._auth = _Children(
+            counter("smtp_auth", "AUTH exchanges, by mechanism and outcome", "method", "outcome")
+        )
+        self._tls = _Children(
+            counter("smtp_tls", "TLS handshakes that succeeded, by version", "protocol")
+        )
+        # `connect` can come twice for a connection (XFORWARD), and `disconnect` comes also for
+        # one that never had a `connect`: only the ids tell how many are open.
+        self._open: set[str] = set()
+        self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
+            (connect, self._on_connect),
+            (secure, self._on_secure),
+            (auth, self._on_auth),
+            (message, self._on_message),
+            (error, self._on_error),
+            (disconnect, self._on_disconnect),
+        )
+
+    def attach(self, server: object = None) -> EventMetrics:
+        """Listen to *server*, or to every server of the process. Returns the listener."""
+        for signal, receiver in self._receivers:
+            signal.connect(receiver, ANY if server is None else server, weak=False)
+        return self
+
+    def detach(self) -> None:
+        """Listen to nothing any more. The counts stay; nothing counts as open any longer."""
+        for signal, receiver in self._receivers:
+            signal.disconnect(receiver)
+        self._open.clear()
+        self._connected.set(0)
+
+    def _on_connect(self, server: object, event: ConnectEvent, **extra: object) -> None:
+        if event.id not in self._open:
+            self._open.add(event.id)
+            self._connections.inc()
+            self._connected.inc()
+
+    def _on_secure(self, server: object, event: SecureEvent, **extra: object) -> None:
+        self._tls[(event.protocol,)].inc()
+
+    def _on_auth(self, server: object, event: AuthEvent, **extra: object) -> None:
+        method = event.method if event.method in _AUTH_METHODS else "other"
+        self._auth[method, "success" if event.success else "failure"].inc()
+
+    def _on_message(self, server: object, event: MessageEvent, **extra: object) -> None:
+        self._messages[(event.code,)].inc()
+        self._size.observe(event.size)
+        self._seconds.observe(event.seconds)
+
+    def _on_error(self, server: object, event: ErrorEvent, **extra: object) -> None:
+        self._errors[(event.code,)].inc()
+
+    def _on_disconnect(self, server: object, event: DisconnectEvent, **extra: object) -> None:
+        self._disconnects[(event.reason,)].inc()
+        self._received.inc(event.bytes_in)
+        self._sent.inc(event.bytes_out)
+        if event.id in self._open:
+            self._open.remove(event.id)
+            self._connected.dec()

@@ -1,0 +1,197 @@
+"""Reverse-path and forward-path with their parameters, and xtext: text in, values out.
+
+Every function here raises `Reject` with the reply that the client gets, and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+from .reply import Reject
+from .session import NO_ARGS
+
+# RFC 5321 section 4.5.3.1.3: a path has at most 256 octets with its "<" and ">". The 64 octets
+# of a local-part (section 4.5.3.1.1) are what a server must take; forwarders send longer ones.
+MAX_PATH = 256
+MAX_DOMAIN = 255  # RFC 5321 section 4.5.3.1.2
+
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
+_DOT_STRING = rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9\-]*[A-Za-z0-9])?"
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
+
+# Nearly every path that is ever sent: a label with two hyphens in a row may be an A-label, and
+# goes the long way below with all else that is unusual.
+_PLAIN_LABEL = r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*"
+_PLAIN_PATH = re.compile(rf"<({_DOT_STRING}@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*)>")
+
+_U_ATEXT = rf"[{_ATEXT}\u0080-\U0010ffff]"
+# RFC 6531 section 3.3 adds UTF-8 to atext, qtext and sub-domain.
+_LOCAL_PART = re.compile(
+    rf'{_U_ATEXT}+(?:\.{_U_ATEXT}+)*|"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"'
+)
+_U_LABEL = r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\-\u0080-\U0010ffff]*[A-Za-z0-9\u0080-\U0010ffff])?"
+_U_DOMAIN = re.compile(rf"{_U_LABEL}(?:\.{_U_LABEL})*")
+# RFC 5321 section 4.1.1.3 and appendix C: a source route is accepted and ignored.
+_SOURCE_ROUTE = re.compile(rf"@{_DOMAIN}(?:,@{_DOMAIN})*:")
+
+_KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-]*")  # RFC 5321 section 4.1.2
+_VALUE = re.compile(r"[!-<>-~\u0080-\U0010ffff]+")  # no "=", no space, no control
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 section 4
+_XTEXT_HEX = re.compile(r"\+([0-9A-F]{2})")
+
+# Parameters whose values are xtext (RFC 3461 sections 4.2 and 4.4, RFC 4954 section 5).
+_XTEXT_PARAMETERS = frozenset({"AUTH", "ENVID", "ORCPT"})
+
+
+def parse_path(text: str, *, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:
+    """The address of *text*'s path, and what follows it.
+
+    *text* is all behind "FROM:" or "TO:". *sender* tells a reverse-path from a forward-path:
+    only a reverse-path may be null, only a forward-path may be "<postmaster>". With
+    *lenient*, syntax is not held against the address, but its characters are.
+    """
+    found = _PLAIN_PATH.match(text)
+    if found is not None and found.end() <= MAX_PATH:
+        return found[1], text[found.end() :]
+    return _parse_unusual_path(text, sender, smtputf8, lenient)
+
+
+def _parse_unusual_path(text: str, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:
+    # A space after the colon is not allowed (RFC 5321 section 3.3) but common and harmless.
+    text = text.lstrip(" ")
+    end = _path_end(text)
+    if end < 0:
+        raise _bad_path(sender, "A path is an address in angle brackets")
+    if end > MAX_PATH:
+        raise _bad_path(sender, "Path too long")
+    path, rest = text[1 : end - 1], text[end:]
+    route = _SOURCE_ROUTE.match(path)
+    if route is not None:
+        path = path[route.end() :]
+    if not path:
+        if sender:
+            return "", rest  # RFC 5321 section 4.5.5: the null reverse-path
+        raise _bad_path(sender, "The recipient address is empty")
+    if not sender and path.lower() == "postmaster":
+        return path, rest  # RFC 5321 section 4.5.1
+    if not path.isascii() and not smtputf8:
+        # RFC 6531 section 3.5: 550 or 553 with X.6.7
+        raise Reject(550 if sender else 553, "Non-ASCII address without SMTPUTF8", "5.6.7")
+    # isprintable is false for ZWNJ and ZWJ too, which some scripts' domain names need.
+    if not path.replace("\u200c", "").replace("\u200d", "").isprintable():
+        raise _bad_path(sender, "The address holds a character that can't be printed")
+    if lenient:
+        local, at, domain = path.rpartition("@")
+        return (f"{local}@{unicode_domain(domain)}" if at else path), rest
+    return _check_mailbox(path, sender), rest
+
+
+def _path_end(text: str) -> int:
+    """The index behind the ">" that closes *text*'s path, or -1."""
+    if not text.startswith("<"):
+        return -1
+    quoted = escaped = False
+    for index, char in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quoted and char == "\\":
+            escaped = True
+        elif char == '"':
+            quoted = not quoted
+        elif char == ">" and not quoted:
+            return index + 1
+    return -1
+
+
+def _check_mailbox(path: str, sender: bool) -> str:
+    local = _LOCAL_PART.match(path)
+    if local is None or path[local.end() : local.end() + 1] != "@":
+        raise _bad_path(sender, "Bad address syntax")
+    domain = path[local.end() + 1 :]
+    if domain.startswith("[") and domain.endswith("]"):
+        return f"{local.group()}@[{_address_literal(domain[1:-1], sender)}]"
+    if len(domain.encode("utf-8")) > MAX_DOMAIN or not _U_DOMAIN.fullmatch(domain):
+        raise _bad_path(sender, "Bad domain syntax")
+    return f"{local.group()}@{unicode_domain(domain)}"
+
+
+def _address_literal(literal: str, sender: bool) -> str:
+    """RFC 5321 section 4.1.3, IPv6 in its short lower-case form (RFC 5952)."""
+    try:
+        if literal[:5].upper() == "IPV6:":
+            if "%" in literal:
+                raise AddressValueError("a scope is no part of an address literal")
+            return f"IPv6:{IPv6Address(literal[5:]).compressed}"
+        return str(IPv4Address(literal))
+    except ValueError:
+        raise _bad_path(sender, "Bad address literal") from None
+
+
+def _bad_path(sender: bool, text: str) -> Reject:
+    # RFC 3463 section 3.2: X.1.7 is about the sender's address, X.1.3 about the recipient's.
+    return Reject(501, text, "5.1.7" if sender else "5.1.3")
+
+
+def unicode_domain(domain: str) -> str:
+    """*domain* with its A-labels as U-labels; a label that isn't a real A-label stays as it is."""
+    if "xn--" not in domain.lower():
+        return domain
+    return ".".join(_unicode_label(label) for label in domain.split("."))
+
+
+def _unicode_label(label: str) -> str:
+    if label[:4].lower() != "xn--":
+        return label
+    try:
+        decoded = label[4:].lower().encode("ascii").decode("punycode")
+        same = decoded.encode("punycode").decode("ascii") == label[4:].lower()
+    except UnicodeError:
+        return label
+    # Only letters, marks and digits: no dot, no "@", nothing invisible comes out of a label.
+    body = decoded.replace("-", "").replace("\u200c", "").replace("\u200d", "").replace("\u00b7", "")
+    wordlike = all(char.isalnum() or f"a{char}".isidentifier() for char in body)
+    return decoded if same and body and wordlike and not decoded.isascii() else label
+
+
+def parse_parameters(text: str) -> Mapping[str, str | bool]:
+    """The ESMTP parameters behind a path (RFC 5321 section 4.1.1.11), xtext decoded."""
+    if not text:
+        return NO_ARGS
+    if text[0] != " ":
+        raise Reject(501, "Parameters are separated from the path by a space", "5.5.4")
+    args: dict[str, str | bool] = {}
+    for part in text.split(" "):
+        if not part:
+            continue
+        keyword, equals, value = part.partition("=")
+        name = keyword.upper()
+        if not _KEYWORD.fullmatch(keyword) or (equals and not _VALUE.fullmatch(value)):
+            raise Reject(501, "Bad parameter syntax", "5.5.4")
+        if name in args:
+            raise Reject(501, f"Parameter {name} is given twice", "5.5.4")
+        if not equals:
+            args[name] = True
+        elif name in _XTEXT_PARAMETERS:
+            args[name] = decode_xtext(value)
+        else:
+            args[name] = value
+    return args
+
+
+def decode_xtext(value: str) -> str:
+    """RFC 3461 section 4; what it hides must be printable ASCII, or it would forge log lines."""
+    if "+" not in value and value.isascii():
+        return value
+    if not value.isascii():  # RFC 6533 section 3 allows UTF-8 itself in ORCPT
+        if "+" in value or not value.isprintable():
+            raise Reject(501, "Bad xtext", "5.5.4")
+        return value
+    if not _XTEXT.fullmatch(value):
+        raise Reject(501, "Bad xtext: +XX takes two upper-case hex digits", "5.5.4")
+    decoded = _XTEXT_HEX.sub(lambda found: chr(int(found[1], 16)), value)
+    if not (decoded.isascii() and decoded.isprintable()):
+        raise Reject(501, "A parameter's value holds a character that can't be printed", "5.5.4")
+    return decoded

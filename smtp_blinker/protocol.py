@@ -1,0 +1,210 @@
+"""The order of things, and lines out of octets: no socket, no clock, no hook.
+
+Everything that moves the state of a session stands in `SEQUENCE`. Only a positive reply moves
+it (`Protocol.replied`), and a line is given out only after the last one was answered, so
+pipelined commands (RFC 2920) wait in the buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, IntEnum
+from typing import Final
+
+from . import reply
+from .content import ContentDecoder
+from .reply import Reply
+
+#: RFC 4954 section 4: a line of an AUTH exchange may have 12288 octets, CRLF included.
+MAX_AUTH_LINE: Final = 12288
+
+
+class State(IntEnum):
+    """Where a session is; from AUTH on, what comes next on the wire is no command."""
+
+    START = 0  # nobody said HELO
+    READY = 1
+    MAIL = 2  # a reverse-path was accepted
+    RCPT = 3  # and a forward-path
+    AUTH = 4  # a response of a SASL exchange comes next
+    CONTENT = 5  # content comes next
+    UPGRADE = 6  # a TLS handshake comes next
+    CLOSED = 7
+
+
+_ANY = (State.START, State.READY, State.MAIL, State.RCPT)
+
+
+def _stay(*states: State) -> dict[State, State]:
+    return {state: state for state in states}
+
+
+#: verb -> state -> state after a positive reply; a state that isn't there is a 503.
+SEQUENCE: Final[Mapping[str, Mapping[State, State]]] = {
+    # RFC 5321 section 4.1.4: EHLO is good at any time and resets the transaction.
+    "HELO": dict.fromkeys(_ANY, State.READY),
+    "EHLO": dict.fromkeys(_ANY, State.READY),
+    "LHLO": dict.fromkeys(_ANY, State.READY),  # RFC 2033 section 4.1
+    "MAIL": {State.READY: State.MAIL},
+    "RCPT": {State.MAIL: State.RCPT, State.RCPT: State.RCPT},
+    "DATA": {State.RCPT: State.CONTENT},
+    "RSET": {
+        State.START: State.START,
+        State.READY: State.READY,
+        State.MAIL: State.READY,
+        State.RCPT: State.READY,
+    },
+    "NOOP": _stay(*_ANY),
+    "HELP": _stay(*_ANY),
+    "VRFY": _stay(*_ANY),
+    "EXPN": _stay(*_ANY),
+    "QUIT": dict.fromkeys(_ANY, State.CLOSED),
+    # RFC 3207 section 4; not inside a transaction, whose state it would throw away.
+    "STARTTLS": {State.START: State.UPGRADE, State.READY: State.UPGRADE},
+    # RFC 4954 section 4: not during a mail transaction.
+    "AUTH": {State.READY: State.AUTH},
+    # Postfix's XCLIENT_README: the session is then as if it had just been greeted.
+    "XCLIENT": {State.START: State.START, State.READY: State.START},
+    "XFORWARD": {State.START: State.START, State.READY: State.READY},
+}
+
+_MAIL_VERBS = frozenset({"MAIL", "RCPT", "DATA", "AUTH"})
+
+
+def out_of_sequence(verb: str, state: State) -> Reply:
+    """The 503 for a verb that `SEQUENCE` has no row for in *state*."""
+    if state is State.START and verb in _MAIL_VERBS:
+        return reply.HELLO_FIRST
+    if verb == "MAIL":
+        return reply.NESTED_MAIL
+    if verb == "RCPT" or (verb == "DATA" and state is State.READY):
+        return reply.MAIL_FIRST
+    if verb == "DATA":
+        return reply.RECIPIENT_FIRST
+    return reply.BAD_SEQUENCE
+
+
+class Problem(Enum):
+    """What `Protocol.next_line` gives instead of a line."""
+
+    NEED_DATA = "nothing whole has arrived yet"
+    TOO_LONG = "a line was longer than the limit and has been dropped"
+    BARE_NEWLINE = "a CR or LF stood alone in a line, which has been dropped"
+
+
+NEED_DATA: Final = Problem.NEED_DATA
+
+
+class Protocol:
+    """What has arrived and was not looked at yet, and where the session is.
+
+    *max_line* is in octets with the line's CRLF. *policy* is the bare_newline option: with
+    "reject" only CRLF ends a line (RFC 5321 section 2.3.8), with the others LF does too.
+    Memory: a line that passes the limit is dropped as it arrives, never kept.
+    """
+
+    __slots__ = ("_buffer", "_max_line", "_position", "_searched", "_skipping", "_strict",
+                 "policy", "state")  # fmt: skip
+
+    def __init__(self, max_line: int, policy: str) -> None:
+        self._buffer = b""
+        self._position = 0
+        self._searched = 0
+        self._skipping = False
+        self._max_line = max_line
+        self.set_policy(policy)
+        self.state = State.START
+
+    def set_policy(self, policy: str) -> None:
+        self.policy = policy
+        self._strict = policy == "reject"
+
+    def receive_data(self, data: bytes) -> None:
+        """Store what arrived; `next_line` or `start_content` will look at it."""
+        if self._position:
+            self._searched -= self._position
+            self._buffer = self._buffer[self._position :] + data
+            self._position = 0
+        else:
+            self._buffer += data
+
+    def next_line(self) -> bytes | Problem:
+        """The next line without its CRLF, or what is wrong. Raises nothing for any input."""
+        buffer = self._buffer
+        start = self._position
+        end = buffer.find(b"\r\n" if self._strict else b"\n", self._searched)
+        if end < 0:
+            return self._incomplete()
+        if self._strict:
+            after = end + 2
+        else:
+            after = end + 1
+            if end > start and buffer[end - 1] == 13:
+                end -= 1
+        line = buffer[start:end]
+        if after == len(buffer):
+            self._buffer = b""
+            self._position = self._searched = 0
+        else:
+            self._position = self._searched = after
+        if self._skipping or after - start > self._max_line:
+            if self._skipping or not self._may_be_longer(line) or after - start > MAX_AUTH_LINE:
+                self._skipping = False
+                return Problem.TOO_LONG
+        if b"\n" in line or b"\r" in line:
+            return Problem.BARE_NEWLINE
+        return line
+
+    def _incomplete(self) -> Problem:
+        length = len(self._buffer) - self._position
+        if length > self._max_line and (
+            self._skipping or length > MAX_AUTH_LINE or not self._may_be_longer(self._unread())
+        ):
+            self._skipping = True
+            # The last octet may be the CR of the line's end.
+            self._buffer = self._buffer[-1:]
+            self._position = self._searched = 0
+        else:
+            self._searched = max(len(self._buffer) - 1, self._position)
+        return Problem.NEED_DATA
+
+    def _unread(self) -> bytes:
+        return self._buffer[self._position :]
+
+    def _may_be_longer(self, line: bytes) -> bool:
+        return self.state is State.AUTH or line[:5].upper() == b"AUTH "
+
+    @property
+    def ends_with_bare_newline(self) -> bool:
+        """Whether all that waits is a line that ends with a bare LF where only CRLF would do."""
+        return self._strict and self._buffer.endswith(b"\n")
+
+    def drop_bare_line(self) -> Problem:
+        """Drop what `ends_with_bare_newline` tells of: the client waits for an answer to it."""
+        self._buffer = b""
+        self._position = self._searched = 0
+        problem = Problem.TOO_LONG if self._skipping else Problem.BARE_NEWLINE
+        self._skipping = False
+        return problem
+
+    @property
+    def has_data(self) -> bool:
+        """Whether anything has arrived that was not looked at."""
+        return self._position < len(self._buffer)
+
+    def start_content(self) -> tuple[ContentDecoder, bytes]:
+        """A decoder for the message that 354 asked for, and what of it has arrived already."""
+        return ContentDecoder(self.policy), self.take_all()
+
+    def end_content(self, rest: bytes) -> None:
+        """The content has ended; *rest* is what followed it."""
+        self._buffer = rest
+        self.state = State.READY
+
+    def take_all(self) -> bytes:
+        """Everything unread, which is then gone from here."""
+        data = self._unread()
+        self._buffer = b""
+        self._position = self._searched = 0
+        self._skipping = False
+        return data

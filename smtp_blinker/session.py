@@ -1,0 +1,321 @@
+"""What a program sees of a client: Session, Envelope, Address, Credentials."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+from .reply import Reply, printable
+
+if TYPE_CHECKING:
+    from .proxy import ProxyHeader
+
+NO_ARGS: Mapping[str, str | bool] = {}
+
+
+def new_id() -> str:
+    """16 characters of base 32 from the system's random source."""
+    return base64.b32encode(os.urandom(10)).decode("ascii").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientDSN:
+    """What RCPT asked about delivery status notifications (RFC 3461 sections 4.1 and 4.2)."""
+
+    #: Of "NEVER", "SUCCESS", "FAILURE", "DELAY"; None where the client left it open.
+    notify: tuple[str, ...] | None = None
+    #: "addr-type;address" with the xtext decoded.
+    orcpt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeDSN:
+    """What MAIL asked about delivery status notifications (RFC 3461 sections 4.3 and 4.4)."""
+
+    #: "FULL" or "HDRS".
+    ret: str | None = None
+    envid: str | None = None
+
+
+NO_RECIPIENT_DSN = RecipientDSN()
+NO_ENVELOPE_DSN = EnvelopeDSN()
+
+
+class Address:
+    """A reverse-path or forward-path as the client gave it.
+
+    ``address`` is "" for the null reverse-path; an internationalised domain is in U-labels, an
+    IPv6 literal in its short lower-case form, all else as it came. ``args`` are the ESMTP
+    parameters: keywords in upper case, values with their xtext decoded, True for a bare keyword.
+    """
+
+    __slots__ = ("address", "args", "dsn")
+
+    def __init__(
+        self,
+        address: str,
+        args: Mapping[str, str | bool] = NO_ARGS,
+        dsn: RecipientDSN = NO_RECIPIENT_DSN,
+    ) -> None:
+        self.address = address
+        self.args = args
+        self.dsn = dsn
+
+    def __str__(self) -> str:
+        return self.address
+
+    def __repr__(self) -> str:
+        return f"Address({self.address!r}, {dict(self.args)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Address):
+            return NotImplemented
+        return self.address == other.address and self.args == other.args
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
+
+class Envelope:
+    """One mail transaction: a new one begins at MAIL, RSET, EHLO, STARTTLS and after a message."""
+
+    __slots__ = (
+        "__dict__",
+        "auth",
+        "body_type",
+        "dsn",
+        "mail_from",
+        "rcpt_to",
+        "require_tls",
+        "size",
+        "smtputf8",
+    )
+
+    def __init__(self) -> None:
+        self.mail_from: Address | None = None
+        self.rcpt_to: list[Address] = []
+        #: "7bit" or "8bitmime" (RFC 6152).
+        self.body_type = "7bit"
+        self.smtputf8 = False
+        self.require_tls = False
+        self.dsn = NO_ENVELOPE_DSN
+        #: Octets that MAIL announced with SIZE= (RFC 1870), or None.
+        self.size: int | None = None
+        #: AUTH= of MAIL (RFC 4954 section 5): a mailbox, "<>", or None.
+        self.auth: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Envelope {self.mail_from!r} -> {self.rcpt_to!r}>"
+
+
+@dataclass(frozen=True, slots=True)
+class TLSInfo:
+    """The TLS of a session, as `ssl.SSLObject` tells it after the handshake."""
+
+    #: For example "TLSv1.3".
+    version: str
+    #: Name, protocol, secret bits.
+    cipher: tuple[str, str, int]
+    #: `getpeercert()`: the client's verified certificate, or None.
+    peer_certificate: Mapping[str, Any] | None = None
+
+
+class Session:
+    """One connection, from the greeting to its end; the same object in every hook.
+
+    Programs may set attributes of their own on it.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_hostname",
+        "_lmtp",
+        "disabled_commands",
+        "envelope",
+        "error",
+        "host_name_appears_as",
+        "id",
+        "local_address",
+        "local_port",
+        "opening_command",
+        "proxy",
+        "remote_address",
+        "remote_port",
+        "secure",
+        "servername",
+        "tls",
+        "transaction",
+        "user",
+        "xclient",
+        "xforward",
+    )
+
+    def __init__(self, *, lmtp: bool = False, secure: bool = False) -> None:
+        self._lmtp = lmtp
+        self._hostname: str | Callable[[], str] = ""
+        self.id = new_id()
+        self.local_address = ""
+        self.local_port = 0
+        self.remote_address = ""
+        self.remote_port = 0
+        #: "HELO", "EHLO" or "LHLO" once it was said.
+        self.opening_command: str | None = None
+        #: The argument of that command in lower case.
+        self.host_name_appears_as: str | None = None
+        self.secure = secure
+        self.tls: TLSInfo | None = None
+        #: The SNI name as a lower-case A-label.
+        self.servername: str | None = None
+        #: What `on_auth` returned; None for a client that did not authenticate.
+        self.user: Any = None
+        #: 1 for the first message, and so on.
+        self.transaction = 1
+        #: Attributes that XCLIENT gave, by upper-case name; None for an unavailable one.
+        self.xclient: dict[str, str | None] = {}
+        #: The same of XFORWARD.
+        self.xforward: dict[str, str | None] = {}
+        #: The PROXY header that introduced the client, or None.
+        self.proxy: ProxyHeader | None = None
+        #: Replaces the option of the same name for this session when it isn't None.
+        self.disabled_commands: frozenset[str] | set[str] | tuple[str, ...] | None = None
+        #: The last 4yz or 5yz reply.
+        self.error: Reply | None = None
+        self.envelope = Envelope()
+
+    @property
+    def client_hostname(self) -> str:
+        """The client's name by reverse DNS, or ``[address]``.
+
+        The first access may wait for the lookup that began with the connection (1.5 s at most).
+        """
+        name = self._hostname
+        if not isinstance(name, str):
+            name = self._hostname = name()
+        return name or f"[{self.remote_address}]"
+
+    @client_hostname.setter
+    def client_hostname(self, name: str | Callable[[], str]) -> None:
+        self._hostname = name
+
+    @property
+    def transmission_type(self) -> str:
+        """SMTP, ESMTP, ESMTPSA, UTF8SMTPS, LMTP … (RFC 3848; RFC 6531 section 4.3)."""
+        if self.opening_command == "HELO":
+            return "SMTP"
+        if self.envelope.smtputf8:
+            name = "UTF8LMTP" if self._lmtp else "UTF8SMTP"
+        else:
+            name = "LMTP" if self._lmtp else "ESMTP"
+        return name + ("S" if self.secure else "") + ("A" if self.user else "")
+
+    def received_header(self, by: str, message_id: str | None = None) -> bytes:
+        """The trace line of RFC 5321 section 4.4, folded, with its final CRLF.
+
+        *by* is this server's name and *message_id* the id clause. What the client said of
+        itself is cut down to characters that can't break or forge a header field.
+        """
+        hello = _clean(self.host_name_appears_as or "unknown")
+        from_clause = f"from {hello}"
+        if self.remote_address:
+            literal = f"IPv6:{self.remote_address}" if ":" in self.remote_address else (
+                self.remote_address
+            )
+            name = self.client_hostname
+            known = "" if name.startswith("[") else f"{_clean(name)} "
+            from_clause += f" ({known}[{_clean(literal)}])"
+        lines = [from_clause, f"by {_clean(by)} with {self.transmission_type}"]
+        if self.tls is not None:
+            lines.append(f"(version={self.tls.version} cipher={self.tls.cipher[0]})")
+        if message_id is not None:
+            lines[-1] += f" id {_clean(message_id)}"
+        if len(self.envelope.rcpt_to) == 1:
+            # RFC 5321 section 7.2: with more recipients the clause would tell one of the others.
+            lines.append(f"for <{_printable_address(self.envelope.rcpt_to[0].address)}>")
+        text = "Received: " + "\r\n\t".join(lines) + f";\r\n\t{formatdate(time.time())}\r\n"
+        return text.encode("utf-8" if self.envelope.smtputf8 else "ascii", "replace")
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {self.remote_address}:{self.remote_port}>"
+
+
+def _clean(word: str) -> str:
+    """A word of a Received line: no spaces, controls or parentheses."""
+    return "".join(
+        char if "!" <= char <= "~" and char not in '()<>;"\\' else "?" for char in word[:255]
+    )
+
+
+def _printable_address(address: str) -> str:
+    return address if address.isprintable() else printable(address)
+
+
+class Credentials:
+    """What `on_auth` decides on. Its repr never shows a secret."""
+
+    __slots__ = (
+        "access_token",
+        "authcid",
+        "authzid",
+        "challenge",
+        "challenge_response",
+        "method",
+        "password",
+        "username",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        username: str,
+        *,
+        password: str | None = None,
+        authcid: str | None = None,
+        authzid: str | None = None,
+        access_token: str | None = None,
+        challenge: str | None = None,
+        challenge_response: str | None = None,
+    ) -> None:
+        #: "PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", or "XCLIENT" (which has no password).
+        self.method = method
+        self.username = username
+        self.password = password
+        #: PLAIN's two identities as they came (RFC 4616).
+        self.authcid = authcid
+        self.authzid = authzid
+        self.access_token = access_token
+        #: CRAM-MD5's challenge, and the hex digest that answered it (RFC 2195).
+        self.challenge = challenge
+        self.challenge_response = challenge_response
+
+    def validate_password(self, password: str) -> bool:
+        """Whether the client knows *password*; takes the same time for any wrong one.
+
+        For PLAIN, LOGIN and CRAM-MD5; False for mechanisms that carry no password.
+        """
+        if self.challenge is not None and self.challenge_response is not None:
+            digest = hmac.new(password.encode(), self.challenge.encode("ascii"), "md5").hexdigest()
+            return hmac.compare_digest(digest.encode(), self.challenge_response.encode())
+        if self.password is None:
+            return False
+        return hmac.compare_digest(self.password.encode(), password.encode())
+
+    def __repr__(self) -> str:
+        return f"<Credentials {self.method} {self.username!r}>"
+
+
+__all__ = [
+    "Address",
+    "Credentials",
+    "Envelope",
+    "EnvelopeDSN",
+    "RecipientDSN",
+    "Session",
+    "TLSInfo",
+]

@@ -1,0 +1,207 @@
+"""What listeners hear: the named signals, the events they carry, and how one is sent.
+
+The sender is always the server. All signals but `close` and `listening` carry one keyword,
+``event``. A listener observes: it can't refuse anything, and when it raises, the other
+listeners still run and the client notices nothing (`error` reports it).
+
+A receiver connected with ``signal.connect`` is held weakly (blinker's rule): keep a reference
+to it. ``signal.connect_via(server)`` holds it strongly and hears one server only.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import logging
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from blinker import Namespace, NamedSignal
+
+log = logging.getLogger("smtp_blinker")
+
+# A namespace of our own: blinker.signal("connect") of another library is another signal.
+_signals = Namespace()
+
+#: A client is ready to proceed (`ConnectEvent`).
+connect = _signals.signal("connect")
+#: The server or a connection failed, a hook or a listener raised (`ErrorEvent`).
+error = _signals.signal("error")
+#: `stop` has finished: nothing listens, every connection has ended. Carries no event.
+close = _signals.signal("close")
+#: The socket listens. Carries no event.
+listening = _signals.signal("listening")
+#: A TLS handshake succeeded (`SecureEvent`).
+secure = _signals.signal("secure")
+#: An AUTH exchange ended (`AuthEvent`).
+auth = _signals.signal("auth")
+#: A message was answered (`MessageEvent`).
+message = _signals.signal("message")
+#: A connection ended, each one that was accepted (`DisconnectEvent`).
+disconnect = _signals.signal("disconnect")
+
+
+class Event:
+    """What all events have in common."""
+
+    __slots__ = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The event's fields as values that `json.dumps` takes."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, BaseException):
+        return {"type": type(value).__name__, "message": str(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectEvent(Event):
+    """A client is ready to proceed: after HELO, EHLO or LHLO, or the XCLIENT/XFORWARD ADDR."""
+
+    id: str
+    local_address: str
+    local_port: int
+    remote_address: str
+    remote_port: int
+    #: The argument of HELO, EHLO or LHLO; None where XCLIENT came first.
+    host_name_appears_as: str | None
+    #: The name by reverse DNS, or ``[address]``.
+    client_hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent(Event):
+    """Something failed. Without a listener it is logged at ERROR on the logger smtp_blinker."""
+
+    error: BaseException
+    #: The name of the errno ("ECONNRESET"), or TLSError, HookError, HookTimeout, ListenerError,
+    #: ProxyError, or the exception's class name.
+    code: str
+    #: None when the server itself failed.
+    remote_address: str | None = None
+    #: The code of the reply that the client got for it, if any.
+    response_code: int | None = None
+    #: Context: ``stage``, ``command``, ``hook``, ``protocol`` (of TLS) …
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    #: The session's id, or None when the server itself failed.
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecureEvent(Event):
+    """A TLS handshake succeeded."""
+
+    id: str
+    servername: str | None
+    #: For example "TLSv1.3".
+    protocol: str
+    #: OpenSSL's name of the cipher suite.
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthEvent(Event):
+    """An AUTH exchange ended. It never carries a secret."""
+
+    id: str
+    method: str
+    #: None where the exchange ended before a user name was known.
+    username: str | None
+    success: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEvent(Event):
+    """A message was answered, whatever the answer was."""
+
+    id: str
+    #: 1 for the connection's first message.
+    transaction: int
+    #: "" for the null reverse-path.
+    mail_from: str
+    rcpt_to: tuple[str, ...]
+    #: Octets of content, dots unstuffed.
+    size: int
+    #: The reply code; with LMTP 250 when at least one recipient was accepted, else the first.
+    code: int
+    #: From the 354 to the answer.
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectEvent(Event):
+    """A connection ended."""
+
+    id: str
+    remote_address: str
+    seconds: float
+    #: Messages that were answered 250.
+    messages: int
+    bytes_in: int
+    bytes_out: int
+    #: "quit", "timeout", "reset" (ECONNRESET, EPIPE), "eof" (the client closed without QUIT),
+    #: "shutdown", "refused" (`on_connect`, a hook's 421, or admission), "abuse" (a limit of
+    #: API.md was passed), "tls" (the handshake failed), "proxy" (no acceptable PROXY header),
+    #: "error" (a fault of the program's or the library's own).
+    reason: str
+
+
+def error_code(exc: BaseException) -> str:
+    """The `code` of an `ErrorEvent` for an exception of the network or of TLS."""
+    if isinstance(exc, ssl.SSLError):
+        return "TLSError"
+    if isinstance(exc, OSError) and exc.errno is not None:
+        return errno.errorcode.get(exc.errno, type(exc).__name__)
+    return type(exc).__name__
+
+
+def emit(signal: NamedSignal, server: Any, event: Event | None = None) -> None:
+    """Send *event* to every receiver of *signal*, whatever each of them does.
+
+    Callers look at ``signal.receivers`` first, so that an event nobody wants isn't built.
+    Raises nothing but SystemExit and KeyboardInterrupt: a listener may end the program,
+    it can't end a mail session by accident.
+    """
+    keywords = {} if event is None else {"event": event}
+    for receiver in signal.receivers_for(server):
+        try:
+            result = receiver(server, **keywords)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(f"{receiver!r} is a coroutine function; receivers are called")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # GreenletExit and gevent.Timeout are no Exception
+            if signal is error:
+                log.exception("a listener of the error signal raised", exc_info=exc)
+            else:
+                meta = {"signal": signal.name, "listener": repr(receiver)}
+                emit_error(server, ErrorEvent(exc, "ListenerError", meta=meta))
+
+
+def emit_error(server: Any, event: ErrorEvent) -> None:
+    """Send *event* through `error`, or log it at ERROR when nobody listens."""
+    if error.receivers and error.has_receivers_for(server):
+        emit(error, server, event)
+    else:
+        # A listener's and a hook's traceback are the program's; a client's fault needs none.
+        ours = event.code in {"HookError", "HookTimeout", "ListenerError"}
+        log.error(
+            "%s: %s%s",
+            event.code,
+            event.error,
+            f" ({event.remote_address})" if event.remote_address else "",
+            exc_info=event.error if ours else None,
+            extra={"smtp": event.as_dict()},
+        )

@@ -1,0 +1,5 @@
+"""Where mail goes: ready-made `on_data` hooks."""
+
+from .maildir import MaildirStore
+
+__all__ = ["MaildirStore"]
