@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .reply import Reject
 from .session import Address, Credentials, Session
@@ -16,7 +16,7 @@ AuthHook = Callable[[Credentials, Session], Any]
 AddressHook = Callable[[Address, Session], Any]
 #: What `on_data` returns: the text of the 250 reply, or None; for LMTP also one of these or a
 #: `Reject` for each recipient.
-DataResult = Union[str, None, Sequence[Union[str, None, Reject]]]
+DataResult = str | Sequence[str | Reject | None] | None
 DataHook = Callable[["MessageStream", Session], DataResult]
 
 _SessionHook = TypeVar("_SessionHook", bound=SessionHook)

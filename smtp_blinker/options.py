@@ -13,9 +13,9 @@ import ssl
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, Union
+from typing import Any
 
-Network = Union[IPv4Network, IPv6Network]
+Network = IPv4Network | IPv6Network
 
 #: What EHLO advertises by default: all that needs no promise from the program.
 DEFAULT_EXTENSIONS = frozenset(
@@ -222,9 +222,8 @@ class Options:
         upper = [keyword.upper() for keyword in value]
         unknown = set(upper) - known if known is not None else set()
         if unknown:
-            raise ValueError(
-                f"{name} has {', '.join(sorted(unknown))}; known are {', '.join(sorted(known or ()))}"
-            )
+            wrong, right = ", ".join(sorted(unknown)), ", ".join(sorted(known or ()))
+            raise ValueError(f"{name} has {wrong}; known are {right}")
         # The order of AUTH methods is the order that EHLO shows.
         self._set(name, tuple(dict.fromkeys(upper)) if name == "auth_methods" else frozenset(upper))
 
@@ -243,12 +242,10 @@ class Options:
                 (_network("bare_newline", network), self._policy(name))
                 for network, name in policy.items()
             ]
-            policies.sort(key=lambda entry: entry[0].prefixlen, reverse=True)
+            policies.sort(key=lambda entry: -entry[0].prefixlen)
             self._set("_policies", tuple(policies))
         else:
-            raise TypeError(
-                f"bare_newline takes a policy or a mapping of networks, not {policy!r}"
-            )
+            raise TypeError(f"bare_newline takes a policy or a mapping of networks, not {policy!r}")
         if not (self.logger is None or isinstance(self.logger, (bool, logging.Logger))):
             raise TypeError(f"logger takes a logging.Logger, True or None, not {self.logger!r}")
 

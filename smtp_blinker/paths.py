@@ -32,7 +32,9 @@ _U_ATEXT = rf"[{_ATEXT}\u0080-\U0010ffff]"
 _LOCAL_PART = re.compile(
     rf'{_U_ATEXT}+(?:\.{_U_ATEXT}+)*|"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"'
 )
-_U_LABEL = r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\-\u0080-\U0010ffff]*[A-Za-z0-9\u0080-\U0010ffff])?"
+_U_LABEL = (
+    r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\-\u0080-\U0010ffff]*[A-Za-z0-9\u0080-\U0010ffff])?"
+)
 _U_DOMAIN = re.compile(rf"{_U_LABEL}(?:\.{_U_LABEL})*")
 # RFC 5321 section 4.1.1.3 and appendix C: a source route is accepted and ignored.
 _SOURCE_ROUTE = re.compile(rf"@{_DOMAIN}(?:,@{_DOMAIN})*:")
@@ -151,7 +153,9 @@ def _unicode_label(label: str) -> str:
     except UnicodeError:
         return label
     # Only letters, marks and digits: no dot, no "@", nothing invisible comes out of a label.
-    body = decoded.replace("-", "").replace("\u200c", "").replace("\u200d", "").replace("\u00b7", "")
+    body = (
+        decoded.replace("-", "").replace("\u200c", "").replace("\u200d", "").replace("\u00b7", "")
+    )
     wordlike = all(char.isalnum() or f"a{char}".isidentifier() for char in body)
     return decoded if same and body and wordlike and not decoded.isascii() else label
 

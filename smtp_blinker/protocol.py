@@ -26,13 +26,17 @@ class State(IntEnum):
     READY = 1
     MAIL = 2  # a reverse-path was accepted
     RCPT = 3  # and a forward-path
-    AUTH = 4  # a response of a SASL exchange comes next
+    AUTH = 4  # after a 334: a response of a SASL exchange comes next
     CONTENT = 5  # content comes next
     UPGRADE = 6  # a TLS handshake comes next
     CLOSED = 7
 
 
 _ANY = (State.START, State.READY, State.MAIL, State.RCPT)
+
+
+#: Known and not implemented: 502 (RFC 5321 section 4.2.4) instead of 500.
+NOT_IMPLEMENTED_VERBS: Final = ("TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML")
 
 
 def _stay(*states: State) -> dict[State, State]:
@@ -57,15 +61,15 @@ SEQUENCE: Final[Mapping[str, Mapping[State, State]]] = {
     "NOOP": _stay(*_ANY),
     "HELP": _stay(*_ANY),
     "VRFY": _stay(*_ANY),
-    "EXPN": _stay(*_ANY),
     "QUIT": dict.fromkeys(_ANY, State.CLOSED),
     # RFC 3207 section 4; not inside a transaction, whose state it would throw away.
     "STARTTLS": {State.START: State.UPGRADE, State.READY: State.UPGRADE},
     # RFC 4954 section 4: not during a mail transaction.
-    "AUTH": {State.READY: State.AUTH},
+    "AUTH": _stay(State.READY),
     # Postfix's XCLIENT_README: the session is then as if it had just been greeted.
     "XCLIENT": {State.START: State.START, State.READY: State.START},
     "XFORWARD": {State.START: State.START, State.READY: State.READY},
+    **{verb: _stay(*_ANY) for verb in ("EXPN", "BDAT", *NOT_IMPLEMENTED_VERBS)},
 }
 
 _MAIL_VERBS = frozenset({"MAIL", "RCPT", "DATA", "AUTH"})
@@ -147,10 +151,12 @@ class Protocol:
             self._position = self._searched = 0
         else:
             self._position = self._searched = after
-        if self._skipping or after - start > self._max_line:
-            if self._skipping or not self._may_be_longer(line) or after - start > MAX_AUTH_LINE:
-                self._skipping = False
-                return Problem.TOO_LONG
+        if self._skipping or (
+            after - start > self._max_line
+            and (after - start > MAX_AUTH_LINE or not self._may_be_longer(line))
+        ):
+            self._skipping = False
+            return Problem.TOO_LONG
         if b"\n" in line or b"\r" in line:
             return Problem.BARE_NEWLINE
         return line

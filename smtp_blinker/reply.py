@@ -45,7 +45,7 @@ _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
 
 
 def printable(text: str) -> str:
-    """*text* with every run of octets that a reply or log line can't carry made one space or "?"."""
+    """*text* with what a reply or log line can't carry made a space or question marks."""
 
     def replace(found: re.Match[str]) -> str:
         run = found.group()
@@ -115,7 +115,15 @@ def _wrap(line: str, room: int) -> list[str]:
     return [*parts, line]
 
 
-class Reject(Exception):
+class Refusal(Exception):
+    """What refuses: an exception that carries the reply. Programs raise `Reject`."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+class Reject(Refusal):
     """Raised by a hook to refuse with exactly this reply.
 
     *code* is 400 to 599; 421 also ends the connection. *enhanced* is derived from *code* where
@@ -127,8 +135,7 @@ class Reject(Exception):
             raise ValueError(f"Reject takes a reply code from 400 to 599, not {code!r}")
         if enhanced is None:
             enhanced = _DEFAULT_DETAIL.get(code, f"{code // 100}.0.0")
-        self.reply = Reply(code, text, enhanced)
-        super().__init__(code, text, enhanced)
+        super().__init__(Reply(code, text, enhanced))
 
     @property
     def code(self) -> int:
@@ -195,7 +202,9 @@ BAD_SEQUENCE = Reply(503, "Bad sequence of commands", "5.5.1")
 MAIL_FIRST = Reply(503, "Need MAIL command", "5.5.1")
 RECIPIENT_FIRST = Reply(503, "Need RCPT command", "5.5.1")
 NESTED_MAIL = Reply(503, "Nested MAIL command", "5.5.1")
-NOT_DELIVERED_BARE_NEWLINE = Reply(550, "Bare CR or LF in the message; lines end with CRLF", "5.5.2")
+NOT_DELIVERED_BARE_NEWLINE = Reply(
+    550, "Bare CR or LF in the message; lines end with CRLF", "5.5.2"
+)
 LOOP_DETECTED = Reply(554, "Too many Received header fields, this looks like a loop", "5.4.6")
 TOO_MANY_RECIPIENTS = Reply(452, "Too many recipients", "4.5.3")
 
@@ -212,3 +221,18 @@ TOO_MANY_AUTH_FAILURES = Reply(421, "Too many authentication failures", "4.7.0")
 TOO_MANY_MESSAGES = Reply(421, "Too many messages in one connection", "4.7.0")
 HTTP_NOT_ALLOWED = Reply(421, "HTTP requests not allowed", "4.7.0")
 TALKS_TOO_SOON = Reply(421, "You talk too soon", "4.7.0")
+
+#: The 421 replies that a client earns: they end its session as "abuse".
+ABUSE = frozenset(
+    (
+        TOO_MANY_FROM_ADDRESS,
+        TOO_MANY_ERRORS,
+        TOO_MANY_UNRECOGNIZED,
+        TOO_MANY_JUNK,
+        TOO_MANY_UNAUTHENTICATED,
+        TOO_MANY_AUTH_FAILURES,
+        TOO_MANY_MESSAGES,
+        HTTP_NOT_ALLOWED,
+        TALKS_TOO_SOON,
+    )
+)

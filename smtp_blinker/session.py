@@ -224,8 +224,10 @@ class Session:
         hello = _clean(self.host_name_appears_as or "unknown")
         from_clause = f"from {hello}"
         if self.remote_address:
-            literal = f"IPv6:{self.remote_address}" if ":" in self.remote_address else (
-                self.remote_address
+            literal = (
+                f"IPv6:{self.remote_address}"
+                if ":" in self.remote_address
+                else (self.remote_address)
             )
             name = self.client_hostname
             known = "" if name.startswith("[") else f"{_clean(name)} "

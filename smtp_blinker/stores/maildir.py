@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 import socket
 import time
@@ -17,6 +18,8 @@ from gevent.event import AsyncResult
 
 from ..reply import Reject
 from ..session import Session
+
+log = logging.getLogger("smtp_blinker")
 
 #: Octets that are asked of the stream at once, and kept before they are written.
 PIECE: Final = 65536
@@ -51,9 +54,9 @@ class MaildirStore:
     of these cases nothing of the message is left.
 
     The message begins with Return-Path, one Delivered-To for each recipient, and Received. Line
-    ends are LF, as programs that read Maildirs expect, except in a BINARYMIME message, which is
-    kept octet for octet. At most two pieces of 64 KiB of a message are in memory. Everything
-    that waits for the disk is done in gevent's threadpool, where it holds up no other client.
+    ends are LF, as programs that read Maildirs expect; a CR or LF alone stays what it is. Of a
+    message a few pieces of 64 KiB are in memory at once. Everything that waits for the disk is
+    done in gevent's threadpool, where it holds up no other client.
     """
 
     def __init__(self, path: str | os.PathLike[str], hostname: str | None = None) -> None:
@@ -109,8 +112,7 @@ class MaildirStore:
 
     def __call__(self, stream: MessageSource, session: Session) -> str:
         name = self._unique_name()
-        binary = session.envelope.body_type.lower() == "binarymime"
-        draft = _Draft(self._tmp, self._new, name, binary=binary)
+        draft = _Draft(self._tmp, self._new, name)
         draft.add(_trace_header(session, self.hostname, name))
         try:
             # One trip to the threadpool is enough for a message of less than a piece.
@@ -129,6 +131,8 @@ class MaildirStore:
             draft.run(step)
         except OSError as exc:
             if exc.errno in _NO_SPACE:
+                # A refusal is no fault that the error signal tells of, but somebody has to act.
+                log.error("a message was not stored: %s", exc)
                 raise Reject(452, "Insufficient system storage, try again later", "4.3.1") from exc
             raise
 
@@ -142,7 +146,6 @@ class _Draft:
 
     __slots__ = (
         "_abandoned",
-        "_binary",
         "_fd",
         "_held",
         "_new",
@@ -152,10 +155,9 @@ class _Draft:
         "buffered",
     )
 
-    def __init__(self, tmp: str, new: str, name: str, *, binary: bool = False) -> None:
+    def __init__(self, tmp: str, new: str, name: str) -> None:
         self._path = os.path.join(tmp, name)
         self._new = new
-        self._binary = binary
         self._fd = -1
         #: A CR at the end of a piece, whose LF may be the first octet of the next one.
         self._held = b""
@@ -167,10 +169,9 @@ class _Draft:
 
     def add(self, piece: bytes) -> None:
         """Take the next octets of the message; nothing is written yet."""
-        if not self._binary:
-            piece = self._held + piece
-            self._held = b"\r" if piece.endswith(b"\r") else b""
-            piece = piece[: len(piece) - len(self._held)].replace(b"\r\n", b"\n")
+        piece = self._held + piece
+        self._held = b"\r" if piece.endswith(b"\r") else b""
+        piece = piece[: len(piece) - len(self._held)].replace(b"\r\n", b"\n")
         self._pieces.append(piece)
         self.buffered += len(piece)
 

@@ -1,0 +1,25 @@
+"""An SMTP and LMTP server on gevent whose blinker signals tell what happens.
+
+`SMTPServer` takes hooks, which decide, and options; `smtp_blinker.signals` has the signals,
+which tell. See README.md for a first program.
+"""
+
+from .options import DEFAULT_EXTENSIONS
+from .reply import AuthenticationFailed, Reject
+from .server import SMTPServer
+from .session import Address, Credentials, Envelope, Session
+from .stream import MessageStream
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEFAULT_EXTENSIONS",
+    "Address",
+    "AuthenticationFailed",
+    "Credentials",
+    "Envelope",
+    "MessageStream",
+    "Reject",
+    "SMTPServer",
+    "Session",
+]

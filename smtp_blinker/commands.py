@@ -1,0 +1,583 @@
+"""The verbs: one row and one function each. Session and argument in, reply out.
+
+A function returns its positive reply or raises `Reject`; it never sees octets or a socket, and
+the order of commands isn't its business (`protocol.SEQUENCE`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from . import reply
+from .auth import Exchange
+from .hooks import Hooks
+from .options import Options
+from .paths import parse_parameters, parse_path
+from .protocol import NOT_IMPLEMENTED_VERBS, SEQUENCE, State
+from .reply import AuthenticationFailed, Refusal, Reject, Reply
+from .session import (
+    NO_ARGS,
+    Address,
+    Credentials,
+    Envelope,
+    EnvelopeDSN,
+    RecipientDSN,
+    Session,
+)
+from .xclient import XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES, parse_attributes
+
+
+class Client(Protocol):
+    """What a command may use of a connection."""
+
+    session: Session
+    options: Options
+    hooks: Hooks
+    #: The AUTH exchange in progress.
+    exchange: Exchange | None
+    auth_failures: int
+    offers_starttls: bool
+
+    @property
+    def offers_auth(self) -> bool: ...
+
+    #: Whether `connect` is still to be sent.
+    unannounced: bool
+    #: Why the connection ends after the reply; None when it goes on.
+    close_reason: str | None
+
+    def ask(self, hook: Callable[..., Any], *args: Any) -> Any:
+        """Call a hook; raises Reject, with 451 for a fault of the program's."""
+
+    def pause(self, seconds: float) -> None:
+        """Keep the client waiting."""
+
+    def authenticated(self, method: str, username: str | None, success: bool) -> None:
+        """An AUTH exchange ended."""
+
+    def announce(self) -> None:
+        """Send `connect`."""
+
+    def may_use(self, verb: str) -> bool:
+        """Whether this peer is trusted with XCLIENT or XFORWARD."""
+
+    def client_changed(self) -> None:
+        """XCLIENT or XFORWARD gave the client another address."""
+
+    def greeting(self) -> Reply: ...
+
+
+@dataclass(frozen=True)
+class Command:
+    """A verb and its facts."""
+
+    verb: str
+    run: Callable[[Client, str], Reply]
+    #: State -> state after a positive reply; a state that isn't there gets 503.
+    sequence: Mapping[State, State]
+    #: False for those that take none (RFC 5321 section 4.3.2).
+    takes_argument: bool = True
+    #: Allowed only after AUTH where AUTH is demanded.
+    needs_auth: bool = False
+    #: Whether it counts against max_junk_commands.
+    junk: bool = False
+    #: Whether non-ASCII text may stand in the argument (RFC 6531 section 3.4).
+    utf8: bool = False
+
+
+# Session
+
+
+def _hello(client: Client, argument: str, verb: str) -> Reply:
+    name = argument.strip(" ")
+    if not name or " " in name or len(name) > MAX_HOST_NAME:
+        raise Reject(501, f"Syntax: {verb} hostname", "5.5.4")
+    session = client.session
+    session.opening_command = verb
+    session.host_name_appears_as = name.lower()
+    session.envelope = Envelope()
+    if client.unannounced and not (client.may_use("XCLIENT") or client.may_use("XFORWARD")):
+        client.announce()
+    first, *rest = client.options.helo_response.split("%s")
+    greeting = first
+    for number, text in enumerate(rest):
+        greeting += (session.client_hostname if number else client.options.name) + text
+    if verb == "HELO":
+        return Reply(250, greeting)
+    return Reply(250, (greeting, *_features(client)))
+
+
+#: RFC 5321 section 4.5.3.1.2 has 255 octets for a domain; an address literal is shorter.
+MAX_HOST_NAME: Final = 255
+
+
+def _features(client: Client) -> list[str]:
+    options = client.options
+    extensions = options.extensions
+    features = [
+        name
+        for name in ("PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN")
+        if name in extensions
+    ]
+    if "SIZE" in extensions:
+        hidden = options.hide_size or not options.size
+        features.append("SIZE" if hidden else f"SIZE {options.size}")
+    # RFC 4954 section 4: not while a mechanism would need TLS first, nor after success.
+    if client.offers_auth and "AUTH" in extensions and client.session.user is None:
+        insecure = not client.session.secure and client.offers_starttls
+        if not insecure or options.allow_insecure_auth:
+            features.append(" ".join(("AUTH", *options.auth_methods)))
+    if client.offers_starttls:
+        features.append("STARTTLS")
+    # RFC 8689 section 2: only after TLS
+    if "REQUIRETLS" in extensions and client.session.secure:
+        features.append("REQUIRETLS")
+    if client.may_use("XCLIENT"):
+        features.append(" ".join(("XCLIENT", *XCLIENT_ATTRIBUTES)))
+    if client.may_use("XFORWARD"):
+        features.append(" ".join(("XFORWARD", *XFORWARD_ATTRIBUTES)))
+    return features
+
+
+def helo(client: Client, argument: str) -> Reply:
+    if client.options.lmtp:
+        raise Reject(500, "This is an LMTP server, send LHLO", "5.5.1")  # RFC 2033 section 4.1
+    return _hello(client, argument, "HELO")
+
+
+def ehlo(client: Client, argument: str) -> Reply:
+    if client.options.lmtp:
+        raise Reject(500, "This is an LMTP server, send LHLO", "5.5.1")
+    return _hello(client, argument, "EHLO")
+
+
+def lhlo(client: Client, argument: str) -> Reply:
+    if not client.options.lmtp:
+        raise Reject(500, "This is an SMTP server, send EHLO", "5.5.1")
+    return _hello(client, argument, "LHLO")
+
+
+def noop(client: Client, argument: str) -> Reply:
+    return reply.OK
+
+
+def rset(client: Client, argument: str) -> Reply:
+    client.session.envelope = Envelope()
+    return reply.FLUSHED
+
+
+def quit_(client: Client, argument: str) -> Reply:
+    return reply.BYE
+
+
+def help_(client: Client, argument: str) -> Reply:
+    return Reply(214, f"Commands: {' '.join(HELP_VERBS)}; see RFC 5321", "2.0.0")
+
+
+def vrfy(client: Client, argument: str) -> Reply:
+    if not argument:
+        raise Reject(501, "Syntax: VRFY address", "5.5.4")
+    return reply.CANNOT_VERIFY  # RFC 5321 section 3.5.3: tells nothing
+
+
+def bdat(client: Client, argument: str) -> Reply:
+    # Its octets follow at once (RFC 3030 section 2) and can't be told from commands.
+    client.close_reason = "refused"
+    raise Reject(502, "CHUNKING is not available", "5.5.1")
+
+
+def not_implemented(client: Client, argument: str) -> Reply:
+    raise Refusal(reply.NOT_IMPLEMENTED)
+
+
+# Mail transaction
+
+
+def mail(client: Client, argument: str) -> Reply:
+    if client.unannounced:
+        client.announce()
+    if argument[:5].upper() != "FROM:":
+        raise Reject(501, "Syntax: MAIL FROM:<address>", "5.5.2")
+    session = client.session
+    options = client.options
+    if options.max_messages is not None and session.transaction > options.max_messages:
+        raise Refusal(reply.TOO_MANY_MESSAGES)
+    path = argument[5:]
+    smtputf8 = False
+    if not path.isascii():
+        # The parameter that allows the path stands behind it.
+        smtputf8 = "SMTPUTF8" in options.extensions and "SMTPUTF8" in path.upper().split()
+    text, rest = parse_path(
+        path, sender=True, smtputf8=smtputf8, lenient=options.lenient_address_parsing
+    )
+    envelope = Envelope()
+    args = NO_ARGS
+    if rest:
+        args = parse_parameters(rest)
+        for keyword, value in args.items():
+            parse = _MAIL_PARAMETERS.get(keyword)
+            if parse is None or session.opening_command == "HELO":
+                raise _unknown_parameter(keyword)
+            parse(client, envelope, value)
+    address = Address(text, args)
+    hook = client.hooks.on_mail_from
+    if hook is not None:
+        # The hook sees the parameters of its transaction.
+        session.envelope = envelope
+        client.ask(hook, address, session)
+    envelope.mail_from = address
+    session.envelope = envelope
+    return reply.SENDER_OK
+
+
+def rcpt(client: Client, argument: str) -> Reply:
+    if argument[:3].upper() != "TO:":
+        raise Reject(501, "Syntax: RCPT TO:<address>", "5.5.2")
+    session = client.session
+    options = client.options
+    envelope = session.envelope
+    text, rest = parse_path(
+        argument[3:],
+        sender=False,
+        smtputf8=envelope.smtputf8,
+        lenient=options.lenient_address_parsing,
+    )
+    if rest:
+        address = _recipient_with_parameters(client, text, rest)
+    else:
+        address = Address(text)
+    recipients = envelope.rcpt_to
+    if options.max_recipients is not None and len(recipients) >= options.max_recipients:
+        # RFC 5321 section 4.5.3.1.10: 452, and those accepted stay valid.
+        raise Refusal(reply.TOO_MANY_RECIPIENTS)
+    hook = client.hooks.on_rcpt_to
+    if hook is not None:
+        client.ask(hook, address, session)
+    recipients.append(address)
+    return reply.RECIPIENT_OK
+
+
+def _recipient_with_parameters(client: Client, text: str, rest: str) -> Address:
+    args = parse_parameters(rest)
+    dsn = RecipientDSN()
+    offered = "DSN" in client.options.extensions and client.session.opening_command != "HELO"
+    for keyword, value in args.items():
+        if keyword == "NOTIFY" and offered:
+            dsn = RecipientDSN(_notify(value), dsn.orcpt)
+        elif keyword == "ORCPT" and offered:
+            dsn = RecipientDSN(dsn.notify, _orcpt(value))
+        else:
+            raise _unknown_parameter(keyword)
+    return Address(text, args, dsn)
+
+
+def _notify(value: str | bool) -> tuple[str, ...]:
+    """RFC 3461 section 4.1."""
+    wanted = tuple(_value("NOTIFY", value).upper().split(","))
+    if not set(wanted) <= {"NEVER", "SUCCESS", "FAILURE", "DELAY"}:
+        raise Reject(501, "NOTIFY takes NEVER, or SUCCESS, FAILURE and DELAY", "5.5.4")
+    if "NEVER" in wanted and len(wanted) > 1:
+        raise Reject(501, "NOTIFY=NEVER stands alone", "5.5.4")
+    return wanted
+
+
+def _orcpt(value: str | bool) -> str:
+    """RFC 3461 section 4.2: 500 octets, an address type and an address."""
+    text = _value("ORCPT", value)
+    kind, semicolon, address = text.partition(";")
+    if len(text) > 500 or not semicolon or not kind or not address:
+        raise Reject(501, "ORCPT takes addr-type;address, 500 characters at most", "5.5.4")
+    if not kind.replace("-", "").isalnum() or not kind.isascii():
+        raise Reject(501, "ORCPT takes an address type such as rfc822", "5.5.4")
+    return text
+
+
+def data(client: Client, argument: str) -> Reply:
+    return reply.START_CONTENT
+
+
+# Parameters of MAIL
+
+
+def _size(client: Client, envelope: Envelope, value: str | bool) -> None:
+    """RFC 1870 section 3: 1 to 20 digits."""
+    text = _value("SIZE", value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        raise Reject(501, "SIZE takes 1 to 20 digits", "5.5.4")
+    envelope.size = int(text)
+    # Without a limit of ours there is still that of any file.
+    limit = client.options.size or 2**63 - 1
+    if envelope.size > limit:
+        raise Reject(552, f"Message exceeds the maximum size of {limit} octets", "5.3.4")
+
+
+def _body(client: Client, envelope: Envelope, value: str | bool) -> None:
+    """RFC 6152 section 2."""
+    body_type = _value("BODY", value).lower()
+    if body_type not in {"7bit", "8bitmime"}:
+        raise Reject(501, "BODY takes 7BIT or 8BITMIME", "5.5.4")
+    envelope.body_type = body_type
+
+
+def _smtputf8(client: Client, envelope: Envelope, value: str | bool) -> None:
+    """RFC 6531 section 3.4."""
+    _no_value("SMTPUTF8", value)
+    envelope.smtputf8 = True
+
+
+def _requiretls(client: Client, envelope: Envelope, value: str | bool) -> None:
+    """RFC 8689 section 2."""
+    _no_value("REQUIRETLS", value)
+    if not client.session.secure:
+        raise Reject(530, "REQUIRETLS needs TLS: send STARTTLS first", "5.7.10")
+    envelope.require_tls = True
+
+
+def _ret(client: Client, envelope: Envelope, value: str | bool) -> None:
+    """RFC 3461 section 4.3."""
+    ret = _value("RET", value).upper()
+    if ret not in {"FULL", "HDRS"}:
+        raise Reject(501, "RET takes FULL or HDRS", "5.5.4")
+    envelope.dsn = EnvelopeDSN(ret, envelope.dsn.envid)
+
+
+def _envid(client: Client, envelope: Envelope, value: str | bool) -> None:
+    """RFC 3461 section 4.4: 100 characters."""
+    envid = _value("ENVID", value)
+    if len(envid) > 100:
+        raise Reject(501, "ENVID takes 100 characters at most", "5.5.4")
+    envelope.dsn = EnvelopeDSN(envelope.dsn.ret, envid)
+
+
+def _auth(client: Client, envelope: Envelope, value: str | bool) -> None:
+    """RFC 4954 section 5."""
+    envelope.auth = _value("AUTH", value)
+
+
+def _offered(
+    extension: str, parse: Callable[[Client, Envelope, str | bool], None], keyword: str
+) -> Callable[[Client, Envelope, str | bool], None]:
+    def parse_if_offered(client: Client, envelope: Envelope, value: str | bool) -> None:
+        if extension not in client.options.extensions:
+            raise _unknown_parameter(keyword)
+        parse(client, envelope, value)
+
+    return parse_if_offered
+
+
+_MAIL_PARAMETERS: Final = {
+    keyword: _offered(extension, parse, keyword)
+    for keyword, extension, parse in (
+        ("SIZE", "SIZE", _size),
+        ("BODY", "8BITMIME", _body),
+        ("SMTPUTF8", "SMTPUTF8", _smtputf8),
+        ("REQUIRETLS", "REQUIRETLS", _requiretls),
+        ("RET", "DSN", _ret),
+        ("ENVID", "DSN", _envid),
+        ("AUTH", "AUTH", _auth),
+    )
+}
+
+
+def _value(keyword: str, value: str | bool) -> str:
+    if not isinstance(value, str):
+        raise Reject(501, f"{keyword} takes a value", "5.5.4")
+    return value
+
+
+def _no_value(keyword: str, value: str | bool) -> None:
+    if value is not True:
+        raise Reject(501, f"{keyword} takes no value", "5.5.4")
+
+
+def _unknown_parameter(keyword: str) -> Reject:
+    # RFC 5321 section 4.1.1.11
+    return Reject(555, f"Parameter {keyword} is not recognized", "5.5.4")
+
+
+# TLS and AUTH
+
+
+def starttls(client: Client, argument: str) -> Reply:
+    if client.session.secure:
+        raise Reject(503, "TLS is already active", "5.5.1")
+    if not client.offers_starttls:
+        raise Reject(502, "STARTTLS is not available", "5.5.1")
+    return reply.START_TLS
+
+
+def auth(client: Client, argument: str) -> Reply:
+    """RFC 4954 section 4."""
+    if not client.offers_auth:
+        raise Reject(502, "AUTH is not available", "5.5.1")
+    words = argument.split()
+    if not 1 <= len(words) <= 2:
+        raise Reject(501, "Syntax: AUTH mechanism [initial-response]", "5.5.4")
+    options = client.options
+    if not client.session.secure and client.offers_starttls and not options.allow_insecure_auth:
+        raise Reject(538, "Encryption required: send STARTTLS first", "5.7.11")
+    if client.session.user is not None:
+        raise Reject(503, "Already authenticated", "5.5.1")
+    method = words[0].upper()
+    if method not in options.auth_methods:
+        raise Reject(504, "Unrecognized authentication mechanism", "5.5.4")
+    limit = options.max_auth_failures
+    if limit is not None and client.auth_failures >= limit:
+        raise Refusal(reply.TOO_MANY_AUTH_FAILURES)
+    exchange = client.exchange = Exchange(method, options.name)
+    initial = words[1].encode("ascii") if len(words) == 2 else None
+    return _auth_step(client, exchange, lambda: exchange.begin(initial))
+
+
+def auth_response(client: Client, exchange: Exchange, line: bytes) -> Reply:
+    """The answer to a line inside the exchange."""
+    return _auth_step(client, exchange, lambda: exchange.respond(line))
+
+
+def _auth_step(
+    client: Client, exchange: Exchange, step: Callable[[], Reply | Credentials]
+) -> Reply:
+    try:
+        result = step()
+        return result if isinstance(result, Reply) else _decide(client, exchange, result)
+    except Refusal as refusal:
+        client.exchange = None
+        client.authenticated(exchange.method, exchange.username, False)
+        if exchange.username is not None and refusal.reply.code >= 500:
+            client.auth_failures += 1
+            client.pause(AUTH_FAILURE_DELAY * client.auth_failures)
+        raise
+
+
+#: Seconds that a failed AUTH is answered later than the failure before it.
+AUTH_FAILURE_DELAY: Final = 0.25
+
+
+def _decide(client: Client, exchange: Exchange, credentials: Credentials) -> Reply:
+    exchange.username = credentials.username
+    hook = client.hooks.on_auth
+    failure = None
+    user = None
+    try:
+        user = client.ask(hook, credentials, client.session) if hook is not None else None
+    except AuthenticationFailed as exc:
+        failure = exc
+    if user:
+        client.session.user = user
+        client.exchange = None
+        client.authenticated(exchange.method, credentials.username, True)
+        return reply.AUTHENTICATED
+    failure = failure or AuthenticationFailed()
+    if exchange.method == "XOAUTH2":
+        return exchange.challenge_failure(failure)
+    raise failure
+
+
+# XCLIENT and XFORWARD
+
+
+def _check_forwarding(client: Client, verb: str) -> None:
+    if client.session.xclient.get("ADDR"):
+        raise Reject(503, "The client's address is set already", "5.5.1")
+    if not client.may_use(verb):
+        raise Reject(550, f"{verb} is not allowed for you", "5.7.0")
+
+
+def xclient(client: Client, argument: str) -> Reply:
+    """Postfix's XCLIENT_README."""
+    _check_forwarding(client, "XCLIENT")
+    attributes = parse_attributes(argument, XCLIENT_ATTRIBUTES)
+    session = client.session
+    login = attributes.get("LOGIN")
+    address = attributes.get("ADDR")
+    if address:
+        session.xclient.setdefault("ADDR:DEFAULT", session.remote_address)
+        # The session belongs to another client now, which does not inherit an identity.
+        session.user = None
+        session.remote_address = address
+        session.client_hostname = ""
+    if "NAME" in attributes:
+        session.client_hostname = attributes["NAME"] or ""
+    if attributes.get("PORT"):
+        session.remote_port = int(attributes["PORT"] or 0)
+    if attributes.get("DESTADDR"):
+        session.local_address = attributes["DESTADDR"] or ""
+    if attributes.get("DESTPORT"):
+        session.local_port = int(attributes["DESTPORT"] or 0)
+    session.host_name_appears_as = (attributes.get("HELO") or "").lower() or None
+    session.xclient.update(attributes)
+    session.envelope = Envelope()
+    session.opening_command = None
+    if address:
+        client.client_changed()
+        client.announce()
+    hook = client.hooks.on_auth
+    if login and hook is not None:
+        session.user = client.ask(hook, Credentials("XCLIENT", login), session) or None
+        client.authenticated("XCLIENT", login, session.user is not None)
+        if session.user is None:
+            # Half of what the proxy said can't be taken back.
+            client.close_reason = "refused"
+            raise Reject(550, "The forwarded login is not accepted", "5.7.8")
+    elif "LOGIN" in attributes:
+        session.user = None
+    return client.greeting()
+
+
+def xforward(client: Client, argument: str) -> Reply:
+    """Postfix's XFORWARD_README."""
+    _check_forwarding(client, "XFORWARD")
+    attributes = parse_attributes(argument, XFORWARD_ATTRIBUTES)
+    session = client.session
+    address = attributes.get("ADDR")
+    if address:
+        session.xforward.setdefault("ADDR:DEFAULT", session.remote_address)
+        session.remote_address = address
+        session.client_hostname = ""
+    if "NAME" in attributes:
+        session.client_hostname = attributes["NAME"] or ""
+    if attributes.get("PORT"):
+        session.remote_port = int(attributes["PORT"] or 0)
+    if "HELO" in attributes:
+        session.host_name_appears_as = (attributes["HELO"] or "").lower() or None
+    session.xforward.update(attributes)
+    session.envelope = Envelope()
+    if address:
+        client.client_changed()
+        client.announce()
+    return reply.OK
+
+
+# The table
+
+HELP_VERBS: Final = ("HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "HELP")
+
+
+def _row(verb: str, run: Callable[[Client, str], Reply], **facts: bool) -> tuple[bytes, Command]:
+    return verb.encode("ascii"), Command(verb, run, SEQUENCE[verb], **facts)
+
+
+COMMANDS: Final[dict[bytes, Command]] = dict(
+    (
+        _row("HELO", helo),
+        _row("EHLO", ehlo),
+        _row("LHLO", lhlo),
+        _row("MAIL", mail, needs_auth=True, utf8=True),
+        _row("RCPT", rcpt, needs_auth=True, utf8=True),
+        _row("DATA", data, takes_argument=False, needs_auth=True),
+        _row("RSET", rset, takes_argument=False, junk=True),
+        _row("NOOP", noop, junk=True),
+        _row("HELP", help_, junk=True),
+        _row("VRFY", vrfy, junk=True, utf8=True),
+        _row("QUIT", quit_, takes_argument=False),
+        _row("STARTTLS", starttls, takes_argument=False),
+        _row("AUTH", auth),
+        _row("XCLIENT", xclient, junk=True),
+        _row("XFORWARD", xforward, junk=True),
+        _row("EXPN", not_implemented, junk=True, utf8=True),
+        *(_row(verb, not_implemented, junk=True) for verb in NOT_IMPLEMENTED_VERBS),
+        _row("BDAT", bdat),
+    )
+)

@@ -1,0 +1,912 @@
+"""One connection from accept to close: the blocking command loop and everything that blocks.
+
+I/O stands outside the `try` that turns exceptions into replies: a lost connection isn't a 451.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import ssl
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, Final
+from typing import Protocol as TypingProtocol
+
+import gevent
+from gevent import GreenletExit, getcurrent
+
+from . import reply, signals
+from .auth import Exchange
+from .commands import COMMANDS, auth_response
+from .content import MAX_RECEIVED_FIELDS, ContentDecoder
+from .hook_timer import HookTimedOut, HookTimer
+from .hooks import Hooks
+from .options import Options
+from .protocol import NEED_DATA, Problem, Protocol, State, out_of_sequence
+from .proxy import ProxyError, parse_proxy_header
+from .reply import Refusal, Reject, Reply
+from .resolver import ReverseResolver
+from .session import Envelope, Session
+from .stream import MessageStream
+from .tls import SecureContexts
+from .transport import COMMAND_READ, CONTENT_READ, Interrupted, Transport
+from .xclient import plain_address
+
+#: A client whose line ends with a bare LF waits for its answer: when nothing has followed for
+#: this many seconds the line is taken to have ended. What follows at once belongs to it still.
+BARE_NEWLINE_GRACE: Final = 0.2
+#: Unrecognised commands that are enough for 421.
+MAX_UNRECOGNIZED: Final = 10
+#: Seconds that a refused client's 421 may take to leave.
+REFUSAL_SECONDS: Final = 5.0
+
+_HTTP_REQUEST: Final = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) .* HTTP/[0-9.]+ *", re.I | re.S
+)
+
+
+class Server(TypingProtocol):
+    """What a connection may use of its server; it is also the sender of its signals."""
+
+    options: Options
+    hooks: Hooks
+    contexts: SecureContexts
+    resolver: ReverseResolver
+    logger: logging.Logger | None
+    connections: set[Connection]
+
+    def admit(self, connection: Connection) -> Reply | None:
+        """Count the connection in; the refusal when there are too many."""
+
+    def admit_address(self, connection: Connection) -> Reply | None:
+        """Count its address in; the refusal when there are too many from there."""
+
+    def ended(self, connection: Connection) -> None:
+        """Count it out, and out of `connections`."""
+
+
+class _Refused(Exception):
+    """The connection ends with *reply* (None: without a word) for *reason*."""
+
+    def __init__(self, final: Reply | None, reason: str) -> None:
+        super().__init__(reason)
+        self.reply = final
+        self.reason = reason
+
+
+class _ClientGone(Exception):
+    """The client closed its side."""
+
+
+class _Truncated(ConnectionAbortedError):
+    """The client closed its side inside the content."""
+
+
+class Connection:
+    """Serves one client in the current greenlet; `run` returns when it is over.
+
+    *sock* is a connected gevent socket, closed by `run`. Other greenlets may call `drain` and
+    `kill`, and read `session`, `since`, `messages`, `bytes_in` and `bytes_out`.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_auth_demanded",
+        "_command",
+        "_decoder",
+        "_enhanced",
+        "_errors",
+        "_greenlet",
+        "_hook_timer",
+        "_ignored",
+        "_junk",
+        "_killed",
+        "_lost",
+        "_peer",
+        "_protocol",
+        "_refusal",
+        "_server",
+        "_session_deadline",
+        "_stream",
+        "_transport",
+        "_unauthenticated",
+        "_unrecognized",
+        "_waited",
+        "address_key",
+        "admitted",
+        "auth_failures",
+        "close_reason",
+        "draining",
+        "exchange",
+        "hooks",
+        "messages",
+        "offers_starttls",
+        "options",
+        "session",
+        "since",
+        "unannounced",
+    )
+
+    def __init__(self, server: Server, sock: Any, address: Any) -> None:
+        options = self.options = server.options
+        self.hooks = server.hooks
+        self._server = server
+        self._greenlet = getcurrent()
+        self._transport = Transport(sock)
+        self.session = Session(lmtp=options.lmtp, secure=options.secured)
+        _set_addresses(self.session, sock, address)
+        #: The peer on the wire (a proxy, perhaps), which XCLIENT and XFORWARD trust or don't.
+        self._peer = self.session.remote_address
+        self._protocol = Protocol(options.max_command_length, "reject")
+        self._enhanced = options.enhanced
+        self._ignored = False
+        #: When it was accepted, in seconds of `time.monotonic`.
+        self.since = monotonic()
+        self._session_deadline = (
+            float("inf")
+            if options.session_timeout is None
+            else self.since + options.session_timeout
+        )
+        #: Messages that were answered 250.
+        self.messages = 0
+        self.draining = False
+        self._killed = False
+        self.admitted = False
+        self.address_key: str | None = None
+
+        self.exchange: Exchange | None = None
+        self.auth_failures = 0
+        self._auth_demanded = self.hooks.on_auth is not None and not options.auth_optional
+        self.offers_starttls = False
+        self.unannounced = True
+        self.close_reason: str | None = None
+        self._errors = 0
+        self._junk = 0
+        self._unauthenticated = 0
+        self._unrecognized = 0
+        self._command = ""
+
+        self._arrived = b""
+        self._decoder: ContentDecoder | None = None
+        self._stream: MessageStream | None = None
+        self._refusal: Reply | None = None
+        self._lost: BaseException | None = None
+        self._waited = 0.0
+        self._hook_timer: HookTimer | None = None
+
+    @property
+    def bytes_in(self) -> int:
+        return self._transport.bytes_in
+
+    @property
+    def bytes_out(self) -> int:
+        return self._transport.bytes_out
+
+    # For other greenlets
+
+    def drain(self) -> None:
+        """End with 421 as soon as no content or hook is under way; now, if that is so."""
+        self.draining = True
+        transport = self._transport
+        if transport.waiting and self._protocol.state is not State.CONTENT:
+            transport.interrupt()
+
+    def kill(self) -> None:
+        """End now, whatever is under way. `on_close` still runs."""
+        self._killed = True
+        if self._greenlet is not getcurrent():
+            gevent.kill(self._greenlet, GreenletExit)
+
+    @property
+    def greenlet(self) -> Any:
+        return self._greenlet
+
+    # Life
+
+    def run(self) -> None:
+        reason = "error"
+        try:
+            reason = self._serve()
+        except GreenletExit:
+            # Somebody else's kill ends a session as a shutdown does.
+            self._last_words(reply.SHUTTING_DOWN)
+            reason = "shutdown"
+        except Exception as exc:  # a bug of the library's: the process must not notice
+            self._last_words(reply.Reply(421, "Internal error, closing connection", "4.3.0"))
+            self._report(exc, type(exc).__name__, response_code=421)
+        finally:
+            self._end(reason)
+
+    def _serve(self) -> str:
+        """The session; returns why it ended. Every way an I/O call can fail is handled here."""
+        transport = self._transport
+        try:
+            try:
+                self._prepare()
+                self._greet()
+                reason = self._converse()
+            except _Refused as refused:
+                reason = refused.reason
+                if refused.reply is not None:
+                    transport.set_deadline(monotonic() + REFUSAL_SECONDS)
+                    self._send(refused.reply)
+            except Interrupted:
+                reason = "shutdown"
+                transport.set_deadline(monotonic() + REFUSAL_SECONDS)
+                self._send(reply.SHUTTING_DOWN)
+            transport.flush()
+            transport.linger()
+            return reason
+        except _ClientGone:
+            return "eof"
+        except Interrupted:
+            return "shutdown"
+        except TimeoutError:
+            self._last_words(reply.TIMED_OUT)
+            return "timeout"
+        except ssl.SSLError as exc:
+            self._report(exc, "TLSError")
+            return "tls"
+        except OSError as exc:
+            # Outside a transaction this is how rude clients hang up.
+            if self._protocol.state in (State.MAIL, State.RCPT, State.CONTENT):
+                self._report(exc, signals.error_code(exc))
+            return "eof" if isinstance(exc, _Truncated) else "reset"
+
+    def _last_words(self, final: Reply) -> None:
+        """Try to tell the client, without waiting for it."""
+        self._transport.discard_unsent()
+        self.session.error = final
+        self._log_reply(final)
+        self._transport.send_last(self._octets(final))
+
+    def _end(self, reason: str) -> None:
+        transport = self._transport
+        transport.close()
+        hook = self.hooks.on_close
+        try:
+            if hook is not None:
+                self.ask(hook, self.session)
+        except (Refusal, GreenletExit):
+            pass  # nobody is left to be refused; a fault was reported
+        finally:
+            self._server.ended(self)
+            if self._server.logger is not None and not self._ignored:
+                self._server.logger.info("[%s] closed: %s", self.session.id, reason)
+            if signals.disconnect.receivers and not self._ignored:
+                signals.emit(
+                    signals.disconnect,
+                    self._server,
+                    signals.DisconnectEvent(
+                        self.session.id,
+                        self.session.remote_address,
+                        monotonic() - self.since,
+                        self.messages,
+                        transport.bytes_in,
+                        transport.bytes_out,
+                        reason,
+                    ),
+                )
+
+    # Before the greeting
+
+    def _prepare(self) -> None:
+        options = self.options
+        server = self._server
+        session = self.session
+        self._ignored = session.remote_address in options.ignored_hosts
+        refusal = server.admit(self)
+        if refusal is not None:
+            raise _Refused(refusal, "refused")
+        if options.use_proxy:
+            self._read_proxy_header()
+            self._ignored = session.remote_address in options.ignored_hosts
+        refusal = server.admit_address(self)
+        if refusal is not None:
+            raise _Refused(refusal, "refused")
+        self._protocol.set_policy(options.bare_newline_policy(session.remote_address))
+        self._log("connection from %s:%s", session.remote_address, session.remote_port)
+        if not options.disable_reverse_lookup and session.remote_address:
+            session.client_hostname = server.resolver.start(session.remote_address)
+        if (options.secure or options.needs_upgrade) and not options.secured:
+            self._upgrade(self._protocol.take_all())
+        self.offers_starttls = (
+            not session.secure
+            and options.offers_tls
+            and "STARTTLS" in options.extensions
+            and "STARTTLS" not in options.disabled_commands
+        )
+        if self.hooks.on_connect is not None:
+            try:
+                self.ask(self.hooks.on_connect, session)
+            except Refusal as refusal_:
+                raise _Refused(refusal_.reply, "refused") from None
+
+    def _read_proxy_header(self) -> None:
+        """HAProxy's PROXY protocol: nothing is believed, and nothing said, without a header."""
+        transport = self._transport
+        if self._peer not in self.options.use_proxy:
+            raise _Refused(None, "proxy")
+        transport.set_deadline(monotonic() + self.options.proxy_timeout)
+        received = b""
+        while True:
+            try:
+                data = transport.receive(COMMAND_READ)
+            except TimeoutError:
+                raise _Refused(None, "proxy") from None
+            except Interrupted:
+                raise _Refused(None, "shutdown") from None
+            if not data:
+                raise _Refused(None, "proxy")
+            received += data
+            try:
+                parsed = parse_proxy_header(received)
+            except ProxyError as exc:
+                self._report(exc, "ProxyError", stage="proxy")
+                raise _Refused(None, "proxy") from None
+            if parsed is not None:
+                break
+        header, length = parsed
+        session = self.session
+        session.proxy = header
+        if header.is_client:
+            session.remote_address = header.source_address
+            session.remote_port = header.source_port
+            session.local_address = header.destination_address
+            session.local_port = header.destination_port
+        self._protocol.receive_data(received[length:])
+
+    def _upgrade(self, begun: bytes = b"") -> None:
+        """The TLS handshake, for STARTTLS and for TLS from the first octet.
+
+        *begun* is what of it came with a PROXY header.
+        """
+        session = self.session
+        transport = self._transport
+        transport.set_deadline(monotonic() + self.options.handshake_timeout)
+        channel = self._server.contexts.channel()
+        if begun:
+            channel.received(begun)
+        try:
+            transport.start_tls(channel)
+        except (EOFError, ConnectionError, TimeoutError):
+            raise _Refused(None, "tls") from None
+        except ssl.SSLError as exc:
+            self._report(exc, "TLSError", stage="handshake")
+            raise _Refused(None, "tls") from None
+        except Interrupted:
+            raise _Refused(None, "shutdown") from None
+        session.secure = True
+        session.tls = channel.info
+        session.servername = channel.servername
+        self.offers_starttls = False
+        self._log("TLS: %s %s", session.tls.version, session.tls.cipher[0])
+        if signals.secure.receivers and not self._ignored:
+            signals.emit(
+                signals.secure,
+                self._server,
+                signals.SecureEvent(
+                    session.id, session.servername, session.tls.version, session.tls.cipher[0]
+                ),
+            )
+        if self.hooks.on_secure is not None:
+            try:
+                self.ask(self.hooks.on_secure, session)
+            except Refusal as refusal:
+                raise _Refused(refusal.reply, "refused") from None
+
+    def _greet(self) -> None:
+        if self.options.greeting_delay:
+            transport = self._transport
+            transport.set_deadline(monotonic() + self.options.greeting_delay)
+            try:
+                if self._protocol.has_data or transport.receive(COMMAND_READ):
+                    raise _Refused(reply.TALKS_TOO_SOON, "abuse")
+                raise _ClientGone
+            except TimeoutError:
+                pass  # it kept quiet, as RFC 5321 section 3.1 wants it
+        self._send(self.greeting())
+
+    def greeting(self) -> Reply:
+        options = self.options
+        kind = "LMTP" if options.lmtp else "ESMTP"
+        return Reply(220, " ".join(filter(None, (options.name, kind, options.banner))))
+
+    # The command loop
+
+    def _converse(self) -> str:
+        """Answer commands until one ends the session; returns the reason."""
+        protocol = self._protocol
+        while True:
+            line = protocol.next_line()
+            if line is NEED_DATA:
+                line = self._receive_line()
+            self._send(self._answer(line))
+            if self.close_reason is not None:
+                return self.close_reason
+            state = protocol.state
+            if state > State.AUTH:
+                if state is State.CONTENT:
+                    self._receive_message()
+                elif state is State.UPGRADE:
+                    # RFC 3207 section 4: what came in clear is never taken for protected.
+                    protocol.take_all()
+                    self._upgrade()
+                    self._forget()
+                else:
+                    return "quit"
+
+    def _receive_line(self) -> bytes | Problem:
+        """The next line, after everything written was sent; its deadline is never extended."""
+        protocol = self._protocol
+        transport = self._transport
+        deadline = min(monotonic() + self.options.socket_timeout, self._session_deadline)
+        transport.set_deadline(deadline)
+        transport.flush()
+        if self.draining:
+            raise Interrupted
+        while True:
+            data = transport.receive(COMMAND_READ)
+            if not data:
+                raise _ClientGone
+            protocol.receive_data(data)
+            line = protocol.next_line()
+            if line is not NEED_DATA:
+                return line
+            if protocol.ends_with_bare_newline:
+                transport.set_deadline(min(monotonic() + BARE_NEWLINE_GRACE, deadline))
+                try:
+                    data = transport.receive(COMMAND_READ)
+                except TimeoutError:
+                    return protocol.drop_bare_line()
+                if not data:
+                    raise _ClientGone
+                protocol.receive_data(data)
+                transport.set_deadline(deadline)
+                line = protocol.next_line()
+                if line is not NEED_DATA:
+                    return line
+
+    def _answer(self, line: bytes | Problem) -> Reply:
+        """The reply to one line; moves the state when it is a positive one."""
+        protocol = self._protocol
+        state = protocol.state
+        try:
+            if isinstance(line, Problem):
+                raise self._broken_line(line)
+            if state is State.AUTH:
+                protocol.state = State.READY
+                answer = self._auth_response(line)
+                if answer.code == 334:
+                    protocol.state = State.AUTH
+                self._errors = 0
+                return answer
+            if self._server.logger is not None:
+                self._log_command(line)
+            word, _, rest = line.partition(b" ")
+            command = COMMANDS.get(word) or COMMANDS.get(word.upper())
+            if command is None:
+                raise self._unrecognized_command(line)
+            self._command = command.verb
+            session = self.session
+            if (
+                session.disabled_commands is not None or self.options.disabled_commands
+            ) and command.verb in self.disabled:
+                raise Refusal(reply.NOT_IMPLEMENTED)
+            demands_auth = self._auth_demanded and session.user is None and self.offers_auth
+            if demands_auth:
+                self._count_unauthenticated(command.verb)
+            if command.junk:
+                self._count_junk()
+            argument = ""
+            if rest:
+                argument = self._argument(rest, command.utf8, command.takes_argument)
+            next_state = command.sequence.get(state)
+            if next_state is None:
+                raise Refusal(out_of_sequence(command.verb, state))
+            if demands_auth and command.needs_auth:
+                text = self.options.auth_required_message or "Authentication required"
+                raise Reject(530, text, "5.7.0")
+            answer = command.run(self, argument)
+        except Refusal as refusal:
+            return self._refuse(refusal.reply)
+        protocol.state = State.AUTH if answer.code == 334 else next_state
+        self._errors = 0
+        return answer
+
+    def _refuse(self, refusal: Reply) -> Reply:
+        """Count a refusal, and note whether the connection ends with it."""
+        if refusal.code >= 500:
+            self._errors += 1
+            limit = self.options.max_errors
+            if limit is not None and self._errors > limit:
+                refusal = reply.TOO_MANY_ERRORS
+        self.session.error = refusal
+        if refusal.code == 421:
+            # RFC 5321 section 3.8: 421 announces the close.
+            self.close_reason = "abuse" if refusal in reply.ABUSE else "refused"
+        return refusal
+
+    def _broken_line(self, problem: Problem) -> Refusal:
+        if self._protocol.state is State.AUTH:
+            # RFC 4954 section 4: the exchange is over, the session goes on.
+            exchange, self.exchange = self.exchange, None
+            self._protocol.state = State.READY
+            if exchange is not None:
+                self.authenticated(exchange.method, exchange.username, False)
+            if problem is Problem.TOO_LONG:
+                return Refusal(reply.RESPONSE_TOO_LONG)
+        self._log("C: (%s)", problem.value)
+        if problem is Problem.TOO_LONG:
+            return Refusal(reply.LINE_TOO_LONG)
+        return Refusal(reply.BARE_NEWLINE)
+
+    def _unrecognized_command(self, line: bytes) -> Refusal:
+        if _HTTP_REQUEST.fullmatch(line):
+            return Refusal(reply.HTTP_NOT_ALLOWED)
+        if b"\0" in line:
+            # A binary protocol, a PROXY header among them: what follows is no SMTP either.
+            self.close_reason = "abuse"
+            return Refusal(reply.NOT_RECOGNIZED)
+        self._unrecognized += 1
+        if self._unrecognized >= MAX_UNRECOGNIZED:
+            return Refusal(reply.TOO_MANY_UNRECOGNIZED)
+        return Refusal(reply.NOT_RECOGNIZED)
+
+    def _count_unauthenticated(self, verb: str) -> None:
+        limit = self.options.max_unauthenticated_commands
+        if verb != "AUTH" and limit is not None:
+            self._unauthenticated += 1
+            if self._unauthenticated > limit:
+                raise Refusal(reply.TOO_MANY_UNAUTHENTICATED)
+
+    def _count_junk(self) -> None:
+        self._junk += 1
+        limit = self.options.max_junk_commands
+        if limit is not None and self._junk > limit:
+            raise Refusal(reply.TOO_MANY_JUNK)
+
+    def _argument(self, octets: bytes, utf8: bool, allowed: bool) -> str:
+        """The argument as text. RFC 5321 section 4.1.1: blanks at its end are no part of it."""
+        octets = octets.rstrip(b" \t")
+        if octets.isascii():
+            text = octets.decode("ascii")
+        elif utf8:
+            try:
+                text = octets.decode("utf-8")
+            except UnicodeDecodeError:
+                raise Refusal(reply.NOT_ASCII) from None
+        else:
+            raise Refusal(reply.NOT_ASCII)
+        if text and not allowed:
+            raise Refusal(reply.NO_ARGUMENT)
+        if text.isascii() and not text.isprintable():
+            raise Refusal(reply.CONTROL_CHARACTER)
+        return text
+
+    def _auth_response(self, line: bytes) -> Reply:
+        assert self.exchange is not None
+        self._log("C: (a response)")
+        return auth_response(self, self.exchange, line)
+
+    def _forget(self) -> None:
+        """RFC 3207 section 4.2: after the handshake the session knows nothing of before."""
+        session = self.session
+        session.envelope = Envelope()
+        session.opening_command = None
+        session.host_name_appears_as = None
+        session.user = None
+        self._protocol.state = State.START
+
+    # A message
+
+    def _receive_message(self) -> None:
+        """RFC 5321 section 4.1.1.4, from after the 354 to the reply."""
+        session = self.session
+        options = self.options
+        protocol = self._protocol
+        started = monotonic()
+        self._refusal = None
+        self._waited = 0.0
+        self._decoder, self._arrived = protocol.start_content()
+        stream = self._stream = MessageStream(self._next_piece, options.size)
+        result: Any = None
+        refusal: Reply | None = None
+        hook = self.hooks.on_data
+        if hook is not None:
+            try:
+                result = self.ask(hook, stream, session)
+            except Refusal as exc:
+                refusal = exc.reply
+        self._drain_content()
+        # What the server refuses is refused whatever the hook made of it.
+        refusal = self._refusal or refusal
+        replies = self._message_replies(result, refusal)
+        protocol.end_content(self._decoder.rest)
+        self._decoder = self._stream = None
+        envelope = session.envelope
+        for answer in replies:
+            if answer.code >= 400:
+                self._refuse(answer)
+            self._send(answer)
+        code = min((answer.code for answer in replies), key=lambda code: code >= 400)
+        if code == 250:
+            self.messages += 1
+            self._errors = 0
+        self._junk = self._unrecognized = 0
+        if signals.message.receivers and not self._ignored:
+            self._transport.flush()
+            signals.emit(
+                signals.message,
+                self._server,
+                signals.MessageEvent(
+                    session.id,
+                    session.transaction,
+                    envelope.mail_from.address if envelope.mail_from else "",
+                    tuple(address.address for address in envelope.rcpt_to),
+                    stream.byte_length,
+                    code,
+                    monotonic() - started,
+                ),
+            )
+        session.transaction += 1
+        session.envelope = Envelope()
+
+    def _next_piece(self) -> bytes:
+        """The next piece of content for the hook; raises what the server refuses it for."""
+        if self._lost is not None:
+            raise ConnectionAbortedError("the connection is lost") from self._lost
+        piece = self._receive_content()
+        if self._refusal is not None:
+            raise _reject(self._refusal)
+        return piece
+
+    def _drain_content(self) -> None:
+        """Read to the true end of the content, whatever became of the hook."""
+        if self._lost is None:
+            try:
+                while self._receive_content():
+                    pass
+            except ConnectionError:
+                pass
+        if self._lost is not None:
+            raise self._lost
+
+    def _receive_content(self) -> bytes:
+        """The next decoded piece, b"" at the end; ConnectionError when the client is lost."""
+        decoder = self._decoder
+        assert decoder is not None
+        while not decoder.ended:
+            data, self._arrived = self._arrived, b""
+            if not data:
+                try:
+                    data = self._wait_for_content()
+                except (OSError, Interrupted) as exc:
+                    self._lost = exc
+                    if isinstance(exc, ConnectionError):
+                        raise
+                    raise ConnectionAbortedError("the content was cut off") from exc
+            piece = self._decode(data)
+            if piece:
+                return piece
+        return b""
+
+    def _wait_for_content(self) -> bytes:
+        options = self.options
+        transport = self._transport
+        began = monotonic()
+        allowed = options.socket_timeout
+        if options.data_timeout is not None:
+            # What a slow hook takes isn't the client's time, and the other way round.
+            allowed = min(allowed, options.data_timeout - self._waited)
+        transport.set_deadline(min(began + allowed, self._session_deadline))
+        transport.flush()
+        timer = self._hook_timer
+        if timer is None:
+            data = transport.receive(CONTENT_READ)
+        else:
+            timer.pause()
+            try:
+                data = transport.receive(CONTENT_READ)
+            finally:
+                timer.resume()
+        if not data:
+            raise _Truncated(errno.ECONNABORTED, "the client left inside the content")
+        self._waited += monotonic() - began
+        return data
+
+    def _decode(self, data: bytes) -> bytes:
+        decoder = self._decoder
+        stream = self._stream
+        assert decoder is not None
+        assert stream is not None
+        piece = decoder.feed(data)
+        stream.byte_length += len(piece)
+        if self._refusal is None:
+            if self._protocol.policy == "reject" and decoder.bare_newline:
+                self._refusal = reply.NOT_DELIVERED_BARE_NEWLINE
+            elif decoder.received_fields > MAX_RECEIVED_FIELDS:
+                self._refusal = reply.LOOP_DETECTED
+            elif stream.size_exceeded and self.options.reject_oversized:
+                text = f"Message exceeds the maximum size of {self.options.size} octets"
+                self._refusal = Reply(552, text, "5.3.4")
+        return piece
+
+    def _message_replies(self, result: Any, refusal: Reply | None) -> Sequence[Reply]:
+        """One reply, or with LMTP one for each recipient (RFC 2033 section 4.2)."""
+        if not self.options.lmtp:
+            return (refusal or _accepted(result),)
+        recipients = len(self.session.envelope.rcpt_to)
+        if refusal is not None:
+            return (refusal,) * recipients
+        if not isinstance(result, (list, tuple)):
+            return (_accepted(result),) * recipients
+        if len(result) != recipients:
+            fault = ValueError(
+                f"on_data returned {len(result)} results for {recipients} recipients"
+            )
+            self._report(fault, "HookError", response_code=451, hook="on_data")
+            return (reply.LOCAL_ERROR,) * recipients
+        return [one.reply if isinstance(one, Reject) else _accepted(one) for one in result]
+
+    # What commands use (commands.Client)
+
+    def ask(self, hook: Callable[..., Any], *args: Any) -> Any:
+        """Call a hook. Raises Reject: the hook's own, or 451 when the program is at fault.
+
+        A connection that was lost meanwhile is the caller's to notice.
+        """
+        seconds = self.options.hook_timeout
+        timer = None
+        if seconds is not None:
+            timer = self._hook_timer = HookTimer(seconds)
+        try:
+            return hook(*args)
+        except Refusal:
+            raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            # SystemExit, GreenletExit and gevent.Timeout are no Exception, and a fault here too.
+            if self._killed and isinstance(exc, GreenletExit):
+                raise
+            if self._lost is not None and isinstance(exc, ConnectionError):
+                return None  # the stream raised it
+            code = "HookTimeout" if isinstance(exc, HookTimedOut) else "HookError"
+            name = getattr(hook, "__qualname__", repr(hook))
+            self._report(exc, code, response_code=451, hook=name)
+            raise Refusal(reply.LOCAL_ERROR) from None
+        finally:
+            if timer is not None:
+                timer.pause()
+                self._hook_timer = None
+
+    def pause(self, seconds: float) -> None:
+        gevent.sleep(seconds)
+
+    @property
+    def disabled(self) -> frozenset[str]:
+        """Verbs that this session may not use."""
+        own = self.session.disabled_commands
+        if own is None:
+            return self.options.disabled_commands  # type: ignore[return-value]  # made one there
+        return frozenset(verb.upper() for verb in own)
+
+    @property
+    def offers_auth(self) -> bool:
+        # With nobody to ask, AUTH is neither offered nor demanded.
+        return (
+            self.hooks.on_auth is not None
+            and bool(self.options.auth_methods)
+            and "AUTH" not in self.disabled
+        )
+
+    def may_use(self, verb: str) -> bool:
+        options = self.options
+        trusted = options.use_xclient if verb == "XCLIENT" else options.use_xforward
+        return (
+            bool(trusted)
+            and self._peer in trusted
+            and not self.session.xclient.get("ADDR")
+            and verb not in self.disabled
+        )
+
+    def authenticated(self, method: str, username: str | None, success: bool) -> None:
+        self._log("AUTH %s for %s: %s", method, username, "good" if success else "failed")
+        if signals.auth.receivers and not self._ignored:
+            signals.emit(
+                signals.auth,
+                self._server,
+                signals.AuthEvent(self.session.id, method, username, success),
+            )
+
+    def announce(self) -> None:
+        self.unannounced = False
+        if signals.connect.receivers and not self._ignored:
+            session = self.session
+            signals.emit(
+                signals.connect,
+                self._server,
+                signals.ConnectEvent(
+                    session.id,
+                    session.local_address,
+                    session.local_port,
+                    session.remote_address,
+                    session.remote_port,
+                    session.host_name_appears_as,
+                    session.client_hostname,
+                ),
+            )
+
+    def client_changed(self) -> None:
+        """XCLIENT or XFORWARD named another client: the policy for its address counts now."""
+        self._protocol.set_policy(self.options.bare_newline_policy(self.session.remote_address))
+
+    # Replies and log lines
+
+    def _octets(self, answer: Reply) -> bytes:
+        return answer.wire if self._enhanced else answer.plain
+
+    def _send(self, answer: Reply) -> None:
+        if self._server.logger is not None:
+            self._log_reply(answer)
+        self._transport.write(answer.wire if self._enhanced else answer.plain)
+
+    def _log(self, text: str, *args: object) -> None:
+        logger = self._server.logger
+        if logger is not None and not self._ignored:
+            logger.debug("[%s] " + text, self.session.id, *args)
+
+    def _log_reply(self, answer: Reply) -> None:
+        self._log("S: %s", self._octets(answer).decode("ascii").rstrip().replace("\r\n", " | "))
+
+    def _log_command(self, line: bytes) -> None:
+        """Credentials never get into a log: of AUTH only the mechanism is shown."""
+        words = line[:12288].split(b" ")
+        if words[0].upper() == b"AUTH" and len(words) > 2:
+            line = b" ".join((*words[:2], b"(an initial response)"))
+        text = line.decode("ascii", "backslashreplace")
+        self._log("C: %s", text if text.isprintable() else reply.printable(text))
+
+    def _report(
+        self, exc: BaseException, code: str, *, response_code: int | None = None, **meta: Any
+    ) -> None:
+        """Tell `error`."""
+        if self._ignored:
+            return
+        meta.setdefault("stage", self._protocol.state.name)
+        if self._command:
+            meta.setdefault("command", self._command)
+        if self.session.tls is not None:
+            meta.setdefault("protocol", self.session.tls.version)
+        session = self.session
+        signals.emit_error(
+            self._server,
+            signals.ErrorEvent(exc, code, session.remote_address, response_code, meta, session.id),
+        )
+
+
+def _reject(refusal: Reply) -> Reject:
+    return Reject(refusal.code, refusal.text, refusal.enhanced)
+
+
+def _accepted(result: Any) -> Reply:
+    """The 250 for what `on_data` returned; the text is its own if it returned one."""
+    return Reply(250, result, "2.0.0") if isinstance(result, str) else reply.MESSAGE_OK
+
+
+def _set_addresses(session: Session, sock: Any, address: Any) -> None:
+    if isinstance(address, tuple):
+        session.remote_address = plain_address(address[0])
+        session.remote_port = address[1]
+        try:
+            local = sock.getsockname()
+        except OSError:
+            return  # the client is gone already
+        session.local_address = plain_address(local[0])
+        session.local_port = local[1]
+    else:
+        # A UNIX socket's peer has no address; it is on this machine.
+        session.client_hostname = "localhost"

@@ -1,0 +1,34 @@
+"""hook_timeout: a limit on a hook's own time, which stops while it waits for the client."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from gevent import Timeout
+
+
+class HookTimedOut(BaseException):
+    """Raised inside a hook that passed hook_timeout; no Exception, so that none swallows it."""
+
+
+class HookTimer:
+    """Raises HookTimedOut in the current greenlet after *seconds*, pauses not counted."""
+
+    __slots__ = ("_began", "_left", "_timeout")
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._timeout: Timeout | None = None
+        self._began = 0.0
+        self.resume()
+
+    def resume(self) -> None:
+        self._began = monotonic()
+        self._timeout = Timeout.start_new(max(self._left, 0.001), HookTimedOut("hook_timeout"))
+
+    def pause(self) -> None:
+        """Stop the clock; more than once is fine."""
+        if self._timeout is not None:
+            self._timeout.close()
+            self._timeout = None
+            self._left -= monotonic() - self._began

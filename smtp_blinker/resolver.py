@@ -1,0 +1,70 @@
+"""Names by reverse DNS, looked up while the session goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import gevent
+from gevent import get_hub
+from gevent.event import AsyncResult
+
+from .xclient import is_host_name
+
+#: Seconds that anybody waits for a name.
+LOOKUP_SECONDS: Final = 1.5
+#: Lookups under way at once. gevent's resolver has ten threads for the whole program: a dead DNS
+#: server must not take them all, and whoever comes while these hang is served under its address.
+MAX_LOOKUPS: Final = 8
+#: The same for a program's own resolver.
+MAX_CUSTOM_LOOKUPS: Final = 256
+
+
+class ReverseResolver:
+    """*resolver* has ``reverse(ip) -> names``, which may block; None stands for gevent's."""
+
+    def __init__(self, resolver: Any = None) -> None:
+        self._resolver = resolver
+        self._under_way = 0
+        self._most = MAX_LOOKUPS if resolver is None else MAX_CUSTOM_LOOKUPS
+
+    def start(self, address: str) -> Callable[[], str]:
+        """Begin to look *address* up; the callable waits for the name, "" when there is none.
+
+        The callable returns within `LOOKUP_SECONDS` of this call, and raises nothing.
+        """
+        if self._under_way >= self._most:
+            return lambda: ""
+        result: AsyncResult[str] = AsyncResult()
+        timer = get_hub().loop.timer(LOOKUP_SECONDS)
+
+        def give_up() -> None:
+            timer.stop()
+            timer.close()
+            if not result.ready():
+                result.set("")
+
+        timer.start(give_up)
+        self._under_way += 1
+        gevent.spawn_raw(self._look_up, address, result)
+        return lambda: result.get() or ""
+
+    def _look_up(self, address: str, result: AsyncResult[str]) -> None:
+        name = ""
+        try:
+            name = self._name(address)
+        except Exception:
+            pass  # a client without a name is nobody's fault
+        finally:
+            self._under_way -= 1
+            if not result.ready():
+                result.set(name)
+
+    def _name(self, address: str) -> str:
+        if self._resolver is not None:
+            names = list(self._resolver.reverse(address))
+            name = str(names[0]) if names else ""
+        else:
+            name = get_hub().resolver.gethostbyaddr(address)[0]
+        # DNS labels may hold any octet, and whoever owns the address chooses them.
+        return name.lower().rstrip(".") if is_host_name(name) else ""

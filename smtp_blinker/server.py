@@ -1,0 +1,329 @@
+"""SMTPServer: listening, admission, draining."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket as stdlib_socket
+import stat
+from collections import Counter
+from ipaddress import IPv6Address
+from time import monotonic
+from typing import Any, Final
+
+import gevent
+from gevent import getcurrent, spawn_raw
+from gevent.event import Event
+from gevent.server import StreamServer
+from gevent.socket import socket as gevent_socket
+
+from . import hooks, reply, signals
+from .connection import Connection
+from .hooks import HookDecorators, Hooks
+from .options import Options, make_options
+from .reply import Reply
+from .resolver import ReverseResolver
+from .threads import ServerThread
+from .tls import SecureContexts
+
+#: How often, and how many seconds apart, a connection that won't end is killed again.
+KILLS: Final = 10
+KILL_SECONDS: Final = 0.5
+
+_UNIX_PREFIX: Final = "unix:"
+
+
+class SMTPServer(HookDecorators, StreamServer):
+    """An SMTP or LMTP server.
+
+    *listener* is what `gevent.server.StreamServer` takes (an address tuple, ``":2525"``, a bound
+    socket), ``"unix:/path"`` for a UNIX-domain socket, or None for a server that is given its
+    sockets by somebody else through `handle`. Hooks and options are keywords; docs/options.md
+    lists them. A hook may also be registered later, with the decorator of its name.
+
+    Raises TypeError for an unknown or wrongly typed keyword, ValueError for a wrong value or a
+    contradiction, OSError or ssl.SSLError for a certificate that can't be loaded.
+    """
+
+    def __init__(self, listener: Any, **keywords: Any) -> None:
+        self.hooks = Hooks()
+        for name in hooks.NAMES:
+            if name in keywords:
+                self.hooks.set(name, keywords.pop(name))
+        self.options: Options = make_options(keywords)
+        logger = self.options.logger
+        self.logger: logging.Logger | None = (
+            logging.getLogger("smtp_blinker") if logger is True else logger or None
+        )
+        self.contexts = SecureContexts(self.options)
+        self.resolver = ReverseResolver(self.options.resolver)
+        #: The live connections.
+        self.connections: set[Connection] = set()
+        self._admitted = 0
+        self._by_address: Counter[str] = Counter()
+        self._stopping: Event | None = None
+        self._all_ended = Event()
+        self._unix_path: str | None = None
+        self._serving = False
+        super().__init__(listener)
+
+    # Listening
+
+    def set_listener(self, listener: Any) -> None:
+        if listener is None:
+            self.family = self.address = None  # type: ignore[assignment]  # nothing listens
+        elif isinstance(listener, str) and listener.startswith(_UNIX_PREFIX):
+            self._unix_path = listener[len(_UNIX_PREFIX) :]
+            self.family = stdlib_socket.AF_UNIX
+            self.address = self._unix_path
+        else:
+            super().set_listener(listener)
+
+    def init_socket(self) -> None:
+        if self._unix_path is not None:
+            self.socket = _unix_listener(self._unix_path, self.backlog)
+        elif self.family is not None:
+            super().init_socket()
+
+    def start_accepting(self) -> None:
+        if self.family is not None:
+            super().start_accepting()
+
+    def start(self) -> None:
+        """Listen and accept. Raises the OSError of a listener that can't be opened."""
+        if self._serving:
+            return
+        if self._stopping is not None:
+            self._stopping.wait()
+        # A server may be made in one thread and serve in another.
+        self.loop = gevent.get_hub().loop
+        try:
+            super().start()
+        except OSError as exc:
+            signals.emit_error(
+                self,
+                signals.ErrorEvent(
+                    exc,
+                    signals.error_code(exc),
+                    meta={"stage": "listen", "listener": str(self.address)},
+                ),
+            )
+            raise
+        self._serving = True
+        if self.family is not None:
+            if self.logger is not None:
+                self.logger.info("listening on %s", self.address)
+            if signals.listening.receivers:
+                signals.emit(signals.listening, self)
+
+    def do_read(self) -> Any:
+        """Accept one client; runs in the hub."""
+        try:
+            return super().do_read()
+        except OSError as exc:
+            if self.is_fatal_error(exc) or not self.started:
+                raise
+            if exc.errno in (errno.ECONNABORTED, errno.EPROTO):
+                return None  # it left before it was accepted
+            # EMFILE, ENFILE, ENOBUFS, ENOMEM: those who are here go on, and we try again.
+            spawn_raw(
+                signals.emit_error,
+                self,
+                signals.ErrorEvent(exc, signals.error_code(exc), meta={"stage": "accept"}),
+            )
+            self.stop_accepting()
+            timer = self.loop.timer(self.delay)
+            self.delay = min(self.max_delay, self.delay * 2)
+            timer.start(self._accept_again, timer)
+            return None
+
+    def _accept_again(self, timer: Any) -> None:
+        timer.stop()
+        timer.close()
+        if self.started and self._serving:
+            self.start_accepting()
+
+    # Clients
+
+    def do_handle(self, sock: Any, address: Any) -> None:
+        # A raw greenlet is lighter; `connections` keeps account of them.
+        spawn_raw(self.handle, sock, address)
+
+    def handle(self, sock: Any, address: Any) -> None:
+        """Serve one client in this greenlet until it has ended; closes *sock*.
+
+        Call it in a greenlet of its own to serve a socket that somebody else accepted.
+        """
+        if not hasattr(sock, "_sock"):
+            sock = gevent_socket(fileno=sock.detach())
+        try:
+            if isinstance(address, tuple):
+                # Nagle and delayed acknowledgements cost a client 40 ms a reply.
+                sock.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
+            connection = Connection(self, sock, address)
+        except OSError:
+            sock.close()  # it left before it was served
+            return
+        self.connections.add(connection)
+        connection.run()
+
+    def admit(self, connection: Connection) -> Reply | None:
+        if self._stopping is not None:
+            return reply.SHUTTING_DOWN
+        limit = self.options.max_clients
+        if limit is not None and self._admitted >= limit:
+            return reply.TOO_MANY_CLIENTS
+        self._admitted += 1
+        connection.admitted = True
+        return None
+
+    def admit_address(self, connection: Connection) -> Reply | None:
+        limit = self.options.max_clients_per_ip
+        address = connection.session.remote_address
+        if limit is None or not address:
+            return None
+        key = _address_key(address)
+        if self._by_address[key] >= limit:
+            return reply.TOO_MANY_FROM_ADDRESS
+        self._by_address[key] += 1
+        connection.address_key = key
+        return None
+
+    def ended(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if connection.admitted:
+            self._admitted -= 1
+        key = connection.address_key
+        if key is not None:
+            self._by_address[key] -= 1
+            if not self._by_address[key]:
+                del self._by_address[key]
+        if not self.connections:
+            self._all_ended.set()
+
+    # TLS
+
+    def update_secure_context(self, **changes: Any) -> None:
+        """New certificates for the connections that come after; none is dropped.
+
+        Takes certfile, keyfile, ca_certs, cert_reqs, ciphers, ssl_context and sni_options; with
+        none of them the same files are read again. Raises what the constructor raises; the old
+        ones stay in use then.
+        """
+        self.contexts.update(changes)
+
+    # The end
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Accept nobody new, let transactions end, tell everybody 421, and send `close`.
+
+        *timeout* is how many seconds content and hooks under way may take (the option
+        close_timeout for None); what is left then is ended. Returns when every connection has
+        ended; a second call waits for the first. `start` works again afterwards.
+        """
+        if self._stopping is not None:
+            if getcurrent() not in {connection.greenlet for connection in self.connections}:
+                self._stopping.wait()
+            return
+        was_serving, self._serving = self._serving, False
+        if not was_serving:
+            super().close()
+            return
+        self._stopping = Event()
+        try:
+            self.close()
+            self._drain(self.options.close_timeout if timeout is None else timeout)
+        finally:
+            done, self._stopping = self._stopping, None
+            done.set()
+        if self.logger is not None:
+            self.logger.info("stopped")
+        if signals.close.receivers:
+            signals.emit(signals.close, self)
+
+    def close(self) -> None:
+        """Stop listening; those who are connected go on. `stop` is the whole of it."""
+        super().close()
+        if self._unix_path is not None and self._serving is False:
+            _remove_socket(self._unix_path)
+
+    def _drain(self, timeout: float) -> None:
+        me = getcurrent()
+        for connection in list(self.connections):
+            connection.drain()
+        self._wait_for_end(me, monotonic() + timeout)
+        for _ in range(KILLS):
+            left = [one for one in self.connections if one.greenlet is not me]
+            if not left:
+                return
+            for connection in left:
+                connection.kill()
+            self._wait_for_end(me, monotonic() + KILL_SECONDS)
+        logging.getLogger("smtp_blinker").error(
+            "%d connections could not be ended: a hook swallows GreenletExit", len(self.connections)
+        )
+
+    def _wait_for_end(self, me: Any, deadline: float) -> None:
+        """Until every connection but the one of greenlet *me* has ended, or *deadline*."""
+        while any(one.greenlet is not me for one in self.connections):
+            left = deadline - monotonic()
+            if left <= 0:
+                return
+            self._all_ended.clear()
+            # With a hook of a connection calling stop, the last event never comes.
+            self._all_ended.wait(min(left, 0.05) if len(self.connections) == 1 else left)
+
+    def run_in_thread(self) -> ServerThread:
+        """``with server.run_in_thread():`` serves from a thread with a hub of its own.
+
+        For programs that don't use gevent. Entering starts the server (raising what `start`
+        raises) and gives the server back; leaving the block stops it. In a process whose
+        threading is monkey patched it serves from the current hub, as everything does there.
+        """
+        return ServerThread(self)
+
+
+def _address_key(address: str) -> str:
+    """What counts as one client: an IPv4 address, or the /64 that an IPv6 site is given."""
+    if ":" not in address:
+        return address
+    return str(int(IPv6Address(address)) >> 64)
+
+
+def _unix_listener(path: str, backlog: int) -> Any:
+    """A listening UNIX socket at *path*; one that a dead server left behind is replaced."""
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    sock = gevent_socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        sock.listen(backlog or 128)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _answers(path: str) -> bool:
+    probe = stdlib_socket.socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_STREAM)
+    try:
+        probe.connect(path)
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True
+    finally:
+        probe.close()
+    return True
+
+
+def _remove_socket(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass

@@ -1,0 +1,195 @@
+"""TLS: contexts, the SNI map, and the sans-I/O channel of one connection.
+
+TLS runs on memory buffers (`SSLContext.wrap_bio`), never on the socket: so any context works,
+gevent's or the standard library's, patched or not, and no handshake can stall the hub.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .options import Options
+from .session import TLSInfo
+
+_NAMES = ("certfile", "keyfile", "ca_certs", "cert_reqs", "ciphers", "ssl_context", "sni_options")
+
+
+def make_context(
+    certfile: Any,
+    keyfile: Any = None,
+    ca_certs: Any = None,
+    cert_reqs: int | None = None,
+    ciphers: str | None = None,
+) -> ssl.SSLContext:
+    """A server context; TLS 1.2 is its floor (RFC 8996), and renegotiation is refused.
+
+    Raises OSError for a file that can't be read and ssl.SSLError for one that is no certificate
+    or key, or for unknown ciphers.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.load_cert_chain(certfile, keyfile)
+    if ca_certs is not None:
+        context.load_verify_locations(ca_certs)
+    if cert_reqs is not None:
+        context.verify_mode = ssl.VerifyMode(cert_reqs)
+    if ciphers is not None:
+        context.set_ciphers(ciphers)
+    return context
+
+
+class SecureContexts:
+    """The certificates in use: a default context, and others by SNI name.
+
+    `update` replaces them all at once; connections that have shaken hands keep theirs.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._settings: dict[str, Any] = {name: getattr(options, name) for name in _NAMES}
+        self._default: ssl.SSLContext | None = None
+        self._by_name: dict[str, ssl.SSLContext] = {}
+        if options.offers_tls:
+            self._load(self._settings)
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Load again with *changes* to the settings; on an error the old ones stay in use.
+
+        Raises TypeError for an unknown setting, and what `make_context` raises.
+        """
+        for name in changes:
+            if name not in _NAMES:
+                raise TypeError(f"update_secure_context takes {', '.join(_NAMES)}, not {name!r}")
+        settings = {**self._settings, **changes}
+        if changes.get("certfile") is not None and "ssl_context" not in changes:
+            settings["ssl_context"] = None
+        if changes.get("ssl_context") is not None:
+            settings["certfile"] = settings["keyfile"] = None
+        self._load(settings)
+        self._settings = settings
+
+    def _load(self, settings: Mapping[str, Any]) -> None:
+        default = settings["ssl_context"]
+        if default is None:
+            if settings["certfile"] is None:
+                raise ValueError("no certificate: give certfile or ssl_context")
+            default = make_context(*(settings[name] for name in _NAMES[:5]))
+        by_name = {
+            _a_label(name): entry
+            if isinstance(entry, ssl.SSLContext)
+            else _sni_context(name, entry)
+            for name, entry in settings["sni_options"].items()
+        }
+        if not isinstance(default.sni_callback, _Choose):
+            default.sni_callback = _Choose(default.sni_callback)
+        default.sni_callback.by_name = by_name
+        self._default, self._by_name = default, by_name
+
+    def channel(self) -> TLSChannel:
+        """A channel for a new connection, its handshake not begun."""
+        assert self._default is not None
+        return TLSChannel(self._default)
+
+
+class _Choose:
+    """The callback that runs inside OpenSSL: one look-up, no I/O, no greenlet switch."""
+
+    def __init__(self, other: Callable[..., int | None] | None) -> None:
+        self._other = other
+        self.by_name: Mapping[str, ssl.SSLContext] = {}
+
+    def __call__(
+        self, channel: ssl.SSLObject, name: str | None, context: ssl.SSLContext
+    ) -> int | None:
+        if name is not None:
+            name = _a_label(name)
+            channel.smtp_servername = name  # type: ignore[attr-defined]
+            if name in self.by_name:
+                channel.context = self.by_name[name]
+                return None
+        return self._other(channel, name, context) if self._other is not None else None
+
+
+def _a_label(name: str) -> str:
+    """*name* in lower-case A-labels, without a root dot."""
+    name = name.lower().rstrip(".")
+    if name.isascii():
+        return name
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return name
+
+
+def _sni_context(name: str, settings: object) -> ssl.SSLContext:
+    if not isinstance(settings, Mapping) or "certfile" not in settings:
+        raise TypeError(
+            f"sni_options[{name!r}] takes an ssl.SSLContext or a dict with certfile and keyfile, "
+            f"not {settings!r}"
+        )
+    return make_context(**settings)
+
+
+class TLSChannel:
+    """The TLS of one connection: octets of the network on one side, plain ones on the other.
+
+    Every method may raise ssl.SSLError; what `to_send` returns afterwards (an alert) still
+    belongs on the wire.
+    """
+
+    __slots__ = ("_incoming", "_object", "_outgoing")
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    def received(self, data: bytes) -> None:
+        """Octets from the network; b"" for their end."""
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def to_send(self) -> bytes:
+        return self._outgoing.read()
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; False when it needs more octets from the network."""
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def decrypt(self, size: int) -> bytes | None:
+        """Up to *size* plain octets; b"" at the end, None when there are none yet."""
+        try:
+            return self._object.read(size)
+        except ssl.SSLWantReadError:
+            return None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            # With or without close_notify: a message that had not ended is not taken for whole.
+            return b""
+
+    def encrypt(self, data: bytes) -> None:
+        self._object.write(data)
+
+    def say_goodbye(self) -> None:
+        """Put a close_notify into `to_send`; nobody waits for the peer's."""
+        try:
+            self._object.unwrap()
+        except ssl.SSLError:
+            pass
+
+    @property
+    def servername(self) -> str | None:
+        return getattr(self._object, "smtp_servername", None)
+
+    @property
+    def info(self) -> TLSInfo:
+        cipher = self._object.cipher()
+        assert cipher is not None
+        return TLSInfo(self._object.version() or "", cipher, self._object.getpeercert() or None)

@@ -1,0 +1,241 @@
+"""A file of users and hashed passwords as `on_auth`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gevent import get_hub
+from gevent.lock import BoundedSemaphore
+
+from .session import Credentials, Session
+
+# scrypt's cost: 128 * N * r = 16 MiB and some 50 ms for each password that is tried.
+_N: Final = 16384
+_R: Final = 8
+_P: Final = 1
+_SALT_LENGTH: Final = 16
+_KEY_LENGTH: Final = 32
+
+# What an entry may cost; beyond it somebody mistyped, and the server would pay.
+_MAX_MEMORY: Final = 2**28
+_MAX_P: Final = 64
+
+#: Passwords that are tried at once: the rest of gevent's threadpool is for the mail.
+AT_ONCE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Hash:
+    """``scrypt$N$r$p$salt$key``, salt and key in base 64."""
+
+    n: int
+    r: int
+    p: int
+    salt: bytes
+    key: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> _Hash:
+        """Raises ValueError for anything that `derive` couldn't work with; never shows *text*."""
+        try:
+            scheme, n, r, p, salt, key = text.split("$")
+            parsed = cls(
+                int(n),
+                int(r),
+                int(p),
+                base64.b64decode(salt, validate=True),
+                base64.b64decode(key, validate=True),
+            )
+        except (ValueError, binascii.Error):
+            raise ValueError("not a hash that `serve.py adduser` writes") from None
+        # RFC 7914 section 2: N is a power of two larger than 1.
+        if scheme != "scrypt" or parsed.n < 2 or parsed.n & (parsed.n - 1):
+            raise ValueError("not an scrypt hash")
+        too_much = parsed.p > _MAX_P or parsed.memory > _MAX_MEMORY
+        if parsed.r < 1 or parsed.p < 1 or too_much or parsed.n >= 1 << 16 * parsed.r:
+            raise ValueError("scrypt parameters out of range")
+        if len(parsed.salt) < 8 or not 16 <= len(parsed.key) <= 64:
+            raise ValueError("salt or key of the wrong length")
+        return parsed
+
+    @classmethod
+    def of(cls, password: str) -> _Hash:
+        salted = replace(_PATTERN, salt=os.urandom(_SALT_LENGTH))
+        return replace(salted, key=salted.derive(password))
+
+    def of_nobody(self) -> _Hash:
+        """One that costs as much and that no password has."""
+        return replace(self, salt=os.urandom(len(self.salt)), key=os.urandom(len(self.key)))
+
+    @property
+    def memory(self) -> int:
+        """Octets that scrypt needs (RFC 7914 section 6)."""
+        return 128 * self.r * (self.n + self.p + 2)
+
+    def derive(self, password: str) -> bytes:
+        # One user's keyboards may compose an accent or not (RFC 8265 section 4.2).
+        octets = unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
+        return hashlib.scrypt(
+            octets,
+            salt=self.salt,
+            n=self.n,
+            r=self.r,
+            p=self.p,
+            maxmem=self.memory + 2**20,
+            dklen=len(self.key),
+        )
+
+    def verify(self, password: str) -> bool:
+        return hmac.compare_digest(self.derive(password), self.key)
+
+    def __str__(self) -> str:
+        salt, key = (base64.b64encode(part).decode("ascii") for part in (self.salt, self.key))
+        return f"scrypt${self.n}${self.r}${self.p}${salt}${key}"
+
+
+_PATTERN: Final = _Hash(_N, _R, _P, b"\0" * _SALT_LENGTH, b"\0" * _KEY_LENGTH)
+
+
+class UserFile:
+    """The users that the file *path* names: ``SMTPServer(address, on_auth=UserFile(path))``.
+
+    A line is ``name:hash``; empty lines and those that begin with "#" mean nothing. Names are
+    compared as they are, octet for octet. Called with credentials it returns the user's name,
+    or None for whoever isn't one, after the same time whether the name exists or not. The work
+    is done in gevent's threadpool, some passwords at a time, so that other clients don't wait.
+
+    PLAIN and LOGIN carry a password; for other mechanisms the answer is None, and so it is for a
+    PLAIN client that wants to act as somebody else. An XCLIENT login has no password: a proxy
+    that the server was told to trust has checked it, and the name only has to exist.
+
+    The constructor and `reload` raise `OSError` for a file that can't be read and `ValueError`,
+    which names the line but never shows a hash, for one that can't be understood.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._turns = BoundedSemaphore(AT_ONCE)
+        self._users: Mapping[str, _Hash] = {}
+        self._nobody = _PATTERN
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the file anew; where that raises, the users are those of before."""
+        with open(self.path, "rb") as file:
+            users = _parse(file.read(), self.path)
+        self._users = users
+        # Whoever isn't in the file is looked at as long as those who are.
+        self._nobody = next(iter(users.values()), _PATTERN).of_nobody()
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def __call__(self, auth: Credentials, session: Session) -> str | None:
+        name = auth.username
+        known = self._users.get(name)
+        if auth.method == "XCLIENT":
+            return name if known is not None else None
+        if auth.method not in {"PLAIN", "LOGIN"} or auth.password is None:
+            return None
+        if auth.authzid and auth.authzid != name:
+            return None
+        with self._turns:
+            verify = (known or self._nobody).verify
+            right = get_hub().threadpool.apply(verify, (auth.password,))
+        return name if right and known is not None else None
+
+
+def hash_password(password: str) -> str:
+    """What stands after the colon in a users file; takes some 50 ms.
+
+    Raises ValueError for an empty password.
+    """
+    if not password:
+        raise ValueError("the password is empty")
+    return str(_Hash.of(password))
+
+
+def set_password(path: str | os.PathLike[str], name: str, password: str) -> None:
+    """Add the user *name* to the file *path*, or change the password; all else is kept.
+
+    The file is made where there is none. It is replaced in one step, with mode 0600 and the
+    owner it had, and is on the disk on return. Of two changes at the same moment one may be lost.
+
+    Raises ValueError for a name that no line can hold, an empty password or a file that can't be
+    understood, and OSError for one that can't be read or written. The file then is as it was.
+    """
+    if not name or name != name.strip() or name[0] == "#" or ":" in name or not name.isprintable():
+        raise ValueError(
+            "a user's name is printable, has no colon, no space around it and no # before it"
+        )
+    entry = f"{name}:{hash_password(password)}"
+    path = os.path.realpath(path)  # a symbolic link stays one
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+            owner = os.fstat(file.fileno())
+    except FileNotFoundError:
+        text, owner = b"", None
+    _parse(text, path)
+    lines = [
+        entry if _name_of(line) == name else line
+        for line in text.decode("utf-8").removesuffix("\n").split("\n")
+        if text
+    ]
+    if entry not in lines:
+        lines.append(entry)
+    new = f"{path}.new{os.getpid()}"
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "w", encoding="utf-8") as file_:
+            if owner is not None and (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(fd, owner.st_uid, owner.st_gid)
+            file_.write("".join(f"{line}\n" for line in lines))
+            file_.flush()
+            os.fsync(fd)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _name_of(line: str) -> str | None:
+    """The name in a line, "" where it has none, or None where it is no entry."""
+    line = line.strip()
+    if not line or line.startswith("#"):
+        return None
+    name, colon, _ = line.partition(":")
+    return name.strip() if colon else ""
+
+
+def _parse(text: bytes, path: str) -> dict[str, _Hash]:
+    users: dict[str, _Hash] = {}
+    for number, octets in enumerate(text.split(b"\n"), 1):
+        try:
+            line = octets.decode("utf-8")
+            name = _name_of(line)
+            if name is None:
+                continue
+            if not name or not name.isprintable():
+                raise ValueError("an entry is name:hash")
+            if name in users:
+                raise ValueError("a second entry for the same name")
+            users[name] = _Hash.parse(line.partition(":")[2].strip())
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}, line {number}: not UTF-8") from None
+        except ValueError as exc:
+            raise ValueError(f"{path}, line {number}: {exc}") from None
+    return users
