@@ -98,19 +98,17 @@ class Report:
             print(f"| {' | '.join(cells)} |" if self.markdown else "  ".join(cells), flush=True)
 
     def at_least(self, what: str, wanted: float, got: float | None, aim: bool = False) -> None:
-        word = "aim" if aim else "at least"
-        self.judge(what, f"{word} {wanted:g}", got, got is not None and got >= wanted, aim)
+        target = f"{'aim' if aim else 'at least'} {wanted:g}"
+        self.judge(what, target, got, (got or 0) >= wanted, "not reached" if aim else "MISSED")
 
     def at_most(self, what: str, wanted: float, got: float | None) -> None:
-        self.judge(what, f"at most {wanted:g}", got, got is not None and got <= wanted)
+        self.judge(what, f"at most {wanted:g}", got, (got or 0) <= wanted, "MISSED")
 
-    def judge(
-        self, what: str, target: str, got: float | None, met: bool, aim: bool = False
-    ) -> None:
-        word = "met" if met else "not reached" if aim else "MISSED"
+    def judge(self, what: str, target: str, got: float | None, met: bool, failure: str) -> None:
         if got is None:
-            word = "not measured"
-        self.verdicts.append((what, target, "-" if got is None else f"{got:.2f}", word))
+            self.verdicts.append((what, target, "-", "not measured"))
+        else:
+            self.verdicts.append((what, target, f"{got:.2f}", "met" if met else failure))
 
     def finish(self) -> bool:
         """Print the verdicts; True if no target was missed."""
@@ -242,10 +240,10 @@ def run_idle(contenders: Sequence[Peer], effort: Effort, report: Report) -> None
         ),
     )
     for name in (OURS, LISTENING):
-        mine, title = found.get(name), f"idle, {name}"
-        report.at_most(f"{title}: lost", 0, mine and connections - mine.kept)
-        report.at_most(f"{title}: KiB each", IDLE_KIB, mine and mine.bytes_each / 1024)
-        report.at_most(f"{title}: transaction, times", IDLE_SLOWER, mine and mine.slower)
+        one, what = found.get(name), f"idle, {name}"
+        report.at_most(f"{what}: lost", 0, connections - one.kept if one else None)
+        report.at_most(f"{what}: KiB each", IDLE_KIB, one.bytes_each / 1024 if one else None)
+        report.at_most(f"{what}: transaction, times", IDLE_SLOWER, one.slower if one else None)
 
 
 def arguments() -> argparse.Namespace:

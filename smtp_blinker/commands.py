@@ -212,23 +212,28 @@ def mail(client: Client, argument: str) -> Reply:
     text, rest = parse_path(
         path, sender=True, smtputf8=smtputf8, lenient=options.lenient_address_parsing
     )
-    envelope = Envelope()
     args = NO_ARGS
+    # The envelope is a new one unless an earlier MAIL was refused.
+    envelope = session.envelope
     if rest:
         args = parse_parameters(rest)
+        envelope = Envelope()
         for keyword, value in args.items():
             parse = _MAIL_PARAMETERS.get(keyword)
             if parse is None or session.opening_command == "HELO":
                 raise _unknown_parameter(keyword)
             parse(client, envelope, value)
+        session.envelope = envelope
     address = Address(text, args)
     hook = client.hooks.on_mail_from
     if hook is not None:
         # The hook sees the parameters of its transaction.
-        session.envelope = envelope
-        client.ask(hook, address, session)
+        try:
+            client.ask(hook, address, session)
+        except Refusal:
+            session.envelope = Envelope()
+            raise
     envelope.mail_from = address
-    session.envelope = envelope
     return reply.SENDER_OK
 
 

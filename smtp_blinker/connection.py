@@ -5,7 +5,6 @@ I/O stands outside the `try` that turns exceptions into replies: a lost connecti
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 import ssl
@@ -19,8 +18,7 @@ from gevent import GreenletExit, getcurrent
 
 from . import reply, signals
 from .auth import Exchange
-from .commands import COMMANDS, auth_response
-from .content import MAX_RECEIVED_FIELDS, ContentDecoder
+from .commands import COMMANDS, Command, auth_response
 from .hook_timer import HookTimedOut, HookTimer
 from .hooks import Hooks
 from .options import Options
@@ -29,18 +27,20 @@ from .proxy import ProxyError, parse_proxy_header
 from .reply import Refusal, Reject, Reply
 from .resolver import ReverseResolver
 from .session import Envelope, Session
-from .stream import MessageStream
+from .stream import MessageStream, TruncatedError
 from .tls import SecureContexts
-from .transport import COMMAND_READ, CONTENT_READ, Interrupted, Transport
+from .transport import Interrupted, Transport
 from .xclient import plain_address
 
+#: Octets that are asked of the socket at once while commands are expected.
+COMMAND_READ: Final = 8 * 1024
 #: A client whose line ends with a bare LF waits for its answer: when nothing has followed for
 #: this many seconds the line is taken to have ended. What follows at once belongs to it still.
 BARE_NEWLINE_GRACE: Final = 0.2
 #: Unrecognised commands that are enough for 421.
 MAX_UNRECOGNIZED: Final = 10
-#: Seconds that a refused client's 421 may take to leave.
-REFUSAL_SECONDS: Final = 5.0
+#: Seconds that the last reply may take to leave.
+LAST_REPLY_SECONDS: Final = 5.0
 
 _HTTP_REQUEST: Final = re.compile(
     rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) .* HTTP/[0-9.]+ *", re.I | re.S
@@ -80,10 +80,6 @@ class _ClientGone(Exception):
     """The client closed its side."""
 
 
-class _Truncated(ConnectionAbortedError):
-    """The client closed its side inside the content."""
-
-
 class Connection:
     """Serves one client in the current greenlet; `run` returns when it is over.
 
@@ -92,28 +88,23 @@ class Connection:
     """
 
     __slots__ = (
-        "_arrived",
         "_auth_demanded",
         "_command",
-        "_decoder",
+        "_disabling",
         "_enhanced",
         "_errors",
         "_greenlet",
-        "_hook_timer",
         "_ignored",
         "_junk",
         "_killed",
-        "_lost",
         "_peer",
         "_protocol",
-        "_refusal",
         "_server",
         "_session_deadline",
         "_stream",
         "_transport",
         "_unauthenticated",
         "_unrecognized",
-        "_waited",
         "address_key",
         "admitted",
         "auth_failures",
@@ -159,6 +150,7 @@ class Connection:
         self.exchange: Exchange | None = None
         self.auth_failures = 0
         self._auth_demanded = self.hooks.on_auth is not None and not options.auth_optional
+        self._disabling = bool(options.disabled_commands)
         self.offers_starttls = False
         self.unannounced = True
         self.close_reason: str | None = None
@@ -168,13 +160,8 @@ class Connection:
         self._unrecognized = 0
         self._command = ""
 
-        self._arrived = b""
-        self._decoder: ContentDecoder | None = None
+        #: The message that is arriving.
         self._stream: MessageStream | None = None
-        self._refusal: Reply | None = None
-        self._lost: BaseException | None = None
-        self._waited = 0.0
-        self._hook_timer: HookTimer | None = None
 
     @property
     def bytes_in(self) -> int:
@@ -230,13 +217,11 @@ class Connection:
             except _Refused as refused:
                 reason = refused.reason
                 if refused.reply is not None:
-                    transport.set_deadline(monotonic() + REFUSAL_SECONDS)
                     self._send(refused.reply)
             except Interrupted:
                 reason = "shutdown"
-                transport.set_deadline(monotonic() + REFUSAL_SECONDS)
                 self._send(reply.SHUTTING_DOWN)
-            transport.flush()
+            transport.flush(monotonic() + LAST_REPLY_SECONDS)
             transport.linger()
             return reason
         except _ClientGone:
@@ -253,11 +238,10 @@ class Connection:
             # Outside a transaction this is how rude clients hang up.
             if self._protocol.state in (State.MAIL, State.RCPT, State.CONTENT):
                 self._report(exc, signals.error_code(exc))
-            return "eof" if isinstance(exc, _Truncated) else "reset"
+            return "eof" if isinstance(exc, TruncatedError) else "reset"
 
     def _last_words(self, final: Reply) -> None:
         """Try to tell the client, without waiting for it."""
-        self._transport.discard_unsent()
         self.session.error = final
         self._log_reply(final)
         self._transport.send_last(self._octets(final))
@@ -272,7 +256,6 @@ class Connection:
         except (Refusal, GreenletExit):
             pass  # nobody is left to be refused; a fault was reported
         finally:
-            self._server.ended(self)
             if self._server.logger is not None and not self._ignored:
                 self._server.logger.info("[%s] closed: %s", self.session.id, reason)
             if signals.disconnect.receivers and not self._ignored:
@@ -289,6 +272,8 @@ class Connection:
                         reason,
                     ),
                 )
+            # Last of all: `stop` waits for the listeners too.
+            self._server.ended(self)
 
     # Before the greeting
 
@@ -329,11 +314,11 @@ class Connection:
         transport = self._transport
         if self._peer not in self.options.use_proxy:
             raise _Refused(None, "proxy")
-        transport.set_deadline(monotonic() + self.options.proxy_timeout)
+        deadline = monotonic() + self.options.proxy_timeout
         received = b""
         while True:
             try:
-                data = transport.receive(COMMAND_READ)
+                data = transport.receive(COMMAND_READ, deadline)
             except TimeoutError:
                 raise _Refused(None, "proxy") from None
             except Interrupted:
@@ -365,12 +350,12 @@ class Connection:
         """
         session = self.session
         transport = self._transport
-        transport.set_deadline(monotonic() + self.options.handshake_timeout)
+        deadline = monotonic() + self.options.handshake_timeout
         channel = self._server.contexts.channel()
         if begun:
             channel.received(begun)
         try:
-            transport.start_tls(channel)
+            transport.start_tls(channel, deadline)
         except (EOFError, ConnectionError, TimeoutError):
             raise _Refused(None, "tls") from None
         except ssl.SSLError as exc:
@@ -399,10 +384,9 @@ class Connection:
 
     def _greet(self) -> None:
         if self.options.greeting_delay:
-            transport = self._transport
-            transport.set_deadline(monotonic() + self.options.greeting_delay)
+            deadline = monotonic() + self.options.greeting_delay
             try:
-                if self._protocol.has_data or transport.receive(COMMAND_READ):
+                if self._protocol.has_data or self._transport.receive(COMMAND_READ, deadline):
                     raise _Refused(reply.TALKS_TOO_SOON, "abuse")
                 raise _ClientGone
             except TimeoutError:
@@ -420,7 +404,7 @@ class Connection:
         """Answer commands until one ends the session; returns the reason."""
         protocol = self._protocol
         while True:
-            line = protocol.next_line()
+            line = protocol.next_line() if protocol.buffer else NEED_DATA
             if line is NEED_DATA:
                 line = self._receive_line()
             self._send(self._answer(line))
@@ -430,6 +414,8 @@ class Connection:
             if state > State.AUTH:
                 if state is State.CONTENT:
                     self._receive_message()
+                    if self.close_reason is not None:
+                        return self.close_reason
                 elif state is State.UPGRADE:
                     # RFC 3207 section 4: what came in clear is never taken for protected.
                     protocol.take_all()
@@ -438,34 +424,32 @@ class Connection:
                 else:
                     return "quit"
 
+    def _command_deadline(self) -> float:
+        deadline = monotonic() + self.options.socket_timeout
+        return deadline if deadline < self._session_deadline else self._session_deadline
+
     def _receive_line(self) -> bytes | Problem:
         """The next line, after everything written was sent; its deadline is never extended."""
-        protocol = self._protocol
-        transport = self._transport
-        deadline = min(monotonic() + self.options.socket_timeout, self._session_deadline)
-        transport.set_deadline(deadline)
-        transport.flush()
         if self.draining:
             raise Interrupted
+        protocol = self._protocol
+        receive = self._transport.receive
+        deadline = self._command_deadline()
         while True:
-            data = transport.receive(COMMAND_READ)
+            data = receive(COMMAND_READ, deadline)
             if not data:
                 raise _ClientGone
-            protocol.receive_data(data)
-            line = protocol.next_line()
+            line = protocol.receive_line(data)
             if line is not NEED_DATA:
                 return line
-            if protocol.ends_with_bare_newline:
-                transport.set_deadline(min(monotonic() + BARE_NEWLINE_GRACE, deadline))
+            while protocol.ends_with_bare_newline:
                 try:
-                    data = transport.receive(COMMAND_READ)
+                    data = receive(COMMAND_READ, min(monotonic() + BARE_NEWLINE_GRACE, deadline))
                 except TimeoutError:
                     return protocol.drop_bare_line()
                 if not data:
                     raise _ClientGone
-                protocol.receive_data(data)
-                transport.set_deadline(deadline)
-                line = protocol.next_line()
+                line = protocol.receive_line(data)
                 if line is not NEED_DATA:
                     return line
 
@@ -485,30 +469,20 @@ class Connection:
                 return answer
             if self._server.logger is not None:
                 self._log_command(line)
-            word, _, rest = line.partition(b" ")
-            command = COMMANDS.get(word) or COMMANDS.get(word.upper())
+            verb, _, octets = line.partition(b" ")
+            command = COMMANDS.get(verb) or COMMANDS.get(verb.upper())
             if command is None:
                 raise self._unrecognized_command(line)
             self._command = command.verb
             session = self.session
-            if (
-                session.disabled_commands is not None or self.options.disabled_commands
-            ) and command.verb in self.disabled:
-                raise Refusal(reply.NOT_IMPLEMENTED)
-            demands_auth = self._auth_demanded and session.user is None and self.offers_auth
-            if demands_auth:
-                self._count_unauthenticated(command.verb)
+            if self._auth_demanded or self._disabling or session.disabled_commands is not None:
+                self._guard(command)
             if command.junk:
                 self._count_junk()
-            argument = ""
-            if rest:
-                argument = self._argument(rest, command.utf8, command.takes_argument)
+            argument = self._argument(octets, command) if octets else ""
             next_state = command.sequence.get(state)
             if next_state is None:
                 raise Refusal(out_of_sequence(command.verb, state))
-            if demands_auth and command.needs_auth:
-                text = self.options.auth_required_message or "Authentication required"
-                raise Reject(530, text, "5.7.0")
             answer = command.run(self, argument)
         except Refusal as refusal:
             return self._refuse(refusal.reply)
@@ -555,12 +529,22 @@ class Connection:
             return Refusal(reply.TOO_MANY_UNRECOGNIZED)
         return Refusal(reply.NOT_RECOGNIZED)
 
-    def _count_unauthenticated(self, verb: str) -> None:
+    def _guard(self, command: Command) -> None:
+        """Disabled commands, and those that have to wait for AUTH."""
+        if command.verb in self.disabled:
+            raise Refusal(reply.NOT_IMPLEMENTED)
+        if not self._auth_demanded or self.session.user is not None or not self.offers_auth:
+            return
         limit = self.options.max_unauthenticated_commands
-        if verb != "AUTH" and limit is not None:
+        if command.verb != "AUTH" and limit is not None:
             self._unauthenticated += 1
             if self._unauthenticated > limit:
                 raise Refusal(reply.TOO_MANY_UNAUTHENTICATED)
+        if command.needs_auth:
+            if self._protocol.state is State.START:
+                raise Refusal(reply.HELLO_FIRST)
+            text = self.options.auth_required_message or "Authentication required"
+            raise Reject(530, text, "5.7.0")
 
     def _count_junk(self) -> None:
         self._junk += 1
@@ -568,21 +552,17 @@ class Connection:
         if limit is not None and self._junk > limit:
             raise Refusal(reply.TOO_MANY_JUNK)
 
-    def _argument(self, octets: bytes, utf8: bool, allowed: bool) -> str:
+    def _argument(self, octets: bytes, command: Command) -> str:
         """The argument as text. RFC 5321 section 4.1.1: blanks at its end are no part of it."""
-        octets = octets.rstrip(b" \t")
-        if octets.isascii():
-            text = octets.decode("ascii")
-        elif utf8:
-            try:
-                text = octets.decode("utf-8")
-            except UnicodeDecodeError:
-                raise Refusal(reply.NOT_ASCII) from None
-        else:
-            raise Refusal(reply.NOT_ASCII)
-        if text and not allowed:
+        if octets[-1] in b" \t":
+            octets = octets.rstrip(b" \t")
+        try:
+            text = octets.decode("utf-8" if command.utf8 else "ascii")
+        except UnicodeDecodeError:
+            raise Refusal(reply.NOT_ASCII) from None
+        if text and not command.takes_argument:
             raise Refusal(reply.NO_ARGUMENT)
-        if text.isascii() and not text.isprintable():
+        if not text.isprintable() and text.isascii():
             raise Refusal(reply.CONTROL_CHARACTER)
         return text
 
@@ -605,13 +585,12 @@ class Connection:
     def _receive_message(self) -> None:
         """RFC 5321 section 4.1.1.4, from after the 354 to the reply."""
         session = self.session
-        options = self.options
         protocol = self._protocol
         started = monotonic()
-        self._refusal = None
-        self._waited = 0.0
-        self._decoder, self._arrived = protocol.start_content()
-        stream = self._stream = MessageStream(self._next_piece, options.size)
+        decoder, arrived = protocol.start_content()
+        stream = self._stream = MessageStream(
+            self._transport, decoder, arrived, self.options, self._session_deadline
+        )
         result: Any = None
         refusal: Reply | None = None
         hook = self.hooks.on_data
@@ -620,124 +599,56 @@ class Connection:
                 result = self.ask(hook, stream, session)
             except Refusal as exc:
                 refusal = exc.reply
-        self._drain_content()
+        if not decoder.ended:
+            stream.drain()
+        if stream.lost is not None:
+            raise stream.lost
+        protocol.end_content(decoder.rest)
+        self._stream = None
         # What the server refuses is refused whatever the hook made of it.
-        refusal = self._refusal or refusal
-        replies = self._message_replies(result, refusal)
-        protocol.end_content(self._decoder.rest)
-        self._decoder = self._stream = None
-        envelope = session.envelope
+        refusal = stream.refusal or refusal
+        if self.options.lmtp:
+            replies = self._lmtp_replies(result, refusal)
+        else:
+            replies = (refusal or _accepted(result),)
+        code = replies[0].code
         for answer in replies:
-            if answer.code >= 400:
-                self._refuse(answer)
+            if answer.code < 400:
+                code = answer.code
+                self._errors = 0
+            else:
+                answer = self._refuse(answer)
             self._send(answer)
-        code = min((answer.code for answer in replies), key=lambda code: code >= 400)
         if code == 250:
             self.messages += 1
-            self._errors = 0
         self._junk = self._unrecognized = 0
         if signals.message.receivers and not self._ignored:
-            self._transport.flush()
-            signals.emit(
-                signals.message,
-                self._server,
-                signals.MessageEvent(
-                    session.id,
-                    session.transaction,
-                    envelope.mail_from.address if envelope.mail_from else "",
-                    tuple(address.address for address in envelope.rcpt_to),
-                    stream.byte_length,
-                    code,
-                    monotonic() - started,
-                ),
-            )
+            self._announce_message(stream.byte_length, code, started)
         session.transaction += 1
         session.envelope = Envelope()
 
-    def _next_piece(self) -> bytes:
-        """The next piece of content for the hook; raises what the server refuses it for."""
-        if self._lost is not None:
-            raise ConnectionAbortedError("the connection is lost") from self._lost
-        piece = self._receive_content()
-        if self._refusal is not None:
-            raise _reject(self._refusal)
-        return piece
+    def _announce_message(self, size: int, code: int, started: float) -> None:
+        session = self.session
+        envelope = session.envelope
+        seconds = monotonic() - started
+        # The client has its answer before a listener has its event.
+        self._transport.flush(self._command_deadline())
+        signals.emit(
+            signals.message,
+            self._server,
+            signals.MessageEvent(
+                session.id,
+                session.transaction,
+                envelope.mail_from.address if envelope.mail_from is not None else "",
+                tuple([address.address for address in envelope.rcpt_to]),
+                size,
+                code,
+                seconds,
+            ),
+        )
 
-    def _drain_content(self) -> None:
-        """Read to the true end of the content, whatever became of the hook."""
-        if self._lost is None:
-            try:
-                while self._receive_content():
-                    pass
-            except ConnectionError:
-                pass
-        if self._lost is not None:
-            raise self._lost
-
-    def _receive_content(self) -> bytes:
-        """The next decoded piece, b"" at the end; ConnectionError when the client is lost."""
-        decoder = self._decoder
-        assert decoder is not None
-        while not decoder.ended:
-            data, self._arrived = self._arrived, b""
-            if not data:
-                try:
-                    data = self._wait_for_content()
-                except (OSError, Interrupted) as exc:
-                    self._lost = exc
-                    if isinstance(exc, ConnectionError):
-                        raise
-                    raise ConnectionAbortedError("the content was cut off") from exc
-            piece = self._decode(data)
-            if piece:
-                return piece
-        return b""
-
-    def _wait_for_content(self) -> bytes:
-        options = self.options
-        transport = self._transport
-        began = monotonic()
-        allowed = options.socket_timeout
-        if options.data_timeout is not None:
-            # What a slow hook takes isn't the client's time, and the other way round.
-            allowed = min(allowed, options.data_timeout - self._waited)
-        transport.set_deadline(min(began + allowed, self._session_deadline))
-        transport.flush()
-        timer = self._hook_timer
-        if timer is None:
-            data = transport.receive(CONTENT_READ)
-        else:
-            timer.pause()
-            try:
-                data = transport.receive(CONTENT_READ)
-            finally:
-                timer.resume()
-        if not data:
-            raise _Truncated(errno.ECONNABORTED, "the client left inside the content")
-        self._waited += monotonic() - began
-        return data
-
-    def _decode(self, data: bytes) -> bytes:
-        decoder = self._decoder
-        stream = self._stream
-        assert decoder is not None
-        assert stream is not None
-        piece = decoder.feed(data)
-        stream.byte_length += len(piece)
-        if self._refusal is None:
-            if self._protocol.policy == "reject" and decoder.bare_newline:
-                self._refusal = reply.NOT_DELIVERED_BARE_NEWLINE
-            elif decoder.received_fields > MAX_RECEIVED_FIELDS:
-                self._refusal = reply.LOOP_DETECTED
-            elif stream.size_exceeded and self.options.reject_oversized:
-                text = f"Message exceeds the maximum size of {self.options.size} octets"
-                self._refusal = Reply(552, text, "5.3.4")
-        return piece
-
-    def _message_replies(self, result: Any, refusal: Reply | None) -> Sequence[Reply]:
-        """One reply, or with LMTP one for each recipient (RFC 2033 section 4.2)."""
-        if not self.options.lmtp:
-            return (refusal or _accepted(result),)
+    def _lmtp_replies(self, result: Any, refusal: Reply | None) -> Sequence[Reply]:
+        """One reply for each recipient (RFC 2033 section 4.2)."""
         recipients = len(self.session.envelope.rcpt_to)
         if refusal is not None:
             return (refusal,) * recipients
@@ -761,7 +672,9 @@ class Connection:
         seconds = self.options.hook_timeout
         timer = None
         if seconds is not None:
-            timer = self._hook_timer = HookTimer(seconds)
+            timer = HookTimer(seconds)
+            if self._stream is not None:
+                self._stream.hook_timer = timer
         try:
             return hook(*args)
         except Refusal:
@@ -772,7 +685,8 @@ class Connection:
             # SystemExit, GreenletExit and gevent.Timeout are no Exception, and a fault here too.
             if self._killed and isinstance(exc, GreenletExit):
                 raise
-            if self._lost is not None and isinstance(exc, ConnectionError):
+            lost = self._stream is not None and self._stream.lost is not None
+            if lost and isinstance(exc, ConnectionError):
                 return None  # the stream raised it
             code = "HookTimeout" if isinstance(exc, HookTimedOut) else "HookError"
             name = getattr(hook, "__qualname__", repr(hook))
@@ -781,7 +695,8 @@ class Connection:
         finally:
             if timer is not None:
                 timer.pause()
-                self._hook_timer = None
+                if self._stream is not None:
+                    self._stream.hook_timer = None
 
     def pause(self, seconds: float) -> None:
         gevent.sleep(seconds)
@@ -852,7 +767,8 @@ class Connection:
     def _send(self, answer: Reply) -> None:
         if self._server.logger is not None:
             self._log_reply(answer)
-        self._transport.write(answer.wire if self._enhanced else answer.plain)
+        if self._transport.write(answer.wire if self._enhanced else answer.plain):
+            self._transport.flush(self._command_deadline())
 
     def _log(self, text: str, *args: object) -> None:
         logger = self._server.logger

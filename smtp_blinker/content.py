@@ -30,11 +30,20 @@ class ContentDecoder:
     most four octets are held back between two calls. `feed` raises nothing for any input.
     """
 
-    __slots__ = ("_held", "_in_header", "_newlines", "_overlap", "_policy", "_skip", "ended",
-                 "received_fields", "rest")  # fmt: skip
+    __slots__ = (
+        "_held",
+        "_in_header",
+        "_newlines",
+        "_overlap",
+        "_skip",
+        "ended",
+        "policy",
+        "received_fields",
+        "rest",
+    )
 
     def __init__(self, policy: str) -> None:
-        self._policy = policy
+        self.policy = policy
         # Content begins at the beginning of a line: as if a CRLF stood before it.
         self._held = b"\r\n"
         self._skip = True
@@ -58,13 +67,16 @@ class ContentDecoder:
         data = self._held + data
         self._held = b""
         piece = data
+        stuffed = False
         dot = _DOT_AT_LINE_START.search(data)
         if dot is not None:
-            end = data.find(END_OF_DATA, max(dot.start() - 1, 0))
+            first = dot.start() - 1
+            end = data.find(END_OF_DATA, max(first, 0))
             if end >= 0:
                 self.ended = True
                 self.rest = data[end + 5 :]
                 piece = data[: end + 2]
+            stuffed = first != end
         if not self.ended and data.endswith(_BEGINNINGS):
             hold = next(len(start) for start in _BEGINNINGS if data.endswith(start))
             piece, self._held = data[:-hold], data[-hold:]
@@ -73,13 +85,13 @@ class ContentDecoder:
         self._newlines.decode(piece.decode("latin-1"), final=True)
         if self._in_header:
             self._look_at_header(piece)
-        if dot is not None:
+        if stuffed:
             # RFC 5321 section 4.5.2: a dot at the beginning of a line was put there by the client.
             piece = piece.replace(b"\r\n.", b"\r\n")
         if self._skip and piece:
             piece = piece[2:]
             self._skip = False
-        if self._policy == "normalize" and self.bare_newline:
+        if self.policy == "normalize" and self.bare_newline:
             piece = _BARE_NEWLINE.sub(b"\r\n", piece)
         return piece
 

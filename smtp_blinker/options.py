@@ -189,13 +189,13 @@ class Options:
     def _number(
         self, name: str, kind: type | tuple[type, ...], lowest: float, optional: bool
     ) -> None:
-        value = getattr(self, name)
+        value: Any = getattr(self, name)
         if optional and value is None:
             return
         if isinstance(value, bool) or not isinstance(value, kind):
             what = "a whole number" if kind is int else "a number of seconds"
             raise TypeError(f"{name} takes {what}{' or None' if optional else ''}, not {value!r}")
-        if not value >= lowest:
+        if value < lowest or value != value:
             raise ValueError(f"{name} is at least {lowest}, not {value!r}")
 
     def _collections(self) -> None:

@@ -107,11 +107,20 @@ class Protocol:
     Memory: a line that passes the limit is dropped as it arrives, never kept.
     """
 
-    __slots__ = ("_buffer", "_max_line", "_position", "_searched", "_skipping", "_strict",
-                 "policy", "state")  # fmt: skip
+    __slots__ = (
+        "_max_line",
+        "_position",
+        "_searched",
+        "_skipping",
+        "_strict",
+        "buffer",
+        "policy",
+        "state",
+    )
 
     def __init__(self, max_line: int, policy: str) -> None:
-        self._buffer = b""
+        #: Octets that were not looked at, and perhaps some before them that were.
+        self.buffer = b""
         self._position = 0
         self._searched = 0
         self._skipping = False
@@ -127,14 +136,28 @@ class Protocol:
         """Store what arrived; `next_line` or `start_content` will look at it."""
         if self._position:
             self._searched -= self._position
-            self._buffer = self._buffer[self._position :] + data
+            self.buffer = self.buffer[self._position :] + data
             self._position = 0
         else:
-            self._buffer += data
+            self.buffer += data
+
+    def receive_line(self, data: bytes) -> bytes | Problem:
+        """Store what arrived and give out the next line, as `next_line` does."""
+        if not self.buffer:
+            # A client that waits for each reply sends one whole line, and nothing else in it.
+            last = len(data) - 1
+            if (
+                last < self._max_line
+                and data.find(b"\n") == last
+                and data.find(b"\r") == last - 1 >= 0
+            ):
+                return data[:-2]
+        self.receive_data(data)
+        return self.next_line()
 
     def next_line(self) -> bytes | Problem:
         """The next line without its CRLF, or what is wrong. Raises nothing for any input."""
-        buffer = self._buffer
+        buffer = self.buffer
         start = self._position
         end = buffer.find(b"\r\n" if self._strict else b"\n", self._searched)
         if end < 0:
@@ -147,7 +170,7 @@ class Protocol:
                 end -= 1
         line = buffer[start:end]
         if after == len(buffer):
-            self._buffer = b""
+            self.buffer = b""
             self._position = self._searched = 0
         else:
             self._position = self._searched = after
@@ -162,20 +185,20 @@ class Protocol:
         return line
 
     def _incomplete(self) -> Problem:
-        length = len(self._buffer) - self._position
+        length = len(self.buffer) - self._position
         if length > self._max_line and (
             self._skipping or length > MAX_AUTH_LINE or not self._may_be_longer(self._unread())
         ):
             self._skipping = True
             # The last octet may be the CR of the line's end.
-            self._buffer = self._buffer[-1:]
+            self.buffer = self.buffer[-1:]
             self._position = self._searched = 0
         else:
-            self._searched = max(len(self._buffer) - 1, self._position)
+            self._searched = max(len(self.buffer) - 1, self._position)
         return Problem.NEED_DATA
 
     def _unread(self) -> bytes:
-        return self._buffer[self._position :]
+        return self.buffer[self._position :]
 
     def _may_be_longer(self, line: bytes) -> bool:
         return self.state is State.AUTH or line[:5].upper() == b"AUTH "
@@ -183,11 +206,11 @@ class Protocol:
     @property
     def ends_with_bare_newline(self) -> bool:
         """Whether all that waits is a line that ends with a bare LF where only CRLF would do."""
-        return self._strict and self._buffer.endswith(b"\n")
+        return self._strict and self.buffer.endswith(b"\n")
 
     def drop_bare_line(self) -> Problem:
         """Drop what `ends_with_bare_newline` tells of: the client waits for an answer to it."""
-        self._buffer = b""
+        self.buffer = b""
         self._position = self._searched = 0
         problem = Problem.TOO_LONG if self._skipping else Problem.BARE_NEWLINE
         self._skipping = False
@@ -196,21 +219,21 @@ class Protocol:
     @property
     def has_data(self) -> bool:
         """Whether anything has arrived that was not looked at."""
-        return self._position < len(self._buffer)
+        return self._position < len(self.buffer)
 
     def start_content(self) -> tuple[ContentDecoder, bytes]:
         """A decoder for the message that 354 asked for, and what of it has arrived already."""
-        return ContentDecoder(self.policy), self.take_all()
+        return ContentDecoder(self.policy), self.take_all() if self.buffer else b""
 
     def end_content(self, rest: bytes) -> None:
         """The content has ended; *rest* is what followed it."""
-        self._buffer = rest
+        self.buffer = rest
         self.state = State.READY
 
     def take_all(self) -> bytes:
         """Everything unread, which is then gone from here."""
         data = self._unread()
-        self._buffer = b""
+        self.buffer = b""
         self._position = self._searched = 0
         self._skipping = False
         return data

@@ -62,7 +62,9 @@ class SMTPServer(HookDecorators, StreamServer):
         self.connections: set[Connection] = set()
         self._admitted = 0
         self._by_address: Counter[str] = Counter()
-        self._stopping: Event | None = None
+        #: There while a stop drains, and while one isn't finished.
+        self._drained: Event | None = None
+        self._finished: Event | None = None
         self._all_ended = Event()
         self._unix_path: str | None = None
         self._serving = False
@@ -94,8 +96,8 @@ class SMTPServer(HookDecorators, StreamServer):
         """Listen and accept. Raises the OSError of a listener that can't be opened."""
         if self._serving:
             return
-        if self._stopping is not None:
-            self._stopping.wait()
+        if self._drained is not None:
+            self._drained.wait()
         # A server may be made in one thread and serve in another.
         self.loop = gevent.get_hub().loop
         try:
@@ -169,7 +171,7 @@ class SMTPServer(HookDecorators, StreamServer):
         connection.run()
 
     def admit(self, connection: Connection) -> Reply | None:
-        if self._stopping is not None:
+        if self._drained is not None:
             return reply.SHUTTING_DOWN
         limit = self.options.max_clients
         if limit is not None and self._admitted >= limit:
@@ -222,25 +224,31 @@ class SMTPServer(HookDecorators, StreamServer):
         close_timeout for None); what is left then is ended. Returns when every connection has
         ended; a second call waits for the first. `start` works again afterwards.
         """
-        if self._stopping is not None:
+        if self._finished is not None:
             if getcurrent() not in {connection.greenlet for connection in self.connections}:
-                self._stopping.wait()
+                self._finished.wait()
             return
         was_serving, self._serving = self._serving, False
         if not was_serving:
             super().close()
             return
-        self._stopping = Event()
+        self._drained = Event()
+        finished = self._finished = Event()
         try:
-            self.close()
-            self._drain(self.options.close_timeout if timeout is None else timeout)
+            try:
+                self.close()
+                self._drain(self.options.close_timeout if timeout is None else timeout)
+            finally:
+                drained, self._drained = self._drained, None
+                drained.set()
+            if self.logger is not None:
+                self.logger.info("stopped")
+            if signals.close.receivers:
+                # A listener may call `start`, which waits for the draining only.
+                signals.emit(signals.close, self)
         finally:
-            done, self._stopping = self._stopping, None
-            done.set()
-        if self.logger is not None:
-            self.logger.info("stopped")
-        if signals.close.receivers:
-            signals.emit(signals.close, self)
+            self._finished = None
+            finished.set()
 
     def close(self) -> None:
         """Stop listening; those who are connected go on. `stop` is the whole of it."""

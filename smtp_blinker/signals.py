@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from blinker import NamedSignal, Namespace
+from greenlet import getcurrent
 
 log = logging.getLogger("smtp_blinker")
 
@@ -170,9 +171,11 @@ def emit(signal: NamedSignal, server: Any, event: Event | None = None) -> None:
     """Send *event* to every receiver of *signal*, whatever each of them does.
 
     Callers look at ``signal.receivers`` first, so that an event nobody wants isn't built.
-    Raises nothing but SystemExit and KeyboardInterrupt: a listener may end the program,
-    it can't end a mail session by accident.
+    Raises nothing but KeyboardInterrupt and, in the program's main greenlet, SystemExit: there
+    a listener may end the program, elsewhere it would end somebody's mail session.
     """
+    if signal.is_muted:
+        return
     keywords = {} if event is None else {"event": event}
     for receiver in signal.receivers_for(server):
         try:
@@ -180,9 +183,11 @@ def emit(signal: NamedSignal, server: Any, event: Event | None = None) -> None:
             if inspect.iscoroutine(result):
                 result.close()
                 raise TypeError(f"{receiver!r} is a coroutine function; receivers are called")
-        except (SystemExit, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
         except BaseException as exc:  # GreenletExit and gevent.Timeout are no Exception
+            if isinstance(exc, SystemExit) and getcurrent().parent is None:
+                raise
             if signal is error:
                 log.exception("a listener of the error signal raised", exc_info=exc)
             else:
@@ -192,7 +197,8 @@ def emit(signal: NamedSignal, server: Any, event: Event | None = None) -> None:
 
 def emit_error(server: Any, event: ErrorEvent) -> None:
     """Send *event* through `error`, or log it at ERROR when nobody listens."""
-    if error.receivers and error.has_receivers_for(server):
+    # has_receivers_for stays true after a sender's last receiver has gone.
+    if any(True for _ in error.receivers_for(server)):
         emit(error, server, event)
     else:
         # A listener's and a hook's traceback are the program's; a client's fault needs none.

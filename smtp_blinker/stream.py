@@ -2,57 +2,96 @@
 
 from __future__ import annotations
 
+import errno
 import io
-from collections.abc import Callable
+from collections.abc import Iterator
+from time import monotonic
+from typing import Final
+
+from . import reply
+from .content import MAX_RECEIVED_FIELDS, ContentDecoder
+from .hook_timer import HookTimer
+from .options import Options
+from .reply import Reject, Reply
+from .transport import Interrupted, Transport
+
+#: Octets asked of the socket at once: the most of a message that is held in memory here. Below
+#: 128 KiB, from where the allocator asks the system for every single one.
+CONTENT_READ: Final = 64 * 1024
 
 
-class MessageStream(io.BufferedIOBase):
+class TruncatedError(ConnectionAbortedError):
+    """The client left, or its time was up, before the end of its message."""
+
+
+class MessageStream:
     """A binary file that ends where the message ends, dots already unstuffed.
 
     Reading blocks the client's greenlet and nobody else's. At most one received piece
-    (128 KiB) is held here, so a slow reader slows its sender down. What is left unread when
-    the hook returns is read and dropped by the server.
+    (64 KiB) is held here, so a slow reader slows its sender down. What is left unread when
+    the hook returns is read and dropped by the server, which also ends the stream: it can't
+    be read later.
 
     Every reading method raises ConnectionError when the client vanishes or times out before
     the end, and `Reject` when the server refuses the message (bare CR or LF, too large, a
     loop): neither can be taken for a whole message. Let it pass; the server knows the answer.
     """
 
-    def __init__(self, next_piece: Callable[[], bytes], limit: int) -> None:
-        self._next_piece = next_piece
-        self._limit = limit
+    __slots__ = (
+        "_arrived",
+        "_decoder",
+        "_options",
+        "_piece",
+        "_position",
+        "_session_deadline",
+        "_transport",
+        "_waited",
+        "byte_length",
+        "hook_timer",
+        "lost",
+        "refusal",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        decoder: ContentDecoder,
+        arrived: bytes,
+        options: Options,
+        session_deadline: float,
+    ) -> None:
+        self._transport = transport
+        self._decoder = decoder
+        #: Content that came with the commands before it.
+        self._arrived = arrived
+        self._options = options
+        self._session_deadline = session_deadline
         self._piece = b""
         self._position = 0
-        self._ended = False
-        #: Octets that have arrived so far.
+        #: Seconds that the client was waited for.
+        self._waited = 0.0
+        #: Octets of the message so far.
         self.byte_length = 0
+        # For the connection:
+        self.hook_timer: HookTimer | None = None
+        #: Why the message can't end any more.
+        self.lost: Exception | None = None
+        #: What the server itself will answer, whatever the hook does.
+        self.refusal: Reply | None = None
 
     @property
     def size_exceeded(self) -> bool:
         """Whether more than the option `size` has arrived."""
-        return 0 < self._limit < self.byte_length
+        return 0 < self._options.size < self.byte_length
 
-    def _fill(self) -> bool:
-        """Get the next piece; False at the end."""
-        if self._ended:
-            return False
-        self._piece = b""
-        self._position = 0
-        piece = self._next_piece()
-        if not piece:
-            self._ended = True
-            return False
-        self._piece = piece
-        return True
+    # Reading
 
     def read(self, size: int | None = -1) -> bytes:
         """Up to *size* octets, fewer only at the end of the message; all of it for -1."""
         if size is None or size < 0:
-            pieces = [self._piece[self._position :]]
-            while self._fill():
-                pieces.append(self._piece)
-            self._piece = b""
-            self._position = 0
+            pieces = [self.read1()]
+            while piece := self._next_piece():
+                pieces.append(piece)
             return b"".join(pieces)
         pieces = []
         while size > 0:
@@ -65,48 +104,157 @@ class MessageStream(io.BufferedIOBase):
 
     def read1(self, size: int = -1) -> bytes:
         """What is at hand, up to *size* octets, waiting for the first; b"" at the end."""
-        if size == 0:
-            return b""
-        if self._position >= len(self._piece) and not self._fill():
-            return b""
+        piece = self._piece
         start = self._position
-        end = len(self._piece) if size is None or size < 0 else start + size
-        if start == 0 and end >= len(self._piece):
-            piece, self._piece = self._piece, b""
-            return piece
-        piece = self._piece[start:end]
-        self._position = start + len(piece)
-        return piece
+        if start >= len(piece):
+            if size == 0:
+                return b""
+            start = 0
+            piece = self._next_piece()
+        end = len(piece) if size < 0 else start + size
+        if end >= len(piece):
+            self._piece = b""
+            self._position = 0
+            return piece[start:] if start else piece
+        self._piece = piece
+        self._position = end
+        return piece[start:end]
 
     def readline(self, size: int | None = -1) -> bytes:
         """The next line with its newline, or *size* octets of it."""
         left = -1 if size is None else size
-        pieces = []
+        parts: list[bytes] = []
         while left != 0:
-            if self._position >= len(self._piece) and not self._fill():
-                break
+            if self._position >= len(self._piece):
+                self._piece, self._position = self._next_piece(), 0
+                if not self._piece:
+                    break
             start = self._position
             end = self._piece.find(b"\n", start) + 1 or len(self._piece)
             if 0 < left < end - start:
                 end = start + left
-            piece = self._piece[start:end]
+            part = self._piece[start:end]
             self._position = end
-            pieces.append(piece)
+            parts.append(part)
             if left > 0:
-                left -= len(piece)
-            if piece.endswith(b"\n"):
+                left -= len(part)
+            if part.endswith(b"\n"):
                 break
-        return b"".join(pieces)
+        return b"".join(parts)
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
+    def readlines(self, hint: int | None = -1) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := self.readline():
+            yield line
+
+    # The rest of a binary file, for those who check
+
     def readable(self) -> bool:
         return True
 
+    def writable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def isatty(self) -> bool:
+        return False
+
+    @property
+    def closed(self) -> bool:
+        return False
+
+    def flush(self) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing: the server reads what is left."""
+
+    def __enter__(self) -> MessageStream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # Content
+
     def drain(self) -> None:
-        """Read and drop what is left. The server does this after `on_data`."""
-        while self._fill():
+        """Read to the true end of the content and drop it; see `lost` for how that went."""
+        self._piece = b""
+        try:
+            while not self._decoder.ended:
+                self._receive()
+        except ConnectionError:
             pass
+
+    def _next_piece(self) -> bytes:
+        """The next decoded piece, b"" at the end; raises what the class says."""
+        while not self._decoder.ended:
+            piece = self._receive()
+            if self.refusal is not None:
+                break
+            if piece:
+                return piece
+        if self.refusal is not None:
+            raise Reject(self.refusal.code, self.refusal.text, self.refusal.enhanced)
+        return b""
+
+    def _receive(self) -> bytes:
+        """What the next octets of the network decode to, which may be nothing."""
+        data, self._arrived = self._arrived, b""
+        if not data:
+            data = self._wait()
+        decoder = self._decoder
+        piece = decoder.feed(data)
+        self.byte_length += len(piece)
+        if self.refusal is None:
+            options = self._options
+            if decoder.bare_newline and decoder.policy == "reject":
+                self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
+            elif decoder.received_fields > MAX_RECEIVED_FIELDS:
+                self.refusal = reply.LOOP_DETECTED
+            elif 0 < options.size < self.byte_length and options.reject_oversized:
+                text = f"Message exceeds the maximum size of {options.size} octets"
+                self.refusal = Reply(552, text, "5.3.4")
+        return piece
+
+    def _wait(self) -> bytes:
+        if self.lost is not None:
+            raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from self.lost
+        began = monotonic()
+        options = self._options
+        allowed = options.socket_timeout
+        if options.data_timeout is not None:
+            # What a slow hook takes isn't the client's time, and the other way round.
+            allowed = min(allowed, options.data_timeout - self._waited)
+        timer = self.hook_timer
+        if timer is not None:
+            timer.pause()
+        try:
+            data = self._transport.receive(
+                CONTENT_READ, min(began + allowed, self._session_deadline)
+            )
+            if not data:
+                raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")
+        except (OSError, Interrupted) as exc:
+            self.lost = exc
+            if isinstance(exc, ConnectionError):
+                raise
+            raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from exc
+        finally:
+            if timer is not None:
+                timer.resume()
+        self._waited += monotonic() - began
+        return data
+
+
+# It is one in all but inheritance, whose finalizer costs more than a small message's content.
+io.BufferedIOBase.register(MessageStream)

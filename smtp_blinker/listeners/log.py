@@ -256,17 +256,17 @@ class EventLog:
         level = logging.WARNING if kind in _CLIENT_SIDE else logging.ERROR
         if self.logger.isEnabledFor(level):
             failure = event.error
+            ours = kind in {"program", "other"}  # where in the code it happened matters
             facts = [
                 f"{name} {value}"
                 for name, value in (
                     ("client", event.remote_address),
                     ("answered", event.response_code),
                     *event.meta.items(),
-                    ("at", _place(failure)),
+                    ("at", _place(failure) if ours else None),
                 )
                 if value not in (None, "")
             ]
-            ours = kind in {"program", "other"}
             self._write(
                 level,
                 "error",

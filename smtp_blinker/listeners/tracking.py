@@ -65,7 +65,8 @@ class ConnectionTracker:
         self.total = 0
         self.total_messages = 0
         self._open: dict[str, Connection] = {}
-        # TLS comes before EHLO and so before `connect`, and XCLIENT can bring a user before it.
+        # TLS can come before EHLO and so before `connect`; where XCLIENT or XFORWARD is enabled
+        # `connect` waits for them, and AUTH can come first.
         # What they told waits here; `disconnect` comes for every connection and clears it.
         self._early: dict[str, dict[str, Any]] = {}
         self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (

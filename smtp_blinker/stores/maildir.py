@@ -73,8 +73,7 @@ class MaildirStore:
             os.makedirs(self.path, 0o700, exist_ok=True)
             _sync_folder(os.path.dirname(self.path))
         for folder in (self._tmp, self._new, os.path.join(self.path, "cur")):
-            if not os.path.isdir(folder):
-                os.mkdir(folder, 0o700)
+            os.makedirs(folder, 0o700, exist_ok=True)
         _sync_folder(self.path)
 
     def check(self) -> None:

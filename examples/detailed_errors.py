@@ -1,0 +1,37 @@
+"""Print all that is known about an error, with the traceback where the program is to blame."""
+
+import email
+import json
+import sys
+import traceback
+
+from smtp_blinker import SMTPServer
+from smtp_blinker.signals import error
+
+port = int(sys.argv[1]) if len(sys.argv) > 1 else 2525
+server = SMTPServer(("127.0.0.1", port))
+
+
+@server.on_data
+def store(stream, session):
+    message = email.message_from_bytes(stream.read())
+    return f"queued as {message['Subject'].lower()}"  # a bug: not every message has a Subject
+
+
+@error.connect_via(server)
+def report(server, event):
+    details = {
+        "message": str(event.error),
+        "code": event.code,
+        "id": event.id,
+        "remote_address": event.remote_address,
+        "response_code": event.response_code,
+        "meta": dict(event.meta),
+    }
+    # JSON escapes what a client may have brought into a text: it can't forge a line.
+    print("SMTP Error:", json.dumps(details, default=str), file=sys.stderr, flush=True)
+    if event.code == "HookError":
+        traceback.print_exception(type(event.error), event.error, event.error.__traceback__)
+
+
+server.serve_forever()

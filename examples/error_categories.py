@@ -1,0 +1,41 @@
+"""Treat errors by what kind of fault they are.
+
+`smtp_blinker.listeners.log.category` knows more codes; here is how it works.
+"""
+
+import sys
+from collections import Counter
+
+from smtp_blinker import SMTPServer
+from smtp_blinker.signals import error
+
+port = int(sys.argv[1]) if len(sys.argv) > 1 else 2525
+server = SMTPServer(("127.0.0.1", port))
+seen = Counter()
+
+
+@server.on_rcpt_to
+def look_up(address, session):
+    if address.address.startswith("broken@"):
+        raise LookupError("the user database can't be reached")
+
+
+@error.connect_via(server)
+def categorize(server, event):
+    match event.code:
+        case "ECONNRESET" | "EPIPE" | "ETIMEDOUT":
+            category, advice = "network", "the client is gone, nothing to do"
+        case "TLSError":
+            category, advice = "tls", "look at the certificate and the client's TLS versions"
+        case "EADDRINUSE" | "EACCES" | "EMFILE":
+            category, advice = "listener", "look at the port, its permission, the limit of files"
+        case "HookError" | "HookTimeout" | "ListenerError":
+            category, advice = "program", "fix this program"
+        case _:
+            category, advice = "other", "have a look"
+    seen[category] += 1
+    print(f"[{category}] {event.code}: {event.error!r} - {advice}", flush=True)
+    print("So far:", dict(seen), flush=True)
+
+
+server.serve_forever()

@@ -1,0 +1,64 @@
+"""Count connections, messages and errors; print the numbers once a minute and at the end.
+
+`smtp_blinker.listeners.metrics` does this for Prometheus; here is how it works.
+"""
+
+import signal
+import sys
+from collections import Counter
+
+import gevent
+
+from smtp_blinker import SMTPServer
+from smtp_blinker.signals import close, connect, disconnect, error, message
+
+port = int(sys.argv[1]) if len(sys.argv) > 1 else 2525
+server = SMTPServer(("127.0.0.1", port))
+
+totals = Counter()
+connections_by_address = Counter()  # one entry per client address: bound it where those are many
+messages_by_code = Counter()
+errors_by_code = Counter()
+
+
+@connect.connect_via(server)
+def count_connection(server, event):
+    totals["connections"] += 1
+    connections_by_address[event.remote_address] += 1
+
+
+@message.connect_via(server)
+def count_message(server, event):
+    totals["messages"] += 1
+    totals["octets"] += event.size
+    messages_by_code[event.code] += 1
+
+
+@error.connect_via(server)
+def count_error(server, event):
+    totals["errors"] += 1
+    errors_by_code[event.code] += 1
+
+
+@disconnect.connect_via(server)
+def count_disconnect(server, event):
+    totals["disconnects"] += 1
+
+
+@close.connect_via(server)
+def report(server):
+    print("Metrics:", dict(totals), flush=True)
+    print("  connections by address:", dict(connections_by_address), flush=True)
+    print("  messages by reply code:", dict(messages_by_code), flush=True)
+    print("  errors by code:", dict(errors_by_code), flush=True)
+
+
+def report_every(seconds):
+    while True:
+        gevent.sleep(seconds)
+        report(server)
+
+
+gevent.spawn(report_every, 60)
+gevent.signal_handler(signal.SIGTERM, server.stop)
+server.serve_forever()

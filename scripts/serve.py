@@ -1,0 +1,495 @@
+#!/usr/bin/env python
+"""Receive mail into a Maildir. With nothing configured: 127.0.0.1:2525, for anyone, ./Maildir.
+
+Everything is checked, and every address bound, before the first client is served: what can't be
+used is told in one line on standard error, and the exit status is 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import resource
+import shlex
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+try:
+    import click
+except ImportError:
+    print("serve.py: click is missing; pip install 'smtp_blinker[serve]'", file=sys.stderr)
+    sys.exit(2)
+import gevent
+from gevent.event import Event
+
+# From a checkout the program runs without being installed.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from smtp_blinker import Reject, SMTPServer
+from smtp_blinker.listeners.log import EventLog, JSONFormatter
+from smtp_blinker.paths import unicode_domain
+from smtp_blinker.session import Address, Session
+from smtp_blinker.signals import error
+from smtp_blinker.stores import MaildirStore
+from smtp_blinker.tls import make_context
+from smtp_blinker.users import UserFile, set_password
+
+log = logging.getLogger("smtp_blinker.serve")
+
+ENVIRONMENT = "SMTP_BLINKER"
+PROTOCOLS = {"smtp": "SMTP", "smtps": "SMTPS", "lmtp": "LMTP"}
+
+
+class Unusable(click.ClickException):
+    """Something that the program was told to use can't be used: one line and exit status 2."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"serve.py: {self.message}", file=file, err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address to listen on."""
+
+    scheme: str
+    #: What `SMTPServer` takes: host and port, or "unix:/path".
+    address: tuple[str, int] | str
+
+    def __str__(self) -> str:
+        if isinstance(self.address, str):
+            return self.address
+        host, port = self.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_listen(text: str) -> Listen:
+    """``[SCHEME://]HOST:PORT`` with smtp, smtps or lmtp as the scheme, or ``lmtp:///PATH``.
+
+    Raises `click.BadParameter` for anything else.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "smtp", text
+    if scheme not in PROTOCOLS:
+        raise click.BadParameter(f"{scheme}:// is none of smtp://, smtps://, lmtp://")
+    if scheme == "lmtp" and rest.startswith("/"):
+        return Listen(scheme, f"unix:{rest}")
+    host, colon, port = rest.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise click.BadParameter(f"an IPv6 address stands in brackets: [{host}]:{port}")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter(f"{text!r} is neither [SCHEME://]HOST:PORT nor lmtp:///PATH")
+    return Listen(scheme, (host, int(port)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of the command line, under their names there."""
+
+    listen: tuple[Listen, ...]
+    maildir: str
+    name: str
+    domain: tuple[str, ...]
+    cert: str | None
+    key: str | None
+    self_signed: bool
+    users: str | None
+    require_auth: bool
+    size: int
+    max_clients: int
+    max_clients_per_ip: int | None
+    max_recipients: int
+    trusted_proxy: tuple[str, ...]
+    xclient: tuple[str, ...]
+    xforward: tuple[str, ...]
+    log_format: str
+    log_level: str
+
+
+option = functools.partial(click.option, show_default=True, show_envvar=True)
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={
+        "auto_envvar_prefix": ENVIRONMENT,
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@option(
+    "--listen",
+    "-l",
+    metavar="ADDRESS",
+    multiple=True,
+    callback=lambda context, parameter, values: tuple(map(parse_listen, values)),
+    default=["127.0.0.1:2525"],
+    help="HOST:PORT or [IPV6]:PORT; with smtps:// before it TLS begins at once, with lmtp:// it "
+    "is LMTP; lmtp:///PATH is a UNIX socket. Repeatable.",
+)
+@option("--maildir", "-m", default="./Maildir", help="Where the mail goes; made if missing.")
+@option("--name", default=socket.gethostname, show_default="host name", help="This server's name.")
+@option(
+    "--domain",
+    "-d",
+    multiple=True,
+    help="Accept mail for this domain (repeatable) and postmaster only; without it, for anyone.",
+)
+@option("--cert", help="TLS certificate with its chain, PEM.")
+@option("--key", help="Its private key, PEM.", show_default="in the --cert file")
+@option("--self-signed", is_flag=True, help="Make a certificate on the spot, to try TLS.")
+@option("--users", help="Offer AUTH to those in this file; `adduser` writes it.")
+@option("--require-auth", is_flag=True, help="Accept mail only after AUTH.")
+@option(
+    "--size", type=click.IntRange(0), default=25 * 2**20, help="Largest message in bytes, 0: any."
+)
+@option(
+    "--max-clients",
+    type=click.IntRange(1),
+    default=1000,
+    help="Connections at once, of each listen address.",
+)
+@option(
+    "--max-clients-per-ip", type=click.IntRange(1), help="The same from one address.  [no limit]"
+)
+@option("--max-recipients", type=click.IntRange(1), default=1000, help="Of one message.")
+@option(
+    "--trusted-proxy",
+    multiple=True,
+    help="Address or network of a proxy whose PROXY header is demanded and believed; "
+    "nobody else may connect. Repeatable.",
+)
+@option("--xclient", multiple=True, help="Address or network that may use XCLIENT. Repeatable.")
+@option("--xforward", multiple=True, help="Address or network that may use XFORWARD. Repeatable.")
+@option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.pass_context
+def main(context: click.Context, /, **options: Any) -> None:
+    """Receive mail by SMTP, SMTPS and LMTP and store each message in a Maildir.
+
+    SIGTERM and SIGINT let what is being received end, then stop. SIGHUP reads the certificate
+    and the users anew without dropping a client.
+    """
+    if context.invoked_subcommand is None:
+        serve(Settings(**options))
+
+
+@main.command()
+@click.argument("name")
+@option("--users", envvar=f"{ENVIRONMENT}_USERS", help="The users file; made if missing.")
+@option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.pass_context
+def adduser(context: click.Context, name: str, users: str | None, password_stdin: bool) -> None:
+    """Let NAME log in, or change NAME's password."""
+    assert context.parent is not None
+    path = users or context.parent.params["users"]
+    if path is None:
+        raise click.UsageError("say which file to write with --users FILE")
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    try:
+        set_password(path, name, password)
+    except (OSError, ValueError) as exc:
+        raise Unusable(f"{path} was not changed: {exc}") from exc
+    click.echo(f"{name} can log in; a server that is running learns of it by SIGHUP")
+
+
+def serve(settings: Settings) -> None:
+    """Run the server until a signal ends it; raises `Unusable` before it has begun anything."""
+    raise_file_limit()
+    store = open_store(settings)
+    users = open_users(settings)
+    tls = open_certificate(settings)
+    servers = make_servers(settings, store, users, tls)
+
+    stopping = Event()
+    gevent.signal_handler(signal.SIGTERM, stopping.set)
+    gevent.signal_handler(signal.SIGINT, stop_or_die, stopping)
+    gevent.signal_handler(signal.SIGHUP, reload, settings, users, servers)
+    start(settings, servers)
+    start_logging(settings)
+    announce(settings, servers)
+    stopping.wait()
+    gevent.joinall([gevent.spawn(server.stop) for server in servers], raise_error=True)
+
+
+def start_logging(settings: Settings) -> None:
+    json = settings.log_format == "json"
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JSONFormatter() if json else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    # In JSON a traceback stays within the line; in text it could forge others.
+    EventLog(tracebacks=json).attach()
+
+
+def raise_file_limit() -> None:
+    """Two descriptors for each client and more are needed; 1024 is a common soft limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems don't take "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def open_store(settings: Settings) -> MaildirStore:
+    try:
+        store = MaildirStore(settings.maildir, settings.name)
+        store.check()
+    except OSError as exc:
+        raise Unusable(
+            f"can't write to the Maildir {settings.maildir}: {exc.strerror}; "
+            "make it writable or choose another with --maildir"
+        ) from exc
+    return store
+
+
+def open_users(settings: Settings) -> UserFile | None:
+    if settings.users is None:
+        if settings.require_auth:
+            raise Unusable("--require-auth needs --users: who may log in?")
+        return None
+    try:
+        return UserFile(settings.users)
+    except FileNotFoundError as exc:
+        command = f"{shlex.quote(sys.argv[0])} adduser NAME --users {shlex.quote(settings.users)}"
+        raise Unusable(f"there is no {settings.users}; make it with: {command}") from exc
+    except OSError as exc:
+        raise Unusable(f"can't read {settings.users}: {exc.strerror}; see --users") from exc
+    except ValueError as exc:
+        raise Unusable(f"{exc}; mend the line or write it with adduser") from exc
+
+
+def open_certificate(settings: Settings) -> ssl.SSLContext | None:
+    if settings.self_signed:
+        if settings.cert is not None:
+            raise Unusable("give either --cert or --self-signed, not both")
+        return self_signed_context(settings.name)
+    if settings.cert is None:
+        if settings.key is not None:
+            raise Unusable("--key needs --cert, the certificate that belongs to it")
+        for listen in settings.listen:
+            if listen.scheme == "smtps":
+                raise Unusable(f"smtps://{listen} needs --cert and --key, or --self-signed")
+        return None
+    try:
+        return load_certificate(settings.cert, settings.key)
+    except OSError as exc:
+        raise Unusable(f"{certificate_problem(exc)}; see --cert and --key") from exc
+
+
+def load_certificate(cert: str, key: str | None) -> ssl.SSLContext:
+    """A context with the certificate and key of the files; raises OSError (and so SSLError)."""
+    for path in filter(None, (cert, key)):
+        with open(path, "rb"):
+            pass  # the error of load_cert_chain doesn't say which file it is about
+    return make_context(cert, key)
+
+
+def certificate_problem(exc: OSError) -> str:
+    if isinstance(exc, ssl.SSLError):
+        reason = (exc.reason or "no PEM").replace("_", " ").lower()
+        return f"certificate and key can't be used: {reason}"
+    return f"can't read {exc.filename}: {exc.strerror}"
+
+
+def self_signed_context(name: str) -> ssl.SSLContext:
+    """A context with a new certificate for localhost and *name*, that lives as long as this run."""
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+    except ImportError:
+        raise Unusable(
+            "--self-signed needs the package cryptography; pip install 'smtp_blinker[serve]'"
+        ) from None
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "smtp_blinker, for trying")])
+    names = {"localhost"}
+    with suppress(UnicodeError):  # not every host's name could stand in the DNS
+        names.add(name.encode("idna").decode("ascii"))
+    alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(names)]
+    alternatives += [x509.IPAddress(ip_address(text)) for text in ("127.0.0.1", "::1")]
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=365))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    # OpenSSL takes a key from a file only; this one is 0600 and gone when it was read.
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pem)
+        file.flush()
+        return make_context(file.name)
+
+
+def make_servers(
+    settings: Settings,
+    store: MaildirStore,
+    users: UserFile | None,
+    tls: ssl.SSLContext | None,
+) -> list[SMTPServer]:
+    try:
+        return [
+            SMTPServer(
+                listen.address,
+                name=settings.name,
+                size=settings.size,
+                secure=listen.scheme == "smtps",
+                lmtp=listen.scheme == "lmtp",
+                ssl_context=tls,
+                auth_optional=not settings.require_auth,
+                max_clients=settings.max_clients,
+                max_clients_per_ip=settings.max_clients_per_ip,
+                max_recipients=settings.max_recipients,
+                use_proxy=settings.trusted_proxy or False,
+                use_xclient=settings.xclient or False,
+                use_xforward=settings.xforward or False,
+                logger=settings.log_level == "debug" or None,
+                on_auth=users,
+                on_rcpt_to=recipient_check(settings.domain),
+                on_data=store,
+            )
+            for listen in settings.listen
+        ]
+    except (TypeError, ValueError) as exc:
+        raise Unusable(str(exc)) from exc
+
+
+def recipient_check(domains: Sequence[str]) -> Any:
+    """An `on_rcpt_to` that refuses what is for none of *domains*; None when there are none."""
+    if not domains:
+        return None
+    ours = {unicode_domain(domain).lower() for domain in domains}
+
+    def on_rcpt_to(address: Address, session: Session) -> None:
+        _, at, domain = address.address.lower().rpartition("@")
+        if not at and domain == "postmaster":
+            return  # RFC 5321 section 4.5.1
+        if not at or domain not in ours:
+            raise Reject(550, "Relaying denied", "5.7.1")
+
+    return on_rcpt_to
+
+
+def start(settings: Settings, servers: Sequence[SMTPServer]) -> None:
+    """Listen on every address; when one can't be had, on none.
+
+    Nothing here lets the hub run, so nobody is served before the last address is bound.
+    """
+    # The error signal tells of it too; the one line that `Unusable` makes is enough.
+    with error.connected_to(lambda server, event: None):
+        for listen, server in zip(settings.listen, servers, strict=True):
+            try:
+                server.start()
+            except OSError as exc:
+                for other in servers:
+                    other.stop(0)
+                raise Unusable(bind_problem(listen, exc)) from exc
+
+
+def bind_problem(listen: Listen, exc: OSError) -> str:
+    if exc.errno == errno.EADDRINUSE:
+        return f"{listen} is in use; stop what listens there or choose another with --listen"
+    if exc.errno in {errno.EACCES, errno.EPERM}:
+        return (
+            f"not allowed to listen on {listen}; run as root (ports below 1024) "
+            "or choose another with --listen"
+        )
+    return f"can't listen on {listen}: {exc.strerror or exc}; choose another with --listen"
+
+
+def stop_or_die(stopping: Event) -> None:
+    """SIGINT: the first asks to drain, the second doesn't wait for it."""
+    if stopping.is_set():
+        os._exit(128 + signal.SIGINT)
+    stopping.set()
+
+
+def reload(settings: Settings, users: UserFile | None, servers: Sequence[SMTPServer]) -> None:
+    """SIGHUP: the users and the certificate anew; what can't be read stays as it was."""
+    if users is not None:
+        try:
+            users.reload()
+            log.info("%s users read from %s", len(users), users.path)
+        except (OSError, ValueError) as exc:
+            log.error("the users stay as they were: %s", exc)
+    if settings.cert is not None:
+        try:
+            context = load_certificate(settings.cert, settings.key)
+        except OSError as exc:
+            log.error("the certificate stays as it was: %s", certificate_problem(exc))
+            return
+        for server in servers:
+            server.update_secure_context(ssl_context=context)
+        log.info("certificate read from %s", settings.cert)
+
+
+def announce(settings: Settings, servers: Sequence[SMTPServer]) -> None:
+    """Say where to send mail, with a line to try it."""
+    bound = []
+    for listen, server in zip(settings.listen, servers, strict=True):
+        if isinstance(listen.address, tuple):
+            listen = Listen(listen.scheme, (listen.address[0], server.server_port or 0))
+        bound.append(listen)
+        protocol = PROTOCOLS[listen.scheme]
+        click.echo(f"Listening on {listen} ({protocol}); mail goes to {settings.maildir}")
+    encrypted = settings.self_signed or settings.cert is not None
+    if settings.users is not None and not encrypted:
+        click.echo("Passwords are sent in clear: give --cert and --key, or --self-signed to try.")
+    if not settings.trusted_proxy:  # nobody but the proxy can send there
+        click.echo(f"Try: {trial(settings, bound[0], encrypted)}")
+    sys.stdout.flush()
+
+
+def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:
+    """A shell command that sends a message to *listen*, with nothing but Python."""
+    kind = {"smtp": "SMTP", "smtps": "SMTP_SSL", "lmtp": "LMTP"}[listen.scheme]
+    if isinstance(listen.address, str):
+        arguments = repr(listen.address.removeprefix("unix:"))
+    else:
+        host, port = listen.address
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        arguments = f"{host!r}, {port}"
+    steps = [f"import smtplib; s = smtplib.{kind}({arguments})"]
+    if settings.require_auth:
+        if encrypted and kind != "SMTP_SSL":
+            steps.append("s.starttls()")
+        steps.append("s.login('NAME', 'PASSWORD')")
+    recipient = "postmaster" if settings.domain else "me@example.com"
+    steps.append(f"s.sendmail('you@example.com', '{recipient}', 'Subject: It works\\n\\nHello')")
+    # Nothing in it means anything to a shell within double quotes.
+    return f'{shlex.quote(sys.executable)} -c "{"; ".join(steps)}"'
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+"""The examples, run as they stand: each in a process of its own, talked to by smtplib."""
+
+import contextlib
+import json
+import os
+import signal
+import smtplib
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+#: Seconds to wait for what must happen. Only a failing test waits so long.
+PATIENCE = 30
+
+
+class Example:
+    """A running example and what it has printed so far."""
+
+    def __init__(self, name, port):
+        self.port = port
+        self.lines = []
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self.process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / name), str(port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self):
+        return "\n".join(self.lines)
+
+    def wait_for(self, text, times=1):
+        """Return once *text* was printed that many times."""
+        deadline = time.monotonic() + PATIENCE
+        while self.output.count(text) < times:
+            if self.process.poll() is not None:
+                self.reader.join(PATIENCE)
+                if self.output.count(text) >= times:
+                    return
+                pytest.fail(f"ended without {text!r}:\n{self.output}")
+            if time.monotonic() > deadline:
+                pytest.fail(f"no {text!r} in {PATIENCE} s:\n{self.output}")
+            time.sleep(0.01)
+
+    def client(self):
+        """A client that has said EHLO; waits until the example listens."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                smtp = smtplib.SMTP(
+                    "127.0.0.1", self.port, local_hostname="client.example", timeout=PATIENCE
+                )
+            except ConnectionRefusedError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"nobody listens:\n{self.output}")
+                time.sleep(0.01)
+            else:
+                assert smtp.ehlo()[0] == 250
+                return smtp
+
+    def send(self, content=b"Subject: Hi\r\n\r\nHello\r\n", to="ann@example.com"):
+        with self.client() as smtp:
+            smtp.sendmail("bob@example.net", [to], content)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait_for_exit(self):
+        """The exit status; all output has been read."""
+        try:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still runs:\n{self.output}")
+        self.reader.join(PATIENCE)
+        return status
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join(PATIENCE)
+        self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def taken_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock.getsockname()[1]
+
+
+@pytest.fixture
+def run():
+    """A function that starts an example by its file name, on a free port."""
+    started = []
+
+    def start(name, port=None):
+        if port is None:
+            with taken_port() as port:
+                pass
+        started.append(Example(name, port))
+        return started[-1]
+
+    yield start
+    for example in started:
+        example.end()
+
+
+def test_every_example_is_run_by_a_test():
+    tests = Path(__file__).read_text()
+    for path in EXAMPLES.glob("*.py"):
+        assert f'run("{path.name}"' in tests, path.name
+
+
+def test_first_program_takes_mail_for_its_domain_only(run):
+    example = run("first_program.py")
+    with example.client() as smtp:
+        smtp.sendmail("bob@example.net", ["ann@example.com"], b"Hello\r\n")
+        with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+            smtp.sendmail("bob@example.net", ["ann@example.org"], b"Hello\r\n")
+    assert refused.value.recipients == {"ann@example.org": (550, b"5.7.1 relaying denied")}
+    example.wait_for("calls itself client.example")
+    example.wait_for("] 7 bytes")
+
+
+def test_connection_logger_names_the_client(run):
+    example = run("connection_logger.py")
+    with example.client() as smtp:
+        port = smtp.sock.getsockname()[1]
+        example.wait_for(f"Connection from 127.0.0.1:{port}")
+        example.wait_for("Client hostname: ")
+        example.wait_for("Identified as: client.example")
+    assert len({line.split("]")[0] for line in example.lines}) == 1, "one id for one connection"
+
+
+def test_connection_tracking_forgets_those_that_left(run):
+    example = run("connection_tracking.py")
+    with example.client():
+        example.wait_for("opened, active connections: 1")
+        with example.client():
+            example.wait_for("opened, active connections: 2")
+        example.wait_for("closed (quit)", times=1)
+        example.wait_for("active connections: 1", times=2)
+        # A client without HELO has no entry, and its end takes nobody else's.
+        socket.create_connection(("127.0.0.1", example.port), PATIENCE).close()
+    example.wait_for("active connections: 0")
+    assert example.output.count("closed") == 2
+
+
+def test_metrics_collection_reports_at_its_end(run):
+    example = run("metrics_collection.py")
+    example.send()
+    example.send()
+    example.signal(signal.SIGTERM)
+    assert example.wait_for_exit() == 0
+    assert "Metrics: {'connections': 2, 'messages': 2, 'octets': 44" in example.output
+    assert "connections by address: {'127.0.0.1': 2}" in example.output
+    assert "messages by reply code: {250: 2}" in example.output
+    assert "errors by code: {}" in example.output
+
+
+def test_basic_errors_gives_up_when_the_port_is_taken(run):
+    with taken_port() as port:
+        example = run("basic_errors.py", port)
+        assert example.wait_for_exit() == 1
+    assert example.lines[0].startswith("SMTP Server Error: ")
+    assert example.lines[1:] == ["Port already in use!"]
+
+
+def test_basic_errors_serves_where_the_port_is_free(run):
+    run("basic_errors.py").send()
+
+
+def test_detailed_errors_shows_what_is_known_and_the_mail_goes_on(run):
+    example = run("detailed_errors.py")
+    with example.client() as smtp:
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            smtp.sendmail("bob@example.net", ["ann@example.com"], b"no header\r\n")
+        assert refused.value.smtp_code == 451
+        assert smtp.sendmail("bob@example.net", ["ann@example.com"], b"Subject: A\r\n\r\n") == {}
+    example.wait_for("AttributeError: ")
+    (report,) = [line for line in example.lines if line.startswith("SMTP Error: ")]
+    details = json.loads(report.removeprefix("SMTP Error: "))
+    assert details["code"] == "HookError"
+    assert details["remote_address"] == "127.0.0.1"
+    assert details["response_code"] == 451
+    assert details["message"] == "'NoneType' object has no attribute 'lower'"
+    assert details["id"]
+    assert details["meta"]
+    assert "in store" in example.output
+
+
+def test_error_categories_tells_a_lost_client_from_a_broken_program(run):
+    example = run("error_categories.py")
+    with example.client() as smtp:
+        smtp.mail("bob@example.net")
+        assert smtp.rcpt("broken@example.com")[0] == 451
+        example.wait_for("[program] HookError: LookupError(")
+        assert smtp.rcpt("ann@example.com")[0] == 250
+        assert smtp.docmd("DATA")[0] == 354
+        smtp.send(b"half a mess")
+        # A zero linger time makes close send a reset: the client is gone amid its message.
+        smtp.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        smtp.close()
+    example.wait_for("[network] ECONNRESET: ")
+    example.wait_for("So far: {'program': 1, 'network': 1}")
+
+
+def test_graceful_shutdown_lets_a_message_end_first(run):
+    example = run("graceful_shutdown.py")
+    with example.client() as idle, example.client() as busy:
+        busy.mail("bob@example.net")
+        busy.rcpt("ann@example.com")
+        assert busy.docmd("DATA")[0] == 354
+        example.signal(signal.SIGTERM)
+        assert idle.getreply()[0] == 421
+        assert "SMTP server has been shut down" not in example.output
+        busy.send(b"Hello\r\n.\r\n")
+        assert busy.getreply()[0] == 250
+        assert busy.getreply()[0] == 421
+    assert example.wait_for_exit() == 0
+    assert example.lines == [
+        "Received SIGTERM, closing server...",
+        "SMTP server has been shut down",
+        "Database disconnected",
+        "All resources cleaned up",
+    ]
+
+
+def test_restart_on_close_listens_again(run):
+    example = run("restart_on_close.py")
+    for n in range(1, 3):
+        example.wait_for("Listening on port", times=n)
+        example.send()
+        example.signal(signal.SIGHUP)
+        example.wait_for("Server closed, restarting in 1 second...", times=n)
+    example.wait_for("Listening on port", times=3)
+    example.send()
+    example.signal(signal.SIGTERM)
+    assert example.wait_for_exit() == 0
+    assert example.output.count("restarting") == 2
+
+
+def test_restart_on_close_ends_amid_a_restart(run):
+    example = run("restart_on_close.py")
+    example.wait_for("Listening on port")
+    example.signal(signal.SIGHUP)
+    example.wait_for("restarting in 1 second...")
+    example.signal(signal.SIGTERM)
+    assert example.wait_for_exit() == 0
+
+
+def test_complete_example_tells_the_whole_story(run):
+    example = run("complete.py")
+    example.wait_for(f"SMTP server listening on port {example.port}")
+    with example.client() as smtp:
+        example.wait_for("Active: 1, Total: 1")
+        assert smtp.docmd("MAIL FROM:<bob@example.net>")[0] == 530
+        assert smtp.login("bob", "secret")[0] == 235
+        example.wait_for(" is bob")
+        smtp.mail("bob@example.net")
+        smtp.rcpt("ann@example.com")
+        code, text = smtp.data(b"Hello\r\n")
+        assert (code, text.split()[-2:]) == (250, [b"Message", b"queued"])
+    example.wait_for("[DISCONNECT] ")
+    example.signal(signal.SIGTERM)
+    assert example.wait_for_exit() == 0
+    assert "[CONNECT] " in example.output
+    assert "secret" not in example.output
+    told = [line for line in example.lines if line.startswith(("Shutting", "[CLOSE]", "Final"))]
+    assert told == [
+        "Shutting down gracefully...",
+        "[CLOSE] Server shut down",
+        "Final stats - Total connections: 1, Errors: 0",
+    ]
+
+
+def test_complete_example_raises_an_alert_when_errors_pile_up(run):
+    example = run("complete.py")
+    for _ in range(101):
+        with example.client() as smtp:
+            smtp.login("bob", "secret")
+            smtp.mail("bob@example.net")
+            smtp.rcpt("ann@example.com")
+            assert smtp.docmd("DATA")[0] == 354
+            smtp.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            smtp.close()
+    example.wait_for("[ERROR] 127.0.0.1: ", times=101)
+    example.wait_for("[ALERT] High error rate detected!", times=1)

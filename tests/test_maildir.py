@@ -1,0 +1,397 @@
+"""The Maildir store: what is on the disk when it returns, and that nothing is when it doesn't."""
+
+from __future__ import annotations
+
+import errno
+import io
+import mailbox
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from smtp_blinker.reply import Reject
+from smtp_blinker.session import Address, Session
+from smtp_blinker.stores import MaildirStore, maildir
+
+ROOT = Path(__file__).resolve().parent.parent
+
+CONTENT = b"Subject: hello\r\nFrom: a@example.org\r\n\r\nOne\r\nTwo\r\n"
+
+
+def a_session(sender: str = "a@example.org", *recipients: str) -> Session:
+    session = Session()
+    session.remote_address = "192.0.2.1"
+    session.client_hostname = "client.example"
+    session.opening_command = "EHLO"
+    session.host_name_appears_as = "client.example"
+    session.envelope.mail_from = Address(sender)
+    session.envelope.rcpt_to = [Address(rcpt) for rcpt in recipients or ("b@example.com",)]
+    return session
+
+
+class Pieces:
+    """A stream that gives its pieces as they are, and raises those that are exceptions."""
+
+    def __init__(self, *pieces: bytes | BaseException) -> None:
+        self.pieces = list(pieces)
+
+    def read(self, size: int = -1, /) -> bytes:
+        piece = self.pieces.pop(0) if self.pieces else b""
+        if isinstance(piece, BaseException):
+            raise piece
+        return piece
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MaildirStore:
+    return MaildirStore(tmp_path / "Maildir", hostname="mx.example")
+
+
+def stored(store: MaildirStore) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(Path(store.path, "new").iterdir())]
+
+
+def leftovers(store: MaildirStore) -> list[str]:
+    return os.listdir(Path(store.path, "tmp"))
+
+
+def poll(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't happen"
+        gevent.sleep(0.01)
+
+
+def test_folders_are_made_and_private(tmp_path: Path) -> None:
+    store = MaildirStore(tmp_path / "deep" / "Maildir")
+    for folder in ("", "tmp", "new", "cur"):
+        assert Path(store.path, folder).stat().st_mode & 0o777 == 0o700
+
+
+def test_an_existing_maildir_is_used_as_it_is(tmp_path: Path) -> None:
+    box = mailbox.Maildir(tmp_path / "Maildir", create=True)
+    box.add(b"Subject: earlier\n\n")
+    MaildirStore(tmp_path / "Maildir")(io.BytesIO(CONTENT), a_session())
+    assert {message["subject"] for message in box} == {"earlier", "hello"}
+
+
+def test_standard_library_reads_the_message(store: MaildirStore) -> None:
+    store(io.BytesIO(CONTENT), a_session())
+    [message] = mailbox.Maildir(store.path, create=False)
+    assert message["subject"] == "hello"
+    assert message.get_payload() == "One\nTwo\n"
+
+
+def test_trace_header_comes_first(store: MaildirStore) -> None:
+    store(io.BytesIO(CONTENT), a_session("a@example.org", "b@example.com", "c@example.com"))
+    [message] = stored(store)
+    lines = message.decode().split("\n")
+    assert lines[:3] == [
+        "Return-Path: <a@example.org>",
+        "Delivered-To: b@example.com",
+        "Delivered-To: c@example.com",
+    ]
+    assert lines[3].startswith("Received: from client.example (client.example [192.0.2.1])")
+    assert message.endswith(CONTENT.replace(b"\r\n", b"\n"))
+
+
+def test_null_reverse_path_is_empty_brackets(store: MaildirStore) -> None:
+    store(io.BytesIO(CONTENT), a_session(""))
+    assert stored(store)[0].startswith(b"Return-Path: <>\n")
+
+
+def test_internationalised_addresses_are_utf8(store: MaildirStore) -> None:
+    session = a_session("jörg@bücher.example", "用户@例子.example")
+    session.envelope.smtputf8 = True
+    store(io.BytesIO(CONTENT), session)
+    assert stored(store)[0].startswith(
+        "Return-Path: <jörg@bücher.example>\nDelivered-To: 用户@例子.example\n".encode()
+    )
+
+
+@pytest.mark.parametrize(
+    "evil", ["\n", "\r", "\r\n", "\0", "\x1b[2J", "\x85", "\u2028", "\udc80", "\x7f"]
+)
+def test_no_address_can_break_the_header(store: MaildirStore, evil: str) -> None:
+    session = a_session(f"a{evil}X-Evil: 1@example.org", f"b{evil}X-Evil: 2@example.com")
+    store(io.BytesIO(CONTENT), session)
+    [message] = stored(store)
+    head = message.partition(b"\n\n")[0].decode()
+    assert [line.partition(":")[0] for line in head.split("\n") if line[0] != "\t"] == [
+        "Return-Path",
+        "Delivered-To",
+        "Received",
+        "Subject",
+        "From",
+    ]
+    assert all(line.lstrip("\t").isprintable() for line in head.split("\n"))
+
+
+def test_reply_names_the_file_and_the_received_line_too(store: MaildirStore) -> None:
+    reply = store(io.BytesIO(CONTENT), a_session())
+    [name] = os.listdir(Path(store.path, "new"))
+    assert reply == f"queued as {name}"
+    assert f"id {name}".encode() in stored(store)[0]
+
+
+def test_file_names_follow_the_rules_of_maildir(tmp_path: Path) -> None:
+    store = MaildirStore(tmp_path, hostname="odd/host:name")
+    store(io.BytesIO(CONTENT), a_session())
+    [name] = os.listdir(tmp_path / "new")
+    pattern = rf"\d+\.M\d{{6}}P{os.getpid()}Q\d+\.odd\\057host\\072name"
+    assert re.fullmatch(pattern, name)
+
+
+def test_names_are_never_the_same(store: MaildirStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000)
+    replies = {store(io.BytesIO(CONTENT), a_session()) for _ in range(50)}
+    assert len(replies) == 50
+    assert len(stored(store)) == 50
+
+
+def test_message_is_private(store: MaildirStore) -> None:
+    store(io.BytesIO(CONTENT), a_session())
+    [path] = Path(store.path, "new").iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a\r\nb\r\n", b"a\nb\n"),
+        (b"a\rb\nc\r\n", b"a\rb\nc\n"),
+        (b"a\r\r\n", b"a\r\n"),
+        (b"a\r", b"a\r"),
+        (b"\r\n\r\n\n\r", b"\n\n\n\r"),
+        (b"nul \0 and \x1b and \xff\r\n", b"nul \0 and \x1b and \xff\n"),
+        (b"", b""),
+    ],
+)
+def test_line_ends_are_the_same_wherever_the_pieces_end(
+    store: MaildirStore, content: bytes, expected: bytes
+) -> None:
+    splits = [[content[:cut], content[cut:]] for cut in range(len(content) + 1)]
+    splits.append([content[i : i + 1] for i in range(len(content))])
+    for pieces in splits:
+        store(Pieces(*filter(None, pieces)), a_session())
+    for message in stored(store):
+        assert message.partition(b"Received:")[2].partition(b"000\n")[2] == expected
+    assert len(stored(store)) == len(splits)
+
+
+@pytest.mark.parametrize("size", [maildir.PIECE - 1, maildir.PIECE, 5 * maildir.PIECE + 7])
+def test_large_message_is_whole(store: MaildirStore, size: int) -> None:
+    content = (b"x" * 76 + b"\r\n") * (size // 78 + 1)
+    store(io.BytesIO(content[:size]), a_session())
+    assert stored(store)[0].endswith(b"000\n" + content[:size].replace(b"\r\n", b"\n"))
+    assert leftovers(store) == []
+
+
+def test_large_message_is_not_kept_in_memory(store: MaildirStore) -> None:
+    writes: list[int] = []
+
+    class Stream:
+        left = 256
+
+        def read(self, size: int = -1, /) -> bytes:
+            self.left -= 1
+            files = list(Path(store.path, "tmp").iterdir())
+            writes.append(files[0].stat().st_size if files else 0)
+            return b"x" * size if self.left else b""
+
+    store(Stream(), a_session())
+    assert writes[-1] >= 254 * maildir.PIECE
+
+
+@pytest.mark.parametrize("before", [[], [b"x" * 10], [b"x" * maildir.PIECE * 3]])
+@pytest.mark.parametrize("failure", [ConnectionResetError("gone"), Reject(552, "too big")])
+def test_message_that_is_cut_off_leaves_nothing(
+    store: MaildirStore, before: list[bytes], failure: Exception
+) -> None:
+    with pytest.raises(type(failure)) as raised:
+        store(Pieces(*before, failure), a_session())
+    assert raised.value is failure
+    assert stored(store) == []
+    assert leftovers(store) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("function", ["open", "write", "fsync", "rename", "close"])
+@pytest.mark.parametrize("size", [10, 3 * maildir.PIECE])
+def test_full_disk_is_452_and_leaves_nothing(
+    store: MaildirStore,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    function: str,
+    code: int,
+    size: int,
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, full)
+        with pytest.raises(Reject) as refused:
+            store(io.BytesIO(b"x" * size), a_session())
+    assert (refused.value.code, refused.value.enhanced) == (452, "4.3.1")
+    assert stored(store) == []
+    assert leftovers(store) == []
+    assert capfd.readouterr().err == ""  # the threadpool prints what is raised in it
+    store(io.BytesIO(CONTENT), a_session())
+    assert len(stored(store)) == 1
+
+
+def test_other_failures_of_the_disk_are_the_programs(
+    store: MaildirStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="I/O error"):
+        store(io.BytesIO(CONTENT), a_session())
+    assert stored(store) == []
+    assert leftovers(store) == []
+
+
+def test_short_writes_are_continued(store: MaildirStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data[:7])))
+    store(io.BytesIO(CONTENT), a_session())
+    assert stored(store)[0].endswith(CONTENT.replace(b"\r\n", b"\n"))
+
+
+def test_file_and_folder_are_synced_before_the_reply(
+    store: MaildirStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def spy_fsync(fd: int) -> None:
+        new = os.path.samestat(os.fstat(fd), os.stat(Path(store.path, "new")))
+        steps.append("fsync new" if new else "fsync message")
+        fsync(fd)
+
+    def spy_rename(old: str, new: str) -> None:
+        steps.append("rename")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(os, "rename", spy_rename)
+    store(io.BytesIO(CONTENT), a_session())
+    assert steps == ["fsync message", "rename", "fsync new"]
+
+
+@pytest.fixture
+def slow_fsync(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, list[int]]]:
+    """A disk that syncs only when the event is set, and the calls that wait for it."""
+    go, waiting = threading.Event(), []
+    fsync = os.fsync
+
+    def slow(fd: int) -> None:
+        waiting.append(fd)
+        go.wait(30)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    yield go, waiting
+    go.set()
+
+
+def test_slow_disk_holds_up_nobody_else(
+    store: MaildirStore, slow_fsync: tuple[threading.Event, list[int]]
+) -> None:
+    go, waiting = slow_fsync
+    client = gevent.spawn(store, io.BytesIO(CONTENT), a_session())
+    poll(lambda: bool(waiting))
+    gevent.sleep(0.01)  # the hub runs: this greenlet is another client
+    assert not client.ready()
+    assert stored(store) == []
+    go.set()
+    assert client.get(timeout=30).startswith("queued as ")
+
+
+def test_killed_while_the_disk_is_slow_leaves_nothing(
+    store: MaildirStore, slow_fsync: tuple[threading.Event, list[int]]
+) -> None:
+    go, waiting = slow_fsync
+    client = gevent.spawn(store, io.BytesIO(CONTENT), a_session())
+    poll(lambda: bool(waiting))
+    client.kill(timeout=30)  # returns while the disk still works
+    assert client.ready()
+    assert stored(store) == []
+    go.set()
+    poll(lambda: leftovers(store) == [])
+    assert stored(store) == []
+
+
+def test_check_leaves_nothing(store: MaildirStore) -> None:
+    store.check()
+    assert leftovers(store) == []
+    assert stored(store) == []
+
+
+def test_check_removes_what_a_crash_left_long_ago(store: MaildirStore) -> None:
+    old, young = (Path(store.path, "tmp", name) for name in ("old", "young"))
+    for path in (old, young):
+        path.touch()
+    long_ago = time.time() - maildir.STALE - 60
+    os.utime(old, (long_ago, long_ago))
+    store.check()
+    assert leftovers(store) == ["young"]
+
+
+def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "Maildir"):
+        with pytest.raises(OSError, match="file"):
+            MaildirStore(path)
+
+
+def test_check_tells_that_nothing_can_be_written(store: MaildirStore) -> None:
+    os.rmdir(Path(store.path, "tmp"))
+    Path(store.path, "tmp").touch()
+    with pytest.raises(NotADirectoryError):
+        store.check()
+
+
+def test_killed_process_leaves_only_whole_messages(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        """
+        import io, sys, gevent
+        sys.path[:0] = sys.argv[2:]
+        from test_maildir import a_session
+        from smtp_blinker.stores import MaildirStore
+        store = MaildirStore(sys.argv[1])
+        content = b"Subject: x\\r\\n\\r\\n" + b"line\\r\\n" * 20000 + b"last\\r\\n"
+        def client():
+            while True:
+                print(store(io.BytesIO(content), a_session())[10:], flush=True)
+        gevent.joinall([gevent.spawn(client) for _ in range(8)])
+        """
+    )
+    maildir = tmp_path / "Maildir"
+    for messages in (1, 5, 25):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(maildir), str(ROOT), str(ROOT / "tests")],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            names = [process.stdout.readline().strip() for _ in range(messages)]
+            process.send_signal(signal.SIGKILL)
+            names += [line.strip() for line in process.stdout if line.endswith("\n")]
+        assert set(names) <= set(os.listdir(maildir / "new"))
+        for path in (maildir / "new").iterdir():
+            assert path.read_bytes().endswith(b"line\n" * 20000 + b"last\n")

@@ -1,0 +1,551 @@
+"""scripts/serve.py as a user runs it: a process, its ports, its signals, its Maildir."""
+
+from __future__ import annotations
+
+import json
+import mailbox
+import os
+import re
+import signal
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+import trustme
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVE = ROOT / "scripts" / "serve.py"
+SECONDS = 60
+
+MESSAGE = "Subject: hello\n\nOne\n.\n..Two\n"
+
+# Runs a program that can't make a file of more than a mebibyte: EFBIG, as on a full disk.
+SMALL_DISK = (
+    "import os, resource, sys;"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20));"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    kept = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
+    return {**kept, **extra}
+
+
+class Running:
+    """A serve.py in *folder*; leaving the block asks it to stop and waits until it has."""
+
+    def __init__(self, folder: Path, *args: str, under: tuple[str, ...] = (), **env: str) -> None:
+        self.folder = folder
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*under, sys.executable, str(SERVE), *args],
+                cwd=folder,
+                env=environment(**env),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        self.said: list[str] = []
+        last = "Listening" if "--trusted-proxy" in args else "Try:"
+        while not self.said or not self.said[-1].startswith(last):
+            line = self.process.stdout.readline()
+            assert line, f"it ended: {self.log.read_text()}"
+            self.said.append(line.rstrip("\n"))
+        found = [re.match(r"Listening on \S+:(\d+) \(", line) for line in self.said]
+        self.ports = [int(match[1]) for match in found if match is not None]
+        self.port = self.ports[0] if self.ports else 0
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGTERM)
+            self.process.wait(SECONDS)
+        finally:
+            self.process.kill()
+            self.process.communicate()
+
+    def client(self) -> smtplib.SMTP:
+        return smtplib.SMTP("127.0.0.1", self.port, timeout=SECONDS)
+
+    def messages(self, maildir: str = "Maildir") -> list[mailbox.MaildirMessage]:
+        return list(mailbox.Maildir(self.folder / maildir, create=False))
+
+    def wait_for_log(self, text: str) -> None:
+        poll(lambda: text in self.log.read_text())
+
+
+def poll(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't happen"
+        time.sleep(0.02)
+
+
+def run(folder: Path, *args: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """A serve.py that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, str(SERVE), *args],
+        cwd=folder,
+        env=environment(),
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def adduser(folder: Path, name: str, password: str) -> None:
+    added = run(folder, "adduser", name, "--users", "users", "--password-stdin", text=password)
+    assert added.returncode == 0, added.stderr
+
+
+def trusting_nobody() -> ssl.SSLContext:
+    """A context for self-signed certificates."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def certificate(folder: Path, ca: trustme.CA) -> None:
+    issued = ca.issue_cert("localhost")
+    with (folder / "cert.pem").open("wb") as file:
+        for part in issued.cert_chain_pems:
+            file.write(part.bytes())
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+
+
+ANYWHERE = ("--listen", "127.0.0.1:0")
+
+
+# Receiving
+
+
+def test_mail_lands_in_the_maildir_with_nothing_configured(tmp_path: Path) -> None:
+    # The port is the only thing that a test can't leave at its default.
+    with Running(tmp_path, SMTP_BLINKER_LISTEN="127.0.0.1:0") as server:
+        with server.client() as client:
+            client.sendmail("you@example.org", ["me@example.com", "her@example.net"], MESSAGE)
+        [message] = server.messages()
+    assert message["Subject"] == "hello"
+    assert message.get_payload() == "One\n.\n..Two\n"
+    assert message.keys() == ["Return-Path", "Delivered-To", "Delivered-To", "Received", "Subject"]
+    assert message["Return-Path"] == "<you@example.org>"
+    assert message.get_all("Delivered-To") == ["me@example.com", "her@example.net"]
+    assert "[127.0.0.1]" in message["Received"]
+    assert server.process.returncode == 0
+    assert server.said[0] == (
+        f"Listening on 127.0.0.1:{server.port} (SMTP); mail goes to ./Maildir"
+    )
+
+
+def test_default_address_is_local_and_unprivileged(tmp_path: Path) -> None:
+    assert "127.0.0.1:2525" in run(tmp_path, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ANYWHERE,
+        (*ANYWHERE, "--domain", "example.com"),
+        ("--listen", "lmtp://127.0.0.1:0"),
+        ("--listen", "lmtp:///{}/socket"),
+        ("--listen", "smtps://127.0.0.1:0", "--self-signed"),
+        ("--listen", "0.0.0.0:0"),
+    ],
+)
+def test_the_line_to_try_it_works(tmp_path: Path, options: tuple[str, ...]) -> None:
+    with Running(tmp_path, *(text.format(str(tmp_path)[1:]) for text in options)) as server:
+        command = server.said[-1].removeprefix("Try: ")
+        subprocess.run(command, shell=True, check=True, timeout=SECONDS)
+        assert [message["Subject"] for message in server.messages()] == ["It works"]
+
+
+def test_several_addresses_and_protocols_at_once(tmp_path: Path) -> None:
+    options = ["--listen", "127.0.0.1:0", "--listen", "smtps://127.0.0.1:0"]
+    options += ["--listen", "lmtp://127.0.0.1:0", "--listen", f"lmtp://{tmp_path}/socket"]
+    with Running(tmp_path, *options, "--self-signed") as server:
+        smtp, smtps, lmtp = server.ports
+        clients = [
+            smtplib.SMTP("127.0.0.1", smtp, timeout=SECONDS),
+            smtplib.SMTP_SSL("127.0.0.1", smtps, context=trusting_nobody(), timeout=SECONDS),
+            smtplib.LMTP("127.0.0.1", lmtp),
+            smtplib.LMTP(f"{tmp_path}/socket"),
+        ]
+        for client in clients:
+            with client:
+                client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        kinds = [
+            message["Received"].partition(" with ")[2].split()[0] for message in server.messages()
+        ]
+    assert sorted(kinds) == ["ESMTP", "ESMTPS", "LMTP", "LMTP"]
+
+
+def test_starttls_with_a_certificate_made_on_the_spot(tmp_path: Path) -> None:
+    with Running(tmp_path, *ANYWHERE, "--self-signed") as server:
+        with server.client() as client:
+            client.starttls(context=trusting_nobody())
+            assert isinstance(client.sock, ssl.SSLSocket)
+            der = client.sock.getpeercert(binary_form=True)
+            assert der is not None
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        # It is a real certificate for this host: who trusts it can verify the name.
+        context = ssl.create_default_context(cadata=ssl.DER_cert_to_PEM_cert(der))
+        with server.client() as client:
+            client._host = "localhost"  # type: ignore[attr-defined]
+            client.starttls(context=context)
+        [message] = server.messages()
+    assert " with ESMTPS" in message["Received"]
+    assert sorted(os.listdir(tmp_path)) == ["Maildir", "log"]  # no key was left
+
+
+def test_only_users_of_the_file_get_in(tmp_path: Path) -> None:
+    adduser(tmp_path, "alice", "sesame\n")
+    options = [*ANYWHERE, "--self-signed", "--users", "users", "--require-auth"]
+    with Running(tmp_path, *options) as server:
+        with server.client() as client:
+            client.starttls(context=trusting_nobody())
+            with pytest.raises(smtplib.SMTPSenderRefused) as demanded:
+                client.sendmail("you@example.org", "me@example.com", MESSAGE)
+            assert demanded.value.smtp_code == 530
+            with pytest.raises(smtplib.SMTPAuthenticationError) as wrong:
+                client.login("alice", "wrong")
+            assert wrong.value.smtp_code == 535
+            client.login("alice", "sesame")
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        [message] = server.messages()
+    assert " with ESMTPSA" in message["Received"]
+    assert "sesame" not in server.log.read_text()
+
+
+def test_recipients_elsewhere_are_refused(tmp_path: Path) -> None:
+    options = [*ANYWHERE, "--domain", "Example.com", "--domain", "xn--bcher-kva.example"]
+    with Running(tmp_path, *options) as server, server.client() as client:
+        client.ehlo()
+        client.mail("you@example.org", ["SMTPUTF8"])
+        for address in ("me@example.com", "me@EXAMPLE.COM", "postmaster", "PostMaster"):
+            assert client.rcpt(address)[0] == 250
+        client.command_encoding = "utf-8"
+        for domain in ("bücher.example", "xn--bcher-kva.example", "XN--BCHER-KVA.EXAMPLE"):
+            assert client.rcpt(f"me@{domain}")[0] == 250
+        for address in ("me@example.net", "me@sub.example.com", "me@[127.0.0.1]"):
+            code, text = client.rcpt(address)
+            assert (code, text.split()[0]) == (550, b"5.7.1")
+        assert client.rcpt("me")[0] >= 500
+
+
+def test_limits_are_held(tmp_path: Path) -> None:
+    options = [*ANYWHERE, "--size", "100000", "--max-recipients", "1", "--max-clients", "1"]
+    with Running(tmp_path, *options) as server, server.client() as client:
+        client.ehlo()
+        assert client.esmtp_features["size"] == "100000"
+        with pytest.raises(smtplib.SMTPConnectError) as crowded:
+            server.client()
+        assert crowded.value.smtp_code == 421
+        with pytest.raises(smtplib.SMTPException):
+            client.sendmail("you@example.org", "me@example.com", "x" * 100001)
+        client.mail("you@example.org")
+        client.rcpt("me@example.com")
+        assert client.rcpt("her@example.com")[0] == 452
+
+
+def test_trusted_proxy_says_who_the_client_is(tmp_path: Path) -> None:
+    with Running(tmp_path, *ANYWHERE, "--trusted-proxy", "127.0.0.0/8") as server:
+        with socket.create_connection(("127.0.0.1", server.port), SECONDS) as sock:
+            sock.sendall(b"PROXY TCP4 192.0.2.77 192.0.2.1 1234 25\r\n")
+            with smtplib.SMTP() as client:
+                client.sock = sock
+                client.timeout = SECONDS
+                assert client.getreply()[0] == 220
+                client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        [message] = server.messages()
+    assert "[192.0.2.77]" in message["Received"]
+
+
+def test_log_lines_can_be_json(tmp_path: Path) -> None:
+    with Running(tmp_path, *ANYWHERE, "--log-format", "json") as server, server.client() as client:
+        client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        client.quit()
+    events = [json.loads(line) for line in server.log.read_text().splitlines()]
+    signals = [event["smtp"]["signal"] for event in events if "smtp" in event]
+    assert signals == ["connect", "message", "disconnect", "close"]
+
+
+def test_log_tells_what_happens(tmp_path: Path) -> None:
+    with Running(tmp_path, *ANYWHERE, "--maildir", "box") as server:
+        with server.client() as client:
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        assert len(server.messages("box")) == 1
+    assert "<you@example.org> to <me@example.com>" in server.log.read_text()
+
+
+# When the disk is full, and when the power fails
+
+
+def test_full_disk_refuses_the_message_and_goes_on(tmp_path: Path) -> None:
+    under = (sys.executable, "-c", SMALL_DISK)
+    with Running(tmp_path, *ANYWHERE, under=under) as server, server.client() as client:
+        for _ in range(2):
+            with pytest.raises(smtplib.SMTPDataError) as refused:
+                client.sendmail("you@example.org", "me@example.com", "x" * 70 + "\n" * 2**21)
+            assert refused.value.smtp_code == 452
+            assert "4.3.1" in str(refused.value.smtp_error)
+            assert os.listdir(tmp_path / "Maildir" / "tmp") == []
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        assert len(server.messages()) == 2
+
+
+def enough(messages: list[str], number: int) -> bool:
+    return len(messages) >= number
+
+
+def test_killed_server_has_kept_every_message_it_accepted(tmp_path: Path) -> None:
+    for round_ in range(3):
+        folder = tmp_path / str(round_)
+        folder.mkdir()
+        accepted: list[str] = []
+        with Running(folder, *ANYWHERE, "--log-level", "error") as server:
+
+            def send(server: Running, name: str, accepted: list[str]) -> None:
+                number = 0
+                try:
+                    with server.client() as client:
+                        while True:
+                            number += 1
+                            subject = f"{name}-{number}"
+                            body = "line\n" * 5000
+                            client.sendmail(
+                                "a@example.org", "b@example.com", f"Subject: {subject}\n\n{body}end"
+                            )
+                            accepted.append(subject)
+                except (OSError, smtplib.SMTPException):
+                    pass
+
+            threads = [
+                threading.Thread(target=send, args=(server, str(n), accepted)) for n in range(6)
+            ]
+            for thread in threads:
+                thread.start()
+            poll(partial(enough, accepted, 20 * round_ + 1))
+            server.process.kill()
+            for thread in threads:
+                thread.join(SECONDS)
+        messages = server.messages()
+        subjects = [message["Subject"] for message in messages]
+        assert len(set(subjects)) == len(subjects)
+        assert set(accepted) <= set(subjects)
+        assert all(str(message).endswith("line\nend\n") for message in messages)
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_lets_a_message_end_and_exits_0(tmp_path: Path, number: signal.Signals) -> None:
+    with Running(tmp_path, *ANYWHERE) as server:
+        idle = server.client()
+        client = server.client()
+        client.ehlo()
+        client.mail("you@example.org")
+        client.rcpt("me@example.com")
+        assert client.docmd("DATA")[0] == 354
+        client.send(b"Subject: begun before the signal\r\n")
+        server.process.send_signal(number)
+        assert idle.getreply()[0] == 421
+        client.send(b"\r\nand ended after it\r\n.\r\n")
+        assert client.getreply()[0] == 250
+        assert client.getreply()[0] == 421
+        assert server.process.wait(SECONDS) == 0
+        assert len(server.messages()) == 1
+        idle.close()
+        client.close()
+
+
+def test_second_sigint_does_not_wait(tmp_path: Path) -> None:
+    with Running(tmp_path, *ANYWHERE) as server, server.client() as idle:
+        client = server.client()
+        client.ehlo()
+        client.mail("you@example.org")
+        client.rcpt("me@example.com")
+        client.docmd("DATA")
+        server.process.send_signal(signal.SIGINT)
+        assert idle.getreply()[0] == 421  # the first was heard
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(SECONDS) != 0
+        client.close()
+
+
+def test_hangup_reads_users_anew_without_dropping_a_client(tmp_path: Path) -> None:
+    adduser(tmp_path, "alice", "sesame\n")
+    with Running(tmp_path, *ANYWHERE, "--users", "users") as server, server.client() as client:
+        client.ehlo()
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login("bob", "mellon")
+        adduser(tmp_path, "bob", "mellon\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("2 users")
+        client.login("bob", "mellon")
+        client.sendmail("you@example.org", "me@example.com", MESSAGE)
+
+
+def test_hangup_with_a_broken_file_keeps_what_was_there(tmp_path: Path) -> None:
+    adduser(tmp_path, "alice", "sesame\n")
+    certificate(tmp_path, trustme.CA())
+    options = ["--users", "users", "--cert", "cert.pem", "--key", "key.pem"]
+    with Running(tmp_path, *ANYWHERE, *options) as server, server.client() as client:
+        (tmp_path / "users").write_text("nonsense\n")
+        (tmp_path / "cert.pem").write_text("nonsense\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("users stay")
+        server.wait_for_log("certificate stays")
+        client.starttls(context=trusting_nobody())
+        client.login("alice", "sesame")
+
+
+def test_hangup_shows_the_new_certificate_without_dropping_a_client(tmp_path: Path) -> None:
+    old, new = trustme.CA(), trustme.CA()
+
+    def trusting(ca: trustme.CA) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        ca.configure_trust(context)
+        return context
+
+    certificate(tmp_path, old)
+    options = ["--listen", "localhost:0", "--listen", "smtps://localhost:0"]
+    options += ["--cert", "cert.pem", "--key", "key.pem"]
+    with Running(tmp_path, *options) as server:
+        smtp, smtps = server.ports
+        with (
+            smtplib.SMTP("localhost", smtp, timeout=SECONDS) as plain,
+            smtplib.SMTP_SSL("localhost", smtps, context=trusting(old)) as encrypted,
+        ):
+            certificate(tmp_path, new)
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for_log("certificate read")
+            plain.starttls(context=trusting(new))
+            for client in (plain, encrypted):
+                client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        smtplib.SMTP_SSL("localhost", smtps, context=trusting(new), timeout=SECONDS).close()
+
+
+# What can't be used
+
+
+def refused(folder: Path, *args: str) -> str:
+    """The line that serve.py says why it doesn't start."""
+    ended = run(folder, *args)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("serve.py: ")
+    return line
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock.getsockname()[1]
+
+
+def test_port_in_use_is_one_line(tmp_path: Path, taken_port: int) -> None:
+    line = refused(tmp_path, *ANYWHERE, "--listen", f"127.0.0.1:{taken_port}")
+    assert f"127.0.0.1:{taken_port} is in use" in line
+    assert "--listen" in line
+
+
+def test_address_of_another_host_is_one_line(tmp_path: Path) -> None:
+    assert "--listen" in refused(tmp_path, "--listen", "192.0.2.1:2525")
+
+
+def test_unix_socket_in_no_folder_is_one_line(tmp_path: Path) -> None:
+    assert "--listen" in refused(tmp_path, "--listen", f"lmtp://{tmp_path}/none/socket")
+
+
+def test_maildir_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    line = refused(tmp_path, *ANYWHERE, "--maildir", "file/Maildir")
+    assert "file/Maildir" in line
+    assert "--maildir" in line
+
+
+def test_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    tls = ["--cert", "cert.pem", "--key", "key.pem"]
+    assert "cert.pem: No such file" in refused(tmp_path, *ANYWHERE, *tls)
+    certificate(tmp_path, trustme.CA())
+    trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(tmp_path / "key.pem")
+    assert "mismatch" in refused(tmp_path, *ANYWHERE, *tls)
+    (tmp_path / "cert.pem").write_text("nonsense")
+    assert "--cert" in refused(tmp_path, *ANYWHERE, *tls)
+    assert "--cert" in refused(tmp_path, *ANYWHERE, "--key", "key.pem")
+    assert "--cert" in refused(tmp_path, "--listen", "smtps://127.0.0.1:0")
+    assert "--self-signed" in refused(tmp_path, *ANYWHERE, *tls, "--self-signed")
+
+
+def test_users_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
+    assert "adduser" in refused(tmp_path, *ANYWHERE, "--users", "none")
+    assert "--users" in refused(tmp_path, *ANYWHERE, "--require-auth")
+    (tmp_path / "users").write_text("alice:sesame\n")
+    line = refused(tmp_path, *ANYWHERE, "--users", "users")
+    assert "users, line 1" in line
+    assert "sesame" not in line
+
+
+def test_network_that_is_none_is_one_line(tmp_path: Path) -> None:
+    assert "300.1.2.3" in refused(tmp_path, *ANYWHERE, "--trusted-proxy", "300.1.2.3")
+
+
+@pytest.mark.parametrize(
+    "address", ["2525", "::1:2525", "127.0.0.1:smtp", "127.0.0.1:65536", "http://x:1", "smtp:///x"]
+)
+def test_address_that_is_none_is_said(tmp_path: Path, address: str) -> None:
+    ended = run(tmp_path, "--listen", address)
+    assert ended.returncode == 2
+    assert "--listen" in ended.stderr
+
+
+# adduser
+
+
+def test_adduser_makes_a_private_file_without_the_password(tmp_path: Path) -> None:
+    adduser(tmp_path, "alice", "sesame\n")
+    path = tmp_path / "users"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text().startswith("alice:scrypt$")
+    assert "sesame" not in path.read_text()
+
+
+def test_adduser_refuses_in_one_line(tmp_path: Path) -> None:
+    for name, password in (("a:b", "sesame"), ("alice", "")):
+        ended = run(
+            tmp_path, "adduser", name, "--users", "users", "--password-stdin", text=password
+        )
+        assert ended.returncode == 2
+        assert len(ended.stderr.splitlines()) == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_adduser_asks_which_file(tmp_path: Path) -> None:
+    ended = run(tmp_path, "adduser", "alice", "--password-stdin", text="sesame\n")
+    assert ended.returncode == 2
+    assert "--users" in ended.stderr
