@@ -213,7 +213,7 @@ class Options:
             raise ValueError("helo_response takes at most two %s: the server and the client")
 
     def _keywords(self, name: str, known: frozenset[str] | None) -> None:
-        value = getattr(self, name)
+        value: Any = getattr(self, name)
         if isinstance(value, str) or not isinstance(value, Collection):
             raise TypeError(f"{name} takes a set of keywords, not {value!r}")
         for keyword in value:

@@ -84,7 +84,8 @@ class SMTPServer(HookDecorators, StreamServer):
 
     def init_socket(self) -> None:
         if self._unix_path is not None:
-            self.socket = _unix_listener(self._unix_path, self.backlog)
+            if not hasattr(self, "socket"):
+                self.socket = _unix_listener(self._unix_path, self.backlog)
         elif self.family is not None:
             super().init_socket()
 
@@ -252,9 +253,10 @@ class SMTPServer(HookDecorators, StreamServer):
 
     def close(self) -> None:
         """Stop listening; those who are connected go on. `stop` is the whole of it."""
+        ours = self._unix_path is not None and hasattr(self, "socket")
         super().close()
-        if self._unix_path is not None and self._serving is False:
-            _remove_socket(self._unix_path)
+        if ours:
+            _remove_socket(self.address)
 
     def _drain(self, timeout: float) -> None:
         me = getcurrent()
