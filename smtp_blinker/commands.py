@@ -198,20 +198,17 @@ def not_implemented(client: Client, argument: str) -> Reply:
 def mail(client: Client, argument: str) -> Reply:
     if client.unannounced:
         client.announce()
-    if argument[:5].upper() != "FROM:":
+    if argument[:5] != "FROM:" and argument[:5].upper() != "FROM:":
         raise Reject(501, "Syntax: MAIL FROM:<address>", "5.5.2")
     session = client.session
     options = client.options
     if options.max_messages is not None and session.transaction > options.max_messages:
         raise Refusal(reply.TOO_MANY_MESSAGES)
-    path = argument[5:]
     smtputf8 = False
-    if not path.isascii():
+    if not argument.isascii():
         # The parameter that allows the path stands behind it.
-        smtputf8 = "SMTPUTF8" in options.extensions and "SMTPUTF8" in path.upper().split()
-    text, rest = parse_path(
-        path, sender=True, smtputf8=smtputf8, lenient=options.lenient_address_parsing
-    )
+        smtputf8 = "SMTPUTF8" in options.extensions and "SMTPUTF8" in argument.upper().split()
+    text, rest = parse_path(argument, 5, True, smtputf8, options.lenient_address_parsing)
     args = NO_ARGS
     # The envelope is a new one unless an earlier MAIL was refused.
     envelope = session.envelope
@@ -238,23 +235,19 @@ def mail(client: Client, argument: str) -> Reply:
 
 
 def rcpt(client: Client, argument: str) -> Reply:
-    if argument[:3].upper() != "TO:":
+    if argument[:3] != "TO:" and argument[:3].upper() != "TO:":
         raise Reject(501, "Syntax: RCPT TO:<address>", "5.5.2")
     session = client.session
     options = client.options
     envelope = session.envelope
-    text, rest = parse_path(
-        argument[3:],
-        sender=False,
-        smtputf8=envelope.smtputf8,
-        lenient=options.lenient_address_parsing,
-    )
+    text, rest = parse_path(argument, 3, False, envelope.smtputf8, options.lenient_address_parsing)
     if rest:
         address = _recipient_with_parameters(client, text, rest)
     else:
         address = Address(text)
     recipients = envelope.rcpt_to
-    if options.max_recipients is not None and len(recipients) >= options.max_recipients:
+    limit = options.max_recipients
+    if limit is not None and len(recipients) >= limit:
         # RFC 5321 section 4.5.3.1.10: 452, and those accepted stay valid.
         raise Refusal(reply.TOO_MANY_RECIPIENTS)
     hook = client.hooks.on_rcpt_to

@@ -97,6 +97,7 @@ class Connection:
         "_ignored",
         "_junk",
         "_killed",
+        "_logging",
         "_peer",
         "_protocol",
         "_server",
@@ -151,6 +152,7 @@ class Connection:
         self.auth_failures = 0
         self._auth_demanded = self.hooks.on_auth is not None and not options.auth_optional
         self._disabling = bool(options.disabled_commands)
+        self._logging = server.logger is not None
         self.offers_starttls = False
         self.unannounced = True
         self.close_reason: str | None = None
@@ -403,15 +405,21 @@ class Connection:
     def _converse(self) -> str:
         """Answer commands until one ends the session; returns the reason."""
         protocol = self._protocol
+        transport = self._transport
+        auth_state = State.AUTH
         while True:
             line = protocol.next_line() if protocol.buffer else NEED_DATA
             if line is NEED_DATA:
                 line = self._receive_line()
-            self._send(self._answer(line))
+            answer = self._answer(line)
+            if self._logging:
+                self._log_reply(answer)
+            if transport.write(answer.wire if self._enhanced else answer.plain):
+                transport.flush(self._command_deadline())
             if self.close_reason is not None:
                 return self.close_reason
             state = protocol.state
-            if state > State.AUTH:
+            if state > auth_state:
                 if state is State.CONTENT:
                     self._receive_message()
                     if self.close_reason is not None:
@@ -434,7 +442,9 @@ class Connection:
             raise Interrupted
         protocol = self._protocol
         receive = self._transport.receive
-        deadline = self._command_deadline()
+        deadline = monotonic() + self.options.socket_timeout
+        if deadline > self._session_deadline:
+            deadline = self._session_deadline
         while True:
             data = receive(COMMAND_READ, deadline)
             if not data:
@@ -460,14 +470,14 @@ class Connection:
         try:
             if isinstance(line, Problem):
                 raise self._broken_line(line)
-            if state is State.AUTH:
+            if self.exchange is not None:
                 protocol.state = State.READY
-                answer = self._auth_response(line)
-                if answer.code == 334:
+                answer = self._auth_response(self.exchange, line)
+                if self.exchange is not None:
                     protocol.state = State.AUTH
                 self._errors = 0
                 return answer
-            if self._server.logger is not None:
+            if self._logging:
                 self._log_command(line)
             verb, _, octets = line.partition(b" ")
             command = COMMANDS.get(verb) or COMMANDS.get(verb.upper())
@@ -479,14 +489,24 @@ class Connection:
                 self._guard(command)
             if command.junk:
                 self._count_junk()
-            argument = self._argument(octets, command) if octets else ""
+            argument = ""
+            if octets:
+                # The rule, and below it the exceptions.
+                argument = octets.decode("latin-1")
+                if (
+                    octets[-1] == 32
+                    or not command.takes_argument
+                    or not argument.isprintable()
+                    or not octets.isascii()
+                ):
+                    argument = self._argument(octets, command)
             next_state = command.sequence.get(state)
             if next_state is None:
                 raise Refusal(out_of_sequence(command.verb, state))
             answer = command.run(self, argument)
         except Refusal as refusal:
             return self._refuse(refusal.reply)
-        protocol.state = State.AUTH if answer.code == 334 else next_state
+        protocol.state = next_state if self.exchange is None else State.AUTH
         self._errors = 0
         return answer
 
@@ -554,8 +574,7 @@ class Connection:
 
     def _argument(self, octets: bytes, command: Command) -> str:
         """The argument as text. RFC 5321 section 4.1.1: blanks at its end are no part of it."""
-        if octets[-1] in b" \t":
-            octets = octets.rstrip(b" \t")
+        octets = octets.rstrip(b" \t")
         try:
             text = octets.decode("utf-8" if command.utf8 else "ascii")
         except UnicodeDecodeError:
@@ -566,10 +585,9 @@ class Connection:
             raise Refusal(reply.CONTROL_CHARACTER)
         return text
 
-    def _auth_response(self, line: bytes) -> Reply:
-        assert self.exchange is not None
+    def _auth_response(self, exchange: Exchange, line: bytes) -> Reply:
         self._log("C: (a response)")
-        return auth_response(self, self.exchange, line)
+        return auth_response(self, exchange, line)
 
     def _forget(self) -> None:
         """RFC 3207 section 4.2: after the handshake the session knows nothing of before."""
@@ -765,7 +783,7 @@ class Connection:
         return answer.wire if self._enhanced else answer.plain
 
     def _send(self, answer: Reply) -> None:
-        if self._server.logger is not None:
+        if self._logging:
             self._log_reply(answer)
         if self._transport.write(answer.wire if self._enhanced else answer.plain):
             self._transport.flush(self._command_deadline())

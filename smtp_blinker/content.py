@@ -36,6 +36,7 @@ class ContentDecoder:
         "_newlines",
         "_overlap",
         "_skip",
+        "bare_newline",
         "ended",
         "policy",
         "received_fields",
@@ -51,17 +52,14 @@ class ContentDecoder:
         self._overlap = b""
         # Tells the kinds of newline it has seen, in one pass in C: counting them takes three.
         self._newlines = io.IncrementalNewlineDecoder(None, translate=False)
+        #: A CR or LF stood alone somewhere.
+        self.bare_newline = False
         #: The end of data was seen.
         self.ended = False
         #: Received fields in the header so far.
         self.received_fields = 0
         #: What followed the end of data: the next commands.
         self.rest = b""
-
-    @property
-    def bare_newline(self) -> bool:
-        """Whether a CR or LF stood alone somewhere."""
-        return self._newlines.newlines not in (None, "\r\n")
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data
@@ -76,13 +74,17 @@ class ContentDecoder:
                 self.ended = True
                 self.rest = data[end + 5 :]
                 piece = data[: end + 2]
-            stuffed = first != end
+            stuffed = end < 0 or first < end
         if not self.ended and data.endswith(_BEGINNINGS):
             hold = next(len(start) for start in _BEGINNINGS if data.endswith(start))
             piece, self._held = data[:-hold], data[-hold:]
 
         # A CR at the end of a piece stands alone: one that may not is held back.
-        self._newlines.decode(piece.decode("latin-1"), final=True)
+        newlines = self._newlines
+        newlines.decode(piece.decode("latin-1"), True)
+        kinds = newlines.newlines
+        if kinds != "\r\n" and kinds is not None:
+            self.bare_newline = True
         if self._in_header:
             self._look_at_header(piece)
         if stuffed:

@@ -195,7 +195,8 @@ class Options:
         if isinstance(value, bool) or not isinstance(value, kind):
             what = "a whole number" if kind is int else "a number of seconds"
             raise TypeError(f"{name} takes {what}{' or None' if optional else ''}, not {value!r}")
-        if value < lowest or value != value:
+        number: Any = value
+        if number < lowest or number != number:
             raise ValueError(f"{name} is at least {lowest}, not {value!r}")
 
     def _collections(self) -> None:

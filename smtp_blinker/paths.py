@@ -48,17 +48,22 @@ _XTEXT_HEX = re.compile(r"\+([0-9A-F]{2})")
 _XTEXT_PARAMETERS = frozenset({"AUTH", "ENVID", "ORCPT"})
 
 
-def parse_path(text: str, *, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:
-    """The address of *text*'s path, and what follows it.
+def parse_path(
+    text: str, start: int, sender: bool, smtputf8: bool, lenient: bool
+) -> tuple[str, str]:
+    """The address of the path at *start* of *text*, and what follows it.
 
-    *text* is all behind "FROM:" or "TO:". *sender* tells a reverse-path from a forward-path:
-    only a reverse-path may be null, only a forward-path may be "<postmaster>". With
-    *lenient*, syntax is not held against the address, but its characters are.
+    *text* is the argument of MAIL or RCPT, *start* the index behind its colon. *sender* tells
+    a reverse-path from a forward-path: only a reverse-path may be null, only a forward-path
+    may be "<postmaster>". *smtputf8* allows non-ASCII. With *lenient*, syntax is not held
+    against the address, but its characters are.
     """
-    found = _PLAIN_PATH.match(text)
-    if found is not None and found.end() <= MAX_PATH:
-        return found[1], text[found.end() :]
-    return _parse_unusual_path(text, sender, smtputf8, lenient)
+    found = _PLAIN_PATH.match(text, start)
+    if found is not None:
+        end = found.end()
+        if end - start <= MAX_PATH:
+            return found[1], text[end:]
+    return _parse_unusual_path(text[start:], sender, smtputf8, lenient)
 
 
 def _parse_unusual_path(text: str, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:

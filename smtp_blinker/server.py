@@ -256,7 +256,7 @@ class SMTPServer(HookDecorators, StreamServer):
         ours = self._unix_path is not None and hasattr(self, "socket")
         super().close()
         if ours:
-            _remove_socket(self.address)
+            _remove_socket(str(self._unix_path))
 
     def _drain(self, timeout: float) -> None:
         me = getcurrent()

@@ -86,12 +86,13 @@ class Transport:
 
     # Waiting
 
-    def receive(self, size: int, deadline: float) -> bytes:
+    def receive(self, size: int, deadline: float, *, raw: bool = False) -> bytes:
         """Send what was written, then wait for octets: 1 to *size* of them, or b"" at the end.
 
-        *deadline* is a moment of `time.monotonic`, for the writing too.
+        *deadline* is a moment of `time.monotonic`, for the writing too. *raw* is for octets
+        below TLS.
         """
-        if self._tls is not None:
+        if self._tls is not None and not raw:
             return self._receive_tls(size, deadline)
         out = self._out
         if out:
@@ -103,9 +104,6 @@ class Transport:
             self.bytes_out += sent
             if sent != len(out):
                 self._write_out(out[sent:], deadline)
-        return self._receive_raw(size, deadline)
-
-    def _receive_raw(self, size: int, deadline: float) -> bytes:
         # Waiting first and then reading once is cheaper than a read that fails, a wait, a read.
         self._deadline = deadline
         if deadline < self._fires_at:
@@ -199,7 +197,7 @@ class Transport:
                     gevent.sleep(0)
                 return data
             self._turns = 0
-            self._tls.received(self._receive_raw(_RAW_READ, deadline))
+            self._tls.received(self.receive(_RAW_READ, deadline, raw=True))
 
     # Writing
 
@@ -241,7 +239,7 @@ class Transport:
         try:
             while not channel.handshake():
                 self._write_out(channel.to_send(), deadline)
-                data = self._receive_raw(_RAW_READ, deadline)
+                data = self.receive(_RAW_READ, deadline, raw=True)
                 if not data:
                     raise EOFError("the client left during the handshake")
                 channel.received(data)
@@ -278,7 +276,7 @@ class Transport:
             deadline = monotonic() + LINGER_SECONDS
             left = LINGER_OCTETS
             while left > 0:
-                data = self._receive_raw(_RAW_READ, deadline)
+                data = self.receive(_RAW_READ, deadline, raw=True)
                 if not data:
                     return
                 left -= len(data)
