@@ -16,17 +16,20 @@ from typing import Protocol as TypingProtocol
 import gevent
 from gevent import GreenletExit, getcurrent
 
-from . import reply, signals
+from . import reply
 from .auth import Exchange
 from .commands import COMMANDS, Command, auth_response
+from .conduct import Conduct
 from .hook_timer import HookTimedOut, HookTimer
 from .hooks import Hooks
 from .options import Options
 from .protocol import NEED_DATA, Problem, Protocol, State, out_of_sequence
 from .proxy import ProxyError, parse_proxy_header
 from .reply import Refusal, Reject, Reply
+from .report import Reporter
 from .resolver import ReverseResolver
 from .session import Envelope, Session
+from .signals import error_code
 from .stream import MessageStream, TruncatedError
 from .tls import SecureContexts
 from .transport import Interrupted, Transport
@@ -37,14 +40,19 @@ COMMAND_READ: Final = 8 * 1024
 #: A client whose line ends with a bare LF waits for its answer: when nothing has followed for
 #: this many seconds the line is taken to have ended. What follows at once belongs to it still.
 BARE_NEWLINE_GRACE: Final = 0.2
-#: Unrecognised commands that are enough for 421.
-MAX_UNRECOGNIZED: Final = 10
 #: Seconds that the last reply may take to leave.
 LAST_REPLY_SECONDS: Final = 5.0
 
 _HTTP_REQUEST: Final = re.compile(
     rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) .* HTTP/[0-9.]+ *", re.I | re.S
 )
+
+
+_BROKEN_LINES: Final = {
+    Problem.TOO_LONG: reply.LINE_TOO_LONG,
+    Problem.RESPONSE_TOO_LONG: reply.RESPONSE_TOO_LONG,
+    Problem.BARE_NEWLINE: reply.BARE_NEWLINE,
+}
 
 
 class Server(TypingProtocol):
@@ -90,22 +98,18 @@ class Connection:
     __slots__ = (
         "_auth_demanded",
         "_command",
+        "_conduct",
         "_disabling",
         "_enhanced",
-        "_errors",
         "_greenlet",
-        "_ignored",
-        "_junk",
         "_killed",
-        "_logging",
         "_peer",
         "_protocol",
+        "_report",
         "_server",
         "_session_deadline",
         "_stream",
         "_transport",
-        "_unauthenticated",
-        "_unrecognized",
         "address_key",
         "admitted",
         "auth_failures",
@@ -133,7 +137,8 @@ class Connection:
         self._peer = self.session.remote_address
         self._protocol = Protocol(options.max_command_length, "reject")
         self._enhanced = options.enhanced
-        self._ignored = False
+        self._report = Reporter(server, self.session, server.logger)
+        self._conduct = Conduct(options)
         #: When it was accepted, in seconds of `time.monotonic`.
         self.since = monotonic()
         self._session_deadline = (
@@ -152,14 +157,9 @@ class Connection:
         self.auth_failures = 0
         self._auth_demanded = self.hooks.on_auth is not None and not options.auth_optional
         self._disabling = bool(options.disabled_commands)
-        self._logging = server.logger is not None
         self.offers_starttls = False
         self.unannounced = True
         self.close_reason: str | None = None
-        self._errors = 0
-        self._junk = 0
-        self._unauthenticated = 0
-        self._unrecognized = 0
         self._command = ""
 
         #: The message that is arriving.
@@ -204,7 +204,7 @@ class Connection:
             reason = "shutdown"
         except Exception as exc:  # a bug of the library's: the process must not notice
             self._last_words(reply.Reply(421, "Internal error, closing connection", "4.3.0"))
-            self._report(exc, type(exc).__name__, response_code=421)
+            self._error(exc, type(exc).__name__, response_code=421)
         finally:
             self._end(reason)
 
@@ -232,21 +232,22 @@ class Connection:
             return "shutdown"
         except TimeoutError:
             self._last_words(reply.TIMED_OUT)
+            transport.linger()
             return "timeout"
         except ssl.SSLError as exc:
-            self._report(exc, "TLSError")
+            self._error(exc, "TLSError")
             return "tls"
         except OSError as exc:
             # Outside a transaction this is how rude clients hang up.
             if self._protocol.state in (State.MAIL, State.RCPT, State.CONTENT):
-                self._report(exc, signals.error_code(exc))
+                self._error(exc, error_code(exc))
             return "eof" if isinstance(exc, TruncatedError) else "reset"
 
     def _last_words(self, final: Reply) -> None:
         """Try to tell the client, without waiting for it."""
         self.session.error = final
-        self._log_reply(final)
-        self._transport.send_last(self._octets(final))
+        self._report.log_reply(final)
+        self._transport.send_last(final.wire if self._enhanced else final.plain)
 
     def _end(self, reason: str) -> None:
         transport = self._transport
@@ -258,24 +259,13 @@ class Connection:
         except (Refusal, GreenletExit):
             pass  # nobody is left to be refused; a fault was reported
         finally:
-            if self._server.logger is not None and not self._ignored:
-                self._server.logger.info("[%s] closed: %s", self.session.id, reason)
-            if signals.disconnect.receivers and not self._ignored:
-                signals.emit(
-                    signals.disconnect,
-                    self._server,
-                    signals.DisconnectEvent(
-                        self.session.id,
-                        self.session.remote_address,
-                        monotonic() - self.since,
-                        self.messages,
-                        transport.bytes_in,
-                        transport.bytes_out,
-                        reason,
-                    ),
+            try:
+                self._report.disconnect(
+                    self.since, self.messages, transport.bytes_in, transport.bytes_out, reason
                 )
-            # Last of all: `stop` waits for the listeners too.
-            self._server.ended(self)
+            finally:
+                # Last of all: `stop` waits for the listeners too.
+                self._server.ended(self)
 
     # Before the greeting
 
@@ -283,18 +273,18 @@ class Connection:
         options = self.options
         server = self._server
         session = self.session
-        self._ignored = session.remote_address in options.ignored_hosts
+        self._report.ignored = session.remote_address in options.ignored_hosts
         refusal = server.admit(self)
         if refusal is not None:
             raise _Refused(refusal, "refused")
         if options.use_proxy:
             self._read_proxy_header()
-            self._ignored = session.remote_address in options.ignored_hosts
+            self._report.ignored = session.remote_address in options.ignored_hosts
         refusal = server.admit_address(self)
         if refusal is not None:
             raise _Refused(refusal, "refused")
         self._protocol.set_policy(options.bare_newline_policy(session.remote_address))
-        self._log("connection from %s:%s", session.remote_address, session.remote_port)
+        self._report.log("connection from %s:%s", session.remote_address, session.remote_port)
         if not options.disable_reverse_lookup and session.remote_address:
             session.client_hostname = server.resolver.start(session.remote_address)
         if (options.secure or options.needs_upgrade) and not options.secured:
@@ -331,7 +321,7 @@ class Connection:
             try:
                 parsed = parse_proxy_header(received)
             except ProxyError as exc:
-                self._report(exc, "ProxyError", stage="proxy")
+                self._error(exc, "ProxyError", stage="proxy")
                 raise _Refused(None, "proxy") from None
             if parsed is not None:
                 break
@@ -361,7 +351,7 @@ class Connection:
         except (EOFError, ConnectionError, TimeoutError):
             raise _Refused(None, "tls") from None
         except ssl.SSLError as exc:
-            self._report(exc, "TLSError", stage="handshake")
+            self._error(exc, "TLSError", stage="handshake")
             raise _Refused(None, "tls") from None
         except Interrupted:
             raise _Refused(None, "shutdown") from None
@@ -369,15 +359,7 @@ class Connection:
         session.tls = channel.info
         session.servername = channel.servername
         self.offers_starttls = False
-        self._log("TLS: %s %s", session.tls.version, session.tls.cipher[0])
-        if signals.secure.receivers and not self._ignored:
-            signals.emit(
-                signals.secure,
-                self._server,
-                signals.SecureEvent(
-                    session.id, session.servername, session.tls.version, session.tls.cipher[0]
-                ),
-            )
+        self._report.secure()
         if self.hooks.on_secure is not None:
             try:
                 self.ask(self.hooks.on_secure, session)
@@ -407,13 +389,14 @@ class Connection:
         protocol = self._protocol
         transport = self._transport
         auth_state = State.AUTH
+        logs = self._report.logs
         while True:
             line = protocol.next_line() if protocol.buffer else NEED_DATA
             if line is NEED_DATA:
                 line = self._receive_line()
             answer = self._answer(line)
-            if self._logging:
-                self._log_reply(answer)
+            if logs:
+                self._report.log_reply(answer)
             if transport.write(answer.wire if self._enhanced else answer.plain):
                 transport.flush(self._command_deadline())
             if self.close_reason is not None:
@@ -472,13 +455,14 @@ class Connection:
                 raise self._broken_line(line)
             if self.exchange is not None:
                 protocol.state = State.READY
-                answer = self._auth_response(self.exchange, line)
+                self._report.log("C: (a response)")
+                answer = auth_response(self, self.exchange, line)
                 if self.exchange is not None:
                     protocol.state = State.AUTH
-                self._errors = 0
+                self._conduct.errors = 0
                 return answer
-            if self._logging:
-                self._log_command(line)
+            if self._report.logs:
+                self._report.log_command(line)
             verb, _, octets = line.partition(b" ")
             command = COMMANDS.get(verb) or COMMANDS.get(verb.upper())
             if command is None:
@@ -488,7 +472,7 @@ class Connection:
             if self._auth_demanded or self._disabling or session.disabled_commands is not None:
                 self._guard(command)
             if command.junk:
-                self._count_junk()
+                self._conduct.junk()
             argument = ""
             if octets:
                 # The rule, and below it the exceptions.
@@ -507,16 +491,12 @@ class Connection:
         except Refusal as refusal:
             return self._refuse(refusal.reply)
         protocol.state = next_state if self.exchange is None else State.AUTH
-        self._errors = 0
+        self._conduct.errors = 0
         return answer
 
     def _refuse(self, refusal: Reply) -> Reply:
         """Count a refusal, and note whether the connection ends with it."""
-        if refusal.code >= 500:
-            self._errors += 1
-            limit = self.options.max_errors
-            if limit is not None and self._errors > limit:
-                refusal = reply.TOO_MANY_ERRORS
+        refusal = self._conduct.error(refusal)
         self.session.error = refusal
         if refusal.code == 421:
             # RFC 5321 section 3.8: 421 announces the close.
@@ -530,12 +510,8 @@ class Connection:
             self._protocol.state = State.READY
             if exchange is not None:
                 self.authenticated(exchange.method, exchange.username, False)
-            if problem is Problem.TOO_LONG:
-                return Refusal(reply.RESPONSE_TOO_LONG)
-        self._log("C: (%s)", problem.value)
-        if problem is Problem.TOO_LONG:
-            return Refusal(reply.LINE_TOO_LONG)
-        return Refusal(reply.BARE_NEWLINE)
+        self._report.log("C: (%s)", problem.value)
+        return Refusal(_BROKEN_LINES[problem])
 
     def _unrecognized_command(self, line: bytes) -> Refusal:
         if _HTTP_REQUEST.fullmatch(line):
@@ -544,9 +520,7 @@ class Connection:
             # A binary protocol, a PROXY header among them: what follows is no SMTP either.
             self.close_reason = "abuse"
             return Refusal(reply.NOT_RECOGNIZED)
-        self._unrecognized += 1
-        if self._unrecognized >= MAX_UNRECOGNIZED:
-            return Refusal(reply.TOO_MANY_UNRECOGNIZED)
+        self._conduct.unrecognized()
         return Refusal(reply.NOT_RECOGNIZED)
 
     def _guard(self, command: Command) -> None:
@@ -555,22 +529,13 @@ class Connection:
             raise Refusal(reply.NOT_IMPLEMENTED)
         if not self._auth_demanded or self.session.user is not None or not self.offers_auth:
             return
-        limit = self.options.max_unauthenticated_commands
-        if command.verb != "AUTH" and limit is not None:
-            self._unauthenticated += 1
-            if self._unauthenticated > limit:
-                raise Refusal(reply.TOO_MANY_UNAUTHENTICATED)
+        if command.verb != "AUTH":
+            self._conduct.unauthenticated()
         if command.needs_auth:
             if self._protocol.state is State.START:
                 raise Refusal(reply.HELLO_FIRST)
             text = self.options.auth_required_message or "Authentication required"
             raise Reject(530, text, "5.7.0")
-
-    def _count_junk(self) -> None:
-        self._junk += 1
-        limit = self.options.max_junk_commands
-        if limit is not None and self._junk > limit:
-            raise Refusal(reply.TOO_MANY_JUNK)
 
     def _argument(self, octets: bytes, command: Command) -> str:
         """The argument as text. RFC 5321 section 4.1.1: blanks at its end are no part of it."""
@@ -584,10 +549,6 @@ class Connection:
         if not text.isprintable() and text.isascii():
             raise Refusal(reply.CONTROL_CHARACTER)
         return text
-
-    def _auth_response(self, exchange: Exchange, line: bytes) -> Reply:
-        self._log("C: (a response)")
-        return auth_response(self, exchange, line)
 
     def _forget(self) -> None:
         """RFC 3207 section 4.2: after the handshake the session knows nothing of before."""
@@ -633,37 +594,20 @@ class Connection:
         for answer in replies:
             if answer.code < 400:
                 code = answer.code
-                self._errors = 0
+                self._conduct.errors = 0
             else:
                 answer = self._refuse(answer)
             self._send(answer)
         if code == 250:
             self.messages += 1
-        self._junk = self._unrecognized = 0
-        if signals.message.receivers and not self._ignored:
-            self._announce_message(stream.byte_length, code, started)
+        self._conduct.message()
+        if self._report.wants_messages:
+            seconds = monotonic() - started
+            # The client has its answer before a listener has its event.
+            self._transport.flush(self._command_deadline())
+            self._report.message(stream.byte_length, code, seconds)
         session.transaction += 1
         session.envelope = Envelope()
-
-    def _announce_message(self, size: int, code: int, started: float) -> None:
-        session = self.session
-        envelope = session.envelope
-        seconds = monotonic() - started
-        # The client has its answer before a listener has its event.
-        self._transport.flush(self._command_deadline())
-        signals.emit(
-            signals.message,
-            self._server,
-            signals.MessageEvent(
-                session.id,
-                session.transaction,
-                envelope.mail_from.address if envelope.mail_from is not None else "",
-                tuple([address.address for address in envelope.rcpt_to]),
-                size,
-                code,
-                seconds,
-            ),
-        )
 
     def _lmtp_replies(self, result: Any, refusal: Reply | None) -> Sequence[Reply]:
         """One reply for each recipient (RFC 2033 section 4.2)."""
@@ -676,7 +620,7 @@ class Connection:
             fault = ValueError(
                 f"on_data returned {len(result)} results for {recipients} recipients"
             )
-            self._report(fault, "HookError", response_code=451, hook="on_data")
+            self._error(fault, "HookError", response_code=451, hook="on_data")
             return (reply.LOCAL_ERROR,) * recipients
         return [one.reply if isinstance(one, Reject) else _accepted(one) for one in result]
 
@@ -708,7 +652,7 @@ class Connection:
                 return None  # the stream raised it
             code = "HookTimeout" if isinstance(exc, HookTimedOut) else "HookError"
             name = getattr(hook, "__qualname__", repr(hook))
-            self._report(exc, code, response_code=451, hook=name)
+            self._error(exc, code, response_code=451, hook=name)
             raise Refusal(reply.LOCAL_ERROR) from None
         finally:
             if timer is not None:
@@ -747,83 +691,30 @@ class Connection:
         )
 
     def authenticated(self, method: str, username: str | None, success: bool) -> None:
-        self._log("AUTH %s for %s: %s", method, username, "good" if success else "failed")
-        if signals.auth.receivers and not self._ignored:
-            signals.emit(
-                signals.auth,
-                self._server,
-                signals.AuthEvent(self.session.id, method, username, success),
-            )
+        self._report.auth(method, username, success)
 
     def announce(self) -> None:
         self.unannounced = False
-        if signals.connect.receivers and not self._ignored:
-            session = self.session
-            signals.emit(
-                signals.connect,
-                self._server,
-                signals.ConnectEvent(
-                    session.id,
-                    session.local_address,
-                    session.local_port,
-                    session.remote_address,
-                    session.remote_port,
-                    session.host_name_appears_as,
-                    session.client_hostname,
-                ),
-            )
+        self._report.connect()
 
     def client_changed(self) -> None:
         """XCLIENT or XFORWARD named another client: the policy for its address counts now."""
         self._protocol.set_policy(self.options.bare_newline_policy(self.session.remote_address))
 
-    # Replies and log lines
-
-    def _octets(self, answer: Reply) -> bytes:
-        return answer.wire if self._enhanced else answer.plain
-
     def _send(self, answer: Reply) -> None:
-        if self._logging:
-            self._log_reply(answer)
+        if self._report.logs:
+            self._report.log_reply(answer)
         if self._transport.write(answer.wire if self._enhanced else answer.plain):
             self._transport.flush(self._command_deadline())
 
-    def _log(self, text: str, *args: object) -> None:
-        logger = self._server.logger
-        if logger is not None and not self._ignored:
-            logger.debug("[%s] " + text, self.session.id, *args)
-
-    def _log_reply(self, answer: Reply) -> None:
-        self._log("S: %s", self._octets(answer).decode("ascii").rstrip().replace("\r\n", " | "))
-
-    def _log_command(self, line: bytes) -> None:
-        """Credentials never get into a log: of AUTH only the mechanism is shown."""
-        words = line[:12288].split(b" ")
-        if words[0].upper() == b"AUTH" and len(words) > 2:
-            line = b" ".join((*words[:2], b"(an initial response)"))
-        text = line.decode("ascii", "backslashreplace")
-        self._log("C: %s", text if text.isprintable() else reply.printable(text))
-
-    def _report(
+    def _error(
         self, exc: BaseException, code: str, *, response_code: int | None = None, **meta: Any
     ) -> None:
         """Tell `error`."""
-        if self._ignored:
-            return
         meta.setdefault("stage", self._protocol.state.name)
         if self._command:
             meta.setdefault("command", self._command)
-        if self.session.tls is not None:
-            meta.setdefault("protocol", self.session.tls.version)
-        session = self.session
-        signals.emit_error(
-            self._server,
-            signals.ErrorEvent(exc, code, session.remote_address, response_code, meta, session.id),
-        )
-
-
-def _reject(refusal: Reply) -> Reject:
-    return Reject(refusal.code, refusal.text, refusal.enhanced)
+        self._report.error(exc, code, response_code, meta)
 
 
 def _accepted(result: Any) -> Reply:

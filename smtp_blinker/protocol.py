@@ -93,6 +93,7 @@ class Problem(Enum):
 
     NEED_DATA = "nothing whole has arrived yet"
     TOO_LONG = "a line was longer than the limit and has been dropped"
+    RESPONSE_TOO_LONG = "a line of AUTH was longer than the limit and has been dropped"
     BARE_NEWLINE = "a CR or LF stood alone in a line, which has been dropped"
 
 
@@ -123,7 +124,8 @@ class Protocol:
         self.buffer = b""
         self._position = 0
         self._searched = 0
-        self._skipping = False
+        #: What is wrong with the line that is being dropped.
+        self._skipping: Problem | None = None
         self._max_line = max_line
         self.set_policy(policy)
         self.state = State.START
@@ -174,22 +176,22 @@ class Protocol:
             self._position = self._searched = 0
         else:
             self._position = self._searched = after
-        if self._skipping or (
-            after - start > self._max_line
-            and (after - start > MAX_AUTH_LINE or not self._may_be_longer(line))
-        ):
-            self._skipping = False
-            return Problem.TOO_LONG
+        if self._skipping is not None:
+            problem, self._skipping = self._skipping, None
+            return problem
+        if after - start > self._max_line:
+            too_long = self._too_long(line, after - start)
+            if too_long is not None:
+                return too_long
         if b"\n" in line or b"\r" in line:
             return Problem.BARE_NEWLINE
         return line
 
     def _incomplete(self) -> Problem:
         length = len(self.buffer) - self._position
-        if length > self._max_line and (
-            self._skipping or length > MAX_AUTH_LINE or not self._may_be_longer(self._unread())
-        ):
-            self._skipping = True
+        if length > self._max_line and self._skipping is None:
+            self._skipping = self._too_long(self._unread(), length)
+        if self._skipping is not None:
             # The last octet may be the CR of the line's end.
             self.buffer = self.buffer[-1:]
             self._position = self._searched = 0
@@ -197,11 +199,14 @@ class Protocol:
             self._searched = max(len(self.buffer) - 1, self._position)
         return Problem.NEED_DATA
 
+    def _too_long(self, line: bytes, length: int) -> Problem | None:
+        """What is wrong with a line of more than the limit; those of AUTH have their own."""
+        if self.state is State.AUTH or line[:5].upper() == b"AUTH ":
+            return Problem.RESPONSE_TOO_LONG if length > MAX_AUTH_LINE else None
+        return Problem.TOO_LONG
+
     def _unread(self) -> bytes:
         return self.buffer[self._position :]
-
-    def _may_be_longer(self, line: bytes) -> bool:
-        return self.state is State.AUTH or line[:5].upper() == b"AUTH "
 
     @property
     def ends_with_bare_newline(self) -> bool:
@@ -212,8 +217,7 @@ class Protocol:
         """Drop what `ends_with_bare_newline` tells of: the client waits for an answer to it."""
         self.buffer = b""
         self._position = self._searched = 0
-        problem = Problem.TOO_LONG if self._skipping else Problem.BARE_NEWLINE
-        self._skipping = False
+        problem, self._skipping = self._skipping or Problem.BARE_NEWLINE, None
         return problem
 
     @property
@@ -235,5 +239,5 @@ class Protocol:
         data = self._unread()
         self.buffer = b""
         self._position = self._searched = 0
-        self._skipping = False
+        self._skipping = None
         return data

@@ -80,6 +80,11 @@ class SMTPServer(HookDecorators, StreamServer):
             self.family = stdlib_socket.AF_UNIX
             self.address = self._unix_path
         else:
+            if isinstance(listener, stdlib_socket.socket):
+                # gevent accepts on it as it is: blocking, it would stall the hub.
+                listener.setblocking(False)
+                if not listener.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ACCEPTCONN):
+                    listener.listen(self.backlog)
             super().set_listener(listener)
 
     def init_socket(self) -> None:

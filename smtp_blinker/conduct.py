@@ -1,0 +1,56 @@
+"""How a client behaves: the counters behind the limits that end a session with 421 4.7.0."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import reply
+from .options import Options
+from .reply import Refusal, Reply
+
+#: Unrecognised commands between two messages that are enough for 421.
+MAX_UNRECOGNIZED: Final = 10
+
+
+class Conduct:
+    """The counters of one connection. What counts raises `Refusal` when it is too much."""
+
+    __slots__ = ("_junk", "_options", "_unauthenticated", "_unrecognized", "errors")
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        #: Replies 5yz in a row; any positive reply makes it 0.
+        self.errors = 0
+        self._junk = 0
+        self._unauthenticated = 0
+        self._unrecognized = 0
+
+    def error(self, refusal: Reply) -> Reply:
+        """Count *refusal*; the reply to send, which is 421 when there were too many."""
+        if refusal.code >= 500:
+            self.errors += 1
+            limit = self._options.max_errors
+            if limit is not None and self.errors > limit:
+                return reply.TOO_MANY_ERRORS
+        return refusal
+
+    def junk(self) -> None:
+        self._junk += 1
+        limit = self._options.max_junk_commands
+        if limit is not None and self._junk > limit:
+            raise Refusal(reply.TOO_MANY_JUNK)
+
+    def unauthenticated(self) -> None:
+        self._unauthenticated += 1
+        limit = self._options.max_unauthenticated_commands
+        if limit is not None and self._unauthenticated > limit:
+            raise Refusal(reply.TOO_MANY_UNAUTHENTICATED)
+
+    def unrecognized(self) -> None:
+        self._unrecognized += 1
+        if self._unrecognized >= MAX_UNRECOGNIZED:
+            raise Refusal(reply.TOO_MANY_UNRECOGNIZED)
+
+    def message(self) -> None:
+        """A message has ended: the counting between two messages begins anew."""
+        self._junk = self._unrecognized = 0

@@ -1,0 +1,125 @@
+"""What the listeners and the log are told about one connection."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Any
+
+from . import signals
+from .reply import Reply, printable
+from .session import Session
+
+
+class Reporter:
+    """Sends *server*'s signals for *session* and writes its lines to *logger*.
+
+    An event that has no receiver isn't built, a line that nobody logs isn't either. With
+    `ignored` nothing is told at all (the option ignored_hosts).
+    """
+
+    __slots__ = ("_logger", "_server", "_session", "ignored")
+
+    def __init__(self, server: Any, session: Session, logger: logging.Logger | None) -> None:
+        self._server = server
+        self._session = session
+        self._logger = logger
+        self.ignored = False
+
+    # Signals
+
+    def connect(self) -> None:
+        if signals.connect.receivers and not self.ignored:
+            session = self._session
+            event = signals.ConnectEvent(
+                session.id,
+                session.local_address,
+                session.local_port,
+                session.remote_address,
+                session.remote_port,
+                session.host_name_appears_as,
+                session.client_hostname,
+            )
+            signals.emit(signals.connect, self._server, event)
+
+    def secure(self) -> None:
+        session = self._session
+        tls = session.tls
+        assert tls is not None
+        self.log("TLS: %s %s", tls.version, tls.cipher[0])
+        if signals.secure.receivers and not self.ignored:
+            event = signals.SecureEvent(session.id, session.servername, tls.version, tls.cipher[0])
+            signals.emit(signals.secure, self._server, event)
+
+    def auth(self, method: str, username: str | None, success: bool) -> None:
+        self.log("AUTH %s for %s: %s", method, username, "good" if success else "failed")
+        if signals.auth.receivers and not self.ignored:
+            event = signals.AuthEvent(self._session.id, method, username, success)
+            signals.emit(signals.auth, self._server, event)
+
+    @property
+    def wants_messages(self) -> bool:
+        return bool(signals.message.receivers) and not self.ignored
+
+    def message(self, size: int, code: int, seconds: float) -> None:
+        session = self._session
+        envelope = session.envelope
+        event = signals.MessageEvent(
+            session.id,
+            session.transaction,
+            envelope.mail_from.address if envelope.mail_from is not None else "",
+            tuple([address.address for address in envelope.rcpt_to]),
+            size,
+            code,
+            seconds,
+        )
+        signals.emit(signals.message, self._server, event)
+
+    def disconnect(
+        self, since: float, messages: int, bytes_in: int, bytes_out: int, reason: str
+    ) -> None:
+        self.log("closed: %s", reason)
+        if signals.disconnect.receivers and not self.ignored:
+            event = signals.DisconnectEvent(
+                self._session.id,
+                self._session.remote_address,
+                monotonic() - since,
+                messages,
+                bytes_in,
+                bytes_out,
+                reason,
+            )
+            signals.emit(signals.disconnect, self._server, event)
+
+    def error(
+        self, exc: BaseException, code: str, response_code: int | None, meta: dict[str, Any]
+    ) -> None:
+        if self.ignored:
+            return
+        session = self._session
+        if session.tls is not None:
+            meta.setdefault("protocol", session.tls.version)
+        event = signals.ErrorEvent(
+            exc, code, session.remote_address, response_code, meta, session.id
+        )
+        signals.emit_error(self._server, event)
+
+    # The protocol's log
+
+    @property
+    def logs(self) -> bool:
+        return self._logger is not None
+
+    def log(self, text: str, *args: object) -> None:
+        if self._logger is not None and not self.ignored:
+            self._logger.debug("[%s] " + text, self._session.id, *args)
+
+    def log_reply(self, answer: Reply) -> None:
+        self.log("S: %s", answer.wire.decode("ascii").rstrip().replace("\r\n", " | "))
+
+    def log_command(self, line: bytes) -> None:
+        """Credentials never get into a log: of AUTH only the mechanism is shown."""
+        words = line.split(b" ")
+        if words[0].upper() == b"AUTH" and len(words) > 2:
+            line = b" ".join((*words[:2], b"(an initial response)"))
+        self.log("C: %s", printable(line.decode("ascii", "backslashreplace")))
