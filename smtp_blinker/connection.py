@@ -429,22 +429,20 @@ class Connection:
         if deadline > self._session_deadline:
             deadline = self._session_deadline
         while True:
-            data = receive(COMMAND_READ, deadline)
+            patience = deadline
+            if protocol.buffer and protocol.ends_with_bare_newline:
+                patience = min(monotonic() + BARE_NEWLINE_GRACE, deadline)
+            try:
+                data = receive(COMMAND_READ, patience)
+            except TimeoutError:
+                if patience == deadline:
+                    raise
+                return protocol.drop_bare_line()
             if not data:
                 raise _ClientGone
             line = protocol.receive_line(data)
             if line is not NEED_DATA:
                 return line
-            while protocol.ends_with_bare_newline:
-                try:
-                    data = receive(COMMAND_READ, min(monotonic() + BARE_NEWLINE_GRACE, deadline))
-                except TimeoutError:
-                    return protocol.drop_bare_line()
-                if not data:
-                    raise _ClientGone
-                line = protocol.receive_line(data)
-                if line is not NEED_DATA:
-                    return line
 
     def _answer(self, line: bytes | Problem) -> Reply:
         """The reply to one line; moves the state when it is a positive one."""

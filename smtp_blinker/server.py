@@ -24,7 +24,7 @@ from .hooks import HookDecorators, Hooks
 from .options import Options, make_options
 from .reply import Reply
 from .resolver import ReverseResolver
-from .threads import ServerThread
+from .threads import ServerThread, stop_from_another_thread
 from .tls import SecureContexts
 
 #: How often, and how many seconds apart, a connection that won't end is killed again.
@@ -65,7 +65,10 @@ class SMTPServer(HookDecorators, StreamServer):
         #: There while a stop drains, and while one isn't finished.
         self._drained: Event | None = None
         self._finished: Event | None = None
-        self._all_ended = Event()
+        self._one_ended = Event()
+        self._hub: Any = None
+        self._stopper: Any = None
+        self._shares_listener = False
         self._unix_path: str | None = None
         self._serving = False
         super().__init__(listener)
@@ -80,11 +83,12 @@ class SMTPServer(HookDecorators, StreamServer):
             self.family = stdlib_socket.AF_UNIX
             self.address = self._unix_path
         else:
-            if isinstance(listener, stdlib_socket.socket):
+            if isinstance(listener, (stdlib_socket.socket, gevent_socket)):
                 # gevent accepts on it as it is: blocking, it would stall the hub.
                 listener.setblocking(False)
                 if not listener.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ACCEPTCONN):
                     listener.listen(self.backlog)
+                self._shares_listener = True
             super().set_listener(listener)
 
     def init_socket(self) -> None:
@@ -105,7 +109,8 @@ class SMTPServer(HookDecorators, StreamServer):
         if self._drained is not None:
             self._drained.wait()
         # A server may be made in one thread and serve in another.
-        self.loop = gevent.get_hub().loop
+        self._hub = gevent.get_hub()
+        self.loop = self._hub.loop
         try:
             super().start()
         except OSError as exc:
@@ -207,8 +212,7 @@ class SMTPServer(HookDecorators, StreamServer):
             self._by_address[key] -= 1
             if not self._by_address[key]:
                 del self._by_address[key]
-        if not self.connections:
-            self._all_ended.set()
+        self._one_ended.set()
 
     # TLS
 
@@ -230,31 +234,55 @@ class SMTPServer(HookDecorators, StreamServer):
         close_timeout for None); what is left then is ended. Returns when every connection has
         ended; a second call waits for the first. `start` works again afterwards.
         """
+        if self._hub is not None and self._hub is not gevent.get_hub():
+            stop_from_another_thread(self, self._hub, timeout)
+            return
         if self._finished is not None:
-            if getcurrent() not in {connection.greenlet for connection in self.connections}:
+            me = getcurrent()
+            if me is not self._stopper and all(one.greenlet is not me for one in self.connections):
                 self._finished.wait()
             return
         was_serving, self._serving = self._serving, False
-        if not was_serving:
-            super().close()
+        if not was_serving and not self.connections:
+            self.close()
             return
         self._drained = Event()
         finished = self._finished = Event()
+        self._stopper = getcurrent()
         try:
             try:
+                self._empty_backlog()
                 self.close()
                 self._drain(self.options.close_timeout if timeout is None else timeout)
             finally:
                 drained, self._drained = self._drained, None
                 drained.set()
+            self._hub = None
             if self.logger is not None:
                 self.logger.info("stopped")
             if signals.close.receivers:
                 # A listener may call `start`, which waits for the draining only.
                 signals.emit(signals.close, self)
         finally:
-            self._finished = None
+            self._finished = self._stopper = None
             finished.set()
+
+    def _empty_backlog(self) -> None:
+        """Tell those 421 who have connected and weren't accepted: closing would reset them.
+
+        A socket that was given to us may have other servers, which will serve them.
+        """
+        if self.closed or self._shares_listener:
+            return
+        for _ in range(self.backlog):
+            try:
+                accepted = super().do_read()
+            except OSError:
+                break
+            if not accepted:
+                break
+            self.do_handle(*accepted)
+        gevent.sleep(0)
 
     def close(self) -> None:
         """Stop listening; those who are connected go on. `stop` is the whole of it."""
@@ -285,9 +313,8 @@ class SMTPServer(HookDecorators, StreamServer):
             left = deadline - monotonic()
             if left <= 0:
                 return
-            self._all_ended.clear()
-            # With a hook of a connection calling stop, the last event never comes.
-            self._all_ended.wait(min(left, 0.05) if len(self.connections) == 1 else left)
+            self._one_ended.clear()
+            self._one_ended.wait(left)
 
     def run_in_thread(self) -> ServerThread:
         """``with server.run_in_thread():`` serves from a thread with a hub of its own.

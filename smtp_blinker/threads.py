@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent import monkey
-from gevent.event import Event
 
 if TYPE_CHECKING:
     from .server import SMTPServer
+
+
+def stop_from_another_thread(
+    server: SMTPServer, hub: gevent.hub.Hub, timeout: float | None
+) -> None:
+    """Have *server*, which serves in *hub*'s thread, stopped there; wait for it here."""
+    done = monkey.get_original("threading", "Event")()
+
+    def stop() -> None:
+        try:
+            server.stop(timeout)
+        finally:
+            done.set()
+
+    hub.loop.run_callback_threadsafe(gevent.spawn_raw, stop)
+    done.wait()
 
 
 class ServerThread:
@@ -22,8 +37,8 @@ class ServerThread:
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
         self._failure: BaseException | None = None
-        self._hub: gevent.hub.Hub | None = None
-        self._stop: Event | None = None
+        # Waiting on it keeps the hub running even when nothing listens any more.
+        self._stop: Any = None
 
     def __enter__(self) -> SMTPServer:
         if monkey.is_module_patched("threading"):
@@ -47,15 +62,13 @@ class ServerThread:
         if self._thread is None:
             self._server.stop()
             return
-        assert self._hub is not None
-        assert self._stop is not None
-        self._hub.loop.run_callback_threadsafe(self._stop.set)
+        self._stop.send()
         self._thread.join()
 
     def _run(self) -> None:
         """The thread: start, wait to be told, stop."""
-        hub = self._hub = gevent.get_hub()
-        self._stop = Event()
+        hub = gevent.get_hub()
+        self._stop = hub.loop.async_()
         try:
             try:
                 self._server.start()
@@ -64,7 +77,8 @@ class ServerThread:
                 return
             finally:
                 self._started.set()
-            self._stop.wait()
+            hub.wait(self._stop)
             self._server.stop()
         finally:
+            self._stop.close()
             hub.destroy(destroy_loop=True)
