@@ -215,15 +215,14 @@ class MessageStream:
         decoder = self._decoder
         piece = decoder.feed(data)
         self.byte_length += len(piece)
-        if self.refusal is None:
-            options = self._options
-            if decoder.bare_newline and decoder.policy == "reject":
-                self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
-            elif decoder.received_fields > MAX_RECEIVED_FIELDS:
-                self.refusal = reply.LOOP_DETECTED
-            elif 0 < options.size < self.byte_length and options.reject_oversized:
-                text = f"Message exceeds the maximum size of {options.size} octets"
-                self.refusal = Reply(552, text, "5.3.4")
+        # In this order, so that the reply doesn't depend on which of them arrived first.
+        if decoder.bare_newline and decoder.policy == "reject":
+            self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
+        elif decoder.received_fields > MAX_RECEIVED_FIELDS:
+            self.refusal = reply.LOOP_DETECTED
+        elif self.refusal is None and self.size_exceeded and self._options.reject_oversized:
+            text = f"Message exceeds the maximum size of {self._options.size} octets"
+            self.refusal = Reply(552, text, "5.3.4")
         return piece
 
     def _wait(self) -> bytes:
