@@ -38,7 +38,12 @@ class Client(Protocol):
     #: The AUTH exchange in progress.
     exchange: Exchange | None
     auth_failures: int
-    offers_starttls: bool
+
+    @property
+    def can_start_tls(self) -> bool: ...
+
+    @property
+    def offers_starttls(self) -> bool: ...
 
     @property
     def offers_auth(self) -> bool: ...
@@ -401,7 +406,7 @@ def _unknown_parameter(keyword: str) -> Reject:
 def starttls(client: Client, argument: str) -> Reply:
     if client.session.secure:
         raise Reject(503, "TLS is already active", "5.5.1")
-    if not client.offers_starttls:
+    if not client.can_start_tls:
         raise Reject(502, "STARTTLS is not available", "5.5.1")
     return reply.START_TLS
 

@@ -118,7 +118,6 @@ class Connection:
         "exchange",
         "hooks",
         "messages",
-        "offers_starttls",
         "options",
         "session",
         "since",
@@ -157,7 +156,6 @@ class Connection:
         self.auth_failures = 0
         self._auth_demanded = self.hooks.on_auth is not None and not options.auth_optional
         self._disabling = bool(options.disabled_commands)
-        self.offers_starttls = False
         self.unannounced = True
         self.close_reason: str | None = None
         self._command = ""
@@ -219,6 +217,7 @@ class Connection:
             except _Refused as refused:
                 reason = refused.reason
                 if refused.reply is not None:
+                    self.session.error = refused.reply
                     self._send(refused.reply)
             except Interrupted:
                 reason = "shutdown"
@@ -289,12 +288,6 @@ class Connection:
             session.client_hostname = server.resolver.start(session.remote_address)
         if (options.secure or options.needs_upgrade) and not options.secured:
             self._upgrade(self._protocol.take_all())
-        self.offers_starttls = (
-            not session.secure
-            and options.offers_tls
-            and "STARTTLS" in options.extensions
-            and "STARTTLS" not in options.disabled_commands
-        )
         if self.hooks.on_connect is not None:
             try:
                 self.ask(self.hooks.on_connect, session)
@@ -306,7 +299,7 @@ class Connection:
         transport = self._transport
         if self._peer not in self.options.use_proxy:
             raise _Refused(None, "proxy")
-        deadline = monotonic() + self.options.proxy_timeout
+        deadline = min(monotonic() + self.options.proxy_timeout, self._session_deadline)
         received = b""
         while True:
             try:
@@ -342,7 +335,7 @@ class Connection:
         """
         session = self.session
         transport = self._transport
-        deadline = monotonic() + self.options.handshake_timeout
+        deadline = min(monotonic() + self.options.handshake_timeout, self._session_deadline)
         channel = self._server.contexts.channel()
         if begun:
             channel.received(begun)
@@ -358,7 +351,6 @@ class Connection:
         session.secure = True
         session.tls = channel.info
         session.servername = channel.servername
-        self.offers_starttls = False
         self._report.secure()
         if self.hooks.on_secure is not None:
             try:
@@ -368,13 +360,15 @@ class Connection:
 
     def _greet(self) -> None:
         if self.options.greeting_delay:
-            deadline = monotonic() + self.options.greeting_delay
+            deadline = min(monotonic() + self.options.greeting_delay, self._session_deadline)
             try:
                 if self._protocol.has_data or self._transport.receive(COMMAND_READ, deadline):
                     raise _Refused(reply.TALKS_TOO_SOON, "abuse")
                 raise _ClientGone
             except TimeoutError:
-                pass  # it kept quiet, as RFC 5321 section 3.1 wants it
+                # It kept quiet, as RFC 5321 section 3.1 wants it.
+                if deadline == self._session_deadline:
+                    raise
         self._send(self.greeting())
 
     def greeting(self) -> Reply:
@@ -459,12 +453,12 @@ class Connection:
                     protocol.state = State.AUTH
                 self._conduct.errors = 0
                 return answer
-            if self._report.logs:
-                self._report.log_command(line)
             verb, _, octets = line.partition(b" ")
             command = COMMANDS.get(verb) or COMMANDS.get(verb.upper())
             if command is None:
                 raise self._unrecognized_command(line)
+            if self._report.logs:
+                self._report.log_command(command.verb, octets)
             self._command = command.verb
             session = self.session
             if self._auth_demanded or self._disabling or session.disabled_commands is not None:
@@ -512,6 +506,8 @@ class Connection:
         return Refusal(_BROKEN_LINES[problem])
 
     def _unrecognized_command(self, line: bytes) -> Refusal:
+        # Not what it was: a client that is out of step may have sent its password.
+        self._report.log("C: (an unrecognized command of %d octets)", len(line))
         if _HTTP_REQUEST.fullmatch(line):
             return Refusal(reply.HTTP_NOT_ALLOWED)
         if b"\0" in line:
@@ -578,10 +574,10 @@ class Connection:
                 refusal = exc.reply
         if not decoder.ended:
             stream.drain()
+        self._stream = None
         if stream.lost is not None:
             raise stream.lost
         protocol.end_content(decoder.rest)
-        self._stream = None
         # What the server refuses is refused whatever the hook made of it.
         refusal = stream.refusal or refusal
         if self.options.lmtp:
@@ -599,11 +595,10 @@ class Connection:
         if code == 250:
             self.messages += 1
         self._conduct.message()
+        # The client has its answer before a listener has its event, or the next hook its turn.
+        self._transport.flush(self._command_deadline())
         if self._report.wants_messages:
-            seconds = monotonic() - started
-            # The client has its answer before a listener has its event.
-            self._transport.flush(self._command_deadline())
-            self._report.message(stream.byte_length, code, seconds)
+            self._report.message(stream.byte_length, code, monotonic() - started)
         session.transaction += 1
         session.envelope = Envelope()
 
@@ -668,6 +663,20 @@ class Connection:
         if own is None:
             return self.options.disabled_commands  # type: ignore[return-value]  # made one there
         return frozenset(verb.upper() for verb in own)
+
+    @property
+    def can_start_tls(self) -> bool:
+        options = self.options
+        return (
+            options.offers_tls
+            and "STARTTLS" in options.extensions
+            and "STARTTLS" not in self.disabled
+        )
+
+    @property
+    def offers_starttls(self) -> bool:
+        """Whether EHLO shows STARTTLS; AUTH then waits for it."""
+        return not self.session.secure and self.can_start_tls
 
     @property
     def offers_auth(self) -> bool:

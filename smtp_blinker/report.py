@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 from . import signals
+from .options import AUTH_METHODS
 from .reply import Reply, printable
 from .session import Session
 
@@ -117,9 +118,11 @@ class Reporter:
     def log_reply(self, answer: Reply) -> None:
         self.log("S: %s", answer.wire.decode("ascii").rstrip().replace("\r\n", " | "))
 
-    def log_command(self, line: bytes) -> None:
-        """Credentials never get into a log: of AUTH only the mechanism is shown."""
-        words = line.split(b" ")
-        if words[0].upper() == b"AUTH" and len(words) > 2:
-            line = b" ".join((*words[:2], b"(an initial response)"))
-        self.log("C: %s", printable(line.decode("ascii", "backslashreplace")))
+    def log_command(self, verb: str, argument: bytes) -> None:
+        """Credentials never get into a log: of AUTH only a known mechanism is shown."""
+        if verb == "AUTH":
+            words = argument.upper().split()
+            known = words[0].decode("latin-1") if words else ""
+            self.log("C: AUTH %s", known if known in AUTH_METHODS else "(something unknown)")
+        else:
+            self.log("C: %s %s", verb, printable(argument.decode("ascii", "backslashreplace")))

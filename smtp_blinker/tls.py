@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
+from types import GetSetDescriptorType
 from typing import Any
 
 from .options import Options
@@ -82,15 +83,27 @@ class SecureContexts:
             else _sni_context(name, entry)
             for name, entry in settings["sni_options"].items()
         }
-        if not isinstance(default.sni_callback, _Choose):
-            default.sni_callback = _Choose(default.sni_callback)
-        default.sni_callback.by_name = by_name
+        slot = _sni_slot(default)
+        choose = slot.__get__(default)
+        if not isinstance(choose, _Choose):
+            choose = _Choose(default.sni_callback)
+            slot.__set__(default, choose)
+        choose.by_name = by_name
         self._default, self._by_name = default, by_name
 
     def channel(self) -> TLSChannel:
         """A channel for a new connection, its handshake not begun."""
         assert self._default is not None
         return TLSChannel(self._default)
+
+
+def _sni_slot(context: ssl.SSLContext) -> GetSetDescriptorType:
+    """OpenSSL's own sni_callback: gevent's property over it takes every peer for its SSLSocket."""
+    for cls in type(context).__mro__:
+        slot = vars(cls).get("sni_callback")
+        if isinstance(slot, GetSetDescriptorType):
+            return slot
+    raise TypeError(f"{context!r} has no sni_callback")
 
 
 class _Choose:

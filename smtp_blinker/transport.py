@@ -51,6 +51,7 @@ class Transport:
         "_raw",
         "_reader",
         "_recv",
+        "_rest",
         "_send",
         "_switch",
         "_timer",
@@ -80,6 +81,8 @@ class Transport:
         self._deadline = _FAR_AWAY
         self._tls: TLSChannel | None = None
         self._out = b""
+        #: Octets of the wire that an interrupted write left behind.
+        self._rest = b""
         self._turns = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -213,6 +216,8 @@ class Transport:
         """Send everything written."""
         data, self._out = self._out, b""
         if not data:
+            if self._rest:
+                self._write_out(b"", deadline)
             return
         if self._tls is not None:
             self._tls.encrypt(data)
@@ -220,6 +225,8 @@ class Transport:
         self._write_out(data, deadline)
 
     def _write_out(self, data: bytes, deadline: float) -> None:
+        data = self._rest + data
+        self._rest = b""
         while True:
             try:
                 sent = self._send(data)
@@ -228,8 +235,10 @@ class Transport:
             self.bytes_out += sent
             if sent == len(data):
                 return
-            data = data[sent:]
+            # Kept for the case that the wait is interrupted: no reply is torn.
+            self._rest = data = data[sent:]
             self._wait_until_writable(deadline)
+            self._rest = b""
 
     # TLS
 
@@ -251,12 +260,13 @@ class Transport:
     # The end
 
     def send_last(self, data: bytes) -> None:
-        """Try to send *data* instead of what was written, without waiting; raises nothing."""
-        self._out = b""
+        """Try to send what was written and *data*, without waiting; raises nothing."""
+        data, self._out = self._out + data, b""
         try:
             if self._tls is not None:
                 self._tls.encrypt(data)
                 data = self._tls.to_send()
+            data, self._rest = self._rest + data, b""
             self.bytes_out += self._send(data)
         except (OSError, ValueError):
             pass
