@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 HERE = Path(__file__).resolve().parent
 SERVERS = HERE / "servers"
@@ -106,7 +105,7 @@ def available() -> Iterator[Peer]:
 
 
 class Server:
-    """A peer's running process; a context manager that ends it."""
+    """A peer's running process, which whoever started it closes."""
 
     def __init__(self, peer: Peer) -> None:
         """Start it and wait until it accepts; raises Unavailable if it never does."""
@@ -134,7 +133,7 @@ class Server:
                 return
             except ConnectionRefusedError:
                 time.sleep(0.05)
-        self.stop()
+        self.close()
         raise Unavailable(f"{peer.name} did not start: see .cache/{log.name}")
 
     def cpu(self) -> float:
@@ -152,17 +151,6 @@ class Server:
     def proc(self, name: str) -> str:
         return Path(f"/proc/{self.process.pid}/{name}").read_text()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self.process.kill()
         self.process.wait()
-
-    def __enter__(self) -> "Server":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -152,7 +152,7 @@ def compare(scenario: Scenario, contenders: Sequence[Peer], effort: Effort) -> d
         runs: list[tuple[Server, int]] = []
         for peer in contenders:
             try:
-                server = stack.enter_context(Server(peer))
+                server = stack.enter_context(closing(Server(peer)))
                 messages = scenario.warm_up
                 for _ in range(2):  # not counted: caches fill, code is compiled
                     _, cost = drive(server, scenario, messages)
@@ -219,7 +219,7 @@ def run_idle(contenders: Sequence[Peer], effort: Effort, report: Report) -> None
     found: dict[str, idle.Idle] = {}
     for peer in contenders:
         try:
-            with Server(peer) as server:
+            with closing(Server(peer)) as server:
                 found[peer.name] = idle.measure(server, connections, effort.transactions)
         except Unavailable as reason:
             print(f"left out: {reason}", file=sys.stderr)

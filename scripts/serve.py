@@ -28,11 +28,13 @@ from typing import Any
 
 try:
     import click
+    from click.core import ParameterSource
 except ImportError:
     print("serve.py: click is missing; pip install 'smtp_blinker[serve]'", file=sys.stderr)
     sys.exit(2)
 import gevent
 from gevent.event import Event
+from gevent.pywsgi import WSGIServer
 
 # From a checkout the program runs without being installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -49,6 +51,7 @@ from smtp_blinker.users import UserFile, set_password
 log = logging.getLogger("smtp_blinker.serve")
 
 ENVIRONMENT = "SMTP_BLINKER"
+DEFAULT_HTTP = "127.0.0.1:8025"
 PROTOCOLS = {"smtp": "SMTP", "smtps": "SMTPS", "lmtp": "LMTP"}
 
 
@@ -98,6 +101,25 @@ def parse_listen(text: str) -> Listen:
     return Listen(scheme, (host, int(port)))
 
 
+def parse_http(text: str) -> Listen | None:
+    """``HOST:PORT``, or None for "off"; raises `click.BadParameter` for anything else."""
+    if text == "off":
+        return None
+    if "://" in text:
+        raise click.BadParameter(f"{text!r} is not HOST:PORT")
+    return parse_listen(text)
+
+
+def parse_http_auth(text: str | None) -> tuple[str, str] | None:
+    """``NAME:PASSWORD``; raises `click.BadParameter` for anything else, not showing it."""
+    if text is None:
+        return None
+    name, _, password = text.partition(":")
+    if not name or not password:
+        raise click.BadParameter("it is NAME:PASSWORD, and neither is empty")
+    return name, password
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The options of the command line, under their names there."""
@@ -118,6 +140,11 @@ class Settings:
     trusted_proxy: tuple[str, ...]
     xclient: tuple[str, ...]
     xforward: tuple[str, ...]
+    http: Listen | None
+    #: Said by the user, so that it must be had; by default it may be missing.
+    http_asked: bool
+    http_auth: tuple[str, str] | None
+    http_host: tuple[str, ...]
     log_format: str
     log_level: str
 
@@ -177,6 +204,24 @@ option = functools.partial(click.option, show_default=True, show_envvar=True)
 )
 @option("--xclient", multiple=True, help="Address or network that may use XCLIENT. Repeatable.")
 @option("--xforward", multiple=True, help="Address or network that may use XFORWARD. Repeatable.")
+@option(
+    "--http",
+    metavar="ADDRESS",
+    callback=lambda context, parameter, value: parse_http(value),
+    default=DEFAULT_HTTP,
+    help="HOST:PORT of the web page with its API and /metrics, or off.",
+)
+@option(
+    "--http-auth",
+    metavar="NAME:PASSWORD",
+    callback=lambda context, parameter, value: parse_http_auth(value),
+    help="Demand them there; better said in the environment, where fewer can read it.",
+)
+@option(
+    "--http-host",
+    multiple=True,
+    help="Host name it is reached by, besides localhost, --name and any address. Repeatable.",
+)
 @option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 @click.pass_context
@@ -187,7 +232,8 @@ def main(context: click.Context, /, **options: Any) -> None:
     and the users anew without dropping a client.
     """
     if context.invoked_subcommand is None:
-        serve(Settings(**options))
+        asked = context.get_parameter_source("http") is not ParameterSource.DEFAULT
+        serve(Settings(http_asked=asked, **options))
 
 
 @main.command()
@@ -219,16 +265,21 @@ def serve(settings: Settings) -> None:
     users = open_users(settings)
     tls = open_certificate(settings)
     servers = make_servers(settings, store, users, tls)
+    page = make_page(settings, servers)
 
     stopping = Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
     gevent.signal_handler(signal.SIGINT, stop_or_die, stopping)
     gevent.signal_handler(signal.SIGHUP, reload, settings, users, servers)
     start(settings, servers)
+    page = start_page(settings, page, servers)
     start_logging(settings)
-    announce(settings, servers)
+    announce(settings, servers, page)
     stopping.wait()
+    # Meanwhile the page says that this server isn't ready any more.
     gevent.joinall([gevent.spawn(server.stop) for server in servers], raise_error=True)
+    if page is not None:
+        page.stop(timeout=1)
 
 
 def start_logging(settings: Settings) -> None:
@@ -417,15 +468,56 @@ def start(settings: Settings, servers: Sequence[SMTPServer]) -> None:
                 raise Unusable(bind_problem(listen, exc)) from exc
 
 
-def bind_problem(listen: Listen, exc: OSError) -> str:
+def make_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer | None:
+    """The web page; without its extra only a page that was asked for is missed."""
+    if settings.http is None:
+        return None
+    try:
+        from smtp_blinker.web import create_app
+    except ImportError as exc:
+        if settings.http_asked:
+            raise Unusable(f"{exc}; or give --http off") from exc
+        return None
+    app = create_app(
+        servers,
+        settings.maildir,
+        credentials=settings.http_auth,
+        hosts=(settings.name, *settings.http_host),
+    )
+    assert isinstance(settings.http.address, tuple)
+    return WSGIServer(settings.http.address, app, log=None, error_log=log)
+
+
+def start_page(
+    settings: Settings, page: WSGIServer | None, servers: Sequence[SMTPServer]
+) -> WSGIServer | None:
+    """Serve the page. An address that was asked for must be free, the default one may be taken:
+    mail is received without the page as well.
+    """
+    if page is None or settings.http is None:
+        return None
+    try:
+        page.start()
+    except OSError as exc:
+        problem = bind_problem(settings.http, exc, "--http")
+        if not settings.http_asked:
+            click.echo(f"No web page: {problem}")
+            return None
+        for server in servers:
+            server.stop(0)
+        raise Unusable(problem) from exc
+    return page
+
+
+def bind_problem(listen: Listen, exc: OSError, option: str = "--listen") -> str:
     if exc.errno == errno.EADDRINUSE:
-        return f"{listen} is in use; stop what listens there or choose another with --listen"
+        return f"{listen} is in use; stop what listens there or choose another with {option}"
     if exc.errno in {errno.EACCES, errno.EPERM}:
         return (
             f"not allowed to listen on {listen}; run as root (ports below 1024) "
-            "or choose another with --listen"
+            f"or choose another with {option}"
         )
-    return f"can't listen on {listen}: {exc.strerror or exc}; choose another with --listen"
+    return f"can't listen on {listen}: {exc.strerror or exc}; choose another with {option}"
 
 
 def stop_or_die(stopping: Event) -> None:
@@ -454,7 +546,7 @@ def reload(settings: Settings, users: UserFile | None, servers: Sequence[SMTPSer
         log.info("certificate read from %s", settings.cert)
 
 
-def announce(settings: Settings, servers: Sequence[SMTPServer]) -> None:
+def announce(settings: Settings, servers: Sequence[SMTPServer], page: WSGIServer | None) -> None:
     """Say where to send mail, with a line to try it."""
     bound = []
     for listen, server in zip(settings.listen, servers, strict=True):
@@ -466,9 +558,23 @@ def announce(settings: Settings, servers: Sequence[SMTPServer]) -> None:
     encrypted = settings.self_signed or settings.cert is not None
     if settings.users is not None and not encrypted:
         click.echo("Passwords are sent in clear: give --cert and --key, or --self-signed to try.")
+    if page is not None:
+        announce_page(settings, page)
     if not settings.trusted_proxy:  # nobody but the proxy can send there
         click.echo(f"Try: {trial(settings, bound[0], encrypted)}")
     sys.stdout.flush()
+
+
+def announce_page(settings: Settings, page: WSGIServer) -> None:
+    assert settings.http is not None
+    host = str(settings.http.address[0])
+    click.echo(f"Web page: http://{Listen('http', (host, page.server_port or 0))}/")
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback and settings.http_auth is None:
+        click.echo("Whoever reaches the page can read and delete the mail: give --http-auth.")
 
 
 def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:

@@ -69,6 +69,8 @@ class SMTPServer(HookDecorators, StreamServer):
         self._hub: Any = None
         self._stopper: Any = None
         self._shares_listener = False
+        #: Seconds between two tries to accept while there are no descriptors.
+        self._pause = 0.0
         self._unix_path: str | None = None
         self._serving = False
         super().__init__(listener)
@@ -133,7 +135,9 @@ class SMTPServer(HookDecorators, StreamServer):
     def do_read(self) -> Any:
         """Accept one client; runs in the hub."""
         try:
-            return super().do_read()
+            accepted = super().do_read()
+            self._pause = 0.0
+            return accepted
         except OSError as exc:
             if self.is_fatal_error(exc) or not self.started:
                 raise
@@ -146,8 +150,9 @@ class SMTPServer(HookDecorators, StreamServer):
                 signals.ErrorEvent(exc, signals.error_code(exc), meta={"stage": "accept"}),
             )
             self.stop_accepting()
-            timer = self.loop.timer(self.delay)
-            self.delay = min(self.max_delay, self.delay * 2)
+            # gevent's own delay begins anew whenever this method returns.
+            self._pause = min(self.max_delay, self._pause * 2 or self.min_delay)
+            timer = self.loop.timer(self._pause)
             timer.start(self._accept_again, timer)
             return None
 
