@@ -118,11 +118,38 @@ def _xoauth2(initial: bytes | None, name: str) -> Mechanism:
     return Credentials("XOAUTH2", username, access_token=token)
 
 
+_GS2_HEADER: Final = re.compile(r"[ny],(?:a=((?:[^=,]|=2C|=3D)*))?,")
+
+
+def _oauthbearer(initial: bytes | None, name: str) -> Mechanism:
+    """RFC 7628 section 3.1: a GS2 header, then key=value pairs, all ended by ^A."""
+    response = (yield b"") if initial is None else initial
+    header, separator, rest = response.partition(b"\x01")
+    found = _GS2_HEADER.fullmatch(_identity(header))
+    fields: dict[str, str] = {}
+    for part in rest.split(b"\x01"):
+        key, equals, value = part.partition(b"=")
+        if equals:
+            fields.setdefault(_text(key).lower(), _text(value))
+    scheme, _, token = fields.get("auth", "").strip().partition(" ")
+    token = token.strip()
+    if found is None or not separator or scheme.lower() != "bearer" or not token:
+        raise _malformed("OAUTHBEARER takes a GS2 header and auth=Bearer")
+    if not token.isprintable():
+        raise _malformed("OAUTHBEARER takes a printable token")
+    authzid = (found[1] or "").replace("=2C", ",").replace("=3D", "=")
+    return Credentials("OAUTHBEARER", authzid, authzid=authzid, access_token=token)
+
+
+#: Those whose failure is shown to the client as JSON before the 535.
+OAUTH_MECHANISMS: Final = frozenset({"OAUTHBEARER", "XOAUTH2"})
+
 MECHANISMS: Final[dict[str, Callable[[bytes | None, str], Mechanism]]] = {
     "PLAIN": _plain,
     "LOGIN": _login,
     "CRAM-MD5": _cram_md5,
     "XOAUTH2": _xoauth2,
+    "OAUTHBEARER": _oauthbearer,
 }
 
 

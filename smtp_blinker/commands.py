@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from . import reply
-from .auth import Exchange
+from .auth import OAUTH_MECHANISMS, Exchange
 from .hooks import Hooks
 from .options import Options
 from .paths import parse_parameters, parse_path
@@ -59,6 +59,9 @@ class Client(Protocol):
     def pause(self, seconds: float) -> None:
         """Keep the client waiting."""
 
+    def count_junk(self) -> None:
+        """Count against max_junk_commands; raises Refusal."""
+
     def authenticated(self, method: str, username: str | None, success: bool) -> None:
         """An AUTH exchange ended."""
 
@@ -100,6 +103,8 @@ def _hello(client: Client, argument: str, verb: str) -> Reply:
     if not name or " " in name or len(name) > MAX_HOST_NAME:
         raise Reject(501, f"Syntax: {verb} hostname", "5.5.4")
     session = client.session
+    if session.opening_command is not None:
+        client.count_junk()  # once is needed; MAIL and EHLO in turn is a loop without a message
     session.opening_command = verb
     session.host_name_appears_as = name.lower()
     session.envelope = Envelope()
@@ -209,11 +214,8 @@ def mail(client: Client, argument: str) -> Reply:
     options = client.options
     if options.max_messages is not None and session.transaction > options.max_messages:
         raise Refusal(reply.TOO_MANY_MESSAGES)
-    smtputf8 = False
-    if not argument.isascii():
-        # The parameter that allows the path stands behind it.
-        smtputf8 = "SMTPUTF8" in options.extensions and "SMTPUTF8" in argument.upper().split()
-    text, rest = parse_path(argument, 5, True, smtputf8, options.lenient_address_parsing)
+    # Whether non-ASCII is allowed is known when the parameters behind the path are.
+    text, rest = parse_path(argument, 5, True, True, options.lenient_address_parsing)
     args = NO_ARGS
     # The envelope is a new one unless an earlier MAIL was refused.
     envelope = session.envelope
@@ -225,11 +227,13 @@ def mail(client: Client, argument: str) -> Reply:
             if parse is None or session.opening_command == "HELO":
                 raise _unknown_parameter(keyword)
             parse(client, envelope, value)
-        session.envelope = envelope
+    if not (envelope.smtputf8 or argument.isascii()):
+        # RFC 6531 section 3.5: 550 or 553 with X.6.7
+        raise Reject(550, "Non-ASCII characters without SMTPUTF8", "5.6.7")
+    session.envelope = envelope
     address = Address(text, args)
     hook = client.hooks.on_mail_from
     if hook is not None:
-        # The hook sees the parameters of its transaction.
         try:
             client.ask(hook, address, session)
         except Refusal:
@@ -264,6 +268,8 @@ def rcpt(client: Client, argument: str) -> Reply:
 
 def _recipient_with_parameters(client: Client, text: str, rest: str) -> Address:
     args = parse_parameters(rest)
+    if not (client.session.envelope.smtputf8 or rest.isascii()):
+        raise Reject(553, "Non-ASCII characters without SMTPUTF8", "5.6.7")
     dsn = RecipientDSN()
     offered = "DSN" in client.options.extensions and client.session.opening_command != "HELO"
     for keyword, value in args.items():
@@ -473,7 +479,7 @@ def _decide(client: Client, exchange: Exchange, credentials: Credentials) -> Rep
         client.authenticated(exchange.method, credentials.username, True)
         return reply.AUTHENTICATED
     failure = failure or AuthenticationFailed()
-    if exchange.method == "XOAUTH2":
+    if exchange.method in OAUTH_MECHANISMS:
         return exchange.challenge_failure(failure)
     raise failure
 

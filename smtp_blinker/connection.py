@@ -221,6 +221,7 @@ class Connection:
                     self._send(refused.reply)
             except Interrupted:
                 reason = "shutdown"
+                self.session.error = reply.SHUTTING_DOWN
                 self._send(reply.SHUTTING_DOWN)
             transport.flush(monotonic() + LAST_REPLY_SECONDS)
             transport.linger()
@@ -251,6 +252,8 @@ class Connection:
     def _end(self, reason: str) -> None:
         transport = self._transport
         transport.close()
+        if self.exchange is not None:
+            self.authenticated(self.exchange.method, self.exchange.username, False)
         hook = self.hooks.on_close
         try:
             if hook is not None:
@@ -464,7 +467,7 @@ class Connection:
             if self._auth_demanded or self._disabling or session.disabled_commands is not None:
                 self._guard(command)
             if command.junk:
-                self._conduct.junk()
+                self.count_junk()
             argument = ""
             if octets:
                 # The rule, and below it the exceptions.
@@ -568,6 +571,8 @@ class Connection:
         refusal: Reply | None = None
         hook = self.hooks.on_data
         if hook is not None:
+            # The client has its 354 whatever the hook does before it reads.
+            self._transport.flush(self._command_deadline())
             try:
                 result = self.ask(hook, stream, session)
             except Refusal as exc:
@@ -645,13 +650,17 @@ class Connection:
                 return None  # the stream raised it
             code = "HookTimeout" if isinstance(exc, HookTimedOut) else "HookError"
             name = getattr(hook, "__qualname__", repr(hook))
-            self._error(exc, code, response_code=451, hook=name)
+            answered = None if hook is self.hooks.on_close else 451
+            self._error(exc, code, response_code=answered, hook=name)
             raise Refusal(reply.LOCAL_ERROR) from None
         finally:
             if timer is not None:
                 timer.pause()
                 if self._stream is not None:
                     self._stream.hook_timer = None
+
+    def count_junk(self) -> None:
+        self._conduct.junk()
 
     def pause(self, seconds: float) -> None:
         gevent.sleep(seconds)

@@ -32,7 +32,7 @@ DEFAULT_EXTENSIONS = frozenset(
 #: Promises about delivery, so a program has to ask for them.
 OPT_IN_EXTENSIONS = frozenset({"DSN", "REQUIRETLS"})
 
-AUTH_METHODS = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2")
+AUTH_METHODS = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER")
 BARE_NEWLINE_POLICIES = ("reject", "normalize", "allow")
 
 

@@ -184,7 +184,9 @@ def parse_parameters(text: str) -> Mapping[str, str | bool]:
         if not equals:
             args[name] = True
         elif name in _XTEXT_PARAMETERS:
-            args[name] = decode_xtext(value)
+            # RFC 6533 section 3 allows UTF-8 itself in ORCPT, and nowhere else.
+            utf8 = name == "ORCPT" and not value.isascii() and value.isprintable()
+            args[name] = value if utf8 else decode_xtext(value)
         else:
             args[name] = value
     return args
@@ -193,10 +195,6 @@ def parse_parameters(text: str) -> Mapping[str, str | bool]:
 def decode_xtext(value: str) -> str:
     """RFC 3461 section 4; what it hides must be printable ASCII, or it would forge log lines."""
     if "+" not in value and value.isascii():
-        return value
-    if not value.isascii():  # RFC 6533 section 3 allows UTF-8 itself in ORCPT
-        if "+" in value or not value.isprintable():
-            raise Reject(501, "Bad xtext", "5.5.4")
         return value
     if not _XTEXT.fullmatch(value):
         raise Reject(501, "Bad xtext: +XX takes two upper-case hex digits", "5.5.4")

@@ -284,7 +284,7 @@ class Credentials:
         challenge: str | None = None,
         challenge_response: str | None = None,
     ) -> None:
-        #: "PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", or "XCLIENT" (which has no password).
+        #: "PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER", or "XCLIENT" (no password).
         self.method = method
         self.username = username
         self.password = password

@@ -84,17 +84,14 @@ class SecureContexts:
             for name, entry in settings["sni_options"].items()
         }
         slot = _sni_slot(default)
-        choose = slot.__get__(default)
-        if not isinstance(choose, _Choose):
-            choose = _Choose(default.sni_callback)
-            slot.__set__(default, choose)
-        choose.by_name = by_name
+        if not isinstance(slot.__get__(default), _Choose):
+            slot.__set__(default, _Choose(default.sni_callback))
         self._default, self._by_name = default, by_name
 
     def channel(self) -> TLSChannel:
         """A channel for a new connection, its handshake not begun."""
         assert self._default is not None
-        return TLSChannel(self._default)
+        return TLSChannel(self._default, self._by_name)
 
 
 def _sni_slot(context: ssl.SSLContext) -> GetSetDescriptorType:
@@ -111,7 +108,6 @@ class _Choose:
 
     def __init__(self, other: Callable[..., int | None] | None) -> None:
         self._other = other
-        self.by_name: Mapping[str, ssl.SSLContext] = {}
 
     def __call__(
         self, channel: ssl.SSLObject, name: str | None, context: ssl.SSLContext
@@ -119,8 +115,10 @@ class _Choose:
         if name is not None:
             name = _a_label(name)
             channel.smtp_servername = name  # type: ignore[attr-defined]
-            if name in self.by_name:
-                channel.context = self.by_name[name]
+            # The map hangs on the connection: servers may share a context.
+            by_name: Mapping[str, ssl.SSLContext] = getattr(channel, "smtp_contexts", {})
+            if name in by_name:
+                channel.context = by_name[name]
                 return None
         return self._other(channel, name, context) if self._other is not None else None
 
@@ -154,10 +152,11 @@ class TLSChannel:
 
     __slots__ = ("_incoming", "_object", "_outgoing")
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, by_name: Mapping[str, ssl.SSLContext]) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._object.smtp_contexts = by_name  # type: ignore[attr-defined]
 
     def received(self, data: bytes) -> None:
         """Octets from the network; b"" for their end."""
