@@ -536,6 +536,8 @@ class Connection:
 
     def _argument(self, octets: bytes, command: Command) -> str:
         """The argument as text. RFC 5321 section 4.1.1: blanks at its end are no part of it."""
+        if command.verb == "BDAT":
+            return ""  # it isn't looked at, and the connection has to end
         octets = octets.rstrip(b" \t")
         try:
             text = octets.decode("utf-8" if command.utf8 else "ascii")
@@ -740,13 +742,15 @@ def _accepted(result: Any) -> Reply:
 
 def _set_addresses(session: Session, sock: Any, address: Any) -> None:
     if isinstance(address, tuple):
-        session.remote_address = plain_address(address[0])
+        # The system's own spelling of an IPv4 address is the plain one.
+        remote = address[0]
+        session.remote_address = plain_address(remote) if ":" in remote else remote
         session.remote_port = address[1]
         try:
             local = sock.getsockname()
         except OSError:
             return  # the client is gone already
-        session.local_address = plain_address(local[0])
+        session.local_address = plain_address(local[0]) if ":" in local[0] else local[0]
         session.local_port = local[1]
     else:
         # A UNIX socket's peer has no address; it is on this machine.

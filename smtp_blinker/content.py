@@ -66,7 +66,11 @@ class ContentDecoder:
         self._held = b""
         piece = data
         stuffed = False
-        dot = _DOT_AT_LINE_START.search(data)
+        # Attachments have no dots (base64), and one look for an octet is next to free.
+        dot_anywhere = data.find(b".")
+        dot = None
+        if dot_anywhere >= 0:
+            dot = _DOT_AT_LINE_START.search(data, max(dot_anywhere - 1, 0))
         if dot is not None:
             first = dot.start() - 1
             end = data.find(END_OF_DATA, max(first, 0))
@@ -99,6 +103,8 @@ class ContentDecoder:
 
     def _look_at_header(self, piece: bytes) -> None:
         window = self._overlap + piece
+        if self.bare_newline and self.policy != "reject":
+            window = _BARE_NEWLINE.sub(b"\r\n", window)
         end = window.find(b"\r\n\r\n")
         if end >= 0:
             self._in_header = False

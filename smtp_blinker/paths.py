@@ -42,7 +42,7 @@ _SOURCE_ROUTE = re.compile(rf"@{_DOMAIN}(?:,@{_DOMAIN})*:")
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-]*")  # RFC 5321 section 4.1.2
 _VALUE = re.compile(r"[!-<>-~\u0080-\U0010ffff]+")  # no "=", no space, no control
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 section 4
-_XTEXT_HEX = re.compile(r"\+([0-9A-F]{2})")
+_XTEXT_HEX = re.compile(rb"\+([0-9A-F]{2})")
 
 # Parameters whose values are xtext (RFC 3461 sections 4.2 and 4.4, RFC 4954 section 5).
 _XTEXT_PARAMETERS = frozenset({"AUTH", "ENVID", "ORCPT"})
@@ -184,21 +184,29 @@ def parse_parameters(text: str) -> Mapping[str, str | bool]:
         if not equals:
             args[name] = True
         elif name in _XTEXT_PARAMETERS:
-            # RFC 6533 section 3 allows UTF-8 itself in ORCPT, and nowhere else.
-            utf8 = name == "ORCPT" and not value.isascii() and value.isprintable()
-            args[name] = value if utf8 else decode_xtext(value)
+            args[name] = decode_xtext(value, utf8=name == "ORCPT")
         else:
             args[name] = value
     return args
 
 
-def decode_xtext(value: str) -> str:
-    """RFC 3461 section 4; what it hides must be printable ASCII, or it would forge log lines."""
+def decode_xtext(value: str, *, utf8: bool = False) -> str:
+    """RFC 3461 section 4; what it hides must be printable, or it would forge log lines.
+
+    *utf8* is for ORCPT, where RFC 6533 section 3 and Postfix put UTF-8, as it is or in xtext.
+    """
     if "+" not in value and value.isascii():
         return value
-    if not _XTEXT.fullmatch(value):
+    octets = value.encode("utf-8")
+    if not _XTEXT.fullmatch(value) and (not utf8 or value.isascii() or "+" in value):
         raise Reject(501, "Bad xtext: +XX takes two upper-case hex digits", "5.5.4")
-    decoded = _XTEXT_HEX.sub(lambda found: chr(int(found[1], 16)), value)
-    if not (decoded.isascii() and decoded.isprintable()):
+    octets = _XTEXT_HEX.sub(lambda found: bytes([int(found[1], 16)]), octets)
+    try:
+        decoded = octets.decode("utf-8" if utf8 else "ascii")
+    except UnicodeDecodeError:
+        raise Reject(
+            501, "A parameter's value holds a character that isn't allowed", "5.5.4"
+        ) from None
+    if not decoded.isprintable():
         raise Reject(501, "A parameter's value holds a character that can't be printed", "5.5.4")
     return decoded

@@ -47,6 +47,9 @@ _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
 def printable(text: str) -> str:
     """*text* with what a reply or log line can't carry made a space or question marks."""
 
+    if text.isascii() and text.isprintable():
+        return text
+
     def replace(found: re.Match[str]) -> str:
         run = found.group()
         return " " if run.isspace() or not run.isprintable() else "?" * len(run)
@@ -106,6 +109,8 @@ def _encode(code: int, prefix: str, lines: tuple[str, ...]) -> bytes:
 
 
 def _wrap(line: str, room: int) -> list[str]:
+    if len(line) <= room:
+        return [line]
     parts = []
     while len(line) > room:
         cut = line.rfind(" ", 0, room)

@@ -19,12 +19,14 @@ class Reporter:
     `ignored` nothing is told at all (the option ignored_hosts).
     """
 
-    __slots__ = ("_logger", "_server", "_session", "ignored")
+    __slots__ = ("_logger", "_server", "_session", "ignored", "logs")
 
     def __init__(self, server: Any, session: Session, logger: logging.Logger | None) -> None:
         self._server = server
         self._session = session
         self._logger = logger
+        #: Whether there is a logger for the protocol's lines.
+        self.logs = logger is not None
         self.ignored = False
 
     # Signals
@@ -106,10 +108,6 @@ class Reporter:
         signals.emit_error(self._server, event)
 
     # The protocol's log
-
-    @property
-    def logs(self) -> bool:
-        return self._logger is not None
 
     def log(self, text: str, *args: object) -> None:
         if self._logger is not None and not self.ignored:
