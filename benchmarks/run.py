@@ -1,6 +1,8 @@
 """The benchmarks, in one command: python benchmarks/run.py. See README.md for what is measured."""
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -273,6 +275,9 @@ def main() -> int:
     except Unavailable as reason:
         print(reason, file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server is left behind
+    if (load := os.getloadavg()[0]) > 1:
+        print(f"other work runs here (load {load:.1f}): these figures are rough", file=sys.stderr)
     contenders = list(peers.available())
     report = Report(options.markdown)
     for name in SCENARIOS:

@@ -192,12 +192,6 @@ def vrfy(client: Client, argument: str) -> Reply:
     return reply.CANNOT_VERIFY  # RFC 5321 section 3.5.3: tells nothing
 
 
-def bdat(client: Client, argument: str) -> Reply:
-    # Its octets follow at once (RFC 3030 section 2) and can't be told from commands.
-    client.close_reason = "refused"
-    raise Reject(502, "CHUNKING is not available", "5.5.1")
-
-
 def not_implemented(client: Client, argument: str) -> Reply:
     raise Refusal(reply.NOT_IMPLEMENTED)
 
@@ -587,6 +581,6 @@ COMMANDS: Final[dict[bytes, Command]] = dict(
         _row("XFORWARD", xforward, junk=True),
         _row("EXPN", not_implemented, junk=True, utf8=True),
         *(_row(verb, not_implemented, junk=True) for verb in NOT_IMPLEMENTED_VERBS),
-        _row("BDAT", bdat),
+        _row("BDAT", not_implemented),
     )
 )

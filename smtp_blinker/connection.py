@@ -484,6 +484,9 @@ class Connection:
                 raise Refusal(out_of_sequence(command.verb, state))
             answer = command.run(self, argument)
         except Refusal as refusal:
+            if self._command == "BDAT":
+                # Its octets follow at once (RFC 3030 section 2) and can't be told from commands.
+                self.close_reason = "refused"
             return self._refuse(refusal.reply)
         protocol.state = next_state if self.exchange is None else State.AUTH
         self._conduct.errors = 0
@@ -536,8 +539,6 @@ class Connection:
 
     def _argument(self, octets: bytes, command: Command) -> str:
         """The argument as text. RFC 5321 section 4.1.1: blanks at its end are no part of it."""
-        if command.verb == "BDAT":
-            return ""  # it isn't looked at, and the connection has to end
         octets = octets.rstrip(b" \t")
         try:
             text = octets.decode("utf-8" if command.utf8 else "ascii")
@@ -585,6 +586,8 @@ class Connection:
         if stream.lost is not None:
             raise stream.lost
         protocol.end_content(decoder.rest)
+        if isinstance(result, Reject):
+            refusal = result.reply  # returned where it was meant to be raised
         # What the server refuses is refused whatever the hook made of it.
         refusal = stream.refusal or refusal
         if self.options.lmtp:

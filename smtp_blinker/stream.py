@@ -148,11 +148,23 @@ class MessageStream:
         return len(data)
 
     def readlines(self, hint: int | None = -1) -> list[bytes]:
-        return list(self)
+        lines: list[bytes] = []
+        octets = 0
+        for line in self:
+            lines.append(line)
+            octets += len(line)
+            if hint is not None and 0 < hint <= octets:
+                break
+        return lines
 
     def __iter__(self) -> Iterator[bytes]:
-        while line := self.readline():
-            yield line
+        return self
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
 
     # The rest of a binary file, for those who check
 

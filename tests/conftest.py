@@ -1,0 +1,33 @@
+"""Fixtures of all test modules; helpers are in support.py."""
+
+from __future__ import annotations
+
+import pytest
+import trustme
+from hypothesis import HealthCheck, settings
+
+pytest.register_assert_rewrite("support")
+
+from support import Certificate  # noqa: E402
+
+# A slow machine is no failure.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def ca() -> trustme.CA:
+    """A certificate authority; issue more certificates from it where one isn't enough."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def certificate(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Files: a certificate for localhost, its key, and the authority's certificate."""
+    folder = tmp_path_factory.mktemp("tls")
+    issued = ca.issue_cert("localhost", "127.0.0.1")
+    made = Certificate(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
+    made.certfile.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(made.keyfile)
+    ca.cert_pem.write_to_path(made.ca_certs)
+    return made

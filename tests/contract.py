@@ -1,0 +1,243 @@
+"""What the contract tests share: a server and its clients on one gevent hub, and a witness.
+
+Everything runs in the test's own thread, so that a test can count greenlets, look at the server
+between two commands, and call `stop` while it talks to it.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent import socket
+from support import take_reply
+
+from smtp_blinker import SMTPServer, signals
+
+#: How long anything may take on the slowest machine.
+SECONDS = 30.0
+#: How long is waited for what must not happen.
+MOMENT = 0.15
+
+SIGNALS = ("connect", "error", "close", "listening", "secure", "auth", "message", "disconnect")
+
+
+def poll(condition: Callable[[], Any]) -> Any:
+    """The first true value of *condition*."""
+    deadline = monotonic() + SECONDS
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert monotonic() < deadline, "it didn't happen"
+        gevent.sleep(0.005)
+
+
+@contextmanager
+def running(listener: Any = ("127.0.0.1", 0), **options: Any) -> Iterator[SMTPServer]:
+    options.setdefault("disable_reverse_lookup", True)
+    options.setdefault("name", "mx.test")
+    server = SMTPServer(listener, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(timeout=0)
+
+
+class Witness:
+    """Every signal of one server, in order, as pairs of a name and an event."""
+
+    def __init__(self, server: SMTPServer) -> None:
+        self.heard: list[tuple[str, Any]] = []
+        self.senders: set[Any] = set()
+        self._receivers = [self._listen(server, name) for name in SIGNALS]
+
+    def _listen(self, server: SMTPServer, name: str) -> Any:
+        def receiver(sender: Any, event: Any = None) -> None:
+            self.senders.add(sender)
+            self.heard.append((name, event))
+
+        getattr(signals, name).connect(receiver, sender=server)
+        return receiver
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.heard]
+
+    def of(self, name: str) -> list[Any]:
+        return [event for heard, event in self.heard if heard == name]
+
+    def one(self, name: str) -> Any:
+        """The only event of that name, once it has come."""
+        poll(lambda: self.of(name))
+        [event] = self.of(name)
+        return event
+
+
+class Client:
+    """A blunt SMTP client. Replies are text: the lines of one reply, joined with newlines."""
+
+    def __init__(
+        self,
+        server: Any,
+        *,
+        hello: str | None = None,
+        greet: bool = True,
+        source: str | None = None,
+    ) -> None:
+        address = server.address if isinstance(server, SMTPServer) else server
+        if isinstance(address, str):
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(SECONDS)
+            self.sock.connect(address)
+        else:
+            self.sock = socket.create_connection(
+                address[:2], timeout=SECONDS, source_address=(source, 0) if source else None
+            )
+        self.buffer = b""
+        self.tls: ssl.SSLObject | None = None
+        self.greeting = self.reply() if greet else ""
+        if hello:
+            assert self.cmd(hello).startswith("250")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.sock.close()
+
+    close = __exit__
+
+    # Octets
+
+    def send(self, data: bytes) -> None:
+        if self.tls is not None:
+            self.tls.write(data)
+            data = self._outgoing.read()
+        self.sock.sendall(data)
+
+    def recv(self) -> bytes:
+        """What is there; b"" when the server has closed or reset the connection."""
+        if self.tls is None:
+            return self._raw()
+        while True:
+            try:
+                return self.tls.read(65536)
+            except ssl.SSLWantReadError:
+                data = self._raw()
+                if not data:
+                    return b""
+                self._incoming.write(data)
+            except ssl.SSLError:
+                return b""
+
+    def _raw(self) -> bytes:
+        try:
+            return self.sock.recv(65536)
+        except ConnectionError:
+            return b""
+
+    def start_tls(
+        self, context: ssl.SSLContext | None = None, name: str | None = "localhost"
+    ) -> ssl.SSLObject:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = (context or trusting()).wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.sock.sendall(self._outgoing.read())
+                data = self._raw()
+                if not data:
+                    raise ConnectionResetError("closed in the handshake") from None
+                self._incoming.write(data)
+            else:
+                break
+        self.sock.sendall(self._outgoing.read())
+        self.tls = tls
+        return tls
+
+    # SMTP
+
+    def line(self) -> str:
+        while b"\r\n" not in self.buffer:
+            data = self.recv()
+            if not data:
+                raise EOFError(f"closed after {self.buffer!r}")
+            self.buffer += data
+        line, self.buffer = self.buffer.split(b"\r\n", 1)
+        return line.decode("ascii")
+
+    def reply(self) -> str:
+        lines = [self.line()]
+        while lines[-1][3:4] == "-":
+            lines.append(self.line())
+        # It checks what no reply may be.
+        assert take_reply("".join(f"{line}\r\n" for line in lines).encode())[0] is not None
+        return "\n".join(lines)
+
+    def cmd(self, text: str | bytes) -> str:
+        self.send((text.encode() if isinstance(text, str) else text) + b"\r\n")
+        return self.reply()
+
+    def ok(self, *commands: str) -> str:
+        """Send *commands* one by one; each must succeed."""
+        answer = ""
+        for command in commands:
+            answer = self.cmd(command)
+            assert answer[0] in "23", (command, answer)
+        return answer
+
+    def envelope(self, *recipients: str, sender: str = "a@example.org") -> None:
+        self.ok(f"MAIL FROM:<{sender}>")
+        self.ok(*(f"RCPT TO:<{rcpt}>" for rcpt in recipients or ("b@example.com",)))
+
+    def begin(self, *recipients: str) -> None:
+        """A transaction up to the 354."""
+        self.envelope(*recipients)
+        assert self.cmd("DATA").startswith("354")
+
+    def message(self, content: bytes = b"Subject: x\r\n\r\nhello\r\n", *recipients: str) -> str:
+        self.begin(*recipients)
+        self.send(content + b".\r\n")
+        return self.reply()
+
+    def ended(self) -> bool:
+        """Whether the server closes without another word."""
+        return not self.buffer and not self.recv()
+
+    def everything(self) -> bytes:
+        """All that comes until the server closes."""
+        data = self.buffer
+        self.buffer = b""
+        while piece := self.recv():
+            data += piece
+        return data
+
+    def reset(self) -> None:
+        """Leave with a RST."""
+        linger = socket.SO_LINGER
+        self.sock.setsockopt(socket.SOL_SOCKET, linger, b"\1\0\0\0\0\0\0\0")
+        self.sock.close()
+
+    def silent(self, seconds: float = MOMENT) -> bool:
+        """Whether nothing comes for a moment."""
+        if self.buffer:
+            return False
+        with gevent.Timeout(seconds, False):
+            self.sock.recv(1, socket.MSG_PEEK)
+            return False
+        return True
+
+
+def trusting() -> ssl.SSLContext:
+    """A client's context that takes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,1 @@
+"""Real clients and proxies against a running server."""

@@ -1,0 +1,727 @@
+"""Who the client is: AUTH, XCLIENT, the session's fields, addresses and envelope (section 5)."""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import hmac
+import json
+import re
+from email import message_from_bytes, policy
+
+import gevent
+import pytest
+from contract import Client, Witness, poll, running
+
+from smtp_blinker import DEFAULT_EXTENSIONS, AuthenticationFailed, Reject
+
+METHODS = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2")
+DSN = DEFAULT_EXTENSIONS | {"DSN"}
+
+
+def b64(data: bytes | str) -> str:
+    return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
+
+
+def challenge(answer: str) -> bytes:
+    assert answer.startswith("334 ")
+    return base64.b64decode(answer[4:], validate=True)
+
+
+class Users:
+    """An on_auth hook that knows one user and keeps what it was asked."""
+
+    def __init__(self, password: str = "pä ss") -> None:
+        self.password = password
+        self.asked: list = []
+
+    def __call__(self, auth, session):
+        self.asked.append(auth)
+        if auth.access_token is not None:
+            return auth.access_token == "token"
+        return auth.username == "me" and auth.validate_password(self.password)
+
+
+def plain(client: Client, password: str) -> str:
+    return client.cmd("AUTH PLAIN " + b64(f"\0me\0{password}"))
+
+
+def plain_late(client: Client, password: str) -> str:
+    assert challenge(client.cmd("AUTH PLAIN")) == b""
+    return client.cmd(b64(f"other\0me\0{password}"))
+
+
+def login(client: Client, password: str) -> str:
+    assert challenge(client.cmd("auth login")) == b"Username:"
+    assert challenge(client.cmd(b64("me"))) == b"Password:"
+    return client.cmd(b64(password))
+
+
+def login_early(client: Client, password: str) -> str:
+    assert challenge(client.cmd("AUTH LOGIN " + b64("me"))) == b"Password:"
+    return client.cmd(b64(password))
+
+
+def cram(client: Client, password: str) -> str:
+    text = challenge(client.cmd("AUTH CRAM-MD5"))
+    assert re.fullmatch(rb"<[^<>@ ]+@mx\.test>", text)
+    digest = hmac.new(password.encode(), text, "md5").hexdigest()
+    return client.cmd(b64(f"me {digest}"))
+
+
+EXCHANGES = {
+    "PLAIN": plain,
+    "PLAIN late": plain_late,
+    "LOGIN": login,
+    "LOGIN early": login_early,
+    "CRAM-MD5": cram,
+}
+
+
+@pytest.mark.parametrize("kind", EXCHANGES)
+def test_the_right_password_is_accepted(kind):
+    users = Users()
+    with running(on_auth=users, auth_methods=METHODS) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert EXCHANGES[kind](client, users.password).startswith("235 2.7.0")
+        [live] = server.connections
+        assert live.session.user is True
+        assert client.cmd("AUTH PLAIN").startswith("503")
+        assert "AUTH" not in client.cmd("EHLO me")
+        assert client.message().startswith("250")
+    [auth] = users.asked
+    method = kind.split()[0]
+    assert (auth.method, auth.username) == (method, "me")
+    assert witness.one("auth").as_dict() == {
+        "id": live.session.id,
+        "method": method,
+        "username": "me",
+        "success": True,
+    }
+    if method == "PLAIN":
+        assert auth.password == users.password
+        assert auth.authcid == "me"
+        assert auth.authzid == ("other" if "late" in kind else "")
+    if method == "LOGIN":
+        assert auth.password == users.password
+    if method == "CRAM-MD5":
+        assert auth.password is None
+        digest = hmac.new(users.password.encode(), auth.challenge.encode(), "md5").hexdigest()
+        assert auth.challenge_response == digest
+    assert auth.access_token is None
+    assert users.password not in repr(auth)
+
+
+@pytest.mark.parametrize("kind", EXCHANGES)
+def test_a_wrong_password_is_535(kind):
+    users = Users()
+    with running(on_auth=users, auth_methods=METHODS) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert EXCHANGES[kind](client, "wrong").startswith("535 5.7.8")
+        assert witness.one("auth").success is False
+        assert client.cmd("MAIL FROM:<>").startswith("530")
+        assert EXCHANGES[kind](client, users.password).startswith("235")
+
+
+def test_challenges_of_cram_md5_differ():
+    with running(on_auth=Users(), auth_methods=METHODS) as server:
+        seen = {challenge(Client(server, hello="EHLO me").cmd("AUTH CRAM-MD5")) for _ in range(20)}
+        assert len(seen) == 20
+
+
+def xoauth2(token: str, user: str = "me") -> str:
+    return b64(f"user={user}\x01auth=Bearer {token}\x01\x01")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_xoauth2(late):
+    users = Users()
+    with running(on_auth=users, auth_methods=METHODS) as server:
+        client = Client(server, hello="EHLO me")
+        if late:
+            assert challenge(client.cmd("AUTH XOAUTH2")) == b""
+            answer = client.cmd(xoauth2("token"))
+        else:
+            answer = client.cmd("AUTH XOAUTH2 " + xoauth2("token"))
+        assert answer.startswith("235 2.7.0")
+    [auth] = users.asked
+    assert (auth.method, auth.username, auth.access_token) == ("XOAUTH2", "me", "token")
+    assert auth.password is None
+    assert auth.validate_password("token") is False
+    assert "token" not in repr(auth)
+
+
+@pytest.mark.parametrize("answer", ["", "*", "=", "AQ=="])
+def test_an_xoauth2_failure_shows_its_json_first(answer):
+    def on_auth(auth, session):
+        raise AuthenticationFailed(data={"status": "401", "schemes": "bearer"})
+
+    with running(on_auth=on_auth, auth_methods=METHODS) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        shown = challenge(client.cmd("AUTH XOAUTH2 " + xoauth2("bad")))
+        assert json.loads(shown) == {"status": "401", "schemes": "bearer"}
+        assert not witness.of("auth")
+        assert client.cmd(answer).startswith("535 5.7.8")
+        assert witness.one("auth").success is False
+        client.ok("NOOP")
+
+
+def test_authentication_failed_has_a_text_and_means_535_for_the_other_mechanisms():
+    def on_auth(auth, session):
+        raise AuthenticationFailed("Go away", data={"status": "401"})
+
+    with running(on_auth=on_auth, auth_methods=METHODS) as server:
+        client = Client(server, hello="EHLO me")
+        assert plain(client, "x") == "535 5.7.8 Go away"
+        challenge(client.cmd("AUTH XOAUTH2 " + xoauth2("bad")))
+        assert client.cmd("") == "535 5.7.8 Go away"
+
+
+def test_oauthbearer():
+    """RFC 7628; API.md names it beside XOAUTH2."""
+    initial = b64("n,a=me,\x01host=mx.test\x01port=587\x01auth=Bearer token\x01\x01")
+    users = Users()
+    with running(on_auth=users, auth_methods=["OAUTHBEARER"]) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd(f"AUTH OAUTHBEARER {initial}").startswith("235")
+    assert users.asked[0].access_token == "token"
+
+
+@pytest.mark.parametrize(
+    ("method", "lines"),
+    [
+        ("PLAIN", ["!!!!"]),
+        ("PLAIN", ["AG1lAHB3="]),
+        ("PLAIN", [b64("me")]),
+        ("PLAIN", [b64("\0\0")]),
+        ("PLAIN", [b64("a\0b\0c\0d")]),
+        ("PLAIN", [b64(b"\0\xff\0x")]),
+        ("PLAIN", [b64("\0evil\r\nname\0x")]),
+        ("PLAIN", ["="]),
+        ("LOGIN", [""]),
+        ("LOGIN", [b64("me"), "!!!"]),
+        ("LOGIN", [b64(b"\xff")]),
+        ("LOGIN", [b64("me"), b64(b"\xff")]),
+        ("CRAM-MD5", [b64("me")]),
+        ("CRAM-MD5", [b64("me 1234")]),
+        ("CRAM-MD5", [b64(" " + "a" * 32)]),
+        ("XOAUTH2", [b64("user=me")]),
+        ("XOAUTH2", [b64("user=me\x01auth=Basic x\x01\x01")]),
+        ("XOAUTH2", [b64("auth=Bearer token\x01\x01")]),
+    ],
+)
+def test_malformed_responses_are_501_and_never_reach_the_hook(method, lines):
+    users = Users()
+    with running(on_auth=users, auth_methods=METHODS) as server:
+        client = Client(server, hello="EHLO me")
+        answer = client.cmd(f"AUTH {method}")
+        for line in lines:
+            assert answer.startswith("334")
+            answer = client.cmd(line)
+        assert answer.startswith("501 5.5.2")
+        assert not users.asked
+        client.ok("NOOP")
+        assert plain(client, users.password).startswith("235")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_exchange_can_be_cancelled(method):
+    users = Users()
+    with running(on_auth=users, auth_methods=METHODS) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok(f"AUTH {method}")
+        assert client.cmd("*").startswith("501 5.7.0")
+        assert not users.asked
+        client.ok("NOOP")
+
+
+def test_syntax_and_order_of_auth():
+    with running(on_auth=Users(), auth_methods=["PLAIN"]) as server:
+        client = Client(server)
+        assert client.cmd("AUTH PLAIN").startswith("503")
+        client.ok("EHLO me")
+        assert client.cmd("AUTH").startswith("501 5.5.4")
+        assert client.cmd("AUTH LOGIN").startswith("504 5.5.4")
+        assert client.cmd("AUTH PLAIN a b c").startswith("501 5.5.4")
+        assert client.cmd("AUTH PLAIN =").startswith("501 5.5.2")
+    with running(on_auth=Users(), auth_optional=True) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<>")
+        assert client.cmd("AUTH PLAIN").startswith("503")
+    with running(on_auth=Users(), auth_methods=METHODS) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("AUTH CRAM-MD5 " + b64("x")).startswith("501 5.7.0")
+
+
+def test_auth_methods_are_advertised_in_their_order():
+    with running(on_auth=Users(), auth_methods=["xoauth2", "LOGIN"]) as server:
+        assert "AUTH XOAUTH2 LOGIN" in Client(server).cmd("EHLO me")
+    with running(on_auth=Users()) as server:
+        assert "AUTH PLAIN LOGIN" in Client(server).cmd("EHLO me")
+        assert "AUTH" not in Client(server).cmd("HELO me")
+
+
+def test_auth_is_demanded_unless_it_is_optional():
+    with running(on_auth=Users()) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("MAIL FROM:<>").startswith("530 5.7.0")
+        assert plain(client, "pä ss").startswith("235")
+        assert client.message().startswith("250")
+    with running(on_auth=Users(), auth_optional=True) as server:
+        client = Client(server)
+        assert "AUTH" in client.cmd("EHLO me")
+        assert client.message().startswith("250")
+
+
+def test_auth_required_message_is_the_text_of_530():
+    with running(on_auth=Users(), auth_required_message="Log in, please") as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("MAIL FROM:<>") == "530 5.7.0 Log in, please"
+
+
+@pytest.mark.parametrize("optional", [False, True])
+def test_without_an_on_auth_hook_auth_is_neither_offered_nor_demanded(optional):
+    with running(auth_optional=optional) as server:
+        client = Client(server)
+        assert "AUTH" not in client.cmd("EHLO me")
+        assert client.cmd("AUTH PLAIN")[0] == "5"
+        assert client.message().startswith("250")
+
+
+def test_a_hook_that_is_registered_later_is_asked():
+    with running() as server:
+        users = server.on_auth(Users())
+        client = Client(server)
+        assert "AUTH" in client.cmd("EHLO me")
+        assert client.cmd("MAIL FROM:<>").startswith("530")
+        assert plain(client, users.password).startswith("235")
+
+
+@pytest.mark.parametrize("insecure", [False, True])
+def test_auth_waits_for_tls_where_starttls_is_there(insecure, certificate):
+    users = Users()
+    with running(on_auth=users, allow_insecure_auth=insecure, **certificate.options) as server:
+        client = Client(server)
+        assert ("AUTH" in client.cmd("EHLO me")) == insecure
+        answer = plain(client, users.password)
+        assert answer.startswith("235" if insecure else "538 5.7.11")
+        assert len(users.asked) == insecure
+
+
+# XCLIENT LOGIN
+
+
+def test_xclient_login_reaches_on_auth_as_method_xclient():
+    asked = []
+
+    def on_auth(auth, session):
+        asked.append((auth.method, auth.username, auth.password, session.remote_address))
+        return {"name": auth.username}
+
+    with running(use_xclient=True, on_auth=on_auth) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO proxy")
+        answer = client.cmd("XCLIENT ADDR=192.0.2.7 LOGIN=me+40example.org")
+        assert answer.startswith("220")
+        [live] = server.connections
+        assert live.session.user == {"name": "me@example.org"}
+        assert asked == [("XCLIENT", "me@example.org", None, "192.0.2.7")]
+        assert witness.one("auth").success is True
+        client.ok("EHLO me", "MAIL FROM:<>")
+        assert live.session.transmission_type == "ESMTPA"
+
+
+def test_an_xclient_login_that_is_refused_ends_the_connection():
+    with running(use_xclient=True, on_auth=lambda auth, session: None) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO proxy")
+        assert client.cmd("XCLIENT ADDR=192.0.2.7 LOGIN=me")[0] == "5"
+        assert client.ended()
+        assert witness.one("auth").success is False
+
+
+def test_validate_password_of_xclient_is_false():
+    asked = []
+
+    def on_auth(auth, session):
+        asked.append(auth)
+        return "me"
+
+    with running(use_xclient=True, on_auth=on_auth) as server:
+        Client(server, hello="EHLO proxy").ok("XCLIENT LOGIN=me")
+    assert asked[0].validate_password("") is False
+
+
+def test_xclient_and_xforward_are_kept_in_the_session():
+    with running(use_xclient=True, use_xforward=True) as server:
+        client = Client(server)
+        answer = client.cmd("EHLO proxy")
+        assert "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT" in answer
+        assert "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE" in answer
+        client.ok("XFORWARD IDENT=17 SOURCE=REMOTE")
+        client.ok(
+            "XCLIENT NAME=c.example ADDR=IPV6:2001:DB8:0::1 PORT=77 HELO=h.example "
+            "DESTADDR=192.0.2.1 DESTPORT=25 PROTO=ESMTP"
+        )
+        [live] = server.connections
+        session = live.session
+        assert session.xclient["ADDR"] == "2001:db8::1"
+        assert session.xclient["PROTO"] == "ESMTP"
+        assert session.xforward["IDENT"] == "17"
+        assert (session.remote_address, session.remote_port) == ("2001:db8::1", 77)
+        assert (session.local_address, session.local_port) == ("192.0.2.1", 25)
+        assert session.client_hostname == "c.example"
+        assert session.host_name_appears_as == "h.example"
+        assert client.cmd("MAIL FROM:<>").startswith("503")
+
+
+# The session
+
+
+def session_of(server):
+    [live] = server.connections
+    return live.session
+
+
+def test_fields_of_a_new_session():
+    sessions = []
+
+    def on_connect(session):
+        sessions.append(session)
+        session.mine = {"anything": 1}
+        assert session.opening_command is None
+        assert session.host_name_appears_as is None
+
+    with running(on_connect=on_connect) as server:
+        client = Client(server)
+        [session] = sessions
+        assert session is session_of(server)
+        assert re.fullmatch(r"[a-z2-7]{16}", session.id.lower())
+        assert (session.local_address, session.local_port) == server.address
+        assert (session.remote_address, session.remote_port) == client.sock.getsockname()
+        assert session.client_hostname == "[127.0.0.1]"
+        assert (session.secure, session.tls, session.servername, session.user) == (
+            False,
+            None,
+            None,
+            None,
+        )
+        assert session.transaction == 1
+        assert (session.xclient, session.xforward) == ({}, {})
+        assert session.disabled_commands is None
+        assert session.error is None
+        assert session.envelope.mail_from is None
+        assert session.envelope.rcpt_to == []
+        client.ok("EHLO Me.EXAMPLE")
+        assert session.opening_command == "EHLO"
+        assert session.host_name_appears_as == "me.example"
+        client.cmd("NONSENSE")
+        assert (session.error.code, session.error.enhanced) == (500, "5.5.2")
+        client.ok("NOOP")
+        assert session.error.code == 500
+        assert session.mine == {"anything": 1}
+
+
+def test_ids_differ():
+    sessions = []
+    with running(on_connect=sessions.append) as server:
+        for _ in range(50):
+            Client(server).close()
+    assert len({session.id for session in sessions}) == 50
+
+
+def test_error_is_the_last_refusal_however_it_came():
+    closed = []
+    with running(socket_timeout=0.1, on_close=closed.append) as server:
+        Client(server).everything()
+        poll(lambda: closed)
+    assert (closed[0].error.code, closed[0].error.enhanced) == (421, "4.4.2")
+    closed.clear()
+    with running(on_close=closed.append) as server:
+        client = Client(server)
+        server.stop()
+        client.everything()
+    assert closed[0].error is not None
+    assert (closed[0].error.code, closed[0].error.enhanced) == (421, "4.3.2")
+
+
+def test_transaction_counts_messages():
+    seen = []
+
+    def on_data(stream, session):
+        seen.append(session.transaction)
+        if len(seen) == 2:
+            raise Reject(550, "no")
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        client.message()
+        client.message()
+        client.message()
+        client.ok("MAIL FROM:<>", "RSET")
+        client.message()
+    assert seen == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("hello", "tls", "auth", "utf8", "lmtp", "expected"),
+    [
+        ("HELO", False, False, False, False, "SMTP"),
+        ("EHLO", False, False, False, False, "ESMTP"),
+        ("EHLO", True, False, False, False, "ESMTPS"),
+        ("EHLO", False, True, False, False, "ESMTPA"),
+        ("EHLO", True, True, False, False, "ESMTPSA"),
+        ("EHLO", False, False, True, False, "UTF8SMTP"),
+        ("EHLO", True, False, True, False, "UTF8SMTPS"),
+        ("EHLO", False, True, True, False, "UTF8SMTPA"),
+        ("EHLO", True, True, True, False, "UTF8SMTPSA"),
+        ("LHLO", False, False, False, True, "LMTP"),
+        ("LHLO", True, False, False, True, "LMTPS"),
+        ("LHLO", False, True, False, True, "LMTPA"),
+        ("LHLO", True, True, False, True, "LMTPSA"),
+        ("LHLO", True, True, True, True, "UTF8LMTPSA"),
+    ],
+)
+def test_transmission_type(hello, tls, auth, utf8, lmtp, expected, certificate):
+    seen = []
+    with running(
+        lmtp=lmtp,
+        on_auth=lambda *args: "me",
+        auth_optional=True,
+        allow_insecure_auth=True,
+        on_data=lambda stream, session: seen.append(
+            (session.transmission_type, session.received_header("mx.test"))
+        ),
+        **certificate.options,
+    ) as server:
+        client = Client(server, hello=f"{hello} me")
+        if tls:
+            client.ok("STARTTLS")
+            client.start_tls()
+            client.ok(f"{hello} me")
+        if auth:
+            client.ok("AUTH PLAIN AG1lAHB3")
+        client.ok(f"MAIL FROM:<a@example.org>{' SMTPUTF8' if utf8 else ''}")
+        client.ok("RCPT TO:<b@example.com>", "DATA")
+        client.send(b".\r\n")
+        client.reply()
+    [(kind, header)] = seen
+    assert kind == expected
+    assert f" with {expected}".encode() in header
+
+
+def received(session, **keywords) -> str:
+    header = session.received_header(**keywords)
+    assert header.endswith(b"\r\n")
+    assert b"\n" not in header.replace(b"\r\n", b"")
+    assert all(len(line) <= 998 for line in header.split(b"\r\n"))
+    parsed = message_from_bytes(header + b"\r\nbody\r\n", policy=policy.default)
+    assert parsed.keys() == ["Received"]
+    assert parsed.get_content().strip() == "body"
+    assert not parsed.defects
+    return " ".join(parsed["Received"].split())
+
+
+def test_received_header_is_a_trace_line():
+    with running() as server:
+        client = Client(server, hello="EHLO me.example")
+        client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
+        line = received(session_of(server), by="mx.test", message_id="abc17")
+    head, date = line.split("; ")
+    assert head == (
+        "from me.example ([127.0.0.1]) by mx.test with ESMTP id abc17 for <b@example.com>"
+    )
+    assert email.utils.parsedate_to_datetime(date) is not None
+
+
+def test_received_header_for_several_recipients_names_none():
+    with running() as server:
+        client = Client(server, hello="EHLO me.example")
+        client.envelope("b@example.com", "c@example.com")
+        assert "example.com" not in received(session_of(server), by="mx.test")
+
+
+def test_received_header_with_tls_ipv6_and_a_name(certificate):
+    class Resolver:
+        def reverse(self, ip):
+            return ["client.example"]
+
+    with running(
+        use_proxy=True, disable_reverse_lookup=False, resolver=Resolver(), **certificate.options
+    ) as server:
+        client = Client(server, greet=False)
+        client.send(b"PROXY TCP6 2001:DB8::7 2001:db8::25 1 25\r\n")
+        client.reply()
+        client.ok("EHLO me", "STARTTLS")
+        client.start_tls()
+        client.ok("EHLO me")
+        line = received(session_of(server), by="mx.test")
+    assert line.startswith("from me (client.example [IPv6:2001:db8::7]) by mx.test with ESMTPS ")
+    assert client.tls.cipher()[0] in line
+
+
+@pytest.mark.parametrize(
+    "hello", ["a;b", "(x", "x)", "a\\b", '"q"', "<x>", "a;\tby", "[1.2.3.4]", "x" * 255, "a,b:c"]
+)
+def test_received_header_can_not_be_forged_by_the_hello(hello):
+    with running(lenient_address_parsing=True) as server:
+        client = Client(server)
+        if client.cmd(f"EHLO {hello}").startswith("250"):
+            client.ok("MAIL FROM:<>", 'RCPT TO:<"a>; (b"@example.com>')
+            line = received(session_of(server), by="mx.test", message_id="x\r\nEvil: y")
+            assert line.count(" by mx.test with ESMTP") == 1
+            assert "Evil:" not in line.split()
+            assert line.count(";") >= 1
+
+
+def test_received_header_with_utf8():
+    with running() as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<ä@bücher.example> SMTPUTF8", "RCPT TO:<ö@xn--bcher-kva.example>")
+        header = session_of(server).received_header(by="mx.test")
+        assert "for <ö@bücher.example>".encode() in header
+        assert b"with UTF8SMTP" in header
+
+
+# Addresses
+
+
+def mail(argument: str, **options) -> tuple:
+    """The address and envelope that MAIL FROM: *argument* makes."""
+    seen = []
+
+    def on_mail_from(address, session):
+        seen.append((address, session.envelope))
+
+    with running(on_mail_from=on_mail_from, **options) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok(f"MAIL FROM:{argument}")
+        assert session_of(server).envelope.mail_from is seen[0][0]
+        assert session_of(server).envelope is seen[0][1]
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("<>", ""),
+        ("<a@example.org>", "a@example.org"),
+        ("<A.b+C@Example.ORG>", "A.b+C@Example.ORG"),
+        ('<"a b"@example.org>', '"a b"@example.org'),
+        ("<@x.example,@y.example:a@example.org>", "a@example.org"),
+        ("<a@xn--bcher-kva.example>", "a@bücher.example"),
+        ("<a@XN--BCHER-KVA.example>", "a@bücher.example"),
+        ("<a@xn--nonsense-.example>", "a@xn--nonsense-.example"),
+        ("<a@[192.0.2.1]>", "a@[192.0.2.1]"),
+        ("<a@[IPv6:2001:DB8:0:0:0:0:0:1]>", "a@[IPv6:2001:db8::1]"),
+        ("<a@[ipv6:::FFFF:1]>", "a@[IPv6:::ffff:1]"),
+    ],
+)
+def test_address(path, address):
+    if path == "<a@xn--nonsense-.example>":
+        path = address = "a@xn--99999999999.example"
+        path = f"<{path}>"
+    assert mail(path)[0].address == address
+    assert mail(path)[0].args == {}
+
+
+def test_smtputf8_addresses():
+    address, envelope = mail("<jürgen@bücher.example> SMTPUTF8")
+    assert address.address == "jürgen@bücher.example"
+    assert envelope.smtputf8 is True
+    assert address.args == {"SMTPUTF8": True}
+
+
+def test_args_have_upper_case_keywords_and_decoded_values():
+    address, envelope = mail(
+        "<a@example.org> size=17 Body=8bitmime AUTH=b+40example.org EnvId=q+2B+20x "
+        "ret=hdrs smtputf8",
+        extensions=DSN,
+    )
+    assert address.args == {
+        "SIZE": "17",
+        "BODY": "8bitmime",
+        "AUTH": "b@example.org",
+        "ENVID": "q+ x",
+        "RET": "hdrs",
+        "SMTPUTF8": True,
+    }
+    assert envelope.size == 17
+    assert envelope.body_type == "8bitmime"
+    assert envelope.smtputf8 is True
+    assert envelope.auth == "b@example.org"
+    assert (envelope.dsn.ret, envelope.dsn.envid) == ("HDRS", "q+ x")
+    assert envelope.require_tls is False
+
+
+def test_defaults_of_the_envelope():
+    _, envelope = mail("<a@example.org>")
+    assert envelope.body_type == "7bit"
+    assert (envelope.smtputf8, envelope.require_tls, envelope.size) == (False, False, None)
+    assert envelope.auth is None
+    assert (envelope.dsn.ret, envelope.dsn.envid) == (None, None)
+
+
+def test_dsn_of_a_recipient():
+    seen = []
+    with running(
+        extensions=DSN, on_rcpt_to=lambda address, session: seen.append(address)
+    ) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok(
+            "MAIL FROM:<>",
+            "RCPT TO:<b@example.com> notify=success,FAILURE ORCPT=rfc822;b+2Bx@example.com",
+            "RCPT TO:<c@example.com> NOTIFY=NEVER",
+            "RCPT TO:<Postmaster>",
+        )
+        envelope = session_of(server).envelope
+    assert envelope.rcpt_to == seen
+    assert set(seen[0].dsn.notify) == {"SUCCESS", "FAILURE"}
+    assert seen[0].dsn.orcpt == "rfc822;b+x@example.com"
+    assert seen[0].args == {"NOTIFY": "success,FAILURE", "ORCPT": "rfc822;b+x@example.com"}
+    assert tuple(seen[1].dsn.notify) == ("NEVER",)
+    assert (seen[2].dsn.notify, seen[2].dsn.orcpt) == (None, None)
+    assert seen[2].address == "Postmaster"
+
+
+def test_after_helo_there_are_no_parameters():
+    with running(extensions=DSN) as server:
+        client = Client(server, hello="HELO me")
+        assert client.cmd("MAIL FROM:<> SIZE=1").startswith("555")
+        client.ok("MAIL FROM:<>")
+        assert client.cmd("RCPT TO:<b@example.com> NOTIFY=NEVER").startswith("555")
+
+
+@pytest.mark.parametrize("ending", ["RSET", "EHLO me", "HELO me", "message"])
+def test_a_new_transaction_has_a_new_envelope(ending):
+    with running() as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<a@example.org> BODY=8BITMIME SIZE=7", "RCPT TO:<b@example.com>")
+        before = session_of(server).envelope
+        if ending == "message":
+            client.ok("DATA")
+            client.send(b".\r\n")
+            client.reply()
+        else:
+            client.ok(ending)
+        after = session_of(server).envelope
+        assert after is not before
+        assert (after.mail_from, after.rcpt_to, after.body_type) == (None, [], "7bit")
+        assert before.mail_from.address == "a@example.org"
+        client.ok("MAIL FROM:<c@example.org>")
+        assert session_of(server).envelope.size is None
+
+
+def test_proxy_is_in_the_session():
+    with running(use_proxy=["127.0.0.0/8"]) as server:
+        client = Client(server, greet=False)
+        client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 77 25\r\n")
+        assert client.reply().startswith("220")
+        session = session_of(server)
+        assert session.proxy is not None
+        assert (session.remote_address, session.remote_port) == ("192.0.2.7", 77)
+        assert (session.local_address, session.local_port) == ("192.0.2.1", 25)
+    gevent.sleep(0)

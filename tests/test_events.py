@@ -1,0 +1,755 @@
+"""Section 3 of API.md: when each signal is sent, with what, and what a listener can't do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+
+import gevent
+import pytest
+from contract import SIGNALS, Client, Witness, poll, running
+from gevent.event import Event
+
+from smtp_blinker import Reject, SMTPServer, connection, signals
+from smtp_blinker.signals import close, connect, disconnect, error, message
+
+LOGIN = "AUTH PLAIN AG1lAHB3"
+
+
+def no(*args):
+    raise Reject(554, "no", "5.7.1")
+
+
+def shape(event) -> set[str]:
+    """What holds for all events; its field names."""
+    names = {one.name for one in dataclasses.fields(event)}
+    assert not hasattr(event, "__dict__")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.id = "other"
+    assert set(event.as_dict()) == names
+    assert set(json.loads(json.dumps(event.as_dict()))) == names
+    return names
+
+
+# connect
+
+
+@pytest.mark.parametrize("hello", ["HELO Me.Example", "EHLO Me.Example", "LHLO Me.Example"])
+def test_connect_follows_the_first_hello(hello):
+    with running(lmtp=hello.startswith("LHLO")) as server:
+        witness = Witness(server)
+        client = Client(server)
+        client.ok("NOOP")
+        assert client.cmd(hello.split()[0]).startswith("501")
+        assert not witness.names
+        client.ok(hello)
+        event = witness.one("connect")
+        client.ok(hello, "RSET", hello)
+        client.ok("MAIL FROM:<>")
+        assert witness.names == ["connect"]
+        [live] = server.connections
+    assert shape(event) == {
+        "id",
+        "local_address",
+        "local_port",
+        "remote_address",
+        "remote_port",
+        "host_name_appears_as",
+        "client_hostname",
+    }
+    assert event.as_dict() == {
+        "id": live.session.id,
+        "local_address": "127.0.0.1",
+        "local_port": server.server_port,
+        "remote_address": "127.0.0.1",
+        "remote_port": client.sock.getsockname()[1],
+        "host_name_appears_as": "me.example",
+        "client_hostname": "[127.0.0.1]",
+    }
+    assert witness.senders == {server}
+
+
+def test_connect_has_the_name_by_reverse_dns():
+    class Resolver:
+        def reverse(self, ip):
+            return ["Client.Example.", "other.example"] if ip == "127.0.0.1" else []
+
+    with running(disable_reverse_lookup=False, resolver=Resolver()) as server:
+        witness = Witness(server)
+        Client(server, hello="EHLO me")
+        assert witness.one("connect").client_hostname == "client.example"
+
+
+@pytest.mark.parametrize("names", [[], ["evil\r\nname"], RuntimeError])
+def test_connect_has_the_address_in_brackets_where_there_is_no_name(names):
+    class Resolver:
+        def reverse(self, ip):
+            if isinstance(names, list):
+                return names
+            raise names
+
+    with running(disable_reverse_lookup=False, resolver=Resolver()) as server:
+        witness = Witness(server)
+        Client(server, hello="EHLO me")
+        assert witness.one("connect").client_hostname == "[127.0.0.1]"
+
+
+def test_a_lookup_waits_a_moment_at_most_and_delays_nobody_else():
+    class Resolver:
+        def reverse(self, ip):
+            gevent.sleep(3600)
+
+    with running(disable_reverse_lookup=False, resolver=Resolver()) as server:
+        witness = Witness(server)
+        slow = Client(server)
+        slow.send(b"EHLO slow\r\n")
+        other = Client(server)
+        assert other.cmd("NOOP").startswith("250")
+        assert not witness.names
+        assert slow.reply().startswith("250")
+        assert witness.one("connect").client_hostname == "[127.0.0.1]"
+
+
+def test_no_connect_for_a_client_that_on_connect_refused():
+    with running(on_connect=no) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        client.send(b"EHLO me\r\n")
+        client.everything()
+        poll(lambda: not server.connections)
+        assert witness.names == ["disconnect"]
+
+
+@pytest.mark.parametrize("option", ["use_xclient", "use_xforward"])
+def test_where_a_proxy_is_trusted_connect_waits_for_the_address(option):
+    verb = option[4:].upper()
+    with running(**{option: ["127.0.0.1"]}) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO proxy")
+        client.ok(f"{verb} NAME=client.example")
+        if verb == "XCLIENT":
+            client.ok("EHLO proxy")
+        assert not witness.names
+        client.ok(f"{verb} ADDR=192.0.2.7 PORT=77 HELO=them.example")
+        event = witness.one("connect")
+        assert (event.remote_address, event.remote_port) == ("192.0.2.7", 77)
+        assert event.host_name_appears_as == "them.example"
+        if verb == "XCLIENT":
+            client.ok("EHLO them")
+        client.ok("MAIL FROM:<>", "RSET", "MAIL FROM:<>")
+        assert witness.names == ["connect"]
+        client.ok("QUIT")
+        assert witness.one("disconnect").remote_address == "192.0.2.7"
+
+
+@pytest.mark.parametrize("option", ["use_xclient", "use_xforward"])
+def test_where_no_address_comes_connect_follows_with_the_first_mail(option):
+    with running(**{option: True}) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert not witness.names
+        client.ok("MAIL FROM:<>")
+        assert witness.one("connect").remote_address == "127.0.0.1"
+        client.ok("RSET", "MAIL FROM:<>")
+        assert witness.names == ["connect"]
+
+
+def test_connect_is_sent_again_when_xforward_names_a_new_client():
+    with running(use_xforward=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.ok("XFORWARD ADDR=192.0.2.7", "MAIL FROM:<>", "RSET")
+        client.ok("XFORWARD ADDR=IPV6:2001:DB8::1 HELO=b", "MAIL FROM:<>")
+        addresses = [event.remote_address for event in witness.of("connect")]
+        assert addresses == ["192.0.2.7", "2001:db8::1"]
+
+
+def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello():
+    with running(use_xclient=["192.0.2.0/24"], use_xforward=["192.0.2.1"]) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert witness.names == ["connect"]
+        assert client.cmd("XCLIENT ADDR=192.0.2.7").startswith("550")
+        assert client.cmd("XFORWARD ADDR=192.0.2.7").startswith("550")
+
+
+# secure, auth, message
+
+
+def test_secure_is_sent_after_each_handshake(certificate):
+    for implicit in (False, True):
+        with running(secure=implicit, **certificate.options) as server:
+            witness = Witness(server)
+            client = Client(server, greet=not implicit)
+            if not implicit:
+                client.ok("STARTTLS")
+            tls = client.start_tls(name="localhost")
+            if implicit:
+                client.reply()
+            client.ok("EHLO me")
+            assert witness.names == ["secure", "connect"]
+            event = witness.one("secure")
+            [live] = server.connections
+        assert shape(event) == {"id", "servername", "protocol", "cipher"}
+        assert event.as_dict() == {
+            "id": live.session.id,
+            "servername": "localhost",
+            "protocol": tls.version(),
+            "cipher": tls.cipher()[0],
+        }
+
+
+def test_secure_has_no_servername_where_the_client_gave_none(certificate):
+    with running(secure=True, **certificate.options) as server:
+        witness = Witness(server)
+        Client(server, greet=False).start_tls(name=None)
+        assert witness.one("secure").servername is None
+
+
+def test_no_secure_for_a_failed_handshake_but_an_error_and_a_disconnect(certificate):
+    with running(secure=True, **certificate.options) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        client.send(b"EHLO me\r\n" * 10)
+        client.everything()
+        assert witness.one("disconnect").reason == "tls"
+        assert witness.names == ["error", "disconnect"]
+        event = witness.one("error")
+        assert event.code == "TLSError"
+        assert event.remote_address == "127.0.0.1"
+        assert event.meta["stage"] == "handshake"
+
+
+def test_auth_is_sent_when_an_exchange_ends():
+    def on_auth(auth, session):
+        return auth.password == "pw"
+
+    with running(on_auth=on_auth) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.ok("AUTH LOGIN", "bWU=")
+        assert not witness.of("auth")
+        assert client.cmd("cHg=").startswith("535")
+        assert client.cmd("AUTH PLAIN !!").startswith("501")
+        client.ok("AUTH PLAIN")
+        assert client.cmd("*").startswith("501")
+        client.ok(LOGIN)
+        events = witness.of("auth")
+        [live] = server.connections
+    assert shape(events[0]) == {"id", "method", "username", "success"}
+    assert [(e.method, e.username, e.success) for e in events] == [
+        ("LOGIN", "me", False),
+        ("PLAIN", None, False),
+        ("PLAIN", None, False),
+        ("PLAIN", "me", True),
+    ]
+    assert {e.id for e in events} == {live.session.id}
+    assert "pw" not in json.dumps([e.as_dict() for e in events])
+
+
+def test_message_is_sent_when_a_message_was_answered():
+    answers = {"bad@example.com": Reject(550, "no"), "broken@example.com": KeyError("x")}
+
+    def on_data(stream, session):
+        failure = answers.get(session.envelope.rcpt_to[0].address)
+        if failure is not None:
+            raise failure
+
+    with running(on_data=on_data) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.envelope("b@example.com", "c@example.com")
+        assert not witness.of("message")
+        client.ok("DATA")
+        client.send(b"..x\r\n")
+        gevent.sleep(0.05)
+        client.send(b".\r\n")
+        client.reply()
+        client.ok("MAIL FROM:<>", "RCPT TO:<bad@example.com>", "DATA")
+        client.send(b".\r\n")
+        client.reply()
+        client.message(b"", "broken@example.com")
+        events = witness.of("message")
+        [live] = server.connections
+    assert shape(events[0]) == {
+        "id",
+        "transaction",
+        "mail_from",
+        "rcpt_to",
+        "size",
+        "code",
+        "seconds",
+    }
+    assert [(e.transaction, e.mail_from, list(e.rcpt_to), e.size, e.code) for e in events] == [
+        (1, "a@example.org", ["b@example.com", "c@example.com"], 4, 250),
+        (2, "", ["bad@example.com"], 0, 550),
+        (3, "a@example.org", ["broken@example.com"], 0, 451),
+    ]
+    assert {e.id for e in events} == {live.session.id}
+    assert 0.04 < events[0].seconds < 30
+
+
+def test_no_message_for_a_transaction_that_was_reset():
+    with running() as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.envelope()
+        client.ok("RSET")
+        client.envelope()
+        client.ok("QUIT")
+        witness.one("disconnect")
+        assert witness.names == ["connect", "disconnect"]
+
+
+# disconnect
+
+
+def test_disconnect_tells_how_it_was():
+    with running() as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.message().startswith("250")
+        assert client.message().startswith("250")
+        client.send(b"QUIT\r\n")
+        client.everything()
+        event = witness.one("disconnect")
+    assert shape(event) == {
+        "id",
+        "remote_address",
+        "seconds",
+        "messages",
+        "bytes_in",
+        "bytes_out",
+        "reason",
+    }
+    assert event.id == witness.one("connect").id
+    assert event.remote_address == "127.0.0.1"
+    assert (event.messages, event.reason) == (2, "quit")
+    assert 0 < event.seconds < 30
+    sent = b"EHLO me\r\n" + 2 * (
+        b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
+        b"Subject: x\r\n\r\nhello\r\n.\r\n"
+    )
+    assert event.bytes_in == len(sent) + len(b"QUIT\r\n")
+    assert event.bytes_out > 100
+
+
+def quit_(client):
+    client.ok("QUIT")
+
+
+def leave(client):
+    client.close()
+
+
+def reset(client):
+    client.reset()
+
+
+def stay(client):
+    """Do nothing."""
+
+
+def nonsense(client):
+    client.send(b"NONSENSE\r\n" * 10)
+
+
+def http(client):
+    client.send(b"GET / HTTP/1.1\r\n\r\n")
+
+
+def garbage(client):
+    client.send(b"\0garbage, no handshake and no header either\r\n" * 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "does", "reason"),
+    [
+        ({}, quit_, "quit"),
+        ({}, leave, "eof"),
+        ({}, reset, "reset"),
+        ({"socket_timeout": 0.05}, stay, "timeout"),
+        ({"session_timeout": 0.05}, stay, "timeout"),
+        ({"on_connect": no}, stay, "refused"),
+        ({"max_clients": 0}, stay, "refused"),
+        ({}, nonsense, "abuse"),
+        ({}, http, "abuse"),
+        ({"greeting_delay": 3600}, leave, "eof"),
+        ({"greeting_delay": 3600}, nonsense, "abuse"),
+        ({"use_proxy": True}, leave, "proxy"),
+        ({"use_proxy": True}, reset, None),
+        ({"use_proxy": True}, garbage, "proxy"),
+        ({"use_proxy": True, "proxy_timeout": 0.05}, stay, "proxy"),
+        ({"use_proxy": ["192.0.2.1"]}, stay, "proxy"),
+        ({"secure": True}, leave, "tls"),
+        ({"secure": True}, reset, "tls"),
+        ({"secure": True}, garbage, "tls"),
+        ({"secure": True, "handshake_timeout": 0.05}, stay, "tls"),
+    ],
+)
+def test_disconnect_is_sent_for_every_connection_with_its_reason(
+    options, does, reason, certificate
+):
+    if "secure" in options:
+        options = {**options, **certificate.options}
+    early = {"on_connect", "max_clients", "greeting_delay", "use_proxy", "secure"}
+    with running(**options) as server:
+        witness = Witness(server)
+        client = Client(server, greet=not early & set(options))
+        does(client)
+        if does not in (leave, reset):
+            client.everything()
+        event = witness.one("disconnect")
+        assert reason in (event.reason, None)
+        assert event.id
+        assert event.seconds >= 0
+        poll(lambda: not server.connections)
+        assert witness.names.count("disconnect") == 1
+        # Who hangs up or never says a word is no failure of anything.
+        if does is not garbage:
+            assert not witness.of("error")
+
+
+# error
+
+
+def test_error_has_its_fields():
+    def on_rcpt_to(address, session):
+        raise KeyError("boom")
+
+    with running(on_rcpt_to=on_rcpt_to) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<>")
+        client.cmd("RCPT TO:<b@example.com>")
+        event = witness.one("error")
+        [live] = server.connections
+    assert shape(event) == {"error", "code", "remote_address", "response_code", "meta", "id"}
+    assert isinstance(event.error, KeyError)
+    assert (event.code, event.remote_address) == ("HookError", "127.0.0.1")
+    assert (event.response_code, event.id) == (451, live.session.id)
+    assert event.meta["command"] == "RCPT"
+    assert "on_rcpt_to" in event.meta["hook"]
+
+
+def test_error_tells_the_tls_protocol(certificate):
+    def on_mail_from(address, session):
+        raise KeyError("boom")
+
+    with running(on_mail_from=on_mail_from, **certificate.options) as server:
+        witness = Witness(server)
+        client = Client(server)
+        client.ok("STARTTLS")
+        client.start_tls()
+        client.ok("EHLO me")
+        client.cmd("MAIL FROM:<>")
+        assert witness.one("error").meta["protocol"] == client.tls.version()
+
+
+@pytest.mark.parametrize("where", ["MAIL", "RCPT", "DATA"])
+def test_a_reset_inside_a_transaction_is_an_error(where):
+    with running() as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        commands = ["MAIL FROM:<>", "RCPT TO:<b@example.com>", "DATA"]
+        for command in commands:
+            client.ok(command)
+            if command.startswith(where):
+                break
+        client.reset()
+        assert witness.one("disconnect").reason == "reset"
+        event = witness.one("error")
+        assert event.code == "ECONNRESET"
+        assert event.remote_address == "127.0.0.1"
+        assert event.response_code is None
+
+
+@pytest.mark.parametrize("commands", [[], ["EHLO me"], ["EHLO me", "MAIL FROM:<>", "RSET"]])
+def test_a_reset_outside_a_transaction_is_no_error(commands):
+    with running() as server:
+        witness = Witness(server)
+        client = Client(server)
+        client.ok(*commands)
+        client.reset()
+        assert witness.one("disconnect").reason == "reset"
+        assert not witness.of("error")
+
+
+def test_a_reset_after_a_message_is_no_error():
+    with running() as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.message()
+        client.reset()
+        assert witness.one("disconnect").reason == "reset"
+        assert not witness.of("error")
+
+
+def test_an_error_without_a_listener_is_logged_and_ends_nothing(caplog):
+    def on_mail_from(address, session):
+        raise KeyError("boom")
+
+    with running(on_mail_from=on_mail_from) as server:
+        client = Client(server, hello="EHLO me")
+        with caplog.at_level(logging.ERROR, "smtp_blinker"):
+            client.cmd("MAIL FROM:<>")
+        client.ok("NOOP")
+    [record] = [one for one in caplog.records if one.name == "smtp_blinker"]
+    assert record.levelno == logging.ERROR
+    assert "HookError" in record.getMessage()
+    assert record.exc_info is not None
+
+
+def test_an_error_that_somebody_hears_is_not_logged(caplog):
+    def on_mail_from(address, session):
+        raise KeyError("boom")
+
+    with running(on_mail_from=on_mail_from) as server:
+        witness = Witness(server)
+        Client(server, hello="EHLO me").cmd("MAIL FROM:<>")
+        witness.one("error")
+    assert not [one for one in caplog.records if one.name == "smtp_blinker"]
+
+
+# Listeners
+
+
+FAULTS = {
+    "Exception": RuntimeError,
+    "SystemExit": SystemExit,
+    "GreenletExit": gevent.GreenletExit,
+    "Timeout": lambda: gevent.Timeout(1),
+    "Reject": lambda: Reject(550, "no"),
+}
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "kill"])
+@pytest.mark.parametrize("name", ["connect", "secure", "auth", "message", "disconnect"])
+def test_a_listener_that_fails_harms_nobody(name, fault, certificate):
+    contents = []
+    with running(
+        on_auth=lambda auth, session: "me",
+        on_data=lambda stream, session: contents.append(stream.read()),
+        **certificate.options,
+    ) as server:
+
+        def bad(sender, event):
+            if fault == "kill":
+                gevent.kill(gevent.getcurrent())
+                gevent.sleep(1)
+            raise FAULTS[fault]()
+
+        getattr(signals, name).connect(bad, sender=server)
+        witness = Witness(server)
+        getattr(signals, name).connect(bad, sender=server)
+        client = Client(server, hello="EHLO me")
+        client.ok("STARTTLS")
+        client.start_tls()
+        client.ok("EHLO me", LOGIN)
+        assert client.message(b"x\r\n").startswith("250")
+        client.ok("QUIT")
+        assert client.ended()
+        poll(lambda: not server.connections)
+        names = [one for one in witness.names if one != "error"]
+        assert names == ["connect", "secure", "auth", "message", "disconnect"]
+        event = witness.one("error")
+        assert event.code == "ListenerError"
+        assert event.meta["signal"] == name
+        assert witness.one("disconnect").reason == "quit"
+    assert contents == [b"x\r\n"]
+
+
+def test_a_listener_of_error_that_fails_is_logged(caplog):
+    def on_mail_from(address, session):
+        raise KeyError("boom")
+
+    with running(on_mail_from=on_mail_from) as server:
+
+        @error.connect_via(server)
+        def bad(sender, event):
+            raise RuntimeError("the listener itself")
+
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("MAIL FROM:<>").startswith("451")
+        client.ok("NOOP")
+        assert [event.code for event in witness.of("error")] == ["HookError"]
+    assert "the listener itself" in caplog.text
+    assert any(one.levelno >= logging.ERROR for one in caplog.records)
+
+
+def test_a_listener_of_close_or_listening_that_fails_is_reported():
+    server = SMTPServer(("127.0.0.1", 0))
+    witness = Witness(server)
+
+    def bad(sender):
+        raise RuntimeError
+
+    close.connect(bad, sender=server)
+    signals.listening.connect(bad, sender=server)
+    server.start()
+    server.stop()
+    assert [event.meta["signal"] for event in witness.of("error")] == ["listening", "close"]
+
+
+def test_a_listener_that_hangs_holds_up_nobody_else():
+    with running() as server:
+
+        @connect.connect_via(server)
+        def hang(sender, event):
+            if event.host_name_appears_as == "first":
+                gevent.sleep(3600)
+
+        client = Client(server)
+        client.send(b"EHLO first\r\n")
+        gevent.sleep(0.02)
+        other = Client(server, hello="EHLO second")
+        assert other.message().startswith("250")
+        server.stop(timeout=0)
+        assert b"421 4.3.2" in client.everything()
+
+
+def test_a_message_s_answer_does_not_wait_for_a_listener():
+    go = Event()
+    with running() as server:
+
+        @message.connect_via(server)
+        def hang(sender, event):
+            go.wait()
+
+        client = Client(server, hello="EHLO me")
+        assert client.message().startswith("250")
+        go.set()
+
+
+def test_a_coroutine_function_as_a_listener_is_reported():
+    with running() as server:
+        witness = Witness(server)
+
+        async def listener(sender, event):
+            """Never awaited."""
+
+        connect.connect(listener, sender=server)
+        Client(server, hello="EHLO me").ok("NOOP")
+        assert witness.one("error").code == "ListenerError"
+
+
+def test_a_listener_of_one_server_does_not_hear_another():
+    with running() as one, running() as two:
+        witness = Witness(one)
+        Client(two, hello="EHLO me").ok("QUIT")
+        poll(lambda: not two.connections)
+        assert not witness.names
+
+
+def test_a_listener_of_all_servers_hears_all():
+    heard = []
+
+    def listener(server, event):
+        heard.append(server)
+
+    connect.connect(listener)
+    try:
+        with running() as one, running() as two:
+            Client(one, hello="EHLO me")
+            Client(two, hello="EHLO me")
+            assert heard == [one, two]
+    finally:
+        connect.disconnect(listener)
+
+
+def test_the_signals_are_in_a_namespace_of_their_own():
+    import blinker
+
+    assert blinker.signal("connect") is not connect
+    assert blinker.signal("error") is not error
+
+
+def test_ignored_hosts_are_neither_signalled_nor_logged(caplog):
+    def on_mail_from(address, session):
+        raise KeyError("boom")
+
+    closed = []
+    with (
+        caplog.at_level(logging.DEBUG),
+        running(
+            ignored_hosts=["127.0.0.2", "192.0.2.0/24"],
+            logger=True,
+            on_mail_from=on_mail_from,
+            on_close=closed.append,
+        ) as server,
+    ):
+        witness = Witness(server)
+        caplog.clear()
+        client = Client(server, hello="EHLO me", source="127.0.0.2")
+        client.cmd("MAIL FROM:<>")
+        client.ok("QUIT")
+        Client(server, source="127.0.0.2").reset()
+        poll(lambda: not server.connections)
+        assert not witness.names
+        assert not caplog.records
+        assert len(closed) == 2
+        Client(server, hello="EHLO me")
+        assert witness.names == ["connect"]
+
+
+def test_an_ignored_host_behind_a_proxy_is_ignored():
+    with running(ignored_hosts=["192.0.2.7"], use_proxy=True) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25\r\n")
+        client.reply()
+        client.ok("EHLO me", "QUIT")
+        poll(lambda: not server.connections)
+        assert not witness.names
+
+
+def test_no_event_is_built_when_nobody_listens(monkeypatch, certificate):
+    built = []
+    for name in SIGNALS:
+        # Other tests' listeners may be there still.
+        monkeypatch.setattr(getattr(signals, name), "receivers", {})
+    for name in ("ConnectEvent", "SecureEvent", "AuthEvent", "MessageEvent", "DisconnectEvent"):
+        original = getattr(signals, name)
+
+        def build(*args, name=name, original=original, **keywords):
+            built.append(name)
+            return original(*args, **keywords)
+
+        monkeypatch.setattr(signals, name, build)
+        assert not hasattr(connection, name)
+
+    def session():
+        with running(on_auth=lambda auth, session: "me", **certificate.options) as server:
+            yield server
+            client = Client(server, hello="EHLO me")
+            client.ok("STARTTLS")
+            client.start_tls()
+            client.ok("EHLO me", LOGIN)
+            client.message()
+            client.ok("QUIT")
+            client.everything()
+            poll(lambda: not server.connections)
+
+    for _ in session():
+        assert not built
+    assert not built
+    witness = [Witness(server) for server in session()]
+    assert built == ["ConnectEvent", "SecureEvent", "AuthEvent", "MessageEvent", "DisconnectEvent"]
+    assert len(witness) == 1
+
+
+def test_disconnect_comes_when_the_connection_has_ended():
+    with running(on_close=lambda session: order.append("on_close")) as server:
+        order = []
+
+        @disconnect.connect_via(server)
+        def note(sender, event):
+            order.append("disconnect")
+
+        client = Client(server)
+        client.ok("QUIT")
+        assert client.ended()
+        poll(lambda: len(order) == 2)
+        assert order == ["on_close", "disconnect"]

@@ -1,0 +1,952 @@
+"""Section 2 of API.md: what the program decides, and what becomes of its faults."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import gevent
+import pytest
+from contract import Client, Witness, poll, running
+from gevent.event import Event
+
+from smtp_blinker import AuthenticationFailed, Reject, SMTPServer
+from smtp_blinker.hooks import NAMES
+
+FAULTS = {
+    "Exception": lambda: (_ for _ in ()).throw(RuntimeError("secret detail")),
+    "SystemExit": lambda: (_ for _ in ()).throw(SystemExit("secret detail")),
+    "GreenletExit": lambda: (_ for _ in ()).throw(gevent.GreenletExit("secret detail")),
+    "Timeout": lambda: (_ for _ in ()).throw(gevent.Timeout(1)),
+    "ConnectionError": lambda: (_ for _ in ()).throw(ConnectionResetError("secret detail")),
+    "TimeoutError": lambda: (_ for _ in ()).throw(TimeoutError("secret detail")),
+    "GeneratorExit": lambda: (_ for _ in ()).throw(GeneratorExit("secret detail")),
+    "kill": lambda: (gevent.kill(gevent.getcurrent()), gevent.sleep(1)),
+}
+LOCAL_ERROR = "451 4.3.0 "
+
+
+def fail(kind: str):
+    """A hook with the fault *kind*."""
+
+    def hook(*args):
+        FAULTS[kind]()
+        raise AssertionError("it went on")
+
+    return hook
+
+
+def rejecting(reply: Reject):
+    def hook(*args):
+        raise reply
+
+    return hook
+
+
+# Registering
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hook_is_given_as_a_keyword_or_with_the_decorator_of_its_name(name):
+    def hook(*args):
+        """Nothing."""
+
+    assert getattr(SMTPServer(("127.0.0.1", 0), **{name: hook}).hooks, name) is hook
+    server = SMTPServer(("127.0.0.1", 0))
+    assert getattr(server, name)(hook) is hook
+    assert getattr(server.hooks, name) is hook
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hook_that_cannot_be_called_is_a_type_error(name):
+    with pytest.raises(TypeError, match=name):
+        SMTPServer(("127.0.0.1", 0), **{name: "no"})
+    with pytest.raises(TypeError, match=name):
+        getattr(SMTPServer(("127.0.0.1", 0)), name)(1)
+
+
+def test_each_hook_is_called_at_its_moment_with_its_arguments(certificate):
+    calls = []
+
+    def note(name, result=None):
+        def hook(*args):
+            calls.append((name, *args))
+            if name == "on_data":
+                calls.append(args[0].read())
+            return result
+
+        return hook
+
+    hooks = {name: note(name, "user" if name == "on_auth" else None) for name in NAMES}
+    with running(**hooks, **certificate.options) as server:
+        client = Client(server, greet=False)
+        client.reply()
+        assert [call[0] for call in calls] == ["on_connect"]
+        client.ok("EHLO me")
+        client.ok("STARTTLS")
+        assert len(calls) == 1
+        client.start_tls()
+        client.ok("EHLO me", "AUTH PLAIN AG1lAHB3")
+        client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "RCPT TO:<c@example.com>")
+        client.ok("DATA")
+        client.send(b"content\r\n.\r\n")
+        assert client.reply().startswith("250")
+        client.ok("QUIT")
+        assert client.ended()
+        poll(lambda: not server.connections)
+    session = calls[0][1]
+    connected, secured, authed, mail, rcpt, rcpt2, data, content, closed = calls
+    assert connected == ("on_connect", session)
+    assert secured == ("on_secure", session)
+    assert authed[0] == "on_auth"
+    assert (authed[1].method, authed[1].username, authed[2]) == ("PLAIN", "me", session)
+    assert (mail[0], mail[1].address, mail[2]) == ("on_mail_from", "a@example.org", session)
+    assert (rcpt[0], rcpt[1].address, rcpt[2]) == ("on_rcpt_to", "b@example.com", session)
+    assert rcpt2[1].address == "c@example.com"
+    assert data[0] == "on_data"
+    assert data[2] is session
+    assert content == b"content\r\n"
+    assert closed == ("on_close", session)
+
+
+# Reject and faults
+
+
+def say(client: Client, hook: str) -> str:
+    """Lead *client*, which has said EHLO, to *hook*; the reply."""
+    if hook == "on_auth":
+        return client.cmd("AUTH PLAIN AG1lAHB3")
+    if hook == "on_mail_from":
+        return client.cmd("MAIL FROM:<a@example.org>")
+    client.ok("MAIL FROM:<a@example.org>")
+    if hook == "on_rcpt_to":
+        return client.cmd("RCPT TO:<b@example.com>")
+    client.ok("RCPT TO:<b@example.com>", "DATA")
+    client.send(b"one\r\n.\r\n")
+    return client.reply()
+
+
+ANSWERED = ["on_auth", "on_mail_from", "on_rcpt_to", "on_data"]
+
+
+@pytest.mark.parametrize("hook", ANSWERED)
+@pytest.mark.parametrize(
+    ("reject", "reply"),
+    [
+        (Reject(550, "no such thing", enhanced="5.7.1"), "550 5.7.1 no such thing"),
+        (Reject(450, "later", "4.7.25"), "450 4.7.25 later"),
+        (Reject(599, "odd", "5.99.999"), "599 5.99.999 odd"),
+    ],
+)
+def test_reject_gives_exactly_its_reply(hook, reject, reply):
+    with running(auth_optional=True, **{hook: rejecting(reject)}) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert say(client, hook) == reply
+        [connection] = server.connections
+        assert connection.session.error.code == reject.code
+        assert client.cmd("NOOP").startswith("250")
+        assert not witness.of("error")
+
+
+def test_reject_without_an_enhanced_code_gets_a_fitting_one():
+    with running(on_mail_from=rejecting(Reject(550, "no"))) as server:
+        assert Client(server, hello="EHLO me").cmd("MAIL FROM:<>") == "550 5.7.1 no"
+    with running(on_mail_from=rejecting(Reject(471, "no"))) as server:
+        assert Client(server, hello="EHLO me").cmd("MAIL FROM:<>") == "471 4.0.0 no"
+
+
+def test_reject_s_text_can_not_break_the_reply():
+    with running(on_mail_from=rejecting(Reject(550, "a\r\n250 b\r\xe9\x1b[1m"))) as server:
+        client = Client(server, hello="EHLO me")
+        answer = client.cmd("MAIL FROM:<>")
+        assert answer.startswith("550 5.7.1 a 250 b")
+        assert answer.isascii()
+        assert answer.isprintable()
+        assert client.cmd("NOOP").startswith("250")
+
+
+def test_reject_with_421_ends_the_connection():
+    with running(on_rcpt_to=rejecting(Reject(421, "go away", "4.7.0"))) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<>")
+        assert client.cmd("RCPT TO:<b@example.com>") == "421 4.7.0 go away"
+        assert client.ended()
+        assert witness.one("disconnect").reason == "refused"
+
+
+@pytest.mark.parametrize("code", [250, 354, 399, 600, "550", None])
+def test_reject_takes_no_other_codes(code):
+    with pytest.raises(ValueError, match="400 to 599"):
+        Reject(code, "no")
+
+
+def test_reject_takes_no_enhanced_code_of_another_class():
+    with pytest.raises(ValueError, match="enhanced"):
+        Reject(550, "no", enhanced="4.7.1")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("hook", ANSWERED)
+def test_a_fault_is_451_without_detail_and_the_connection_lives_on(hook, fault):
+    with running(auth_optional=True, **{hook: fail(fault)}) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        answer = say(client, hook)
+        assert answer.startswith(LOCAL_ERROR)
+        assert "secret" not in answer
+        event = witness.one("error")
+        assert event.code == "HookError"
+        assert event.response_code == 451
+        assert event.remote_address == "127.0.0.1"
+        assert event.error.__traceback__ is not None
+        assert event.meta["stage"]
+        [connection] = server.connections
+        assert event.id == connection.session.id
+        if hook == "on_auth":
+            # It says nothing about the password, so nobody is counted or delayed for it.
+            assert connection.auth_failures == 0
+        setattr(server.hooks, hook, None)
+        client.ok("RSET")
+        assert client.message().startswith("250")
+
+
+def test_a_kill_that_reaches_the_greenlet_after_its_hook_ends_the_connection():
+    closed = []
+    with running(
+        on_mail_from=lambda *args: gevent.kill(gevent.getcurrent()), on_close=closed.append
+    ) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.send(b"MAIL FROM:<>\r\n")
+        assert b"421 4.3.2" in client.everything()
+        assert witness.one("disconnect").reason == "shutdown"
+        assert len(closed) == 1
+
+
+def test_the_traceback_of_a_fault_names_the_hook_s_line():
+    def on_mail_from(address, session):
+        raise ZeroDivisionError
+
+    with running(on_mail_from=on_mail_from) as server:
+        witness = Witness(server)
+        Client(server, hello="EHLO me").cmd("MAIL FROM:<>")
+        traceback = witness.one("error").error.__traceback__
+        names = []
+        while traceback is not None:
+            names.append(traceback.tb_frame.f_code.co_name)
+            traceback = traceback.tb_next
+        assert names[-1] == "on_mail_from"
+
+
+def test_a_refused_sender_leaves_no_transaction():
+    with running(on_mail_from=rejecting(Reject(550, "no"))) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("MAIL FROM:<a@example.org> BODY=8BITMIME").startswith("550")
+        [connection] = server.connections
+        assert connection.session.envelope.mail_from is None
+        assert connection.session.envelope.body_type == "7bit"
+        assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
+        server.hooks.on_mail_from = None
+        client.ok("MAIL FROM:<a@example.org>")
+
+
+def test_a_refused_recipient_is_not_in_the_envelope():
+    def on_rcpt_to(address, session):
+        if address.address.startswith("bad"):
+            raise Reject(550, "no", "5.1.1")
+
+    envelopes = []
+    with running(
+        on_rcpt_to=on_rcpt_to, on_data=lambda stream, session: envelopes.append(session.envelope)
+    ) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<a@example.org>")
+        assert client.cmd("RCPT TO:<bad@example.com>") == "550 5.1.1 no"
+        assert client.cmd("DATA").startswith("503")
+        client.ok("RCPT TO:<good@example.com>")
+        assert client.cmd("RCPT TO:<bad@example.com>").startswith("550")
+        client.ok("DATA")
+        client.send(b".\r\n")
+        assert client.reply().startswith("250")
+    assert [one.address for one in envelopes[0].rcpt_to] == ["good@example.com"]
+
+
+# on_connect, on_secure, on_auth
+
+
+def test_on_connect_refuses_with_its_reply_and_the_connection_ends():
+    closed = []
+    with running(
+        on_connect=rejecting(Reject(554, "not you", "5.7.1")), on_close=closed.append
+    ) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        assert client.reply() == "554 5.7.1 not you"
+        assert client.ended()
+        assert witness.one("disconnect").reason == "refused"
+        assert witness.names == ["disconnect"]
+        assert len(closed) == 1
+
+
+def test_on_connect_s_refusal_is_the_session_s_error():
+    closed = []
+    with running(on_connect=rejecting(Reject(554, "not you")), on_close=closed.append) as server:
+        Client(server, greet=False).everything()
+        poll(lambda: closed)
+        assert closed[0].error is not None
+        assert closed[0].error.code == 554
+
+
+def test_a_fault_of_on_connect_is_told_without_detail_and_reported():
+    with running(on_connect=fail("Exception")) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        assert client.reply().startswith(LOCAL_ERROR)
+        client.send(b"QUIT\r\n")
+        client.everything()
+        assert witness.one("error").code == "HookError"
+
+
+def test_on_connect_comes_before_the_greeting():
+    hold = Event()
+    with running(on_connect=lambda session: hold.wait()) as server:
+        client = Client(server, greet=False)
+        assert client.silent()
+        assert Client(server, greet=False).silent()
+        hold.set()
+        assert client.reply().startswith("220")
+
+
+def test_on_secure_knows_the_name_and_the_tls(certificate):
+    seen = []
+
+    def on_secure(session):
+        seen.append((session.servername, session.tls, session.secure))
+
+    with running(on_secure=on_secure, **certificate.options) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("STARTTLS")
+        assert not seen
+        tls = client.start_tls(name="MX.example.COM")
+        client.ok("NOOP")
+    [(servername, info, secure)] = seen
+    assert servername == "mx.example.com"
+    assert info.version == tls.version()
+    assert info.cipher[0] == tls.cipher()[0]
+    assert info.peer_certificate is None
+    assert secure is True
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_on_secure_may_refuse(implicit, certificate):
+    with running(
+        secure=implicit,
+        on_secure=rejecting(Reject(554, "not with this", "5.7.0")),
+        **certificate.options,
+    ) as server:
+        witness = Witness(server)
+        client = Client(server, greet=not implicit)
+        if not implicit:
+            client.ok("STARTTLS")
+        client.start_tls()
+        client.send(b"NOOP\r\n")
+        assert client.reply() == "554 5.7.0 not with this"
+        assert client.ended()
+        assert witness.one("disconnect").reason == "refused"
+
+
+@pytest.mark.parametrize("user", ["me", {"id": 1}, True, 7])
+def test_on_auth_returns_the_user(user):
+    with running(on_auth=lambda auth, session: user) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("AUTH PLAIN AG1lAHB3").startswith("235 2.7.0")
+        [connection] = server.connections
+        assert connection.session.user is user
+
+
+@pytest.mark.parametrize("user", [None, False, "", 0, {}])
+def test_a_false_value_of_on_auth_is_535(user):
+    with running(on_auth=lambda auth, session: user) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("AUTH PLAIN AG1lAHB3").startswith("535 5.7.8")
+        [connection] = server.connections
+        assert connection.session.user is None
+
+
+def test_authentication_failed_is_a_reject():
+    assert issubclass(AuthenticationFailed, Reject)
+    assert str(AuthenticationFailed()).startswith("535 5.7.8")
+
+
+# on_close
+
+
+@pytest.mark.parametrize(
+    "end", ["quit", "eof", "reset", "content", "refused", "timeout", "tls", "kill"]
+)
+def test_on_close_runs_once_however_the_connection_ended(end, certificate):
+    closed = []
+    options = {}
+    if end == "refused":
+        options["on_connect"] = rejecting(Reject(554, "no"))
+    if end == "timeout":
+        options["socket_timeout"] = 0.05
+    if end == "tls":
+        options = {"secure": True, **certificate.options}
+    with running(on_close=closed.append, **options) as server:
+        client = Client(server, greet=end not in ("refused", "tls"))
+        if end == "quit":
+            client.ok("QUIT")
+        elif end == "eof":
+            client.close()
+        elif end == "reset":
+            client.reset()
+        elif end == "content":
+            client.ok("EHLO me")
+            client.begin()
+            client.close()
+        elif end == "tls":
+            client.send(b"this is no handshake\r\n")
+        elif end == "kill":
+            [connection] = server.connections
+            gevent.kill(connection.greenlet)
+        poll(lambda: closed)
+        poll(lambda: not server.connections)
+        client.close()
+        gevent.sleep(0.02)
+        assert len(closed) == 1
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_on_close_is_reported_and_nothing_else_is_lost(fault):
+    with running(on_close=fail(fault)) as server:
+        witness = Witness(server)
+        Client(server).cmd("QUIT")
+        assert witness.one("disconnect").reason == "quit"
+        assert witness.one("error").code == "HookError"
+        poll(lambda: not server.connections)
+
+
+def test_a_connection_error_of_on_close_s_own_is_reported_after_a_cut_off_message_too():
+    with running(on_close=fail("ConnectionError")) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.close()
+        witness.one("disconnect")
+        assert "HookError" in [event.code for event in witness.of("error")]
+
+
+def test_on_close_sees_the_session_as_it_ended():
+    closed = []
+    with running(on_close=closed.append) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.message().startswith("250")
+        client.cmd("NONSENSE")
+        client.ok("QUIT")
+        poll(lambda: closed)
+        assert closed[0].transaction == 2
+        assert closed[0].error.code == 500
+        assert closed[0].host_name_appears_as == "me"
+
+
+# hook_timeout
+
+
+@pytest.mark.parametrize("hook", ANSWERED)
+def test_a_hook_past_its_timeout_is_451(hook):
+    with running(
+        auth_optional=True, hook_timeout=0.05, **{hook: lambda *args: gevent.sleep(3600)}
+    ) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert say(client, hook).startswith(LOCAL_ERROR)
+        event = witness.one("error")
+        assert (event.code, event.response_code) == ("HookTimeout", 451)
+        setattr(server.hooks, hook, None)
+        client.ok("RSET")
+        assert client.message().startswith("250")
+
+
+def test_a_hook_that_catches_exceptions_does_not_catch_its_timeout():
+    def on_mail_from(address, session):
+        try:
+            gevent.sleep(3600)
+        except Exception:
+            return
+
+    with running(hook_timeout=0.05, on_mail_from=on_mail_from) as server:
+        witness = Witness(server)
+        assert Client(server, hello="EHLO me").cmd("MAIL FROM:<>").startswith(LOCAL_ERROR)
+        assert witness.one("error").code == "HookTimeout"
+
+
+def test_waiting_for_a_slow_client_is_not_the_hook_s_time():
+    with running(
+        hook_timeout=0.3, on_data=lambda stream, session: stream.read() and None
+    ) as server:
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        for _ in range(5):
+            gevent.sleep(0.1)
+            client.send(b"slow\r\n")
+        client.send(b".\r\n")
+        assert client.reply().startswith("250")
+
+
+def test_a_hook_s_time_goes_on_between_two_reads():
+    def on_data(stream, session):
+        for _ in stream:
+            gevent.sleep(0.05)
+
+    with running(hook_timeout=0.2, on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.message(b"line\r\n" * 1000).startswith(LOCAL_ERROR)
+        assert client.cmd("NOOP").startswith("250")
+
+
+def test_on_connect_and_on_close_have_the_timeout_too():
+    with running(hook_timeout=0.05, on_connect=lambda session: gevent.sleep(3600)) as server:
+        assert Client(server, greet=False).reply().startswith(LOCAL_ERROR)
+    with running(hook_timeout=0.05, on_close=lambda session: gevent.sleep(3600)) as server:
+        witness = Witness(server)
+        Client(server).cmd("QUIT")
+        assert witness.one("error").code == "HookTimeout"
+        witness.one("disconnect")
+
+
+def test_a_hook_within_its_timeout_leaves_no_alarm_behind():
+    with running(hook_timeout=0.15, on_mail_from=lambda *args: gevent.sleep(0.01)) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<>")
+        gevent.sleep(0.3)
+        client.ok("RSET", "MAIL FROM:<>")
+        assert not witness.of("error")
+
+
+def test_a_hook_that_blocks_holds_up_nobody_else():
+    with running(on_mail_from=lambda address, session: gevent.sleep(3600)) as server:
+        Client(server, hello="EHLO me").send(b"MAIL FROM:<>\r\n")
+        assert Client(server, hello="EHLO me").cmd("NOOP").startswith("250")
+
+
+# on_data and its stream
+
+
+def test_the_text_that_on_data_returns_is_that_of_the_250():
+    with running(on_data=lambda stream, session: "queued as 17") as server:
+        assert Client(server, hello="EHLO me").message() == "250 2.0.0 queued as 17"
+
+
+@pytest.mark.parametrize("result", [None, True, 5, b"x"])
+def test_without_a_text_the_250_has_the_server_s(result):
+    with running(on_data=lambda stream, session: result) as server:
+        assert Client(server, hello="EHLO me").message().startswith("250 2.0.0 ")
+
+
+def test_a_text_can_not_break_the_250():
+    with running(on_data=lambda stream, session: "a\r\n550 b\n\u2028") as server:
+        client = Client(server, hello="EHLO me")
+        assert client.message().startswith("250 2.0.0 a 550 b")
+        assert client.cmd("NOOP").startswith("250")
+
+
+def test_without_on_data_the_message_is_read_and_accepted():
+    with running() as server:
+        client = Client(server, hello="EHLO me")
+        assert client.message(b"x\r\n" * 100000).startswith("250")
+        assert client.cmd("NOOP").startswith("250")
+
+
+CONTENT = b"".join(b"line %d\r\n" % number for number in range(50000))
+
+
+def read_all(stream):
+    return stream.read()
+
+
+def read_pieces(stream):
+    pieces = []
+    while piece := stream.read(1000):
+        pieces.append(piece)
+    assert all(len(piece) == 1000 for piece in pieces[:-1])
+    return b"".join(pieces)
+
+
+def read_lines(stream):
+    lines = []
+    while line := stream.readline():
+        lines.append(line)
+    assert all(line.count(b"\n") == 1 for line in lines)
+    return b"".join(lines)
+
+
+def iterate(stream):
+    return b"".join(stream)
+
+
+def read_mixed(stream):
+    parts = [stream.read(0), stream.readline(3), stream.readline(), stream.read(10)]
+    assert parts[1] == b"lin"
+    assert parts[2] == b"e 0\r\n"
+    assert len(parts[3]) == 10
+    return b"".join([*parts, *[next(iter(stream)) for _ in range(3)], stream.read(None)])
+
+
+def wrap(stream):
+    return io.BufferedReader(Raw(stream), 777).read()
+
+
+class Raw(io.RawIOBase):
+    def __init__(self, stream):
+        self.stream = stream
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        return self.stream.readinto(buffer)
+
+
+@pytest.mark.parametrize("reader", [read_all, read_pieces, read_lines, iterate, read_mixed, wrap])
+def test_the_stream_is_a_binary_file(reader):
+    seen = []
+
+    def on_data(stream, session):
+        assert stream.byte_length <= len(CONTENT)
+        seen.append(reader(stream))
+        seen.append(stream.byte_length)
+        assert stream.read() == b""
+        assert stream.readline() == b""
+        assert list(stream) == []
+
+    with running(on_data=on_data) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.message(CONTENT).startswith("250")
+        assert not witness.of("error")
+    assert seen == [CONTENT, len(CONTENT)]
+
+
+def test_dots_are_unstuffed():
+    seen = []
+    with running(on_data=lambda stream, session: seen.append(stream.read())) as server:
+        Client(server, hello="EHLO me").message(b"..\r\n..one\r\n.two\r\na.b\r\n...\r\n")
+        Client(server, hello="EHLO me").message(b"")
+    assert seen == [b".\r\n.one\r\ntwo\r\na.b\r\n..\r\n", b""]
+
+
+def test_the_stream_grows_with_what_has_arrived():
+    lengths = []
+    go = Event()
+
+    def on_data(stream, session):
+        lengths.append(stream.byte_length)
+        stream.readline()
+        lengths.append(stream.byte_length)
+        go.set()
+        stream.read()
+        lengths.append(stream.byte_length)
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.send(b"12345\r\n6")
+        go.wait()
+        client.send(b"789\r\n.\r\n")
+        assert client.reply().startswith("250")
+    assert lengths[0] == 0
+    assert 7 <= lengths[1] <= 8
+    assert lengths[2] == 13
+
+
+def test_the_hook_runs_while_the_message_arrives():
+    first = Event()
+
+    def on_data(stream, session):
+        assert stream.readline() == b"one\r\n"
+        first.set()
+        assert stream.read() == b"two\r\n"
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.send(b"one\r\nt")  # a line's end alone may be the beginning of the message's
+        assert first.wait(30)
+        client.send(b"wo\r\n.\r\n")
+        assert client.reply().startswith("250")
+
+
+@pytest.mark.parametrize("read", [0, 1, 5000])
+def test_what_the_hook_leaves_unread_is_dropped_for_it(read):
+    streams = []
+
+    def on_data(stream, session):
+        streams.append(stream)
+        stream.read(read)
+
+    with running(on_data=on_data) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.message(CONTENT).startswith("250")
+        assert client.cmd("NOOP").startswith("250")
+        assert witness.one("message").size == len(CONTENT)
+        assert streams[0].byte_length == len(CONTENT)
+        assert streams[0].read() == b""
+
+
+def test_a_hook_that_rejects_before_reading_is_answered_after_the_true_end():
+    with running(on_data=rejecting(Reject(550, "no", "5.7.1"))) as server:
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.send(b"QUIT\r\n")
+        gevent.sleep(0.05)
+        client.send(b"..\r\n.\r\nNOOP\r\n")
+        assert [client.reply()[:3] for _ in range(2)] == ["550", "250"]
+
+
+def test_a_hook_that_raises_after_reading_is_451():
+    def on_data(stream, session):
+        stream.read()
+        raise KeyError("detail")
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.message().startswith(LOCAL_ERROR)
+        assert client.message().startswith(LOCAL_ERROR)
+
+
+def test_a_slow_reader_slows_its_sender_down():
+    go = Event()
+
+    def on_data(stream, session):
+        stream.read(1)
+        go.wait()
+        stream.read()
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.sock.settimeout(0.3)
+        block = b"x" * 1022 + b"\r\n"
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 64 * 2**20:
+                client.sock.sendall(block * 64)
+                sent += 65536
+        assert sent < 64 * 2**20
+        [connection] = server.connections
+        assert connection.bytes_in < 2**20
+        go.set()
+
+
+@pytest.mark.parametrize("leave", ["close", "reset"])
+@pytest.mark.parametrize("reader", [read_all, read_pieces, read_lines, iterate])
+def test_a_client_that_vanishes_makes_read_raise_connection_error(leave, reader):
+    seen = []
+
+    def on_data(stream, session):
+        try:
+            reader(stream)
+        except ConnectionError as exc:
+            seen.append(exc)
+            raise
+
+    with running(on_data=on_data) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.send(b"half a message\r\n")
+        getattr(client, leave)()
+        poll(lambda: not server.connections)
+        assert len(seen) == 1
+        event = witness.one("error")
+        assert event.code == {"close": "ECONNABORTED", "reset": "ECONNRESET"}[leave]
+        assert event.response_code is None
+        assert not witness.of("message")
+        assert witness.one("disconnect").reason == {"close": "eof", "reset": "reset"}[leave]
+
+
+def test_a_hook_that_swallows_the_connection_error_changes_nothing():
+    reads = []
+
+    def on_data(stream, session):
+        for _ in range(3):
+            try:
+                stream.read()
+            except ConnectionError:
+                reads.append(1)
+        return "kept"
+
+    closed = []
+    with running(on_data=on_data, on_close=closed.append) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.close()
+        assert witness.one("disconnect").messages == 0
+        assert not witness.of("message")
+        assert len(reads) == 3
+        assert len(closed) == 1
+
+
+def test_a_client_that_times_out_in_content_makes_read_raise_connection_error():
+    seen = []
+
+    def on_data(stream, session):
+        try:
+            stream.read()
+        except ConnectionError as exc:
+            seen.append(exc)
+            raise
+
+    with running(on_data=on_data, socket_timeout=0.1) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.send(b"half\r\n")
+        assert client.reply().startswith("421 4.4.2")
+        assert client.ended()
+        assert len(seen) == 1
+        assert witness.one("disconnect").reason == "timeout"
+
+
+def test_a_fault_of_the_hook_s_own_after_the_client_vanished_is_reported():
+    def on_data(stream, session):
+        try:
+            stream.read()
+        except ConnectionError:
+            raise RuntimeError("the program's own") from None
+
+    with running(on_data=on_data) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.close()
+        witness.one("disconnect")
+        assert "HookError" in [event.code for event in witness.of("error")]
+
+
+def test_an_oversized_message_is_552_whatever_the_hook_returns():
+    seen = []
+
+    def on_data(stream, session):
+        try:
+            seen.append(stream.read())
+        except Reject as exc:
+            seen.append(exc.code)
+        seen.append(stream.size_exceeded)
+        return "kept"
+
+    with running(size=1000, on_data=on_data) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.message(b"x" * 998 + b"\r\n").startswith("250")
+        assert seen == [b"x" * 998 + b"\r\n", False]
+        assert client.message(b"x" * 999 + b"\r\n").startswith("552 5.3.4")
+        assert seen[2:] == [552, True]
+        assert client.message(b"small\r\n").startswith("250")
+        assert [event.code for event in witness.of("message")] == [250, 552, 250]
+        assert not witness.of("error")
+
+
+def test_with_reject_oversized_false_the_program_decides():
+    seen = []
+
+    def on_data(stream, session):
+        content = stream.read()
+        seen.append((len(content), stream.byte_length, stream.size_exceeded))
+        if stream.size_exceeded and session.envelope.rcpt_to[0].address.startswith("strict"):
+            raise Reject(552, "too much", "5.2.3")
+        return "kept"
+
+    with running(size=1000, reject_oversized=False, on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.message(b"x" * 998 + b"\r\n") == "250 2.0.0 kept"
+        assert client.message(b"x" * 999 + b"\r\n") == "250 2.0.0 kept"
+        big = client.message(b"x" * 5000 + b"\r\n", "strict@example.com")
+        assert big == "552 5.2.3 too much"
+        assert client.cmd("MAIL FROM:<> SIZE=1001").startswith("552 5.3.4")
+    assert seen == [(1000, 1000, False), (1001, 1001, True), (5002, 5002, True)]
+
+
+def test_without_a_size_nothing_is_exceeded():
+    seen = []
+    with running(on_data=lambda s, _: seen.append((s.read(), s.size_exceeded))) as server:
+        assert Client(server, hello="EHLO me").message(CONTENT).startswith("250")
+    assert seen == [(CONTENT, False)]
+
+
+# LMTP
+
+
+def lmtp(client: Client, number: int = 3) -> list[str]:
+    client.begin(*(f"r{one}@example.com" for one in range(number)))
+    client.send(b"hi\r\n.\r\n")
+    return [client.reply() for _ in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("result", "replies"),
+    [
+        (
+            ["one", None, Reject(550, "no", "5.1.1")],
+            ["250 2.0.0 one", "250 2.0.0 ", "550 5.1.1 no"],
+        ),
+        (("one", "two", "three"), ["250 2.0.0 one", "250 2.0.0 two", "250 2.0.0 three"]),
+        ([Reject(450, "later", "4.2.1")] * 3, ["450 4.2.1 later"] * 3),
+        ("same", ["250 2.0.0 same"] * 3),
+        (None, ["250 2.0.0 "] * 3),
+        (["too", "few"], [LOCAL_ERROR] * 3),
+        (["one", "too", "many", "of them"], [LOCAL_ERROR] * 3),
+        ([], [LOCAL_ERROR] * 3),
+    ],
+)
+def test_lmtp_has_a_reply_for_each_recipient(result, replies):
+    with running(lmtp=True, on_data=lambda stream, session: result) as server:
+        witness = Witness(server)
+        client = Client(server, hello="LHLO me")
+        answers = lmtp(client)
+        assert all(map(str.startswith, answers, replies)), answers
+        faults = [event.code for event in witness.of("error")]
+        assert faults == (["HookError"] if replies[0] == LOCAL_ERROR else [])
+        assert client.cmd("NOOP").startswith("250")
+
+
+def test_lmtp_refused_recipients_get_no_reply_of_their_own():
+    def on_rcpt_to(address, session):
+        if address.address.startswith("bad"):
+            raise Reject(550, "no")
+
+    with running(lmtp=True, on_rcpt_to=on_rcpt_to) as server:
+        client = Client(server, hello="LHLO me")
+        client.ok("MAIL FROM:<>", "RCPT TO:<good@example.com>")
+        assert client.cmd("RCPT TO:<bad@example.com>").startswith("550")
+        client.ok("DATA")
+        client.send(b".\r\nNOOP\r\n")
+        assert client.reply() == "250 2.0.0 OK: message queued"
+        assert client.reply() == "250 2.0.0 OK"
+
+
+@pytest.mark.parametrize("fault", ["Exception", "reject"])
+def test_lmtp_a_refusal_of_the_whole_message_is_told_for_each_recipient(fault):
+    hook = rejecting(Reject(554, "no")) if fault == "reject" else fail(fault)
+    with running(lmtp=True, on_data=hook) as server:
+        answers = lmtp(Client(server, hello="LHLO me"))
+        code = "554 5.7.1" if fault == "reject" else LOCAL_ERROR
+        assert all(answer.startswith(code) for answer in answers)
+
+
+def test_lmtp_knows_only_lhlo():
+    with running(lmtp=True) as server:
+        client = Client(server)
+        assert client.greeting.split()[2] == "LMTP"
+        assert client.cmd("EHLO me").startswith("500")
+        assert client.cmd("HELO me").startswith("500")
+        assert client.cmd("MAIL FROM:<>").startswith("503")
+        client.ok("LHLO me")
+    with running() as server:
+        assert Client(server).cmd("LHLO me").startswith("500")

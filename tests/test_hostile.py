@@ -1,0 +1,1312 @@
+"""Hostile and odd input, over a socket: what each must be answered, and what it must not touch."""
+
+from __future__ import annotations
+
+import base64
+import random
+import re
+import socket
+import ssl
+import struct
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import gevent
+import pytest
+from hostile_rows import (
+    COMMAND_ROWS,
+    CONTENT_ROWS,
+    PLAIN,
+    RECIPIENT_OK,
+    SENDER_OK,
+    SEQUENCE,
+    CommandRow,
+    ContentRow,
+)
+from support import (
+    SECONDS,
+    Certificate,
+    ClientReply,
+    RawClient,
+    Served,
+    assert_serves,
+    cut_at,
+    octets,
+    serve,
+    take_replies,
+    two_pieces,
+    wait_until,
+)
+
+from smtp_blinker import DEFAULT_EXTENSIONS, AuthenticationFailed, Reject
+
+POLICIES = ("reject", "normalize", "allow")
+#: Rows longer than this aren't cut at every single octet.
+SHORT = 200
+#: In the same group after every row: whoever lost his place answers these wrongly.
+TAIL = b"VRFY sync\r\nQUIT\r\n"
+TAIL_STATUSES = ["252 2.5.0", "221 2.0.0"]
+
+Serving = Callable[..., Served]
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    """A server with these options; the same one for the same options."""
+    running: dict[str, Served] = {}
+    with ExitStack() as stack:
+
+        def get(**options: Any) -> Served:
+            key = repr(sorted(options.items(), key=lambda item: item[0]))
+            if key not in running:
+                running[key] = stack.enter_context(serve(**options))
+            served = running[key]
+            served.messages.clear()
+            served.broken.clear()
+            return served
+
+        yield get
+
+
+def statuses(replies: Sequence[ClientReply]) -> list[str]:
+    return [one.status for one in replies]
+
+
+def matches(got: Sequence[str], expected: Sequence[str]) -> bool:
+    return len(got) == len(expected) and all(
+        one in allowed.split("|") for one, allowed in zip(got, expected, strict=True)
+    )
+
+
+def random_cuts(data: bytes, name: str, times: int) -> Iterator[list[bytes]]:
+    """*times* ways to send *data* in pieces, always the same for a *name*."""
+    source = random.Random(name)
+    for _ in range(times):
+        yield cut_at(data, [source.randrange(len(data)) for _ in range(source.randint(1, 6))])
+
+
+def whole_lines(pieces: list[bytes]) -> list[bytes]:
+    """*pieces* with none ending at a bare LF: silence there is an end of line (see L01)."""
+    joined: list[bytes] = []
+    for piece in pieces:
+        if joined and re.search(rb"(?<!\r)\n\Z", joined[-1]):
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+    return joined
+
+
+def ways_to_send(sent: bytes, tail: bytes, name: str, *, times: int) -> Iterator[list[bytes]]:
+    """*sent* with *tail* behind it: whole, at every cut between two octets of *sent* (and one
+    behind), octet by octet, and at random cuts, *times* times.
+
+    Where *sent* is long, only its first and last forty octets are cut everywhere.
+    """
+    data = sent + tail
+    yield [data]
+    last = min(len(sent) + 1, len(data) - 1)
+    for cut in range(1, last + 1):
+        if len(sent) <= SHORT or cut < 40 or cut > last - 40:
+            yield [data[:cut], data[cut:]]
+    if len(data) < 3000:
+        yield octets(data)
+    yield from random_cuts(data, name, times)
+
+
+# Content
+
+
+def deliver(served: Served, pieces: Sequence[bytes]) -> list[str]:
+    """Send content and what follows it behind a 354; the statuses of all replies from there."""
+    with served.hello() as client:
+        client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+        assert statuses(client.replies(3)) == [SENDER_OK, RECIPIENT_OK, "354"]
+        served.send_pieces(client, pieces)
+        return statuses(client.rest_of_replies())
+
+
+def check_content(served: Served, policy: str, row: ContentRow, pieces: Sequence[bytes]) -> None:
+    served.messages.clear()
+    got = deliver(served, pieces)
+    if policy == "reject" and not row.clean:
+        assert (got, served.contents()) == (["550 5.5.2", *TAIL_STATUSES], []), pieces
+    else:
+        content = row.normalized if policy == "normalize" else row.content
+        assert (got, served.contents()) == (["250 2.0.0", *TAIL_STATUSES], [content]), pieces
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("row", CONTENT_ROWS, ids=lambda row: row.id)
+def test_content_is_the_same_however_it_arrives(
+    serving: Serving, row: ContentRow, policy: str
+) -> None:
+    served = serving(bare_newline=policy)
+    for pieces in ways_to_send(row.sent, TAIL, row.id, times=20 if len(row.sent) < 100 else 3):
+        check_content(served, policy, row, pieces)
+    assert_serves(served)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("row", CONTENT_ROWS, ids=lambda row: row.id)
+def test_content_in_one_group_with_its_commands(
+    serving: Serving, row: ContentRow, policy: str
+) -> None:
+    """DATA pipelined with content (RFC 2920 forbids it to clients; nothing may break)."""
+    served = serving(bare_newline=policy)
+    with served.connect() as client:
+        client.send(
+            b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
+            + row.sent
+            + TAIL
+        )
+        got = statuses(client.rest_of_replies())
+    refused = policy == "reject" and not row.clean
+    answer = "550 5.5.2" if refused else "250 2.0.0"
+    assert got == ["250", SENDER_OK, RECIPIENT_OK, "354", answer, *TAIL_STATUSES]
+    content = row.normalized if policy == "normalize" else row.content
+    assert served.contents() == ([] if refused else [content])
+
+
+def test_next_transaction_follows_the_end_of_data_in_the_same_group(serving: Serving) -> None:
+    # E01
+    served = serving()
+    transaction = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
+    for pieces in ([b"one\r\n.\r\nRSET\r\n" + transaction], [b"one\r\n.\r\n", transaction]):
+        served.messages.clear()
+        with served.hello() as client:
+            client.send(transaction)
+            assert statuses(client.replies(3))[-1] == "354"
+            served.send_pieces(client, pieces)
+            got = statuses(client.replies(5 if b"RSET" in pieces[0] else 4))
+            assert got[0] == "250 2.0.0"
+            assert got[-3:] == [SENDER_OK, RECIPIENT_OK, "354"]
+            client.send(b"two\r\n.\r\n" + TAIL)
+            assert statuses(client.rest_of_replies()) == ["250 2.0.0", *TAIL_STATUSES]
+        assert served.contents() == [b"one\r\n", b"two\r\n"]
+
+
+@pytest.mark.parametrize("ending", [b"\n.\n", b"\r.\r", b"\n.\r\n", b"\r\n.\n", b"\r\n.\r"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_smuggled_transaction_never_runs(serving: Serving, ending: bytes, policy: str) -> None:
+    served = serving(bare_newline=policy)
+    smuggled = b"MAIL FROM:<evil@example.org>\r\nRCPT TO:<victim@example.com>\r\nDATA\r\nevil"
+    got = deliver(served, [b"a" + ending + smuggled + b"\r\n.\r\n" + TAIL])
+    assert len(got) == 3
+    assert [message.mail_from for message in served.messages] in ([], ["a@example.org"])
+    assert b"".join(served.contents()).count(b"evil\r\n") == len(served.messages)
+
+
+# Commands
+
+
+def check_commands(served: Served, row: CommandRow, pieces: Sequence[bytes]) -> None:
+    with served.connect() as client:
+        for line in row.before:
+            assert client.command(line).code // 100 == 2, line
+        served.send_pieces(client, pieces)
+        replies = client.rest_of_replies()
+    expected = [*row.expected, *([] if row.ends else TAIL_STATUSES)]
+    assert matches(statuses(replies), expected), (statuses(replies), expected, pieces)
+    for one in replies:
+        if one.code == 250 and one.enhanced is None:
+            assert served.server.options.name in one.lines[0], "only EHLO and HELO have none"
+
+
+@pytest.mark.parametrize("row", COMMAND_ROWS, ids=lambda row: row.id)
+def test_commands_are_the_same_however_they_arrive(serving: Serving, row: CommandRow) -> None:
+    served = serving(**row.options)
+    for pieces in ways_to_send(row.sent, b"" if row.ends else TAIL, row.id, times=3):
+        check_commands(served, row, whole_lines(pieces))
+    assert served.messages == []
+    if "on_auth" not in row.options or "auth_optional" in row.options:
+        assert_serves(served)
+
+
+def test_ids_of_rows_are_unique() -> None:
+    ids = [row.id for row in (*CONTENT_ROWS, *COMMAND_ROWS)]
+    assert sorted(set(ids)) == sorted(ids)
+
+
+@pytest.mark.parametrize("line", [b"EHLO a\n", b"NOOP\n", b"MAIL FROM:<a@example.org>\n", b"\n"])
+def test_line_with_a_bare_lf_and_silence_is_answered_and_the_session_in_sync(
+    serving: Serving, line: bytes
+) -> None:
+    # L01
+    with serving().connect() as client:
+        client.send(line)
+        assert client.reply().status == "500 5.5.2"
+        assert client.command("EHLO x").status == "250"
+        client.send(TAIL)
+        assert statuses(client.rest_of_replies()) == TAIL_STATUSES
+
+
+@pytest.mark.parametrize("policy", ["normalize", "allow"])
+def test_lenient_policies_take_a_bare_lf_as_the_end_of_a_command(
+    serving: Serving, policy: str
+) -> None:
+    with serving(bare_newline=policy).connect() as client:
+        client.send(b"EHLO a\nNOOP\nVRFY sync\r\nQUIT\n")
+        assert statuses(client.rest_of_replies()) == ["250", "250 2.0.0", *TAIL_STATUSES]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_cr_is_no_separator_under_any_policy(serving: Serving, policy: str) -> None:
+    with serving(bare_newline=policy).connect() as client:
+        client.send(b"EHLO a\r\nNOOP\rNOOP\r\n" + TAIL)
+        assert statuses(client.rest_of_replies()) == ["250", "500 5.5.2", *TAIL_STATUSES]
+
+
+def test_hundred_recipients_are_accepted(serving: Serving) -> None:
+    # L17
+    served = serving()
+    with served.hello() as client:
+        client.send(b"MAIL FROM:<a@example.org>\r\n")
+        client.send(b"".join(b"RCPT TO:<r%d@example.com>\r\n" % n for n in range(100)))
+        assert set(statuses(client.replies(101)[1:])) == {RECIPIENT_OK}
+        client.send(b"DATA\r\nx\r\n.\r\n" + TAIL)
+        assert statuses(client.rest_of_replies()) == ["354", "250 2.0.0", *TAIL_STATUSES]
+    assert len(served.messages[0].rcpt_to) == 100
+
+
+@pytest.mark.parametrize(("limit", "sent"), [(1000, 1100), (2, 4)])
+def test_recipients_past_the_limit_leave_those_accepted_valid(
+    serving: Serving, limit: int, sent: int
+) -> None:
+    # L18; RFC 5321 section 4.5.3.1.10
+    served = serving(max_recipients=limit)
+    with served.hello() as client:
+        client.send(b"MAIL FROM:<a@example.org>\r\n")
+        client.send(b"".join(b"RCPT TO:<r%d@example.com>\r\n" % n for n in range(sent)))
+        client.send(b"DATA\r\n")
+        got = statuses(client.replies(sent + 2)[1:-1])
+        assert got == [RECIPIENT_OK] * limit + ["452 4.5.3"] * (sent - limit)
+        client.send(b"x\r\n.\r\n" + TAIL)
+        assert statuses(client.rest_of_replies()) == ["250 2.0.0", *TAIL_STATUSES]
+    assert len(served.messages[0].rcpt_to) == limit
+
+
+def test_refused_recipients_are_no_part_of_the_message() -> None:
+    def one_domain(address: Any, session: Any) -> None:
+        if not address.address.endswith("@example.com"):
+            raise Reject(550, "relaying denied", enhanced="5.7.1")
+
+    with serve(on_rcpt_to=one_domain) as served, served.hello() as client:
+        client.send(
+            b"MAIL FROM:<a@example.org>\r\nRCPT TO:<x@else.example>\r\n"
+            b"RCPT TO:<b@example.com>\r\nDATA\r\nx\r\n.\r\n" + TAIL
+        )
+        got = statuses(client.rest_of_replies())
+        assert got[1] == "550 5.7.1"
+        assert got[2:] == [RECIPIENT_OK, "354", "250 2.0.0", *TAIL_STATUSES]
+        assert served.messages[0].rcpt_to == ["b@example.com"]
+
+
+def test_mail_that_the_program_refused_leaves_no_parameters() -> None:
+    def refuse_utf8(address: Any, session: Any) -> None:
+        if session.envelope.smtputf8:
+            raise Reject(550, "no")
+
+    with serve(on_mail_from=refuse_utf8) as served, served.hello() as client:
+        client.send(
+            b"MAIL FROM:<a@example.org> SMTPUTF8 SIZE=5 BODY=8BITMIME\r\n"
+            b"MAIL FROM:<a@example.org>\r\nRCPT TO:<\xc3\xa9@example.org>\r\n"
+            b"RCPT TO:<b@example.com>\r\nDATA\r\nx\r\n.\r\n" + TAIL
+        )
+        got = statuses(client.rest_of_replies())
+        assert got[0] == "550 5.7.1"
+        assert got[1] == SENDER_OK
+        assert got[2] in ("550 5.6.7", "553 5.6.7")
+        assert got[3:] == [RECIPIENT_OK, "354", "250 2.0.0", *TAIL_STATUSES]
+        envelope = served.messages[0].envelope
+        assert (envelope.smtputf8, envelope.size, envelope.body_type) == (False, None, "7bit")
+
+
+def test_client_that_xclient_names_inherits_no_identity() -> None:
+    options = {"on_auth": lambda auth, session: auth.username, "auth_optional": True}
+    with serve(use_xclient=True, **options) as served, served.hello() as client:
+        assert client.command(b"AUTH PLAIN " + PLAIN).code == 235
+        session = served.connection_of(client).session
+        assert session.user == "alice"
+        assert client.command("XCLIENT ADDR=192.0.2.1").code == 220
+        assert session.user is None
+        assert session.remote_address == "192.0.2.1"
+
+
+def test_data_with_all_recipients_refused_is_out_of_sequence() -> None:
+    def nobody(address: Any, session: Any) -> None:
+        raise Reject(550, "no")
+
+    with serve(on_rcpt_to=nobody) as served, served.hello() as client:
+        client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n" + TAIL)
+        got = statuses(client.rest_of_replies())
+        assert got == [SENDER_OK, "550 5.7.1", SEQUENCE, *TAIL_STATUSES]
+
+
+def test_transaction_in_one_segment_is_answered_in_order(serving: Serving) -> None:
+    # P02
+    with serving().hello() as client:
+        client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+        assert statuses(client.replies(3)) == [SENDER_OK, RECIPIENT_OK, "354"]
+
+
+def test_talking_before_the_greeting_is_refused_where_it_is_watched() -> None:
+    # P01
+    with serve(greeting_delay=5.0) as served:
+        with served.connect(greeting=False) as client:
+            client.send(b"EHLO x\r\n")
+            got = client.rest_of_replies()
+            assert statuses(got) in (["421 4.7.0"], ["554 5.5.0"])
+        wait_until(lambda: served.events_of("disconnect"))
+        assert served.events_of("disconnect")[0].reason == "abuse"
+
+
+def test_talking_before_the_greeting_is_answered_where_it_is_not(serving: Serving) -> None:
+    with serving().connect(greeting=False) as client:
+        client.send(b"EHLO x\r\n" + TAIL)
+        assert statuses(client.rest_of_replies()) == ["220", "250", *TAIL_STATUSES]
+
+
+def test_greeting_delay_leaves_the_quiet_alone() -> None:
+    with serve(greeting_delay=0.05) as served:
+        assert_serves(served)
+
+
+def test_nothing_runs_after_quit() -> None:
+    # P05
+    seen: list[Any] = []
+    with serve(on_mail_from=lambda address, session: seen.append(address)) as served:
+        with served.hello() as client:
+            client.send(b"QUIT\r\nMAIL FROM:<evil@example.org>\r\n")
+            assert statuses(client.rest_of_replies()) == ["221 2.0.0"]
+        assert seen == []
+
+
+def test_million_empty_lines_end_the_session(serving: Serving) -> None:
+    # N55
+    served = serving()
+    with served.connect() as client:
+        sender = threading.Thread(target=send_whatever, args=(client, b"\r\n" * 1_000_000))
+        sender.start()
+        got = statuses(client.rest_of_replies())
+        sender.join(SECONDS)
+    assert 0 < len(got) <= 100
+    assert got[-1] == "421 4.7.0"
+    assert set(got[:-1]) == {"500 5.5.2"}
+    assert_serves(served)
+
+
+def send_whatever(client: RawClient, data: bytes) -> None:
+    try:
+        client.send(data)
+    except OSError:
+        pass
+
+
+def test_proxy_line_without_proxies_changes_nothing(serving: Serving) -> None:
+    # X01
+    served = serving()
+    with served.connect() as client:
+        assert client.command("PROXY TCP4 192.0.2.1 192.0.2.2 1 25").status == "500 5.5.2"
+        client.command("EHLO x")
+        assert served.connection_of(client).session.remote_address == "127.0.0.1"
+
+
+def test_v2_signature_without_proxies_runs_no_quit(serving: Serving) -> None:
+    # X02: its octets hold a QUIT.
+    with serving().connect() as client:
+        client.send(bytes.fromhex("0D0A0D0A000D0A515549540A") + b"\x20\x00\x00\x00")
+        got = statuses(client.rest_of_replies())
+    assert set(got) <= {"500 5.5.2"}
+
+
+# Messages and limits
+
+
+def test_received_fields_over_a_hundred_are_a_loop(serving: Serving) -> None:
+    # N11; RFC 5321 section 6.3
+    served = serving()
+    field = b"Received: from a by b; Mon, 1 Jan 2024 00:00:00 +0000\r\n"
+    body = b"\r\nReceived: this is no field\r\n.\r\n"
+    assert deliver(served, [field * 100 + body + TAIL])[0] == "250 2.0.0"
+    served.messages.clear()
+    assert deliver(served, [field * 101 + body + TAIL]) == ["554 5.4.6", *TAIL_STATUSES]
+    assert deliver(served, [field.upper() * 101 + body + TAIL]) == ["554 5.4.6", *TAIL_STATUSES]
+    assert served.messages == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "newline"), [("normalize", b"\n"), ("normalize", b"\r"), ("allow", b"\n")]
+)
+def test_loop_is_seen_whatever_ends_the_lines(
+    serving: Serving, policy: str, newline: bytes
+) -> None:
+    """What the program gets as 101 fields is a loop, however its newlines came."""
+    served = serving(bare_newline=policy)
+    field = b"Received: from a by b; Mon, 1 Jan 2024 00:00:00 +0000" + newline
+    body = newline + b"Received: this is no field\r\n.\r\n"
+    assert deliver(served, [field * 100 + body + TAIL])[0] == "250 2.0.0"
+    served.messages.clear()
+    assert deliver(served, [field * 101 + body + TAIL]) == ["554 5.4.6", *TAIL_STATUSES]
+    # The header ends with its first empty line.
+    body = newline + (b"Received: this is no field" + newline) * 200 + b"\r\n.\r\n"
+    assert deliver(served, [b"A: b" + newline + body + TAIL])[0] == "250 2.0.0"
+
+
+def test_received_in_folded_lines_and_body_is_not_counted(serving: Serving) -> None:
+    served = serving()
+    content = (
+        b"X: a\r\n Received: no\r\nReceived-SPF: no\r\n" * 60 + b"\r\n" + b"Received: no\r\n" * 200
+    )
+    assert deliver(served, [content + b".\r\n" + TAIL])[0] == "250 2.0.0"
+    assert served.contents() == [content]
+
+
+def test_long_header_line_is_taken_whole(serving: Serving) -> None:
+    # N12
+    served = serving()
+    content = b"X: " + b"a" * 200 * 1024 + b"\r\n\r\nx\r\n"
+    assert deliver(served, [content + b".\r\n" + TAIL]) == ["250 2.0.0", *TAIL_STATUSES]
+    assert served.contents() == [content]
+
+
+@pytest.mark.parametrize(("octets_", "answer"), [(100, "250 2.0.0"), (101, "552 5.3.4")])
+def test_size_limit_is_held_to_the_octet(serving: Serving, octets_: int, answer: str) -> None:
+    served = serving(size=100)
+    content = b"a" * (octets_ - 2) + b"\r\n"
+    for pieces in ([content + b".\r\n" + TAIL], cut_at(content + b".\r\n" + TAIL, [50, 99, 100])):
+        served.messages.clear()
+        assert deliver(served, pieces) == [answer, *TAIL_STATUSES]
+        assert served.contents() == ([content] if octets_ == 100 else [])
+
+
+def test_size_counts_unstuffed_octets(serving: Serving) -> None:
+    served = serving(size=100)
+    content = b"." * 98 + b"\r\n"
+    assert deliver(served, [b"." + content + b".\r\n" + TAIL])[0] == "250 2.0.0"
+    assert served.contents() == [content]
+
+
+def test_program_may_take_what_is_too_large() -> None:
+    seen: list[tuple[int, bool, int]] = []
+
+    def take(stream: Any, session: Any) -> str:
+        seen.append((len(stream.read()), stream.size_exceeded, stream.byte_length))
+        return "taken"
+
+    with serve(size=10, reject_oversized=False, on_data=take) as served:
+        assert deliver(served, [b"a" * 50 + b"\r\n.\r\n" + TAIL])[0] == "250 2.0.0"
+    assert seen == [(52, True, 52)]
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_connection_lost_inside_content_delivers_nothing(how: str) -> None:
+    # N10
+    closed: list[Any] = []
+    with serve(on_close=closed.append) as served:
+        client = served.hello()
+        client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+        client.replies(3)
+        served.send_pieces(client, [b"Subject: half\r\n\r\nhal", b"f\r\n"])
+        getattr(client, how)()
+        wait_until(lambda: closed)
+        wait_until(lambda: served.events_of("disconnect"))
+        assert served.messages == []
+        assert len(served.broken) == 1
+        assert isinstance(served.broken[0], ConnectionError)
+        assert served.events_of("message") == []
+        assert served.events_of("disconnect")[0].messages == 0
+        assert_serves(served)
+
+
+@pytest.mark.parametrize("end", [b"x\r\n.", b"x\r\n.\r", b"x\r\n", b"x\r", b"x", b"", b"."])
+def test_almost_ended_content_is_not_delivered(serving: Serving, end: bytes) -> None:
+    served = serving()
+    with served.hello() as client:
+        client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+        client.replies(3)
+        client.send(end)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert [one for one in client.rest_of_replies() if one.code < 400] == []
+    assert served.messages == []
+
+
+# Time
+
+
+def drip(client: RawClient, octet: bytes, every: float) -> bytes:
+    """Send *octet* again and again until the server closes; what it said."""
+    said = b""
+    client.socket.settimeout(every)
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            client.socket.send(octet)
+        except OSError:
+            pass
+        try:
+            data = client.socket.recv(65536)
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            return said
+        if not data:
+            return said
+        said += data
+    raise AssertionError(f"still connected after {SECONDS} s; said {said!r}")
+
+
+def test_slow_command_has_one_deadline_for_all_of_it() -> None:
+    # N01
+    with serve(socket_timeout=0.3) as served:
+        with served.connect() as client:
+            assert statuses(take_replies(drip(client, b"x", 0.05))) == ["421 4.4.2"]
+        wait_until(lambda: served.events_of("disconnect"))
+        assert served.events_of("disconnect")[0].reason == "timeout"
+
+
+def test_slow_command_inside_tls_has_one_deadline_too(certificate: Certificate) -> None:
+    options = {"socket_timeout": 0.3, "secure": True, **certificate.options}
+    with serve(**options) as served, served.connect(greeting=False) as client:
+        client.start_tls(certificate.client_context())
+        assert client.reply().code == 220
+        assert statuses(take_replies(drip(client, b"x", 0.05))) == ["421 4.4.2"]
+
+
+def test_slow_content_is_ended() -> None:
+    # N02
+    with serve(data_timeout=0.3) as served:
+        with served.hello() as client:
+            client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+            client.replies(3)
+            assert statuses(take_replies(drip(client, b"x", 0.05))) == ["421 4.4.2"]
+        wait_until(lambda: served.events_of("disconnect"))
+        assert served.messages == []
+        assert_serves(served)
+
+
+def test_content_that_stops_is_ended() -> None:
+    with serve(socket_timeout=0.3) as served:
+        with served.hello() as client:
+            client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nhalf")
+            client.replies(3)
+            assert statuses(client.rest_of_replies()) == ["421 4.4.2"]
+        assert served.messages == []
+
+
+def test_idle_client_is_told_and_left() -> None:
+    # N03
+    with serve(socket_timeout=0.2) as served, served.connect() as client:
+        assert statuses(client.rest_of_replies()) == ["421 4.4.2"]
+
+
+def test_session_has_an_end_however_busy_it_is() -> None:
+    with serve(session_timeout=0.4, max_junk_commands=None) as served, served.hello() as client:
+        deadline = time.monotonic() + SECONDS
+        codes = [250]
+        while codes[-1] == 250:
+            assert time.monotonic() < deadline
+            codes.append(client.command("NOOP").code)
+        assert codes[-1] == 421
+
+
+def test_silent_auth_is_timed_out_too() -> None:
+    options = {"socket_timeout": 0.2, "on_auth": lambda auth, session: True}
+    with serve(**options) as served, served.hello() as client:
+        assert client.command("AUTH PLAIN").code == 334
+        assert statuses(client.rest_of_replies()) == ["421 4.4.2"]
+
+
+def test_client_that_never_reads_is_ended() -> None:
+    # N04
+    with serve(socket_timeout=0.3, max_junk_commands=None) as served:
+        with served.hello(rcvbuf=4096) as client:
+            client.socket.settimeout(0.5)
+            deadline = time.monotonic() + 2 * SECONDS
+            connection = served.connection_of(client)
+            while connection in served.server.connections:
+                assert time.monotonic() < deadline
+                try:
+                    client.socket.send(b"HELP\r\n" * 10_000)
+                except OSError:
+                    pass
+        wait_until(lambda: served.events_of("disconnect"))
+        assert served.events_of("disconnect")[0].reason == "timeout"
+        assert_serves(served)
+
+
+# Admission
+
+
+def test_connections_from_one_address_past_the_limit_are_refused() -> None:
+    # N05
+    with serve(max_clients_per_ip=2) as served:
+        with served.connect() as one, served.connect() as two:
+            for _ in range(3):
+                with served.connect(greeting=False) as third:
+                    assert statuses(third.rest_of_replies()) == ["421 4.7.0"]
+            with served.connect(source="127.0.0.2") as other:
+                assert other.command("NOOP").code == 250
+            assert one.command("NOOP").code == two.command("NOOP").code == 250
+            assert two.command("QUIT").code == 221
+            assert two.rest() == b""
+            wait_until(lambda: len(served.server.connections) == 1)
+            with served.connect() as third:
+                assert third.command("NOOP").code == 250
+        wait_until(lambda: not served.server.connections)
+        assert_serves(served)
+
+
+def test_connections_past_the_limit_of_all_are_refused() -> None:
+    # N07
+    with serve(max_clients=2) as served:
+        with served.connect() as one, served.connect() as two:
+            with served.connect(greeting=False) as third:
+                assert statuses(third.rest_of_replies()) == ["421 4.3.2"]
+            assert one.command("NOOP").code == two.command("NOOP").code == 250
+        wait_until(lambda: not served.server.connections)
+        assert_serves(served)
+
+
+def test_messages_past_the_limit_end_the_connection() -> None:
+    with serve(max_messages=1) as served, served.hello() as client:
+        transaction = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nx\r\n.\r\n"
+        client.send(transaction + b"MAIL FROM:<a@example.org>\r\nNOOP\r\n")
+        got = statuses(client.rest_of_replies())
+        assert got == [SENDER_OK, RECIPIENT_OK, "354", "250 2.0.0", "421 4.7.0"]
+
+
+# TLS
+
+
+@pytest.fixture
+def tls_server(certificate: Certificate) -> Iterator[Served]:
+    with serve(**certificate.options) as served:
+        yield served
+
+
+@pytest.mark.parametrize(
+    "behind", [b"NOOP\r\n", b"EHLO z\r\nMAIL FROM:<evil@example.org>\r\n", b"NO", b"RSET", b"\r\n"]
+)
+def test_clear_text_behind_starttls_is_dropped(
+    tls_server: Served, certificate: Certificate, behind: bytes
+) -> None:
+    # T01, T03 and a line cut in two by the handshake; RFC 3207 section 4, CVE-2011-0411
+    with tls_server.hello() as client:
+        client.send(b"STARTTLS\r\n" + behind)
+        answer = client.reply()
+        if answer.code >= 400:
+            assert client.rest() == b""
+            return
+        assert answer.code == 220
+        client.start_tls(certificate.client_context())
+        client.send(b"RCPT TO:<b@example.com>\r\nEHLO x\r\n" + TAIL)
+        assert statuses(client.rest_of_replies()) == [SEQUENCE, "250", *TAIL_STATUSES]
+    assert_serves(tls_server)
+
+
+def test_session_is_forgotten_by_the_handshake(
+    tls_server: Served, certificate: Certificate
+) -> None:
+    # T04; RFC 3207 section 4.2
+    with tls_server.hello() as client:
+        assert client.command("STARTTLS").code == 220
+        client.start_tls(certificate.client_context())
+        assert client.command("MAIL FROM:<a@example.org>").status == SEQUENCE
+        assert client.command("EHLO x").status == "250"
+        assert client.command("MAIL FROM:<a@example.org>").status == SENDER_OK
+
+
+def test_starttls_takes_no_argument(tls_server: Served) -> None:
+    # T06
+    with tls_server.hello() as client:
+        assert client.command("STARTTLS foo").status == "501 5.5.4"
+        assert client.command("NOOP").code == 250
+
+
+def test_starttls_with_trailing_blanks(tls_server: Served, certificate: Certificate) -> None:
+    with tls_server.hello() as client:
+        assert client.command("starttls  ").code == 220
+        client.start_tls(certificate.client_context())
+        assert client.command("EHLO x").status == "250"
+
+
+def test_clear_text_instead_of_a_handshake_gets_no_reply(tls_server: Served) -> None:
+    # T07
+    with tls_server.hello() as client:
+        assert client.command("STARTTLS").code == 220
+        client.send(b"EHLO plain\r\nMAIL FROM:<a@example.org>\r\n")
+        assert b"250" not in client.rest()
+    assert_serves(tls_server)
+
+
+def test_starttls_inside_tls_is_out_of_sequence(
+    tls_server: Served, certificate: Certificate
+) -> None:
+    # T09
+    with tls_server.hello() as client:
+        client.command("STARTTLS")
+        client.start_tls(certificate.client_context())
+        answer = client.command("EHLO x")
+        assert "STARTTLS" not in answer.lines
+        assert client.command("STARTTLS").status in (SEQUENCE, "554 5.5.1")
+        assert client.command("NOOP").code == 250
+
+
+def test_starttls_inside_a_transaction_is_out_of_sequence(tls_server: Served) -> None:
+    with tls_server.hello() as client:
+        client.command("MAIL FROM:<a@example.org>")
+        assert client.command("STARTTLS").status == SEQUENCE
+        assert client.command("RCPT TO:<b@example.com>").status == RECIPIENT_OK
+
+
+def test_starttls_without_a_certificate_is_not_there(serving: Serving) -> None:
+    with serving().connect() as client:
+        assert "STARTTLS" not in client.command("EHLO x").lines
+        assert client.command("STARTTLS").status == "502 5.5.1"
+        assert client.command("NOOP").code == 250
+
+
+@pytest.mark.parametrize("end", [b"x\r\n", b"x\r\n.", b"x\r\n.\r"])
+def test_truncated_tls_inside_content_delivers_nothing(
+    tls_server: Served, certificate: Certificate, end: bytes
+) -> None:
+    # T10: closed without close_notify
+    client = tls_server.hello()
+    client.command("STARTTLS")
+    client.start_tls(certificate.client_context())
+    client.command("EHLO x")
+    client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n" + end)
+    client.replies(3)
+    client.close()
+    wait_until(lambda: tls_server.events_of("disconnect"))
+    assert tls_server.messages == []
+    assert tls_server.events_of("message") == []
+    assert_serves(tls_server)
+
+
+def test_message_through_tls_arrives_octet_for_octet(
+    tls_server: Served, certificate: Certificate
+) -> None:
+    with tls_server.hello() as client:
+        client.command("STARTTLS")
+        client.start_tls(certificate.client_context())
+        content = bytes(range(256)).replace(b"\n", b"").replace(b"\r", b"") * 1000 + b"\r\n"
+        client.send(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+        client.replies(4)
+        client.send(content + b".\r\n" + TAIL)
+        assert statuses(client.rest_of_replies()) == ["250 2.0.0", *TAIL_STATUSES]
+    assert tls_server.contents() == [content]
+    assert tls_server.messages[0].session.transmission_type == "ESMTPS"
+
+
+def test_tls_1_0_is_refused(tls_server: Served) -> None:
+    # N14; RFC 8996
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with tls_server.hello() as client:
+        assert client.command("STARTTLS").code == 220
+        with pytest.raises(OSError):  # noqa: PT011
+            client.start_tls(context)
+    assert_serves(tls_server)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_handshake_that_never_comes_is_ended_and_delays_nobody(
+    certificate: Certificate, secure: bool
+) -> None:
+    # N15
+    with serve(handshake_timeout=0.5, **certificate.options) as served:
+        with served.hello() as client:
+            assert client.command("STARTTLS").code == 220
+            assert_serves(served)
+            assert client.rest() == b""
+        assert_serves(served)
+    with serve(handshake_timeout=0.5, secure=True, **certificate.options) as served:
+        with served.connect(greeting=False) as client:
+            if secure:
+                client.send(b"\x16\x03\x01\x00")
+            assert client.rest() == b""
+        wait_until(lambda: served.events_of("disconnect"))
+        assert served.events_of("disconnect")[0].reason == "tls"
+
+
+def test_clear_text_on_the_tls_port_gets_no_smtp(certificate: Certificate) -> None:
+    # N19
+    with serve(secure=True, **certificate.options) as served:
+        with served.connect(greeting=False) as client:
+            client.send(b"EHLO x\r\n")
+            said = client.rest()
+            assert b"220" not in said
+            assert b"250" not in said
+        with served.connect(greeting=False) as client:
+            client.start_tls(certificate.client_context())
+            assert client.reply().code == 220
+            assert client.command("EHLO x").status == "250"
+
+
+def test_auth_in_clear_is_refused_where_tls_is_offered(certificate: Certificate) -> None:
+    # A01
+    asked: list[Any] = []
+    with serve(on_auth=lambda auth, session: asked.append(auth), **certificate.options) as served:
+        with served.connect() as client:
+            assert not [line for line in client.command("EHLO x").lines if "AUTH" in line]
+            got = client.command(b"AUTH PLAIN " + PLAIN).status
+            assert got in ("538 5.7.11", "530 5.7.0", "523 5.7.10")
+            assert client.command("AUTH LOGIN").status == got
+            assert client.command("NOOP").code == 250
+        assert asked == []
+
+
+def test_auth_before_the_answer_to_starttls_is_never_looked_at(certificate: Certificate) -> None:
+    # N20
+    asked: list[Any] = []
+    with serve(on_auth=lambda auth, session: asked.append(auth), **certificate.options) as served:
+        with served.hello() as client:
+            client.send(b"AUTH PLAIN " + PLAIN + b"\r\nSTARTTLS\r\nAUTH PLAIN " + PLAIN + b"\r\n")
+            assert statuses(client.replies(2)) == ["538 5.7.11", "220 2.0.0"]
+            client.start_tls(certificate.client_context())
+            client.send(b"EHLO x\r\n" + TAIL)
+            assert statuses(client.rest_of_replies()) == ["250", *TAIL_STATUSES]
+        assert asked == []
+
+
+# AUTH
+
+
+def test_wrong_passwords_end_the_connection() -> None:
+    # A11
+    asked: list[Any] = []
+    options = {"on_auth": lambda auth, session: asked.append(auth), "auth_optional": True}
+    with serve(**options) as served:
+        with served.hello() as client:
+            client.send((b"AUTH PLAIN " + PLAIN + b"\r\n") * 12)
+            got = statuses(client.rest_of_replies())
+            assert got == ["535 5.7.8"] * 3 + ["421 4.7.0"]
+        assert len(asked) == 3
+        assert [event.success for event in served.events_of("auth")] == [False] * 3
+
+
+def test_failed_auth_delays_nobody_else() -> None:
+    options = {"on_auth": lambda auth, session: None, "auth_optional": True}
+    with serve(**options) as served, served.hello() as client:
+        client.send(b"AUTH PLAIN " + PLAIN + b"\r\n")
+        assert_serves(served)
+        assert client.reply().status == "535 5.7.8"
+
+
+def test_program_sees_both_identities() -> None:
+    # N22: the application decides
+    seen: list[tuple[str, str]] = []
+
+    def decide(auth: Any, session: Any) -> str | None:
+        seen.append((auth.authzid, auth.authcid))
+        return auth.username if auth.authzid in ("", auth.authcid) else None
+
+    with serve(on_auth=decide, auth_optional=True) as served, served.hello() as client:
+        other = base64.b64encode(b"boss\0alice\0secret")
+        assert client.command(b"AUTH PLAIN " + other).status == "535 5.7.8"
+        assert client.command(b"AUTH PLAIN " + PLAIN).status == "235 2.7.0"
+    assert seen == [("boss", "alice"), ("", "alice")]
+
+
+@pytest.mark.parametrize("answer", [b"", b"AQ==", b"*", b"!!"])
+def test_oauth_failure_shows_its_json_and_waits_for_an_answer(answer: bytes) -> None:
+    # N23; RFC 7628 section 3.2.3
+    def refuse(auth: Any, session: Any) -> None:
+        assert auth.access_token == "token"
+        raise AuthenticationFailed(data={"status": "401", "schemes": "bearer"})
+
+    options = {"on_auth": refuse, "auth_optional": True, "auth_methods": ("XOAUTH2",)}
+    with serve(**options) as served, served.hello() as client:
+        token = base64.b64encode(b"user=alice\x01auth=Bearer token\x01\x01")
+        shown = client.command(b"AUTH XOAUTH2 " + token)
+        assert shown.code == 334
+        assert b'"status": "401"' in base64.b64decode(shown.text)
+        assert client.command(answer).status == "535 5.7.8"
+        assert client.command("NOOP").code == 250
+
+
+def test_empty_challenge_keeps_its_space() -> None:
+    with serve(on_auth=lambda auth, session: True) as served, served.hello() as client:
+        client.send(b"AUTH PLAIN\r\n")
+        data = b""
+        while not data.endswith(b"\r\n"):
+            data += client.socket.recv(100)
+        assert data == b"334 \r\n"
+
+
+def test_unauthenticated_commands_past_the_limit_end_the_connection() -> None:
+    options = {"on_auth": lambda auth, session: True, "max_unauthenticated_commands": 3}
+    with serve(**options) as served, served.connect() as client:
+        client.send(b"EHLO x\r\nRSET\r\nMAIL FROM:<a@example.org>\r\nNOOP\r\nNOOP\r\n")
+        got = statuses(client.rest_of_replies())
+        assert got == ["250", "250 2.0.0", "530 5.7.0", "421 4.7.0"]
+
+
+def test_mail_auth_parameter_is_decoded() -> None:
+    # N25
+    with serve() as served, served.hello() as client:
+        client.send(
+            b"MAIL FROM:<a@b.example> AUTH=e+3Dmc2@example.com\r\nRCPT TO:<b@example.com>\r\n"
+            b"DATA\r\nx\r\n.\r\n" + TAIL
+        )
+        client.rest_of_replies()
+        assert served.messages[0].envelope.auth == "e=mc2@example.com"
+
+
+# PROXY
+
+CLIENTS_SEEN: list[str] = []
+
+
+def remember_client(address: Any, session: Any) -> None:
+    CLIENTS_SEEN.append(session.remote_address)
+
+
+V2 = bytes.fromhex("0D0A0D0A000D0A515549540A")
+V4 = bytes([192, 0, 2, 1, 192, 0, 2, 2]) + struct.pack("!HH", 4711, 25)
+
+
+def v2(command: int, family: int, block: bytes, length: int | None = None) -> bytes:
+    return (
+        V2 + struct.pack("!BBH", command, family, len(block) if length is None else length) + block
+    )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY UNKNOWN " + b"x" * 94,  # N41: 108 octets and no CRLF
+        b"PROXY TCP4 1.2.3.4 1.2.3.4 99999 25\r\n",  # N42
+        b"PROXY TCP6 1.2.3.4 1.2.3.4 1 25\r\n",
+        b"PROXY TCP4 1.2.3.4 1.2.3.4 01 25\r\n",
+        b"PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n",
+        b"PROXY TCP4 1.2.3.4  1.2.3.4 1 25\r\n",
+        b"PROXY TCP4 01.2.3.4 1.2.3.4 1 25\r\n",
+        b"PROXY TCP4 1.2.3.4 1.2.3.4 1 25\nEHLO x\r\n",
+        b"proxy TCP4 1.2.3.4 1.2.3.4 1 25\r\n",
+        b"EHLO x\r\n",  # N47
+        v2(0x11, 0x11, V4),  # N43: version 1
+        v2(0x22, 0x11, V4),  # command 2
+        v2(0x21, 0xF1, V4),  # family 0xF
+        v2(0x21, 0x11, b"", 16 * 1024 + 1),
+        v2(0x21, 0x11, V4[:8]),
+        b"\r\n\r\n\0\r\nQUIT\r",
+    ],
+)
+def test_bad_proxy_header_is_closed_without_a_word(serving: Serving, header: bytes) -> None:
+    served = serving(use_proxy=True)
+    with served.connect(greeting=False) as client:
+        client.send(header)
+        assert client.rest() == b""
+    with served.connect(greeting=False) as client:
+        client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n")
+        assert client.reply().code == 220
+
+
+@pytest.mark.parametrize(
+    ("header", "client_address"),
+    [
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),  # N42
+        (b"PROXY UNKNOWN ffff::1 nonsense\r\n", "127.0.0.1"),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 25\r\n", "192.0.2.1"),
+        (b"PROXY TCP6 2001:DB8::1 ::1 4711 25\r\n", "2001:db8::1"),
+        (v2(0x20, 0x11, V4), "127.0.0.1"),  # N44: LOCAL with address octets
+        (v2(0x20, 0x00, b""), "127.0.0.1"),
+        (v2(0x21, 0x11, V4), "192.0.2.1"),
+        (v2(0x21, 0x11, V4 + b"\x04\x00\x03abc"), "192.0.2.1"),
+    ],
+)
+def test_octets_behind_a_proxy_header_are_not_lost(
+    serving: Serving, header: bytes, client_address: str
+) -> None:
+    # N46
+    served = serving(use_proxy=True, on_mail_from=remember_client)
+    CLIENTS_SEEN.clear()
+    data = header + b"EHLO x\r\nMAIL FROM:<a@example.org>\r\n" + TAIL
+    ways = [[data], *two_pieces(data), octets(data)]
+    for pieces in ways:
+        with served.connect(greeting=False) as client:
+            served.send_pieces(client, pieces)
+            got = statuses(client.rest_of_replies())
+            assert got == ["220", "250", SENDER_OK, *TAIL_STATUSES], pieces
+        wait_until(lambda: not served.server.connections)
+    assert {client_address} == set(CLIENTS_SEEN)
+    assert len(CLIENTS_SEEN) == len(ways)
+
+
+def test_proxy_header_that_never_comes_is_not_waited_for() -> None:
+    # N47
+    with serve(use_proxy=True, proxy_timeout=0.2) as served:
+        for start in (b"", b"PROXY TCP4"):
+            with served.connect(greeting=False) as client:
+                client.send(start)
+                assert client.rest() == b""
+
+
+def test_proxy_header_from_elsewhere_is_not_believed() -> None:
+    with serve(use_proxy=["192.0.2.0/24"]) as served:
+        with served.connect(greeting=False) as client:
+            client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\nEHLO x\r\n")
+            assert client.rest() == b""
+        wait_until(lambda: served.events_of("disconnect"))
+        assert served.events_of("disconnect")[0].reason == "proxy"
+
+
+def test_tls_begins_behind_a_proxy_header(certificate: Certificate) -> None:
+    options = {"use_proxy": True, "secure": True, **certificate.options}
+    with serve(**options) as served, served.connect(greeting=False) as client:
+        client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n")
+        client.start_tls(certificate.client_context())
+        assert client.reply().code == 220
+        client.send(b"EHLO x\r\n" + TAIL)
+        assert statuses(client.rest_of_replies()) == ["250", *TAIL_STATUSES]
+
+
+def test_client_hello_in_one_segment_with_a_proxy_header(certificate: Certificate) -> None:
+    options = {"use_proxy": True, "secure": True, **certificate.options}
+    with serve(**options) as served, served.connect(greeting=False) as client:
+        # Kept back by the kernel until the ClientHello follows.
+        client.socket.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n", socket.MSG_MORE)
+        client.start_tls(certificate.client_context())
+        assert client.reply().code == 220
+        client.send(b"EHLO x\r\n" + TAIL)
+        assert statuses(client.rest_of_replies()) == ["250", *TAIL_STATUSES]
+
+
+# The program
+
+
+def test_hook_that_raises_is_answered_451_and_the_session_goes_on() -> None:
+    # N49
+    def broken(*args: Any) -> None:
+        raise RuntimeError("a secret detail")
+
+    with serve() as served:
+        for name, before, line in (
+            ("on_mail_from", (), b"MAIL FROM:<a@example.org>"),
+            ("on_rcpt_to", ("MAIL FROM:<a@example.org>",), b"RCPT TO:<b@example.com>"),
+            (
+                "on_data",
+                ("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA"),
+                b"x\r\n.",
+            ),
+        ):
+            kept = getattr(served.server.hooks, name)
+            with served.hello() as client:
+                setattr(served.server.hooks, name, broken)
+                for command in before:
+                    assert client.command(command).code < 400
+                answer = client.command(line)
+                setattr(served.server.hooks, name, kept)
+                assert answer.status == "451 4.3.0"
+                assert "secret" not in answer.text
+                client.send(TAIL)
+                assert statuses(client.rest_of_replies()) == TAIL_STATUSES
+            event = served.events_of("error")[-1]
+            assert (event.code, event.response_code) == ("HookError", 451)
+            assert event.error.__traceback__ is not None
+            assert_serves(served)
+
+
+def test_hook_that_hangs_is_answered_451_and_delays_nobody() -> None:
+    def hang(address: Any, session: Any) -> None:
+        if address.address == "hang@example.org":
+            gevent.sleep(600)
+
+    with serve(on_mail_from=hang, hook_timeout=0.5) as served:
+        with served.hello() as client:
+            client.send(b"MAIL FROM:<hang@example.org>\r\n")
+            assert_serves(served)
+            assert client.reply().status == "451 4.3.0"
+            assert client.command("MAIL FROM:<a@example.org>").status == SENDER_OK
+        assert [event.code for event in served.events_of("error")] == ["HookTimeout"]
+
+
+def test_hook_that_leaves_the_message_unread_stays_in_sync(serving: Serving) -> None:
+    with serve(on_data=lambda stream, session: "not read") as served:
+        for row in CONTENT_ROWS:
+            if row.clean:
+                assert deliver(served, [row.sent + TAIL]) == ["250 2.0.0", *TAIL_STATUSES]
+        assert deliver(served, [b"a\n.\nb\r\n.\r\n" + TAIL]) == ["550 5.5.2", *TAIL_STATUSES]
+
+
+def test_refusal_of_a_half_read_message_comes_after_its_end() -> None:
+    def refuse(stream: Any, session: Any) -> None:
+        stream.read(3)
+        raise Reject(554, "spam\r\n250 forged", enhanced="5.7.1")
+
+    with serve(on_data=refuse) as served, served.hello() as client:
+        client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+        client.replies(3)
+        client.send(b"abcdef\r\n" * 30_000)
+        client.send(b".\r\n" + TAIL)
+        assert statuses(client.rest_of_replies()) == ["554 5.7.1", *TAIL_STATUSES]
+
+
+# LMTP
+
+
+def test_lmtp_answers_for_each_accepted_recipient() -> None:
+    # N51; RFC 2033 section 4.2
+    def only_odd(address: Any, session: Any) -> None:
+        if int(address.address[1]) % 2 == 0:
+            raise Reject(550, "even", enhanced="5.1.1")
+
+    def store(stream: Any, session: Any) -> list[Any]:
+        stream.read()
+        return ["first", Reject(452, "full", enhanced="4.2.2"), None]
+
+    options = {"lmtp": True, "on_rcpt_to": only_odd, "on_data": store}
+    with serve(**options) as served, served.hello() as client:
+        client.send(b"MAIL FROM:<a@example.org>\r\n")
+        client.send(b"".join(b"RCPT TO:<r%d@example.com>\r\n" % n for n in range(1, 6)))
+        client.send(b"DATA\r\n")
+        got = statuses(client.replies(7))
+        no = "550 5.1.1"
+        assert got[1:6] == [RECIPIENT_OK, no, RECIPIENT_OK, no, RECIPIENT_OK]
+        client.send(b"x\r\n.\r\n" + TAIL)
+        replies = client.rest_of_replies()
+        assert statuses(replies) == ["250 2.0.0", "452 4.2.2", "250 2.0.0", *TAIL_STATUSES]
+        assert replies[0].text == "first"
+
+
+def test_lmtp_answers_a_broken_message_for_each_recipient(serving: Serving) -> None:
+    served = serving(lmtp=True)
+    with served.hello() as client:
+        client.send(
+            b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nRCPT TO:<c@example.com>\r\n"
+            b"DATA\r\na\n.\n\r\n.\r\n" + TAIL
+        )
+        got = statuses(client.rest_of_replies())
+        assert got[4:] == ["550 5.5.2", "550 5.5.2", *TAIL_STATUSES]
+
+
+# The end
+
+
+def test_stop_lets_a_message_end_and_tells_the_idle() -> None:
+    # N52
+    with serve() as served:
+        idle = served.hello()
+        busy = served.hello()
+        busy.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nhalf")
+        busy.replies(3)
+        address = served.address
+        stopping = served.start_to_stop()
+        assert statuses(idle.rest_of_replies()) == ["421 4.3.2"]
+        busy.send(b" and half\r\n.\r\n")
+        assert statuses(busy.rest_of_replies()) == ["250 2.0.0", "421 4.3.2"]
+        stopping.join(SECONDS)
+        assert not stopping.is_alive()
+        assert served.contents() == [b"half and half\r\n"]
+        with pytest.raises(ConnectionRefusedError):
+            RawClient(address)
+        assert [event for name, event in served.events if name == "close"] == [None]
+        idle.close()
+        busy.close()
+
+
+def test_stop_ends_content_that_goes_on_past_the_timeout() -> None:
+    with serve(close_timeout=0.3) as served:
+        client = served.hello()
+        client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nhalf")
+        client.replies(3)
+        served.start_to_stop()
+        assert statuses(client.rest_of_replies()) == ["421 4.3.2"]
+        client.close()
+        served.start_to_stop().join(SECONDS)
+        assert served.messages == []
+
+
+def test_program_may_stop_a_server_that_runs_in_a_thread() -> None:
+    # `stop` in the hub of the server, as a hook or a listener would call it.
+    faults: list[Any] = []
+    kept, threading.excepthook = threading.excepthook, faults.append
+    try:
+        with serve() as served:
+            idle = served.hello()
+            served.server.loop.run_callback_threadsafe(gevent.spawn_raw, served.server.stop)
+            assert statuses(idle.rest_of_replies()) == ["421 4.3.2"]
+            idle.close()
+            wait_until(lambda: served.events_of("close"))
+    finally:
+        threading.excepthook = kept
+    assert [fault.exc_value for fault in faults] == []
+
+
+# Invariants
+
+
+def test_replies_without_enhanced_codes_where_they_are_not_offered() -> None:
+    options = {"extensions": DEFAULT_EXTENSIONS - {"ENHANCEDSTATUSCODES"}}
+    with serve(**options) as served, served.connect() as client:
+        client.send(
+            b"EHLO x\r\nFOO\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<>\r\nRCPT TO:<b@example.com>"
+            b"\r\nDATA\r\nx\r\n.\r\nVRFY x\r\nQUIT\r\n"
+        )
+        replies = client.rest_of_replies()
+        assert statuses(replies) == [
+            "250", "500", "250", "501", "250", "354", "250", "252", "221",
+        ]  # fmt: skip
+        assert "ENHANCEDSTATUSCODES" not in replies[0].lines
+
+
+VERBS = (
+    b"NOOP", b"RSET", b"EHLO x", b"HELO y", b"MAIL FROM:<a@example.org>",
+    b"RCPT TO:<b@example.com>", b"MAIL FROM:<>", b"FOO", b"", b"VRFY z", b"HELP", b"DATA x",
+    b"RCPT TO:<>", b"EXPN z",
+    b"AUTH PLAIN", b"STARTTLS", b"MAIL FROM:<a@example.org> FOO=1", b"NOOP \xff", b"LHLO z",
+    b"ETRN", b"NOOP\rNOOP", b"XCLIENT A=b", b"DATA",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_command_has_exactly_one_reply(serving: Serving, seed: int) -> None:
+    """Any commands in any order, in one group: as many replies as commands."""
+    served = serving(max_errors=None)
+    source = random.Random(seed)
+    unknown = 0
+    script: list[bytes] = []
+    for line in source.choices(VERBS, k=60):
+        unknown += line in (b"FOO", b"")
+        if unknown < 9 or line not in (b"FOO", b""):
+            script.append(line)
+    with served.connect() as client:
+        codes: list[int] = []
+        content = b""
+        for line in script:
+            client.send(line + b"\r\n")
+            answer = client.reply()
+            codes.append(answer.code)
+            if answer.code == 354:
+                content = b"content of %d\r\n" % len(codes)
+                client.send(content + b".\r\n")
+                assert client.reply().code == 250
+        client.send(TAIL)
+        assert statuses(client.rest_of_replies()) == TAIL_STATUSES
+    # The same in one group, content and all, must be answered the same.
+    group = b""
+    expected: list[int] = []
+    for line, code in zip(script, codes, strict=True):
+        group += line + b"\r\n"
+        expected.append(code)
+        if code == 354:
+            group += content + b".\r\n"
+            expected.append(250)
+    for pieces in ([group + TAIL], *random_cuts(group + TAIL, str(seed), 5)):
+        with served.connect() as client:
+            served.send_pieces(client, pieces)
+            got = [one.code for one in client.rest_of_replies()]
+        assert got == [*expected, 252, 221]
+    assert_serves(served)

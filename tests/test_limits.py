@@ -1,0 +1,1156 @@
+"""Section 4 of API.md: every option and every limit, at the limit and one past it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import socket as stdlib_socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import gevent
+import pytest
+from contract import MOMENT, Client, Witness, poll, running
+from gevent.event import Event
+
+from smtp_blinker import DEFAULT_EXTENSIONS, Reject, SMTPServer
+from smtp_blinker.server import _address_key
+
+LOGIN = "AUTH PLAIN AG1lAHB3"
+NEVER = 3600.0
+
+
+def ends_with(client: Client, reply: str) -> None:
+    assert client.reply().startswith(reply)
+    assert client.ended()
+
+
+def features(answer: str) -> set[str]:
+    """What an EHLO reply advertises."""
+    return {line[4:] for line in answer.split("\n")[1:]}
+
+
+def keywords(client: Client) -> set[str]:
+    return {feature.split()[0] for feature in features(client.cmd("EHLO me"))}
+
+
+# Names and texts
+
+
+def test_name_is_the_host_name_unless_it_is_given():
+    with running(name=stdlib_socket.gethostname()):
+        assert SMTPServer(None).options.name == stdlib_socket.gethostname()
+    with running(name="mail.example") as server:
+        client = Client(server)
+        assert client.greeting == "220 mail.example ESMTP"
+        assert client.cmd("EHLO me").split("\n")[0].startswith("250-mail.example ")
+
+
+def test_banner_stands_behind_esmtp():
+    with running(banner="no spam, please") as server:
+        assert Client(server).greeting == "220 mx.test ESMTP no spam, please"
+    with running(banner="hi", lmtp=True) as server:
+        assert Client(server).greeting == "220 mx.test LMTP hi"
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        (None, "mx.test Nice to meet you, [127.0.0.1]"),
+        ("%s greets %s.", "mx.test greets [127.0.0.1]."),
+        ("%s", "mx.test"),
+        ("hello 100% %d", "hello 100% %d"),
+    ],
+)
+def test_helo_response(text, reply):
+    options = {} if text is None else {"helo_response": text}
+    with running(**options) as server:
+        client = Client(server)
+        assert client.cmd("HELO me") == f"250 {reply}"
+        assert client.cmd("EHLO me").split("\n")[0] == f"250-{reply}"
+
+
+# size
+
+
+def test_size_is_announced_and_mail_is_held_to_it():
+    with running(size=1000) as server:
+        client = Client(server)
+        assert "SIZE 1000" in features(client.cmd("EHLO me"))
+        client.ok("MAIL FROM:<> SIZE=1000", "RSET")
+        assert client.cmd("MAIL FROM:<> SIZE=1001").startswith("552 5.3.4")
+        client.ok("MAIL FROM:<> SIZE=0")
+
+
+def test_no_size_limit_is_announced_by_default():
+    with running() as server:
+        client = Client(server)
+        assert "SIZE" in features(client.cmd("EHLO me"))
+        client.ok("MAIL FROM:<> SIZE=999999999999")
+
+
+def test_hide_size_keeps_the_limit_out_of_ehlo_and_in_force():
+    with running(size=1000, hide_size=True) as server:
+        client = Client(server)
+        answer = client.cmd("EHLO me")
+        assert "1000" not in answer
+        assert "SIZE" in features(answer)
+        assert client.cmd("MAIL FROM:<> SIZE=1001").startswith("552 5.3.4")
+        assert client.message(b"x" * 999 + b"\r\n").startswith("552 5.3.4")
+
+
+# extensions, disabled_commands
+
+
+def test_the_default_extensions_are_what_needs_no_promise(certificate):
+    with running(
+        on_auth=lambda *args: 1, allow_insecure_auth=True, **certificate.options
+    ) as server:
+        assert keywords(Client(server)) == DEFAULT_EXTENSIONS
+        assert not {"DSN", "REQUIRETLS"} & DEFAULT_EXTENSIONS
+
+
+@pytest.mark.parametrize("keyword", sorted(DEFAULT_EXTENSIONS))
+def test_an_extension_can_be_taken_away(keyword, certificate):
+    with running(
+        extensions=DEFAULT_EXTENSIONS - {keyword},
+        on_auth=lambda *args: 1,
+        auth_optional=True,
+        allow_insecure_auth=True,
+        **certificate.options,
+    ) as server:
+        client = Client(server)
+        assert keywords(client) == DEFAULT_EXTENSIONS - {keyword}
+        refused = {
+            "8BITMIME": ("MAIL FROM:<> BODY=8BITMIME", "555"),
+            "SIZE": ("MAIL FROM:<> SIZE=1", "555"),
+            "SMTPUTF8": ("MAIL FROM:<> SMTPUTF8", "555"),
+            "STARTTLS": ("STARTTLS", "502"),
+        }.get(keyword)
+        if refused is not None:
+            assert client.cmd(refused[0]).startswith(refused[1])
+        answer = client.cmd("NONSENSE")
+        assert answer.startswith("500 5.5.2") == (keyword != "ENHANCEDSTATUSCODES")
+
+
+def test_dsn_is_opt_in():
+    with running() as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("MAIL FROM:<> RET=HDRS").startswith("555")
+        client.ok("MAIL FROM:<>")
+        assert client.cmd("RCPT TO:<b@example.com> NOTIFY=NEVER").startswith("555")
+    with running(extensions=DEFAULT_EXTENSIONS | {"DSN"}) as server:
+        client = Client(server)
+        assert "DSN" in keywords(client)
+        client.ok("MAIL FROM:<> RET=HDRS ENVID=x", "RCPT TO:<b@example.com> NOTIFY=NEVER")
+
+
+def test_requiretls_is_opt_in_and_wants_tls(certificate):
+    with running(extensions=DEFAULT_EXTENSIONS | {"REQUIRETLS"}, **certificate.options) as server:
+        client = Client(server)
+        assert "REQUIRETLS" not in keywords(client)
+        assert client.cmd("MAIL FROM:<> REQUIRETLS").startswith("530 5.7.10")
+        client.ok("STARTTLS")
+        client.start_tls()
+        assert "REQUIRETLS" in keywords(client)
+        client.ok("MAIL FROM:<> REQUIRETLS")
+        [live] = server.connections
+        assert live.session.envelope.require_tls is True
+
+
+@pytest.mark.parametrize("verb", ["EHLO", "HELP", "VRFY", "NOOP", "RSET", "STARTTLS", "AUTH"])
+def test_a_disabled_command_is_502_and_not_advertised(verb, certificate):
+    with running(
+        disabled_commands=[verb.lower()],
+        on_auth=lambda *args: 1,
+        auth_optional=True,
+        allow_insecure_auth=True,
+        **certificate.options,
+    ) as server:
+        client = Client(server)
+        client.ok("HELO me")
+        assert client.cmd(f"{verb} x").startswith("502")
+        assert client.cmd(verb.lower()).startswith("502")
+        if verb in ("AUTH", "STARTTLS"):
+            assert verb not in keywords(client)
+
+
+@pytest.mark.parametrize("verb", ["XCLIENT", "XFORWARD"])
+def test_a_disabled_proxy_command_is_not_advertised(verb):
+    with running(disabled_commands=[verb], use_xclient=True, use_xforward=True) as server:
+        client = Client(server)
+        assert verb not in keywords(client)
+        assert client.cmd(f"{verb} ADDR=192.0.2.1").startswith("502")
+
+
+@pytest.mark.parametrize("verb", ["HELP", "AUTH", "STARTTLS"])
+def test_session_disabled_commands_replaces_the_option(verb, certificate):
+    def on_connect(session):
+        session.disabled_commands = disabled
+
+    with running(
+        on_connect=on_connect,
+        disabled_commands=["VRFY"],
+        on_auth=lambda *args: 1,
+        auth_optional=True,
+        allow_insecure_auth=True,
+        **certificate.options,
+    ) as server:
+        disabled = {verb}
+        client = Client(server)
+        advertised = keywords(client)
+        assert verb not in advertised
+        assert client.cmd(verb).startswith("502")
+        assert client.cmd("VRFY x").startswith("252")
+        disabled = None
+        assert Client(server, hello="EHLO me").cmd("VRFY x").startswith("502")
+
+
+@pytest.mark.parametrize("verb", ["VRFY", "AUTH", "STARTTLS"])
+def test_session_disabled_commands_may_allow_again(verb, certificate):
+    def on_connect(session):
+        session.disabled_commands = ()
+
+    with running(
+        on_connect=on_connect,
+        disabled_commands=[verb],
+        on_auth=lambda *args: 1,
+        auth_optional=True,
+        allow_insecure_auth=True,
+        **certificate.options,
+    ) as server:
+        client = Client(server)
+        advertised = keywords(client)
+        assert verb in advertised or verb == "VRFY"
+        argument = {"VRFY": " x", "AUTH": " PLAIN AG1lAHB3", "STARTTLS": ""}[verb]
+        assert client.cmd(verb + argument)[0] == "2"
+
+
+# greeting_delay
+
+
+def test_a_client_that_talks_before_the_greeting_gets_421():
+    with running(greeting_delay=NEVER) as server:
+        client = Client(server, greet=False)
+        client.send(b"EHLO me\r\n")
+        ends_with(client, "421 ")
+
+
+def test_a_client_that_waits_for_the_greeting_is_served():
+    with running(greeting_delay=0.1) as server:
+        began = time.monotonic()
+        client = Client(server)
+        assert time.monotonic() - began > 0.09
+        client.ok("EHLO me")
+
+
+def test_without_a_delay_an_early_talker_is_served():
+    with running() as server:
+        client = Client(server, greet=False)
+        client.send(b"EHLO me\r\n")
+        assert client.reply().startswith("220")
+        assert client.reply().startswith("250")
+
+
+def test_the_delay_comes_before_nobody_else():
+    with running(greeting_delay=0.2, use_proxy=["127.0.0.1"]) as server:
+        client = Client(server, greet=False)
+        client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25\r\nEHLO me\r\n")
+        ends_with(client, "421 ")
+
+
+# bare_newline
+
+BARE = [b"a\nb", b"a\rb", b"a\r\rb", b"a\n", b"a\r", b"\n.\n", b"\r.\r\nx"]
+
+
+def normal(content: bytes) -> bytes:
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize("content", BARE)
+@pytest.mark.parametrize("policy", ["reject", "normalize", "allow"])
+def test_bare_newline_in_content(policy, content):
+    seen = []
+    with running(
+        bare_newline=policy, on_data=lambda stream, session: seen.append(stream.read())
+    ) as server:
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.send(content + b"\r\n.\r\nNOOP\r\n")
+        answer = client.reply()
+        assert client.reply().startswith("250")
+    whole = content + b"\r\n"
+    if policy == "reject":
+        assert answer.startswith("550 5.5.2")
+        assert not seen
+    else:
+        assert answer.startswith("250")
+        assert seen == [normal(whole) if policy == "normalize" else whole]
+
+
+def test_bare_newline_ending_a_command():
+    with running() as server:
+        client = Client(server)
+        client.send(b"NOOP\nNOOP\r\n")
+        assert client.reply().startswith("500 5.5.2")
+        client.send(b"NOOP\n")
+        assert client.reply().startswith("500 5.5.2")
+        assert client.cmd("NO\rOP").startswith("500 5.5.2")
+        client.ok("NOOP")
+    for policy in ("allow", "normalize"):
+        with running(bare_newline=policy) as server:
+            client = Client(server)
+            client.send(b"NOOP\nNOOP\r\nEHLO me\n")
+            assert [client.reply()[:3] for _ in range(3)] == ["250"] * 3
+
+
+def test_bare_newline_by_network():
+    policies = {"127.0.0.0/8": "allow", "127.0.0.2/32": "reject", "127.0.0.3": "normalize"}
+    seen = []
+    with running(
+        bare_newline=policies, on_data=lambda stream, session: seen.append(stream.read())
+    ) as server:
+        answers = {
+            source: Client(server, hello="EHLO me", source=source).message(b"a\nb\r\n")[:3]
+            for source in ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+        }
+    assert answers == {"127.0.0.1": "250", "127.0.0.2": "550", "127.0.0.3": "250"}
+    assert seen == [b"a\nb\r\n", b"a\r\nb\r\n"]
+
+
+def test_a_network_that_is_not_in_the_mapping_is_rejected():
+    with running(bare_newline={"192.0.2.0/24": "allow"}) as server:
+        assert Client(server, hello="EHLO me").message(b"a\nb\r\n").startswith("550 5.5.2")
+
+
+def test_the_policy_is_that_of_the_client_a_proxy_names():
+    with running(
+        bare_newline={"192.0.2.0/24": "allow"}, use_proxy=True, use_xclient=True
+    ) as server:
+        client = Client(server, greet=False)
+        client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25\r\n")
+        client.reply()
+        client.ok("EHLO me")
+        assert client.message(b"a\nb\r\n").startswith("250")
+        client.ok("XCLIENT ADDR=198.51.100.1", "EHLO me")
+        assert client.message(b"a\nb\r\n").startswith("550")
+
+
+# lenient_address_parsing
+
+ODD = ["a..b@example.org", ".a@example.org", "foo bar@example.org", "nobody", "a@-x-.example"]
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_odd_addresses_are_kept_by_the_lenient_only(path):
+    with running() as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd(f"MAIL FROM:<{path}>").startswith("501 5.1.7")
+        client.ok("MAIL FROM:<>")
+        assert client.cmd(f"RCPT TO:<{path}>").startswith("501 5.1.3")
+    with running(lenient_address_parsing=True) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok(f"MAIL FROM:<{path}>", f"RCPT TO:<{path}>")
+        [live] = server.connections
+        assert live.session.envelope.mail_from.address == path
+        assert live.session.envelope.rcpt_to[0].address == path
+
+
+@pytest.mark.parametrize("char", [b"\x00", b"\x07", b"\x1b", b"\x7f", b"\t", b"\xc2\x85"])
+def test_control_characters_are_never_kept(char):
+    with running(lenient_address_parsing=True) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd(b"MAIL FROM:<a" + char + b"b@example.org> SMTPUTF8")[0] == "5"
+
+
+# logger
+
+
+def logged(caplog) -> str:
+    return "\n".join(record.getMessage() for record in caplog.records)
+
+
+SECRET = base64.b64encode(b"\0me\0secret").decode()
+
+
+def test_logger_true_is_the_logger_smtp_blinker(caplog):
+    caplog.set_level(logging.DEBUG)
+    with running(logger=True) as server:
+        client = Client(server, hello="EHLO me.example")
+        client.ok("QUIT")
+        poll(lambda: not server.connections)
+        [ours] = {record.name for record in caplog.records}
+        assert ours == "smtp_blinker"
+    text = logged(caplog)
+    assert "EHLO me.example" in text
+    assert "221 2.0.0 Bye" in text
+
+
+def test_logger_may_be_any_logger(caplog):
+    caplog.set_level(logging.DEBUG)
+    with running(logger=logging.getLogger("mine")) as server:
+        Client(server, hello="EHLO me")
+    assert {record.name for record in caplog.records} == {"mine"}
+
+
+def test_without_a_logger_nothing_is_logged(caplog):
+    caplog.set_level(logging.DEBUG)
+    with running() as server:
+        client = Client(server, hello="EHLO me")
+        client.message()
+        client.ok("QUIT")
+        client.everything()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"AUTH PLAIN {SECRET}"],
+        [f"auth plain {SECRET}"],
+        [f"AUTH  PLAIN  {SECRET}"],
+        [f"AUTH\tPLAIN\t{SECRET}"],
+        [f"AUTH PLAIN\t{SECRET}"],
+        [f"AUTH PLAIN {SECRET} x"],
+        [f"AUTH NOSUCH {SECRET}"],
+        ["AUTH PLAIN", SECRET],
+        ["AUTH LOGIN", "bWU=", "c2VjcmV0"],
+        ["AUTH LOGIN bWU=", "c2VjcmV0"],
+        ["AUTH LOGIN", "!!!"],
+        ["AUTH PLAIN", SECRET + "A" * 13000],
+        [f"AUTH PLAIN {SECRET}" + "A" * 13000],
+        ["AUTH CRAM-MD5", base64.b64encode(b"me " + b"5ec2e7" * 5 + b"00").decode()],
+    ],
+)
+@pytest.mark.parametrize("good", [True, False])
+def test_credentials_are_never_logged(caplog, lines, good):
+    caplog.set_level(logging.DEBUG)
+    with running(
+        logger=True,
+        on_auth=lambda auth, session: good,
+        auth_methods=["PLAIN", "LOGIN", "CRAM-MD5"],
+    ) as server:
+        client = Client(server, hello="EHLO me")
+        for line in lines:
+            client.cmd(line)
+        client.ok("QUIT")
+        client.everything()
+        poll(lambda: not server.connections)
+    text = logged(caplog)
+    assert "AUTH" in text.upper()
+    for secret in (
+        SECRET[:12],
+        "c2VjcmV0",
+        "secret",
+        lines[-1][-12:] if len(lines) > 1 else SECRET,
+    ):
+        assert secret not in text, text
+
+
+def test_control_characters_do_not_reach_the_log(caplog):
+    caplog.set_level(logging.DEBUG)
+    with running(logger=True) as server:
+        client = Client(server)
+        client.cmd(b"NOOP \x1b[31m\x07\xff")
+        client.cmd(b"\x9b\x85nonsense")
+    assert logged(caplog).replace("\n", "").isprintable()
+
+
+# Constructor
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"no_such": 1}, TypeError, "no_such"),
+        ({"max_client": 1}, TypeError, "max_clients"),
+        ({"size": "1"}, TypeError, "size"),
+        ({"size": -1}, ValueError, "size"),
+        ({"size": True}, TypeError, "size"),
+        ({"size": None}, TypeError, "size"),
+        ({"name": 1}, TypeError, "name"),
+        ({"name": "a\r\nb"}, ValueError, "name"),
+        ({"banner": 1}, TypeError, "banner"),
+        ({"banner": "a\nb"}, ValueError, "banner"),
+        ({"helo_response": "%s%s%s"}, ValueError, "helo_response"),
+        ({"reject_oversized": 1}, TypeError, "reject_oversized"),
+        ({"hide_size": None}, TypeError, "hide_size"),
+        ({"extensions": "SIZE"}, TypeError, "extensions"),
+        ({"extensions": {"NOSUCH"}}, ValueError, "NOSUCH"),
+        ({"disabled_commands": "VRFY"}, TypeError, "disabled_commands"),
+        ({"disabled_commands": [1]}, TypeError, "disabled_commands"),
+        ({"auth_methods": ["NOSUCH"]}, ValueError, "auth_methods"),
+        ({"auth_methods": "PLAIN"}, TypeError, "auth_methods"),
+        ({"auth_optional": "yes"}, TypeError, "auth_optional"),
+        ({"auth_required_message": 1}, TypeError, "auth_required_message"),
+        ({"allow_insecure_auth": 1}, TypeError, "allow_insecure_auth"),
+        ({"secure": True}, ValueError, "secure needs a certificate"),
+        ({"needs_upgrade": True}, ValueError, "needs_upgrade needs a certificate"),
+        ({"keyfile": "x"}, ValueError, "keyfile"),
+        ({"certfile": 1}, TypeError, "certfile"),
+        ({"ssl_context": 1}, TypeError, "ssl_context"),
+        ({"ca_certs": "x"}, ValueError, "ca_certs"),
+        ({"cert_reqs": 7}, ValueError, "cert_reqs"),
+        ({"sni_options": {"a": {"certfile": "x"}}}, ValueError, "sni_options"),
+        ({"sni_options": 1}, (TypeError, ValueError), "sni_options"),
+        ({"disable_reverse_lookup": 0}, TypeError, "disable_reverse_lookup"),
+        ({"resolver": 1}, TypeError, "resolver"),
+        ({"use_proxy": "127.0.0.1"}, TypeError, "use_proxy"),
+        ({"use_proxy": ["x"]}, ValueError, "use_proxy"),
+        ({"use_xclient": 1}, TypeError, "use_xclient"),
+        ({"use_xforward": ["300.1.1.1"]}, ValueError, "use_xforward"),
+        ({"ignored_hosts": "127.0.0.1"}, TypeError, "ignored_hosts"),
+        ({"lmtp": 1}, TypeError, "lmtp"),
+        ({"greeting_delay": "1"}, TypeError, "greeting_delay"),
+        ({"greeting_delay": -1}, ValueError, "greeting_delay"),
+        ({"bare_newline": "no"}, ValueError, "bare_newline"),
+        ({"bare_newline": 1}, TypeError, "bare_newline"),
+        ({"bare_newline": {"x": "allow"}}, ValueError, "bare_newline"),
+        ({"bare_newline": {"127.0.0.1": "no"}}, ValueError, "bare_newline"),
+        ({"lenient_address_parsing": 1}, TypeError, "lenient_address_parsing"),
+        ({"logger": "smtp"}, TypeError, "logger"),
+        ({"max_clients": "1"}, TypeError, "max_clients"),
+        ({"max_clients": 1.5}, TypeError, "max_clients"),
+        ({"max_clients_per_ip": 0}, ValueError, "max_clients_per_ip"),
+        ({"max_recipients": 0}, ValueError, "max_recipients"),
+        ({"max_messages": -1}, ValueError, "max_messages"),
+        ({"max_command_length": None}, TypeError, "max_command_length"),
+        ({"max_unauthenticated_commands": -1}, ValueError, "max_unauthenticated_commands"),
+        ({"max_errors": "x"}, TypeError, "max_errors"),
+        ({"max_junk_commands": True}, TypeError, "max_junk_commands"),
+        ({"max_auth_failures": -1}, ValueError, "max_auth_failures"),
+        ({"socket_timeout": None}, TypeError, "socket_timeout"),
+        ({"socket_timeout": float("nan")}, ValueError, "socket_timeout"),
+        ({"session_timeout": "1"}, TypeError, "session_timeout"),
+        ({"data_timeout": -1}, ValueError, "data_timeout"),
+        ({"handshake_timeout": None}, TypeError, "handshake_timeout"),
+        ({"proxy_timeout": None}, TypeError, "proxy_timeout"),
+        ({"hook_timeout": -0.5}, ValueError, "hook_timeout"),
+        ({"close_timeout": None}, TypeError, "close_timeout"),
+    ],
+)
+def test_a_mistake_in_the_options_shows_in_the_constructor(options, error, text):
+    with pytest.raises(error, match=text):
+        SMTPServer(("127.0.0.1", 0), **options)
+
+
+def test_a_certificate_that_is_not_there_shows_in_the_constructor():
+    with pytest.raises(FileNotFoundError):
+        SMTPServer(("127.0.0.1", 0), certfile="/no/such/file")
+
+
+def test_both_kinds_of_certificate_are_a_contradiction(certificate):
+    with pytest.raises(ValueError, match="ssl_context"):
+        SMTPServer(None, ssl_context=certificate.client_context(), **certificate.options)
+
+
+# max_clients, max_clients_per_ip
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_max_clients(secure, certificate):
+    options = {"secure": True, **certificate.options} if secure else {}
+    with running(max_clients=2, **options) as server:
+        witness = Witness(server)
+        first, second = (Client(server, greet=not secure) for _ in range(2))
+        if secure:
+            first.start_tls()
+            second.start_tls()
+        third = Client(server, greet=False)
+        ends_with(third, "421 4.3.2")  # in clear: TLS has not begun
+        assert witness.one("disconnect").reason == "refused"
+        first.close()
+        poll(lambda: len(server.connections) == 1)
+        fourth = Client(server, greet=not secure)
+        poll(lambda: len(server.connections) == 2)
+        assert fourth.silent()
+
+
+def test_a_refused_client_does_not_count():
+    with running(max_clients=1) as server:
+        client = Client(server)
+        for _ in range(5):
+            ends_with(Client(server, greet=False), "421 4.3.2")
+        client.ok("QUIT")
+        poll(lambda: not server.connections)
+        Client(server)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_max_clients_per_ip(secure, certificate):
+    options = {"secure": True, **certificate.options} if secure else {}
+    with running(max_clients_per_ip=2, **options) as server:
+        first, *_ = [Client(server, greet=not secure) for _ in range(2)]
+        ends_with(Client(server, greet=False), "421 4.7.0")
+        other = Client(server, greet=not secure, source="127.0.0.2")
+        first.close()
+        poll(lambda: len(server.connections) == 2)
+        Client(server, greet=not secure)
+        assert other.sock.fileno() > 0
+
+
+def test_max_clients_per_ip_counts_the_client_behind_the_proxy():
+    with running(max_clients_per_ip=1, use_proxy=True) as server:
+
+        def client(address):
+            one = Client(server, greet=False)
+            one.send(b"PROXY TCP4 %s 192.0.2.1 1 25\r\n" % address)
+            return one
+
+        held = [client(b"192.0.2.7"), client(b"192.0.2.8")]
+        assert all(one.reply().startswith("220") for one in held)
+        ends_with(client(b"192.0.2.7"), "421 4.7.0")
+
+
+def test_an_ipv6_client_counts_by_its_64():
+    assert _address_key("2001:db8:1:2::1") == _address_key("2001:db8:1:2:ffff::9")
+    assert _address_key("2001:db8:1:2::1") != _address_key("2001:db8:1:3::1")
+    assert _address_key("192.0.2.1") != _address_key("192.0.2.2")
+
+
+def test_ipv6_neighbours_behind_a_proxy_share_their_limit():
+    with running(max_clients_per_ip=1, use_proxy=True) as server:
+
+        def client(address):
+            one = Client(server, greet=False)
+            one.send(b"PROXY TCP6 %s 2001:db8::25 1 25\r\n" % address)
+            return one
+
+        held = [client(b"2001:db8:1:2::1"), client(b"2001:db8:1:3::1")]
+        assert all(one.reply().startswith("220") for one in held)
+        ends_with(client(b"2001:db8:1:2::ffff"), "421 4.7.0")
+
+
+# Counts
+
+
+def test_max_recipients():
+    seen = []
+    with running(
+        max_recipients=3,
+        on_data=lambda stream, session: seen.append(len(session.envelope.rcpt_to)),
+    ) as server:
+        client = Client(server, hello="EHLO me")
+        client.envelope("a@example.com", "b@example.com", "c@example.com")
+        for _ in range(30):
+            assert client.cmd("RCPT TO:<d@example.com>").startswith("452 4.5.3")
+        client.ok("DATA")
+        client.send(b".\r\n")
+        assert client.reply().startswith("250")
+        assert client.message().startswith("250")
+    assert seen == [3, 1]
+
+
+def test_a_thousand_recipients_are_the_default():
+    with running() as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<>")
+        client.send(b"RCPT TO:<b@example.com>\r\n" * 1001)
+        codes = [client.reply()[:9] for _ in range(1001)]
+        assert codes == ["250 2.1.5"] * 1000 + ["452 4.5.3"]
+
+
+def test_max_messages():
+    with running(max_messages=2) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.message()
+        client.message()
+        client.ok("NOOP")
+        client.send(b"MAIL FROM:<>\r\n")
+        ends_with(client, "421 4.7.0")
+        assert witness.one("disconnect").messages == 2
+
+
+def line_of(length: int, start: bytes = b"NOOP ") -> bytes:
+    return start + b"x" * (length - len(start) - 2) + b"\r\n"
+
+
+@pytest.mark.parametrize("limit", [2048, 100])
+@pytest.mark.parametrize("apart", [False, True])
+def test_max_command_length(limit, apart):
+    with running(**({} if limit == 2048 else {"max_command_length": limit})) as server:
+        client = Client(server)
+        for length, reply in ((limit, "250"), (limit + 1, "500 5.5.2"), (limit * 50, "500 5.5.2")):
+            line = line_of(length)
+            for piece in (line[:50], line[50:-1], line[-1:]) if apart else (line,):
+                client.send(piece)
+                if apart:
+                    gevent.sleep(0.01)
+            assert client.reply().startswith(reply), length
+        client.ok("NOOP")
+
+
+def test_a_line_that_is_too_long_is_answered_once_and_the_session_is_in_sync():
+    with running() as server:
+        client = Client(server, hello="EHLO me")
+        client.send(b"MAIL FROM:<" + b"x" * 100000 + b">\r\nNOOP\r\nMAIL FROM:<>\r\n")
+        assert [client.reply()[:3] for _ in range(3)] == ["500", "250", "250"]
+
+
+def test_auth_lines_may_have_12288_octets():
+    seen = []
+
+    def on_auth(auth, session):
+        seen.append(len(auth.password))
+        return True
+
+    def plain(length: int) -> bytes:
+        return base64.b64encode(b"\0u\0" + b"p" * (length - 3))
+
+    # With CRLF 12286 octets of base64, of which those that whole groups of four make.
+    room = 12286 - 12286 % 4
+    with running(on_auth=on_auth, max_unauthenticated_commands=None) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("AUTH PLAIN")
+        client.send(plain(room // 4 * 3) + b"\r\n")
+        assert client.reply().startswith("235")
+        client = Client(server, hello="EHLO me")
+        initial = b"AUTH PLAIN " + plain((12286 - 11) // 4 * 3)
+        assert len(initial) <= 12286
+        client.send(initial + b"\r\n")
+        assert client.reply().startswith("235")
+    assert all(length > 9000 for length in seen)
+    assert len(seen) == 2
+
+
+def test_an_auth_response_that_is_too_long_is_500_5_5_6_and_the_session_in_sync():
+    with running(on_auth=lambda *args: True, max_unauthenticated_commands=None) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("AUTH PLAIN")
+        client.send(b"A" * 12286 + b"\r\n")
+        assert client.reply().startswith("501")
+        client.ok("AUTH PLAIN")
+        client.send(b"A" * 12287 + b"\r\n")
+        assert client.reply().startswith("500 5.5.6")
+        client.ok("AUTH PLAIN")
+        client.send(b"A" * 100000 + b"\r\nNOOP\r\n")
+        assert client.reply().startswith("500 5.5.6")
+        assert client.reply().startswith("250")
+        client.ok(LOGIN)
+
+
+def test_a_short_command_length_leaves_auth_its_room():
+    with running(max_command_length=512, on_auth=lambda *args: True) as server:
+        client = Client(server, hello="EHLO me")
+        token = base64.b64encode(b"\0u\0" + b"p" * 3000).decode()
+        assert client.cmd(f"AUTH PLAIN {token}").startswith("235")
+
+
+@pytest.mark.parametrize("limit", [0, 3, 10])
+def test_max_unauthenticated_commands(limit):
+    options = {} if limit == 10 else {"max_unauthenticated_commands": limit}
+    with running(on_auth=lambda *args: True, **options) as server:
+        client = Client(server)
+        for _ in range(limit):
+            client.ok("NOOP")
+        client.send(b"NOOP\r\n")
+        ends_with(client, "421 4.7.0")
+        client = Client(server)
+        if limit:
+            client.ok("EHLO me", LOGIN)
+            client.ok(*["NOOP"] * 20)
+
+
+def test_unauthenticated_commands_without_a_limit():
+    with running(
+        on_auth=lambda *args: True, max_unauthenticated_commands=None, max_junk_commands=None
+    ) as server:
+        Client(server).ok(*["NOOP"] * 50)
+
+
+def test_where_auth_is_not_demanded_nobody_counts_as_unauthenticated():
+    for options in ({}, {"on_auth": lambda *args: True, "auth_optional": True}):
+        with running(**options) as server:
+            Client(server).ok(*["NOOP"] * 50)
+
+
+@pytest.mark.parametrize("limit", [0, 3, 20])
+def test_max_errors(limit):
+    with running(**({} if limit == 20 else {"max_errors": limit})) as server:
+        client = Client(server)
+        for _ in range(limit):
+            assert client.cmd("MAIL FROM:<>").startswith("503")
+        client.send(b"MAIL FROM:<>\r\n")
+        ends_with(client, "421 4.7.0")
+
+
+def test_a_good_command_makes_errors_good():
+    with running(max_errors=2) as server:
+        client = Client(server)
+        for _ in range(5):
+            assert client.cmd("MAIL FROM:<>").startswith("503")
+            assert client.cmd("MAIL FROM:<>").startswith("503")
+            client.ok("NOOP")
+
+
+def test_temporary_refusals_are_no_errors():
+    def later(*args):
+        raise Reject(450, "later")
+
+    with running(max_errors=2, on_mail_from=later) as server:
+        client = Client(server, hello="EHLO me")
+        for _ in range(20):
+            assert client.cmd("MAIL FROM:<>").startswith("450")
+
+
+def test_max_errors_none_is_no_limit():
+    with running(max_errors=None) as server:
+        client = Client(server)
+        for _ in range(100):
+            assert client.cmd("MAIL FROM:<>").startswith("503")
+
+
+@pytest.mark.parametrize("limit", [0, 3, 100])
+def test_max_junk_commands(limit):
+    junk = ["NOOP", "RSET", "VRFY x", "HELP", "NOOP x", "HELP"]
+    with running(**({} if limit == 100 else {"max_junk_commands": limit})) as server:
+        client = Client(server, hello="EHLO me")
+        for number in range(limit):
+            client.ok(junk[number % len(junk)])
+        if limit:
+            client.message()
+            for number in range(limit):
+                client.ok(junk[number % len(junk)])
+        client.send(b"NOOP\r\n")
+        ends_with(client, "421 4.7.0")
+
+
+def test_max_junk_commands_none_is_no_limit():
+    with running(max_junk_commands=None) as server:
+        client = Client(server)
+        client.send(b"NOOP\r\n" * 1000)
+        assert {client.reply() for _ in range(1000)} == {"250 2.0.0 OK"}
+
+
+def test_ten_unrecognised_commands_are_enough():
+    with running() as server:
+        client = Client(server, hello="EHLO me")
+        for _ in range(9):
+            assert client.cmd("NONSENSE").startswith("500 5.5.2")
+            client.ok("NOOP")
+        client.send(b"NONSENSE\r\n")
+        ends_with(client, "421 4.7.0")
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_max_auth_failures(limit):
+    seconds = []
+    with running(
+        on_auth=lambda *args: False, **({} if limit == 3 else {"max_auth_failures": limit})
+    ) as server:
+        client = Client(server, hello="EHLO me")
+        for _ in range(limit):
+            began = time.monotonic()
+            assert client.cmd(LOGIN).startswith("535")
+            seconds.append(time.monotonic() - began)
+            Client(server, hello="EHLO me")
+        client.send(LOGIN.encode() + b"\r\n")
+        ends_with(client, "421 4.7.0")
+    assert seconds == sorted(seconds)
+    assert all(one > 0.1 for one in seconds)
+
+
+# Seconds
+
+
+def drip(client: Client, octets: bytes = b"x" * 10000) -> None:
+    try:
+        for octet in octets:
+            client.send(bytes([octet]))
+            gevent.sleep(0.01)
+    except OSError:
+        pass
+
+
+@pytest.mark.parametrize("dripping", [False, True])
+@pytest.mark.parametrize("secure", [False, True])
+def test_socket_timeout_for_a_command(dripping, secure, certificate):
+    options = {"secure": True, **certificate.options} if secure else {}
+    with running(socket_timeout=0.3, **options) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        if secure:
+            client.start_tls()
+        client.reply()
+        client.ok("NOOP")
+        dripper = gevent.spawn(drip, client) if dripping else None
+        assert client.reply().startswith("421 4.4.2")
+        assert not client.recv()
+        event = witness.one("disconnect")
+        assert event.reason == "timeout"
+        assert event.seconds >= 0.3
+        assert not witness.of("error")
+        if dripper is not None:
+            dripper.kill()
+
+
+def test_socket_timeout_begins_again_with_each_command():
+    with running(socket_timeout=0.4) as server:
+        client = Client(server)
+        for _ in range(6):
+            gevent.sleep(0.1)
+            client.ok("NOOP")
+
+
+def test_socket_timeout_for_an_auth_response():
+    with running(socket_timeout=0.1, on_auth=lambda *args: True) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("AUTH PLAIN")
+        ends_with(client, "421 4.4.2")
+
+
+def test_socket_timeout_for_the_next_piece_of_content():
+    with running(socket_timeout=0.4) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        for _ in range(6):
+            gevent.sleep(0.1)
+            client.send(b"piece\r\n")
+        ends_with(client, "421 4.4.2")
+        assert witness.one("disconnect").reason == "timeout"
+
+
+def test_a_slow_hook_is_not_the_client_s_time():
+    with running(socket_timeout=0.1, on_mail_from=lambda *args: gevent.sleep(0.3)) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<>", "RSET")
+
+
+def test_data_timeout_for_a_dripping_client():
+    with running(data_timeout=0.3) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        dripper = gevent.spawn(drip, client)
+        assert client.reply().startswith("421 4.4.2")
+        assert witness.one("disconnect").reason == "timeout"
+        dripper.kill()
+
+
+def test_data_timeout_is_for_one_message():
+    with running(data_timeout=0.5) as server:
+        client = Client(server, hello="EHLO me")
+        for _ in range(4):
+            client.begin()
+            client.send(b"x\r\n")
+            gevent.sleep(0.2)
+            client.send(b".\r\n")
+            assert client.reply().startswith("250")
+
+
+@pytest.mark.parametrize("where", ["commands", "content", "dripping"])
+def test_session_timeout(where):
+    with running(session_timeout=0.4) as server:
+        witness = Witness(server)
+        client = Client(server)
+        if where == "content":
+            client.ok("EHLO me")
+            client.begin()
+        octets = b"NOOP\r\n" * 1000 if where == "commands" else b"x" * 999
+        talker = gevent.spawn(drip, client, octets)
+        assert b"421 4.4.2" in client.everything()
+        assert witness.one("disconnect").reason == "timeout"
+        talker.kill()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"greeting_delay": NEVER},
+        {"use_proxy": True, "proxy_timeout": NEVER},
+        {"secure": True, "handshake_timeout": NEVER},
+    ],
+)
+def test_session_timeout_counts_what_comes_before_the_greeting(options, certificate):
+    if "secure" in options:
+        options = {**options, **certificate.options}
+    with running(session_timeout=0.3, **options) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        client.sock.settimeout(10)
+        assert b"220" not in client.everything()
+        witness.one("disconnect")
+
+
+def test_no_session_timeout_by_default():
+    assert SMTPServer(None).options.session_timeout is None
+
+
+@pytest.mark.parametrize("dripping", [False, True])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_handshake_timeout(dripping, implicit, certificate):
+    with running(handshake_timeout=0.2, secure=implicit, **certificate.options) as server:
+        witness = Witness(server)
+        client = Client(server, greet=not implicit)
+        if not implicit:
+            client.ok("STARTTLS")
+        hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 400
+        dripper = gevent.spawn(drip, client, hello) if dripping else None
+        assert client.everything() == b""
+        assert witness.one("disconnect").reason == "tls"
+        if dripper is not None:
+            dripper.kill()
+
+
+@pytest.mark.parametrize("dripping", [False, True])
+def test_proxy_timeout(dripping):
+    with running(proxy_timeout=0.2, use_proxy=True) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        header = b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25"
+        dripper = gevent.spawn(drip, client, header) if dripping else None
+        assert client.everything() == b""
+        assert witness.one("disconnect").reason == "proxy"
+        if dripper is not None:
+            dripper.kill()
+
+
+def test_defaults_are_those_of_the_table():
+    options = SMTPServer(None).options
+    expected = {
+        "banner": None,
+        "helo_response": "%s Nice to meet you, %s",
+        "size": 0,
+        "reject_oversized": True,
+        "hide_size": False,
+        "extensions": DEFAULT_EXTENSIONS,
+        "disabled_commands": frozenset(),
+        "auth_methods": ("PLAIN", "LOGIN"),
+        "auth_optional": False,
+        "allow_insecure_auth": False,
+        "secure": False,
+        "needs_upgrade": False,
+        "secured": False,
+        "disable_reverse_lookup": False,
+        "resolver": None,
+        "lmtp": False,
+        "greeting_delay": 0,
+        "bare_newline": "reject",
+        "lenient_address_parsing": False,
+        "logger": None,
+        "max_clients": None,
+        "max_clients_per_ip": None,
+        "max_recipients": 1000,
+        "max_messages": None,
+        "max_command_length": 2048,
+        "max_unauthenticated_commands": 10,
+        "max_errors": 20,
+        "max_junk_commands": 100,
+        "max_auth_failures": 3,
+        "socket_timeout": 60,
+        "session_timeout": None,
+        "data_timeout": 600,
+        "handshake_timeout": 30,
+        "proxy_timeout": 5,
+        "hook_timeout": None,
+        "close_timeout": 30,
+    }
+    assert {name: getattr(options, name) for name in expected} == expected
+    for name in ("use_proxy", "use_xclient", "use_xforward"):
+        assert not getattr(options, name)
+
+
+# Others
+
+
+@pytest.mark.parametrize("verb", ["GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "get"])
+def test_an_http_request_gets_421_and_a_close(verb):
+    with running() as server:
+        witness = Witness(server)
+        client = Client(server)
+        client.send(f"{verb} /x HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        ends_with(client, "421 ")
+        assert witness.one("disconnect").reason == "abuse"
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_client_that_never_reads_is_closed_and_others_are_served(secure, certificate):
+    options = {"secure": True, **certificate.options} if secure else {}
+    with running(socket_timeout=0.5, max_junk_commands=None, **options) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        if secure:
+            client.start_tls()
+        client.reply()
+
+        def flood():
+            try:
+                while True:
+                    client.send(b"HELP\r\n" * 1000)
+            except OSError:
+                pass
+
+        flooder = gevent.spawn(flood)
+        with Client(server, greet=not secure) as other:
+            if not secure:
+                assert other.cmd("NOOP").startswith("250")
+            witness.one("disconnect")
+        flooder.join()
+        assert witness.of("disconnect")[0].reason == "timeout"
+
+
+def test_running_out_of_descriptors_harms_nobody_who_is_there(tmp_path):
+    program = textwrap.dedent(
+        """
+        import json, resource, socket, sys, time
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        import gevent
+        from smtp_blinker import SMTPServer
+        from smtp_blinker.signals import error
+        server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+        codes = []
+
+        @error.connect_via(server)
+        def note(server, event):
+            codes.append((event.code, event.remote_address))
+
+        server.start()
+        print(server.server_port, flush=True)
+        gevent.get_hub().threadpool.apply(sys.stdin.readline)
+        print(json.dumps(codes), flush=True)
+        server.stop(timeout=0)
+        """
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        address = ("127.0.0.1", int(process.stdout.readline()))
+        first = Client(address)
+        others = [Client(address, greet=False) for _ in range(80)]
+        gevent.sleep(0.5)
+        # Those who are here are served, while some wait in the backlog.
+        first.ok("EHLO me", "NOOP")
+        assert others[-1].silent(MOMENT)
+        for other in others[:40]:
+            other.close()
+        assert others[-1].reply().startswith("220")
+        Client(address, hello="EHLO me")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        codes = json.loads(process.stdout.readline())
+    assert set(map(tuple, codes)) == {("EMFILE", None)}
+    # It was half a second: the pauses between two attempts grow from 10 ms to 1 s.
+    assert 1 <= len(codes) < 20
+
+
+def test_close_timeout_is_what_stop_waits():
+    reached = Event()
+
+    def on_mail_from(address, session):
+        reached.set()
+        gevent.sleep(NEVER)
+
+    with running(close_timeout=0.2, on_mail_from=on_mail_from) as server:
+        Client(server, hello="EHLO me").send(b"MAIL FROM:<>\r\n")
+        reached.wait()
+        began = time.monotonic()
+        server.stop()
+        assert 0.2 <= time.monotonic() - began < 30

@@ -1,0 +1,223 @@
+"""Options: what each takes, and that a mistake says which option it is about."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from smtp_blinker import DEFAULT_EXTENSIONS, SMTPServer
+from smtp_blinker.options import make_options
+
+#: API.md section 4.
+DEFAULTS = {
+    "banner": None,
+    "helo_response": "%s Nice to meet you, %s",
+    "size": 0,
+    "reject_oversized": True,
+    "hide_size": False,
+    "auth_methods": ("PLAIN", "LOGIN"),
+    "auth_optional": False,
+    "allow_insecure_auth": False,
+    "certfile": None,
+    "keyfile": None,
+    "ca_certs": None,
+    "cert_reqs": None,
+    "ciphers": None,
+    "ssl_context": None,
+    "secure": False,
+    "needs_upgrade": False,
+    "secured": False,
+    "sni_options": {},
+    "disable_reverse_lookup": False,
+    "lmtp": False,
+    "greeting_delay": 0,
+    "bare_newline": "reject",
+    "lenient_address_parsing": False,
+    "logger": None,
+    "max_clients": None,
+    "max_clients_per_ip": None,
+    "max_recipients": 1000,
+    "max_messages": None,
+    "max_command_length": 2048,
+    "max_unauthenticated_commands": 10,
+    "max_errors": 20,
+    "max_junk_commands": 100,
+    "max_auth_failures": 3,
+    "socket_timeout": 60,
+    "session_timeout": None,
+    "data_timeout": 600,
+    "handshake_timeout": 30,
+    "proxy_timeout": 5,
+    "hook_timeout": None,
+    "close_timeout": 30,
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_default_is_the_documented_one(name):
+    assert getattr(make_options({}), name) == DEFAULTS[name]
+
+
+def test_trust_options_trust_nobody_by_default():
+    options = make_options({})
+    for name in ("use_proxy", "use_xclient", "use_xforward", "ignored_hosts"):
+        assert not getattr(options, name)
+        assert "127.0.0.1" not in getattr(options, name)
+
+
+def test_default_name_is_that_of_the_host():
+    assert make_options({}).name == socket.gethostname()
+
+
+def test_extensions_by_default_are_those_that_promise_nothing():
+    options = make_options({})
+    assert set(options.extensions) == set(DEFAULT_EXTENSIONS)
+    assert not {"DSN", "REQUIRETLS"} & set(DEFAULT_EXTENSIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("name", 5), ("banner", b"x"), ("helo_response", None), ("auth_required_message", 5),
+        ("size", "1"), ("size", 1.5), ("size", True), ("size", None), ("max_clients", "many"),
+        ("max_command_length", None), ("max_errors", 1.5), ("socket_timeout", "60"),
+        ("socket_timeout", None), ("socket_timeout", True), ("data_timeout", "x"),
+        ("hook_timeout", []), ("secure", 1), ("lmtp", "yes"), ("hide_size", None),
+        ("disable_reverse_lookup", 0), ("extensions", "SIZE"), ("extensions", None),
+        ("extensions", [1]), ("disabled_commands", "AUTH"), ("auth_methods", "PLAIN"),
+        ("auth_methods", 5), ("use_proxy", "127.0.0.1"), ("use_proxy", 5), ("use_xclient", None),
+        ("use_xforward", "10.0.0.0/8"), ("ignored_hosts", "127.0.0.1"), ("resolver", object()),
+        ("bare_newline", None), ("bare_newline", 5), ("logger", "smtp"), ("certfile", 5),
+        ("ssl_context", "x"), ("ciphers", 5),
+    ],
+)  # fmt: skip
+def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
+    with pytest.raises(TypeError, match=name):
+        make_options({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("name", ""), ("name", "a\r\nb"), ("banner", "a\nb"), ("helo_response", "\x00"),
+        ("helo_response", "%s %s %s"), ("size", -1), ("max_clients", -1), ("max_recipients", 0),
+        ("max_command_length", 0), ("max_command_length", -5), ("socket_timeout", -0.1),
+        ("socket_timeout", float("nan")), ("data_timeout", -1), ("extensions", {"CHUNKING"}),
+        ("extensions", {"SIZ"}), ("auth_methods", ["SCRAM-SHA-1"]), ("use_proxy", ["nonsense"]),
+        ("use_xclient", ["10.0.0.0/99"]), ("ignored_hosts", ["localhost"]),
+        ("bare_newline", "strict"), ("bare_newline", {"10.0.0.0/8": "never"}),
+        ("bare_newline", {"here": "allow"}), ("cert_reqs", 99), ("secure", True),
+        ("needs_upgrade", True), ("keyfile", "key.pem"), ("ca_certs", "ca.pem"),
+        ("sni_options", {"a.example": {}}),
+    ],
+)  # fmt: skip
+def test_wrong_value_is_a_value_error_that_names_the_option(name, value):
+    with pytest.raises(ValueError, match=name):
+        make_options({name: value})
+
+
+def test_unknown_option_names_the_nearest():
+    with pytest.raises(TypeError, match=r"max_client_per_ip.*max_clients_per_ip"):
+        make_options({"max_client_per_ip": 5})
+    with pytest.raises(TypeError, match="zzz"):
+        make_options({"zzz": 5})
+    with pytest.raises(TypeError, match=r"sizes.*size"):
+        SMTPServer(("127.0.0.1", 0), sizes=5)
+
+
+def test_hook_that_cannot_be_called_is_a_type_error():
+    with pytest.raises(TypeError, match="on_data"):
+        SMTPServer(("127.0.0.1", 0), on_data="store")
+
+
+def test_options_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        make_options({}).size = 5
+
+
+def test_keywords_are_taken_in_any_case_and_order_of_methods_is_kept():
+    options = make_options(
+        {
+            "extensions": ["size", "Pipelining"],
+            "auth_methods": ["login", "plain", "LOGIN"],
+            "disabled_commands": ["vrfy"],
+        }
+    )
+    assert set(options.extensions) == {"SIZE", "PIPELINING"}
+    assert list(options.auth_methods) == ["LOGIN", "PLAIN"]
+    assert set(options.disabled_commands) == {"VRFY"}
+
+
+@pytest.mark.parametrize("name", ["use_proxy", "use_xclient", "use_xforward"])
+def test_trust_is_everybody_nobody_or_networks(name):
+    def trusted(value, address):
+        return address in getattr(make_options({name: value}), name)
+
+    assert trusted(True, "192.0.2.1")
+    assert trusted(True, "")
+    assert not trusted(False, "192.0.2.1")
+    assert not trusted([], "192.0.2.1")
+    assert trusted(["192.0.2.1"], "192.0.2.1")
+    assert trusted(["192.0.2.0/24", "::1"], "192.0.2.77")
+    assert trusted(["192.0.2.7/24"], "192.0.2.77")
+    assert trusted({"2001:db8::/32"}, "2001:db8::5")
+    assert not trusted(["192.0.2.0/24"], "192.0.3.1")
+    assert not trusted(["192.0.2.0/24"], "::1")
+    assert not trusted(["192.0.2.0/24"], "")
+
+
+def test_bare_newline_of_the_smallest_network_counts():
+    options = make_options(
+        {
+            "bare_newline": {
+                "10.0.0.0/8": "allow",
+                "10.1.0.0/16": "reject",
+                "10.1.2.3": "normalize",
+                "2001:db8::/32": "normalize",
+            }
+        }
+    )
+    for address, policy in [
+        ("10.9.9.9", "allow"),
+        ("10.1.9.9", "reject"),
+        ("10.1.2.3", "normalize"),
+        ("2001:db8::1", "normalize"),
+        ("192.0.2.1", "reject"),
+        ("::1", "reject"),
+        ("", "reject"),
+    ]:
+        assert options.bare_newline_policy(address) == policy
+    assert make_options({"bare_newline": "allow"}).bare_newline_policy("") == "allow"
+
+
+def test_certificate_may_be_given_in_one_way_only():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    assert make_options({"ssl_context": context}).offers_tls
+    assert make_options({"certfile": "cert.pem"}).offers_tls
+    assert not make_options({}).offers_tls
+    with pytest.raises(ValueError, match="certfile"):
+        make_options({"ssl_context": context, "certfile": "cert.pem"})
+    assert make_options({"ssl_context": context, "secure": True}).secure
+    assert make_options({"secured": True}).secured
+
+
+def test_logger_is_a_logger_or_true():
+    assert make_options({"logger": True}).logger is True
+    assert make_options({"logger": logging.getLogger("x")}).logger is logging.getLogger("x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_errors", None), ("max_errors", 0), ("data_timeout", None), ("session_timeout", 5),
+        ("socket_timeout", 0.5), ("socket_timeout", 1), ("banner", "hello"), ("hook_timeout", 1),
+        ("max_recipients", None), ("max_junk_commands", None), ("max_auth_failures", None),
+        ("auth_required_message", "log in"), ("helo_response", "%s"), ("helo_response", "hi"),
+    ],
+)  # fmt: skip
+def test_good_values_are_kept(name, value):
+    assert getattr(make_options({name: value}), name) == value

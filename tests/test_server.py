@@ -1,0 +1,849 @@
+"""Section 1 of API.md: listening, stopping, threads, the live connections."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import os
+import smtplib
+import socket as stdlib_socket
+import threading
+
+import gevent
+import psutil
+import pytest
+from contract import Client, Witness, poll, running
+from gevent import socket
+from gevent.event import Event
+from gevent.pywsgi import WSGIServer
+from gevent.server import StreamServer
+from greenlet import greenlet
+
+from smtp_blinker import Reject, SMTPServer, signals
+from smtp_blinker.signals import close, connect, disconnect, error, listening
+
+
+def greenlets() -> int:
+    """Live greenlets, after a look at what could be collected."""
+    gc.collect()
+    return sum(1 for one in gc.get_objects() if isinstance(one, greenlet) and not one.dead)
+
+
+def shutting_down(client: Client) -> None:
+    assert client.reply().startswith("421 4.3.2")
+    assert client.ended()
+
+
+# Listeners
+
+
+def test_it_is_a_stream_server():
+    assert issubclass(SMTPServer, StreamServer)
+
+
+def test_port_0_of_a_tuple_becomes_the_real_port():
+    with running(("127.0.0.1", 0)) as server:
+        assert server.address == ("127.0.0.1", server.server_port)
+        assert server.server_port > 0
+        assert Client(server).greeting.startswith("220 mx.test ESMTP")
+
+
+@pytest.mark.parametrize("listener", [("", 0), ":0"])
+def test_an_empty_host_listens_everywhere(listener):
+    with running(listener) as server:
+        assert Client(("127.0.0.1", server.server_port)).greeting.startswith("220")
+
+
+def test_a_bound_gevent_socket_is_a_listener():
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    port = sock.getsockname()[1]
+    with running(sock) as server:
+        assert server.server_port == port
+        assert Client(server).greeting.startswith("220")
+        assert Client(server).greeting.startswith("220")
+
+
+def test_a_bound_nonblocking_socket_of_the_standard_library_is_a_listener():
+    sock = stdlib_socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    with running(sock) as server:
+        assert Client(server).greeting.startswith("220")
+        assert Client(server).greeting.startswith("220")
+
+
+def test_a_bound_blocking_socket_of_the_standard_library_does_not_stall_the_hub():
+    sock = stdlib_socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    server = SMTPServer(sock, disable_reverse_lookup=True)
+    seen: list[bytes] = []
+
+    def talk() -> None:
+        with stdlib_socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            try:
+                seen.append(client.recv(100))
+            except TimeoutError:
+                seen.append(b"stalled")
+                # One more connection sets a stalled accept free.
+                stdlib_socket.create_connection(("127.0.0.1", port)).close()
+
+    thread = threading.Thread(target=talk)
+    server.start()
+    try:
+        thread.start()
+        poll(lambda: seen)
+    finally:
+        thread.join()
+        server.stop(timeout=0)
+    assert seen[0].startswith(b"220 ")
+
+
+def test_ipv6_clients_are_served():
+    with running(("::1", 0)) as server:
+        sessions = []
+        server.on_connect(sessions.append)
+        assert Client(server).greeting.startswith("220")
+    assert sessions[0].remote_address == "::1"
+    assert sessions[0].local_port == server.server_port
+
+
+def test_an_ipv4_client_of_an_ipv6_listener_has_its_ipv4_address():
+    sessions = []
+    with running(("::", 0), on_connect=sessions.append) as server:
+        Client(("127.0.0.1", server.server_port))
+    assert sessions[0].remote_address == "127.0.0.1"
+
+
+def test_unix_path_is_a_listener(tmp_path):
+    path = str(tmp_path / "s")
+    with running(f"unix:{path}", lmtp=True) as server:
+        assert server.address == path
+        witness = Witness(server)
+        with Client(path, hello="LHLO me") as client:
+            assert client.message() == "250 2.0.0 OK: message queued"
+            assert client.cmd("QUIT").startswith("221")
+        witness.one("disconnect")
+        assert witness.one("connect").remote_address == ""
+    assert not os.path.exists(path)
+
+
+def test_unix_socket_that_a_dead_server_left_is_replaced(tmp_path):
+    path = str(tmp_path / "s")
+    dead = stdlib_socket.socket(stdlib_socket.AF_UNIX)
+    dead.bind(path)
+    dead.close()
+    with running(f"unix:{path}"):
+        assert Client(path).greeting.startswith("220")
+
+
+def test_unix_socket_of_a_live_server_is_not_taken_away(tmp_path):
+    path = str(tmp_path / "s")
+    with running(f"unix:{path}"):
+        second = SMTPServer(f"unix:{path}")
+        witness = Witness(second)
+        with pytest.raises(OSError, match="in use") as caught:
+            second.start()
+        assert caught.value.errno == errno.EADDRINUSE
+        assert witness.one("error").code == "EADDRINUSE"
+        second.stop()
+        assert Client(path).greeting.startswith("220")
+
+
+def test_a_file_in_the_unix_socket_s_place_is_left_alone(tmp_path):
+    path = tmp_path / "s"
+    path.write_text("mine")
+    server = SMTPServer(f"unix:{path}")
+    with pytest.raises(OSError, match="in use"):
+        server.start()
+    server.stop()
+    assert path.read_text() == "mine"
+
+
+def test_unix_server_can_be_started_again(tmp_path):
+    path = str(tmp_path / "s")
+    server = SMTPServer(f"unix:{path}")
+    for _ in range(2):
+        server.start()
+        assert Client(path).greeting.startswith("220")
+        server.stop(timeout=0)
+
+
+def pair(server: SMTPServer) -> Client:
+    """A client whose socket somebody else accepted and gave to `handle`."""
+    with stdlib_socket.create_server(("127.0.0.1", 0)) as listener:
+        far = socket.create_connection(listener.getsockname())
+        near, address = listener.accept()
+    gevent.spawn(server.handle, near, address)
+    client = Client.__new__(Client)
+    client.sock, client.buffer, client.tls = far, b"", None
+    client.greeting = client.reply()
+    return client
+
+
+def test_a_server_without_a_listener_serves_the_sockets_it_is_given():
+    server = SMTPServer(None, disable_reverse_lookup=True)
+    server.start()
+    witness = Witness(server)
+    client = pair(server)
+    assert len(server.connections) == 1
+    client.ok("EHLO me")
+    assert client.message().startswith("250")
+    server.stop(timeout=0)
+    shutting_down(client)
+    assert witness.one("disconnect").reason == "shutdown"
+    assert witness.names[-1] == "close"
+
+
+def test_a_server_without_a_listener_that_was_never_started_ends_its_clients_in_stop():
+    server = SMTPServer(None, disable_reverse_lookup=True)
+    witness = Witness(server)
+    client = pair(server)
+    server.stop(timeout=0)
+    assert not server.connections
+    shutting_down(client)
+    assert witness.names[-2:] == ["disconnect", "close"]
+
+
+def test_taken_port_raises_out_of_start_and_shows_in_error():
+    with running() as first:
+        second = SMTPServer(("127.0.0.1", first.server_port))
+        witness = Witness(second)
+        with pytest.raises(OSError, match="in use") as caught:
+            second.start()
+        assert caught.value.errno == errno.EADDRINUSE
+        event = witness.one("error")
+        assert event.code == "EADDRINUSE"
+        assert event.error is caught.value
+        assert (event.remote_address, event.id, event.response_code) == (None, None, None)
+        assert event.meta["stage"] == "listen"
+        assert witness.names == ["error"]
+        assert not second.started
+    second.start()
+    second.stop()
+
+
+def test_taken_port_raises_out_of_serve_forever():
+    with running() as first, pytest.raises(OSError, match="in use"):
+        SMTPServer(("127.0.0.1", first.server_port)).serve_forever()
+
+
+def test_address_that_is_not_ours_raises_and_shows_in_error():
+    server = SMTPServer(("192.0.2.1", 0))
+    witness = Witness(server)
+    with pytest.raises(OSError, match="assign"):
+        server.start()
+    assert witness.one("error").code == "EADDRNOTAVAIL"
+
+
+def test_listening_is_sent_when_the_socket_listens():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    greetings = []
+
+    @listening.connect_via(server)
+    def connect_at_once(sender):
+        assert sender is server
+        stdlib_socket.create_connection(server.address).close()
+        greetings.append(server.server_port)
+
+    server.start()
+    server.start()
+    server.stop(timeout=0)
+    assert greetings == [server.server_port]
+
+
+def test_it_sits_beside_a_wsgi_server():
+    web = WSGIServer(
+        ("127.0.0.1", 0), lambda env, start: (start("200 OK", []) and None) or [b"hi"], log=None
+    )
+    web.start()
+    with running() as server, socket.create_connection(("127.0.0.1", web.server_port)) as http:
+        http.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert Client(server).greeting.startswith("220")
+        assert http.recv(100).startswith(b"HTTP/1.1 200")
+    web.stop()
+
+
+# stop
+
+
+def test_stop_tells_idle_clients_421_at_once():
+    with running(close_timeout=3600) as server:
+        clients = [Client(server), Client(server, hello="EHLO me"), Client(server, hello="HELO me")]
+        clients[2].envelope()
+        server.stop()
+        for client in clients:
+            shutting_down(client)
+
+
+def test_stop_tells_a_client_inside_auth_421():
+    with running(close_timeout=3600, on_auth=lambda auth, session: "me") as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("AUTH LOGIN").startswith("334")
+        server.stop()
+        shutting_down(client)
+
+
+def test_stop_ends_a_stalled_handshake_and_a_missing_proxy_header(certificate):
+    for options in ({"secure": True, **certificate.options}, {"use_proxy": True}):
+        with running(close_timeout=3600, proxy_timeout=3600, **options) as server:
+            witness = Witness(server)
+            client = Client(server, greet=False)
+            poll(lambda server=server: server.connections)
+            gevent.sleep(0.05)
+            server.stop()
+            assert client.ended()
+            assert witness.one("disconnect").reason == "shutdown"
+
+
+def test_stop_accepts_nobody_new():
+    hold = Event()
+    with running(on_mail_from=lambda address, session: hold.wait()) as server:
+        client = Client(server, hello="EHLO me")
+        client.send(b"MAIL FROM:<>\r\n")
+        gevent.sleep(0.05)
+        stopping = gevent.spawn(server.stop)
+        gevent.sleep(0.05)
+        with pytest.raises(ConnectionRefusedError):
+            Client(server)
+        assert not stopping.ready()
+        hold.set()
+        stopping.get()
+        assert client.reply().startswith("250")
+        shutting_down(client)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_stop_lets_content_end_with_its_250_and_tells_421_then(secure, certificate):
+    contents = []
+    options = {"secure": True, **certificate.options} if secure else {}
+    with running(
+        close_timeout=3600,
+        on_data=lambda stream, session: contents.append(stream.read()),
+        **options,
+    ) as server:
+        client = Client(server, greet=False)
+        if secure:
+            client.start_tls()
+        client.reply()
+        client.ok("EHLO me")
+        client.begin()
+        client.send(b"one\r\n")
+        stopping = gevent.spawn(server.stop)
+        gevent.sleep(0.05)
+        client.send(b"two\r\n")
+        gevent.sleep(0.05)
+        assert not stopping.ready()
+        client.send(b".\r\n")
+        assert client.reply().startswith("250")
+        shutting_down(client)
+        stopping.get()
+    assert contents == [b"one\r\ntwo\r\n"]
+
+
+def test_stop_waits_for_the_hook_of_a_client_that_has_sent_everything():
+    hold, reached = Event(), Event()
+
+    def on_data(stream, session):
+        stream.read()
+        reached.set()
+        hold.wait()
+        return "kept"
+
+    with running(close_timeout=3600, on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.send(b".\r\n")
+        reached.wait()
+        stopping = gevent.spawn(server.stop)
+        gevent.sleep(0.05)
+        assert not stopping.ready()
+        hold.set()
+        assert client.reply() == "250 2.0.0 kept"
+        shutting_down(client)
+        stopping.get()
+
+
+@pytest.mark.parametrize("where", ["content", "hook", "TLS content"])
+def test_what_is_left_after_the_timeout_is_closed_with_421(where, certificate):
+    closed = []
+    reached = Event()
+
+    def on_data(stream, session):
+        reached.set()
+        if where == "hook":
+            gevent.sleep(3600)
+        stream.read()
+
+    with running(
+        on_data=on_data, on_close=closed.append, close_timeout=0.05, **certificate.options
+    ) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        if where == "TLS content":
+            client.ok("STARTTLS")
+            client.start_tls()
+            client.ok("EHLO me")
+        client.envelope()
+        client.send(b"DATA\r\none\r\n")
+        reached.wait()
+        server.stop()
+        assert not server.connections
+        assert len(closed) == 1
+        assert witness.one("disconnect").reason == "shutdown"
+        assert witness.names[-1] == "close"
+        replies = client.everything().decode().splitlines()
+        assert replies[-1].startswith("421 4.3.2")
+        assert len(replies) <= 2  # perhaps the 354
+
+
+def test_the_argument_of_stop_is_the_timeout():
+    with running(close_timeout=3600) as server:
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        server.stop(timeout=0)
+        shutting_down(client)
+
+
+def test_stop_ends_a_hook_that_swallows_the_first_kill():
+    def on_mail_from(address, session):
+        try:
+            gevent.sleep(3600)
+        except gevent.GreenletExit:
+            gevent.sleep(3600)
+
+    closed = []
+    with running(on_mail_from=on_mail_from, on_close=closed.append) as server:
+        client = Client(server, hello="EHLO me")
+        client.send(b"MAIL FROM:<>\r\n")
+        gevent.sleep(0.05)
+        server.stop(timeout=0)
+        assert not server.connections
+    assert len(closed) == 1
+
+
+def test_stop_ends_a_client_that_never_reads():
+    with running(max_junk_commands=None, close_timeout=0.1) as server:
+        client = Client(server)
+        client.sock.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                client.sock.sendall(b"HELP\r\n" * 10000)
+        server.stop()
+        assert not server.connections
+
+
+def test_stop_runs_every_on_close_and_waits_for_it():
+    closed = []
+
+    def on_close(session):
+        gevent.sleep(0.05)
+        closed.append(session.id)
+
+    with running(on_close=on_close) as server:
+        clients = [Client(server, hello="EHLO me") for _ in range(5)]
+        server.stop()
+        assert len(set(closed)) == len(closed) == len(clients)
+
+
+def test_close_is_sent_once_and_last():
+    with running(on_close=lambda session: gevent.sleep(0.02)) as server:
+        witness = Witness(server)
+        clients = [Client(server, hello="EHLO me") for _ in range(3)]
+        server.stop()
+        assert clients
+        assert witness.names == ["connect"] * 3 + ["disconnect"] * 3 + ["close"]
+        assert witness.senders == {server}
+        server.stop()
+        assert witness.names.count("close") == 1
+
+
+def test_nothing_listens_and_nobody_is_connected_when_close_is_sent():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    seen = []
+
+    @close.connect_via(server)
+    def look(sender):
+        with stdlib_socket.socket() as probe:
+            seen.append((probe.connect_ex(server.address), set(server.connections)))
+
+    server.start()
+    client = Client(server)
+    server.stop()
+    shutting_down(client)
+    assert seen == [(errno.ECONNREFUSED, set())]
+
+
+def test_stop_of_a_server_that_was_never_started_returns():
+    server = SMTPServer(("127.0.0.1", 0))
+    server.stop()
+    server.stop(timeout=1)
+    server.start()
+    Client(server)
+    server.stop(timeout=0)
+
+
+def test_two_stops_at_once_both_return_when_it_is_over():
+    hold = Event()
+    with running(on_mail_from=lambda address, session: hold.wait()) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.send(b"MAIL FROM:<>\r\n")
+        gevent.sleep(0.05)
+        stops = [gevent.spawn(server.stop) for _ in range(3)]
+        gevent.sleep(0.05)
+        assert not any(one.ready() for one in stops)
+        hold.set()
+        gevent.joinall(stops, timeout=30, raise_error=True)
+        assert all(one.successful() for one in stops)
+        assert witness.names.count("close") == 1
+        assert not server.connections
+
+
+def test_a_hook_may_stop_the_server():
+    def on_rcpt_to(address, session):
+        server.stop()
+
+    with running(on_rcpt_to=on_rcpt_to, close_timeout=45) as server:
+        witness = Witness(server)
+        idle = Client(server, hello="EHLO me")
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<>")
+        assert client.cmd("RCPT TO:<b@example.com>").startswith("250")
+        shutting_down(client)
+        shutting_down(idle)
+        poll(lambda: not server.connections)
+        assert witness.names.count("close") == 1
+
+
+def test_two_hooks_may_stop_the_server_at_once():
+    both = Event()
+
+    def on_mail_from(address, session):
+        both.wait()
+        server.stop()
+
+    with running(on_mail_from=on_mail_from, close_timeout=5) as server:
+        witness = Witness(server)
+        clients = [Client(server, hello="EHLO me") for _ in range(2)]
+        for client in clients:
+            client.send(b"MAIL FROM:<>\r\n")
+        gevent.sleep(0.05)
+        both.set()
+        poll(lambda: "close" in witness.names and not server.connections)
+        assert witness.names.count("close") == 1
+        assert all(client.everything() for client in clients)
+
+
+@pytest.mark.parametrize("signal", [connect, disconnect, signals.message])
+def test_a_listener_may_stop_the_server(signal):
+    with running() as server:
+        witness = Witness(server)
+
+        def stop(sender, event):
+            server.stop()
+
+        signal.connect(stop, sender=server)
+        client = Client(server)
+        client.send(b"EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\n")
+        if signal is not connect:
+            client.send(b"DATA\r\n")
+            gevent.sleep(0.05)
+            client.send(b".\r\nQUIT\r\n")
+        client.everything()
+        poll(lambda: "close" in witness.names and not server.connections)
+        assert witness.names.count("close") == 1
+        assert witness.names.count("error") == 0
+
+
+def test_a_listener_of_error_may_stop_the_server_from_start():
+    with running() as first:
+        second = SMTPServer(("127.0.0.1", first.server_port))
+
+        @error.connect_via(second)
+        def stop(sender, event):
+            second.stop()
+
+        with pytest.raises(OSError, match="in use"):
+            second.start()
+
+
+def test_a_listener_of_listening_may_stop_the_server():
+    server = SMTPServer(("127.0.0.1", 0))
+    witness = Witness(server)
+
+    @listening.connect_via(server)
+    def stop(sender):
+        server.stop()
+
+    server.start()
+    assert sorted(witness.names) == ["close", "listening"]
+    assert server.closed
+
+
+def test_a_listener_of_close_may_stop_the_server_again():
+    server = SMTPServer(("127.0.0.1", 0))
+    witness = Witness(server)
+
+    @close.connect_via(server)
+    def stop(sender):
+        server.stop()
+
+    server.start()
+    with gevent.Timeout(10):
+        server.stop()
+    assert witness.names == ["listening", "close"]
+
+
+def test_a_listener_of_close_may_start_the_server_again():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    rounds = []
+
+    @close.connect_via(server)
+    def again(sender):
+        rounds.append(1)
+        if len(rounds) == 1:
+            server.start()
+
+    server.start()
+    server.stop()
+    client = Client(server)
+    assert client.greeting.startswith("220")
+    server.stop()
+    shutting_down(client)
+    assert len(rounds) == 2
+
+
+def test_start_works_again_on_the_same_port():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    witness = Witness(server)
+    ports = set()
+    for _ in range(3):
+        server.start()
+        ports.add(server.server_port)
+        client = Client(server, hello="EHLO me")
+        assert client.message().startswith("250")
+        server.stop()
+        shutting_down(client)
+        client.close()
+    assert len(ports) == 1
+    assert witness.names.count("listening") == witness.names.count("close") == 3
+
+
+def test_stop_leaves_no_greenlet_and_no_descriptor(certificate):
+    def rounds(number: int) -> None:
+        for _ in range(number):
+            with running(close_timeout=0.05, **certificate.options) as server:
+                clients = [Client(server, hello="EHLO me") for _ in range(4)]
+                clients[1].begin()
+                clients[2].ok("STARTTLS")
+                clients[2].start_tls()
+                clients[3].ok("STARTTLS")
+                server.stop()
+                for client in clients:
+                    client.everything()
+                    client.close()
+
+    rounds(2)
+    before = greenlets(), psutil.Process().num_fds()
+    rounds(5)
+    gevent.sleep(0.05)
+    assert (greenlets(), psutil.Process().num_fds()) == before
+
+
+def test_stop_leaves_no_greenlet_at_the_moment_it_returns():
+    before = greenlets()
+    with running() as server:
+        clients = [Client(server, hello="EHLO me") for _ in range(5)]
+        server.stop()
+        assert greenlets() == before
+        for client in clients:
+            shutting_down(client)
+
+
+def test_stop_ends_serve_forever_which_returns_when_it_is_over():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True, close_timeout=5)
+    witness = Witness(server)
+    serving = gevent.spawn(server.serve_forever)
+    poll(lambda: server.started)
+    hold = Event()
+    server.on_mail_from(lambda address, session: hold.wait() and None)
+    client = Client(server, hello="EHLO me")
+    client.send(b"MAIL FROM:<>\r\n")
+    gevent.sleep(0.05)
+    stopping = gevent.spawn(server.stop)
+    gevent.sleep(0.05)
+    assert not serving.ready()
+    hold.set()
+    gevent.joinall([stopping, serving], timeout=30, raise_error=True)
+    assert serving.successful()
+    assert witness.names.count("close") == 1
+    assert client.reply().startswith("250")
+    shutting_down(client)
+
+
+def test_killing_serve_forever_stops_the_server():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    witness = Witness(server)
+    serving = gevent.spawn(server.serve_forever)
+    poll(lambda: server.started)
+    client = Client(server)
+    serving.kill()
+    shutting_down(client)
+    poll(lambda: "close" in witness.names)
+
+
+# The live connections
+
+
+def test_connections_holds_those_who_are_connected():
+    with running() as server:
+        assert server.connections == set()
+        clients = [Client(server) for _ in range(3)]
+        assert len(server.connections) == 3
+        ports = {client.sock.getsockname()[1] for client in clients}
+        assert {one.session.remote_port for one in server.connections} == ports
+        clients[0].cmd("QUIT")
+        clients[1].close()
+        clients[2].reset()
+        poll(lambda: not server.connections)
+
+
+def test_connections_holds_those_who_have_not_been_greeted():
+    with running(use_proxy=True) as server:
+        client = Client(server, greet=False)
+        poll(lambda: len(server.connections) == 1)
+        client.close()
+        poll(lambda: not server.connections)
+
+
+# In a thread
+
+
+def test_run_in_thread_serves_a_program_without_gevent():
+    server = SMTPServer(("127.0.0.1", 0), on_data=lambda stream, session: stream.read() and None)
+    witness = Witness(server)
+    with server.run_in_thread() as same:
+        assert same is server
+        with smtplib.SMTP("127.0.0.1", server.server_port, timeout=30) as client:
+            client.sendmail("a@example.org", ["b@example.com"], "Subject: x\r\n\r\nhi\r\n")
+        idle = stdlib_socket.create_connection(server.address, timeout=30)
+        assert idle.recv(100).startswith(b"220")
+    assert idle.recv(100).startswith(b"421 4.3.2")
+    assert idle.recv(100) == b""
+    idle.close()
+    assert witness.names[0] == "listening"
+    assert witness.names[-1] == "close"
+    assert not server.started
+    with pytest.raises(ConnectionRefusedError):
+        stdlib_socket.create_connection(server.address)
+
+
+def test_a_server_in_a_thread_may_be_stopped_from_another():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    witness = Witness(server)
+    with server.run_in_thread():
+        idle = stdlib_socket.create_connection(server.address, timeout=30)
+        assert idle.recv(100).startswith(b"220")
+        server.stop()
+        assert not server.connections
+        assert idle.recv(100).startswith(b"421 4.3.2")
+        idle.close()
+    assert witness.names.count("close") == 1
+
+
+def test_run_in_thread_raises_the_error_of_start():
+    with running() as first:
+        second = SMTPServer(("127.0.0.1", first.server_port))
+        threads = threading.active_count()
+        with pytest.raises(OSError, match="in use"), second.run_in_thread():
+            pytest.fail("it was entered")
+        assert threading.active_count() == threads
+    with second.run_in_thread():
+        stdlib_socket.create_connection(second.address).close()
+
+
+def test_run_in_thread_stops_when_the_block_raises():
+    server = SMTPServer(("127.0.0.1", 0))
+    with pytest.raises(KeyError), server.run_in_thread():
+        raise KeyError
+    assert not server.started
+
+
+def test_run_in_thread_works_twice_in_a_row_on_the_same_port():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    ports = []
+    for _ in range(2):
+        with server.run_in_thread():
+            with smtplib.SMTP("127.0.0.1", server.server_port, timeout=30) as client:
+                assert client.noop()[0] == 250
+            idle = stdlib_socket.create_connection(server.address, timeout=30)
+            assert idle.recv(200).startswith(b"220")
+            ports.append(server.server_port)
+        assert idle.recv(200).startswith(b"421")
+        idle.close()
+    assert ports[0] == ports[1]
+
+
+def test_run_in_thread_and_start_take_turns():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    for _ in range(2):
+        with server.run_in_thread(), smtplib.SMTP(*server.address, timeout=30) as client:
+            assert client.noop()[0] == 250
+        server.start()
+        assert Client(server).greeting.startswith("220")
+        server.stop(timeout=0)
+
+
+def test_two_servers_run_in_threads_at_once():
+    one, two = (SMTPServer(("127.0.0.1", 0), name=name) for name in ("one.test", "two.test"))
+    with one.run_in_thread(), two.run_in_thread():
+        for server, name in ((one, b"one"), (two, b"two")):
+            with smtplib.SMTP(*server.address, timeout=30) as client:
+                assert name in client.helo("me")[1]
+
+
+def test_run_in_thread_with_a_hook_that_blocks_serves_the_others():
+    server = SMTPServer(("127.0.0.1", 0), on_mail_from=lambda address, session: gevent.sleep(3600))
+    with server.run_in_thread():
+        stuck = stdlib_socket.create_connection(server.address)
+        stuck.sendall(b"EHLO me\r\nMAIL FROM:<>\r\n")
+        with smtplib.SMTP(*server.address, timeout=30) as client:
+            assert client.noop()[0] == 250
+        server.options.__dict__["close_timeout"] = 0
+    stuck.close()
+
+
+def test_run_in_thread_leaves_no_thread_no_hub_and_no_descriptor():
+    process = psutil.Process()
+
+    def rounds(number: int) -> None:
+        for _ in range(number):
+            server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+            with server.run_in_thread(), stdlib_socket.create_connection(server.address) as client:
+                assert client.recv(100)
+
+    def hubs() -> int:
+        # gevent 26.9 keeps the objects themselves, which have given back everything.
+        every = [one for one in gc.get_objects() if isinstance(one, gevent.hub.Hub)]
+        return sum(one.loop is not None for one in every)
+
+    rounds(3)
+    gc.collect()
+    before = threading.active_count(), process.num_threads(), process.num_fds(), hubs()
+    rounds(50)
+    gc.collect()
+    after = threading.active_count(), process.num_threads(), process.num_fds(), hubs()
+    assert after == before
+
+
+def test_reject_raised_in_start_of_a_session_does_not_stop_a_threaded_server():
+    def on_connect(session):
+        raise Reject(554, "no")
+
+    server = SMTPServer(("127.0.0.1", 0), on_connect=on_connect)
+    with server.run_in_thread():
+        for _ in range(3):
+            with stdlib_socket.create_connection(server.address, timeout=30) as client:
+                assert client.recv(100).startswith(b"554")

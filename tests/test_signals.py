@@ -1,0 +1,394 @@
+"""Signals: what a listener may do wrong, and that nothing else suffers for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import gc
+import json
+import logging
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import blinker
+import gevent
+import pytest
+
+from smtp_blinker import signals
+from smtp_blinker.signals import (
+    AuthEvent,
+    ConnectEvent,
+    DisconnectEvent,
+    ErrorEvent,
+    MessageEvent,
+    SecureEvent,
+    emit,
+    emit_error,
+    error_code,
+)
+
+
+class Server:
+    """Stands for a server: a sender that can be referred to weakly."""
+
+
+EVENTS: list[Any] = [
+    ConnectEvent("id", "127.0.0.1", 25, "192.0.2.1", 4711, None, "[192.0.2.1]"),
+    ConnectEvent("id", "::1", 25, "2001:db8::1", 4711, "helo.example", "mail.example"),
+    ErrorEvent(ValueError("x"), "HookError"),
+    ErrorEvent(
+        OSError(errno.ECONNRESET, "reset", b"\xff"),
+        "ECONNRESET",
+        "192.0.2.1",
+        451,
+        {"stage": "MAIL", "odd": {1: b"\xff", "set": {1}}, "exc": KeyError("k"), "n": (None, True)},
+        "id",
+    ),
+    SecureEvent("id", "mx.example", "TLSv1.3", "TLS_AES_256_GCM_SHA384"),
+    SecureEvent("id", None, "TLSv1.2", "x"),
+    AuthEvent("id", "PLAIN", None, False),
+    AuthEvent("id", "LOGIN", "alice", True),
+    MessageEvent("id", 1, "", ("b@example.com", "\udcff@example.com"), 5, 250, 0.25),
+    DisconnectEvent("id", "192.0.2.1", 1.5, 0, 10, 20, "quit"),
+]
+NAMES = ["connect", "error", "close", "listening", "secure", "auth", "message", "disconnect"]
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_connected() -> Iterator[None]:
+    yield
+    for name in NAMES:
+        signal = getattr(signals, name)
+        for receiver in list(signal.receivers_for(object())):
+            signal.disconnect(receiver)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signals_have_their_names(name):
+    assert getattr(signals, name).name == name
+
+
+def test_namespace_is_the_librarys_own():
+    for name in NAMES:
+        assert blinker.signal(name) is not getattr(signals, name)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_events_are_frozen_have_slots_and_are_json_ready(event):
+    plain = event.as_dict()
+    assert set(plain) == {field.name for field in dataclasses.fields(event)}
+    assert set(json.loads(json.dumps(plain))) == set(plain)
+    assert not hasattr(event, "__dict__")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.id = "other"
+
+
+def test_error_event_tells_the_exception_in_json():
+    plain = ErrorEvent(ValueError("bad thing"), "HookError").as_dict()
+    assert plain["error"] == {"type": "ValueError", "message": "bad thing"}
+    assert plain["code"] == "HookError"
+
+
+@pytest.mark.parametrize(
+    ("exc", "code"),
+    [
+        (ConnectionResetError(errno.ECONNRESET, "x"), "ECONNRESET"),
+        (OSError(errno.EADDRINUSE, "x"), "EADDRINUSE"),
+        (ssl.SSLError(1, "x"), "TLSError"),
+        (ssl.SSLCertVerificationError(1, "x"), "TLSError"),
+        (ConnectionError("no errno"), "ConnectionError"),
+        (OSError(99999, "x"), "OSError"),
+        (ValueError("x"), "ValueError"),
+    ],
+)
+def test_code_of_an_error(exc, code):
+    assert error_code(exc) == code
+
+
+def test_receiver_gets_the_server_and_the_event(server):
+    heard = []
+    event = EVENTS[0]
+
+    def receive(sender, event):
+        heard.append((sender, event))
+
+    signals.connect.connect(receive)
+    emit(signals.connect, server, event)
+    assert heard == [(server, event)]
+
+
+def test_signals_without_an_event_carry_no_keyword(server):
+    heard = []
+
+    def receive(sender, **keywords):
+        heard.append((sender, keywords))
+
+    signals.close.connect(receive)
+    emit(signals.close, server)
+    assert heard == [(server, {})]
+
+
+def test_plainly_connected_receivers_are_held_weakly(server):
+    heard = []
+    signals.connect.connect(lambda sender, event: heard.append(event))
+
+    def kept(sender, event):
+        heard.append("kept")
+
+    signals.connect.connect(kept)
+    gc.collect()
+    emit(signals.connect, server, EVENTS[0])
+    assert heard == ["kept"]
+
+
+def test_connect_via_holds_strongly_and_hears_one_server(server):
+    heard = []
+
+    def attach():
+        @signals.connect.connect_via(server)
+        def receive(sender, event):
+            heard.append(sender)
+
+    attach()
+    gc.collect()
+    other = Server()
+    emit(signals.connect, other, EVENTS[0])
+    emit(signals.connect, server, EVENTS[0])
+    assert heard == [server]
+
+
+@pytest.mark.parametrize(
+    "failure", [ValueError("x"), SystemExit(3), gevent.GreenletExit(), gevent.Timeout(1), OSError()]
+)
+def test_receiver_that_raises_is_reported_and_the_others_still_run(server, failure):
+    heard, errors = [], []
+
+    def broken(sender, event):
+        raise failure
+
+    def fine(sender, event):
+        heard.append(event)
+
+    def on_error(sender, event):
+        errors.append(event)
+
+    # Which of them is called first is not for sure, so there are several.
+    def fine_too(sender, event):
+        heard.append(event)
+
+    for receiver in (fine, broken, fine_too):
+        signals.connect.connect(receiver)
+    signals.error.connect(on_error)
+    # As in a session: not in the program's main greenlet.
+    gevent.spawn(emit, signals.connect, server, EVENTS[0]).get()
+    assert heard == [EVENTS[0]] * 2
+    assert [event.error for event in errors] == [failure]
+    assert errors[0].code == "ListenerError"
+    assert errors[0].meta["signal"] == "connect"
+    assert "broken" in errors[0].meta["listener"]
+    json.dumps(errors[0].as_dict())
+
+
+def test_keyboard_interrupt_is_for_the_program(server):
+    def interrupted(sender, event):
+        raise KeyboardInterrupt
+
+    signals.connect.connect(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        emit(signals.connect, server, EVENTS[0])
+
+
+def test_system_exit_in_the_main_greenlet_is_for_the_program(server):
+    def leave(sender):
+        raise SystemExit(3)
+
+    signals.listening.connect(leave)
+    with pytest.raises(SystemExit):
+        emit(signals.listening, server)
+
+
+def test_receiver_that_raises_inside_error_is_logged(server, caplog):
+    heard = []
+
+    def broken(sender, event):
+        raise RuntimeError("listener of errors")
+
+    def fine(sender, event):
+        heard.append(event)
+
+    signals.error.connect(broken)
+    signals.error.connect(fine)
+    with caplog.at_level(logging.ERROR, "smtp_blinker"):
+        emit_error(server, EVENTS[2])
+    assert heard == [EVENTS[2]]
+    assert "listener of errors" in caplog.text
+    assert [record.name for record in caplog.records] == ["smtp_blinker"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_coroutine_function_as_a_receiver_is_reported(server):
+    errors = []
+
+    async def receive(sender, event):
+        raise AssertionError("nobody runs it")
+
+    def on_error(sender, event):
+        errors.append(event)
+
+    signals.connect.connect(receive)
+    signals.error.connect(on_error)
+    emit(signals.connect, server, EVENTS[0])
+    gc.collect()
+    assert [type(event.error) for event in errors] == [TypeError]
+    assert errors[0].code == "ListenerError"
+
+
+def test_error_nobody_listens_to_is_logged(server, caplog):
+    with caplog.at_level(logging.ERROR, "smtp_blinker"):
+        emit_error(server, EVENTS[3])
+    record = caplog.records[0]
+    assert (record.name, record.levelname) == ("smtp_blinker", "ERROR")
+    assert "ECONNRESET" in record.getMessage()
+    assert "192.0.2.1" in record.getMessage()
+    json.dumps(record.smtp)
+
+
+def test_fault_of_the_program_is_logged_with_its_traceback(server, caplog):
+    try:
+        raise ValueError("the hook's own")
+    except ValueError as exc:
+        event = ErrorEvent(exc, "HookError")
+    with caplog.at_level(logging.ERROR, "smtp_blinker"):
+        emit_error(server, event)
+    assert "Traceback" in caplog.text
+    assert "the hook's own" in caplog.text
+
+
+def test_listener_of_another_server_does_not_silence_the_log(server, caplog):
+    other = Server()
+    heard = []
+
+    @signals.error.connect_via(other)
+    def receive(sender, event):
+        heard.append(event)
+
+    with caplog.at_level(logging.ERROR, "smtp_blinker"):
+        emit_error(server, EVENTS[2])
+    assert heard == []
+    assert len(caplog.records) == 1
+    emit_error(other, EVENTS[2])
+    assert len(heard) == len(caplog.records) == 1
+
+
+def test_last_listener_that_left_leaves_the_log(server, caplog):
+    def receive(sender, event):
+        pass
+
+    signals.error.connect(receive, sender=server)
+    signals.error.disconnect(receive, sender=server)
+    with caplog.at_level(logging.ERROR, "smtp_blinker"):
+        emit_error(server, EVENTS[2])
+    assert len(caplog.records) == 1
+
+
+def test_receivers_may_disconnect_while_they_are_called(server):
+    heard = []
+
+    def once(sender, event):
+        heard.append("once")
+        signals.connect.disconnect(once)
+        signals.connect.disconnect(other)
+
+    def other(sender, event):
+        heard.append("other")
+        signals.connect.disconnect(once)
+        signals.connect.disconnect(other)
+
+    signals.connect.connect(once)
+    signals.connect.connect(other)
+    emit(signals.connect, server, EVENTS[0])
+    assert heard
+    before = list(heard)
+    emit(signals.connect, server, EVENTS[0])
+    assert heard == before
+
+
+def test_receivers_may_connect_others_while_they_are_called(server):
+    heard = []
+
+    def late(sender, event):
+        heard.append("late")
+
+    def receive(sender, event):
+        heard.append("first")
+        signals.connect.connect(late)
+
+    signals.connect.connect(receive)
+    emit(signals.connect, server, EVENTS[0])
+    emit(signals.connect, server, EVENTS[0])
+    assert heard.count("first") == 2
+    assert heard.count("late") in (1, 2)
+
+
+def test_muted_signals_say_nothing(server):
+    heard = []
+
+    def receive(sender, event):
+        heard.append(event)
+
+    signals.connect.connect(receive)
+    with signals.connect.muted():
+        emit(signals.connect, server, EVENTS[0])
+    assert heard == []
+    emit(signals.connect, server, EVENTS[0])
+    assert heard == [EVENTS[0]]
+
+
+def test_receiver_with_a_wrong_signature_is_reported(server):
+    errors = []
+
+    def no_event(sender):
+        pass
+
+    def on_error(sender, event):
+        errors.append(event)
+
+    signals.connect.connect(no_event)
+    signals.error.connect(on_error)
+    emit(signals.connect, server, EVENTS[0])
+    assert [type(event.error) for event in errors] == [TypeError]
+
+
+def test_bound_methods_are_receivers(server):
+    class Listener:
+        def __init__(self):
+            self.heard = []
+
+        def receive(self, sender, event):
+            self.heard.append(event)
+
+    listener = Listener()
+    signals.connect.connect(listener.receive)
+    gc.collect()
+    emit(signals.connect, server, EVENTS[0])
+    assert listener.heard == [EVENTS[0]]
+
+
+def test_signals_may_be_sent_from_any_thread(server):
+    heard = []
+
+    def receive(sender, event):
+        heard.append(event)
+
+    signals.connect.connect(receive)
+    thread = threading.Thread(target=emit, args=(signals.connect, server, EVENTS[0]))
+    thread.start()
+    thread.join(15)
+    assert heard == [EVENTS[0]]

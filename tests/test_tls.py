@@ -1,0 +1,497 @@
+"""TLS as API.md describes it: STARTTLS and SMTPS, SNI, client certificates, reloading."""
+
+from __future__ import annotations
+
+import ssl
+import warnings
+from pathlib import Path
+
+import gevent
+import pytest
+from contract import Client, Witness, poll, running, trusting
+from gevent import ssl as gevent_ssl
+
+from smtp_blinker import Reject, SMTPServer
+
+LOGIN = "AUTH PLAIN AG1lAHB3"
+
+
+def issue(ca, folder: Path, *names: str) -> dict[str, str]:
+    """certfile and keyfile of a certificate for *names*."""
+    issued = ca.issue_cert(*names)
+    cert, key = folder / f"{names[0]}.pem", folder / f"{names[0]}.key"
+    cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(key)
+    return {"certfile": str(cert), "keyfile": str(key)}
+
+
+def context_of(files: dict[str, str], maker=ssl) -> ssl.SSLContext:
+    context = maker.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(**files)
+    return context
+
+
+def secured(server: SMTPServer, context=None, name: str | None = "localhost") -> Client:
+    """A client after STARTTLS, or on a server that speaks TLS at once, and EHLO."""
+    implicit = server.options.secure or server.options.needs_upgrade
+    client = Client(server, greet=not implicit)
+    if not implicit:
+        client.ok("EHLO me", "STARTTLS")
+    client.start_tls(context, name)
+    if implicit:
+        assert client.reply().startswith("220")
+    client.ok("EHLO me")
+    return client
+
+
+def serial(client: Client) -> bytes:
+    """What tells certificates apart."""
+    return client.tls.getpeercert(binary_form=True)
+
+
+@pytest.fixture
+def trust(certificate):
+    return certificate.client_context()
+
+
+# STARTTLS and TLS from the first octet
+
+
+@pytest.mark.parametrize("mode", [{}, {"secure": True}, {"needs_upgrade": True}])
+def test_a_message_over_tls(mode, certificate, trust):
+    sessions = []
+    contents = []
+
+    def on_data(stream, session):
+        contents.append(stream.read())
+        sessions.append((session.secure, session.tls, session.servername))
+
+    with running(on_data=on_data, **mode, **certificate.options) as server:
+        client = secured(server, trust)
+        content = b"x" * 76 + b"\r\n"
+        assert client.message(content * 20000).startswith("250")
+        client.ok("QUIT")
+        assert client.ended()
+    assert contents == [content * 20000]
+    [(secure, info, servername)] = sessions
+    assert secure is True
+    assert servername == "localhost"
+    assert info.version == client.tls.version()
+    assert info.cipher == client.tls.cipher()
+
+
+def test_starttls_is_offered_only_with_a_certificate_and_only_once(certificate):
+    with running() as server:
+        client = Client(server)
+        assert "STARTTLS" not in client.cmd("EHLO me")
+        assert client.cmd("STARTTLS").startswith("502")
+    with running(**certificate.options) as server:
+        client = Client(server)
+        assert "STARTTLS" in client.cmd("EHLO me")
+        client = secured(server)
+        assert "STARTTLS" not in client.cmd("EHLO me")
+        assert client.cmd("STARTTLS").startswith("503")
+
+
+def test_after_starttls_the_session_is_forgotten(certificate):
+    with running(**certificate.options) as server:
+        client = Client(server, hello="EHLO before")
+        client.ok("STARTTLS")
+        client.start_tls()
+        [live] = server.connections
+        poll(lambda: live.session.secure)
+        assert live.session.host_name_appears_as is None
+        assert live.session.opening_command is None
+        assert client.cmd("MAIL FROM:<>").startswith("503")
+        client.ok("EHLO after")
+        assert live.session.host_name_appears_as == "after"
+
+
+def test_what_came_before_the_handshake_is_not_taken_for_protected(certificate):
+    with running(**certificate.options) as server:
+        client = Client(server, hello="EHLO me")
+        client.send(b"STARTTLS\r\nMAIL FROM:<evil@example.org>\r\n")
+        assert client.reply().startswith("220")
+        client.start_tls()
+        client.ok("EHLO me")
+        assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
+
+
+def test_secured_counts_the_session_as_secure():
+    sessions = []
+    with running(
+        secured=True, on_connect=sessions.append, on_auth=lambda auth, session: "me"
+    ) as server:
+        client = Client(server)
+        answer = client.cmd("EHLO me")
+        assert "AUTH" in answer
+        assert "STARTTLS" not in answer
+        client.ok(LOGIN)
+        assert client.cmd("STARTTLS").startswith("503")
+    assert sessions[0].secure is True
+    assert sessions[0].tls is None
+    assert sessions[0].transmission_type == "ESMTPSA"
+
+
+def test_secured_with_secure_begins_no_handshake(certificate):
+    with running(secured=True, secure=True, **certificate.options) as server:
+        Client(server, hello="EHLO me")
+
+
+def test_needs_upgrade_makes_the_session_first(certificate):
+    seen = []
+    with running(
+        needs_upgrade=True,
+        on_connect=lambda session: seen.append(session.secure),
+        **certificate.options,
+    ) as server:
+        secured(server).ok("NOOP")
+    assert len(seen) == 1
+
+
+def test_auth_after_tls(certificate):
+    with running(on_auth=lambda auth, session: "me", **certificate.options) as server:
+        client = Client(server)
+        assert "AUTH" not in client.cmd("EHLO me")
+        assert client.cmd(LOGIN).startswith("538 5.7.11")
+        client = secured(server)
+        assert "AUTH PLAIN LOGIN" in client.cmd("EHLO me")
+        client.ok(LOGIN)
+        [user] = [one.session.user for one in server.connections if one.session.user]
+        assert user == "me"
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_modern_tls_is_spoken(version, certificate):
+    context = trusting()
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    with running(**certificate.options) as server:
+        assert secured(server, context).tls.version() == version.replace("_", ".")
+
+
+def test_tls_1_1_is_refused(certificate):
+    context = trusting()
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, which is the point
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with running(**certificate.options) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.ok("STARTTLS")
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            client.start_tls(context)
+        client.close()
+        assert witness.one("error").code == "TLSError"
+        assert witness.one("disconnect").reason == "tls"
+
+
+def test_ciphers_are_those_given(certificate):
+    context = trusting()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with running(ciphers="ECDHE+AES256", **certificate.options) as server:
+        assert "AES256" in secured(server, context).tls.cipher()[0]
+
+
+# Contexts
+
+
+@pytest.mark.parametrize("maker", [ssl, gevent_ssl])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_any_context_does_and_an_idle_client_stalls_nobody(maker, implicit, certificate, trust):
+    context = context_of(certificate.options, maker)
+    with running(ssl_context=context, secure=implicit) as server:
+        idle = [Client(server, greet=False) for _ in range(3)]
+        half = Client(server, greet=not implicit)
+        if not implicit:
+            half.ok("STARTTLS")
+        half.send(b"\x16\x03\x01")
+        client = secured(server, trust)
+        assert client.message().startswith("250")
+        other = secured(server, trust)
+        client.begin()
+        client.send(b"half a message")
+        assert other.message().startswith("250")
+        assert idle
+
+
+def test_a_stalled_handshake_holds_up_nobody(certificate):
+    with running(secure=True, **certificate.options) as server:
+        stalled = [Client(server, greet=False) for _ in range(5)]
+        for client in stalled:
+            client.send(b"\x16\x03\x01\x02\x00\x01")
+        for _ in range(3):
+            assert secured(server).message().startswith("250")
+
+
+@pytest.mark.parametrize("octet", [b"\x00", b"\x16\x03\x01\x00\x05hello", b"EHLO me\r\n" * 9])
+def test_a_handshake_of_nonsense_ends_that_client_only(octet, certificate):
+    with running(secure=True, **certificate.options) as server:
+        client = Client(server, greet=False)
+        client.send(octet + b"\r\n" * 50)
+        client.everything()
+        secured(server)
+
+
+# SNI
+
+
+def test_sni_chooses_the_certificate(ca, tmp_path, certificate):
+    seen = []
+    with running(
+        secure=True,
+        sni_options={
+            "dict.example": issue(ca, tmp_path, "dict.example"),
+            "Context.Example": context_of(issue(ca, tmp_path, "context.example")),
+        },
+        on_secure=lambda session: seen.append(session.servername),
+        **certificate.options,
+    ) as server:
+        for name in ("dict.example", "DICT.Example", "context.example"):
+            trust = certificate.client_context()
+            assert secured(server, trust, name).message().startswith("250")
+        secured(server, certificate.client_context(), "localhost")
+        with pytest.raises(ssl.SSLCertVerificationError):
+            secured(server, certificate.client_context(), "other.example")
+        secured(server, None, None)
+    assert seen[:4] == ["dict.example", "dict.example", "context.example", "localhost"]
+    assert seen[-1] is None
+
+
+@pytest.mark.parametrize("key", ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example"])
+def test_sni_names_are_compared_as_lower_case_a_labels(key, ca, tmp_path, certificate):
+    seen = []
+    files = issue(ca, tmp_path, "xn--bcher-kva.example")
+    with running(
+        secure=True,
+        sni_options={key: files},
+        on_secure=lambda session: seen.append(session.servername),
+        **certificate.options,
+    ) as server:
+        for name in ("xn--bcher-kva.example", "XN--BCHER-KVA.Example", "bücher.example"):
+            client = secured(server, trusting(), name)
+            assert serial(client) == ssl.PEM_cert_to_DER_cert(Path(files["certfile"]).read_text())
+    assert set(seen) == {"xn--bcher-kva.example"}
+
+
+def test_an_sni_entry_of_nonsense_shows_in_the_constructor(certificate):
+    with pytest.raises(TypeError, match="sni_options"):
+        SMTPServer(None, sni_options={"a": "b"}, **certificate.options)
+
+
+def test_sni_with_starttls(ca, tmp_path, certificate):
+    with running(
+        sni_options={"two.example": issue(ca, tmp_path, "two.example")}, **certificate.options
+    ) as server:
+        secured(server, certificate.client_context(), "two.example").ok("NOOP")
+
+
+def test_servers_that_share_a_context_keep_their_own_sni_maps(ca, tmp_path, certificate):
+    context = context_of(certificate.options)
+    one, two = (issue(ca, tmp_path, name) for name in ("one.example", "two.example"))
+    with (
+        running(secure=True, ssl_context=context, sni_options={"one.example": one}) as first,
+        running(secure=True, ssl_context=context, sni_options={"two.example": two}) as second,
+    ):
+        secured(second, certificate.client_context(), "two.example")
+        secured(first, certificate.client_context(), "one.example")
+
+
+@pytest.mark.parametrize("maker", [ssl, gevent_ssl])
+def test_an_sni_entry_may_be_any_context(maker, ca, tmp_path, certificate):
+    context = context_of(issue(ca, tmp_path, "g.example"), maker)
+    with running(secure=True, sni_options={"g.example": context}, **certificate.options) as server:
+        secured(server, certificate.client_context(), "g.example").ok("NOOP")
+
+
+def test_the_program_s_own_sni_callback_is_still_called(certificate):
+    names = []
+    context = context_of(certificate.options)
+    context.sni_callback = lambda channel, name, context: names.append(name)
+    with running(secure=True, ssl_context=context) as server:
+        secured(server).ok("NOOP")
+    assert names == ["localhost"]
+
+
+# Client certificates
+
+
+def with_certificate(certificate, files: dict[str, str]) -> ssl.SSLContext:
+    context = certificate.client_context()
+    context.load_cert_chain(**files)
+    return context
+
+
+def test_a_client_s_certificate_is_in_the_session(ca, tmp_path, certificate):
+    seen = []
+    with running(
+        cert_reqs=ssl.CERT_OPTIONAL,
+        ca_certs=str(certificate.ca_certs),
+        on_secure=lambda session: seen.append(session.tls.peer_certificate),
+        **certificate.options,
+    ) as server:
+        secured(server, with_certificate(certificate, issue(ca, tmp_path, "client.example")))
+        secured(server, certificate.client_context())
+    assert ("DNS", "client.example") in seen[0]["subjectAltName"]
+    assert seen[1] is None
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_certificate_that_is_required_is_required(version, ca, tmp_path, certificate):
+    with running(
+        cert_reqs=ssl.CERT_REQUIRED, ca_certs=str(certificate.ca_certs), **certificate.options
+    ) as server:
+        secured(server, with_certificate(certificate, issue(ca, tmp_path, "client.example")))
+        witness = Witness(server)
+        context = certificate.client_context()
+        context.maximum_version = version
+        with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+            secured(server, context)
+        assert witness.of("error")[0].code == "TLSError"
+        assert not witness.of("secure")
+
+
+def test_a_certificate_of_a_stranger_is_refused(tmp_path, certificate):
+    import trustme
+
+    stranger = issue(trustme.CA(), tmp_path, "client.example")
+    with (
+        running(
+            cert_reqs=ssl.CERT_OPTIONAL, ca_certs=str(certificate.ca_certs), **certificate.options
+        ) as server,
+        pytest.raises((ssl.SSLError, ConnectionError, EOFError)),
+    ):
+        secured(server, with_certificate(certificate, stranger))
+
+
+def test_a_required_certificate_is_required_under_an_sni_name_too(ca, tmp_path, certificate):
+    with (
+        running(
+            cert_reqs=ssl.CERT_REQUIRED,
+            ca_certs=str(certificate.ca_certs),
+            sni_options={"two.example": issue(ca, tmp_path, "two.example")},
+            **certificate.options,
+        ) as server,
+        pytest.raises((ssl.SSLError, ConnectionError, EOFError)),
+    ):
+        secured(server, certificate.client_context(), "two.example")
+
+
+def test_on_secure_may_refuse_a_client_without_a_certificate(certificate):
+    def on_secure(session):
+        if session.tls.peer_certificate is None:
+            raise Reject(530, "a certificate, please", "5.7.0")
+
+    with running(
+        cert_reqs=ssl.CERT_OPTIONAL,
+        ca_certs=str(certificate.ca_certs),
+        on_secure=on_secure,
+        **certificate.options,
+    ) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("STARTTLS")
+        client.start_tls()
+        client.send(b"EHLO me\r\n")
+        assert client.reply() == "530 5.7.0 a certificate, please"
+        assert client.ended()
+
+
+# New certificates
+
+
+@pytest.mark.parametrize("how", ["files", "context", "same files"])
+def test_new_certificates_are_for_those_who_come_after(how, ca, tmp_path, certificate):
+    files = issue(ca, tmp_path, "localhost")
+    newer = issue(ca, tmp_path / "..", "127.0.0.1", "localhost")
+    with running(**files) as server:
+        old = secured(server)
+        plain = Client(server, hello="EHLO me")
+        old.begin()
+        if how == "files":
+            server.update_secure_context(**newer)
+        elif how == "context":
+            server.update_secure_context(ssl_context=context_of(newer))
+        else:
+            for name in ("certfile", "keyfile"):
+                Path(files[name]).write_bytes(Path(newer[name]).read_bytes())
+            server.update_secure_context()
+        old.send(b"still here\r\n.\r\n")
+        assert old.reply().startswith("250")
+        new = secured(server)
+        plain.ok("STARTTLS")
+        plain.start_tls()
+        der = ssl.PEM_cert_to_DER_cert(Path(newer["certfile"]).read_text())
+        assert serial(new) == serial(plain) == der
+        assert serial(old) != der
+        assert old.cmd("NOOP").startswith("250")
+
+
+def test_a_new_certificate_that_can_not_be_loaded_leaves_the_old(tmp_path, certificate):
+    (tmp_path / "bad").write_text("no certificate")
+    with running(**certificate.options) as server:
+        with pytest.raises(OSError, match="No such"):
+            server.update_secure_context(certfile=str(tmp_path / "no such"))
+        with pytest.raises(ssl.SSLError):
+            server.update_secure_context(certfile=str(tmp_path / "bad"))
+        with pytest.raises(TypeError, match="nonsense"):
+            server.update_secure_context(nonsense=1)
+        secured(server, certificate.client_context())
+
+
+def test_a_new_sni_map_is_for_those_who_come_after(ca, tmp_path, certificate):
+    with running(secure=True, **certificate.options) as server:
+        server.update_secure_context(sni_options={"n.example": issue(ca, tmp_path, "n.example")})
+        secured(server, certificate.client_context(), "n.example")
+        secured(server, certificate.client_context(), "localhost")
+
+
+# The end of TLS
+
+
+@pytest.mark.parametrize("notify", [True, False])
+def test_a_message_that_tls_cut_off_is_not_taken_for_whole(notify, certificate):
+    seen = []
+
+    def on_data(stream, session):
+        try:
+            seen.append(stream.read())
+        except ConnectionError:
+            seen.append("cut off")
+            raise
+
+    with running(on_data=on_data, **certificate.options) as server:
+        witness = Witness(server)
+        client = secured(server)
+        client.begin()
+        client.send(b"half\r\n")
+        if notify:
+            with pytest.raises(ssl.SSLWantReadError):
+                client.tls.unwrap()
+            client.sock.sendall(client._outgoing.read())
+            gevent.sleep(0.02)
+        client.close()
+        witness.one("disconnect")
+    assert seen == ["cut off"]
+    assert not witness.of("message")
+
+
+def test_the_server_says_goodbye_in_tls(certificate):
+    with running(**certificate.options) as server:
+        client = secured(server)
+        client.ok("QUIT")
+        # A close_notify is the end of file; without it OpenSSL has an error instead.
+        data = client.sock.recv(1000)
+        client._incoming.write(data)
+        assert client.tls.read(10) == b"" or client.tls.pending() == 0
+
+
+def test_nonsense_inside_tls_ends_that_client_only(certificate):
+    with running(**certificate.options) as server:
+        witness = Witness(server)
+        client = secured(server)
+        client.sock.sendall(b"in clear\r\n" * 10)
+        client.sock.settimeout(30)
+        assert client._raw() is not None
+        witness.one("disconnect")
+        secured(server)
