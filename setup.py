@@ -21,6 +21,7 @@ test = [
     "psutil>=5.9",
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "trustme>=1.1",
 ]
 

@@ -15,7 +15,7 @@ import inspect
 import logging
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from blinker import NamedSignal, Namespace
@@ -51,11 +51,19 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """The event's fields as values that `json.dumps` takes."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        # A dataclass with slots names its fields there, in their order.
+        name: str
+        return {
+            name: value if type(value := getattr(self, name)) in _JSON_TYPES else _plain(value)
+            for name in type(self).__slots__
+        }
+
+
+_JSON_TYPES = frozenset({str, int, float, bool, type(None)})
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if type(value) in _JSON_TYPES:
         return value
     if isinstance(value, BaseException):
         return {"type": type(value).__name__, "message": str(value)}
@@ -180,7 +188,7 @@ def emit(signal: NamedSignal, server: Any, event: Event | None = None) -> None:
     for receiver in signal.receivers_for(server):
         try:
             result = receiver(server, **keywords)
-            if inspect.iscoroutine(result):
+            if result is not None and inspect.iscoroutine(result):
                 result.close()
                 raise TypeError(f"{receiver!r} is a coroutine function; receivers are called")
         except KeyboardInterrupt:

@@ -9,6 +9,7 @@ for connection in tracker.connections.values():
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,6 +66,8 @@ class ConnectionTracker:
         self.total = 0
         self.total_messages = 0
         self._open: dict[str, Connection] = {}
+        # Counted beside the entries: making an entry anew for each message costs too much.
+        self._messages: Counter[str] = Counter()
         # TLS can come before EHLO and so before `connect`; where XCLIENT or XFORWARD is enabled
         # `connect` waits for them, and AUTH can come first.
         # What they told waits here; `disconnect` comes for every connection and clears it.
@@ -88,12 +91,16 @@ class ConnectionTracker:
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
         self._open.clear()
+        self._messages.clear()
         self._early.clear()
 
     @property
     def connections(self) -> dict[str, Connection]:
         """The open connections by id: a copy, the caller's own."""
-        return self._open.copy()
+        return {
+            id: replace(entry, messages=self._messages[id]) if id in self._messages else entry
+            for id, entry in self._open.copy().items()  # a receiver may run in another thread
+        }
 
     def __len__(self) -> int:
         return len(self._open)
@@ -136,11 +143,12 @@ class ConnectionTracker:
         known = self._open.get(event.id)
         if known is not None and event.code < 400:
             self.total_messages += 1
-            self._open[event.id] = replace(known, messages=known.messages + 1)
+            self._messages[event.id] += 1
 
     def _on_disconnect(self, server: object, event: DisconnectEvent, **extra: object) -> None:
         self._early.pop(event.id, None)
         self._open.pop(event.id, None)
+        self._messages.pop(event.id, None)
 
     def _change(self, id: str, **facts: Any) -> None:
         known = self._open.get(id)
