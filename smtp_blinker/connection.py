@@ -592,16 +592,13 @@ class Connection:
         refusal = stream.refusal or refusal
         if self.options.lmtp:
             replies = self._lmtp_replies(result, refusal)
+            code = next((one.code for one in replies if one.code < 400), replies[0].code)
+            for answer in replies:
+                self._send_final(answer)
         else:
-            replies = (refusal or _accepted(result),)
-        code = replies[0].code
-        for answer in replies:
-            if answer.code < 400:
-                code = answer.code
-                self._conduct.errors = 0
-            else:
-                answer = self._refuse(answer)
-            self._send(answer)
+            answer = refusal or _accepted(result)
+            code = answer.code
+            self._send_final(answer)
         if code == 250:
             self.messages += 1
         self._conduct.message()
@@ -611,6 +608,13 @@ class Connection:
             self._report.message(stream.byte_length, code, monotonic() - started)
         session.transaction += 1
         session.envelope = Envelope()
+
+    def _send_final(self, answer: Reply) -> None:
+        if answer.code < 400:
+            self._conduct.errors = 0
+        else:
+            answer = self._refuse(answer)
+        self._send(answer)
 
     def _lmtp_replies(self, result: Any, refusal: Reply | None) -> Sequence[Reply]:
         """One reply for each recipient (RFC 2033 section 4.2)."""

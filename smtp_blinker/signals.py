@@ -52,10 +52,10 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """The event's fields as values that `json.dumps` takes."""
         # A dataclass with slots names its fields there, in their order.
-        name: str
+        names: tuple[str, ...] = type(self).__slots__
         return {
             name: value if type(value := getattr(self, name)) in _JSON_TYPES else _plain(value)
-            for name in type(self).__slots__
+            for name in names
         }
 
 
