@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from . import reply
@@ -115,8 +116,14 @@ def _hello(client: Client, argument: str, verb: str) -> Reply:
     for number, text in enumerate(rest):
         greeting += (session.client_hostname if number else client.options.name) + text
     if verb == "HELO":
-        return Reply(250, greeting)
-    return Reply(250, (greeting, *_features(client)))
+        return _hello_reply(greeting)
+    return _hello_reply(greeting, *_features(client))
+
+
+@lru_cache(maxsize=256)
+def _hello_reply(*lines: str) -> Reply:
+    """The same for most clients of a server, and dear to make."""
+    return Reply(250, lines)
 
 
 #: RFC 5321 section 4.5.3.1.2 has 255 octets for a domain; an address literal is shorter.

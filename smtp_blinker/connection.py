@@ -9,6 +9,7 @@ import logging
 import re
 import ssl
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from time import monotonic
 from typing import Any, Final
 from typing import Protocol as TypingProtocol
@@ -377,7 +378,7 @@ class Connection:
     def greeting(self) -> Reply:
         options = self.options
         kind = "LMTP" if options.lmtp else "ESMTP"
-        return Reply(220, " ".join(filter(None, (options.name, kind, options.banner))))
+        return _greeting_reply(options.name, kind, options.banner)
 
     # The command loop
 
@@ -740,6 +741,11 @@ class Connection:
         if self._command:
             meta.setdefault("command", self._command)
         self._report.error(exc, code, response_code, meta)
+
+
+@lru_cache(maxsize=16)
+def _greeting_reply(name: str, kind: str, banner: str | None) -> Reply:
+    return Reply(220, f"{name} {kind} {banner}" if banner else f"{name} {kind}")
 
 
 def _accepted(result: Any) -> Reply:

@@ -120,6 +120,7 @@ class _Sockets:
                     )
                 if service not in self.servers:
                     self.servers.append(service)
+                    service.address = listener.getsockname()  # for logs and `server_port`
                 self._acceptors.append(_Acceptor(listener, service, accepted))
             else:
                 self._http.append(_http_server(listener, service, worker))
