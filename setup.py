@@ -10,7 +10,9 @@ version = re.search(r'__version__ = "(.+)"', (here / "smtp_blinker/__init__.py")
 assert version is not None
 
 extras = {
+    "gunicorn": ["gunicorn>=23"],
     "metrics": ["prometheus_client>=0.20"],
+    "pytest": ["pytest>=8", "trustme>=1.1"],
     "serve": ["click>=8.1", "cryptography>=42", "prometheus_client>=0.20"],
 }
 test = [
@@ -36,6 +38,7 @@ setup(
     package_data={"smtp_blinker": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=["gevent>=26.4", "blinker>=1.8"],
+    entry_points={"pytest11": ["smtp_blinker.pytest_plugin = smtp_blinker.pytest_plugin"]},
     extras_require={
         **extras,
         "test": sorted({*test, *(name for names in extras.values() for name in names)}),

@@ -1,0 +1,71 @@
+"""The pytest plugin: fixtures with an SMTP server. docs/pytest.md is the manual.
+
+``smtp_server``           a `smtp_blinker.testing.SMTPTestServer`, as new for each test
+``smtp_server_address``   its host and port, for what is configured once for the whole session
+``smtp_server_options``   override it to choose the server's host, port and options
+``smtpd``                 for tests that were written for smtpdfix
+"""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    # Where it is used it is imported: a session without mail needn't wait for it.
+    from .testing import SMTPDFix, SMTPTestServer
+
+
+@pytest.fixture(scope="session")
+def smtp_server_options() -> dict[str, Any]:
+    """Keywords of `SMTPTestServer`: host, port, and the options of SMTPServer."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def _smtp_server(smtp_server_options: dict[str, Any]) -> Iterator[SMTPTestServer]:
+    from .testing import SMTPTestServer
+
+    with SMTPTestServer(**smtp_server_options) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def smtp_server_address(_smtp_server: SMTPTestServer) -> tuple[str, int]:
+    """The host and port of `smtp_server`, the same for all tests of the session."""
+    return _smtp_server.host, _smtp_server.port
+
+
+@pytest.fixture
+def smtp_server(
+    _smtp_server: SMTPTestServer, request: pytest.FixtureRequest
+) -> Iterator[SMTPTestServer]:
+    """A server without messages, connections and faults.
+
+    A `unittest.TestCase` that uses it (``@pytest.mark.usefixtures("smtp_server")``) has it as
+    ``self.smtp_server``.
+    """
+    _smtp_server.reset()  # who sent mail before isn't of this test
+    if isinstance(request.instance, unittest.TestCase):
+        request.instance.smtp_server = _smtp_server  # type: ignore[attr-defined]
+    yield _smtp_server
+    _smtp_server.reset()
+
+
+class _SMTPDFixPlugin:
+    @pytest.fixture
+    def smtpd(self) -> Iterator[SMTPDFix]:
+        """A server with the names of smtpdfix's fixture, new for each test."""
+        from .testing import SMTPDFix
+
+        with SMTPDFix() as server:
+            yield server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Where smtpdfix is installed its own fixture stays, unless -p no:smtpd says otherwise.
+    if not config.pluginmanager.has_plugin("smtpd"):
+        config.pluginmanager.register(_SMTPDFixPlugin(), "smtp_blinker-smtpd")

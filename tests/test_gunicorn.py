@@ -1,0 +1,821 @@
+"""The gunicorn worker as a user runs it: an arbiter, its workers, real clients and signals."""
+
+from __future__ import annotations
+
+import json
+import mailbox
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support import SECONDS, ClientReply, RawClient, wait_until
+
+pytest.importorskip("gunicorn")
+
+from smtp_blinker.gunicorn import SMTPWorker, run  # after the importorskip
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKER = ("-k", "smtp_blinker.gunicorn.SMTPWorker")
+
+# What most tests let gunicorn load, and what serves under `run`.
+PROGRAM = """
+import logging, os
+from smtp_blinker import SMTPServer
+from smtp_blinker.gunicorn import SMTPWorker
+from smtp_blinker.stores import MaildirStore
+
+store = MaildirStore("Maildir")
+
+def on_data(stream, session):
+    store(stream, session)
+    return f"stored by {os.getpid()}"
+
+def make_server(**options):
+    log = logging.getLogger("gunicorn.error")
+    return SMTPServer(None, on_data=on_data, disable_reverse_lookup=True, logger=log, **options)
+
+server = make_server(name=os.environ.get("NAME", "smtp.test"), max_clients=100)
+other = make_server(lmtp=True)
+listening = SMTPServer(("127.0.0.1", 0))
+
+def page(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+
+def fails():
+    raise LookupError("it can't be made")
+
+services = [server, page]
+
+class CountingWorker(SMTPWorker):
+    def notify(self):
+        super().notify()
+        with open("beats", "a") as file:
+            file.write(f"{os.getpid()}\\n")
+"""
+
+
+class Gunicorn:
+    """A gunicorn in *folder*; *arguments* follow ``python -m gunicorn``, or are all of it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        *,
+        sockets: int = 1,
+        module: Sequence[str] = ("-m", "gunicorn"),
+        before: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+        **environment: str,
+    ) -> None:
+        self.folder = folder
+        self.errors = folder / "stderr"
+        path = os.pathsep.join([str(ROOT), str(folder)])
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [*before, sys.executable, *module, *arguments],
+                cwd=folder,
+                # gunicorn's control socket would be in the user's home.
+                env={**os.environ, "HOME": str(folder), "PYTHONPATH": path, **environment},
+                stdout=errors,
+                stderr=errors,
+                pass_fds=pass_fds,
+            )
+        self._sockets = sockets
+
+    @property
+    def said(self) -> str:
+        return self.errors.read_text()
+
+    def wait_for(self, pattern: str, times: int = 1) -> list[str]:
+        """What *pattern* found in the log, once it is there that often."""
+
+        def found() -> list[str] | None:
+            matches = re.findall(pattern, self.said)
+            if len(matches) < times:
+                assert self.process.poll() is None, self.said
+                return None
+            return matches
+
+        matches: list[str] = wait_until(found, f"{pattern} in {self.errors}")
+        return matches
+
+    @property
+    def ports(self) -> list[int]:
+        self.wait_for("Listening at")
+        line = self.wait_for(r"Listening at: (\S+)")[0]
+        found = [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", line)]
+        assert len(found) == self._sockets
+        return found
+
+    @property
+    def workers(self) -> set[int]:
+        """The workers that have booted and not ended, by their number."""
+        children = psutil.Process(self.process.pid).children()
+        return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
+
+    def have_gone(self, workers: set[int]) -> bool:
+        return not self.workers & workers
+
+    def client(self, number: int = 0, hello: str = "EHLO") -> RawClient:
+        """A client of the *number*th socket that was greeted and has said *hello*."""
+        client = RawClient(("127.0.0.1", self.ports[number]))
+        assert client.reply().code == 220
+        assert client.command(f"{hello} client.example").code == 250
+        return client
+
+    def deliver(self, number: int = 0, subject: str = "hello", hello: str = "EHLO") -> int:
+        """Send a message; returns the number of the process that took it."""
+        with self.client(number, hello) as client:
+            begin(client)
+            return stored_by(finish(client, subject))
+
+    def page(self, number: int, path: str = "/") -> str:
+        url = f"http://127.0.0.1:{self.ports[number]}{path}"
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def subjects(self) -> list[str]:
+        return [str(one["Subject"]) for one in mailbox.Maildir(self.folder / "Maildir")]
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def exit_status(self) -> int:
+        return self.process.wait(SECONDS * 2)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            children = psutil.Process(self.process.pid).children()
+            self.process.kill()
+            self.process.wait()
+            for child in children:
+                if child.is_running():
+                    child.kill()
+
+
+Start = Callable[..., Gunicorn]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Runs gunicorn in a folder where PROGRAM is ``program.py``."""
+    started: list[Gunicorn] = []
+
+    def start(*arguments: str, **keywords: Any) -> Gunicorn:
+        started.append(Gunicorn(tmp_path, arguments, **keywords))
+        return started[-1]
+
+    (tmp_path / "program.py").write_text(PROGRAM)
+    yield start
+    for one in started:
+        one.end()
+
+
+def bind(sockets: int) -> list[str]:
+    return ["-b", "127.0.0.1:0"] * sockets
+
+
+def begin(client: RawClient) -> None:
+    """A transaction up to the 354."""
+    client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+    assert [reply.code for reply in client.replies(3)] == [250, 250, 354]
+
+
+def finish(client: RawClient, subject: str = "hello") -> ClientReply:
+    client.send(f"Subject: {subject}\r\n\r\nText\r\n.\r\n".encode())
+    reply = client.reply()
+    assert reply.code == 250, reply
+    return reply
+
+
+def stored_by(reply: ClientReply) -> int:
+    return int(reply.text.rpartition(" ")[2])
+
+
+class Load:
+    """Clients that send one message after the other and notice every one who is lost."""
+
+    def __init__(self, port: int, clients: int = 4) -> None:
+        self._port = port
+        self.accepted: list[str] = []
+        self.told_to_come_back = 0
+        self.lost: list[BaseException] = []
+        self._enough = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._send, args=(number,)) for number in range(clients)
+        ]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._enough.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for_more(self, messages: int) -> None:
+        goal = len(self.accepted) + messages
+        wait_until(lambda: self.lost or len(self.accepted) >= goal, f"{goal} messages")
+
+    def _send(self, number: int) -> None:
+        sent = 0
+        try:
+            while not self._enough.is_set():
+                subject = f"{number}-{sent}"
+                if self._deliver(subject):
+                    self.accepted.append(subject)
+                    sent += 1
+                else:
+                    self.told_to_come_back += 1
+        except BaseException as exc:
+            self.lost.append(exc)
+
+    def _deliver(self, subject: str) -> bool:
+        """Whether it was taken; False when the server said 421 in proper form."""
+        with RawClient(("127.0.0.1", self._port)) as client:
+            if client.reply().code == 421:
+                return False
+            content = f"Subject: {subject}\r\n\r\nText\r\n.\r\n"
+            commands = (
+                "EHLO c.example",
+                "MAIL FROM:<a@b.example>",
+                "RCPT TO:<c@d.example>",
+                "DATA",
+            )
+            for command in (*commands, content.removesuffix("\r\n"), "QUIT"):
+                try:
+                    reply = client.command(command)
+                except OSError:
+                    # It was told before it sent this.
+                    reply = client.reply()
+                if command == "QUIT":
+                    break
+                if reply.code == 421:
+                    assert command != content, "the end of a transaction may be waited for"
+                    return False
+                assert reply.code in (250, 354), reply
+        return True
+
+
+# What gunicorn loads
+
+
+@pytest.mark.parametrize("name", ["program", "program:server", "program:make_server"])
+def test_a_server_or_a_function_that_makes_one_gets_every_socket(start: Start, name: str) -> None:
+    gunicorn = start(*WORKER, *bind(2), name, sockets=2)
+    assert gunicorn.deliver(0) == gunicorn.deliver(1)
+    assert gunicorn.subjects() == ["hello"] * 2
+
+
+def test_a_list_has_a_service_for_each_socket(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "three.py").write_text("from program import *\nlist_ = [server, other, page]")
+    gunicorn = start(*WORKER, *bind(3), "three:list_", sockets=3)
+    worker = gunicorn.deliver(0)
+    assert gunicorn.deliver(1, hello="LHLO") == worker
+    assert gunicorn.page(2) == str(worker)
+
+
+def test_a_unix_socket_is_served(start: Start, tmp_path: Path) -> None:
+    gunicorn = start(*WORKER, "-b", "unix:lmtp.sock", "program:other", sockets=0)
+    gunicorn.wait_for("Booting worker")
+    with RawClient(str(tmp_path / "lmtp.sock")) as client:
+        assert client.reply().code == 220
+        assert client.command("LHLO client.example").code == 250
+
+
+def test_a_function_can_be_preloaded(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "-w", "2", "--preload", "program:make_server")
+    wait_until(lambda: len({gunicorn.deliver() for _ in range(10)}) == 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["program:nothing"], "Failed to find attribute 'nothing' in 'program'"),
+        (["program:listening"], "gunicorn serves SMTPServer(None, …)"),
+        (["program:services"], "2 services for 1 sockets"),
+        (["program:fails"], "it can't be made"),
+        (["--certfile", "program.py", "program"], "give certificates to SMTPServer"),
+    ],
+)
+def test_what_cannot_be_served_ends_the_arbiter(
+    start: Start, arguments: list[str], complaint: str
+) -> None:
+    gunicorn = start(*WORKER, *bind(1), *arguments)
+    assert gunicorn.exit_status() != 0
+    assert complaint in gunicorn.said
+
+
+def test_limits_say_that_they_are_per_worker(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "-w", "2", "program")
+    gunicorn.wait_for("max_clients=100 counts per worker: 2 workers take up to 200")
+
+
+def test_a_single_worker_says_nothing_of_limits(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "program")
+    gunicorn.deliver()
+    assert "counts per worker" not in gunicorn.said
+
+
+# Workers come and go
+
+
+def test_a_killed_worker_comes_back(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "program")
+    killed = gunicorn.deliver()
+    os.kill(killed, signal.SIGKILL)
+    assert gunicorn.deliver() != killed
+
+
+def test_a_worker_is_replaced_after_max_requests_clients(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "--max-requests", "3", "program")
+    first = [gunicorn.deliver() for _ in range(3)]
+    assert len(set(first)) == 1
+    wait_until(lambda: gunicorn.deliver() not in first)
+    gunicorn.wait_for("Autorestarting worker after 3 clients")
+
+
+def test_hup_under_load_loses_no_client(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "-w", "2", "program")
+    with Load(gunicorn.ports[0]) as load:
+        load.wait_for_more(10)
+        for _ in range(2):
+            before = gunicorn.workers
+            gunicorn.signal(signal.SIGHUP)
+            wait_until(partial(gunicorn.have_gone, before))
+            load.wait_for_more(10)
+    assert load.lost == []
+    assert sorted(gunicorn.subjects()) == sorted(load.accepted)
+
+
+def test_hup_loads_the_program_anew(start: Start, tmp_path: Path) -> None:
+    gunicorn = start(*WORKER, *bind(1), "program")
+    gunicorn.deliver()
+    (tmp_path / "program.py").write_text(PROGRAM.replace("stored by", "taken by"))
+    gunicorn.signal(signal.SIGHUP)
+
+    def taken() -> bool:
+        with gunicorn.client() as client:
+            begin(client)
+            return "taken by" in finish(client).text
+
+    wait_until(taken)
+
+
+def test_hup_leaves_a_transaction_to_its_end(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "program")
+    with gunicorn.client() as busy, gunicorn.client() as idle:
+        begin(busy)
+        [old] = gunicorn.workers
+        gunicorn.signal(signal.SIGHUP)
+        assert idle.reply().status == "421 4.3.2"
+        assert gunicorn.deliver() != old
+        assert stored_by(finish(busy)) == old
+        assert busy.reply().status == "421 4.3.2"
+    wait_until(lambda: old not in gunicorn.workers)
+
+
+def test_term_lets_transactions_end_and_then_ends(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "-w", "2", "program")
+    with gunicorn.client() as busy, gunicorn.client() as idle:
+        begin(busy)
+        gunicorn.signal(signal.SIGTERM)
+        assert idle.reply().status == "421 4.3.2"
+        with pytest.raises(ConnectionRefusedError):
+            RawClient(("127.0.0.1", gunicorn.ports[0]))
+        finish(busy)
+        assert busy.reply().status == "421 4.3.2"
+    assert gunicorn.exit_status() == 0
+    assert gunicorn.subjects() == ["hello"]
+
+
+def test_after_graceful_timeout_a_transaction_is_told_421(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "--graceful-timeout", "4", "program")
+    with gunicorn.client() as client:
+        begin(client)
+        gunicorn.signal(signal.SIGTERM)
+        assert client.reply().status == "421 4.3.2"
+    assert gunicorn.exit_status() == 0
+    assert gunicorn.subjects() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
+def test_quit_and_int_wait_for_nobody(start: Start, number: int) -> None:
+    gunicorn = start(*WORKER, *bind(1), "--graceful-timeout", "1000", "program")
+    with gunicorn.client() as busy, gunicorn.client() as idle:
+        begin(busy)
+        gunicorn.signal(number)
+        assert busy.reply().status == "421 4.3.2"
+        assert idle.reply().status == "421 4.3.2"
+    assert gunicorn.exit_status() == 0
+
+
+def test_quit_hastens_a_worker_that_drains(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "--graceful-timeout", "1000", "program")
+    with gunicorn.client() as busy, gunicorn.client() as idle:
+        begin(busy)
+        [worker] = gunicorn.workers
+        os.kill(worker, signal.SIGTERM)
+        assert idle.reply().code == 421
+        os.kill(worker, signal.SIGQUIT)
+        assert busy.reply().status == "421 4.3.2"
+    wait_until(lambda: worker not in gunicorn.workers)
+
+
+def test_a_draining_worker_shows_that_it_lives(start: Start, tmp_path: Path) -> None:
+    beats = tmp_path / "beats"
+    gunicorn = start("-k", "program.CountingWorker", *bind(1), "program")
+    with gunicorn.client() as busy, gunicorn.client() as idle:
+        begin(busy)
+        [worker] = gunicorn.workers
+        os.kill(worker, signal.SIGTERM)
+        assert idle.reply().code == 421
+
+        def count() -> int:
+            return beats.read_text().split().count(str(worker))
+
+        before = count()
+        wait_until(lambda: count() >= before + 2)
+        finish(busy)
+
+
+def test_workers_end_when_the_arbiter_was_killed(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "program")
+    worker = psutil.Process(gunicorn.deliver())
+    gunicorn.process.kill()
+    gunicorn.process.wait()
+    worker.wait(SECONDS)
+
+
+def test_a_program_with_a_syntax_error_is_refused_until_it_is_mended(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "program.py").write_text("server = \n")
+    gunicorn = start(*WORKER, *bind(1), "--reload", "program")
+    with RawClient(("127.0.0.1", gunicorn.ports[0])) as client:
+        assert client.reply().status == "421 4.3.0"
+    (tmp_path / "program.py").write_text(PROGRAM)
+
+    def mended() -> bool:
+        with RawClient(("127.0.0.1", gunicorn.ports[0])) as client:
+            return client.reply().code == 220
+
+    wait_until(mended)
+
+
+# Around it
+
+
+def test_listeners_hear_where_a_server_listens(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "heard.py").write_text(
+        "from program import *\n"
+        "from smtp_blinker.signals import listening\n"
+        "@listening.connect\n"
+        "def heard(sender):\n"
+        "    sender.logger.info('%s is heard of', sender.server_port)\n"
+    )
+    gunicorn = start(*WORKER, *bind(1), "heard")
+    assert [int(port) for port in gunicorn.wait_for(r"(\d+) is heard of")] == gunicorn.ports
+
+
+def test_sockets_of_systemd_are_used(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        # systemd gives them from 3 on, and names the process that they are for.
+        script = f'exec 3<&{first.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+        gunicorn = start(
+            *WORKER,
+            "program",
+            before=["/bin/bash", "-c", script, "bash"],
+            pass_fds=[first.fileno()],
+        )
+        assert gunicorn.ports == [first.getsockname()[1]]
+        gunicorn.deliver()
+        gunicorn.signal(signal.SIGTERM)
+        assert gunicorn.exit_status() == 0
+        # Who comes while it is down waits for the next one.
+        with RawClient(("127.0.0.1", first.getsockname()[1])):
+            pass
+
+
+def test_usr1_opens_the_log_anew(start: Start, tmp_path: Path) -> None:
+    gunicorn = start(*WORKER, *bind(1), "--log-file", "log", "--log-level", "debug", "program")
+    log, rotated = tmp_path / "log", tmp_path / "log.1"
+    gunicorn.errors = log
+    wait_until(log.exists)
+    gunicorn.deliver()
+    log.rename(rotated)
+    ports = [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+) ", rotated.read_text())][:1]
+    gunicorn.signal(signal.SIGUSR1)
+    wait_until(log.exists)
+
+    def worker_writes_there() -> bool:
+        with RawClient(("127.0.0.1", ports[0])) as client:
+            client.reply()
+        return "connection from 127.0.0.1" in log.read_text()
+
+    wait_until(worker_writes_there)
+
+
+EXAMPLES = str(ROOT / "examples")
+EXAMPLE_PORTS = dict.fromkeys(("SMTP_BIND", "HTTP_BIND", "METRICS_BIND"), "127.0.0.1:0")
+
+
+def test_metrics_add_up_over_the_workers(start: Start, tmp_path: Path) -> None:
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    gunicorn = start(
+        *("--chdir", EXAMPLES, "-c", f"{EXAMPLES}/gunicorn_smtp_conf.py"),
+        "gunicorn_smtp:services",
+        sockets=2,
+        MAILDIR=str(tmp_path / "Maildir"),
+        PROMETHEUS_MULTIPROC_DIR=str(counts),
+        **EXAMPLE_PORTS,
+    )
+
+    def metric(name: str) -> int:
+        match = re.search(rf"^{name} (\S+)$", gunicorn.page(1), re.M)
+        return int(float(match[1])) if match else 0
+
+    clients: list[RawClient] = []
+
+    def both_have_clients() -> bool:
+        clients.append(gunicorn.client())
+        here = psutil.CONN_ESTABLISHED
+        with_clients = [
+            worker
+            for worker in gunicorn.workers
+            if any(one.status == here for one in psutil.Process(worker).net_connections())
+        ]
+        return len(with_clients) == 2
+
+    wait_until(both_have_clients)
+    for client in clients:
+        begin(client)
+        finish(client)
+    for _ in range(6):  # whichever worker is asked
+        assert metric("smtp_connections_open") == len(clients)
+        wait_until(lambda: metric('smtp_messages_total{code="250"}') == len(clients))
+
+    os.kill(min(gunicorn.workers), signal.SIGKILL)
+    wait_until(lambda: 0 < metric("smtp_connections_open") < len(clients))
+    assert metric("smtp_connections_total") == len(clients)
+    for client in clients:
+        client.close()
+
+
+# A Flask app and an SMTP server in one worker, both ways round
+
+FLASK = {
+    "in the SMTP worker": (*WORKER, *bind(2), "flask_and_smtp:services"),
+    "in the gevent worker": ("-c", f"{EXAMPLES}/flask_and_smtp_conf.py", "flask_and_smtp:app"),
+}
+
+
+class FlaskAndSMTP:
+    def __init__(self, gunicorn: Gunicorn, smtp: int) -> None:
+        self.gunicorn = gunicorn
+        self.smtp = smtp
+        self.http = 1 - smtp
+
+    def subjects(self) -> list[str]:
+        subjects: list[str] = json.loads(self.gunicorn.page(self.http))
+        return subjects
+
+    def worker(self) -> int:
+        return int(self.gunicorn.page(self.http, "/process"))
+
+    def send(self, subject: str) -> None:
+        with self.gunicorn.client(self.smtp) as client:
+            begin(client)
+            finish(client, subject)
+
+
+@pytest.fixture(params=FLASK)
+def both(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> FlaskAndSMTP:
+    pytest.importorskip("flask")
+    gunicorn = start(
+        *("--chdir", EXAMPLES, "--graceful-timeout", "1000", *FLASK[request.param]),
+        sockets=2,
+        MAILDIR=str(tmp_path / "Maildir"),
+        **EXAMPLE_PORTS,
+    )
+    return FlaskAndSMTP(gunicorn, smtp=0 if "SMTP" in request.param else 1)
+
+
+def test_flask_shows_the_mail_that_came_to_its_process(both: FlaskAndSMTP) -> None:
+    both.send("one")
+    both.send("two")
+    assert both.subjects() == ["one", "two"]
+    assert both.gunicorn.workers == {both.worker()}
+
+
+def test_flask_and_smtp_come_back_with_a_new_worker(both: FlaskAndSMTP) -> None:
+    killed = both.worker()
+    os.kill(killed, signal.SIGKILL)
+    both.send("after")
+    assert both.subjects() == ["after"]
+    assert both.worker() != killed
+
+
+def test_hup_under_load_loses_no_smtp_client_beside_flask(both: FlaskAndSMTP) -> None:
+    old = both.worker()
+    with Load(both.gunicorn.ports[both.smtp], clients=2) as load:
+        load.wait_for_more(5)
+        both.gunicorn.signal(signal.SIGHUP)
+        wait_until(lambda: old not in both.gunicorn.workers)
+        load.wait_for_more(5)
+    assert load.lost == []
+    assert both.subjects() == sorted(load.accepted)
+
+
+def test_term_lets_a_transaction_end_beside_flask(both: FlaskAndSMTP) -> None:
+    gunicorn = both.gunicorn
+    with gunicorn.client(both.smtp) as busy, gunicorn.client(both.smtp) as idle:
+        begin(busy)
+        gunicorn.signal(signal.SIGTERM)
+        assert idle.reply().status == "421 4.3.2"
+        finish(busy, "late")
+        assert busy.reply().status == "421 4.3.2"
+    assert gunicorn.exit_status() == 0
+    assert gunicorn.subjects() == ["late"]
+
+
+def test_quit_waits_for_nobody_beside_flask(both: FlaskAndSMTP) -> None:
+    gunicorn = both.gunicorn
+    with gunicorn.client(both.smtp) as busy:
+        begin(busy)
+        gunicorn.signal(signal.SIGQUIT)
+        assert busy.reply().status == "421 4.3.2"
+    assert gunicorn.exit_status() == 0
+
+
+def test_an_answer_of_http_ends_before_the_worker_does(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import gevent, os\n"
+        "from program import *\n"
+        "def page(environ, start_response):\n"
+        "    open('asked', 'w').close()\n"
+        "    while not os.path.exists('answer'):\n"
+        "        gevent.sleep(0.01)\n"
+        "    start_response('200 OK', [('Content-Length', '4')])\n"
+        "    return [b'late']\n"
+        "services = [server, page]\n"
+    )
+    gunicorn = start(*WORKER, *bind(2), "slow:services", sockets=2)
+    with socket.create_connection(("127.0.0.1", gunicorn.ports[1]), SECONDS) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until((tmp_path / "asked").exists)
+        with gunicorn.client() as idle:
+            gunicorn.signal(signal.SIGTERM)
+            assert idle.reply().code == 421
+        (tmp_path / "answer").touch()
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    assert gunicorn.exit_status() == 0
+
+
+def test_a_socket_that_bind_lacks_is_told(start: Start, tmp_path: Path) -> None:
+    conf = (
+        "from smtp_blinker.gunicorn import Beside\n"
+        "worker_class = 'gevent'\n"
+        "post_worker_init, worker_int, worker_exit = Beside('program:server', [1]).hooks\n"
+    )
+    (tmp_path / "conf.py").write_text(conf)
+    gunicorn = start("-c", "conf.py", *bind(1), "program:page")
+    assert gunicorn.exit_status() != 0
+    assert "bind has no such sockets: [1]" in gunicorn.said
+
+
+# Without gunicorn's command line
+
+RUN = """
+import os, sys
+from program import make_server
+from smtp_blinker.gunicorn import run
+
+def factory():
+    name = open("name").read()
+    if not name:
+        raise ValueError("no name")
+    return [make_server(name=name), make_server(name=name, lmtp=True)]
+
+run(factory, [("127.0.0.1", 0), f"unix:{os.getcwd()}/lmtp.sock"], workers=2)
+"""
+
+
+@pytest.fixture
+def start_run(start: Start, tmp_path: Path) -> Callable[[str], Gunicorn]:
+    def start_run(name: str) -> Gunicorn:
+        (tmp_path / "run.py").write_text(RUN)
+        (tmp_path / "name").write_text(name)
+        return start(module=["run.py"])
+
+    return start_run
+
+
+def greeting(gunicorn: Gunicorn) -> str:
+    with RawClient(("127.0.0.1", gunicorn.ports[0])) as client:
+        return client.reply().text
+
+
+def test_run_serves_each_address_with_its_server(
+    start_run: Callable[[str], Gunicorn], tmp_path: Path
+) -> None:
+    gunicorn = start_run("mx.test")
+    wait_until(lambda: len({gunicorn.deliver() for _ in range(10)}) == 2)
+    with RawClient(str(tmp_path / "lmtp.sock")) as client:
+        assert client.reply().text == "mx.test LMTP"
+    gunicorn.signal(signal.SIGTERM)
+    assert gunicorn.exit_status() == 0
+    assert not (tmp_path / "lmtp.sock").exists()
+
+
+def test_run_makes_the_servers_anew_for_hup(
+    start_run: Callable[[str], Gunicorn], tmp_path: Path
+) -> None:
+    gunicorn = start_run("old.test")
+    assert greeting(gunicorn) == "old.test ESMTP"
+    (tmp_path / "name").write_text("new.test")
+    gunicorn.signal(signal.SIGHUP)
+    wait_until(lambda: greeting(gunicorn) == "new.test ESMTP")
+
+
+def test_run_keeps_what_it_has_when_hup_cannot_make_it_anew(
+    start_run: Callable[[str], Gunicorn], tmp_path: Path
+) -> None:
+    gunicorn = start_run("old.test")
+    wait_until(lambda: len({gunicorn.deliver() for _ in range(10)}) == 2)
+    before = gunicorn.workers
+    (tmp_path / "name").write_text("")
+    gunicorn.signal(signal.SIGHUP)
+    gunicorn.wait_for("HUP: the servers stay as they were")
+    gunicorn.wait_for("ValueError: no name")
+    wait_until(lambda: len(gunicorn.workers - before) == 2 and not gunicorn.workers & before)
+    assert greeting(gunicorn) == "old.test ESMTP"
+
+
+def test_run_raises_what_the_first_factory_call_raises() -> None:
+    def factory() -> Any:
+        raise LookupError("it can't be made")
+
+    with pytest.raises(LookupError, match="it can't be made"):
+        run(factory, [("127.0.0.1", 0)])
+
+
+# What is in contrib/
+
+
+def unit_options(path: Path, name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", path.read_text(), re.M)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    for unit in (ROOT / "contrib").glob("smtp_blinker.s*"):
+        # It looks whether the program is there.
+        text = unit.read_text().replace("/opt/smtp_blinker/bin/gunicorn", sys.executable)
+        (tmp_path / unit.name).write_text(text)
+    verify = subprocess.run(
+        ["systemd-analyze", "verify", *map(str, sorted(tmp_path.glob("smtp_blinker.*")))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ours = [line for line in verify.stderr.splitlines() if "smtp_blinker" in line]
+    assert (verify.returncode, ours) == (0, [])
+
+
+def test_the_command_of_the_systemd_unit_serves(start: Start, tmp_path: Path) -> None:
+    [command] = unit_options(ROOT / "contrib" / "smtp_blinker.service", "ExecStart")
+    _, *arguments = command.replace("/etc/smtp_blinker", str(tmp_path)).split()
+    (tmp_path / "myapp.py").write_text("from program import *")
+    gunicorn = start(*arguments, *bind(1))
+    gunicorn.deliver()
+    assert arguments[arguments.index("--worker-class") + 1].endswith(SMTPWorker.__name__)
+
+
+def test_the_command_of_the_dockerfile_serves(start: Start, tmp_path: Path) -> None:
+    dockerfile = (ROOT / "contrib" / "Dockerfile").read_text().replace("\\\n", "")
+    command = dockerfile.rpartition("\nCMD ")[2]
+    _, *arguments = json.loads(command.replace("0.0.0.0:2525", "127.0.0.1:0"))
+    (tmp_path / "myapp.py").write_text("from program import *")
+    gunicorn = start(*arguments)
+    gunicorn.deliver()
+    gunicorn.signal(signal.SIGTERM)
+    assert gunicorn.exit_status() == 0

@@ -1,0 +1,726 @@
+"""The server for other people's tests, by itself and as fixtures of pytest."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+
+import gevent
+import pytest
+from support import SECONDS, Certificate, RawClient, wait_until
+
+from smtp_blinker.testing import STAGES, SMTPDFix, SMTPTestServer
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[SMTPTestServer]:
+    with SMTPTestServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: SMTPTestServer) -> SMTPTestServer:
+    running.reset()
+    return running
+
+
+def connect(server: SMTPTestServer) -> smtplib.SMTP:
+    return smtplib.SMTP(server.host, server.port, "client.example", SECONDS)
+
+
+def send(
+    server: SMTPTestServer, *recipients: str, subject: str = "hello"
+) -> dict[str, tuple[int, bytes]]:
+    content = f"Subject: {subject}\r\n\r\nText\r\n"
+    with connect(server) as client:
+        return client.sendmail("a@example.org", recipients or ("b@example.com",), content)
+
+
+def subjects(server: SMTPTestServer) -> list[str]:
+    return [message["Subject"] for message in server.messages]
+
+
+# What came
+
+
+def test_a_message_comes_parsed_and_with_its_envelope(server: SMTPTestServer) -> None:
+    message = EmailMessage()
+    message["Subject"] = "Grüße"
+    message["To"] = "everybody"
+    message.set_content("Hallo\n.\nÖl\n")
+    message.add_attachment(b"\0\1", "application", "octet-stream", filename="two octets")
+    with connect(server) as client:
+        client.login("ann", "secret")
+        client.send_message(message, "a@example.org", ["b@example.com", "C@example.com"])
+    [received] = server.messages
+    assert received["Subject"] == "Grüße"
+    text = received.get_body()
+    assert text is not None
+    assert text.get_content() == "Hallo\n.\nÖl\n"
+    [attachment] = received.iter_attachments()
+    assert attachment.get_content() == b"\0\1"
+    assert received.envelope.mail_from == "a@example.org"
+    assert received.envelope.rcpt_to == ["b@example.com", "C@example.com"]
+    assert received.envelope.args["SIZE"] == str(len(received.content))
+    assert received.session.user == "ann"
+    assert received.session.host_name_appears_as == "client.example"
+    assert received.content.startswith(b"Subject: =?utf-8?")
+
+
+def test_messages_come_in_the_order_they_were_acknowledged(server: SMTPTestServer) -> None:
+    for subject in ("one", "two", "three"):
+        send(server, subject=subject)
+    assert subjects(server) == ["one", "two", "three"]
+
+
+def test_wait_for_returns_when_there_are_enough(server: SMTPTestServer) -> None:
+    code = (
+        "import smtplib, sys\n"
+        "for _ in range(2):\n"
+        "    with smtplib.SMTP('127.0.0.1', int(sys.argv[1])) as smtp:\n"
+        "        smtp.sendmail('a@example.org', ['b@example.com'], 'Subject: x')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(server.port)]):
+        assert len(server.wait_for(2, timeout=SECONDS)) == 2
+
+
+def test_wait_for_says_how_many_came(server: SMTPTestServer) -> None:
+    send(server)
+    with pytest.raises(TimeoutError, match=r"1 of 2 messages came within 0\.01 seconds"):
+        server.wait_for(2, timeout=0.01)
+
+
+def test_wait_for_lets_greenlets_of_the_test_send(server: SMTPTestServer) -> None:
+    def sender() -> None:
+        with gevent.socket.create_connection((server.host, server.port)) as sock:
+            for line in ("HELO x", "MAIL FROM:<>", "RCPT TO:<b@example.com>", "DATA", ".", "QUIT"):
+                assert sock.recv(1000)
+                sock.sendall(f"{line}\r\n".encode())
+            assert sock.recv(1000)
+
+    greenlet = gevent.spawn(sender)
+    [message] = server.wait_for(1, timeout=SECONDS)
+    assert message.envelope.mail_from == ""
+    greenlet.get()
+
+
+def test_errors_tell_of_a_client_that_left_amid_its_message(server: SMTPTestServer) -> None:
+    with RawClient((server.host, server.port)) as client:
+        client.send(b"HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubj")
+        client.replies(5)
+    wait_until(lambda: server.errors)
+    assert server.messages == []
+    assert [error.remote_address for error in server.errors] == ["127.0.0.1"]
+
+
+# Faults
+
+
+def test_refuse_is_for_its_recipient_only(server: SMTPTestServer) -> None:
+    server.refuse("bob@example.com", 551, "Gone")
+    refused = send(server, "ann@example.com", "Bob@Example.com")
+    assert refused == {"Bob@Example.com": (551, b"5.1.6 Gone")}
+    [message] = server.messages
+    assert message.envelope.rcpt_to == ["ann@example.com"]
+
+
+def test_refuse_without_a_recipient_is_for_everybody(server: SMTPTestServer) -> None:
+    server.refuse()
+    with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+        send(server, "ann@example.com", "bob@example.com")
+    assert {code for code, _ in refused.value.recipients.values()} == {550}
+
+
+def test_refuse_may_happen_a_number_of_times(server: SMTPTestServer) -> None:
+    server.refuse(code=451, times=2)
+    for _ in range(2):
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            send(server)
+    assert send(server) == {}
+
+
+@pytest.mark.parametrize(
+    ("at", "error"),
+    [
+        ("CONNECT", smtplib.SMTPConnectError),
+        ("AUTH", smtplib.SMTPAuthenticationError),
+        ("MAIL", smtplib.SMTPSenderRefused),
+        ("CONTENT", smtplib.SMTPDataError),
+    ],
+)
+def test_refuse_works_where_the_server_answers(
+    server: SMTPTestServer, at: str, error: type[smtplib.SMTPResponseException]
+) -> None:
+    server.refuse(code=454, at=at)
+
+    def login_and_send() -> None:
+        with connect(server) as client:
+            client.login("ann", "secret")
+            client.sendmail("a@example.org", ["b@example.com"], "Subject: x")
+
+    with pytest.raises(error) as refused:
+        login_and_send()
+    assert refused.value.smtp_code == 454
+    assert server.messages == []
+
+
+def test_faults_say_what_they_do_not_take(server: SMTPTestServer) -> None:
+    with pytest.raises(ValueError, match="'DATE' is none of CONNECT, EHLO"):
+        server.drop(after="DATE")
+    with pytest.raises(ValueError, match="can't refuse EHLO"):
+        server.refuse(at="EHLO")
+    with pytest.raises(ValueError, match="from 400 to 599"):
+        server.refuse(code=250)
+    assert send(server) == {}
+
+
+@pytest.mark.parametrize("at", ["EHLO", "MAIL", "RCPT", "CONTENT", None])
+def test_delay_lets_the_client_wait(server: SMTPTestServer, at: str | None) -> None:
+    with RawClient((server.host, server.port)) as client:
+        client.reply()
+        server.delay(1000, at)
+        commands = {"EHLO": "EHLO x", "MAIL": "MAIL FROM:<>", "RCPT": "RCPT TO:<b@example.com>"}
+        for stage, command in {**commands, "DATA": "DATA", "CONTENT": "."}.items():
+            if stage == (at or "EHLO"):
+                client.send(f"{command}\r\n".encode())
+                break
+            client.command(command)
+        client.socket.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            client.reply()
+        client.socket.settimeout(SECONDS)
+        server.reset()  # doesn't wait for it
+        client.rest()
+    assert server.messages == []
+
+
+def test_a_short_delay_delays_only(server: SMTPTestServer) -> None:
+    server.delay(0.01)
+    assert send(server) == {}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_drop_closes_without_a_word(server: SMTPTestServer, stage: str) -> None:
+    server.drop(stage, times=1)
+    server.use_starttls(required=False)
+
+    def dialogue(client: RawClient) -> str:
+        reached = "CONNECT"
+        try:
+            client.reply()
+            reached = "EHLO"
+            client.command("EHLO x")
+            reached = "STARTTLS"
+            client.command("STARTTLS")
+            client.start_tls(server.client_context())
+            client.command("EHLO x")
+            reached = "AUTH"
+            client.command("AUTH PLAIN AGFubgBzZWNyZXQ=")
+            reached = "MAIL"
+            client.command("MAIL FROM:<a@example.org>")
+            reached = "RCPT"
+            client.command("RCPT TO:<b@example.com>")
+            client.command("DATA")
+            reached = "DATA" if stage == "DATA" else "CONTENT"
+            client.command("Subject: x\r\n\r\n.")
+            reached = "end"
+        except (AssertionError, OSError):
+            pass
+        return reached
+
+    with RawClient((server.host, server.port)) as client:
+        assert dialogue(client) == stage
+        assert client.rest() == b""
+    assert server.messages == []
+    with RawClient((server.host, server.port)) as client:
+        # The fault has struck its one time.
+        assert dialogue(client) == "end"
+    assert server.errors == []
+
+
+def test_smtplib_sees_a_lost_connection(server: SMTPTestServer) -> None:
+    server.drop(after="CONTENT")
+    with pytest.raises(smtplib.SMTPServerDisconnected):
+        send(server)
+    assert server.messages == []
+
+
+def test_require_auth_takes_one_user(server: SMTPTestServer) -> None:
+    server.require_auth("ann", "secret")
+    with pytest.raises(smtplib.SMTPSenderRefused, match="530"):
+        send(server)
+    with connect(server) as client:
+        for user, password in (("ann", "wrong"), ("bob", "secret")) * 3:
+            with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+                client.login(user, password)
+        client.login("ann", "secret")
+        client.sendmail("a@example.org", ["b@example.com"], "Subject: x")
+    assert [message.session.user for message in server.messages] == ["ann"]
+
+
+def test_use_starttls_is_demanded(server: SMTPTestServer) -> None:
+    server.use_starttls()
+    server.require_auth("ann", "secret")
+    with connect(server) as client:
+        client.ehlo()
+        assert not client.has_extn("auth")
+        assert client.docmd("MAIL FROM:<a@example.org>")[0] == 530
+        client.starttls(context=server.client_context())
+        client.login("ann", "secret")
+        client.sendmail("a@example.org", ["b@example.com"], "Subject: x")
+    [message] = server.messages
+    assert message.session.secure
+
+
+def test_use_starttls_may_be_an_offer(server: SMTPTestServer) -> None:
+    server.use_starttls(required=False)
+    assert send(server) == {}
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+def test_use_tls_speaks_tls_at_once(server: SMTPTestServer, name: str) -> None:
+    server.use_tls()
+    context = server.client_context()
+    with smtplib.SMTP_SSL(name, server.port, timeout=SECONDS, context=context) as client:
+        client.sendmail("a@example.org", ["b@example.com"], "Subject: x")
+    assert server.messages[0].session.secure
+
+
+def test_a_client_without_ca_file_does_not_trust_the_server(server: SMTPTestServer) -> None:
+    server.use_tls()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        smtplib.SMTP_SSL(server.host, server.port, context=ssl.create_default_context())
+    assert "BEGIN CERTIFICATE" in Path(server.ca_file).read_text()
+
+
+def test_a_certificate_of_the_tester_is_used(certificate: Certificate) -> None:
+    with SMTPTestServer(**certificate.options) as server:
+        server.use_tls()
+        context = certificate.client_context()
+        with smtplib.SMTP_SSL("localhost", server.port, context=context) as client:
+            assert client.noop()[0] == 250
+
+
+# Life
+
+
+def test_reset_undoes_everything_but_the_port(server: SMTPTestServer) -> None:
+    port = server.port
+    send(server)
+    server.refuse()
+    server.delay(1000)
+    server.drop()
+    server.require_auth("ann", "secret")
+    server.use_tls()
+    with RawClient((server.host, server.port)) as client:
+        server.reset()
+        assert client.rest()[:3] in (b"", b"421")
+    assert (server.messages, server.errors, server.port) == ([], [], port)
+    assert send(server, subject="after") == {}
+    assert subjects(server) == ["after"]
+
+
+def test_reset_ends_a_message_that_is_on_its_way(server: SMTPTestServer) -> None:
+    with RawClient((server.host, server.port)) as client:
+        client.send(b"HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubj")
+        assert client.replies(5)[-1].code == 354
+        server.reset()
+        assert [reply.code for reply in client.rest_of_replies()] == [421]
+    assert server.messages == []
+
+
+def test_stop_closes_the_port_and_start_opens_it_again() -> None:
+    server = SMTPTestServer()
+    server.start()
+    send(server)
+    server.stop()
+    server.stop()
+    with pytest.raises(ConnectionRefusedError):
+        send(server)
+    assert len(server.messages) == 1
+    server.start()
+    send(server)
+    assert len(server.messages) == 2
+    server.stop()
+
+
+def test_a_taken_port_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = SMTPTestServer(port=taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            server.start()
+    server.start()
+    server.stop()
+
+
+def test_options_of_the_server_are_taken() -> None:
+    with SMTPTestServer(size=10, name="mx.test") as server:
+        with connect(server) as client:
+            client.ehlo()
+            assert client.esmtp_features["size"] == "10"
+        server.reset()
+        with pytest.raises(smtplib.SMTPSenderRefused, match="552"):
+            send(server)
+
+
+def test_an_unknown_option_is_told() -> None:
+    with pytest.raises(TypeError, match="no option 'sise'"):
+        SMTPTestServer(sise=10).start()
+
+
+# The names of smtpdfix
+
+
+@pytest.fixture
+def smtpd() -> Iterator[SMTPDFix]:
+    with SMTPDFix() as server:
+        yield server
+
+
+def test_smtpd_has_messages_as_smtpdfix_makes_them(smtpd: SMTPDFix) -> None:
+    message = EmailMessage()
+    message["Subject"] = "Grüße"
+    with smtplib.SMTP(smtpd.hostname, smtpd.port, timeout=SECONDS) as client:
+        client.send_message(message, "a@example.org", ["b@example.com", "c@example.com"])
+        assert client.sock is not None
+        peer = client.sock.getsockname()
+    [received] = smtpd.messages
+    assert received["Subject"] == "=?utf-8?q?Gr=C3=BC=C3=9Fe?="
+    assert received["X-Peer"] == str(peer)
+    assert received["X-MailFrom"] == "a@example.org"
+    assert received["X-RcptTo"] == "b@example.com, c@example.com"
+    assert received.envelope.rcpt_to == ["b@example.com", "c@example.com"]
+
+
+def test_smtpd_config_switches_starttls(smtpd: SMTPDFix) -> None:
+    port = smtpd.port
+    smtpd.config.use_starttls = True
+    with pytest.raises(smtplib.SMTPSenderRefused, match="530"):
+        send(smtpd)
+    with connect(smtpd) as client:
+        client.starttls(context=smtpd.client_context())
+        client.login("user", "password")
+        client.sendmail("a@example.org", ["b@example.com"], "Subject: x")
+    smtpd.config.use_starttls = False
+    send(smtpd)
+    assert len(smtpd.messages) == 2
+    assert smtpd.port == smtpd.config.port == port
+
+
+def test_smtpd_config_switches_tls(smtpd: SMTPDFix, certificate: Certificate) -> None:
+    smtpd.config.ssl_cert_files = (str(certificate.certfile), str(certificate.keyfile))
+    smtpd.config.use_ssl = True
+    context = certificate.client_context()
+    with smtplib.SMTP_SSL("localhost", smtpd.port, context=context) as client:
+        client.sendmail("a@example.org", ["b@example.com"], "Subject: x")
+    assert len(smtpd.messages) == 1
+
+
+def test_smtpd_config_demands_auth(smtpd: SMTPDFix) -> None:
+    smtpd.config.login_username = "ann"
+    smtpd.config.login_password = "secret"
+    smtpd.config.enforce_auth = True
+    with pytest.raises(smtplib.SMTPSenderRefused, match="530"):
+        send(smtpd)
+    with connect(smtpd) as client:
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login("user", "password")
+        client.login("ann", "secret")
+        client.sendmail("a@example.org", ["b@example.com"], "Subject: x")
+
+
+def test_smtpd_config_moves_the_server(smtpd: SMTPDFix) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    smtpd.config.port = port
+    assert smtpd.port == port
+    smtpd.config.enforce_auth = False
+    send(smtpd)
+
+
+def test_smtpd_config_tells_a_misspelt_name(smtpd: SMTPDFix) -> None:
+    with pytest.raises(AttributeError, match="has no use_tsl"):
+        smtpd.config.use_tsl = True
+
+
+def test_smtpd_config_begins_with_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMTPD_ENFORCE_AUTH", "True")
+    monkeypatch.setenv("SMTPD_LOGIN_NAME", "ann")
+    monkeypatch.setenv("SMTPD_LOGIN_PASSWORD", "secret")
+    with SMTPDFix() as smtpd, connect(smtpd) as client:
+        assert client.docmd("EHLO x")[0] == 250
+        assert client.docmd("MAIL FROM:<a@example.org>")[0] == 530
+        assert client.login("ann", "secret")[0] == 235
+
+
+def test_smtpd_has_the_faults_too(smtpd: SMTPDFix) -> None:
+    smtpd.refuse("b@example.com")
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        send(smtpd)
+    smtpd.reset()
+    send(smtpd)
+
+
+# The fixtures
+
+PLUGIN = ("-p", "smtp_blinker.pytest_plugin")
+PROGRAM = """
+import smtplib
+
+def send(address, subject="hello", to="b@example.com"):
+    host, port = address
+    with smtplib.SMTP(host, port) as smtp:
+        smtp.sendmail("a@example.org", [to], f"Subject: {subject}\\r\\n\\r\\nText")
+"""
+
+
+@pytest.fixture
+def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A folder for a session of its own, with a program to test."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(pytester.path)]))
+    pytester.makepyfile(program=PROGRAM)
+    return pytester
+
+
+def passes(session: pytest.Pytester, passed: int, *arguments: str) -> None:
+    result = session.runpytest_subprocess(*PLUGIN, "-W", "error", *arguments)
+    result.assert_outcomes(passed=passed)
+
+
+def test_each_test_finds_the_server_as_new(session: pytest.Pytester) -> None:
+    session.makepyfile(
+        """
+        import pytest
+        from program import send
+
+        ports = set()
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_one(smtp_server, smtp_server_address, number):
+            assert smtp_server.messages == []
+            send(smtp_server_address, subject=str(number))
+            assert [message["Subject"] for message in smtp_server.messages] == [str(number)]
+            smtp_server.refuse()
+            smtp_server.require_auth("a", "b")
+            smtp_server.use_tls()
+            ports.add(smtp_server.port)
+            assert len(ports) == 1
+        """
+    )
+    passes(session, 3)
+
+
+def test_a_unittest_style_test_has_it_as_an_attribute(session: pytest.Pytester) -> None:
+    session.makepyfile(
+        """
+        import unittest
+        import pytest
+        from program import send
+
+        @pytest.mark.usefixtures("smtp_server")
+        class MailTest(unittest.TestCase):
+            def setUp(self):
+                self.address = self.smtp_server.host, self.smtp_server.port
+
+            def test_one(self):
+                send(self.address)
+                self.assertEqual(len(self.smtp_server.messages), 1)
+
+            test_two = test_one
+        """
+    )
+    passes(session, 2)
+
+
+def test_unittest_without_pytest_uses_the_server_itself(session: pytest.Pytester) -> None:
+    session.makepyfile(
+        test_mail="""
+        import sys
+        import unittest
+        from program import send
+        from smtp_blinker.testing import SMTPTestServer
+
+        class MailTest(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls):
+                cls.smtp_server = SMTPTestServer()
+                cls.smtp_server.start()
+                cls.addClassCleanup(cls.smtp_server.stop)
+
+            def setUp(self):
+                self.smtp_server.reset()
+
+            def test_one(self):
+                send((self.smtp_server.host, self.smtp_server.port))
+                self.assertEqual(len(self.smtp_server.messages), 1)
+                self.assertNotIn("pytest", sys.modules)
+
+            test_two = test_one
+        """
+    )
+    result = session.run(sys.executable, "-m", "unittest", "-v", "test_mail")
+    result.stderr.fnmatch_lines(["OK"])
+
+
+def test_each_process_of_xdist_has_a_server(session: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    session.makepyfile(
+        """
+        import pytest
+        from program import send
+
+        @pytest.mark.parametrize("number", range(8))
+        def test_one(smtp_server, number):
+            send((smtp_server.host, smtp_server.port), subject=str(number))
+            assert [message["Subject"] for message in smtp_server.messages] == [str(number)]
+        """
+    )
+    passes(session, 8, "-p", "xdist.plugin", "-n", "2")
+
+
+PATCHED = """
+    import threading
+    import gevent
+    from gevent import monkey
+    from program import send
+
+    def test_a_program_that_uses_gevent(smtp_server):
+        assert monkey.is_module_patched("socket")
+        threads = [
+            threading.Thread(target=send, args=(("127.0.0.1", smtp_server.port),)) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        smtp_server.wait_for(3)
+        for thread in threads:
+            thread.join()
+
+    def test_another(smtp_server):
+        assert smtp_server.messages == []
+        smtp_server.use_starttls()
+        import smtplib
+        with smtplib.SMTP("localhost", smtp_server.port) as client:
+            client.starttls(context=smtp_server.client_context())
+            smtp_server.drop(after="MAIL")
+            try:
+                client.sendmail("a@example.org", ["b@example.com"], "Subject: x")
+            except smtplib.SMTPServerDisconnected:
+                pass
+            else:
+                assert False
+    """
+
+
+def test_a_program_that_is_monkey_patched_by_its_conftest(session: pytest.Pytester) -> None:
+    session.makeconftest("from gevent import monkey\nmonkey.patch_all()\n")
+    session.makepyfile(PATCHED)
+    passes(session, 2)
+
+
+def test_a_program_that_is_monkey_patched_from_the_start(session: pytest.Pytester) -> None:
+    session.makepyfile(PATCHED)
+    result = session.run(sys.executable, "-m", "gevent.monkey", "--module", "pytest", *PLUGIN)
+    result.assert_outcomes(passed=2)
+
+
+def test_a_program_that_patches_sockets_only(session: pytest.Pytester) -> None:
+    session.makeconftest("from gevent import monkey\nmonkey.patch_socket()\n")
+    session.makepyfile(PATCHED)
+    passes(session, 2)
+
+
+def test_a_program_on_asyncio(session: pytest.Pytester) -> None:
+    pytest.importorskip("aiosmtplib")
+    session.makepyfile(
+        """
+        import asyncio
+        import aiosmtplib
+
+        def test_one(smtp_server):
+            async def send():
+                await aiosmtplib.send(
+                    "Subject: hello", sender="a@example.org", recipients=["b@example.com"],
+                    hostname=smtp_server.host, port=smtp_server.port)
+            asyncio.run(send())
+            assert smtp_server.messages[0]["Subject"] == "hello"
+        """
+    )
+    passes(session, 1)
+
+
+def test_options_of_the_server_are_a_fixture_to_override(session: pytest.Pytester) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    session.makeconftest(
+        f"""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def smtp_server_options():
+            return {{"port": {port}, "lmtp": True}}
+        """
+    )
+    session.makepyfile(
+        f"""
+        import smtplib
+
+        def test_one(smtp_server):
+            with smtplib.LMTP("127.0.0.1", {port}) as client:
+                client.sendmail("a@example.org", ["b@example.com"], "Subject: x")
+            assert len(smtp_server.messages) == 1
+        """
+    )
+    passes(session, 1)
+
+
+SMTPD = """
+    import smtplib
+
+    def test_one(smtpd):
+        with smtplib.SMTP(smtpd.hostname, smtpd.port) as client:
+            client.sendmail("a@example.org", ["b@example.com"], "Subject: x")
+        assert len(smtpd.messages) == 1
+        smtpd.config.use_starttls = True
+
+    test_two = test_one
+    """
+
+
+def test_tests_for_smtpdfix_run_unchanged(session: pytest.Pytester) -> None:
+    session.makepyfile(SMTPD)
+    passes(session, 2)
+
+
+def test_smtpdfix_keeps_its_fixture_where_it_is_there(session: pytest.Pytester) -> None:
+    # This is how its plugin is named.
+    session.makepyfile(
+        smtpd="import pytest\n@pytest.fixture\ndef smtpd(): return 'its own'\n",
+        test_it="def test_one(smtpd): assert smtpd == 'its own'\n",
+    )
+    passes(session, 1, "-p", "smtpd")
+
+
+def test_a_session_without_mail_starts_no_server(session: pytest.Pytester) -> None:
+    session.makepyfile(
+        """
+        import sys
+        import threading
+
+        def test_one():
+            assert "smtp_blinker.testing" not in sys.modules
+            assert threading.active_count() == 1
+        """
+    )
+    passes(session, 1)
