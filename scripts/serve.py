@@ -51,6 +51,8 @@ from smtp_blinker.users import UserFile, set_password
 log = logging.getLogger("smtp_blinker.serve")
 
 ENVIRONMENT = "SMTP_BLINKER"
+#: Connections to the web page at once; each page that is open keeps one.
+HTTP_CLIENTS = 1000
 DEFAULT_HTTP = "127.0.0.1:8025"
 PROTOCOLS = {"smtp": "SMTP", "smtps": "SMTPS", "lmtp": "LMTP"}
 
@@ -485,7 +487,7 @@ def make_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer |
         hosts=(settings.name, *settings.http_host),
     )
     assert isinstance(settings.http.address, tuple)
-    return WSGIServer(settings.http.address, app, log=None, error_log=log)
+    return WSGIServer(settings.http.address, app, spawn=HTTP_CLIENTS, log=None, error_log=log)
 
 
 def start_page(
