@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from hostile_rows import COMMAND_ROWS, CONTENT_ROWS, CommandRow  # noqa: E402
+from hostile_rows import COMMAND_ROWS, CONTENT_ROWS, CommandRow
 
 HEAD = """\
 # Hostile and odd input: what is sent, and what it gets

@@ -201,7 +201,10 @@ class Connection:
             # Somebody else's kill ends a session as a shutdown does.
             self._last_words(reply.SHUTTING_DOWN)
             reason = "shutdown"
-        except Exception as exc:  # a bug of the library's: the process must not notice
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            # A bug of the library's, or a gevent.Timeout that a hook forgot: the process goes on.
             self._last_words(reply.Reply(421, "Internal error, closing connection", "4.3.0"))
             self._error(exc, type(exc).__name__, response_code=421)
         finally:

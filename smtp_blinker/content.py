@@ -31,6 +31,7 @@ class ContentDecoder:
     """
 
     __slots__ = (
+        "_header_text",
         "_held",
         "_in_header",
         "_newlines",
@@ -50,6 +51,9 @@ class ContentDecoder:
         self._skip = True
         self._in_header = True
         self._overlap = b""
+        self._header_text: io.IncrementalNewlineDecoder | None = None
+        if policy != "reject":
+            self._header_text = io.IncrementalNewlineDecoder(None, translate=True)
         # Tells the kinds of newline it has seen, in one pass in C: counting them takes three.
         self._newlines = io.IncrementalNewlineDecoder(None, translate=False)
         #: A CR or LF stood alone somewhere.
@@ -102,9 +106,13 @@ class ContentDecoder:
         return piece
 
     def _look_at_header(self, piece: bytes) -> None:
-        window = self._overlap + piece
-        if self.bare_newline and self.policy != "reject":
-            window = _BARE_NEWLINE.sub(b"\r\n", window)
+        if self._header_text is None:
+            window = self._overlap + piece
+        else:
+            # Where lines may end in other ways, all of them become CRLF; one that is cut in two
+            # between pieces is waited for.
+            text = self._header_text.decode(piece.decode("latin-1"))
+            window = self._overlap + text.encode("latin-1").replace(b"\n", b"\r\n")
         end = window.find(b"\r\n\r\n")
         if end >= 0:
             self._in_header = False

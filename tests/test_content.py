@@ -169,3 +169,14 @@ def test_large_content_goes_through_in_pieces():
     decoder, out = decode(pieces, "reject")
     assert decoder.ended
     assert b"".join(out) == line[1:] * 20_000
+
+
+@pytest.mark.parametrize("policy", ["reject", "normalize", "allow"])
+@pytest.mark.parametrize("newline", [b"\r\n", b"\n", b"\r"])
+def test_received_fields_are_counted_once_however_the_header_is_cut(policy, newline):
+    header = b"a\nb\r\n" + (b"Received: x" + newline) * 56
+    decoder = ContentDecoder(policy)
+    for octet in header + b"\r\n\r\nReceived: no\r\n.\r\n":
+        decoder.feed(bytes([octet]))
+    strict = policy == "reject" and newline != b"\r\n"
+    assert decoder.received_fields == (1 if strict else 56)
