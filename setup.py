@@ -13,8 +13,9 @@ extras = {
     "gunicorn": ["gunicorn>=23"],
     "metrics": ["prometheus_client>=0.20"],
     "pytest": ["pytest>=8", "trustme>=1.1"],
-    "serve": ["click>=8.1", "cryptography>=42", "prometheus_client>=0.20"],
+    "web": ["Flask>=3", "prometheus_client>=0.20"],
 }
+extras["serve"] = sorted({"click>=8.1", "cryptography>=42", *extras["web"]})
 test = [
     "aiosmtplib>=3",
     "Flask>=3",
@@ -24,6 +25,7 @@ test = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "selenium>=4",
     "trustme>=1.1",
 ]
 
@@ -35,7 +37,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["smtp_blinker", "smtp_blinker.*"]),
-    package_data={"smtp_blinker": ["py.typed"]},
+    package_data={"smtp_blinker": ["py.typed", "web/templates/*", "web/static/*"]},
     python_requires=">=3.10",
     install_requires=["gevent>=26.4", "blinker>=1.8"],
     entry_points={"pytest11": ["smtp_blinker.pytest_plugin = smtp_blinker.pytest_plugin"]},

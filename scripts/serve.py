@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 try:
     import click
@@ -138,6 +138,7 @@ class Settings:
     size: int
     max_clients: int
     max_clients_per_ip: int | None
+    workers: int
     max_recipients: int
     trusted_proxy: tuple[str, ...]
     xclient: tuple[str, ...]
@@ -196,6 +197,12 @@ option = functools.partial(click.option, show_default=True, show_envvar=True)
 )
 @option(
     "--max-clients-per-ip", type=click.IntRange(1), help="The same from one address.  [no limit]"
+)
+@option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    help="Processes; --max-clients and --max-clients-per-ip count in each of them.",
 )
 @option("--max-recipients", type=click.IntRange(1), default=1000, help="Of one message.")
 @option(
@@ -263,6 +270,8 @@ def adduser(context: click.Context, name: str, users: str | None, password_stdin
 def serve(settings: Settings) -> None:
     """Run the server until a signal ends it; raises `Unusable` before it has begun anything."""
     raise_file_limit()
+    if settings.workers > 1:
+        serve_with_workers(settings)
     store = open_store(settings)
     users = open_users(settings)
     tls = open_certificate(settings)
@@ -276,12 +285,45 @@ def serve(settings: Settings) -> None:
     start(settings, servers)
     page = start_page(settings, page, servers)
     start_logging(settings)
-    announce(settings, servers, page)
+    announce(settings, [server.server_port or 0 for server in servers], page)
     stopping.wait()
     # Meanwhile the page says that this server isn't ready any more.
     gevent.joinall([gevent.spawn(server.stop) for server in servers], raise_error=True)
     if page is not None:
         page.stop(timeout=1)
+
+
+def serve_with_workers(settings: Settings) -> NoReturn:
+    """The same in many processes: gunicorn's arbiter has the sockets and hears the signals.
+
+    Here, before any of them begins, and for each SIGHUP, the users and the certificate are read.
+    """
+    try:
+        from smtp_blinker.gunicorn import run
+    except ImportError as exc:
+        raise Unusable(f"--workers: {exc}") from exc
+    if settings.http_asked and settings.http is not None:
+        raise Unusable("the web page is about one process: give --http off or --workers 1")
+    store = open_store(settings)
+    self_signed = open_certificate(settings) if settings.self_signed else None
+
+    def services(listening: bool = False) -> list[SMTPServer]:
+        tls = self_signed or open_certificate(settings)
+        return make_servers(settings, store, open_users(settings), tls, listening)
+
+    # What can't be had is told as ever, in one line.
+    trial = services(listening=True)
+    start(settings, trial)
+    for server in trial:
+        server.stop(0)
+
+    def ready(arbiter: Any) -> None:
+        names = [listener.getsockname() for listener in arbiter.LISTENERS]
+        announce(settings, [name[1] if isinstance(name, tuple) else 0 for name in names], None)
+
+    start_logging(settings)
+    addresses = [listen.address for listen in settings.listen]
+    run(services, addresses, settings.workers, loglevel="warning", when_ready=ready)
 
 
 def start_logging(settings: Settings) -> None:
@@ -410,11 +452,13 @@ def make_servers(
     store: MaildirStore,
     users: UserFile | None,
     tls: ssl.SSLContext | None,
+    listening: bool = True,
 ) -> list[SMTPServer]:
+    """A server for each address; not *listening* they are for sockets that gunicorn has."""
     try:
         return [
             SMTPServer(
-                listen.address,
+                listen.address if listening else None,
                 name=settings.name,
                 size=settings.size,
                 secure=listen.scheme == "smtps",
@@ -548,12 +592,12 @@ def reload(settings: Settings, users: UserFile | None, servers: Sequence[SMTPSer
         log.info("certificate read from %s", settings.cert)
 
 
-def announce(settings: Settings, servers: Sequence[SMTPServer], page: WSGIServer | None) -> None:
+def announce(settings: Settings, ports: Sequence[int], page: WSGIServer | None) -> None:
     """Say where to send mail, with a line to try it."""
     bound = []
-    for listen, server in zip(settings.listen, servers, strict=True):
+    for listen, port in zip(settings.listen, ports, strict=True):
         if isinstance(listen.address, tuple):
-            listen = Listen(listen.scheme, (listen.address[0], server.server_port or 0))
+            listen = Listen(listen.scheme, (listen.address[0], port))
         bound.append(listen)
         protocol = PROTOCOLS[listen.scheme]
         click.echo(f"Listening on {listen} ({protocol}); mail goes to {settings.maildir}")

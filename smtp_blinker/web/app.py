@@ -1,0 +1,222 @@
+"""The WSGI program: the page, the live events, the metrics, and the API of `messages`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import gevent
+from flask import Flask, Response, jsonify, render_template, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from werkzeug.exceptions import HTTPException
+
+from .. import __version__
+from ..listeners.metrics import EventMetrics
+from ..listeners.tracking import Connection, ConnectionTracker
+from .inbox import Inbox
+from .live import Feed, address_text
+from .messages import make_blueprint
+from .security import protect
+
+#: Seconds between two looks at what happened, for each page that is open.
+LOOK_EVERY: Final = 0.25
+#: Seconds after which a page that was told nothing is told so.
+HEARTBEAT: Final = 15.0
+#: Events that a page which has just been opened is told.
+BACKLOG: Final = 100
+#: Connections and clients that are listed.
+LISTED: Final = 200
+TOP: Final = 10
+
+
+class Page:
+    """What the routes share; ``app.extensions["smtp_blinker"]``."""
+
+    def __init__(self, servers: Sequence[Any], inbox: Inbox | None, registry: Any) -> None:
+        self.servers = servers
+        self.inbox = inbox
+        self.registry = registry
+        self.feed = Feed()
+        self.tracker = ConnectionTracker()
+        self.metrics = EventMetrics(registry)
+        self.began = time.time()
+        for server in servers or (None,):
+            for listener in (self.feed, self.tracker, self.metrics):
+                listener.attach(server)
+
+    def detach(self) -> None:
+        """Stop listening, for a program that goes on without the page."""
+        for listener in (self.feed, self.tracker, self.metrics):
+            listener.detach()
+
+
+def create_app(
+    servers: Sequence[Any] = (),
+    maildir: str | os.PathLike[str] | None = None,
+    *,
+    credentials: tuple[str, str] | None = None,
+    hosts: Collection[str] = (),
+    registry: CollectorRegistry | None = None,
+) -> Flask:
+    """The page for *servers* (those of the process if none are given) and for *maildir*.
+
+    Without a Maildir there is no inbox. *credentials* are the user name and the password that
+    are demanded, over and above what listens where. *hosts* are further names that the page is
+    reached by; it answers to localhost and to any address. *registry* is a registry of
+    prometheus_client that no `EventMetrics` counts in yet, by default a new one.
+
+    Create it before the servers start, or what happened before isn't known. ``/healthz/ready``
+    answers 503 unless every one of *servers* accepts clients.
+    """
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = 65536  # no route reads a body
+    inbox = Inbox(maildir) if maildir is not None else None
+    page = Page(list(servers), inbox, CollectorRegistry() if registry is None else registry)
+    app.extensions["smtp_blinker"] = page
+    protect(app, credentials, hosts)
+    _add_page(app, page)
+    _add_monitoring(app, page)
+    if inbox is not None:
+        app.register_blueprint(make_blueprint(inbox))
+        _count_messages(page.registry, inbox)
+
+    @app.errorhandler(HTTPException)
+    def explain(exc: HTTPException) -> Any:
+        if request.path.startswith("/api/"):
+            return jsonify(error=exc.description), exc.code
+        return f"{exc.code} {exc.description}\n", exc.code, {"Content-Type": "text/plain"}
+
+    return app
+
+
+def _add_page(app: Flask, page: Page) -> None:
+    @app.get("/")
+    def index() -> str:
+        return render_template("index.html", version=__version__, inbox=page.inbox is not None)
+
+    @app.get("/api/live")
+    def live() -> Response:
+        connections = list(page.tracker.connections.values())
+        series = page.feed.minutes if request.args.get("step") == "60" else page.feed.seconds
+        return jsonify(
+            time=time.time(),
+            began=page.began,
+            version=__version__,
+            servers=[
+                {"address": address_text(server), "ready": bool(server.started)}
+                for server in page.servers
+            ],
+            open=len(connections),
+            connections=[_connection(each) for each in connections[-LISTED:]],
+            clients=page.feed.top_clients(TOP, connections),
+            totals=_totals(page.registry),
+            series=series.as_dict(),
+        )
+
+    @app.get("/api/events")
+    def events() -> Response:
+        last = request.headers.get("Last-Event-ID", type=int)
+        if last is None:
+            last = request.args.get("since", page.feed.last - BACKLOG, type=int)
+        if last > page.feed.last:  # it counted the events of an earlier process
+            last = 0
+        return Response(
+            _stream(page, last),
+            mimetype="text/event-stream",
+            headers={"X-Accel-Buffering": "no"},  # nginx would wait for more
+        )
+
+
+def _stream(page: Page, last: int) -> Iterator[str]:
+    """Server-sent events for one page, until it closes the connection.
+
+    It looks now and then instead of being told: signals cost the mail sessions no more with a
+    hundred pages open, and may come from another thread.
+    """
+    version = -1
+    told = time.monotonic()
+    yield "retry: 2000\n\n"
+    while True:
+        text = ""
+        for item in page.feed.since(last):
+            text += f"id: {item.number}\nevent: smtp\ndata: {json.dumps(item.as_dict())}\n\n"
+            last = item.number
+        if page.inbox is not None:
+            with suppress(OSError):  # the list tells of a Maildir that can't be read
+                page.inbox.refresh(LOOK_EVERY)
+            if page.inbox.version != version:
+                version = page.inbox.version
+                counts = {
+                    "total": len(page.inbox),
+                    "unread": page.inbox.unread,
+                    "pending": page.inbox.pending,
+                }
+                text += f"event: inbox\ndata: {json.dumps(counts)}\n\n"
+        if not text and time.monotonic() - told > HEARTBEAT:
+            text = ": nothing new\n\n"
+        if text:
+            told = time.monotonic()
+            yield text
+        gevent.sleep(LOOK_EVERY)
+
+
+def _add_monitoring(app: Flask, page: Page) -> None:
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(page.registry), content_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/healthz/live")
+    def is_live() -> Response:
+        return Response("ok\n", mimetype="text/plain")
+
+    @app.get("/healthz/ready")
+    def is_ready() -> Response:
+        if all(server.started for server in page.servers):
+            return Response("ok\n", mimetype="text/plain")
+        return Response("not accepting clients\n", 503, mimetype="text/plain")
+
+
+def _count_messages(registry: CollectorRegistry, inbox: Inbox) -> None:
+    def total() -> float:
+        try:
+            inbox.refresh(0)
+        except OSError:
+            return float("nan")
+        return len(inbox)
+
+    gauge = Gauge("smtp_inbox_messages", "Messages in the Maildir", registry=registry)
+    gauge.set_function(total)
+    gauge = Gauge("smtp_inbox_unread", "Messages in it that nobody has read", registry=registry)
+    gauge.set_function(lambda: inbox.unread)
+
+
+def _totals(registry: CollectorRegistry) -> dict[str, float]:
+    """The counters by their names and labels: ``smtp_messages_total{code="250"}``."""
+    totals = {}
+    for family in registry.collect():
+        for sample in family.samples:
+            if family.name.startswith("smtp_") and sample.name.endswith("_total"):
+                labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+                totals[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return totals
+
+
+def _connection(connection: Connection) -> dict[str, Any]:
+    return {
+        "id": connection.id,
+        "remote_address": connection.remote_address,
+        "remote_port": connection.remote_port,
+        "client_hostname": connection.client_hostname,
+        "host_name_appears_as": (connection.host_name_appears_as or "")[:300],
+        "local_address": connection.local_address,
+        "local_port": connection.local_port,
+        "since": connection.since,
+        "tls": connection.tls,
+        "authenticated": connection.authenticated,
+        "user": connection.user,
+        "messages": connection.messages,
+    }

@@ -1,0 +1,391 @@
+"""The messages of a Maildir, newest first, listed and searched from memory.
+
+The index is made when somebody looks: nothing runs, and nothing is kept, for an inbox that
+nobody opens. A folder is read again only after it changed, and a file only once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, ParamSpec, TypeVar
+
+from gevent import get_hub
+from gevent.lock import BoundedSemaphore
+
+from . import mime
+from .query import Searchable, compile_query
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Octets of a message that the index reads, and that a reader is shown at most.
+INDEXED: Final = 2**20
+READABLE: Final = 64 * 2**20
+#: Octets of encoded text that the index looks at, and characters of it that it keeps.
+INDEXED_TEXT: Final = 64 * 1024
+KEPT_TEXT: Final = 8192
+SNIPPET: Final = 160
+#: Octets of a download that are read at once.
+PIECE: Final = 256 * 1024
+#: Recipients named in the list.
+LISTED_RECIPIENTS: Final = 20
+
+# A folder that changed this short a time before it was read may have changed again since,
+# within the resolution of its time stamp.
+_SETTLED: Final = 0.1
+
+_ARRIVED = re.compile(r"(\d{1,11})\.(?:M(\d{1,6})(?!\d))?")
+
+# The threads of gevent's pool are for the mail: the page borrows few of them.
+_threads = BoundedSemaphore(2)
+
+
+class _Failure:
+    def __init__(self, exception: Exception) -> None:
+        self.exception = exception
+
+
+def in_thread(work: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
+    """The result of *work*, done in gevent's threadpool; raises what it raises."""
+
+    def guarded() -> T | _Failure:
+        # Returned, not raised: the threadpool prints a traceback of whatever is raised in it.
+        try:
+            return work(*args, **keywords)
+        except Exception as exc:
+            return _Failure(exc)
+
+    with _threads:
+        result: T | _Failure = get_hub().threadpool.apply(guarded)
+    if isinstance(result, _Failure):
+        raise result.exception
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message in the list."""
+
+    #: The file's name without its flags: it stays the same when the message is read or moved.
+    id: str
+    path: str
+    #: When it arrived, in seconds since the epoch.
+    time: float
+    unread: bool
+    size: int = 0
+    #: False until the file was looked into; the fields below are empty until then.
+    indexed: bool = False
+    sender: str = ""
+    to: str = ""
+    subject: str = ""
+    snippet: str = ""
+    recipients: tuple[str, ...] = ()
+    attachments: int = 0
+    #: What search looks at, casefolded: "from", "to", "subject", "text".
+    folded: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "time": self.time,
+            "unread": self.unread,
+            "size": self.size,
+            "from": self.sender,
+            "to": self.to,
+            "subject": self.subject,
+            "snippet": self.snippet,
+            "recipients": self.recipients[:LISTED_RECIPIENTS],
+            "attachments": self.attachments,
+        }
+
+
+class Inbox:
+    """The Maildir at *path*; a folder that is missing counts as empty.
+
+    All methods do their file work in gevent's threadpool. They raise the OSError of a Maildir
+    that can't be read, but a message that somebody else removed is no error.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(path)
+        self._new = os.path.join(self.path, "new")
+        self._cur = os.path.join(self.path, "cur")
+        self._entries: dict[str, Entry] = {}
+        self._ids: list[str] = []
+        self._pending: list[str] = []
+        self._stamps: dict[str, int] = {}
+        self._busy = BoundedSemaphore(1)
+        #: Changes whenever the list does.
+        self.version = 0
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def unread(self) -> int:
+        return sum(entry.unread for entry in self._entries.values())
+
+    @property
+    def pending(self) -> int:
+        """How many messages wait to be looked into."""
+        return len(self._pending)
+
+    def refresh(self, seconds: float | None = None) -> None:
+        """See what is new, the newest first, for about *seconds*; without it, all there is."""
+        with self._busy:
+            in_thread(self._refresh, seconds)
+
+    def find(self, query: str = "") -> list[Entry]:
+        """The messages that match, newest first; see `query` for the language."""
+        if not query.strip():
+            return self._find(lambda message: True)
+        return in_thread(self._find, compile_query(query))
+
+    def looked_into(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The same messages with all that the list shows, whether or not it was their turn."""
+
+        def work() -> list[Entry]:
+            for entry in wanted:
+                if not entry.indexed and entry.id in self._entries:
+                    self._look_into(entry.id)
+            return [self._entries.get(entry.id, entry) for entry in wanted]
+
+        wanted = list(entries)
+        if all(entry.indexed for entry in wanted):
+            return wanted
+        with self._busy:
+            return in_thread(work)
+
+    def get(self, id: str) -> Entry | None:
+        return self._entries.get(id)
+
+    def read(self, entry: Entry, limit: int = READABLE) -> bytes | None:
+        """The message as it is stored, *limit* octets at most; None if it is gone."""
+        return self._with_file(entry, lambda path: _read(path, limit))
+
+    def parse(self, entry: Entry) -> tuple[bytes, mime.Message] | None:
+        """The message and what is in it; None if it is gone."""
+
+        def work(path: str) -> tuple[bytes, mime.Message]:
+            data = _read(path, READABLE)
+            return data, mime.parse(data)
+
+        return self._with_file(entry, work)
+
+    def pieces(self, entry: Entry) -> Iterator[bytes] | None:
+        """The whole message as it is stored, however large; None if it is gone."""
+        file = self._with_file(entry, lambda path: open(_open(path), "rb"))  # noqa: SIM115
+        if file is None:
+            return None
+
+        def read() -> Iterator[bytes]:
+            with file:
+                while piece := in_thread(file.read, PIECE):
+                    yield piece
+
+        return read()
+
+    def delete(self, entries: Iterable[Entry]) -> int:
+        """Remove the files, for good; returns how many there were."""
+        deleted = 0
+        with self._busy:
+            for entry in list(entries):
+                if self._with_file(entry, _unlink):
+                    deleted += 1
+                self._entries.pop(entry.id, None)
+            self._changed()
+        return deleted
+
+    def mark(self, entries: Iterable[Entry], *, read: bool) -> int:
+        """Set or clear the Maildir flag S, moving files to cur/; returns how many changed."""
+        changed = 0
+        with self._busy:
+            for entry in list(entries):
+                if entry.unread is not read:
+                    continue
+                path = self._with_file(entry, lambda path: self._flag(path, read))
+                if path is not None and entry.id in self._entries:
+                    self._entries[entry.id] = replace(
+                        self._entries[entry.id], path=path, unread=not read
+                    )
+                    changed += 1
+            self._changed()
+        return changed
+
+    # In the thread
+
+    def _refresh(self, seconds: float | None) -> None:
+        self._scan()
+        deadline = float("inf") if seconds is None else time.monotonic() + seconds
+        while self._pending and time.monotonic() < deadline:
+            id = self._pending.pop()
+            if not self._entries[id].indexed:
+                self._look_into(id)
+
+    def _scan(self) -> None:
+        """Compare the folders with what is known, if they changed."""
+        stamps = {folder: _stamp(folder) for folder in (self._new, self._cur)}
+        if stamps == self._stamps:
+            return
+        now = time.time_ns()
+        entries: dict[str, Entry] = {}
+        for folder in (self._new, self._cur):
+            for name in _names(folder):
+                id, _, flags = name.partition(":2,")
+                path = os.path.join(folder, name)
+                unread = folder == self._new or "S" not in flags
+                known = self._entries.get(id)
+                if known is None:
+                    entries[id] = Entry(id, path, _arrived(name, path), unread)
+                elif known.path != path or known.unread is not unread:
+                    entries[id] = replace(known, path=path, unread=unread)
+                else:
+                    entries[id] = known
+        settled = all(now - stamp > _SETTLED * 1e9 for stamp in stamps.values())
+        self._stamps = stamps if settled else {}
+        if entries != self._entries:
+            self._entries = entries
+            self._changed()
+
+    def _changed(self) -> None:
+        """Put the list in order."""
+        entries = self._entries
+        self._ids = sorted(entries, key=lambda id: (entries[id].time, id), reverse=True)
+        # The newest is taken from the end, and first.
+        self._pending = [id for id in reversed(self._ids) if not entries[id].indexed]
+        self.version += 1
+
+    def _look_into(self, id: str) -> None:
+        entry = self._entries[id]
+        try:
+            summary = _summary(entry)
+        except OSError:  # gone, or not ours to read: the next scan tells
+            summary = replace(entry, indexed=True)
+        self._entries[id] = summary
+        self.version += 1
+
+    def _find(self, matches: Callable[[Searchable], bool]) -> list[Entry]:
+        entries = self._entries
+        known = (entries.get(id) for id in list(self._ids))
+        return [entry for entry in known if entry is not None and matches(entry)]
+
+    def _flag(self, path: str, read: bool) -> str:
+        name, _, flags = os.path.basename(path).partition(":2,")
+        wanted = set(flags) | {"S"} if read else set(flags) - {"S"}
+        target = os.path.join(self._cur, f"{name}:2,{''.join(sorted(wanted))}")
+        os.rename(path, target)
+        return target
+
+    def _with_file(self, entry: Entry, work: Callable[[str], T]) -> T | None:
+        """*work*'s result with the file of *entry*, which another program may have moved."""
+
+        def attempt() -> T | None:
+            try:
+                return work(entry.path)
+            except FileNotFoundError:
+                for folder in (self._new, self._cur):
+                    for name in _names(folder):
+                        if name.partition(":2,")[0] == entry.id:
+                            return work(os.path.join(folder, name))
+                return None
+
+        try:
+            return in_thread(attempt)
+        except FileNotFoundError:
+            return None
+
+
+def _stamp(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _names(folder: str) -> list[str]:
+    """The messages in *folder*; what isn't a plain file is none."""
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+            ]
+    except FileNotFoundError:
+        return []
+
+
+def _arrived(name: str, path: str) -> float:
+    """When the message came: its name says, in a Maildir; else its file's time."""
+    match = _ARRIVED.match(name)
+    if match is not None:
+        return int(match[1]) + int(match[2] or 0) / 1e6
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _open(path: str) -> int:
+    # A FIFO or a device can't be waited for, a link leads out of the Maildir.
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _read(path: str, limit: int) -> bytes:
+    with open(_open(path), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FileNotFoundError(path)
+        return file.read(limit)
+
+
+def _unlink(path: str) -> bool:
+    os.unlink(path)
+    return True
+
+
+def _summary(entry: Entry) -> Entry:
+    """*entry* with what the list and the search need of its file."""
+    data = _read(entry.path, INDEXED)
+    size = os.stat(entry.path).st_size
+    message = mime.parse(data)
+    text = shown_text(message, data, INDEXED_TEXT)
+    trace = mime.trace(message.fields)
+    sender = message.first("from") or trace.mail_from or ""
+    to = ", ".join(message.every("to"))
+    copies = ", ".join(message.every("cc"))
+    subject = message.first("subject")
+    recipients = tuple(trace.rcpt_to)
+    names = " ".join(part.filename for part in message.attachments if part.filename)
+    return replace(
+        entry,
+        size=size,
+        indexed=True,
+        sender=sender[:400],
+        to=to[:400],
+        subject=subject[:400],
+        snippet=" ".join(text[: SNIPPET * 4].split())[:SNIPPET],
+        recipients=recipients,
+        attachments=len(message.attachments),
+        folded={
+            "from": f"{sender} {trace.mail_from or ''}".casefold(),
+            "to": f"{to} {copies} {' '.join(recipients)}"[: 4 * KEPT_TEXT].casefold(),
+            "subject": subject.casefold(),
+            "text": f"{names} {text[:KEPT_TEXT]}".casefold(),
+        },
+    )
+
+
+def shown_text(message: mime.Message, data: bytes, limit: int) -> str:
+    """The message's text: that of its text parts, else that of its HTML without the tags.
+
+    *limit* bounds the encoded octets of each part that are read.
+    """
+    plain = message.texts("plain")
+    if plain:
+        return "\n\n".join(part.text(data, limit) for part in plain[:20]).strip("\n")
+    return "\n\n".join(mime.html_text(part.text(data, limit)) for part in message.texts("html")[:1])

@@ -1,0 +1,225 @@
+"""What happens now: the latest events, and counts per second, from the signals alone."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from blinker import ANY
+
+from ..listeners.tracking import Connection
+from ..signals import (
+    AuthEvent,
+    ConnectEvent,
+    DisconnectEvent,
+    ErrorEvent,
+    Event,
+    MessageEvent,
+    SecureEvent,
+    auth,
+    close,
+    connect,
+    disconnect,
+    error,
+    listening,
+    message,
+    secure,
+)
+
+#: Events that are kept for those who come later.
+KEPT: Final = 1000
+#: Characters of one value, and recipients of one message, in an event.
+MAX_TEXT: Final = 300
+MAX_RECIPIENTS: Final = 5
+#: Kinds that one interval counts; further ones are "other".
+MAX_KINDS: Final = 100
+#: Clients that are counted; the lesser half is forgotten when there are more.
+MAX_CLIENTS: Final = 2000
+
+
+class Item(NamedTuple):
+    """An event that happened."""
+
+    number: int
+    time: float
+    signal: str
+    event: Event | dict[str, Any] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, and short whatever a client sent."""
+        fields = self.event.as_dict() if isinstance(self.event, Event) else self.event or {}
+        shown = {name: _short(value) for name, value in fields.items()}
+        return {"number": self.number, "time": self.time, "signal": self.signal, **shown}
+
+
+class Series:
+    """Counts by kind in intervals of *step* seconds, the last *length* of them."""
+
+    def __init__(self, step: int, length: int, clock: Callable[[], float] = time.time) -> None:
+        self.step = step
+        self.length = length
+        self._clock = clock
+        self._intervals: deque[tuple[int, Counter[str]]] = deque()
+
+    def add(self, kind: str, amount: int = 1) -> None:
+        now = int(self._clock()) // self.step
+        intervals = self._intervals
+        if not intervals or intervals[-1][0] < now:
+            intervals.append((now, Counter()))
+            while intervals[0][0] <= now - self.length:
+                intervals.popleft()
+        counts = intervals[-1][1]
+        if len(counts) >= MAX_KINDS and kind not in counts:
+            kind = f"{kind.partition(':')[0]}:other"
+        counts[kind] += amount
+
+    def as_dict(self) -> dict[str, Any]:
+        """``end`` is the number of the current interval; empty ones are left out."""
+        end = int(self._clock()) // self.step
+        intervals = [
+            {"number": number, "counts": dict(counts)}
+            for number, counts in list(self._intervals)
+            if number > end - self.length
+        ]
+        return {"step": self.step, "length": self.length, "end": end, "intervals": intervals}
+
+
+class Feed:
+    """Listens like the classes of `smtp_blinker.listeners`, and keeps what the page shows."""
+
+    def __init__(self) -> None:
+        self.seconds = Series(1, 300)
+        self.minutes = Series(60, 360)
+        self._items: deque[Item] = deque(maxlen=KEPT)
+        #: The number of the latest event; the first is 1.
+        self.last = 0
+        # Address: connections, messages, octets in; of connections that ended.
+        self._clients: dict[str, list[int]] = {}
+        self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
+            (listening, self._on_listening),
+            (connect, self._on_connect),
+            (secure, self._on_secure),
+            (auth, self._on_auth),
+            (message, self._on_message),
+            (error, self._on_error),
+            (disconnect, self._on_disconnect),
+            (close, self._on_close),
+        )
+
+    def attach(self, server: object = None) -> Feed:
+        """Listen to *server*, or to every server of the process. Returns the listener."""
+        for signal, receiver in self._receivers:
+            signal.connect(receiver, ANY if server is None else server, weak=False)
+        return self
+
+    def detach(self) -> None:
+        """Listen to nothing any more."""
+        for signal, receiver in self._receivers:
+            signal.disconnect(receiver)
+
+    def since(self, number: int) -> list[Item]:
+        """The kept events that came after that number."""
+        if number >= self.last:
+            return []
+        return [item for item in list(self._items) if item.number > number]
+
+    def top_clients(self, most: int, open_now: Iterable[Connection]) -> list[dict[str, Any]]:
+        """Who sent the most messages; octets are known when a connection has ended."""
+        clients = {address: list(counts) for address, counts in self._clients.items()}
+        for connection in open_now:
+            counts = clients.setdefault(connection.remote_address, [0, 0, 0])
+            counts[0] += 1
+            counts[1] += connection.messages
+        ranked = sorted(clients.items(), key=lambda client: _rank(client[1]), reverse=True)
+        return [
+            {
+                "address": address,
+                "connections": counts[0],
+                "messages": counts[1],
+                "bytes": counts[2],
+            }
+            for address, counts in ranked[:most]
+        ]
+
+    # Receivers run inside somebody's mail session: keep the event, format it when it's read.
+
+    def _keep(self, signal: str, event: Event | dict[str, Any] | None) -> None:
+        self.last += 1
+        self._items.append(Item(self.last, time.time(), signal, event))
+
+    def _count(self, kind: str, amount: int = 1) -> None:
+        self.seconds.add(kind, amount)
+        self.minutes.add(kind, amount)
+
+    def _on_listening(self, server: object, **extra: object) -> None:
+        self._keep("listening", {"address": address_text(server)})
+
+    def _on_close(self, server: object, **extra: object) -> None:
+        self._keep("close", {"address": address_text(server)})
+
+    def _on_connect(self, server: object, event: ConnectEvent, **extra: object) -> None:
+        self._keep("connect", event)
+        self._count("connections")
+
+    def _on_secure(self, server: object, event: SecureEvent, **extra: object) -> None:
+        self._keep("secure", event)
+
+    def _on_auth(self, server: object, event: AuthEvent, **extra: object) -> None:
+        self._keep("auth", event)
+        self._count("auth:success" if event.success else "auth:failure")
+
+    def _on_message(self, server: object, event: MessageEvent, **extra: object) -> None:
+        if len(event.rcpt_to) > MAX_RECIPIENTS:  # a thousand events of a thousand names
+            fields = event.as_dict()
+            fields["rcpt_to"] = fields["rcpt_to"][:MAX_RECIPIENTS]
+            fields["recipients"] = len(event.rcpt_to)
+            self._keep("message", fields)
+        else:
+            self._keep("message", event)
+        self._count("messages")
+        self._count("bytes", event.size)
+        self._count(f"reply:{event.code}")
+
+    def _on_error(self, server: object, event: ErrorEvent, **extra: object) -> None:
+        # The exception's traceback would keep alive all that its frames held.
+        self._keep("error", event.as_dict())
+        self._count(f"error:{event.code}")
+        if event.response_code is not None:
+            self._count(f"reply:{event.response_code}")
+
+    def _on_disconnect(self, server: object, event: DisconnectEvent, **extra: object) -> None:
+        self._keep("disconnect", event)
+        self._count(f"disconnect:{event.reason}")
+        counts = self._clients.setdefault(event.remote_address, [0, 0, 0])
+        counts[0] += 1
+        counts[1] += event.messages
+        counts[2] += event.bytes_in
+        if len(self._clients) > MAX_CLIENTS:
+            ranked = sorted(self._clients.items(), key=lambda client: _rank(client[1]))
+            self._clients = dict(ranked[MAX_CLIENTS // 2 :])
+
+
+def address_text(server: object) -> str:
+    """Where a server listens. All that a listener knows of a server is what gevent says."""
+    address = getattr(server, "address", None)
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return str(address or "")
+
+
+def _rank(counts: list[int]) -> tuple[int, int, int]:
+    connections, messages, octets = counts
+    return messages, octets, connections
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= MAX_TEXT else value[:MAX_TEXT] + "…"
+    if isinstance(value, dict):
+        return {name: _short(item) for name, item in list(value.items())[:20]}
+    if isinstance(value, list):
+        return [_short(item) for item in value[:20]]
+    return value

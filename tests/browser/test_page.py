@@ -1,0 +1,636 @@
+"""The web page in a real Chromium, with scripts/serve.py as its server."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+import smtplib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from email.message import EmailMessage
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from support import wait_until
+
+try:
+    from selenium.webdriver import Chrome, ChromeOptions, Keys
+    from selenium.webdriver.chrome.service import Service
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.remote.webelement import WebElement
+except ImportError:
+    if os.environ.get("SMTP_BLINKER_NO_SKIP", "0") not in ("", "0"):
+        raise
+    pytest.skip("selenium is missing: pip install selenium", allow_module_level=True)
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def missing(reason: str) -> NoReturn:
+    if os.environ.get("SMTP_BLINKER_NO_SKIP", "0") not in ("", "0"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A browser with a profile of its own."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None:
+        missing("chromium is missing: apt-get install chromium")
+    if driver is None:
+        missing("chromedriver is missing: apt-get install chromium-driver")
+    options = ChromeOptions()
+    options.binary_location = browser
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1280,800",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = Chrome(options=options, service=Service(driver))
+    yield chrome
+    chrome.quit()
+
+
+class Page:
+    """A serve.py with its page open in the browser."""
+
+    def __init__(self, chrome: Chrome, folder: Path) -> None:
+        self.chrome = chrome
+        self.maildir = folder / "Maildir"
+        self.folder = folder
+        self.process = self.start("127.0.0.1:0", "127.0.0.1:0")
+        assert self.process.stdout is not None
+        said = ""
+        while "Try:" not in said:
+            line = self.process.stdout.readline()
+            assert line, (folder / "log").read_text()
+            said += line
+        smtp = re.search(r"Listening on \S+:(\d+)", said)
+        http = re.search(r"Web page: (http://\S+/)", said)
+        assert smtp is not None
+        assert http is not None
+        self.port, self.url = int(smtp[1]), http[1]
+
+    def start(self, listen: str, http: str) -> subprocess.Popen[str]:
+        kept = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
+        program = str(ROOT / "scripts" / "serve.py")
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, program, "--listen", listen, "--http", http],
+                cwd=self.folder,
+                env=kept,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(60) == 0
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def open(self, path: str = "") -> None:
+        self.chrome.get("about:blank")
+        self.complaints()  # those of the page before
+        self.chrome.get(self.url + path)
+        wait_until(lambda: "on" in self.one("#lamp").get_attribute("class"), "the page connects")
+
+    def send(self, message: bytes | EmailMessage, *rcpt_to: str) -> None:
+        content = message if isinstance(message, bytes) else message.as_bytes()
+        with smtplib.SMTP("127.0.0.1", self.port) as client:
+            lines = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+            client.sendmail("bounce@example.org", rcpt_to or ["ada@example.com"], lines)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.chrome.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector: str) -> Any:
+        """The element, as soon as it is there."""
+        return wait_until(lambda: self.all(selector), selector)[0]
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.chrome.execute_script(script, *arguments)
+
+    def texts(self, selector: str) -> list[str]:
+        """In one go: elements may be replaced at any time."""
+        found: list[str] = self.run(
+            "return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent)",
+            selector,
+        )
+        return found
+
+    def subjects(self) -> list[str]:
+        return self.texts("#list .subject")
+
+    def shows(self, *subjects: str) -> None:
+        wait_until(lambda: self.subjects() == list(subjects), f"the list shows {subjects}")
+
+    def click(self, selector: str) -> None:
+        def try_it() -> bool:
+            try:
+                self.one(selector).click()
+            except Exception:  # replaced or moved meanwhile
+                return False
+            return True
+
+        wait_until(try_it, f"click on {selector}")
+
+    def open_first(self) -> None:
+        self.click("#list li:first-child a")
+        self.one("#message h1")
+
+    def press(self, *keys: str) -> None:
+        ActionChains(self.chrome).send_keys(*keys).perform()
+
+    def body_has(self, text: str) -> bool:
+        return any(text in body for body in self.texts("#body"))
+
+    def files(self) -> int:
+        return sum(len(list((self.maildir / name).iterdir())) for name in ("new", "cur"))
+
+    def in_frame(self, look: Callable[[], Any]) -> Any:
+        """What *look* returns in the frame with the message's HTML."""
+        frame = self.one("iframe")
+        self.chrome.switch_to.frame(frame)
+        try:
+            return look()
+        finally:
+            self.chrome.switch_to.default_content()
+
+    def close_tabs(self) -> list[str]:
+        """Close all tabs but the current one; returns what they showed."""
+        # Not by switching to them: a tab that never finished its navigation answers nothing.
+        addresses = []
+        current = self.chrome.current_window_handle
+        for target in self.chrome.execute_cdp_cmd("Target.getTargets", {})["targetInfos"]:
+            if target["type"] == "page" and target["targetId"] != current:
+                addresses.append(target["url"])
+                self.chrome.execute_cdp_cmd("Target.closeTarget", {"targetId": target["targetId"]})
+        self.chrome.execute_cdp_cmd("Page.bringToFront", {})
+        return addresses
+
+    def complaints(self) -> list[str]:
+        return [
+            entry["message"]
+            for entry in self.chrome.get_log("browser")  # type: ignore[no-untyped-call]
+            if entry["level"] in {"SEVERE", "WARNING"}
+        ]
+
+
+@pytest.fixture
+def page(chromium: Chrome, tmp_path: Path) -> Iterator[Page]:
+    page = Page(chromium, tmp_path)
+    yield page
+    page.close_tabs()
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    chromium.get("about:blank")
+    page.stop()
+
+
+def plain(subject: str, text: str = "Hello") -> bytes:
+    return f"From: bob@example.org\nTo: ada@example.com\nSubject: {subject}\n\n{text}\n".encode()
+
+
+def rich() -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = "Shop <shop@example.org>"
+    message["To"] = "ada@example.com"
+    message["Subject"] = "rich"
+    message.set_content("plain words")
+    message.add_alternative('<p id="words">rich words</p><img id="pic" src="cid:p@x">', "html")
+    html = message.get_payload()[1]  # type: ignore[index]
+    html.add_related(PNG, "image", "png", cid="<p@x>")  # type: ignore[union-attr]
+    message.add_attachment(
+        b"octets\x00\xff", maintype="application", subtype="octet-stream", filename="file.bin"
+    )
+    return message
+
+
+# Inbox
+
+
+def test_mail_arrives_while_the_page_is_open(page: Page) -> None:
+    page.open()
+    wait_until(lambda: "No mail yet" in page.one("#list-empty").text)
+    page.send(plain("first"))
+    page.shows("first")
+    page.send(plain("second"))
+    page.shows("second", "first")
+    assert page.chrome.title == "(2) smtp_blinker"
+    assert page.one("#unread").text == "2"
+    assert page.complaints() == []
+
+
+def test_search_shows_what_matches_and_escape_shows_all(page: Page) -> None:
+    for subject, text in (("apples", "red"), ("pears", "green"), ("plums", "blue")):
+        page.send(plain(subject, text))
+    page.open()
+    page.shows("plums", "pears", "apples")
+    page.press("/", "green")
+    page.shows("pears")
+    page.press(Keys.ESCAPE)
+    page.shows("plums", "pears", "apples")
+    page.press("/", "nothing like this")
+    wait_until(lambda: "Nothing found" in page.one("#list-empty").text)
+
+
+def test_a_message_is_read_in_every_view(page: Page) -> None:
+    page.send(rich(), "ada@example.com", "hidden@example.com")
+    page.open()
+    page.shows("rich")
+    page.open_first()
+    assert page.in_frame(lambda: page.one("#words").text) == "rich words"
+    width = "return document.getElementById('pic').naturalWidth"
+    page.in_frame(lambda: wait_until(lambda: page.run(width) == 1, "its own picture is shown"))
+    assert "hidden@example.com" in page.one(".facts").text
+    for tab, expected in {
+        "text": "plain words",
+        "headers": "<bounce@example.org>",
+        "parts": "multipart/alternative",
+        "links": "No links",
+        "source": "Content-Type: multipart/mixed",
+    }.items():
+        page.click(f"#tab-{tab}")
+        wait_until(partial(page.body_has, expected), tab)
+    # Reading marks as read.
+    wait_until(lambda: page.chrome.title == "smtp_blinker")
+    assert len(list((page.maildir / "cur").iterdir())) == 1
+    assert page.complaints() == []
+
+
+def test_an_attachment_is_downloaded(page: Page, tmp_path: Path) -> None:
+    page.chrome.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    page.send(rich())
+    page.open()
+    page.shows("rich")
+    page.open_first()
+    page.click("#attachments .chip")
+    file = tmp_path / "file.bin"
+    wait_until(lambda: file.exists() and file.read_bytes() == b"octets\x00\xff", "the download")
+
+
+def test_messages_are_deleted_one_by_one_and_all(page: Page) -> None:
+    for subject in ("one", "two", "three"):
+        page.send(plain(subject))
+    page.open()
+    page.shows("three", "two", "one")
+    page.open_first()
+    page.click("#delete-one")
+    page.shows("two", "one")
+    wait_until(lambda: page.texts("#message h1") == ["two"], "the next one is open")
+    assert page.files() == 2
+    page.click("#delete-all")
+    page.click("#confirm-no")
+    assert page.files() == 2
+    page.click("#delete-all")
+    page.click("#confirm-yes")
+    wait_until(lambda: "No mail yet" in page.one("#list-empty").text)
+    assert page.files() == 0
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    for subject in ("one", "two", "three"):
+        page.send(plain(subject))
+    page.open()
+    page.shows("three", "two", "one")
+
+    def opened() -> list[str]:
+        return page.texts("#message h1")
+
+    page.press("j", "j", Keys.ENTER)
+    wait_until(lambda: opened() == ["two"])
+    page.press("j")
+    wait_until(lambda: opened() == ["one"])
+    page.press("k")
+    wait_until(lambda: opened() == ["two"])
+    page.press("4")
+    wait_until(lambda: page.one("#tab-links").get_attribute("aria-selected") == "true")
+    page.press(Keys.DELETE)
+    page.shows("three", "one")
+    wait_until(lambda: opened() == ["one"])
+    page.press("m")
+    wait_until(lambda: opened() == [])
+    wait_until(lambda: page.chrome.title == "(2) smtp_blinker", "it is unread again")
+    page.press("?")
+    wait_until(lambda: page.one("#help").is_displayed())
+    page.press(Keys.ESCAPE)
+    wait_until(lambda: not page.one("#help").is_displayed())
+    page.press("l")
+    wait_until(lambda: page.one("#tiles").is_displayed())
+    page.press("i")
+    wait_until(lambda: page.one("#list").is_displayed())
+
+
+def test_long_lists_have_pages(page: Page) -> None:
+    for number in range(53):
+        page.send(plain(f"m{number}"))
+    page.open()
+    wait_until(lambda: len(page.subjects()) == 50)
+    page.press("n")
+    page.shows("m2", "m1", "m0")
+    page.press("p")
+    wait_until(lambda: page.subjects()[:1] == ["m52"])
+
+
+# Hostile mail
+
+
+class Canary:
+    """A port that nobody must connect to."""
+
+    def __init__(self) -> None:
+        self.visits: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client:
+                client.settimeout(5)
+                try:
+                    self.visits.append(client.recv(1000).split(b"\r\n")[0])
+                    client.sendall(b"HTTP/1.1 204 None\r\nConnection: close\r\n\r\n")
+                except OSError:
+                    self.visits.append(b"")
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    canary = Canary()
+    yield canary
+    canary.close()
+
+
+HOSTILE = """\
+From: "<img src=x onerror=top.owned=1>" <evil@example.org>
+To: "</script><script>top.owned=1</script>" <ada@example.com>
+Subject: <img src=CANARY/subject onerror=top.owned=1><script>top.owned=1</script>
+X-Evil: <script>top.owned=1</script>
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary=b
+
+--b
+Content-Type: text/html; charset=utf-8
+
+<html><head>
+<base href="CANARY/base/" target="_top">
+<meta http-equiv="refresh" content="0;url=CANARY/refresh">
+<link rel="preconnect" href="CANARY"><link rel="dns-prefetch" href="CANARY">
+<link rel="prefetch" href="CANARY/prefetch"><link rel="stylesheet" href="CANARY/style.css">
+<link rel="icon" href="CANARY/icon">
+<style>@import url(CANARY/import.css); @font-face {font-family: x; src: url(CANARY/font)}
+body {background: url(CANARY/background); font-family: x}</style>
+<script src="CANARY/script.js"></script>
+<script>top.owned = 1; parent.document.title = "owned"; alert(1);
+fetch("/api/messages", {method: "DELETE"}); location = "CANARY/location"</script>
+</head>
+<body onload="top.owned=1" background="CANARY/body">
+<img src="CANARY/img" onerror="top.owned=1"><img src=x srcset="CANARY/srcset 2x">
+<picture><source srcset="CANARY/source"><img src="data:image/gif;base64,R0"></picture>
+<video src="CANARY/video" poster="CANARY/poster" autoplay></video><audio src="CANARY/audio"></audio>
+<iframe src="CANARY/iframe"></iframe><iframe srcdoc="<script>top.owned=1</script>"></iframe>
+<iframe src="javascript:top.owned=1"></iframe><iframe src="/"></iframe>
+<object data="CANARY/object"></object><embed src="CANARY/embed">
+<svg onload="top.owned=1"><image href="CANARY/svg"/><script>top.owned=1</script>
+<use href="CANARY/use#x"/></svg>
+<math><a xlink:href="javascript:top.owned=1">m</a></math>
+<form id="form" action="CANARY/form" target="_top"><input name="a" autofocus onfocus="top.owned=1">
+<button id="submit">Send</button><input type="image" src="CANARY/input"></form>
+<a id="script" href="javascript:top.owned=1">script</a>
+<a id="self" href="CANARY/self" target="_self">self</a>
+<a id="top" href="CANARY/top" target="_top">top</a>
+<details open ontoggle="top.owned=1"><summary>x</summary></details>
+<p id="end">the end</p></body></html>
+--b
+Content-Type: text/html; name="<img src=x onerror=top.owned=1>.html"
+Content-Disposition: attachment; filename="<img src=x onerror=top.owned=1>.html"
+
+<script>top.owned = 1</script>
+--b--
+"""
+
+
+def test_a_message_full_of_script_does_nothing(page: Page, canary: Canary) -> None:
+    page.send(HOSTILE.replace("CANARY", f"http://127.0.0.1:{canary.port}").encode())
+    page.open()
+    wait_until(lambda: len(page.subjects()) == 1)
+    page.open_first()
+    page.in_frame(lambda: wait_until(lambda: page.one("#end").is_displayed()))
+    for element in ("submit", "script"):
+        page.in_frame(partial(page.click, f"#{element}"))
+    assert page.in_frame(lambda: page.one("#end").text) == "the end"
+    for tab in ("text", "headers", "parts", "links", "source", "html"):
+        page.click(f"#tab-{tab}")
+        wait_until(lambda: page.run("return document.getElementById('body').childNodes.length"))
+    page.in_frame(lambda: wait_until(lambda: page.one("#end").is_displayed()))
+    page.click("#nav-live")
+    wait_until(lambda: "message" in page.one("#events").text)
+    assert canary.visits == []
+    page.chrome.back()
+
+    # Links that want another place than a tab of their own don't get it. The browser may connect
+    # when a link is pressed, as it does for every link, but it asks for nothing.
+    for element in ("top", "self"):
+        page.in_frame(partial(page.click, f"#{element}"))
+    page.click("#tab-html")
+    page.in_frame(lambda: wait_until(lambda: page.one("#end").is_displayed()))
+    assert set(canary.visits) <= {b""}
+
+    # The page is still the page.
+    assert page.run("return window.owned") is None
+    assert "owned" not in page.chrome.title
+    assert page.chrome.current_url.startswith(page.url)
+    assert page.files() == 1
+    # The link with a script may open a tab, as links do; nothing comes into it.
+    assert page.close_tabs() in ([], [""], ["about:blank"])
+
+    # The canary does hear what loads: pictures, when the reader asks for them, and only those.
+    canary.visits.clear()
+    page.click("#load-remote")
+    wait_until(lambda: any(b"/img" in visit for visit in canary.visits), "pictures are loaded")
+    page.in_frame(lambda: wait_until(lambda: page.one("#end").is_displayed()))
+    assert page.run("return window.owned") is None
+    pictures = rb"$|GET /(img|srcset|source|background|body|poster|svg|input)\b"
+    assert [visit for visit in canary.visits if not re.match(pictures, visit)] == []
+
+
+def test_links_open_in_a_tab_that_knows_nothing_of_the_page(page: Page) -> None:
+    requests: list[tuple[str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append((self.path, self.headers.get("Referer")))
+            body = b"<title>out</title>"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as outside:
+        threading.Thread(target=outside.serve_forever, daemon=True).start()
+        link = f'<a id="a" href="http://127.0.0.1:{outside.server_port}/out">go</a>'
+        page.send(b"Subject: link\nContent-Type: text/html\n\n" + link.encode())
+        page.open()
+        page.shows("link")
+        page.open_first()
+        first = page.chrome.current_window_handle
+        page.in_frame(lambda: page.one("#a").click())
+        wait_until(lambda: len(page.chrome.window_handles) == 2, "the link opens a tab")
+        other = next(handle for handle in page.chrome.window_handles if handle != first)
+        page.chrome.switch_to.window(other)
+        wait_until(lambda: page.chrome.title == "out")
+        assert page.run("return window.opener") is None
+        page.chrome.close()
+        page.chrome.switch_to.window(first)
+        outside.shutdown()
+    assert ("/out", None) in requests
+
+
+def test_another_site_can_neither_read_nor_delete(page: Page) -> None:
+    page.send(plain("mine"))
+    script = """
+    const page = arguments[0], done = arguments[1];
+    const tries = [
+      fetch(page + "api/messages").then((answer) => answer.text()),
+      fetch(page + "api/messages", {mode: "no-cors", credentials: "include"})
+        .then((answer) => answer.text()),
+      fetch(page + "api/messages", {method: "DELETE"}).then((answer) => answer.text()),
+      fetch(page + "api/messages/seen", {method: "PUT"}).then((answer) => answer.text()),
+      new Promise((resolve) => { const frame = document.createElement("iframe"); frame.src = page;
+        frame.onload = () => {
+          try { resolve(frame.contentDocument.title); } catch { resolve(""); }
+        };
+        document.body.append(frame); }),
+    ];
+    Promise.allSettled(tries).then((all) => done(all.map((one) => one.value || "")));
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as evil:
+        threading.Thread(target=evil.serve_forever, daemon=True).start()
+        page.chrome.get(f"http://localhost:{evil.server_port}/")
+        found = page.chrome.execute_async_script(script, page.url)
+        evil.shutdown()
+    assert found == [""] * 5
+    assert page.files() == 1
+    assert len(list((page.maildir / "new").iterdir())) == 1
+
+
+# Live
+
+
+def test_live_shows_what_happens_as_it_happens(page: Page) -> None:
+    page.open("#/live")
+    wait_until(lambda: "Nobody is connected" in page.one("#connections").text)
+    client = smtplib.SMTP("127.0.0.1", page.port, local_hostname="client.example")
+    client.ehlo()
+    wait_until(lambda: "client.example" in page.one("#connections").text)
+    wait_until(lambda: "says it is client.example" in page.one("#events").text)
+    client.sendmail("a@example.org", ["<b@example.com>"], "Subject: x\r\n\r\nx\r\n")
+    wait_until(lambda: "<a@example.org> → <b@example.com>" in page.one("#events").text)
+    client.quit()
+    wait_until(lambda: "Nobody is connected" in page.one("#connections").text)
+    wait_until(lambda: "quit after" in page.one("#events").text)
+    wait_until(lambda: any("250" in text for text in page.texts("#plots .legend")))
+    wait_until(lambda: any("quit" in text for text in page.texts("#plots .legend")))
+    wait_until(lambda: "127.0.0.1" in page.one("#clients").text)
+    assert page.run("return document.querySelectorAll('#plots svg path').length") >= 4
+    assert page.complaints() == []
+
+
+def test_the_page_comes_back_when_its_server_does(page: Page) -> None:
+    page.open()
+    page.stop()
+    wait_until(lambda: "off" in page.one("#lamp").get_attribute("class"), "the lamp goes out")
+    http = page.url.removeprefix("http://").rstrip("/")
+    page.process = page.start(f"127.0.0.1:{page.port}", http)
+    wait_until(lambda: "on" in page.one("#lamp").get_attribute("class"), "the lamp is on again")
+    page.send(plain("after"))
+    page.shows("after")
+
+
+# Looks
+
+
+@pytest.mark.parametrize("width", [320, 390, 820, 1280])
+def test_the_page_fits_its_width(page: Page, width: int) -> None:
+    page.chrome.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 800},
+    )
+    page.send(rich())
+    page.send(plain("x" * 900, "y" * 900))
+    page.open()
+    wait_until(lambda: len(page.subjects()) == 2)
+    too_wide = "return document.documentElement.scrollWidth - innerWidth"
+    assert page.run(too_wide) <= 0
+    page.open_first()
+    for tab in ("text", "headers", "parts", "source"):
+        page.click(f"#tab-{tab}")
+        assert page.run(too_wide) <= 0
+    if width < 800:
+        assert not page.one("#list").is_displayed()
+        page.click(".back")
+        wait_until(lambda: page.one("#list").is_displayed())
+    page.press("l")
+    wait_until(lambda: page.one("#tiles").is_displayed())
+    assert page.run(too_wide) <= 0
+
+
+def test_the_page_is_dark_where_the_system_is(page: Page) -> None:
+    def brightness(scheme: str) -> int:
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        page.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        color = page.run("return getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", color)[:3]))
+
+    page.open()
+    assert brightness("light") > 600
+    assert brightness("dark") < 150
