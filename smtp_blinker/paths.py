@@ -155,8 +155,10 @@ def _unicode_label(label: str) -> str:
     try:
         decoded = label[4:].lower().encode("ascii").decode("punycode")
         same = decoded.encode("punycode").decode("ascii") == label[4:].lower()
-    except UnicodeError:
+    except (UnicodeError, OverflowError):  # CPython 3.13's decoder overflows on wild input
         return label
+    if decoded[:1] == "-" or decoded[-1:] == "-":
+        return label  # RFC 5891 section 4.2.3.1
     # Only letters, marks and digits: no dot, no "@", nothing invisible comes out of a label.
     body = (
         decoded.replace("-", "").replace("\u200c", "").replace("\u200d", "").replace("\u00b7", "")

@@ -256,3 +256,8 @@ def test_no_long_parameters_take_for_ever():
     assert len(parse_parameters(" " + " ".join(f"A{n}=b" for n in range(1000)))) == 1000
     assert refused(parse_parameters, " ENVID=" + "+4" * 6000) == "501 5.5.4"
     parse_parameters(" ENVID=" + "+41" * 4000)
+
+
+@pytest.mark.parametrize("label", ["xn--e99999999999999999999xm", "xn----eha", "xn--eha-"])
+def test_label_that_is_no_a_label_stays_as_it_is(label):
+    assert unicode_domain(f"{label}.example") == f"{label}.example"
