@@ -1,0 +1,33 @@
+"""Write a log, and count what was refused."""
+
+import logging
+from collections import Counter
+
+from smtp_blinker import Reject, SMTPServer
+from smtp_blinker.listeners.log import EventLog
+from smtp_blinker.signals import disconnect, message
+
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+
+server = SMTPServer(("127.0.0.1", 2525))
+answers = Counter()
+
+
+@server.on_data
+def store(stream, session):
+    if b"lottery" in stream.read():
+        raise Reject(554, "no lotteries", "5.7.1")
+
+
+@message.connect_via(server)
+def count(server, event):
+    answers[event.code] += 1
+
+
+@disconnect.connect_via(server)
+def tell(server, event):
+    print("answers so far:", dict(answers), flush=True)
+
+
+EventLog().attach(server)
+server.serve_forever()

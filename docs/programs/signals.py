@@ -1,0 +1,84 @@
+"""A listener for every signal."""
+
+import signal
+
+import gevent
+
+from smtp_blinker import SMTPServer
+from smtp_blinker.signals import (
+    auth,
+    close,
+    connect,
+    disconnect,
+    error,
+    listening,
+    message,
+    secure,
+)
+
+server = SMTPServer(("127.0.0.1", 2525), certfile="cert.pem", keyfile="key.pem", auth_optional=True)
+
+
+@server.on_auth
+def check(credentials, session):
+    return credentials.username if credentials.validate_password("secret") else None
+
+
+@server.on_data
+def store(stream, session):
+    if b"bug" in stream.read():
+        raise RuntimeError("a fault of this program")
+
+
+# listening
+@listening.connect_via(server)
+def ready(server):
+    print("listening on port", server.server_port, flush=True)
+
+
+# connect
+@connect.connect_via(server)
+def arrived(server, event):
+    print(f"[{event.id}] {event.host_name_appears_as} from {event.remote_address}", flush=True)
+
+
+# secure
+@secure.connect_via(server)
+def encrypted(server, event):
+    print(f"[{event.id}] {event.protocol}, {event.cipher}", flush=True)
+
+
+# auth
+@auth.connect_via(server)
+def logged_in(server, event):
+    verdict = "is let in" if event.success else "is not let in"
+    print(f"[{event.id}] {event.username} {verdict}, {event.method}", flush=True)
+
+
+# message
+@message.connect_via(server)
+def answered(server, event):
+    print(f"[{event.id}] {event.size} bytes: {event.code}", flush=True)
+
+
+# error
+@error.connect_via(server)
+def failed(server, event):
+    print(f"[{event.id}] {event.code}: {event.error}, {event.meta.get('hook')}", flush=True)
+
+
+# disconnect
+@disconnect.connect_via(server)
+def left(server, event):
+    print(f"[{event.id}] {event.reason} after {event.messages} messages", flush=True)
+
+
+# close
+@close.connect_via(server)
+def closed(server):
+    print("closed", flush=True)
+
+
+# the end
+gevent.signal_handler(signal.SIGTERM, server.stop)
+server.serve_forever()

@@ -1,0 +1,34 @@
+"""STARTTLS on one port, TLS from the first byte on another, new certificates on SIGHUP."""
+
+import signal
+
+import gevent
+
+from smtp_blinker import SMTPServer
+from smtp_blinker.signals import secure
+
+certificate = {"certfile": "cert.pem", "keyfile": "key.pem"}
+servers = [
+    SMTPServer(("127.0.0.1", 2525), **certificate),
+    SMTPServer(("127.0.0.1", 4650), secure=True, **certificate),
+]
+
+
+@secure.connect
+def tell(server, event):
+    print(f"{event.protocol} for {event.servername}", flush=True)
+
+
+def reload():
+    for server in servers:
+        try:
+            server.update_secure_context()
+            print("certificate read", flush=True)
+        except OSError as exc:  # ssl.SSLError is one
+            print("the certificate stays as it was:", exc, flush=True)
+
+
+gevent.signal_handler(signal.SIGHUP, reload)
+for server in servers:
+    server.start()
+gevent.wait()
