@@ -16,7 +16,11 @@ extras = {
     "web": ["Flask>=3", "prometheus_client>=0.20"],
 }
 extras["serve"] = sorted({"click>=8.1", "cryptography>=42", *extras["web"]})
+# Coverage-guided fuzzing; its wheels are for this platform only.
+linux = 'sys_platform == "linux" and platform_machine == "x86_64"'
 test = [
+    f'atheris>=3; python_version >= "3.11" and {linux}',
+    f'atheris<3; python_version < "3.11" and {linux}',
     "aiosmtplib>=3",
     "Flask>=3",
     "hypothesis>=6.100",

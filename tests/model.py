@@ -1,0 +1,608 @@
+"""A second SMTP server, deliberately plain: what a session must answer, and what it delivers.
+
+Written from RFC 5321 and the documented contract, not from `smtp_blinker`, which it doesn't
+import. It reads octets and is told the server's replies; it checks that there is one for each
+command, in order, that it is one that the command may get, and it follows a positive one. Where
+two replies would be right, either is allowed, so the model goes where the server went.
+
+Slow on purpose: lines are split, not searched, and everything is looked at again each time.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+CRLF = b"\r\n"
+
+# Content
+
+
+def split_content(octets: bytes) -> tuple[list[bytes], bytes] | None:
+    """The lines before the line that is a single dot, and what follows it (RFC 5321, 4.1.1.4)."""
+    lines = []
+    while True:
+        line, crlf, octets = octets.partition(CRLF)
+        if not crlf:
+            return None
+        if line == b".":
+            return lines, octets
+        lines.append(line)
+
+
+def unstuff(lines: Iterable[bytes]) -> bytes:
+    """RFC 5321 section 4.5.2."""
+    return b"".join((line[1:] if line.startswith(b".") else line) + CRLF for line in lines)
+
+
+def has_bare_newline(lines: Iterable[bytes]) -> bool:
+    return any(b"\r" in line or b"\n" in line for line in lines)
+
+
+def normalize(content: bytes) -> bytes:
+    """Every CR, LF and CRLF made a CRLF, octet after octet."""
+    result = b""
+    at = 0
+    while at < len(content):
+        if content[at : at + 2] == CRLF:
+            result += CRLF
+            at += 2
+        elif content[at : at + 1] in (b"\r", b"\n"):
+            result += CRLF
+            at += 1
+        else:
+            result += content[at : at + 1]
+            at += 1
+    return result
+
+
+def received_fields(lines: Iterable[bytes], policy: str = "reject") -> int:
+    """How many Received fields the header has, which ends with the first empty line."""
+    if policy != "reject":
+        lines = normalize(b"".join(line + CRLF for line in lines)).split(CRLF)
+    number = 0
+    for line in lines:
+        if not line:
+            break
+        if line.lower().startswith(b"received:"):
+            number += 1
+    return number
+
+
+def decode(octets: bytes, policy: str) -> tuple[bytes, bool, bytes] | None:
+    """(content, whether a bare newline is in it, what follows), or None before the end of data."""
+    found = split_content(octets)
+    if found is None:
+        return None
+    lines, rest = found
+    content = unstuff(lines)
+    if policy == "normalize":
+        content = normalize(content)
+    return content, has_bare_newline(lines), rest
+
+
+# Sessions
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The options that the model knows, with the server's own defaults."""
+
+    policy: str = "reject"
+    size: int = 0
+    lmtp: bool = False
+    max_command_length: int = 2048
+    max_errors: int = 20
+    max_junk_commands: int = 100
+    max_recipients: int = 1000
+    max_messages: int | None = None
+    max_unrecognized: int = 10
+    max_unauthenticated_commands: int = 10
+    max_auth_failures: int = 3
+    #: name -> password; None: AUTH is neither offered nor demanded.
+    users: dict[str, str] | None = None
+    auth_optional: bool = False
+    #: What the program answers to an address: "" for yes, else a status.
+    decide: Callable[[str], str] = lambda address: ""
+
+
+@dataclass(frozen=True)
+class Message:
+    sender: str
+    recipients: tuple[str, ...]
+    content: bytes
+
+
+HELLO = frozenset({b"HELO", b"EHLO", b"LHLO"})
+JUNK = frozenset({b"NOOP", b"RSET", b"VRFY", b"HELP", b"EXPN", b"XCLIENT", b"XFORWARD"})
+UNIMPLEMENTED = frozenset({b"TURN", b"ETRN", b"ATRN", b"SEND", b"SOML", b"SAML"})
+KNOWN = HELLO | JUNK | UNIMPLEMENTED
+KNOWN |= {b"MAIL", b"RCPT", b"DATA", b"QUIT", b"BDAT", b"AUTH", b"STARTTLS"}
+ARGUMENT = {"501 5.5.4"}
+ORDER = {"503 5.5.1"}
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+#: What the model is sure of: a plain mailbox, perhaps behind a source route.
+PATH = re.compile(
+    rf"<(?:@{_LABEL}(?:\.{_LABEL})*:)?({_ATEXT}(?:\.{_ATEXT})*@{_LABEL}(?:\.{_LABEL})*)>"
+)
+HTTP = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH) .* HTTP/[0-9.]+")
+
+
+@dataclass
+class Session:
+    """The model of one session; `receive`, `pause` and `leave` are what a client may do."""
+
+    rules: Rules = field(default_factory=Rules)
+    #: START, READY, MAIL, RCPT, AUTH, CONTENT or CLOSED.
+    state: str = "START"
+    delivered: list[Message] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._unread = b""
+        self._replies: list[str] = []
+        self._extended = True
+        self._sender = ""
+        self._recipients: list[str] = []
+        self._messages = 0
+        self._errors = 0
+        self._junk = 0
+        self._hellos = 0
+        self._may_end = False
+        self._unrecognized = 0
+        self._unauthenticated = 0
+        self._auth_failures = 0
+        self._authenticated = False
+        self._asked: list[str] = []
+        self._name = ""
+        self._draining = False
+
+    # What the client does, and what the server has said to it
+
+    def greeted(self, replies: list[str]) -> None:
+        assert replies == ["220"], replies
+
+    def receive(self, octets: bytes, replies: list[str]) -> None:
+        """*octets* came, and *replies* (statuses, such as ``"250 2.1.0"``) went."""
+        self._replies = list(replies)
+        self._unread += octets
+        while self.state != "CLOSED" and self._step():
+            pass
+        if self._draining and self.state not in ("CLOSED", "CONTENT"):
+            self._answer("the shutdown", {"421 4.3.2"})
+            self.state = "CLOSED"
+        self._nothing_is_left()
+
+    def pause(self, replies: list[str]) -> None:
+        """The client keeps silent for a moment: a line that ends with a bare LF has ended."""
+        self._replies = list(replies)
+        self._end_bare_line()
+        self._nothing_is_left()
+
+    def _end_bare_line(self) -> None:
+        if (
+            self.state not in ("CLOSED", "CONTENT")
+            and self.rules.policy == "reject"
+            and self._unread.endswith(b"\n")
+        ):
+            self._broken_line(self._unread, len(self._unread))
+            self._unread = b""
+
+    def shut_down(self, replies: list[str]) -> None:
+        """The server wants to end."""
+        self._draining = True
+        self.receive(b"", replies)
+
+    def leave(self, replies: list[str]) -> None:
+        """The client closed or reset the connection."""
+        self._replies = list(replies)
+        self._nothing_is_left()
+        self.state = "CLOSED"
+
+    def time_out(self, replies: list[str]) -> None:
+        """The client keeps silent for too long."""
+        self._replies = list(replies)
+        self._end_bare_line()
+        if self.state != "CLOSED":
+            self._answer("silence", {"421 4.4.2"})
+        self.state = "CLOSED"
+        self._nothing_is_left()
+
+    # Replies
+
+    def _nothing_is_left(self) -> None:
+        assert not self._replies, f"replies to no command: {self._replies}"
+
+    def _answer(self, what: str, allowed: set[str]) -> bool:
+        """Take the reply to *what*; whether it was a positive one."""
+        assert self._replies, f"no reply to {what}, expected {sorted(allowed)}"
+        reply = self._replies.pop(0)
+        fives = {status for status in allowed if status[0] == "5"}
+        if fives and self._errors + 1 > self.rules.max_errors:
+            # RFC 5321 section 3.8 and the option max_errors.
+            allowed = (allowed - fives) | {"421 4.7.0"}
+        if self._draining and not what.startswith("the end of data"):
+            # It ends as soon as it would have to wait, which depends on the pieces.
+            allowed = allowed | {"421 4.3.2"}
+        if self._may_end:
+            allowed = allowed | {"421 4.7.0"}
+            self._may_end = False
+        assert reply in allowed, f"{reply} to {what}, expected {sorted(allowed)}"
+        if reply[0] == "5":
+            self._errors += 1
+        elif reply[0] in "23":
+            self._errors = 0
+        if reply.startswith("421"):
+            self.state = "CLOSED"
+        return reply[0] in "23"
+
+    # Lines
+
+    def _step(self) -> bool:
+        """Do the next thing that has arrived whole; False when nothing has."""
+        if self.state == "CONTENT":
+            return self._content()
+        newline = CRLF if self.rules.policy == "reject" else b"\n"
+        line, found, rest = self._unread.partition(newline)
+        if not found:
+            return False
+        length = len(line) + len(found)
+        self._unread = rest
+        if newline == b"\n" and line.endswith(b"\r"):
+            line = line[:-1]
+        if length > self._longest(line) or b"\r" in line or b"\n" in line:
+            self._broken_line(line, length)
+        elif self.state == "AUTH":
+            self._auth_line(line)
+        else:
+            self._command(line)
+        return True
+
+    def _is_auth(self, line: bytes) -> bool:
+        return self.state == "AUTH" or line[:5].upper() == b"AUTH "
+
+    def _longest(self, line: bytes) -> int:
+        """What a line may have at most, with its CRLF (RFC 4954 section 4)."""
+        limit = self.rules.max_command_length
+        return max(12288, limit) if self._is_auth(line) else limit
+
+    def _broken_line(self, line: bytes, length: int) -> None:
+        too_long = length > self._longest(line)
+        allowed = {"500 5.5.2"}
+        if too_long and self._is_auth(line):
+            # RFC 4954 section 6 has a code of its own, which the command itself may get too.
+            allowed = {"500 5.5.6"} if self.state == "AUTH" else {"500 5.5.6", "500 5.5.2"}
+        if self.state == "AUTH":
+            self.state = "READY"
+        self._answer("a broken line", allowed)
+
+    def _command(self, line: bytes) -> None:
+        verb, _, rest = line.partition(b" ")
+        verb = verb.upper()
+        rules = self.rules
+        what = repr(line[:100])
+        if verb not in KNOWN:
+            if HTTP.fullmatch(line.upper()):
+                self._answer(what, {"421 4.7.0"})
+            elif b"\0" in line:
+                self._answer(what, {"500 5.5.2"})
+                self.state = "CLOSED"
+            else:
+                self._unrecognized += 1
+                enough = self._unrecognized >= rules.max_unrecognized
+                self._answer(what, {"421 4.7.0"} if enough else {"500 5.5.2"})
+            return
+        if rules.users is not None and not rules.auth_optional and not self._authenticated:
+            if verb != b"AUTH":
+                self._unauthenticated += 1
+                if self._unauthenticated > rules.max_unauthenticated_commands:
+                    self._answer(what, {"421 4.7.0"})
+                    return
+            if verb in (b"MAIL", b"RCPT", b"DATA"):
+                self._answer(what, ORDER if self.state == "START" else {"530 5.7.0"})
+                return
+        if verb in JUNK or verb in UNIMPLEMENTED:
+            self._junk += 1
+            if self._junk > rules.max_junk_commands:
+                self._answer(what, {"421 4.7.0"})
+                return
+        elif verb in HELLO:
+            self._hellos += 1
+        # Whether those count too, and which, is the server's choice.
+        countable = verb in JUNK or verb in UNIMPLEMENTED or verb in HELLO
+        self._may_end = countable and self._junk + self._hellos > rules.max_junk_commands
+        argument = rest.rstrip(b" \t")
+        wrong = self._wrong_argument(verb, argument)
+        handler = {
+            b"HELO": self._hello,
+            b"EHLO": self._hello,
+            b"LHLO": self._hello,
+            b"MAIL": self._mail,
+            b"RCPT": self._rcpt,
+            b"DATA": self._data,
+            b"QUIT": self._quit,
+            b"RSET": self._rset,
+            b"AUTH": self._auth,
+            b"BDAT": self._bdat,
+        }.get(verb, self._other)
+        handler(verb, argument.decode("utf-8", "replace"), wrong, what)
+
+    def _wrong_argument(self, verb: bytes, argument: bytes) -> set[str]:
+        """What the octets of the argument alone may be refused with; empty when they may not."""
+        try:
+            text = argument.decode("utf-8" if verb in (b"MAIL", b"RCPT", b"VRFY") else "ascii")
+        except UnicodeDecodeError:
+            # Which of two faults is named is the server's choice.
+            return {"500 5.5.2"} | (ARGUMENT if verb in (b"DATA", b"RSET", b"QUIT") else set())
+        if verb in (b"DATA", b"RSET", b"QUIT", b"STARTTLS") and text:
+            return ARGUMENT
+        if not text.isprintable():
+            return {"501 5.5.4", "501 5.1.7", "501 5.1.3", "500 5.5.2"}
+        return set()
+
+    def _hello(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
+        if (verb == b"LHLO") != self.rules.lmtp:
+            # RFC 2033 section 4.1
+            self._answer(what, {"500 5.5.1"} | wrong)
+        elif wrong or not text or " " in text or len(text) > 255:
+            self._answer(what, wrong or ARGUMENT)
+        elif self._answer(what, {"250"}):
+            self.state = "READY"
+            self._extended = verb != b"HELO"
+            self._forget()
+
+    def _forget(self) -> None:
+        self._sender = ""
+        self._recipients = []
+
+    def _other(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
+        if verb == b"NOOP":
+            allowed = wrong or {"250 2.0.0"}
+        elif verb == b"HELP":
+            allowed = wrong or {"214 2.0.0"}
+        elif verb == b"VRFY":
+            allowed = wrong or ({"252 2.5.0"} if text else ARGUMENT)
+        elif verb in (b"XCLIENT", b"XFORWARD"):
+            allowed = wrong | {"550 5.7.0"} | (ORDER if self.state in ("MAIL", "RCPT") else set())
+        else:
+            allowed = wrong | {"502 5.5.1"} | (ORDER if self.state in ("MAIL", "RCPT") else set())
+        self._answer(what, allowed)
+
+    def _bdat(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
+        """Not offered; its octets can't be told from commands, so nothing may follow."""
+        if wrong:
+            self._answer(what, wrong)
+            return
+        self._answer(what, {"502 5.5.1"})
+        self.state = "CLOSED"
+
+    def _quit(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
+        if self._answer(what, wrong or {"221 2.0.0"}):
+            self.state = "CLOSED"
+
+    def _rset(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
+        if self._answer(what, wrong or {"250 2.0.0"}):
+            if self.state != "START":
+                self.state = "READY"
+            self._forget()
+
+    # The mail transaction: RFC 5321 section 3.3
+
+    def _mail(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
+        if self.state != "READY":
+            self._answer(what, ORDER | wrong)
+            return
+        if wrong:
+            self._answer(what, wrong)
+            return
+        rules = self.rules
+        if rules.max_messages is not None and self._messages >= rules.max_messages:
+            self._answer(what, {"421 4.7.0"} if text[:6].upper() == "FROM:<" else self._bad_path(7))
+            return
+        sender, allowed = self._path(text, "FROM:", 7)
+        if allowed == {"250 2.1.0"} and self._answer(what, allowed):
+            self.state = "MAIL"
+            self._sender = sender
+        elif allowed != {"250 2.1.0"}:
+            accepted = self._answer(what, allowed)
+            assert not accepted, what
+
+    def _rcpt(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
+        if self.state not in ("MAIL", "RCPT"):
+            self._answer(what, ORDER | wrong)
+            return
+        if wrong:
+            self._answer(what, wrong)
+            return
+        recipient, allowed = self._path(text, "TO:", 3)
+        if len(self._recipients) >= self.rules.max_recipients:
+            # RFC 5321 section 4.5.3.1.10; it may be refused for another reason too.
+            allowed = (allowed - {"250 2.1.5"}) | {"452 4.5.3"}
+        if self._answer(what, allowed):
+            self.state = "RCPT"
+            self._recipients.append(recipient)
+
+    def _bad_path(self, subject: int, text: str = "") -> set[str]:
+        if not text.isascii():
+            return {f"501 5.1.{subject}", "550 5.6.7", "553 5.6.7"}  # RFC 6531 section 3.5
+        return {f"501 5.1.{subject}", "501 5.5.2", "501 5.5.4"}
+
+    def _path(self, text: str, prefix: str, subject: int) -> tuple[str, set[str]]:
+        """The address, and what MAIL (*subject* 7) or RCPT (3) may be answered."""
+        bad = self._bad_path(subject, text)
+        sender = subject == 7
+        if text[: len(prefix)].upper() != prefix:
+            return "", bad
+        text = text[len(prefix) :]
+        found = PATH.match(text)
+        if found is not None:
+            address, rest = found[1], text[found.end() :]
+        elif sender and text.startswith("<>"):
+            address, rest = "", text[2:]
+        elif not sender and text[:12].lower() == "<postmaster>":
+            address, rest = text[1:11], text[12:]
+        else:
+            return "", bad
+        if len(text) - len(rest) > 256:
+            return "", bad
+        if rest and not rest.startswith(" "):
+            return "", bad
+        problem = self._parameters(rest.split(), sender)
+        if problem:
+            return "", problem
+        if address:
+            refused = self.rules.decide(address)
+            if refused:
+                return "", {refused}
+        return address, {f"250 2.1.{0 if sender else 5}"}
+
+    def _parameters(self, words: list[str], sender: bool) -> set[str]:
+        """What is wrong with the parameters that the model knows; any fault may be named first."""
+        problems: set[str] = set()
+        names = []
+        for word in words:
+            name, equals, value = word.partition("=")
+            name = name.upper()
+            names.append(name)
+            if (
+                not re.fullmatch(r"[A-Z0-9][A-Z0-9-]*", name)
+                or (equals and not value)
+                or "=" in value
+            ):
+                problems |= ARGUMENT  # RFC 5321 section 4.1.2
+            elif not self._extended or not sender:
+                problems |= {"555 5.5.4"}  # RFC 5321 section 4.1.1.11
+            elif name == "SIZE":  # RFC 1870 section 3
+                if not re.fullmatch(r"[0-9]{1,20}", value):
+                    problems |= ARGUMENT
+                elif int(value) > (self.rules.size or 2**63 - 1):
+                    problems |= {"552 5.3.4"}
+            elif name == "BODY":  # RFC 6152 section 2
+                if value.upper() not in ("7BIT", "8BITMIME"):
+                    problems |= ARGUMENT
+            elif name == "SMTPUTF8":  # RFC 6531 section 3.4
+                if equals:
+                    problems |= ARGUMENT
+            else:
+                problems |= {"555 5.5.4"}
+        if len(names) != len(set(names)):
+            problems |= ARGUMENT
+        return problems
+
+    def _data(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
+        if self.state != "RCPT":
+            self._answer(what, ORDER | wrong | ({"554 5.5.1"} if self.state == "MAIL" else set()))
+        elif self._answer(what, wrong or {"354"}):
+            self.state = "CONTENT"
+
+    def _content(self) -> bool:
+        found = decode(self._unread, self.rules.policy)
+        if found is None:
+            return False
+        split = split_content(self._unread)
+        assert split is not None
+        content, bare, self._unread = found
+        refusals = set()
+        if bare and self.rules.policy == "reject":
+            refusals.add("550 5.5.2")
+        if received_fields(split[0], self.rules.policy) > 100:
+            refusals.add("554 5.4.6")  # RFC 5321 section 6.3
+        if 0 < self.rules.size < len(content):
+            refusals.add("552 5.3.4")
+        self.state = "READY"
+        # RFC 2033 section 4.2: LMTP answers for each recipient.
+        taken = []
+        for recipient in self._recipients if self.rules.lmtp else [""]:
+            taken.append(self._answer(f"the end of data {recipient}", refusals or {"250 2.0.0"}))
+            if self.state == "CLOSED":
+                break
+        assert len(set(taken)) == 1
+        if taken[0]:
+            self.delivered.append(Message(self._sender, tuple(self._recipients), content))
+        self._messages += 1
+        self._junk = self._hellos = self._unrecognized = 0
+        self._forget()
+        return True
+
+    # AUTH with PLAIN and LOGIN: RFC 4954 section 4
+
+    def _auth(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
+        rules = self.rules
+        words = text.split()
+        if self.state != "READY":
+            allowed = ORDER | wrong
+        elif wrong:
+            allowed = wrong
+        elif rules.users is None:
+            allowed = {"502 5.5.1"}
+        elif len(words) not in (1, 2):
+            allowed = ARGUMENT
+        elif self._authenticated:
+            allowed = ORDER
+        elif words[0].upper() not in ("PLAIN", "LOGIN"):
+            allowed = {"504 5.5.4"}
+        elif self._auth_failures >= rules.max_auth_failures:
+            allowed = {"421 4.7.0"}
+        else:
+            self._name = words[0].upper()
+            self._asked = []
+            self.state = "AUTH"
+            if len(words) == 2:
+                self._auth_line(b"" if words[1] == "=" else words[1].encode(), what)
+            else:
+                self._answer(what, {"334"})
+            return
+        self._answer(what, allowed)
+
+    def _auth_line(self, line: bytes, what: str = "a response") -> None:
+        self.state = "READY"
+        response = self._base64(line)
+        if response is None:
+            # "*" cancels; anything else is no base64.
+            self._answer(what, {"501 5.7.0"} if line == b"*" else {"501 5.5.2"})
+            return
+        if self._name == "LOGIN":
+            self._asked.append(response)
+            if (not self._is_name(response) and len(self._asked) == 1) or "\0" in response:
+                self._answer(what, {"501 5.5.2"})
+            elif len(self._asked) == 1:
+                self.state = "AUTH"
+                self._answer(what, {"334"})
+            else:
+                self._decide(*self._asked, what)
+        else:
+            parts = response.split("\0")
+            if len(parts) != 3 or not self._is_name(parts[0] + parts[1]):
+                self._answer(what, {"501 5.5.2"})
+            else:
+                self._decide(parts[1] or parts[0], parts[2], what)
+
+    @staticmethod
+    def _is_name(text: str) -> bool:
+        """Names end in logs and headers, so they are all printable."""
+        return bool(text) and text.isprintable()
+
+    @staticmethod
+    def _base64(line: bytes) -> str | None:
+        try:
+            text = base64.b64decode(line, validate=True)
+        except ValueError:
+            return None
+        if base64.b64encode(text) != line:
+            return None
+        try:
+            return text.decode("utf-8")  # RFC 4616 section 2
+        except UnicodeDecodeError:
+            return None
+
+    def _decide(self, name: str, password: str, what: str) -> None:
+        assert self.rules.users is not None
+        if self.rules.users.get(name) == password:
+            self._answer(what, {"235 2.7.0"})
+            self._authenticated = True
+        else:
+            self._auth_failures += 1
+            self._answer(what, {"535 5.7.8"})

@@ -1,0 +1,42 @@
+"""The fuzz targets: their seeds and every crash that was kept, and a few seconds under atheris."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUZZ = Path(__file__).resolve().parent.parent / "fuzz"
+sys.path.insert(0, str(FUZZ))
+
+from run import TARGETS, inputs  # noqa: E402
+
+#: Of CPU, for each target.
+SECONDS = 3
+
+
+@pytest.mark.parametrize("path", [path for target in TARGETS for path in inputs(target)], ids=str)
+def test_what_was_found_before_breaks_nothing(path: Path) -> None:
+    importlib.import_module(f"fuzz_{path.parent.name}").one_input(path.read_bytes())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_has_seeds(target: str) -> None:
+    assert inputs(target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_few_seconds_of_fuzzing_find_nothing(target: str) -> None:
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("atheris is not installed (there are wheels for Linux on x86-64 only)")
+    done = subprocess.run(
+        [sys.executable, str(FUZZ / "run.py"), "--seconds", str(SECONDS), target],
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
