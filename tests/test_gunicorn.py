@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mailbox
 import os
@@ -68,6 +69,14 @@ class CountingWorker(SMTPWorker):
 """
 
 
+def _lives(process: psutil.Process) -> bool:
+    """Whether *process* is there and no zombie; it may go while it is looked at."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Gunicorn:
     """A gunicorn in *folder*; *arguments* follow ``python -m gunicorn``, or are all of it."""
 
@@ -126,7 +135,7 @@ class Gunicorn:
     def workers(self) -> set[int]:
         """The workers that have booted and not ended, by their number."""
         children = psutil.Process(self.process.pid).children()
-        return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
+        return {child.pid for child in children if _lives(child)}
 
     def have_gone(self, workers: set[int]) -> bool:
         return not self.workers & workers
@@ -165,8 +174,9 @@ class Gunicorn:
             self.process.kill()
             self.process.wait()
             for child in children:
-                if child.is_running():
-                    child.kill()
+                if _lives(child):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.kill()
 
 
 Start = Callable[..., Gunicorn]
