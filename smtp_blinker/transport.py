@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import gevent
 from gevent import get_hub, getcurrent
+from greenlet import greenlet
 
 from .tls import TLSChannel
 
@@ -56,6 +57,7 @@ class Transport:
         "_switch",
         "_timer",
         "_tls",
+        "_to_hub",
         "_turns",
         "_writer",
         "bytes_in",
@@ -73,6 +75,8 @@ class Transport:
         self._reader = hub.loop.io(raw.fileno(), _READ)
         self._writer: Any = None
         self._switch = getcurrent().switch
+        # Hub.switch looks for a switch_out of ours first, which a raw greenlet has not.
+        self._to_hub = greenlet.switch.__get__(hub)
         #: Whether the connection's greenlet waits here.
         self.waiting = False
         self._pending: BaseException | None = None
@@ -116,7 +120,7 @@ class Transport:
             self.waiting = True
             reader.start(self._switch)
             try:
-                self._hub.switch()
+                self._to_hub()
             finally:
                 reader.stop()
                 self.waiting = False
@@ -140,7 +144,7 @@ class Transport:
             self.waiting = True
             self._writer.start(self._switch)
             try:
-                self._hub.switch()
+                self._to_hub()
             finally:
                 self._writer.stop()
                 self.waiting = False
