@@ -55,7 +55,7 @@ class Client(Protocol):
     close_reason: str | None
 
     def ask(self, hook: Callable[..., Any], *args: Any) -> Any:
-        """Call a hook; raises Reject, with 451 for a fault of the program's."""
+        """Call a hook; raises its Reject, or a Refusal with 451 for a fault of the program's."""
 
     def pause(self, seconds: float) -> None:
         """Keep the client waiting."""

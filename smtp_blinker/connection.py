@@ -638,7 +638,7 @@ class Connection:
     # What commands use (commands.Client)
 
     def ask(self, hook: Callable[..., Any], *args: Any) -> Any:
-        """Call a hook. Raises Reject: the hook's own, or 451 when the program is at fault.
+        """Call a hook. Raises its own Reject, or a Refusal with 451 when the program is at fault.
 
         A connection that was lost meanwhile is the caller's to notice.
         """

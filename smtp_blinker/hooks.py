@@ -65,7 +65,7 @@ class HookDecorators:
     hooks: Hooks
 
     def on_connect(self, hook: _SessionHook) -> _SessionHook:
-        """Asked before the greeting: ``hook(session)``. Refusing ends the connection (554)."""
+        """Asked before the greeting: ``hook(session)``. Refusing, or a fault, ends the connection."""
         self.hooks.set("on_connect", hook)
         return hook
 

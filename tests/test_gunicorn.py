@@ -803,7 +803,10 @@ def unit_options(path: Path, name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", path.read_text(), re.M)
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None,
+    reason="systemd-analyze is missing: install Debian's systemd",
+)
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     for unit in (ROOT / "contrib").glob("smtp_blinker.s*"):
         # It looks whether the program is there.
