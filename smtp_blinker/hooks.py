@@ -65,7 +65,7 @@ class HookDecorators:
     hooks: Hooks
 
     def on_connect(self, hook: _SessionHook) -> _SessionHook:
-        """Asked before the greeting: ``hook(session)``. Refusing, or a fault, ends the connection."""
+        """Asked before the greeting: ``hook(session)``. Refusing or a fault ends the session."""
         self.hooks.set("on_connect", hook)
         return hook
 
