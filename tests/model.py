@@ -373,10 +373,7 @@ class Session:
 
     def _bdat(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
         """Not offered; its octets can't be told from commands, so nothing may follow."""
-        if wrong:
-            self._answer(what, wrong)
-            return
-        self._answer(what, {"502 5.5.1"})
+        self._answer(what, wrong or {"502 5.5.1"})
         self.state = "CLOSED"
 
     def _quit(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
@@ -400,7 +397,7 @@ class Session:
             return
         rules = self.rules
         if rules.max_messages is not None and self._messages >= rules.max_messages:
-            self._answer(what, {"421 4.7.0"} if text[:6].upper() == "FROM:<" else self._bad_path(7))
+            self._answer(what, {"421 4.7.0"} if text[:5].upper() == "FROM:" else self._bad_path(7))
             return
         sender, allowed = self._path(text, "FROM:", 7)
         if allowed == {"250 2.1.0"} and self._answer(what, allowed):
@@ -435,7 +432,7 @@ class Session:
         bad = self._bad_path(subject, text)
         sender = subject == 7
         if text[: len(prefix)].upper() != prefix:
-            return "", bad
+            return "", bad | {"501 5.5.2"}  # no path at all, whatever characters stand there
         text = text[len(prefix) :]
         found = PATH.match(text)
         if found is not None:
