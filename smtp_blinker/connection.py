@@ -47,7 +47,9 @@ LAST_REPLY_SECONDS: Final = 5.0
 _HTTP_REQUEST: Final = re.compile(
     rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) .* HTTP/[0-9.]+ *", re.I | re.S
 )
-
+#: C0, DEL, C1, and what else ends a line. The rest of what can't be printed is the paths' affair:
+#: some scripts' domain names need a ZWNJ.
+_CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 _BROKEN_LINES: Final = {
     Problem.TOO_LONG: reply.LINE_TOO_LONG,
@@ -550,7 +552,7 @@ class Connection:
             raise Refusal(reply.NOT_ASCII) from None
         if text and not command.takes_argument:
             raise Refusal(reply.NO_ARGUMENT)
-        if not text.isprintable() and text.isascii():
+        if _CONTROL.search(text) is not None:
             raise Refusal(reply.CONTROL_CHARACTER)
         return text
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -339,7 +340,7 @@ class Session:
             return {"500 5.5.2"} | (ARGUMENT if verb in (b"DATA", b"RSET", b"QUIT") else set())
         if verb in (b"DATA", b"RSET", b"QUIT", b"STARTTLS") and text:
             return ARGUMENT
-        if not text.isprintable():
+        if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text):
             return {"501 5.5.4", "501 5.1.7", "501 5.1.3", "500 5.5.2"}
         return set()
 
