@@ -22,7 +22,7 @@ from .auth import Exchange
 from .commands import COMMANDS, Command, auth_response
 from .conduct import Conduct
 from .hook_timer import HookTimedOut, HookTimer
-from .hooks import Hooks
+from .hooks import NOT_RUN, Hooks
 from .options import Options
 from .protocol import NEED_DATA, Problem, Protocol, State, out_of_sequence
 from .proxy import ProxyError, parse_proxy_header
@@ -651,7 +651,13 @@ class Connection:
             if self._stream is not None:
                 self._stream.hook_timer = timer
         try:
-            return hook(*args)
+            result = hook(*args)
+            if result is not None and type(result) in NOT_RUN:
+                # A true value, too: as an answer of on_auth it would let everybody in.
+                if hasattr(result, "close"):
+                    result.close()
+                raise TypeError(f"a hook returned {type(result).__name__}: its code has not run")
+            return result
         except Refusal:
             raise
         except KeyboardInterrupt:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import io
 
 import gevent
@@ -63,6 +65,61 @@ def test_a_hook_that_cannot_be_called_is_a_type_error(name):
         SMTPServer(("127.0.0.1", 0), **{name: "no"})
     with pytest.raises(TypeError, match=name):
         getattr(SMTPServer(("127.0.0.1", 0)), name)(1)
+
+
+async def coroutine(*args):
+    raise Reject(550, "nobody awaits it")
+
+
+def generator(*args):
+    raise Reject(550, "nobody iterates over it")
+    yield
+
+
+async def asynchronous_generator(*args):
+    raise Reject(550, "neither")
+    yield
+
+
+class Awaitable:
+    async def __call__(self, *args):
+        raise Reject(550, "nobody awaits it")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "hook",
+    [
+        coroutine,
+        generator,
+        asynchronous_generator,
+        Awaitable(),
+        Awaitable().__call__,
+        functools.partial(coroutine),
+    ],
+    ids=lambda hook: type(hook).__name__ + getattr(hook, "__name__", ""),
+)
+def test_a_hook_that_a_call_would_not_run_is_a_type_error(name, hook):
+    with pytest.raises(TypeError, match=name):
+        SMTPServer(("127.0.0.1", 0), **{name: hook})
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("late", [coroutine, generator, asynchronous_generator])
+def test_a_hook_that_returns_what_did_not_run_has_accepted_nothing(late):
+    hook = lambda *args: late(*args)  # noqa: E731
+    with running(on_auth=hook, auth_optional=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("AUTH PLAIN AG1lAHB3").startswith(LOCAL_ERROR)
+        assert [event.success for event in witness.of("auth")] == [False]
+        assert witness.one("error").code == "HookError"
+    for name in ("on_mail_from", "on_rcpt_to", "on_data"):
+        with running(**{name: hook}) as server:
+            client = Client(server, hello="EHLO me")
+            assert say(client, name).startswith(LOCAL_ERROR)
+            client.ok("NOOP")
+    gc.collect()
 
 
 def test_each_hook_is_called_at_its_moment_with_its_arguments(certificate):
