@@ -578,6 +578,8 @@ class Connection:
         )
         result: Any = None
         refusal: Reply | None = None
+        # A hook may change its envelope; what the client was promised stays.
+        recipients = len(session.envelope.rcpt_to)
         hook = self.hooks.on_data
         if hook is not None:
             # The client has its 354 whatever the hook does before it reads.
@@ -597,9 +599,10 @@ class Connection:
         # What the server refuses is refused whatever the hook made of it.
         refusal = stream.refusal or refusal
         if self.options.lmtp:
-            replies = self._lmtp_replies(result, refusal)
+            replies = self._lmtp_replies(result, refusal, recipients)
             code = next((one.code for one in replies if one.code < 400), replies[0].code)
             for answer in replies:
+                self._conduct.errors = 0  # it was one command, however many were refused
                 self._send_final(answer)
         else:
             answer = refusal or _accepted(result)
@@ -622,9 +625,8 @@ class Connection:
             answer = self._refuse(answer)
         self._send(answer)
 
-    def _lmtp_replies(self, result: Any, refusal: Reply | None) -> Sequence[Reply]:
+    def _lmtp_replies(self, result: Any, refusal: Reply | None, recipients: int) -> Sequence[Reply]:
         """One reply for each recipient (RFC 2033 section 4.2)."""
-        recipients = len(self.session.envelope.rcpt_to)
         if refusal is not None:
             return (refusal,) * recipients
         if not isinstance(result, (list, tuple)):

@@ -514,9 +514,8 @@ class Session:
         # RFC 2033 section 4.2: LMTP answers for each recipient.
         taken = []
         for recipient in self._recipients if self.rules.lmtp else [""]:
+            self._errors = 0  # DATA was a good command; all these are one more
             taken.append(self._answer(f"the end of data {recipient}", refusals or {"250 2.0.0"}))
-            if self.state == "CLOSED":
-                break
         assert len(set(taken)) == 1
         if taken[0]:
             self.delivered.append(Message(self._sender, tuple(self._recipients), content))

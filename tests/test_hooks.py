@@ -997,6 +997,39 @@ def test_lmtp_a_refusal_of_the_whole_message_is_told_for_each_recipient(fault):
         assert all(answer.startswith(code) for answer in answers)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_lmtp_refused_recipients_of_one_message_are_one_error(whole):
+    def refuse(stream, session):
+        reject = Reject(550, "no", "5.2.1")
+        if whole:
+            raise reject
+        return [reject] * 30
+
+    with running(on_data=refuse, lmtp=True, max_errors=1) as server:
+        client = Client(server, hello="LHLO me")
+        client.ok("MAIL FROM:<a@example.org>")
+        for number in range(30):
+            client.ok(f"RCPT TO:<{number}@example.com>")
+        client.ok("DATA")
+        client.send(b"one\r\n.\r\n")
+        assert [client.reply() for _ in range(30)] == ["550 5.2.1 no"] * 30
+        client.ok("NOOP")
+
+
+def test_lmtp_replies_to_whom_it_accepted_whatever_the_hook_does_to_the_envelope():
+    def clear(stream, session):
+        session.envelope.rcpt_to.clear()
+        return ["one", Reject(452, "full")]
+
+    with running(on_data=clear, lmtp=True) as server:
+        client = Client(server, hello="LHLO me")
+        client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@c.example>", "RCPT TO:<d@c.example>")
+        client.ok("DATA")
+        client.send(b"one\r\n.\r\n")
+        assert [client.reply(), client.reply()] == ["250 2.0.0 one", "452 4.3.1 full"]
+        client.ok("NOOP")
+
+
 def test_lmtp_knows_only_lhlo():
     with running(lmtp=True) as server:
         client = Client(server)
