@@ -447,9 +447,11 @@ class Session:
         if len(text) - len(rest) > 256:
             return "", bad
         if rest and not rest.startswith(" "):
-            return "", bad
-        problem = self._parameters(rest.split(), sender)
+            return "", bad | ARGUMENT
+        problem = self._parameters(rest.split(" "), sender)
         if problem:
+            if not rest.isascii():
+                problem |= {"550 5.6.7", "553 5.6.7"}
             return "", problem
         if address:
             refused = self.rules.decide(address)
@@ -461,7 +463,7 @@ class Session:
         """What is wrong with the parameters that the model knows; any fault may be named first."""
         problems: set[str] = set()
         names = []
-        for word in words:
+        for word in filter(None, words):
             name, equals, value = word.partition("=")
             name = name.upper()
             names.append(name)
