@@ -514,6 +514,7 @@ class Connection:
             self._protocol.state = State.READY
             if exchange is not None:
                 self.authenticated(exchange.method, exchange.username, False)
+            self._conduct.junk()
         self._report.log("C: (%s)", problem.value)
         return Refusal(_BROKEN_LINES[problem])
 

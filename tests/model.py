@@ -278,7 +278,9 @@ class Session:
             allowed = {"500 5.5.6"} if self.state == "AUTH" else {"500 5.5.6", "500 5.5.2"}
         if self.state == "AUTH":
             self.state = "READY"
-        self._answer("a broken line", allowed)
+            self._auth_given_up("a broken line", allowed)
+        else:
+            self._answer("a broken line", allowed)
 
     def _command(self, line: bytes) -> None:
         verb, _, rest = line.partition(b" ")
@@ -561,12 +563,12 @@ class Session:
         response = self._base64(line)
         if response is None:
             # "*" cancels; anything else is no base64.
-            self._answer(what, {"501 5.7.0"} if line == b"*" else {"501 5.5.2"})
+            self._auth_given_up(what, {"501 5.7.0"} if line == b"*" else {"501 5.5.2"})
             return
         if self._name == "LOGIN":
             self._asked.append(response)
             if (not self._is_name(response) and len(self._asked) == 1) or "\0" in response:
-                self._answer(what, {"501 5.5.2"})
+                self._auth_given_up(what, {"501 5.5.2"})
             elif len(self._asked) == 1:
                 self.state = "AUTH"
                 self._answer(what, {"334"})
@@ -575,9 +577,17 @@ class Session:
         else:
             parts = response.split("\0")
             if len(parts) != 3 or not self._is_name(parts[0] + parts[1]):
-                self._answer(what, {"501 5.5.2"})
+                self._auth_given_up(what, {"501 5.5.2"})
             else:
                 self._decide(parts[1] or parts[0], parts[2], what)
+
+    def _auth_given_up(self, what: str, allowed: set[str]) -> None:
+        """An exchange that never came to a decision is junk."""
+        self._junk += 1
+        if self._junk > self.rules.max_junk_commands:
+            allowed = {"421 4.7.0"}
+        self._may_end = self._junk + self._hellos > self.rules.max_junk_commands
+        self._answer(what, allowed)
 
     @staticmethod
     def _is_name(text: str) -> bool:

@@ -820,6 +820,35 @@ def test_max_junk_commands(limit):
         ends_with(client, "421 4.7.0")
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["AUTH LOGIN", "*"],
+        ["AUTH LOGIN", "dXNlcg==", "*"],
+        ["AUTH PLAIN", "!"],
+        ["AUTH PLAIN", "A" * 12287],
+    ],
+)
+def test_exchanges_that_come_to_nothing_are_junk(lines):
+    with running(on_auth=lambda *args: True, max_junk_commands=5) as server:
+        client = Client(server, hello="EHLO me")
+        for _ in range(5):
+            assert [client.cmd(line)[0] for line in lines] == [*["3"] * (len(lines) - 1), "5"]
+        for line in lines[:-1]:
+            assert client.cmd(line)[0] == "3"
+        client.send(lines[-1].encode() + b"\r\n")
+        ends_with(client, "421 4.7.0")
+
+
+def test_faults_of_on_auth_are_junk():
+    with running(on_auth=lambda *args: 1 / 0, max_junk_commands=5, auth_optional=True) as server:
+        client = Client(server, hello="EHLO me")
+        for _ in range(5):
+            assert client.cmd(LOGIN).startswith("451 4.3.0")
+        client.send(LOGIN.encode() + b"\r\n")
+        ends_with(client, "421 4.7.0")
+
+
 def test_max_junk_commands_none_is_no_limit():
     with running(max_junk_commands=None) as server:
         client = Client(server)
