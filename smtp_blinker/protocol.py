@@ -109,6 +109,7 @@ class Protocol:
     """
 
     __slots__ = (
+        "_longest",
         "_max_line",
         "_position",
         "_searched",
@@ -126,7 +127,9 @@ class Protocol:
         self._searched = 0
         #: What is wrong with the line that is being dropped.
         self._skipping: Problem | None = None
-        self._max_line = max_line
+        #: What no line passes unexamined; with a larger *max_line* those of AUTH still stop here.
+        self._max_line = min(max_line, MAX_AUTH_LINE)
+        self._longest = max_line
         self.set_policy(policy)
         self.state = State.START
 
@@ -203,7 +206,7 @@ class Protocol:
         """What is wrong with a line of more than the limit; those of AUTH have their own."""
         if self.state is State.AUTH or line[:5].upper() == b"AUTH ":
             return Problem.RESPONSE_TOO_LONG if length > MAX_AUTH_LINE else None
-        return Problem.TOO_LONG
+        return Problem.TOO_LONG if length > self._longest else None
 
     def _unread(self) -> bytes:
         return self.buffer[self._position :]

@@ -268,7 +268,7 @@ class Session:
     def _longest(self, line: bytes) -> int:
         """What a line may have at most, with its CRLF (RFC 4954 section 4)."""
         limit = self.rules.max_command_length
-        return max(12288, limit) if self._is_auth(line) else limit
+        return 12288 if self._is_auth(line) else limit
 
     def _broken_line(self, line: bytes, length: int) -> None:
         too_long = length > self._longest(line)

@@ -741,6 +741,17 @@ def test_a_short_command_length_leaves_auth_its_room():
         assert client.cmd(f"AUTH PLAIN {token}").startswith("235")
 
 
+def test_a_long_command_length_leaves_auth_its_limit():
+    with running(max_command_length=20000, on_auth=lambda *args: True) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("NOOP " + "x" * (20000 - 7))
+        assert client.cmd("NOOP " + "x" * (20001 - 7)).startswith("500 5.5.2")
+        assert client.cmd("AUTH PLAIN " + "A" * (12289 - 13)).startswith("500 5.5.6")
+        for length, code in ((12288, "501 5.5.2"), (12289, "500 5.5.6"), (20001, "500 5.5.6")):
+            client.ok("AUTH PLAIN")
+            assert client.cmd("A" * (length - 2)).startswith(code)
+
+
 @pytest.mark.parametrize("limit", [0, 3, 10])
 def test_max_unauthenticated_commands(limit):
     options = {} if limit == 10 else {"max_unauthenticated_commands": limit}
