@@ -55,6 +55,7 @@ _BROKEN_LINES: Final = {
     Problem.TOO_LONG: reply.LINE_TOO_LONG,
     Problem.RESPONSE_TOO_LONG: reply.RESPONSE_TOO_LONG,
     Problem.BARE_NEWLINE: reply.BARE_NEWLINE,
+    Problem.BROKEN_CHUNK: reply.NOT_RECOGNIZED,
 }
 
 
@@ -515,6 +516,8 @@ class Connection:
             if exchange is not None:
                 self.authenticated(exchange.method, exchange.username, False)
             self._conduct.junk()
+        if problem is Problem.BROKEN_CHUNK:
+            self.close_reason = "refused"  # as for every BDAT
         self._report.log("C: (%s)", problem.value)
         return Refusal(_BROKEN_LINES[problem])
 

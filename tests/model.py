@@ -281,6 +281,8 @@ class Session:
             self._auth_given_up("a broken line", allowed)
         else:
             self._answer("a broken line", allowed)
+            if re.match(rb"BDAT\b", line, re.I):
+                self.state = "CLOSED"  # what its octets are can't be known
 
     def _command(self, line: bytes) -> None:
         verb, _, rest = line.partition(b" ")
