@@ -81,18 +81,45 @@ def test_connect_has_the_name_by_reverse_dns():
         assert witness.one("connect").client_hostname == "client.example"
 
 
-@pytest.mark.parametrize("names", [[], ["evil\r\nname"], RuntimeError])
+class Unspeakable:
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        None,
+        ["evil\r\nname"],
+        ["a\x1b[31m"],
+        ["a\0b"],
+        ["a b"],
+        ["a\u2028b"],
+        ["<a>"],
+        ["a" * 64],
+        ["\ud800"],
+        [b"mx.example"],
+        [Unspeakable()],
+        RuntimeError,
+        SystemExit(3),
+        gevent.GreenletExit,
+        gevent.Timeout(1),
+    ],
+    ids=lambda names: type(names).__name__,
+)
 def test_connect_has_the_address_in_brackets_where_there_is_no_name(names):
     class Resolver:
         def reverse(self, ip):
-            if isinstance(names, list):
+            if names is None or isinstance(names, list):
                 return names
             raise names
 
     with running(disable_reverse_lookup=False, resolver=Resolver()) as server:
         witness = Witness(server)
-        Client(server, hello="EHLO me")
+        assert "Nice to meet you, [127.0.0.1]" in Client(server).cmd("EHLO me")
         assert witness.one("connect").client_hostname == "[127.0.0.1]"
+        Client(server, hello="EHLO me")
 
 
 def test_a_lookup_waits_a_moment_at_most_and_delays_nobody_else():
