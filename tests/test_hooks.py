@@ -765,6 +765,44 @@ def test_a_hook_that_rejects_before_reading_is_answered_after_the_true_end():
         assert [client.reply()[:3] for _ in range(2)] == ["550", "250"]
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        lambda read: gevent.spawn(read).get(),
+        lambda read: gevent.get_hub().threadpool.apply(read),
+        gevent.spawn,
+    ],
+    ids=["greenlet", "thread", "later"],
+)
+def test_a_message_is_read_in_the_hook_s_own_greenlet(elsewhere):
+    faults = []
+
+    def on_data(stream, session):
+        def read():
+            try:
+                return stream.read()
+            except BaseException as exc:
+                faults.append(exc)
+                raise
+
+        # gevent prints what a greenlet or a thread dies of.
+        with contextlib.redirect_stderr(io.StringIO()):
+            elsewhere(read)
+            gevent.sleep(0.05)
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        for _ in range(2):
+            client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
+            gevent.sleep(0.2)  # its first octets come when somebody waits for them already
+            client.send(b"one\r\n.\r\n")
+            code = "250" if elsewhere is gevent.spawn else "451"
+            assert client.reply().startswith(code)
+        client.ok("NOOP")
+        assert [type(fault) for fault in faults] == [RuntimeError] * 2
+        assert "greenlet" in str(faults[0])
+
+
 def test_a_hook_that_raises_after_reading_is_451():
     def on_data(stream, session):
         stream.read()
