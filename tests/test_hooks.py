@@ -269,6 +269,22 @@ def test_a_fault_is_451_without_detail_and_the_connection_lives_on(hook, fault):
         assert client.message().startswith("250")
 
 
+def test_an_exception_that_has_no_text_is_451_as_any_other(caplog):
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    def on_rcpt_to(address, session):
+        raise Mute
+
+    with running(on_rcpt_to=on_rcpt_to) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<a@example.org>")
+        assert client.cmd("RCPT TO:<b@example.com>").startswith(LOCAL_ERROR)
+        client.ok("NOOP")
+    assert "HookError" in caplog.text
+
+
 def test_a_kill_that_reaches_the_greenlet_after_its_hook_ends_the_connection():
     closed = []
     with running(
