@@ -15,7 +15,7 @@ import inspect
 import logging
 import ssl
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,12 +75,12 @@ def _plain(value: Any) -> Any:
     return _text(value)
 
 
-def _text(value: object) -> str:
+def _text(value: object, make: Callable[[object], str] = str) -> str:
     """str(value); a program's exception may not even have that."""
     try:
-        return str(value)
+        return make(value)
     except Exception as exc:
-        return f"({type(exc).__name__} in __str__ of {type(value).__name__})"
+        return f"({type(value).__name__}, which has no text: {type(exc).__name__})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ def emit(signal: NamedSignal, server: Any, event: Event | None = None) -> None:
             if signal is error:
                 _log("a listener of the error signal raised", exc)
             else:
-                meta = {"signal": signal.name, "listener": ascii(receiver)}
+                meta = {"signal": signal.name, "listener": _text(receiver, repr)}
                 emit_error(server, ErrorEvent(exc, "ListenerError", meta=meta))
 
 
