@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import ssl
 
 import gevent
 import pytest
@@ -232,6 +233,22 @@ def test_secure_has_no_servername_where_the_client_gave_none(certificate):
         witness = Witness(server)
         Client(server, greet=False).start_tls(name=None)
         assert witness.one("secure").servername is None
+
+
+@pytest.mark.parametrize("name", ["a\r\nb", "a\x1b[31m", "a\tb", "\x7f.example"])
+def test_a_servername_that_does_not_print_is_none(name, certificate):
+    # ssl takes such a name of a client, and gives it to the server as it is.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with running(secure=True, **certificate.options) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        client.start_tls(context, name=name)
+        assert client.reply().startswith("220")
+        assert witness.one("secure").servername is None
+        [connection] = server.connections
+        assert connection.session.servername is None
 
 
 def test_no_secure_for_a_failed_handshake_but_an_error_and_a_disconnect(certificate):
