@@ -429,7 +429,8 @@ class Session:
 
     def _bad_path(self, subject: int, text: str = "") -> set[str]:
         if not text.isascii():
-            return {f"501 5.1.{subject}", "550 5.6.7", "553 5.6.7"}  # RFC 6531 section 3.5
+            # RFC 6531 section 3.5; another fault may be found first.
+            return {f"501 5.1.{subject}", "501 5.5.4", "550 5.6.7", "553 5.6.7"}
         return {f"501 5.1.{subject}", "501 5.5.2", "501 5.5.4"}
 
     def _path(self, text: str, prefix: str, subject: int) -> tuple[str, set[str]]:
