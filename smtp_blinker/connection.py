@@ -376,7 +376,7 @@ class Connection:
                     raise _Refused(reply.TALKS_TOO_SOON, "abuse")
                 raise _ClientGone
             except TimeoutError:
-                # It kept quiet, as RFC 5321 section 3.1 wants it.
+                # It kept quiet, as RFC 5321 section 4.3.1 wants it.
                 if deadline == self._session_deadline:
                     raise
         self._send(self.greeting())
