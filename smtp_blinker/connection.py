@@ -616,11 +616,14 @@ class Connection:
             self.messages += 1
         self._conduct.message()
         # The client has its answer before a listener has its event, or the next hook its turn.
-        self._transport.flush(self._command_deadline())
-        if self._report.wants_messages:
-            self._report.message(stream.byte_length, code, monotonic() - started)
-        session.transaction += 1
-        session.envelope = Envelope()
+        try:
+            self._transport.flush(self._command_deadline())
+        finally:
+            # A client that has gone meanwhile has its message taken all the same.
+            if self._report.wants_messages:
+                self._report.message(stream.byte_length, code, monotonic() - started)
+            session.transaction += 1
+            session.envelope = Envelope()
 
     def _send_final(self, answer: Reply) -> None:
         if answer.code < 400:
