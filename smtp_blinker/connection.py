@@ -450,7 +450,7 @@ class Connection:
         protocol = self._protocol
         state = protocol.state
         try:
-            if isinstance(line, Problem):
+            if not isinstance(line, bytes):
                 raise self._broken_line(line)
             if self.exchange is not None:
                 protocol.state = State.READY
