@@ -454,6 +454,9 @@ def _auth_step(
         if exchange.username is not None and refusal.reply.code >= 500:
             client.auth_failures += 1
             client.pause(AUTH_FAILURE_DELAY * client.auth_failures)
+        else:
+            # The 334 before it was a good reply: without this there is no end of begun exchanges.
+            client.count_junk()
         raise
 
 

@@ -6,6 +6,7 @@ Every function here raises `Reject` with the reply that the client gets, and not
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
@@ -124,7 +125,11 @@ def _check_mailbox(path: str, sender: bool) -> str:
     domain = path[local.end() + 1 :]
     if domain.startswith("[") and domain.endswith("]"):
         return f"{local.group()}@[{_address_literal(domain[1:-1], sender)}]"
-    if len(domain.encode("utf-8")) > MAX_DOMAIN or not _U_DOMAIN.fullmatch(domain):
+    if (
+        len(domain.encode("utf-8")) > MAX_DOMAIN
+        or not _U_DOMAIN.fullmatch(domain)
+        or _hides_syntax(domain)
+    ):
         raise _bad_path(sender, "Bad domain syntax")
     return f"{local.group()}@{unicode_domain(domain)}"
 
@@ -144,6 +149,23 @@ def _address_literal(literal: str, sender: bool) -> str:
 def _bad_path(sender: bool, text: str) -> Reject:
     # RFC 3463 section 3.2: X.1.7 is about the sender's address, X.1.3 about the recipient's.
     return Reject(501, text, "5.1.7" if sender else "5.1.3")
+
+
+def _hides_syntax(domain: str) -> bool:
+    """Whether IDNA's mappings would find ASCII in *domain* that isn't there yet.
+
+    UTS 46 and Python's own codec make a dot of U+3002, "1." of U+2488 and "@" of U+FF20: whoever
+    looks such a name up sees another domain than the program that was asked. No U-label holds
+    any of them (RFC 5890 section 2.3.2.1).
+    """
+    if domain.isascii():
+        return False
+    return any(
+        one == "\u3002" or (one.isascii() and not one.isalnum())
+        for char in domain
+        if not char.isascii()
+        for one in unicodedata.normalize("NFKC", char)
+    )
 
 
 def unicode_domain(domain: str) -> str:
@@ -168,7 +190,9 @@ def _unicode_label(label: str) -> str:
         decoded.replace("-", "").replace("\u200c", "").replace("\u200d", "").replace("\u00b7", "")
     )
     wordlike = all(char.isalnum() or f"a{char}".isidentifier() for char in body)
-    return decoded if same and body and wordlike and not decoded.isascii() else label
+    if not (same and body and wordlike) or decoded.isascii() or _hides_syntax(decoded):
+        return label
+    return decoded
 
 
 def parse_parameters(text: str) -> Mapping[str, str | bool]:

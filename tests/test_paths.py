@@ -258,6 +258,8 @@ def test_no_long_parameters_take_for_ever():
     parse_parameters(" ENVID=" + "+41" * 4000)
 
 
-@pytest.mark.parametrize("label", ["xn--e99999999999999999999xm", "xn----eha", "xn--eha-"])
+@pytest.mark.parametrize(
+    "label", ["xn--e99999999999999999999xm", "xn----eha", "xn--eha-", "xn--com-ge4a"]
+)
 def test_label_that_is_no_a_label_stays_as_it_is(label):
     assert unicode_domain(f"{label}.example") == f"{label}.example"
