@@ -68,7 +68,8 @@ class Address:
         dsn: RecipientDSN = NO_RECIPIENT_DSN,
     ) -> None:
         self.address = address
-        self.args = args
+        # A program may write into it; what all shared, the next client's would show.
+        self.args = {} if args is NO_ARGS else args
         self.dsn = dsn
 
     def __str__(self) -> str:

@@ -175,6 +175,12 @@ def test_address_shows_itself():
     assert Address("").address == ""
 
 
+def test_what_a_program_writes_into_an_address_stays_there():
+    mine = Address("a@example.org")
+    mine.args["SCORE"] = "5"
+    assert Address("b@example.org").args == {}
+
+
 def test_reprs_show_no_secret():
     auth = Credentials("PLAIN", "alice", password="hunter2", access_token="token99")
     assert "alice" in repr(auth)
