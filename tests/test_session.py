@@ -196,6 +196,18 @@ def test_password_is_compared():
     assert auth.validate_password("") is False
 
 
+@pytest.mark.parametrize("digest", [False, True])
+def test_the_password_of_a_user_who_is_not_there_is_wrong(digest):
+    if digest:
+        response = hmac.new(b"", b"<1@mx>", "md5").hexdigest()
+        given = {"challenge": "<1@mx>", "challenge_response": response}
+    else:
+        given = {"password": ""}
+    credentials = Credentials("PLAIN", "nobody", **given)
+    assert credentials.validate_password({}.get("nobody")) is False
+    assert credentials.validate_password("") is True
+
+
 def test_mechanism_without_a_password_validates_none():
     assert not Credentials("XOAUTH2", "alice", access_token="t").validate_password("t")
     assert not Credentials("XCLIENT", "alice").validate_password("")
