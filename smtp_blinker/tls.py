@@ -7,6 +7,7 @@ gevent's or the standard library's, patched or not, and no handshake can stall t
 from __future__ import annotations
 
 import ssl
+import unicodedata
 from collections.abc import Callable, Mapping
 from types import GetSetDescriptorType
 from typing import Any
@@ -124,14 +125,19 @@ class _Choose:
 
 
 def _a_label(name: str) -> str:
-    """*name* in lower-case A-labels, without a root dot."""
+    """*name* in lower-case A-labels, without a root dot.
+
+    Those of IDNA 2008, which clients send: the codec "idna" is that of 2003 and makes a German
+    sharp s two letters, which is another name.
+    """
     name = name.lower().rstrip(".")
     if name.isascii():
         return name
-    try:
-        return name.encode("idna").decode("ascii")
-    except UnicodeError:
-        return name
+    name = unicodedata.normalize("NFKC", name).replace("\u3002", ".").rstrip(".")
+    return ".".join(
+        label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
+        for label in name.split(".")
+    )
 
 
 def _sni_context(name: str, settings: object) -> ssl.SSLContext:

@@ -275,6 +275,22 @@ def test_sni_names_are_compared_as_lower_case_a_labels(key, ca, tmp_path, certif
     assert set(seen) == {"xn--bcher-kva.example"}
 
 
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [
+        ("straße.example", "xn--strae-oqa.example"),
+        ("STRAẞE.example", "xn--strae-oqa.example"),
+        ("例え。テスト", "xn--r8jz45g.xn--zckzah"),
+        ("ｍｘ.example", "mx.example"),
+    ],
+)
+def test_sni_names_are_those_of_idna_2008(key, label, ca, tmp_path, certificate):
+    files = issue(ca, tmp_path, label)
+    with running(secure=True, sni_options={key: files}, **certificate.options) as server:
+        client = secured(server, trusting(), label)
+        assert serial(client) == ssl.PEM_cert_to_DER_cert(Path(files["certfile"]).read_text())
+
+
 def test_an_sni_entry_of_nonsense_shows_in_the_constructor(certificate):
     with pytest.raises(TypeError, match="sni_options"):
         SMTPServer(None, sni_options={"a": "b"}, **certificate.options)
