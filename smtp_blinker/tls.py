@@ -27,13 +27,17 @@ def make_context(
 ) -> ssl.SSLContext:
     """A server context; TLS 1.2 is its floor (RFC 8996), and renegotiation is refused.
 
-    Raises OSError for a file that can't be read and ssl.SSLError for one that is no certificate
-    or key, or for unknown ciphers.
+    Raises OSError, with its name, for a file that can't be read, and ssl.SSLError for one that is
+    no certificate or key, for an encrypted key, or for unknown ciphers.
     """
+    for path in (certfile, keyfile, ca_certs):
+        if path is not None:
+            with open(path, "rb"):
+                pass  # OpenSSL's error doesn't say which file it is about
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.load_cert_chain(certfile, keyfile)
+    context.load_cert_chain(certfile, keyfile, password=_no_password)
     if ca_certs is not None:
         context.load_verify_locations(ca_certs)
     if cert_reqs is not None:
@@ -41,6 +45,14 @@ def make_context(
     if ciphers is not None:
         context.set_ciphers(ciphers)
     return context
+
+
+def _no_password() -> str:
+    """In the place of OpenSSL's own, which asks on the terminal and waits.
+
+    A program that knows the password gives an ssl_context.
+    """
+    raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the key is encrypted, its password unknown")
 
 
 class SecureContexts:

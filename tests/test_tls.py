@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import ssl
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import gevent
 import pytest
 from contract import Client, Witness, poll, running, trusting
+from cryptography.hazmat.primitives import serialization
 from gevent import ssl as gevent_ssl
 
 from smtp_blinker import Reject, SMTPServer
@@ -453,6 +458,44 @@ def test_a_new_certificate_that_can_not_be_loaded_leaves_the_old(tmp_path, certi
         with pytest.raises(TypeError, match="nonsense"):
             server.update_secure_context(nonsense=1)
         secured(server, certificate.client_context())
+
+
+@pytest.mark.parametrize("name", ["certfile", "keyfile", "ca_certs"])
+def test_a_file_that_can_not_be_read_is_named(name, tmp_path, certificate):
+    missing = tmp_path / "missing.pem"
+    with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
+        SMTPServer(None, **{**certificate.options, name: missing})
+
+
+def test_an_encrypted_key_is_an_error_and_asks_nobody(tmp_path, certificate):
+    key = serialization.load_pem_private_key(certificate.keyfile.read_bytes(), None)
+    keyfile = tmp_path / "key.pem"
+    keyfile.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"sesame"),
+        )
+    )
+    # With a terminal, OpenSSL would ask there.
+    master, terminal = pty.openpty()
+    program = f"""
+from smtp_blinker import SMTPServer
+SMTPServer(None, certfile={str(certificate.certfile)!r}, keyfile={str(keyfile)!r})
+"""
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            stdin=terminal,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            timeout=60,
+        )
+    finally:
+        os.close(master)
+        os.close(terminal)
+    assert b"SSLError" in ended.stderr
+    assert b"the key is encrypted" in ended.stderr
 
 
 def test_a_new_sni_map_is_for_those_who_come_after(ca, tmp_path, certificate):
