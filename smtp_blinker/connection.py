@@ -690,7 +690,7 @@ class Connection:
     def can_start_tls(self) -> bool:
         options = self.options
         return (
-            options.offers_tls
+            self._server.contexts.loaded
             and "STARTTLS" in options.extensions
             and "STARTTLS" not in self.disabled
         )

@@ -101,6 +101,11 @@ class SecureContexts:
             slot.__set__(default, _Choose(default.sni_callback))
         self._default, self._by_name = default, by_name
 
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a certificate."""
+        return self._default is not None
+
     def channel(self) -> TLSChannel:
         """A channel for a new connection, its handshake not begun."""
         assert self._default is not None

@@ -448,6 +448,15 @@ def test_new_certificates_are_for_those_who_come_after(how, ca, tmp_path, certif
         assert old.cmd("NOOP").startswith("250")
 
 
+def test_the_first_certificate_may_come_while_the_server_runs(certificate):
+    with running() as server:
+        before = Client(server)
+        assert "STARTTLS" not in before.cmd("EHLO me")
+        assert before.cmd("STARTTLS").startswith("502")
+        server.update_secure_context(**certificate.options)
+        secured(server, certificate.client_context())
+
+
 def test_a_new_certificate_that_can_not_be_loaded_leaves_the_old(tmp_path, certificate):
     (tmp_path / "bad").write_text("no certificate")
     with running(**certificate.options) as server:
