@@ -26,7 +26,10 @@ from support import SECONDS, ClientReply, RawClient, wait_until
 
 pytest.importorskip("gunicorn")
 
-from smtp_blinker.gunicorn import SMTPWorker, run  # after the importorskip
+import gevent
+from gevent import socket as gevent_socket
+
+from smtp_blinker.gunicorn import SMTPWorker, _Acceptor, _Share, run  # after the importorskip
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = ("-k", "smtp_blinker.gunicorn.SMTPWorker")
@@ -35,7 +38,7 @@ WORKER = ("-k", "smtp_blinker.gunicorn.SMTPWorker")
 PROGRAM = """
 import logging, os
 from smtp_blinker import SMTPServer
-from smtp_blinker.gunicorn import SMTPWorker
+from smtp_blinker.gunicorn import SMTPWorker, _Share
 from smtp_blinker.stores import MaildirStore
 
 store = MaildirStore("Maildir")
@@ -60,6 +63,12 @@ def fails():
     raise LookupError("it can't be made")
 
 services = [server, page]
+
+def count(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(sum(list(_Share._table)[1::2])).encode()]
+
+counting = [server, count]
 
 class CountingWorker(SMTPWorker):
     def notify(self):
@@ -496,6 +505,100 @@ def test_a_program_with_a_syntax_error_is_refused_until_it_is_mended(
             return client.reply().code == 220
 
     wait_until(mended)
+
+
+# Clients are shared out
+
+
+class Named:
+    """Has the part of a server that an acceptor needs."""
+
+    def __init__(self, name: str, served: list[str]) -> None:
+        self._name = name
+        self._served = served
+
+    def handle(self, sock: Any, address: Any) -> None:
+        self._served.append(self._name)
+        with contextlib.closing(sock):
+            sock.recv(1)  # until the client closes
+
+
+@pytest.fixture
+def shares() -> Iterator[tuple[_Share, _Share]]:
+    """What two workers that accept would have."""
+    one, other = _Share(1), _Share(2)
+    for share in (one, other, one):
+        share.beat()
+    yield one, other
+    one.leave()
+    other.leave()
+
+
+def test_a_worker_that_has_more_clients_leaves_the_next_to_the_other(
+    shares: tuple[_Share, _Share],
+) -> None:
+    served: list[str] = []
+    listener = gevent_socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    acceptors = [
+        _Acceptor(sock, Named(name, served), share, lambda: None)  # type: ignore[arg-type]
+        for sock, name, share in zip((listener, listener.dup()), "ab", shares, strict=True)
+    ]
+    clients = []
+    try:
+        for acceptor in acceptors:
+            acceptor.start()
+        for number in range(20):
+            clients.append(gevent_socket.create_connection(listener.getsockname()))
+            while len(served) <= number:
+                gevent.sleep(0.001)
+            assert abs(served.count("a") - served.count("b")) <= 1 + number / 4
+    finally:
+        for acceptor in acceptors:
+            acceptor.close()
+        for client in clients:
+            client.close()
+
+
+def test_clients_that_another_worker_does_not_take_are_served(
+    shares: tuple[_Share, _Share],
+) -> None:
+    served: list[str] = []
+    listener = gevent_socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    acceptor = _Acceptor(listener, Named("a", served), shares[0], lambda: None)  # type: ignore[arg-type]
+    clients = []
+    try:
+        acceptor.start()
+        clients = [gevent_socket.create_connection(listener.getsockname()) for _ in range(5)]
+        with gevent.Timeout(SECONDS):
+            while len(served) < 5:
+                gevent.sleep(0.001)
+    finally:
+        acceptor.close()
+        for client in clients:
+            client.close()
+
+
+def test_a_worker_that_accepts_no_more_is_left_nobody(shares: tuple[_Share, _Share]) -> None:
+    one, other = shares
+    one.add(1)
+    assert one.is_larger
+    assert not other.is_larger
+    other.leave()
+    one.beat()
+    assert not one.is_larger
+
+
+def test_workers_know_of_each_others_clients(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(2), "-w", "2", "program:counting", sockets=2)
+    with contextlib.ExitStack() as stack:
+        for number in range(1, 7):
+            stack.enter_context(gunicorn.client())
+            assert float(gunicorn.page(1)) == number
+    wait_until(lambda: float(gunicorn.page(1)) == 0)
 
 
 # Around it
