@@ -33,6 +33,8 @@ from smtp_blinker.gunicorn import SMTPWorker, _Acceptor, _Share, run  # after th
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = ("-k", "smtp_blinker.gunicorn.SMTPWorker")
+#: For USR2: what ``python -m gunicorn`` would start anew finds gunicorn's http for Python's.
+PROGRAM_FILE = str(Path(sys.executable).with_name("gunicorn"))
 
 # What most tests let gunicorn load, and what serves under `run`.
 PROGRAM = """
@@ -145,6 +147,17 @@ class Gunicorn:
         """The workers that have booted and not ended, by their number."""
         children = psutil.Process(self.process.pid).children()
         return {child.pid for child in children if _lives(child)}
+
+    @property
+    def accepting(self) -> set[int]:
+        """The workers that listen."""
+        listening = set()
+        for worker in self.workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sockets = psutil.Process(worker).net_connections()
+                if any(one.status == psutil.CONN_LISTEN for one in sockets):
+                    listening.add(worker)
+        return listening
 
     def have_gone(self, workers: set[int]) -> bool:
         return not self.workers & workers
@@ -476,6 +489,107 @@ def test_a_draining_worker_shows_that_it_lives(start: Start, tmp_path: Path) -> 
         finish(busy)
 
 
+def busy_clients(gunicorn: Gunicorn, stack: contextlib.ExitStack) -> dict[int, RawClient]:
+    """A client of each worker in the middle of a transaction; *stack* closes them."""
+    clients: dict[int, RawClient] = {}
+
+    def everywhere() -> bool:
+        client = stack.enter_context(gunicorn.client())
+        begin(client)
+        clients.setdefault(stored_by(finish(client, "first")), client)
+        return set(clients) == gunicorn.workers
+
+    wait_until(everywhere)
+    for client in clients.values():
+        begin(client)
+    return clients
+
+
+def test_ttin_under_load_makes_a_worker_that_takes_part(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "program")
+    gunicorn.deliver()
+    with Load(gunicorn.ports[0]) as load:
+        load.wait_for_more(5)
+        before = gunicorn.workers
+        gunicorn.signal(signal.SIGTTIN)
+        wait_until(lambda: gunicorn.deliver(subject="more") not in before)
+        assert gunicorn.workers > before
+        load.wait_for_more(5)
+    assert load.lost == []
+    assert load.told_to_come_back == 0
+
+
+def test_ttou_under_load_loses_no_client(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "-w", "2", "program")
+    with Load(gunicorn.ports[0]) as load, contextlib.ExitStack() as stack:
+        clients = busy_clients(gunicorn, stack)
+        gunicorn.signal(signal.SIGTTOU)
+        wait_until(lambda: len(gunicorn.accepting) == 1)
+        [staying] = gunicorn.accepting
+        load.wait_for_more(5)
+        for worker, client in clients.items():
+            assert stored_by(finish(client, "second")) == worker
+            if worker != staying:
+                assert client.reply().status == "421 4.3.2"
+        wait_until(lambda: gunicorn.workers == {staying})
+        assert clients[staying].command("NOOP").code == 250
+        load.wait_for_more(5)
+    assert load.lost == []
+    assert gunicorn.subjects().count("second") == 2
+
+
+def successor(gunicorn: Gunicorn) -> psutil.Process:
+    """Send USR2 to a gunicorn that writes its number into ``pid``; the new arbiter, at work."""
+    gunicorn.signal(signal.SIGUSR2)
+    file = gunicorn.folder / "pid.2"
+    arbiter = psutil.Process(int(wait_until(lambda: file.exists() and file.read_text())))
+    wait_until(arbiter.children)
+    return arbiter
+
+
+def end(arbiter: psutil.Process) -> None:
+    """End an arbiter whose starter has gone; its workers end by themselves."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        arbiter.kill()
+
+
+def test_usr2_under_load_loses_no_client(start: Start, tmp_path: Path) -> None:
+    arguments = (*WORKER, *bind(1), "-w", "2", "--pid", "pid", "program")
+    gunicorn = start(*arguments, module=[PROGRAM_FILE])
+    with contextlib.ExitStack() as stack:
+        with Load(gunicorn.ports[0]) as load:
+            clients = busy_clients(gunicorn, stack)
+            arbiter = successor(gunicorn)
+            stack.callback(end, arbiter)
+            load.wait_for_more(5)
+            gunicorn.signal(signal.SIGTERM)
+            wait_until(lambda: not gunicorn.accepting & set(clients))
+            load.wait_for_more(5)
+            for worker, client in clients.items():
+                assert stored_by(finish(client, "second")) == worker
+                assert client.reply().status == "421 4.3.2"
+            assert gunicorn.exit_status() == 0
+            load.wait_for_more(5)
+        assert load.lost == []
+        assert gunicorn.deliver() in {child.pid for child in arbiter.children()}
+        wait_until(lambda: (tmp_path / "pid").exists())
+        assert int((tmp_path / "pid").read_text()) == arbiter.pid
+
+
+def test_an_upgrade_can_be_taken_back(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "--pid", "pid", "program", module=[PROGRAM_FILE])
+    with Load(gunicorn.ports[0]) as load:
+        load.wait_for_more(5)
+        before = gunicorn.workers
+        arbiter = successor(gunicorn)
+        load.wait_for_more(5)
+        arbiter.terminate()
+        wait_until(lambda: not _lives(arbiter))
+        load.wait_for_more(5)
+        assert gunicorn.deliver() in before
+    assert load.lost == []
+
+
 def test_workers_end_when_the_arbiter_was_killed(start: Start) -> None:
     gunicorn = start(*WORKER, *bind(1), "program")
     worker = psutil.Process(gunicorn.deliver())
@@ -654,6 +768,24 @@ def test_usr1_opens_the_log_anew(start: Start, tmp_path: Path) -> None:
     wait_until(worker_writes_there)
 
 
+def test_usr1_under_load_loses_no_client(start: Start, tmp_path: Path) -> None:
+    gunicorn = start(*WORKER, *bind(1), "-w", "2", "--log-file", "log", "program")
+    log = gunicorn.errors = tmp_path / "log"
+    wait_until(log.exists)
+    with Load(gunicorn.ports[0]) as load, contextlib.ExitStack() as stack:
+        clients = busy_clients(gunicorn, stack)
+        for number in range(3):
+            log.rename(tmp_path / f"log.{number}")
+            gunicorn.signal(signal.SIGUSR1)
+            wait_until(log.exists)
+            load.wait_for_more(5)
+        assert gunicorn.workers == set(clients)
+        for worker, client in clients.items():
+            assert stored_by(finish(client)) == worker
+    assert load.lost == []
+    assert load.told_to_come_back == 0
+
+
 EXAMPLES = str(ROOT / "examples")
 EXAMPLE_PORTS = dict.fromkeys(("SMTP_BIND", "HTTP_BIND", "METRICS_BIND"), "127.0.0.1:0")
 
@@ -732,8 +864,10 @@ class FlaskAndSMTP:
 def both(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> FlaskAndSMTP:
     pytest.importorskip("flask")
     gunicorn = start(
-        *("--chdir", EXAMPLES, "--graceful-timeout", "1000", *FLASK[request.param]),
+        *("--chdir", EXAMPLES, "--pid", str(tmp_path / "pid"), "--graceful-timeout", "1000"),
+        *FLASK[request.param],
         sockets=2,
+        module=[PROGRAM_FILE],
         MAILDIR=str(tmp_path / "Maildir"),
         **EXAMPLE_PORTS,
     )
@@ -764,6 +898,36 @@ def test_hup_under_load_loses_no_smtp_client_beside_flask(both: FlaskAndSMTP) ->
         load.wait_for_more(5)
     assert load.lost == []
     assert both.subjects() == sorted(load.accepted)
+
+
+def test_ttin_and_ttou_under_load_lose_no_smtp_client_beside_flask(both: FlaskAndSMTP) -> None:
+    gunicorn = both.gunicorn
+    old = both.worker()
+    with Load(gunicorn.ports[both.smtp], clients=2) as load:
+        load.wait_for_more(5)
+        gunicorn.signal(signal.SIGTTIN)
+        wait_until(lambda: len(gunicorn.accepting) == 2)
+        load.wait_for_more(5)
+        gunicorn.signal(signal.SIGTTOU)  # the oldest
+        wait_until(lambda: old not in gunicorn.workers)
+        load.wait_for_more(5)
+    assert load.lost == []
+    assert both.subjects() == sorted(load.accepted)
+
+
+def test_usr2_under_load_loses_no_smtp_client_beside_flask(both: FlaskAndSMTP) -> None:
+    gunicorn = both.gunicorn
+    with contextlib.ExitStack() as stack:
+        with Load(gunicorn.ports[both.smtp], clients=2) as load:
+            load.wait_for_more(5)
+            arbiter = successor(gunicorn)
+            stack.callback(end, arbiter)
+            load.wait_for_more(5)
+            gunicorn.signal(signal.SIGTERM)
+            assert gunicorn.exit_status() == 0
+            load.wait_for_more(5)
+        assert load.lost == []
+        assert both.worker() in {child.pid for child in arbiter.children()}
 
 
 def test_term_lets_a_transaction_end_beside_flask(both: FlaskAndSMTP) -> None:
