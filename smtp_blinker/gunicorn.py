@@ -38,9 +38,9 @@ try:
     from gunicorn.http.wsgi import base_environ
     from gunicorn.workers.base import Worker
     from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
-except ImportError as exc:
+except ModuleNotFoundError as exc:
     raise ImportError(
-        "smtp_blinker.gunicorn needs gunicorn: pip install smtp_blinker[gunicorn]"
+        f"smtp_blinker.gunicorn needs {exc.name}: pip install smtp_blinker[gunicorn]"
     ) from exc
 
 #: Seconds between two signs of life to the arbiter.

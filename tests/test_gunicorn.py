@@ -1063,6 +1063,15 @@ def test_run_raises_what_the_first_factory_call_raises() -> None:
         run(factory, [("127.0.0.1", 0)])
 
 
+@pytest.mark.parametrize("module", ["gunicorn", "packaging"])
+def test_what_is_not_installed_is_named(module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; import smtp_blinker.gunicorn"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert re.search(rf"needs {module}\S*: pip install smtp_blinker\[gunicorn\]", ran.stderr)
+
+
 # What is in contrib/
 
 
