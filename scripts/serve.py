@@ -385,22 +385,16 @@ def open_certificate(settings: Settings) -> ssl.SSLContext | None:
                 raise Unusable(f"smtps://{listen} needs --cert and --key, or --self-signed")
         return None
     try:
-        return load_certificate(settings.cert, settings.key)
+        return make_context(settings.cert, settings.key)
     except OSError as exc:
         raise Unusable(f"{certificate_problem(exc)}; see --cert and --key") from exc
 
 
-def load_certificate(cert: str, key: str | None) -> ssl.SSLContext:
-    """A context with the certificate and key of the files; raises OSError (and so SSLError)."""
-    for path in filter(None, (cert, key)):
-        with open(path, "rb"):
-            pass  # the error of load_cert_chain doesn't say which file it is about
-    return make_context(cert, key)
-
-
 def certificate_problem(exc: OSError) -> str:
     if isinstance(exc, ssl.SSLError):
-        reason = (exc.reason or "no PEM").replace("_", " ").lower()
+        # One of our own has a text, one of OpenSSL's a reason in capitals, or neither.
+        reason = getattr(exc, "reason", exc.strerror) or "no PEM"
+        reason = reason.replace("_", " ").lower()
         return f"certificate and key can't be used: {reason}"
     return f"can't read {exc.filename}: {exc.strerror}"
 
@@ -583,7 +577,7 @@ def reload(settings: Settings, users: UserFile | None, servers: Sequence[SMTPSer
             log.error("the users stay as they were: %s", exc)
     if settings.cert is not None:
         try:
-            context = load_certificate(settings.cert, settings.key)
+            context = make_context(settings.cert, settings.key)
         except OSError as exc:
             log.error("the certificate stays as it was: %s", certificate_problem(exc))
             return

@@ -453,7 +453,7 @@ class Connection:
         protocol = self._protocol
         state = protocol.state
         try:
-            if isinstance(line, Problem):
+            if not isinstance(line, bytes):
                 raise self._broken_line(line)
             if self.exchange is not None:
                 protocol.state = State.READY
@@ -598,8 +598,8 @@ class Connection:
         if stream.lost is not None:
             raise stream.lost
         protocol.end_content(decoder.rest)
-        if isinstance(result, Reject):
-            refusal = result.reply  # returned where it was meant to be raised
+        if result is not None and not isinstance(result, str):
+            refusal = self._returned_refusal(result) or refusal
         # What the server refuses is refused whatever the hook made of it.
         refusal = stream.refusal or refusal
         if self.options.lmtp:
@@ -644,7 +644,26 @@ class Connection:
             )
             self._error(fault, "HookError", response_code=451, hook="on_data")
             return (reply.LOCAL_ERROR,) * recipients
-        return [one.reply if isinstance(one, Reject) else _accepted(one) for one in result]
+        return [self._reply_for(one) for one in result]
+
+    def _returned_refusal(self, result: Any) -> Reply | None:
+        """What `on_data` refused by returning what it was meant to raise."""
+        if not isinstance(result, (list, tuple)):
+            result = [result]
+        elif self.options.lmtp:
+            return None
+        # SMTP has one reply: 250 would be a lie for a recipient who is refused.
+        replies = map(self._reply_for, result)
+        return next((one for one in replies if one.code >= 400), None)
+
+    def _reply_for(self, result: Any) -> Reply:
+        """The reply for what `on_data` returned for one recipient."""
+        if isinstance(result, Reject):
+            return result.reply
+        if isinstance(result, BaseException):
+            self._error(result, "HookError", response_code=451, hook="on_data")
+            return reply.LOCAL_ERROR
+        return _accepted(result)
 
     # What commands use (commands.Client)
 
@@ -707,7 +726,7 @@ class Connection:
     def can_start_tls(self) -> bool:
         options = self.options
         return (
-            options.offers_tls
+            self._server.contexts.loaded
             and "STARTTLS" in options.extensions
             and "STARTTLS" not in self.disabled
         )

@@ -147,6 +147,8 @@ class Options:
             self._number(name, int, lowest, optional)
         for name, optional in _SECONDS.items():
             self._number(name, (int, float), 0, optional)
+            if getattr(self, name) == 0 and name not in _MAY_BE_NO_TIME:
+                raise ValueError(f"{name} is more than 0: no client is that fast")
         self._collections()
         self._addresses()
         self._tls()
@@ -204,7 +206,7 @@ class Options:
         self._keywords("extensions", known)
         self._keywords("disabled_commands", None)
         self._keywords("auth_methods", frozenset(AUTH_METHODS))
-        for name in ("name", "banner", "helo_response"):
+        for name in ("name", "banner", "helo_response", "auth_required_message"):
             text = getattr(self, name)
             if text is not None and not text.isprintable():
                 raise ValueError(f"{name} holds a character that can't be printed: {text!r}")
@@ -271,6 +273,10 @@ class Options:
             raise ValueError("keyfile is given without certfile")
         if self.cert_reqs is not None and self.cert_reqs not in tuple(ssl.VerifyMode):
             raise ValueError(f"cert_reqs is one of ssl.CERT_*, not {self.cert_reqs!r}")
+        if not isinstance(self.sni_options, Mapping):
+            raise TypeError(
+                f"sni_options takes a mapping of host name to context, not {self.sni_options!r}"
+            )
         if not self.offers_tls:
             for name in ("secure", "needs_upgrade"):
                 if getattr(self, name) and not self.secured:
@@ -278,10 +284,6 @@ class Options:
             for name in ("ca_certs", "ciphers", "cert_reqs", "sni_options"):
                 if getattr(self, name):
                     raise ValueError(f"{name} needs a certificate: give certfile or ssl_context")
-        if not isinstance(self.sni_options, Mapping):
-            raise TypeError(
-                f"sni_options takes a mapping of host name to context, not {self.sni_options!r}"
-            )
 
 
 _KINDS: dict[type, str] = {str: "text", bool: "True or False"}
@@ -322,6 +324,9 @@ _SECONDS = {
     "hook_timeout": True,
     "close_timeout": False,
 }
+
+# 0 is no waiting; of the others it would end everybody at once.
+_MAY_BE_NO_TIME = frozenset({"greeting_delay", "close_timeout"})
 
 
 def make_options(values: Mapping[str, Any]) -> Options:

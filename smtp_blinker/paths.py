@@ -26,7 +26,9 @@ _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 # Nearly every path that is ever sent: a label with two hyphens in a row may be an A-label, and
 # goes the long way below with all else that is unusual.
 _PLAIN_LABEL = r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*"
-_PLAIN_PATH = re.compile(rf"<({_DOT_STRING}@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*)>")
+_PLAIN_PATH = rf"<({_DOT_STRING}@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*)>(.*)"
+_PLAIN_REVERSE_PATH = re.compile(f"FROM:{_PLAIN_PATH}", re.S)
+_PLAIN_FORWARD_PATH = re.compile(f"TO:{_PLAIN_PATH}", re.S)
 
 _U_ATEXT = rf"[{_ATEXT}\u0080-\U0010ffff]"
 # RFC 6531 section 3.3 adds UTF-8 to atext, qtext and sub-domain.
@@ -49,22 +51,24 @@ _XTEXT_HEX = re.compile(rb"\+([0-9A-F]{2})")
 _XTEXT_PARAMETERS = frozenset({"AUTH", "ENVID", "ORCPT"})
 
 
-def parse_path(
-    text: str, start: int, sender: bool, smtputf8: bool, lenient: bool
-) -> tuple[str, str]:
-    """The address of the path at *start* of *text*, and what follows it.
+def parse_path(argument: str, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:
+    """The address in the argument of MAIL (*sender*) or RCPT, and what follows it.
 
-    *text* is the argument of MAIL or RCPT, *start* the index behind its colon. *sender* tells
-    a reverse-path from a forward-path: only a reverse-path may be null, only a forward-path
-    may be "<postmaster>". *smtputf8* allows non-ASCII. With *lenient*, syntax is not held
-    against the address, but its characters are.
+    Only a reverse-path may be null, only a forward-path may be "<postmaster>". *smtputf8* allows
+    non-ASCII. With *lenient*, syntax is not held against the address, but its characters are.
     """
-    found = _PLAIN_PATH.match(text, start)
+    found = (_PLAIN_REVERSE_PATH if sender else _PLAIN_FORWARD_PATH).match(argument)
     if found is not None:
-        end = found.end()
-        if end - start <= MAX_PATH:
-            return found[1], text[end:]
-    return _parse_unusual_path(text[start:], sender, smtputf8, lenient)
+        address, rest = found.groups()
+        if len(address) <= MAX_PATH - 2:
+            return address, rest
+    if sender:
+        if argument[:5].upper() != "FROM:":
+            raise Reject(501, "Syntax: MAIL FROM:<address>", "5.5.2")
+        return _parse_unusual_path(argument[5:], sender, smtputf8, lenient)
+    if argument[:3].upper() != "TO:":
+        raise Reject(501, "Syntax: RCPT TO:<address>", "5.5.2")
+    return _parse_unusual_path(argument[3:], sender, smtputf8, lenient)
 
 
 def _parse_unusual_path(text: str, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:

@@ -103,6 +103,8 @@ class Problem(Enum):
 
 NEED_DATA: Final = Problem.NEED_DATA
 
+_CR, _LF = b"\r\n"
+
 
 class Protocol:
     """What has arrived and was not looked at yet, and where the session is.
@@ -153,14 +155,16 @@ class Protocol:
     def receive_line(self, data: bytes) -> bytes | Problem:
         """Store what arrived and give out the next line, as `next_line` does."""
         if not self.buffer:
-            # A client that waits for each reply sends one whole line, and nothing else in it.
-            last = len(data) - 1
+            # A client that waits for each reply sends one whole line.
+            line, newline, rest = data.partition(b"\r\n")
             if (
-                last < self._max_line
-                and data.find(b"\n") == last
-                and data.find(b"\r") == last - 1 >= 0
+                newline
+                and not rest
+                and len(data) <= self._max_line
+                and _LF not in line
+                and _CR not in line
             ):
-                return data[:-2]
+                return line
         self.receive_data(data)
         return self.next_line()
 

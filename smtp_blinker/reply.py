@@ -96,6 +96,9 @@ class Reply:
     def is_positive(self) -> bool:
         return self.code < 400
 
+    def __str__(self) -> str:
+        return self.wire.decode("ascii").rstrip().replace("\r\n", "\n")
+
     def __repr__(self) -> str:
         return f"<Reply {self.wire.decode('ascii').rstrip()!r}>"
 

@@ -25,7 +25,8 @@ class ReverseResolver:
 
     def __init__(self, resolver: Any = None) -> None:
         self._resolver = resolver
-        self._under_way = 0
+        #: The greenlets that look something up.
+        self._under_way: set[Any] = set()
         self._most = MAX_LOOKUPS if resolver is None else MAX_CUSTOM_LOOKUPS
 
     def start(self, address: str) -> Callable[[], str]:
@@ -33,7 +34,7 @@ class ReverseResolver:
 
         The callable returns within `LOOKUP_SECONDS` of this call, and raises nothing.
         """
-        if self._under_way >= self._most:
+        if len(self._under_way) >= self._most:
             return lambda: ""
         result: AsyncResult[str] = AsyncResult()
         timer = get_hub().loop.timer(LOOKUP_SECONDS)
@@ -45,9 +46,16 @@ class ReverseResolver:
                 result.set("")
 
         timer.start(give_up)
-        self._under_way += 1
-        gevent.spawn_raw(self._look_up, address, result)
+        self._under_way.add(gevent.spawn_raw(self._look_up, address, result))
         return lambda: result.get() or ""
+
+    def stop(self) -> None:
+        """End the lookups under way: there is nobody left who wants to know."""
+        for greenlet in list(self._under_way):
+            gevent.kill(greenlet)
+        if self._under_way:
+            gevent.sleep(0)
+            self._under_way.clear()  # one that hadn't begun can't say that it ended
 
     def _look_up(self, address: str, result: AsyncResult[str]) -> None:
         name = ""
@@ -60,7 +68,7 @@ class ReverseResolver:
             # below this greenlet there is only the hub.
             pass
         finally:
-            self._under_way -= 1
+            self._under_way.discard(gevent.getcurrent())
             if not result.ready():
                 result.set(name)
 

@@ -259,6 +259,7 @@ class SMTPServer(HookDecorators, StreamServer):
                 self._empty_backlog()
                 self.close()
                 self._drain(self.options.close_timeout if timeout is None else timeout)
+                self.resolver.stop()
             finally:
                 drained, self._drained = self._drained, None
                 drained.set()

@@ -68,7 +68,8 @@ class Address:
         dsn: RecipientDSN = NO_RECIPIENT_DSN,
     ) -> None:
         self.address = address
-        self.args = args
+        # A program may write into it; what all shared, the next client's would show.
+        self.args = {} if args is NO_ARGS else args
         self.dsn = dsn
 
     def __str__(self) -> str:
@@ -300,17 +301,21 @@ class Credentials:
         self.challenge = challenge
         self.challenge_response = challenge_response
 
-    def validate_password(self, password: str) -> bool:
+    def validate_password(self, password: str | None) -> bool:
         """Whether the client knows *password*; takes the same time for any wrong one.
 
-        For PLAIN, LOGIN and CRAM-MD5; False for mechanisms that carry no password.
+        For PLAIN, LOGIN and CRAM-MD5; False for mechanisms that carry no password. None, which
+        a look-up gives for a user that isn't there, is as wrong as any other.
         """
+        expected = (password or "").encode()
         if self.challenge is not None and self.challenge_response is not None:
-            digest = hmac.new(password.encode(), self.challenge.encode("ascii"), "md5").hexdigest()
-            return hmac.compare_digest(digest.encode(), self.challenge_response.encode())
-        if self.password is None:
-            return False
-        return hmac.compare_digest(self.password.encode(), password.encode())
+            digest = hmac.new(expected, self.challenge.encode("ascii"), "md5").hexdigest()
+            same = hmac.compare_digest(digest.encode(), self.challenge_response.encode())
+        elif self.password is not None:
+            same = hmac.compare_digest(self.password.encode(), expected)
+        else:
+            same = False
+        return same and password is not None
 
     def __repr__(self) -> str:
         return f"<Credentials {self.method} {self.username!r}>"

@@ -68,10 +68,10 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, BaseException):
         return {"type": type(value).__name__, "message": _text(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     return _text(value)
 
 

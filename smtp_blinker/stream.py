@@ -98,14 +98,15 @@ class MessageStream:
             while piece := self._next_piece():
                 pieces.append(piece)
             return b"".join(pieces)
+        piece = self.read1(size)
+        if len(piece) == size or (self._decoder.ended and not self._piece):
+            return piece
         pieces = []
-        while size > 0:
-            piece = self.read1(size)
-            if not piece:
-                break
+        while piece:
             pieces.append(piece)
             size -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            piece = self.read1(size) if size else b""
+        return b"".join(pieces)
 
     def read1(self, size: int = -1) -> bytes:
         """What is at hand, up to *size* octets, waiting for the first; b"" at the end."""

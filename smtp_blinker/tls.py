@@ -7,6 +7,7 @@ gevent's or the standard library's, patched or not, and no handshake can stall t
 from __future__ import annotations
 
 import ssl
+import unicodedata
 from collections.abc import Callable, Mapping
 from types import GetSetDescriptorType
 from typing import Any
@@ -26,13 +27,17 @@ def make_context(
 ) -> ssl.SSLContext:
     """A server context; TLS 1.2 is its floor (RFC 8996), and renegotiation is refused.
 
-    Raises OSError for a file that can't be read and ssl.SSLError for one that is no certificate
-    or key, or for unknown ciphers.
+    Raises OSError, with its name, for a file that can't be read, and ssl.SSLError for one that is
+    no certificate or key, for an encrypted key, or for unknown ciphers.
     """
+    for path in (certfile, keyfile, ca_certs):
+        if path is not None:
+            with open(path, "rb"):
+                pass  # OpenSSL's error doesn't say which file it is about
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.load_cert_chain(certfile, keyfile)
+    context.load_cert_chain(certfile, keyfile, password=_no_password)
     if ca_certs is not None:
         context.load_verify_locations(ca_certs)
     if cert_reqs is not None:
@@ -40,6 +45,14 @@ def make_context(
     if ciphers is not None:
         context.set_ciphers(ciphers)
     return context
+
+
+def _no_password() -> str:
+    """In the place of OpenSSL's own, which asks on the terminal and waits.
+
+    A program that knows the password gives an ssl_context.
+    """
+    raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the key is encrypted, its password unknown")
 
 
 class SecureContexts:
@@ -88,6 +101,11 @@ class SecureContexts:
             slot.__set__(default, _Choose(default.sni_callback))
         self._default, self._by_name = default, by_name
 
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a certificate."""
+        return self._default is not None
+
     def channel(self) -> TLSChannel:
         """A channel for a new connection, its handshake not begun."""
         assert self._default is not None
@@ -124,14 +142,19 @@ class _Choose:
 
 
 def _a_label(name: str) -> str:
-    """*name* in lower-case A-labels, without a root dot."""
+    """*name* in lower-case A-labels, without a root dot.
+
+    Those of IDNA 2008, which clients send: the codec "idna" is that of 2003 and makes a German
+    sharp s two letters, which is another name.
+    """
     name = name.lower().rstrip(".")
     if name.isascii():
         return name
-    try:
-        return name.encode("idna").decode("ascii")
-    except UnicodeError:
-        return name
+    name = unicodedata.normalize("NFKC", name).replace("\u3002", ".").rstrip(".")
+    return ".".join(
+        label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
+        for label in name.split(".")
+    )
 
 
 def _sni_context(name: str, settings: object) -> ssl.SSLContext:

@@ -191,6 +191,7 @@ class Serve:
     def __init__(self, folder: Path) -> None:
         self.maildir = folder / "Maildir"
         clean = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
+        clean["SMTP_BLINKER_HTTP"] = "off"
         self.log = folder / "log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -1027,6 +1027,35 @@ def test_lmtp_has_a_reply_for_each_recipient(result, replies):
         assert client.cmd("NOOP").startswith("250")
 
 
+def test_an_exception_among_the_results_is_a_fault_for_its_recipient():
+    result = [None, ValueError("secret detail"), "three"]
+    fault_reply = "451 4.3.0 Local error in processing, try again later"
+    with running(lmtp=True, on_data=lambda stream, session: result) as server:
+        witness = Witness(server)
+        one, two, three = lmtp(Client(server, hello="LHLO me"))
+        assert [one[:4], two, three[:4]] == ["250 ", fault_reply, "250 "]
+        assert witness.one("error").error is result[1]
+
+
+@pytest.mark.parametrize(
+    ("result", "answer"),
+    [
+        (Reject(550, "no", "5.1.1"), "550 5.1.1 no"),
+        ([None, Reject(550, "no", "5.1.1")], "550 5.1.1 no"),
+        (ValueError("secret detail"), LOCAL_ERROR),
+        (["one", ValueError("secret detail")], LOCAL_ERROR),
+        (["one", None], "250 2.0.0 "),
+    ],
+)
+def test_what_was_meant_to_be_raised_refuses_when_it_is_returned(result, answer):
+    with running(on_data=lambda stream, session: result) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.message().startswith(answer)
+        assert len(witness.of("error")) == (answer == LOCAL_ERROR)
+        assert client.cmd("NOOP").startswith("250")
+
+
 def test_lmtp_refused_recipients_get_no_reply_of_their_own():
     def on_rcpt_to(address, session):
         if address.address.startswith("bad"):

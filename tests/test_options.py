@@ -92,7 +92,7 @@ def test_extensions_by_default_are_those_that_promise_nothing():
         ("auth_methods", 5), ("use_proxy", "127.0.0.1"), ("use_proxy", 5), ("use_xclient", None),
         ("use_xforward", "10.0.0.0/8"), ("ignored_hosts", "127.0.0.1"), ("resolver", object()),
         ("bare_newline", None), ("bare_newline", 5), ("logger", "smtp"), ("certfile", 5),
-        ("ssl_context", "x"), ("ciphers", 5),
+        ("ssl_context", "x"), ("ciphers", 5), ("sni_options", 5),
     ],
 )  # fmt: skip
 def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
@@ -112,7 +112,9 @@ def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
         ("bare_newline", "strict"), ("bare_newline", {"10.0.0.0/8": "never"}),
         ("bare_newline", {"here": "allow"}), ("cert_reqs", 99), ("secure", True),
         ("needs_upgrade", True), ("keyfile", "key.pem"), ("ca_certs", "ca.pem"),
-        ("sni_options", {"a.example": {}}),
+        ("sni_options", {"a.example": {}}), ("auth_required_message", "a\r\nb"),
+        ("socket_timeout", 0), ("data_timeout", 0), ("session_timeout", 0),
+        ("handshake_timeout", 0), ("proxy_timeout", 0.0), ("hook_timeout", 0),
     ],
 )  # fmt: skip
 def test_wrong_value_is_a_value_error_that_names_the_option(name, value):
@@ -216,7 +218,8 @@ def test_logger_is_a_logger_or_true():
         ("max_errors", None), ("max_errors", 0), ("data_timeout", None), ("session_timeout", 5),
         ("socket_timeout", 0.5), ("socket_timeout", 1), ("banner", "hello"), ("hook_timeout", 1),
         ("max_recipients", None), ("max_junk_commands", None), ("max_auth_failures", None),
-        ("auth_required_message", "log in"), ("helo_response", "%s"), ("helo_response", "hi"),
+        ("auth_required_message", "log in"), ("greeting_delay", 0), ("close_timeout", 0),
+        ("helo_response", "%s"), ("helo_response", "hi"),
     ],
 )  # fmt: skip
 def test_good_values_are_kept(name, value):

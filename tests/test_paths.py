@@ -17,8 +17,8 @@ from smtp_blinker.paths import (
 
 
 def path(text, *, sender=True, smtputf8=False, lenient=False):
-    text = f"FROM:{text}"
-    return parse_path(text, 5, sender=sender, smtputf8=smtputf8, lenient=lenient)
+    verb = "FROM" if sender else "TO"
+    return parse_path(f"{verb}:{text}", sender=sender, smtputf8=smtputf8, lenient=lenient)
 
 
 def refused(call, *args, **keywords):

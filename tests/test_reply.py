@@ -23,6 +23,12 @@ def test_reply_of_one_line():
     assert answer.is_positive
 
 
+def test_a_reply_as_text_is_what_the_client_read():
+    # session.error is one.
+    assert str(Reply(550, "no such user", "5.1.1")) == "550 5.1.1 no such user"
+    assert str(Reply(250, ("one", "two"))) == "250-one\n250 two"
+
+
 def test_reply_of_several_lines_has_the_codes_on_each():
     # RFC 2034 section 4
     assert Reply(550, ("one", "two"), "5.1.1").wire == b"550-5.1.1 one\r\n550 5.1.1 two\r\n"

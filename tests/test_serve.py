@@ -21,6 +21,7 @@ from types import TracebackType
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = ROOT / "scripts" / "serve.py"
@@ -495,6 +496,15 @@ def test_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     certificate(tmp_path, trustme.CA())
     trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(tmp_path / "key.pem")
     assert "mismatch" in refused(tmp_path, *ANYWHERE, *tls)
+    key = serialization.load_pem_private_key((tmp_path / "key.pem").read_bytes(), None)
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"sesame"),
+        )
+    )
+    assert "the key is encrypted" in refused(tmp_path, *ANYWHERE, *tls)
     (tmp_path / "cert.pem").write_text("nonsense")
     assert "--cert" in refused(tmp_path, *ANYWHERE, *tls)
     assert "--cert" in refused(tmp_path, *ANYWHERE, "--key", "key.pem")

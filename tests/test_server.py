@@ -662,6 +662,22 @@ def test_stop_leaves_no_greenlet_at_the_moment_it_returns():
             shutting_down(client)
 
 
+def test_stop_leaves_no_lookup_of_a_name():
+    class Slow:
+        def reverse(self, address: str) -> list[str]:
+            gevent.sleep(60)
+            return []
+
+    before = greenlets()
+    with running(disable_reverse_lookup=False, resolver=Slow()) as server:
+        clients = [Client(server) for _ in range(5)]
+        assert greenlets() == before + 10
+        server.stop()
+        assert greenlets() == before
+        for client in clients:
+            shutting_down(client)
+
+
 def test_stop_ends_serve_forever_which_returns_when_it_is_over():
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True, close_timeout=5)
     witness = Witness(server)

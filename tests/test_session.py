@@ -175,6 +175,12 @@ def test_address_shows_itself():
     assert Address("").address == ""
 
 
+def test_what_a_program_writes_into_an_address_stays_there():
+    mine = Address("a@example.org")
+    mine.args["SCORE"] = "5"
+    assert Address("b@example.org").args == {}
+
+
 def test_reprs_show_no_secret():
     auth = Credentials("PLAIN", "alice", password="hunter2", access_token="token99")
     assert "alice" in repr(auth)
@@ -188,6 +194,18 @@ def test_password_is_compared():
     assert auth.validate_password("sécret") is True
     assert auth.validate_password("secret") is False
     assert auth.validate_password("") is False
+
+
+@pytest.mark.parametrize("digest", [False, True])
+def test_the_password_of_a_user_who_is_not_there_is_wrong(digest):
+    if digest:
+        response = hmac.new(b"", b"<1@mx>", "md5").hexdigest()
+        given = {"challenge": "<1@mx>", "challenge_response": response}
+    else:
+        given = {"password": ""}
+    credentials = Credentials("PLAIN", "nobody", **given)
+    assert credentials.validate_password({}.get("nobody")) is False
+    assert credentials.validate_password("") is True
 
 
 def test_mechanism_without_a_password_validates_none():

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import ssl
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import gevent
 import pytest
 from contract import Client, Witness, poll, running, trusting
+from cryptography.hazmat.primitives import serialization
 from gevent import ssl as gevent_ssl
 
 from smtp_blinker import Reject, SMTPServer
@@ -275,6 +280,22 @@ def test_sni_names_are_compared_as_lower_case_a_labels(key, ca, tmp_path, certif
     assert set(seen) == {"xn--bcher-kva.example"}
 
 
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [
+        ("straße.example", "xn--strae-oqa.example"),
+        ("STRAẞE.example", "xn--strae-oqa.example"),
+        ("例え。テスト", "xn--r8jz45g.xn--zckzah"),
+        ("\N{FULLWIDTH LATIN SMALL LETTER M}x.example", "mx.example"),
+    ],
+)
+def test_sni_names_are_those_of_idna_2008(key, label, ca, tmp_path, certificate):
+    files = issue(ca, tmp_path, label)
+    with running(secure=True, sni_options={key: files}, **certificate.options) as server:
+        client = secured(server, trusting(), label)
+        assert serial(client) == ssl.PEM_cert_to_DER_cert(Path(files["certfile"]).read_text())
+
+
 def test_an_sni_entry_of_nonsense_shows_in_the_constructor(certificate):
     with pytest.raises(TypeError, match="sni_options"):
         SMTPServer(None, sni_options={"a": "b"}, **certificate.options)
@@ -427,6 +448,15 @@ def test_new_certificates_are_for_those_who_come_after(how, ca, tmp_path, certif
         assert old.cmd("NOOP").startswith("250")
 
 
+def test_the_first_certificate_may_come_while_the_server_runs(certificate):
+    with running() as server:
+        before = Client(server)
+        assert "STARTTLS" not in before.cmd("EHLO me")
+        assert before.cmd("STARTTLS").startswith("502")
+        server.update_secure_context(**certificate.options)
+        secured(server, certificate.client_context())
+
+
 def test_a_new_certificate_that_can_not_be_loaded_leaves_the_old(tmp_path, certificate):
     (tmp_path / "bad").write_text("no certificate")
     with running(**certificate.options) as server:
@@ -437,6 +467,44 @@ def test_a_new_certificate_that_can_not_be_loaded_leaves_the_old(tmp_path, certi
         with pytest.raises(TypeError, match="nonsense"):
             server.update_secure_context(nonsense=1)
         secured(server, certificate.client_context())
+
+
+@pytest.mark.parametrize("name", ["certfile", "keyfile", "ca_certs"])
+def test_a_file_that_can_not_be_read_is_named(name, tmp_path, certificate):
+    missing = tmp_path / "missing.pem"
+    with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
+        SMTPServer(None, **{**certificate.options, name: missing})
+
+
+def test_an_encrypted_key_is_an_error_and_asks_nobody(tmp_path, certificate):
+    key = serialization.load_pem_private_key(certificate.keyfile.read_bytes(), None)
+    keyfile = tmp_path / "key.pem"
+    keyfile.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"sesame"),
+        )
+    )
+    # With a terminal, OpenSSL would ask there.
+    master, terminal = pty.openpty()
+    program = f"""
+from smtp_blinker import SMTPServer
+SMTPServer(None, certfile={str(certificate.certfile)!r}, keyfile={str(keyfile)!r})
+"""
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            stdin=terminal,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            timeout=60,
+        )
+    finally:
+        os.close(master)
+        os.close(terminal)
+    assert b"SSLError" in ended.stderr
+    assert b"the key is encrypted" in ended.stderr
 
 
 def test_a_new_sni_map_is_for_those_who_come_after(ca, tmp_path, certificate):
