@@ -720,6 +720,8 @@ class Connection:
         own = self.session.disabled_commands
         if own is None:
             return self.options.disabled_commands  # type: ignore[return-value]  # made one there
+        if isinstance(own, str):
+            own = (own,)  # its letters would disable nothing
         return frozenset(verb.upper() for verb in own)
 
     @property
