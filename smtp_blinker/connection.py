@@ -56,6 +56,7 @@ _BROKEN_LINES: Final = {
     Problem.RESPONSE_TOO_LONG: reply.RESPONSE_TOO_LONG,
     Problem.BARE_NEWLINE: reply.BARE_NEWLINE,
     Problem.BROKEN_CHUNK: reply.NOT_RECOGNIZED,
+    Problem.HTTP: reply.HTTP_NOT_ALLOWED,
 }
 
 

@@ -20,6 +20,7 @@ from .reply import Reply
 MAX_AUTH_LINE: Final = 12288
 
 _BDAT: Final = re.compile(rb"BDAT\b", re.I)
+_HTTP: Final = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) ", re.I)
 
 
 class State(IntEnum):
@@ -98,6 +99,7 @@ class Problem(Enum):
     TOO_LONG = "a line was longer than the limit and has been dropped"
     RESPONSE_TOO_LONG = "a line of AUTH was longer than the limit and has been dropped"
     BARE_NEWLINE = "a CR or LF stood alone in a line, which has been dropped"
+    HTTP = "a line that was too long or had a CR or LF alone began as an HTTP request does"
     BROKEN_CHUNK = "a BDAT line was too long or had a CR or LF alone; its chunk follows"
 
 
@@ -195,12 +197,16 @@ class Protocol:
             if too_long is not None:
                 return too_long
         if b"\n" in line or b"\r" in line:
-            return self._bare_newline(line)
+            return self._broken(line, Problem.BARE_NEWLINE)
         return line
 
-    def _bare_newline(self, line: bytes) -> Problem:
-        chunk = self.state is not State.AUTH and _BDAT.match(line)
-        return Problem.BROKEN_CHUNK if chunk else Problem.BARE_NEWLINE
+    def _broken(self, line: bytes, problem: Problem) -> Problem:
+        """*problem*, or why what follows *line* can't be commands."""
+        if self.state is State.AUTH:
+            return problem
+        if _BDAT.match(line):
+            return Problem.BROKEN_CHUNK
+        return Problem.HTTP if _HTTP.match(line) else problem
 
     def _incomplete(self) -> Problem:
         length = len(self.buffer) - self._position
@@ -220,7 +226,7 @@ class Protocol:
             return Problem.RESPONSE_TOO_LONG if length > MAX_AUTH_LINE else None
         if length <= self._longest:
             return None
-        return Problem.BROKEN_CHUNK if _BDAT.match(line) else Problem.TOO_LONG
+        return self._broken(line, Problem.TOO_LONG)
 
     def _unread(self) -> bytes:
         return self.buffer[self._position :]
@@ -232,7 +238,7 @@ class Protocol:
 
     def drop_bare_line(self) -> Problem:
         """Drop what `ends_with_bare_newline` tells of: the client waits for an answer to it."""
-        problem = self._skipping or self._bare_newline(self._unread())
+        problem = self._skipping or self._broken(self._unread(), Problem.BARE_NEWLINE)
         self.buffer = b""
         self._position = self._searched = 0
         self._skipping = None

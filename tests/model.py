@@ -131,6 +131,9 @@ PATH = re.compile(
     rf"<(?:@{_LABEL}(?:\.{_LABEL})*:)?({_ATEXT}(?:\.{_ATEXT})*@{_LABEL}(?:\.{_LABEL})*)>"
 )
 HTTP = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH) .* HTTP/[0-9.]+")
+HTTP_START = re.compile(
+    rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) ", re.IGNORECASE
+)
 
 
 @dataclass
@@ -280,6 +283,8 @@ class Session:
             self.state = "READY"
             self._auth_given_up("a broken line", allowed)
         else:
+            if HTTP_START.match(line):
+                allowed = {"421 4.7.0"}
             self._answer("a broken line", allowed)
             if re.match(rb"BDAT\b", line, re.I):
                 self.state = "CLOSED"  # what its octets are can't be known
