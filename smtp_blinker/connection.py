@@ -254,6 +254,10 @@ class Connection:
     def _last_words(self, final: Reply) -> None:
         """Try to tell the client, without waiting for it."""
         self.session.error = final
+        if self.session.tls is None and (
+            self._protocol.state is State.UPGRADE or self._begins_with_tls
+        ):
+            return  # it expects a handshake, and no word in clear
         self._report.log_reply(final)
         self._transport.send_last(final.wire if self._enhanced else final.plain)
 
@@ -297,13 +301,18 @@ class Connection:
         self._report.log("connection from %s:%s", session.remote_address, session.remote_port)
         if not options.disable_reverse_lookup and session.remote_address:
             session.client_hostname = server.resolver.start(session.remote_address)
-        if (options.secure or options.needs_upgrade) and not options.secured:
+        if self._begins_with_tls:
             self._upgrade(self._protocol.take_all())
         if self.hooks.on_connect is not None:
             try:
                 self.ask(self.hooks.on_connect, session)
             except Refusal as refusal_:
                 raise _Refused(refusal_.reply, "refused") from None
+
+    @property
+    def _begins_with_tls(self) -> bool:
+        options = self.options
+        return (options.secure or options.needs_upgrade) and not options.secured
 
     def _read_proxy_header(self) -> None:
         """HAProxy's PROXY protocol: nothing is believed, and nothing said, without a header."""

@@ -822,6 +822,27 @@ def test_clear_text_instead_of_a_handshake_gets_no_reply(tls_server: Served) -> 
     assert_serves(tls_server)
 
 
+@pytest.mark.parametrize("throw", [gevent.Timeout, gevent.GreenletExit])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_nothing_is_said_in_clear_where_a_handshake_is_due(
+    certificate: Certificate, implicit: bool, throw: type[BaseException]
+) -> None:
+    """Whatever ends the connection's greenlet meanwhile."""
+    with serve(secure=implicit, **certificate.options) as served:
+        with served.connect(greeting=False) as client:
+            if not implicit:
+                assert client.reply().code == 220
+                assert client.command("STARTTLS").code == 220
+            connection = wait_until(lambda: served.connection_of(client))
+            wait_until(lambda: connection._transport.waiting)
+            loop = connection.greenlet.parent.loop
+            loop.run_callback_threadsafe(connection.greenlet.throw, throw())
+            assert client.rest() == b""
+        served.expected_faults = int(throw is gevent.Timeout)
+        if not implicit:
+            assert_serves(served)
+
+
 def test_starttls_inside_tls_is_out_of_sequence(
     tls_server: Served, certificate: Certificate
 ) -> None:
