@@ -398,6 +398,18 @@ def test_a_content_type_is_one_or_nothing_is_said(client: FlaskClient, folder: F
         assert response.headers["Content-Disposition"].startswith("attachment;")
 
 
+@pytest.mark.parametrize(
+    "content_type", ["text/javascript", "application/x-JavaScript", "text/css"]
+)
+def test_no_attachment_is_a_script_or_style_of_the_page(
+    client: FlaskClient, folder: Folder, content_type: str
+) -> None:
+    id = folder.put(f"Content-Type: {content_type}\n\nalert(1)".encode())
+    response = client.get(f"/api/messages/{id}/parts/0")
+    assert response.content_type == "application/octet-stream"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_only_pictures_are_shown_in_place(client: FlaskClient, folder: Folder) -> None:
     for content_type, shown in {"image/png": True, "image/svg+xml": False}.items():
         id = folder.put(
