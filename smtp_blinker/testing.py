@@ -214,11 +214,7 @@ class SMTPTestServer:
         else:
             connected = sum(len(server.connections) for server in self._servers)
             lines.append(f"clients: {self._clients}, connected now: {connected}")
-        lines += [
-            f"refused: {session.error.code} {session.error.text}"
-            for session in self._sessions
-            if session.error is not None
-        ]
+        lines += [f"refused: {each.error}" for each in self._sessions if each.error is not None]
         lines += [f"error: {event.code}: {event.error}" for event in self.errors[-5:]]
         return "".join(f"; {line}" for line in lines)
 
