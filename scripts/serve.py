@@ -34,7 +34,7 @@ except ImportError:
     sys.exit(2)
 import gevent
 from gevent.event import Event
-from gevent.pywsgi import WSGIServer
+from gevent.pywsgi import WSGIHandler, WSGIServer
 
 # From a checkout the program runs without being installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -53,6 +53,8 @@ log = logging.getLogger("smtp_blinker.serve")
 ENVIRONMENT = "SMTP_BLINKER"
 #: Connections to the web page at once; each page that is open keeps one.
 HTTP_CLIENTS = 1000
+#: Seconds in which the next octets of a request must come, or those of an answer be taken.
+HTTP_TIMEOUT = 60.0
 DEFAULT_HTTP = "127.0.0.1:8025"
 PROTOCOLS = {"smtp": "SMTP", "smtps": "SMTPS", "lmtp": "LMTP"}
 
@@ -508,6 +510,21 @@ def start(settings: Settings, servers: Sequence[SMTPServer]) -> None:
                 raise Unusable(bind_problem(listen, exc)) from exc
 
 
+class PageHandler(WSGIHandler):
+    # What gevent's TimeoutError has in the place of a number: it is nobody's fault here.
+    ignored_socket_errors: Any = (*WSGIHandler.ignored_socket_errors, "timed out")
+
+
+class PageServer(WSGIServer):
+    """Lets nobody hold a connection who neither asks nor listens."""
+
+    handler_class = PageHandler
+
+    def handle(self, sock: Any, address: Any) -> None:
+        sock.settimeout(HTTP_TIMEOUT)
+        super().handle(sock, address)
+
+
 def make_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer | None:
     """The web page; without its extra only a page that was asked for is missed."""
     if settings.http is None:
@@ -525,7 +542,7 @@ def make_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer |
         hosts=(settings.name, *settings.http_host),
     )
     assert isinstance(settings.http.address, tuple)
-    return WSGIServer(settings.http.address, app, spawn=HTTP_CLIENTS, log=None, error_log=log)
+    return PageServer(settings.http.address, app, spawn=HTTP_CLIENTS, log=None, error_log=log)
 
 
 def start_page(
