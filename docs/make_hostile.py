@@ -63,7 +63,7 @@ TAIL = """
 | N49 | a hook that raises, or passes `hook_timeout` | 451 4.3.0; the connection goes on |
 | N51 | LMTP, three of five recipients accepted | three replies after the dot, in their order |
 | N52 | `stop` | idle clients 421 4.3.2 at once; content under way gets its reply, then 421 |
-| N55 | a million empty lines | 500 5.5.2 each, 421 4.7.0 after `max_errors` |
+| N55 | a million empty lines | 500 5.5.2 nine times, then 421 4.7.0: ten unrecognised commands are enough |
 """
 
 

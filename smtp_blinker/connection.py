@@ -376,7 +376,7 @@ class Connection:
                     raise _Refused(reply.TALKS_TOO_SOON, "abuse")
                 raise _ClientGone
             except TimeoutError:
-                # It kept quiet, as RFC 5321 section 3.1 wants it.
+                # It kept quiet, as RFC 5321 section 4.3.1 wants it.
                 if deadline == self._session_deadline:
                     raise
         self._send(self.greeting())
@@ -616,11 +616,14 @@ class Connection:
             self.messages += 1
         self._conduct.message()
         # The client has its answer before a listener has its event, or the next hook its turn.
-        self._transport.flush(self._command_deadline())
-        if self._report.wants_messages:
-            self._report.message(stream.byte_length, code, monotonic() - started)
-        session.transaction += 1
-        session.envelope = Envelope()
+        try:
+            self._transport.flush(self._command_deadline())
+        finally:
+            # A client that has gone meanwhile has its message taken all the same.
+            if self._report.wants_messages:
+                self._report.message(stream.byte_length, code, monotonic() - started)
+            session.transaction += 1
+            session.envelope = Envelope()
 
     def _send_final(self, answer: Reply) -> None:
         if answer.code < 400:
@@ -717,6 +720,8 @@ class Connection:
         own = self.session.disabled_commands
         if own is None:
             return self.options.disabled_commands  # type: ignore[return-value]  # made one there
+        if isinstance(own, str):
+            own = (own,)  # its letters would disable nothing
         return frozenset(verb.upper() for verb in own)
 
     @property

@@ -2,7 +2,7 @@
 
 Content ends with CRLF "." CRLF and with nothing else (RFC 5321 section 4.1.1.4): a dot beside
 a bare CR or LF is content, or one server's message would be another's commands. Refusing is
-for later: once 354 was said, everything up to the true end is read (section 4.5.2).
+for later: once 354 was said, everything up to the true end is read (section 4.3.2).
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class Options:
     max_unauthenticated_commands: int | None = 10
     max_errors: int | None = 20
     max_junk_commands: int | None = 100
-    max_auth_failures: int | None = 3  # RFC 4954 section 4: not below 3
+    max_auth_failures: int | None = 3  # RFC 4954 section 9: not below 3
 
     # Limits: seconds
     socket_timeout: float = 60

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import socket
 import ssl
+import struct
 
 import gevent
 import pytest
@@ -332,6 +334,28 @@ def test_message_is_sent_when_a_message_was_answered():
     ]
     assert {e.id for e in events} == {live.session.id}
     assert 0.04 < events[0].seconds < 30
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_message_is_sent_though_the_client_left_before_its_answer(lmtp):
+    left = Event()
+
+    def on_data(stream, session):
+        stream.read()
+        left.wait(5)
+        gevent.sleep(0.05)
+
+    with running(on_data=on_data, lmtp=lmtp) as server:
+        witness = Witness(server)
+        client = Client(server, hello="LHLO me" if lmtp else "EHLO me")
+        client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
+        client.send(b"one\r\n.\r\n")
+        gevent.sleep(0.05)
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        left.set()
+        assert witness.one("disconnect").messages == 1
+        assert [(event.code, event.size) for event in witness.of("message")] == [(250, 5)]
 
 
 def test_no_message_for_a_transaction_that_was_reset():

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -171,6 +172,62 @@ def test_content_in_one_group_with_its_commands(
     assert served.contents() == ([] if refused else [content])
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("row", CONTENT_ROWS, ids=lambda row: row.id)
+def test_content_over_lmtp(serving: Serving, row: ContentRow, policy: str) -> None:
+    served = serving(lmtp=True, bare_newline=policy)
+    refused = policy == "reject" and not row.clean
+    content = row.normalized if policy == "normalize" else row.content
+    for pieces in ([row.sent + TAIL], *random_cuts(row.sent + TAIL, row.id, 4)):
+        served.messages.clear()
+        with served.hello() as client:
+            client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n")
+            client.send(b"RCPT TO:<>\r\nRCPT TO:<c@example.com>\r\nDATA\r\n")
+            assert client.replies(5)[-1].status == "354"
+            served.send_pieces(client, pieces)
+            got = statuses(client.rest_of_replies())
+        # RFC 2033 section 4.2: one for each recipient that was accepted
+        assert got == ["550 5.5.2" if refused else "250 2.0.0"] * 2 + TAIL_STATUSES
+        assert served.contents() == ([] if refused else [content])
+    assert_serves(served)
+
+
+@pytest.fixture(scope="module")
+def served_with_tls(certificate: Certificate) -> Iterator[dict[str, Served]]:
+    """By policy; TLS from the first octet."""
+    with ExitStack() as stack:
+        yield {
+            policy: stack.enter_context(
+                serve(secure=True, bare_newline=policy, **certificate.options)
+            )
+            for policy in POLICIES
+        }
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("row", CONTENT_ROWS, ids=lambda row: row.id)
+def test_content_inside_tls(
+    served_with_tls: dict[str, Served], certificate: Certificate, row: ContentRow, policy: str
+) -> None:
+    served = served_with_tls[policy]
+    refused = policy == "reject" and not row.clean
+    content = row.normalized if policy == "normalize" else row.content
+    sent = row.sent + TAIL
+    # Each piece is a record of its own, however TCP carries them.
+    for pieces in ([sent], octets(sent)[:3000], *random_cuts(sent, row.id, 2)):
+        served.messages.clear()
+        with served.connect(greeting=False) as client:
+            client.start_tls(certificate.client_context())
+            client.send(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\n")
+            client.send(b"RCPT TO:<b@example.com>\r\nDATA\r\n")
+            assert client.replies(5)[-1].status == "354"
+            for piece in pieces:
+                client.send(piece)
+            got = statuses(client.rest_of_replies())
+        assert got == ["550 5.5.2" if refused else "250 2.0.0", *TAIL_STATUSES]
+        assert served.contents() == ([] if refused else [content])
+
+
 def test_next_transaction_follows_the_end_of_data_in_the_same_group(serving: Serving) -> None:
     # E01
     served = serving()
@@ -224,6 +281,28 @@ def test_commands_are_the_same_however_they_arrive(serving: Serving, row: Comman
     assert served.messages == []
     if "on_auth" not in row.options or "auth_optional" in row.options:
         assert_serves(served)
+
+
+#: Rows that say nothing of EHLO and HELO, which LMTP hasn't.
+LMTP_ROWS = [
+    row
+    for row in COMMAND_ROWS
+    if not re.search(rb"[EHL]H?[EH]LO\b", row.sent, re.I)
+    and not any(line.startswith("HELO") for line in row.before)
+    and len(row.sent) < 20_000
+]
+
+
+@pytest.mark.parametrize("row", LMTP_ROWS, ids=lambda row: row.id)
+def test_commands_over_lmtp(serving: Serving, row: CommandRow) -> None:
+    before = tuple(line.replace("EHLO", "LHLO") for line in row.before)
+    served = serving(**{**row.options, "lmtp": True})
+    check_commands(
+        served,
+        replace(row, before=before),
+        [row.sent + (b"" if row.ends else TAIL)],
+    )
+    assert served.messages == []
 
 
 def test_ids_of_rows_are_unique() -> None:

@@ -205,6 +205,8 @@ def test_session_disabled_commands_replaces_the_option(verb, certificate):
         assert verb not in advertised
         assert client.cmd(verb).startswith("502")
         assert client.cmd("VRFY x").startswith("252")
+        disabled = verb.lower()
+        assert Client(server, hello="EHLO me").cmd(verb).startswith("502")
         disabled = None
         assert Client(server, hello="EHLO me").cmd("VRFY x").startswith("502")
 
