@@ -165,6 +165,15 @@ def test_connect_is_sent_again_when_xforward_names_a_new_client():
         assert addresses == ["192.0.2.7", "2001:db8::1"]
 
 
+def test_connect_is_not_sent_again_when_xforward_names_the_same_client():
+    with running(use_xforward=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        for port in (5, 5, 6):
+            client.ok(f"XFORWARD ADDR=192.0.2.7 PORT={port} NAME=a.example", "MAIL FROM:<>", "RSET")
+        assert [event.remote_port for event in witness.of("connect")] == [5, 6]
+
+
 def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello():
     with running(use_xclient=["192.0.2.0/24"], use_xforward=["192.0.2.1"]) as server:
         witness = Witness(server)
