@@ -183,6 +183,25 @@ def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello():
         assert client.cmd("XFORWARD ADDR=192.0.2.7").startswith("550")
 
 
+@pytest.mark.parametrize("verb", ["XCLIENT", "XFORWARD"])
+def test_behind_a_proxy_those_are_trusted_whom_its_header_names(verb):
+    trusted = {f"use_{verb.lower()}": ["192.0.2.1"]}
+    with running(use_proxy=["127.0.0.1"], **trusted) as server:
+        client = Client(server, greet=False)
+        client.send(b"PROXY TCP4 192.0.2.1 192.0.2.9 1 25\r\n")
+        client.reply()
+        assert verb in client.cmd("EHLO me")
+        client.ok(f"{verb} ADDR=192.0.2.7")
+    # The proxy itself is trusted with its header, its clients with nothing.
+    trusted = {f"use_{verb.lower()}": ["127.0.0.1"]}
+    with running(use_proxy=["127.0.0.1"], **trusted) as server:
+        client = Client(server, greet=False)
+        client.send(b"PROXY TCP4 192.0.2.66 192.0.2.9 1 25\r\n")
+        client.reply()
+        assert verb not in client.cmd("EHLO me")
+        assert client.cmd(f"{verb} ADDR=192.0.2.7").startswith("550")
+
+
 # secure, auth, message
 
 
