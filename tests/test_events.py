@@ -763,6 +763,13 @@ def test_no_event_is_built_when_nobody_listens(monkeypatch, certificate):
     for _ in session():
         assert not built
     assert not built
+    # A listener of another server, and one whose server has gone, are no listeners of this one.
+    other = SMTPServer(None)
+    held = [Witness(other), Witness(SMTPServer(None))]
+    for _ in session():
+        assert not built
+    assert not built
+    assert len(held) == 2
     witness = [Witness(server) for server in session()]
     assert built == ["ConnectEvent", "SecureEvent", "AuthEvent", "MessageEvent", "DisconnectEvent"]
     assert len(witness) == 1
