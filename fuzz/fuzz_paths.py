@@ -49,7 +49,7 @@ def one_input(data: bytes) -> None:
 def _path(text: str, start: int, sender: bool, smtputf8: bool, lenient: bool) -> None:
     found = model.PATH.match(text, start)
     try:
-        address, rest = parse_path(text, start, sender, smtputf8, lenient)
+        address, rest = parse_path(text, sender, smtputf8, lenient)
     except Reject as refusal:
         assert refusal.code in _CODES, refusal
         assert refusal.enhanced is not None
@@ -74,7 +74,8 @@ def _path(text: str, start: int, sender: bool, smtputf8: bool, lenient: bool) ->
         assert rest == text[found.end() :]
     if not lenient and 0 < len(address.encode()) < 100:
         # What was made of it is an address too, and stays what it is.
-        assert parse_path(f"<{address}>", 0, sender, True, False) == (address, "")
+        again = f"{text[:start]}<{address}>"
+        assert parse_path(again, sender, True, False) == (address, "")
     _parameters(rest)
 
 

@@ -209,14 +209,12 @@ def not_implemented(client: Client, argument: str) -> Reply:
 def mail(client: Client, argument: str) -> Reply:
     if client.unannounced:
         client.announce()
-    if argument[:5] != "FROM:" and argument[:5].upper() != "FROM:":
-        raise Reject(501, "Syntax: MAIL FROM:<address>", "5.5.2")
     session = client.session
     options = client.options
     if options.max_messages is not None and session.transaction > options.max_messages:
         raise Refusal(reply.TOO_MANY_MESSAGES)
     # Whether non-ASCII is allowed is known when the parameters behind the path are.
-    text, rest = parse_path(argument, 5, True, True, options.lenient_address_parsing)
+    text, rest = parse_path(argument, True, True, options.lenient_address_parsing)
     args = NO_ARGS
     # The envelope is a new one unless an earlier MAIL was refused.
     envelope = session.envelope
@@ -245,12 +243,10 @@ def mail(client: Client, argument: str) -> Reply:
 
 
 def rcpt(client: Client, argument: str) -> Reply:
-    if argument[:3] != "TO:" and argument[:3].upper() != "TO:":
-        raise Reject(501, "Syntax: RCPT TO:<address>", "5.5.2")
     session = client.session
     options = client.options
     envelope = session.envelope
-    text, rest = parse_path(argument, 3, False, envelope.smtputf8, options.lenient_address_parsing)
+    text, rest = parse_path(argument, False, envelope.smtputf8, options.lenient_address_parsing)
     if rest:
         address = _recipient_with_parameters(client, text, rest)
     else:
@@ -458,6 +454,9 @@ def _auth_step(
         if exchange.username is not None and refusal.reply.code >= 500:
             client.auth_failures += 1
             client.pause(AUTH_FAILURE_DELAY * client.auth_failures)
+        else:
+            # The 334 before it was a good reply: without this there is no end of begun exchanges.
+            client.count_junk()
         raise
 
 

@@ -22,7 +22,7 @@ from .auth import Exchange
 from .commands import COMMANDS, Command, auth_response
 from .conduct import Conduct
 from .hook_timer import HookTimedOut, HookTimer
-from .hooks import Hooks
+from .hooks import NOT_RUN, Hooks
 from .options import Options
 from .protocol import NEED_DATA, Problem, Protocol, State, out_of_sequence
 from .proxy import ProxyError, parse_proxy_header
@@ -47,12 +47,15 @@ LAST_REPLY_SECONDS: Final = 5.0
 _HTTP_REQUEST: Final = re.compile(
     rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) .* HTTP/[0-9.]+ *", re.I | re.S
 )
-
+#: C0, DEL, C1, and what else ends a line. The rest of what can't be printed is the paths' affair:
+#: some scripts' domain names need a ZWNJ.
+_CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 _BROKEN_LINES: Final = {
     Problem.TOO_LONG: reply.LINE_TOO_LONG,
     Problem.RESPONSE_TOO_LONG: reply.RESPONSE_TOO_LONG,
     Problem.BARE_NEWLINE: reply.BARE_NEWLINE,
+    Problem.BROKEN_CHUNK: reply.NOT_RECOGNIZED,
 }
 
 
@@ -451,7 +454,7 @@ class Connection:
         protocol = self._protocol
         state = protocol.state
         try:
-            if isinstance(line, Problem):
+            if not isinstance(line, bytes):
                 raise self._broken_line(line)
             if self.exchange is not None:
                 protocol.state = State.READY
@@ -513,6 +516,9 @@ class Connection:
             self._protocol.state = State.READY
             if exchange is not None:
                 self.authenticated(exchange.method, exchange.username, False)
+            self._conduct.junk()
+        if problem is Problem.BROKEN_CHUNK:
+            self.close_reason = "refused"  # as for every BDAT
         self._report.log("C: (%s)", problem.value)
         return Refusal(_BROKEN_LINES[problem])
 
@@ -551,7 +557,7 @@ class Connection:
             raise Refusal(reply.NOT_ASCII) from None
         if text and not command.takes_argument:
             raise Refusal(reply.NO_ARGUMENT)
-        if not text.isprintable() and text.isascii():
+        if _CONTROL.search(text) is not None:
             raise Refusal(reply.CONTROL_CHARACTER)
         return text
 
@@ -577,6 +583,8 @@ class Connection:
         )
         result: Any = None
         refusal: Reply | None = None
+        # A hook may change its envelope; what the client was promised stays.
+        recipients = len(session.envelope.rcpt_to)
         hook = self.hooks.on_data
         if hook is not None:
             # The client has its 354 whatever the hook does before it reads.
@@ -596,9 +604,10 @@ class Connection:
         # What the server refuses is refused whatever the hook made of it.
         refusal = stream.refusal or refusal
         if self.options.lmtp:
-            replies = self._lmtp_replies(result, refusal)
+            replies = self._lmtp_replies(result, refusal, recipients)
             code = next((one.code for one in replies if one.code < 400), replies[0].code)
             for answer in replies:
+                self._conduct.errors = 0  # it was one command, however many were refused
                 self._send_final(answer)
         else:
             answer = refusal or _accepted(result)
@@ -621,9 +630,8 @@ class Connection:
             answer = self._refuse(answer)
         self._send(answer)
 
-    def _lmtp_replies(self, result: Any, refusal: Reply | None) -> Sequence[Reply]:
+    def _lmtp_replies(self, result: Any, refusal: Reply | None, recipients: int) -> Sequence[Reply]:
         """One reply for each recipient (RFC 2033 section 4.2)."""
-        recipients = len(self.session.envelope.rcpt_to)
         if refusal is not None:
             return (refusal,) * recipients
         if not isinstance(result, (list, tuple)):
@@ -669,7 +677,13 @@ class Connection:
             if self._stream is not None:
                 self._stream.hook_timer = timer
         try:
-            return hook(*args)
+            result = hook(*args)
+            if result is not None and type(result) in NOT_RUN:
+                # A true value, too: as an answer of on_auth it would let everybody in.
+                if hasattr(result, "close"):
+                    result.close()
+                raise TypeError(f"a hook returned {type(result).__name__}: its code has not run")
+            return result
         except Refusal:
             raise
         except KeyboardInterrupt:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .reply import Reject
 from .session import Address, Credentials, Session
@@ -50,10 +52,28 @@ class Hooks:
         self.on_close: SessionHook | None = None
 
     def set(self, name: str, hook: Any) -> None:
-        """Register *hook*; raises TypeError when it can't be called."""
+        """Register *hook*; raises TypeError when it can't be called, or a call wouldn't run it."""
         if hook is not None and not callable(hook):
             raise TypeError(f"{name} takes a callable, not {hook!r}")
+        call = getattr(type(hook), "__call__", None)  # noqa: B004
+        if _only_prepares(hook) or _only_prepares(call):
+            # It would refuse nobody: a call gives an object, and none of its lines is run.
+            raise TypeError(
+                f"{name} takes a plain function: nobody would await or iterate {hook!r}"
+            )
         setattr(self, name, hook)
+
+
+#: What a hook can't have meant to return: its own code, not run yet.
+NOT_RUN: Final = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
+
+
+def _only_prepares(function: Any) -> bool:
+    return (
+        inspect.iscoroutinefunction(function)
+        or inspect.isgeneratorfunction(function)
+        or inspect.isasyncgenfunction(function)
+    )
 
 
 class HookDecorators:

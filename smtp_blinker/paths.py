@@ -6,6 +6,7 @@ Every function here raises `Reject` with the reply that the client gets, and not
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
@@ -25,7 +26,9 @@ _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 # Nearly every path that is ever sent: a label with two hyphens in a row may be an A-label, and
 # goes the long way below with all else that is unusual.
 _PLAIN_LABEL = r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*"
-_PLAIN_PATH = re.compile(rf"<({_DOT_STRING}@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*)>")
+_PLAIN_PATH = rf"<({_DOT_STRING}@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*)>(.*)"
+_PLAIN_REVERSE_PATH = re.compile(f"FROM:{_PLAIN_PATH}", re.S)
+_PLAIN_FORWARD_PATH = re.compile(f"TO:{_PLAIN_PATH}", re.S)
 
 _U_ATEXT = rf"[{_ATEXT}\u0080-\U0010ffff]"
 # RFC 6531 section 3.3 adds UTF-8 to atext, qtext and sub-domain.
@@ -48,22 +51,24 @@ _XTEXT_HEX = re.compile(rb"\+([0-9A-F]{2})")
 _XTEXT_PARAMETERS = frozenset({"AUTH", "ENVID", "ORCPT"})
 
 
-def parse_path(
-    text: str, start: int, sender: bool, smtputf8: bool, lenient: bool
-) -> tuple[str, str]:
-    """The address of the path at *start* of *text*, and what follows it.
+def parse_path(argument: str, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:
+    """The address in the argument of MAIL (*sender*) or RCPT, and what follows it.
 
-    *text* is the argument of MAIL or RCPT, *start* the index behind its colon. *sender* tells
-    a reverse-path from a forward-path: only a reverse-path may be null, only a forward-path
-    may be "<postmaster>". *smtputf8* allows non-ASCII. With *lenient*, syntax is not held
-    against the address, but its characters are.
+    Only a reverse-path may be null, only a forward-path may be "<postmaster>". *smtputf8* allows
+    non-ASCII. With *lenient*, syntax is not held against the address, but its characters are.
     """
-    found = _PLAIN_PATH.match(text, start)
+    found = (_PLAIN_REVERSE_PATH if sender else _PLAIN_FORWARD_PATH).match(argument)
     if found is not None:
-        end = found.end()
-        if end - start <= MAX_PATH:
-            return found[1], text[end:]
-    return _parse_unusual_path(text[start:], sender, smtputf8, lenient)
+        address, rest = found.groups()
+        if len(address) <= MAX_PATH - 2:
+            return address, rest
+    if sender:
+        if argument[:5].upper() != "FROM:":
+            raise Reject(501, "Syntax: MAIL FROM:<address>", "5.5.2")
+        return _parse_unusual_path(argument[5:], sender, smtputf8, lenient)
+    if argument[:3].upper() != "TO:":
+        raise Reject(501, "Syntax: RCPT TO:<address>", "5.5.2")
+    return _parse_unusual_path(argument[3:], sender, smtputf8, lenient)
 
 
 def _parse_unusual_path(text: str, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:
@@ -120,7 +125,11 @@ def _check_mailbox(path: str, sender: bool) -> str:
     domain = path[local.end() + 1 :]
     if domain.startswith("[") and domain.endswith("]"):
         return f"{local.group()}@[{_address_literal(domain[1:-1], sender)}]"
-    if len(domain.encode("utf-8")) > MAX_DOMAIN or not _U_DOMAIN.fullmatch(domain):
+    if (
+        len(domain.encode("utf-8")) > MAX_DOMAIN
+        or not _U_DOMAIN.fullmatch(domain)
+        or _hides_syntax(domain)
+    ):
         raise _bad_path(sender, "Bad domain syntax")
     return f"{local.group()}@{unicode_domain(domain)}"
 
@@ -140,6 +149,23 @@ def _address_literal(literal: str, sender: bool) -> str:
 def _bad_path(sender: bool, text: str) -> Reject:
     # RFC 3463 section 3.2: X.1.7 is about the sender's address, X.1.3 about the recipient's.
     return Reject(501, text, "5.1.7" if sender else "5.1.3")
+
+
+def _hides_syntax(domain: str) -> bool:
+    """Whether IDNA's mappings would find ASCII in *domain* that isn't there yet.
+
+    UTS 46 and Python's own codec make a dot of U+3002, "1." of U+2488 and "@" of U+FF20: whoever
+    looks such a name up sees another domain than the program that was asked. No U-label holds
+    any of them (RFC 5890 section 2.3.2.1).
+    """
+    if domain.isascii():
+        return False
+    return any(
+        one == "\u3002" or (one.isascii() and not one.isalnum())
+        for char in domain
+        if not char.isascii()
+        for one in unicodedata.normalize("NFKC", char)
+    )
 
 
 def unicode_domain(domain: str) -> str:
@@ -164,7 +190,9 @@ def _unicode_label(label: str) -> str:
         decoded.replace("-", "").replace("\u200c", "").replace("\u200d", "").replace("\u00b7", "")
     )
     wordlike = all(char.isalnum() or f"a{char}".isidentifier() for char in body)
-    return decoded if same and body and wordlike and not decoded.isascii() else label
+    if not (same and body and wordlike) or decoded.isascii() or _hides_syntax(decoded):
+        return label
+    return decoded
 
 
 def parse_parameters(text: str) -> Mapping[str, str | bool]:

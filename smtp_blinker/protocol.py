@@ -7,6 +7,7 @@ pipelined commands (RFC 2920) wait in the buffer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum, IntEnum
 from typing import Final
@@ -17,6 +18,8 @@ from .reply import Reply
 
 #: RFC 4954 section 4: a line of an AUTH exchange may have 12288 octets, CRLF included.
 MAX_AUTH_LINE: Final = 12288
+
+_BDAT: Final = re.compile(rb"BDAT\b", re.I)
 
 
 class State(IntEnum):
@@ -95,9 +98,12 @@ class Problem(Enum):
     TOO_LONG = "a line was longer than the limit and has been dropped"
     RESPONSE_TOO_LONG = "a line of AUTH was longer than the limit and has been dropped"
     BARE_NEWLINE = "a CR or LF stood alone in a line, which has been dropped"
+    BROKEN_CHUNK = "a BDAT line was too long or had a CR or LF alone; its chunk follows"
 
 
 NEED_DATA: Final = Problem.NEED_DATA
+
+_CR, _LF = b"\r\n"
 
 
 class Protocol:
@@ -109,6 +115,7 @@ class Protocol:
     """
 
     __slots__ = (
+        "_longest",
         "_max_line",
         "_position",
         "_searched",
@@ -126,7 +133,9 @@ class Protocol:
         self._searched = 0
         #: What is wrong with the line that is being dropped.
         self._skipping: Problem | None = None
-        self._max_line = max_line
+        #: What no line passes unexamined; with a larger *max_line* those of AUTH still stop here.
+        self._max_line = min(max_line, MAX_AUTH_LINE)
+        self._longest = max_line
         self.set_policy(policy)
         self.state = State.START
 
@@ -146,14 +155,16 @@ class Protocol:
     def receive_line(self, data: bytes) -> bytes | Problem:
         """Store what arrived and give out the next line, as `next_line` does."""
         if not self.buffer:
-            # A client that waits for each reply sends one whole line, and nothing else in it.
-            last = len(data) - 1
+            # A client that waits for each reply sends one whole line.
+            line, newline, rest = data.partition(b"\r\n")
             if (
-                last < self._max_line
-                and data.find(b"\n") == last
-                and data.find(b"\r") == last - 1 >= 0
+                newline
+                and not rest
+                and len(data) <= self._max_line
+                and _LF not in line
+                and _CR not in line
             ):
-                return data[:-2]
+                return line
         self.receive_data(data)
         return self.next_line()
 
@@ -184,8 +195,12 @@ class Protocol:
             if too_long is not None:
                 return too_long
         if b"\n" in line or b"\r" in line:
-            return Problem.BARE_NEWLINE
+            return self._bare_newline(line)
         return line
+
+    def _bare_newline(self, line: bytes) -> Problem:
+        chunk = self.state is not State.AUTH and _BDAT.match(line)
+        return Problem.BROKEN_CHUNK if chunk else Problem.BARE_NEWLINE
 
     def _incomplete(self) -> Problem:
         length = len(self.buffer) - self._position
@@ -203,7 +218,9 @@ class Protocol:
         """What is wrong with a line of more than the limit; those of AUTH have their own."""
         if self.state is State.AUTH or line[:5].upper() == b"AUTH ":
             return Problem.RESPONSE_TOO_LONG if length > MAX_AUTH_LINE else None
-        return Problem.TOO_LONG
+        if length <= self._longest:
+            return None
+        return Problem.BROKEN_CHUNK if _BDAT.match(line) else Problem.TOO_LONG
 
     def _unread(self) -> bytes:
         return self.buffer[self._position :]
@@ -215,9 +232,10 @@ class Protocol:
 
     def drop_bare_line(self) -> Problem:
         """Drop what `ends_with_bare_newline` tells of: the client waits for an answer to it."""
+        problem = self._skipping or self._bare_newline(self._unread())
         self.buffer = b""
         self._position = self._searched = 0
-        problem, self._skipping = self._skipping or Problem.BARE_NEWLINE, None
+        self._skipping = None
         return problem
 
     @property

@@ -11,6 +11,9 @@ from typing import Any, Final
 # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets with its code and CRLF.
 MAX_REPLY_LINE: Final = 512
 
+# RFC 4954 section 4: a challenge is one line, which may have 12288 octets.
+MAX_CHALLENGE_LINE: Final = 12288
+
 # Controls, DEL, C1 controls, line separators and everything else that does not print: nothing
 # that a hook, a client or a DNS answer brings may end a line or start an escape sequence.
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
@@ -101,7 +104,8 @@ class Reply:
 
 
 def _encode(code: int, prefix: str, lines: tuple[str, ...]) -> bytes:
-    room = MAX_REPLY_LINE - 6 - len(prefix)
+    longest = MAX_CHALLENGE_LINE if code == 334 else MAX_REPLY_LINE
+    room = longest - 6 - len(prefix)
     wrapped = [part for line in lines for part in _wrap(printable(line), room)]
     last = len(wrapped) - 1
     # RFC 2034 section 4: the enhanced code stands on each line of a multi-line reply.
@@ -166,6 +170,7 @@ class AuthenticationFailed(Reject):
 
     *data* is the JSON object that an XOAUTH2 client is shown before the 535
     (for example ``{"status": "401", "schemes": "bearer"}``); other mechanisms ignore it.
+    Raises TypeError for what JSON can't tell, ValueError for more than a challenge can hold.
     """
 
     def __init__(
@@ -178,11 +183,11 @@ class AuthenticationFailed(Reject):
     ) -> None:
         super().__init__(code, text, enhanced)
         self.data = dict(data or {})
-
-    @property
-    def challenge(self) -> str:
-        """*data* as the base64 text of a 334 reply."""
-        return base64.b64encode(json.dumps(self.data).encode()).decode("ascii")
+        #: *data* as the base64 text of a 334 reply. Made here, where the program can see what is
+        #: wrong with it.
+        self.challenge = base64.b64encode(json.dumps(self.data).encode()).decode("ascii")
+        if len(self.challenge) > MAX_CHALLENGE_LINE - 6:
+            raise ValueError("data is too long for a challenge: it takes some 9 KB of JSON")
 
 
 # The standing replies: made once, sent as they are.

@@ -61,8 +61,12 @@ class ReverseResolver:
         name = ""
         try:
             name = self._name(address)
-        except Exception:
-            pass  # a client without a name is nobody's fault
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            # A client without a name is nobody's fault. SystemExit would end the process here:
+            # below this greenlet there is only the hub.
+            pass
         finally:
             self._under_way.discard(gevent.getcurrent())
             if not result.ready():

@@ -14,7 +14,8 @@ import errno
 import inspect
 import logging
 import ssl
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,12 +67,20 @@ def _plain(value: Any) -> Any:
     if type(value) in _JSON_TYPES:
         return value
     if isinstance(value, BaseException):
-        return {"type": type(value).__name__, "message": str(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {"type": type(value).__name__, "message": _text(value)}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item) for item in value]
-    return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return _text(value)
+
+
+def _text(value: object, make: Callable[[object], str] = str) -> str:
+    """str(value); a program's exception may not even have that."""
+    try:
+        return make(value)
+    except Exception as exc:
+        return f"({type(value).__name__}, which has no text: {type(exc).__name__})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +206,9 @@ def emit(signal: NamedSignal, server: Any, event: Event | None = None) -> None:
             if isinstance(exc, SystemExit) and getcurrent().parent is None:
                 raise
             if signal is error:
-                log.exception("a listener of the error signal raised", exc_info=exc)
+                _log("a listener of the error signal raised", exc)
             else:
-                meta = {"signal": signal.name, "listener": repr(receiver)}
+                meta = {"signal": signal.name, "listener": _text(receiver, repr)}
                 emit_error(server, ErrorEvent(exc, "ListenerError", meta=meta))
 
 
@@ -211,11 +220,50 @@ def emit_error(server: Any, event: ErrorEvent) -> None:
     else:
         # A listener's and a hook's traceback are the program's; a client's fault needs none.
         ours = event.code in {"HookError", "HookTimeout", "ListenerError"}
-        log.error(
-            "%s: %s%s",
-            event.code,
-            event.error,
-            f" ({event.remote_address})" if event.remote_address else "",
-            exc_info=event.error if ours else None,
-            extra={"smtp": event.as_dict()},
+        where = f" ({event.remote_address})" if event.remote_address else ""
+        text = f"{event.code}: {_one_line(_text(event.error))}{where}"
+        _log(text, event.error if ours else None, event.as_dict())
+
+
+# An exception's text may hold what a client sent. In a log of text it can neither end a line nor
+# begin one, nor move a terminal's cursor.
+
+
+def _log(text: str, exc: BaseException | None, event: Mapping[str, Any] | None = None) -> None:
+    if not log.isEnabledFor(logging.ERROR):
+        return
+    info = None if exc is None else (type(exc), exc, exc.__traceback__)
+    record = log.makeRecord(
+        log.name, logging.ERROR, __file__, 0, "%s", (text,), info,
+        extra=None if event is None else {"smtp": event},
+    )  # fmt: skip
+    if exc is not None:
+        # What formatters of text take instead of making it; exc_info is there for the others.
+        record.exc_text = _traceback(exc)
+    log.handle(record)
+
+
+def _traceback(exc: BaseException) -> str:
+    """The traceback of *exc* and of what it came from, each message in a line."""
+    parts: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = exc
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        frames = "".join(traceback.format_tb(current.__traceback__))
+        message = _one_line(_text(current))
+        parts.append(
+            f"Traceback (most recent call last):\n{frames}{type(current).__name__}: {message}"
         )
+        hidden = current.__suppress_context__
+        current = current.__cause__ or (None if hidden else current.__context__)
+    return "\n\nWhich led to:\n\n".join(reversed(parts))
+
+
+def _one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )

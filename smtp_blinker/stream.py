@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Final
 
+from greenlet import getcurrent
+
 from . import reply
 from .content import MAX_RECEIVED_FIELDS, ContentDecoder
 from .hook_timer import HookTimer
@@ -35,11 +37,13 @@ class MessageStream:
     Every reading method raises ConnectionError when the client vanishes or times out before
     the end, and `Reject` when the server refuses the message (bare CR or LF, too large, a
     loop): neither can be taken for a whole message. Let it pass; the server knows the answer.
+    Outside the greenlet that the hook was called in, RuntimeError.
     """
 
     __slots__ = (
         "_arrived",
         "_decoder",
+        "_greenlet",
         "_options",
         "_piece",
         "_position",
@@ -61,6 +65,7 @@ class MessageStream:
         session_deadline: float,
     ) -> None:
         self._transport = transport
+        self._greenlet = getcurrent()
         self._decoder = decoder
         #: Content that came with the commands before it.
         self._arrived = arrived
@@ -93,14 +98,15 @@ class MessageStream:
             while piece := self._next_piece():
                 pieces.append(piece)
             return b"".join(pieces)
+        piece = self.read1(size)
+        if len(piece) == size or (self._decoder.ended and not self._piece):
+            return piece
         pieces = []
-        while size > 0:
-            piece = self.read1(size)
-            if not piece:
-                break
+        while piece:
             pieces.append(piece)
             size -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            piece = self.read1(size) if size else b""
+        return b"".join(pieces)
 
     def read1(self, size: int = -1) -> bytes:
         """What is at hand, up to *size* octets, waiting for the first; b"" at the end."""
@@ -240,6 +246,9 @@ class MessageStream:
     def _wait(self) -> bytes:
         if self.lost is not None:
             raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from self.lost
+        if getcurrent() is not self._greenlet:
+            # The hub would wake the wrong one, and this one never.
+            raise RuntimeError("a message is read in the greenlet that its hook was called in")
         began = monotonic()
         options = self._options
         allowed = options.socket_timeout

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import errno
 import os
 import socket
 import ssl
@@ -31,6 +32,7 @@ from gevent import getcurrent, monkey, spawn_raw
 
 from . import signals
 from .connection import Connection
+from .options import DEFAULT_EXTENSIONS
 from .reply import Reject
 from .server import SMTPServer
 from .session import Address, Credentials, Session
@@ -462,58 +464,99 @@ class _Certificate:
         authority.cert_pem.write_to_path(self.ca_file)
         self.certfile = Path(self._folder.name, "server.pem")
         issued.private_key_and_cert_chain_pem.write_to_path(self.certfile)
+        # Who is given this file as the one to trust finds the authority in it.
+        authority.cert_pem.write_to_path(self.certfile, append=True)
 
 
 # The names of smtpdfix
 
-_TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
+_TRUTH: Final = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
+    **dict.fromkeys(("0", "false", "f", "no", "n", "off"), False),
+}
 
 
-def _flag(name: str) -> bool:
-    return os.environ.get(name, "").lower() in _TRUE
+def _truth(value: object) -> bool:
+    """What smtpdfix takes for a bool, in the environment and in assignments: "yes", "0", …"""
+    if not isinstance(value, str):
+        return bool(value)
+    try:
+        return _TRUTH[value.lower()]
+    except KeyError:
+        raise ValueError(f"{value!r} is neither true nor false") from None
+
+
+def _pem_files(value: Any) -> tuple[str, str | None] | None:
+    """A path, or those of certificate and key; raises FileNotFoundError for a missing file."""
+    certfile, keyfile = value if isinstance(value, tuple) else (value, None)
+    if certfile is None:
+        return None
+    for path in filter(None, (certfile, keyfile)):
+        if not os.path.isfile(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return os.fspath(certfile), keyfile and os.fspath(keyfile)
+
+
+def _from_environment(*names: str, default: Any = None) -> Any:
+    """A field that begins as the first of these variables that isn't empty says."""
+    return field(default_factory=lambda: next(filter(None, map(os.environ.get, names)), default))
+
+
+def _files_in_environment() -> Any:
+    # The name that smtpdfix reads, and the one in its manual.
+    names = ("SMTPD_SSL_CERTIFICATE_FILE", "SMTPD_SSL_CERT_FILE")
+    certfile = next(filter(None, map(os.environ.get, names)), None)
+    return certfile, os.environ.get("SMTPD_SSL_KEY_FILE") or None
 
 
 @dataclass
 class SMTPDFixConfig:
     """``smtpd.config``: what is assigned here counts for the connections that come after.
 
-    Each value begins as its environment variable says (SMTPD_HOST, SMTPD_LOGIN_NAME …).
+    Each value begins as its environment variable says (SMTPD_HOST, SMTPD_LOGIN_NAME …), and may
+    be text everywhere: "yes", "0", "2525".
     """
 
-    host: str = field(default_factory=lambda: os.environ.get("SMTPD_HOST") or "127.0.0.1")
+    host: str = _from_environment("SMTPD_HOST", default="127.0.0.1")
     #: 0 for a free one, whose number it becomes.
-    port: int = field(default_factory=lambda: int(os.environ.get("SMTPD_PORT") or 0))
+    port: int = _from_environment("SMTPD_PORT", default=0)
     #: Not used: when the constructor has returned, the server is ready.
-    ready_timeout: float = 10.0
-    login_username: str = field(
-        default_factory=lambda: os.environ.get("SMTPD_LOGIN_NAME") or "user"
-    )
-    login_password: str = field(
-        default_factory=lambda: os.environ.get("SMTPD_LOGIN_PASSWORD") or "password"
-    )
-    use_ssl: bool = field(default_factory=lambda: _flag("SMTPD_USE_SSL"))
+    ready_timeout: float = _from_environment("SMTPD_READY_TIMEOUT", default=10.0)
+    login_username: str = _from_environment("SMTPD_LOGIN_NAME", default="user")
+    login_password: str = _from_environment("SMTPD_LOGIN_PASSWORD", default="password")
+    use_ssl: bool = _from_environment("SMTPD_USE_SSL", "SMTPD_USE_TLS", default=False)
     #: Counts more than `use_ssl`.
-    use_starttls: bool = field(default_factory=lambda: _flag("SMTPD_USE_STARTTLS"))
-    enforce_auth: bool = field(default_factory=lambda: _flag("SMTPD_ENFORCE_AUTH"))
-    #: Whether AUTH waits for STARTTLS where there is STARTTLS.
-    auth_require_tls: bool = True
-    #: A PEM file with certificate and key, or one for each; None for the server's own.
-    ssl_cert_files: str | tuple[str, str | None] | None = field(
-        default_factory=lambda: (
-            (os.environ["SMTPD_SSL_CERT_FILE"], os.environ.get("SMTPD_SSL_KEY_FILE"))
-            if os.environ.get("SMTPD_SSL_CERT_FILE")
-            else None
-        )
-    )
+    use_starttls: bool = _from_environment("SMTPD_USE_STARTTLS", default=False)
+    enforce_auth: bool = _from_environment("SMTPD_ENFORCE_AUTH", default=False)
+    #: Whether AUTH is there after TLS only.
+    auth_require_tls: bool = _from_environment("SMTPD_AUTH_REQUIRE_TLS", default=True)
+    #: A PEM file with certificate and key, or one for each; None for the server's own, whose
+    #: path stands here when the server has begun to use it.
+    ssl_cert_files: tuple[str, str | None] | None = field(default_factory=_files_in_environment)
     _changed: Callable[[], None] | None = field(default=None, repr=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dataclass_fields__:
             raise AttributeError(f"smtpd.config has no {name}")
-        super().__setattr__(name, value)
+        convert = _CONVERSIONS.get(name)
+        super().__setattr__(name, value if convert is None else convert(value))
         changed = self.__dict__.get("_changed")
         if changed is not None and name != "_changed":
             changed()
+
+
+_CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "port": int,
+    "ready_timeout": float,
+    "use_ssl": _truth,
+    "use_starttls": _truth,
+    "enforce_auth": _truth,
+    "auth_require_tls": _truth,
+    "ssl_cert_files": _pem_files,
+}
+
+
+_WITHOUT_AUTH: Final = DEFAULT_EXTENSIONS - {"AUTH"}
 
 
 class SMTPDFix(SMTPTestServer):
@@ -523,12 +566,17 @@ class SMTPDFix(SMTPTestServer):
     X-Peer, X-MailFrom and X-RcptTo; besides, all of `SMTPTestServer` is here.
     """
 
-    def __init__(self, hostname: str | None = None, port: int | None = None) -> None:
-        self.config = SMTPDFixConfig()
+    def __init__(
+        self,
+        hostname: str | None = None,
+        port: int | str | None = None,
+        config: SMTPDFixConfig | None = None,
+    ) -> None:
+        self.config = config or SMTPDFixConfig()
         if hostname is not None:
             self.config.host = hostname
         if port is not None:
-            self.config.port = port
+            self.config.port = port  # type: ignore[assignment]
         super().__init__(self.config.host, self.config.port)
 
     @property
@@ -541,9 +589,14 @@ class SMTPDFix(SMTPTestServer):
         self.config.port = self.port
         self.config._changed = self._configure
 
-    def reset(self) -> None:
-        """As if it had just been started; `config` stays as it is."""
+    def reset(self, persist_messages: bool = True) -> None:
+        """As if it had just been started; `config` stays as it is.
+
+        As with smtpdfix the messages stay too, unless *persist_messages* is false.
+        """
+        messages = list(self.messages) if persist_messages else []
         super().reset()
+        self.messages.extend(messages)
         self._configure()
 
     def _configure(self) -> None:
@@ -561,13 +614,20 @@ class SMTPDFix(SMTPTestServer):
             auth_methods=("CRAM-MD5", "LOGIN", "PLAIN"),
             auth_optional=not config.enforce_auth,
             allow_insecure_auth=not config.auth_require_tls,
+            extensions=DEFAULT_EXTENSIONS if tls or not config.auth_require_tls else _WITHOUT_AUTH,
         )
 
+    def _on_auth(self, credentials: Credentials, session: Session) -> Any:
+        if self.config.auth_require_tls and not session.secure:
+            raise Reject(538, "Encryption required", "5.7.11")
+        return super()._on_auth(credentials, session)
+
     def _files(self) -> tuple[str, str | None]:
-        files = self.config.ssl_cert_files
-        if files is None:
-            return str(self._own_certificate.certfile), None
-        return (files, None) if isinstance(files, str) else files
+        if self.config.ssl_cert_files is None:
+            # Not assigned as a test would: that would change the server once more.
+            self.config.__dict__["ssl_cert_files"] = (str(self._own_certificate.certfile), None)
+        assert self.config.ssl_cert_files is not None
+        return self.config.ssl_cert_files
 
     def _move(self, host: str, port: int) -> None:
         self.stop()

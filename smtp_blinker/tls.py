@@ -130,7 +130,7 @@ class _Choose:
     def __call__(
         self, channel: ssl.SSLObject, name: str | None, context: ssl.SSLContext
     ) -> int | None:
-        if name is not None:
+        if name is not None and name.isprintable():  # any octet can be sent as a name
             name = _a_label(name)
             channel.smtp_servername = name  # type: ignore[attr-defined]
             # The map hangs on the connection: servers may share a context.

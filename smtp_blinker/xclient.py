@@ -66,7 +66,8 @@ def _value(name: str, value: str) -> str | None:
         except ValueError:
             raise Reject(501, f"Bad {name}: not an IP address", "5.5.4") from None
     if name in {"PORT", "DESTPORT"}:
-        if not (value.isascii() and value.isdigit() and int(value) < 65536):
+        # Of thousands of digits Python makes no number.
+        if not (value.isascii() and value.isdigit() and len(value) < 6 and int(value) < 65536):
             raise Reject(501, f"Bad {name}: not a port number", "5.5.4")
         return str(int(value))
     if name == "NAME":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -267,7 +268,7 @@ class Session:
     def _longest(self, line: bytes) -> int:
         """What a line may have at most, with its CRLF (RFC 4954 section 4)."""
         limit = self.rules.max_command_length
-        return max(12288, limit) if self._is_auth(line) else limit
+        return 12288 if self._is_auth(line) else limit
 
     def _broken_line(self, line: bytes, length: int) -> None:
         too_long = length > self._longest(line)
@@ -277,7 +278,11 @@ class Session:
             allowed = {"500 5.5.6"} if self.state == "AUTH" else {"500 5.5.6", "500 5.5.2"}
         if self.state == "AUTH":
             self.state = "READY"
-        self._answer("a broken line", allowed)
+            self._auth_given_up("a broken line", allowed)
+        else:
+            self._answer("a broken line", allowed)
+            if re.match(rb"BDAT\b", line, re.I):
+                self.state = "CLOSED"  # what its octets are can't be known
 
     def _command(self, line: bytes) -> None:
         verb, _, rest = line.partition(b" ")
@@ -339,7 +344,7 @@ class Session:
             return {"500 5.5.2"} | (ARGUMENT if verb in (b"DATA", b"RSET", b"QUIT") else set())
         if verb in (b"DATA", b"RSET", b"QUIT", b"STARTTLS") and text:
             return ARGUMENT
-        if not text.isprintable():
+        if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text):
             return {"501 5.5.4", "501 5.1.7", "501 5.1.3", "500 5.5.2"}
         return set()
 
@@ -424,7 +429,8 @@ class Session:
 
     def _bad_path(self, subject: int, text: str = "") -> set[str]:
         if not text.isascii():
-            return {f"501 5.1.{subject}", "550 5.6.7", "553 5.6.7"}  # RFC 6531 section 3.5
+            # RFC 6531 section 3.5; another fault may be found first.
+            return {f"501 5.1.{subject}", "501 5.5.4", "550 5.6.7", "553 5.6.7"}
         return {f"501 5.1.{subject}", "501 5.5.2", "501 5.5.4"}
 
     def _path(self, text: str, prefix: str, subject: int) -> tuple[str, set[str]]:
@@ -446,9 +452,11 @@ class Session:
         if len(text) - len(rest) > 256:
             return "", bad
         if rest and not rest.startswith(" "):
-            return "", bad
-        problem = self._parameters(rest.split(), sender)
+            return "", bad | ARGUMENT
+        problem = self._parameters(rest.split(" "), sender)
         if problem:
+            if not rest.isascii():
+                problem |= {"550 5.6.7", "553 5.6.7"}
             return "", problem
         if address:
             refused = self.rules.decide(address)
@@ -460,7 +468,7 @@ class Session:
         """What is wrong with the parameters that the model knows; any fault may be named first."""
         problems: set[str] = set()
         names = []
-        for word in words:
+        for word in filter(None, words):
             name, equals, value = word.partition("=")
             name = name.upper()
             names.append(name)
@@ -513,9 +521,8 @@ class Session:
         # RFC 2033 section 4.2: LMTP answers for each recipient.
         taken = []
         for recipient in self._recipients if self.rules.lmtp else [""]:
+            self._errors = 0  # DATA was a good command; all these are one more
             taken.append(self._answer(f"the end of data {recipient}", refusals or {"250 2.0.0"}))
-            if self.state == "CLOSED":
-                break
         assert len(set(taken)) == 1
         if taken[0]:
             self.delivered.append(Message(self._sender, tuple(self._recipients), content))
@@ -559,12 +566,12 @@ class Session:
         response = self._base64(line)
         if response is None:
             # "*" cancels; anything else is no base64.
-            self._answer(what, {"501 5.7.0"} if line == b"*" else {"501 5.5.2"})
+            self._auth_given_up(what, {"501 5.7.0"} if line == b"*" else {"501 5.5.2"})
             return
         if self._name == "LOGIN":
             self._asked.append(response)
             if (not self._is_name(response) and len(self._asked) == 1) or "\0" in response:
-                self._answer(what, {"501 5.5.2"})
+                self._auth_given_up(what, {"501 5.5.2"})
             elif len(self._asked) == 1:
                 self.state = "AUTH"
                 self._answer(what, {"334"})
@@ -573,9 +580,17 @@ class Session:
         else:
             parts = response.split("\0")
             if len(parts) != 3 or not self._is_name(parts[0] + parts[1]):
-                self._answer(what, {"501 5.5.2"})
+                self._auth_given_up(what, {"501 5.5.2"})
             else:
                 self._decide(parts[1] or parts[0], parts[2], what)
+
+    def _auth_given_up(self, what: str, allowed: set[str]) -> None:
+        """An exchange that never came to a decision is junk."""
+        self._junk += 1
+        if self._junk > self.rules.max_junk_commands:
+            allowed = {"421 4.7.0"}
+        self._may_end = self._junk + self._hellos > self.rules.max_junk_commands
+        self._answer(what, allowed)
 
     @staticmethod
     def _is_name(text: str) -> bool:

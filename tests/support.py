@@ -85,7 +85,9 @@ def take_reply(data: bytes) -> tuple[ClientReply | None, bytes]:
             return None, data
         found = _REPLY_LINE.fullmatch(data, position, end)
         assert found, f"not a reply line: {data[position:end]!r}"
-        assert end - position <= 512, f"longer than 512 octets: {data[position:end]!r}"
+        # RFC 4954 section 4 for challenges
+        longest = 12288 if found[1] == b"334" else 512
+        assert end - position <= longest, f"too long: {data[position:end]!r}"
         codes.add(int(found[1]))
         lines.append(found[3].decode("ascii"))
         position = end

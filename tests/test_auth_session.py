@@ -169,6 +169,34 @@ def test_an_xoauth2_failure_shows_its_json_first(answer):
         client.ok("NOOP")
 
 
+def test_a_long_challenge_is_one_line():
+    # RFC 4954 section 4: 12288 octets with its CRLF. Two lines would be two challenges.
+    data = {"status": "401", "openid-configuration": "x" * 5000}
+
+    def on_auth(auth, session):
+        raise AuthenticationFailed(data=data)
+
+    with running(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as server:
+        client = Client(server, hello="EHLO me")
+        shown = client.cmd("AUTH XOAUTH2 " + xoauth2("bad"))
+        assert "\n" not in shown
+        assert json.loads(challenge(shown)) == data
+        assert client.cmd("").startswith("535 5.7.8")
+
+
+@pytest.mark.parametrize("data", [{"status": object()}, {"scope": "x" * 9300}])
+def test_data_that_is_no_challenge_is_the_program_s_fault(data):
+    def on_auth(auth, session):
+        raise AuthenticationFailed(data=data)
+
+    with running(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("AUTH XOAUTH2 " + xoauth2("bad")).startswith("451 4.3.0")
+        client.ok("NOOP")
+        assert witness.one("error").code == "HookError"
+
+
 def test_authentication_failed_has_a_text_and_means_535_for_the_other_mechanisms():
     def on_auth(auth, session):
         raise AuthenticationFailed("Go away", data={"status": "401"})

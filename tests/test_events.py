@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import ssl
 
 import gevent
 import pytest
@@ -81,18 +82,45 @@ def test_connect_has_the_name_by_reverse_dns():
         assert witness.one("connect").client_hostname == "client.example"
 
 
-@pytest.mark.parametrize("names", [[], ["evil\r\nname"], RuntimeError])
+class Unspeakable:
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        None,
+        ["evil\r\nname"],
+        ["a\x1b[31m"],
+        ["a\0b"],
+        ["a b"],
+        ["a\u2028b"],
+        ["<a>"],
+        ["a" * 64],
+        ["\ud800"],
+        [b"mx.example"],
+        [Unspeakable()],
+        RuntimeError,
+        SystemExit(3),
+        gevent.GreenletExit,
+        gevent.Timeout(1),
+    ],
+    ids=lambda names: type(names).__name__,
+)
 def test_connect_has_the_address_in_brackets_where_there_is_no_name(names):
     class Resolver:
         def reverse(self, ip):
-            if isinstance(names, list):
+            if names is None or isinstance(names, list):
                 return names
             raise names
 
     with running(disable_reverse_lookup=False, resolver=Resolver()) as server:
         witness = Witness(server)
-        Client(server, hello="EHLO me")
+        assert "Nice to meet you, [127.0.0.1]" in Client(server).cmd("EHLO me")
         assert witness.one("connect").client_hostname == "[127.0.0.1]"
+        Client(server, hello="EHLO me")
 
 
 def test_a_lookup_waits_a_moment_at_most_and_delays_nobody_else():
@@ -233,6 +261,22 @@ def test_secure_has_no_servername_where_the_client_gave_none(certificate):
         witness = Witness(server)
         Client(server, greet=False).start_tls(name=None)
         assert witness.one("secure").servername is None
+
+
+@pytest.mark.parametrize("name", ["a\r\nb", "a\x1b[31m", "a\tb", "\x7f.example"])
+def test_a_servername_that_does_not_print_is_none(name, certificate):
+    # ssl takes such a name of a client, and gives it to the server as it is.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with running(secure=True, **certificate.options) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        client.start_tls(context, name=name)
+        assert client.reply().startswith("220")
+        assert witness.one("secure").servername is None
+        [connection] = server.connections
+        assert connection.session.servername is None
 
 
 def test_no_secure_for_a_failed_handshake_but_an_error_and_a_disconnect(certificate):

@@ -26,16 +26,21 @@ from support import SECONDS, ClientReply, RawClient, wait_until
 
 pytest.importorskip("gunicorn")
 
-from smtp_blinker.gunicorn import SMTPWorker, run  # after the importorskip
+import gevent
+from gevent import socket as gevent_socket
+
+from smtp_blinker.gunicorn import SMTPWorker, _Acceptor, _Share, run  # after the importorskip
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = ("-k", "smtp_blinker.gunicorn.SMTPWorker")
+#: For USR2: what ``python -m gunicorn`` would start anew finds gunicorn's http for Python's.
+PROGRAM_FILE = str(Path(sys.executable).with_name("gunicorn"))
 
 # What most tests let gunicorn load, and what serves under `run`.
 PROGRAM = """
 import logging, os
 from smtp_blinker import SMTPServer
-from smtp_blinker.gunicorn import SMTPWorker
+from smtp_blinker.gunicorn import SMTPWorker, _Share
 from smtp_blinker.stores import MaildirStore
 
 store = MaildirStore("Maildir")
@@ -60,6 +65,12 @@ def fails():
     raise LookupError("it can't be made")
 
 services = [server, page]
+
+def count(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(sum(list(_Share._table)[1::2])).encode()]
+
+counting = [server, count]
 
 class CountingWorker(SMTPWorker):
     def notify(self):
@@ -136,6 +147,17 @@ class Gunicorn:
         """The workers that have booted and not ended, by their number."""
         children = psutil.Process(self.process.pid).children()
         return {child.pid for child in children if _lives(child)}
+
+    @property
+    def accepting(self) -> set[int]:
+        """The workers that listen."""
+        listening = set()
+        for worker in self.workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sockets = psutil.Process(worker).net_connections()
+                if any(one.status == psutil.CONN_LISTEN for one in sockets):
+                    listening.add(worker)
+        return listening
 
     def have_gone(self, workers: set[int]) -> bool:
         return not self.workers & workers
@@ -467,6 +489,107 @@ def test_a_draining_worker_shows_that_it_lives(start: Start, tmp_path: Path) -> 
         finish(busy)
 
 
+def busy_clients(gunicorn: Gunicorn, stack: contextlib.ExitStack) -> dict[int, RawClient]:
+    """A client of each worker in the middle of a transaction; *stack* closes them."""
+    clients: dict[int, RawClient] = {}
+
+    def everywhere() -> bool:
+        client = stack.enter_context(gunicorn.client())
+        begin(client)
+        clients.setdefault(stored_by(finish(client, "first")), client)
+        return set(clients) == gunicorn.workers
+
+    wait_until(everywhere)
+    for client in clients.values():
+        begin(client)
+    return clients
+
+
+def test_ttin_under_load_makes_a_worker_that_takes_part(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "program")
+    gunicorn.deliver()
+    with Load(gunicorn.ports[0]) as load:
+        load.wait_for_more(5)
+        before = gunicorn.workers
+        gunicorn.signal(signal.SIGTTIN)
+        wait_until(lambda: gunicorn.deliver(subject="more") not in before)
+        assert gunicorn.workers > before
+        load.wait_for_more(5)
+    assert load.lost == []
+    assert load.told_to_come_back == 0
+
+
+def test_ttou_under_load_loses_no_client(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "-w", "2", "program")
+    with Load(gunicorn.ports[0]) as load, contextlib.ExitStack() as stack:
+        clients = busy_clients(gunicorn, stack)
+        gunicorn.signal(signal.SIGTTOU)
+        wait_until(lambda: len(gunicorn.accepting) == 1)
+        [staying] = gunicorn.accepting
+        load.wait_for_more(5)
+        for worker, client in clients.items():
+            assert stored_by(finish(client, "second")) == worker
+            if worker != staying:
+                assert client.reply().status == "421 4.3.2"
+        wait_until(lambda: gunicorn.workers == {staying})
+        assert clients[staying].command("NOOP").code == 250
+        load.wait_for_more(5)
+    assert load.lost == []
+    assert gunicorn.subjects().count("second") == 2
+
+
+def successor(gunicorn: Gunicorn) -> psutil.Process:
+    """Send USR2 to a gunicorn that writes its number into ``pid``; the new arbiter, at work."""
+    gunicorn.signal(signal.SIGUSR2)
+    file = gunicorn.folder / "pid.2"
+    arbiter = psutil.Process(int(wait_until(lambda: file.exists() and file.read_text())))
+    wait_until(arbiter.children)
+    return arbiter
+
+
+def end(arbiter: psutil.Process) -> None:
+    """End an arbiter whose starter has gone; its workers end by themselves."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        arbiter.kill()
+
+
+def test_usr2_under_load_loses_no_client(start: Start, tmp_path: Path) -> None:
+    arguments = (*WORKER, *bind(1), "-w", "2", "--pid", "pid", "program")
+    gunicorn = start(*arguments, module=[PROGRAM_FILE])
+    with contextlib.ExitStack() as stack:
+        with Load(gunicorn.ports[0]) as load:
+            clients = busy_clients(gunicorn, stack)
+            arbiter = successor(gunicorn)
+            stack.callback(end, arbiter)
+            load.wait_for_more(5)
+            gunicorn.signal(signal.SIGTERM)
+            wait_until(lambda: not gunicorn.accepting & set(clients))
+            load.wait_for_more(5)
+            for worker, client in clients.items():
+                assert stored_by(finish(client, "second")) == worker
+                assert client.reply().status == "421 4.3.2"
+            assert gunicorn.exit_status() == 0
+            load.wait_for_more(5)
+        assert load.lost == []
+        assert gunicorn.deliver() in {child.pid for child in arbiter.children()}
+        wait_until(lambda: (tmp_path / "pid").exists())
+        assert int((tmp_path / "pid").read_text()) == arbiter.pid
+
+
+def test_an_upgrade_can_be_taken_back(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(1), "--pid", "pid", "program", module=[PROGRAM_FILE])
+    with Load(gunicorn.ports[0]) as load:
+        load.wait_for_more(5)
+        before = gunicorn.workers
+        arbiter = successor(gunicorn)
+        load.wait_for_more(5)
+        arbiter.terminate()
+        wait_until(lambda: not _lives(arbiter))
+        load.wait_for_more(5)
+        assert gunicorn.deliver() in before
+    assert load.lost == []
+
+
 def test_workers_end_when_the_arbiter_was_killed(start: Start) -> None:
     gunicorn = start(*WORKER, *bind(1), "program")
     worker = psutil.Process(gunicorn.deliver())
@@ -496,6 +619,100 @@ def test_a_program_with_a_syntax_error_is_refused_until_it_is_mended(
             return client.reply().code == 220
 
     wait_until(mended)
+
+
+# Clients are shared out
+
+
+class Named:
+    """Has the part of a server that an acceptor needs."""
+
+    def __init__(self, name: str, served: list[str]) -> None:
+        self._name = name
+        self._served = served
+
+    def handle(self, sock: Any, address: Any) -> None:
+        self._served.append(self._name)
+        with contextlib.closing(sock):
+            sock.recv(1)  # until the client closes
+
+
+@pytest.fixture
+def shares() -> Iterator[tuple[_Share, _Share]]:
+    """What two workers that accept would have."""
+    one, other = _Share(1), _Share(2)
+    for share in (one, other, one):
+        share.beat()
+    yield one, other
+    one.leave()
+    other.leave()
+
+
+def test_a_worker_that_has_more_clients_leaves_the_next_to_the_other(
+    shares: tuple[_Share, _Share],
+) -> None:
+    served: list[str] = []
+    listener = gevent_socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    acceptors = [
+        _Acceptor(sock, Named(name, served), share, lambda: None)  # type: ignore[arg-type]
+        for sock, name, share in zip((listener, listener.dup()), "ab", shares, strict=True)
+    ]
+    clients = []
+    try:
+        for acceptor in acceptors:
+            acceptor.start()
+        for number in range(20):
+            clients.append(gevent_socket.create_connection(listener.getsockname()))
+            while len(served) <= number:
+                gevent.sleep(0.001)
+            assert abs(served.count("a") - served.count("b")) <= 1 + number / 4
+    finally:
+        for acceptor in acceptors:
+            acceptor.close()
+        for client in clients:
+            client.close()
+
+
+def test_clients_that_another_worker_does_not_take_are_served(
+    shares: tuple[_Share, _Share],
+) -> None:
+    served: list[str] = []
+    listener = gevent_socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    acceptor = _Acceptor(listener, Named("a", served), shares[0], lambda: None)  # type: ignore[arg-type]
+    clients = []
+    try:
+        acceptor.start()
+        clients = [gevent_socket.create_connection(listener.getsockname()) for _ in range(5)]
+        with gevent.Timeout(SECONDS):
+            while len(served) < 5:
+                gevent.sleep(0.001)
+    finally:
+        acceptor.close()
+        for client in clients:
+            client.close()
+
+
+def test_a_worker_that_accepts_no_more_is_left_nobody(shares: tuple[_Share, _Share]) -> None:
+    one, other = shares
+    one.add(1)
+    assert one.is_larger
+    assert not other.is_larger
+    other.leave()
+    one.beat()
+    assert not one.is_larger
+
+
+def test_workers_know_of_each_others_clients(start: Start) -> None:
+    gunicorn = start(*WORKER, *bind(2), "-w", "2", "program:counting", sockets=2)
+    with contextlib.ExitStack() as stack:
+        for number in range(1, 7):
+            stack.enter_context(gunicorn.client())
+            assert float(gunicorn.page(1)) == number
+    wait_until(lambda: float(gunicorn.page(1)) == 0)
 
 
 # Around it
@@ -549,6 +766,24 @@ def test_usr1_opens_the_log_anew(start: Start, tmp_path: Path) -> None:
         return "connection from 127.0.0.1" in log.read_text()
 
     wait_until(worker_writes_there)
+
+
+def test_usr1_under_load_loses_no_client(start: Start, tmp_path: Path) -> None:
+    gunicorn = start(*WORKER, *bind(1), "-w", "2", "--log-file", "log", "program")
+    log = gunicorn.errors = tmp_path / "log"
+    wait_until(log.exists)
+    with Load(gunicorn.ports[0]) as load, contextlib.ExitStack() as stack:
+        clients = busy_clients(gunicorn, stack)
+        for number in range(3):
+            log.rename(tmp_path / f"log.{number}")
+            gunicorn.signal(signal.SIGUSR1)
+            wait_until(log.exists)
+            load.wait_for_more(5)
+        assert gunicorn.workers == set(clients)
+        for worker, client in clients.items():
+            assert stored_by(finish(client)) == worker
+    assert load.lost == []
+    assert load.told_to_come_back == 0
 
 
 EXAMPLES = str(ROOT / "examples")
@@ -629,8 +864,10 @@ class FlaskAndSMTP:
 def both(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> FlaskAndSMTP:
     pytest.importorskip("flask")
     gunicorn = start(
-        *("--chdir", EXAMPLES, "--graceful-timeout", "1000", *FLASK[request.param]),
+        *("--chdir", EXAMPLES, "--pid", str(tmp_path / "pid"), "--graceful-timeout", "1000"),
+        *FLASK[request.param],
         sockets=2,
+        module=[PROGRAM_FILE],
         MAILDIR=str(tmp_path / "Maildir"),
         **EXAMPLE_PORTS,
     )
@@ -661,6 +898,36 @@ def test_hup_under_load_loses_no_smtp_client_beside_flask(both: FlaskAndSMTP) ->
         load.wait_for_more(5)
     assert load.lost == []
     assert both.subjects() == sorted(load.accepted)
+
+
+def test_ttin_and_ttou_under_load_lose_no_smtp_client_beside_flask(both: FlaskAndSMTP) -> None:
+    gunicorn = both.gunicorn
+    old = both.worker()
+    with Load(gunicorn.ports[both.smtp], clients=2) as load:
+        load.wait_for_more(5)
+        gunicorn.signal(signal.SIGTTIN)
+        wait_until(lambda: len(gunicorn.accepting) == 2)
+        load.wait_for_more(5)
+        gunicorn.signal(signal.SIGTTOU)  # the oldest
+        wait_until(lambda: old not in gunicorn.workers)
+        load.wait_for_more(5)
+    assert load.lost == []
+    assert both.subjects() == sorted(load.accepted)
+
+
+def test_usr2_under_load_loses_no_smtp_client_beside_flask(both: FlaskAndSMTP) -> None:
+    gunicorn = both.gunicorn
+    with contextlib.ExitStack() as stack:
+        with Load(gunicorn.ports[both.smtp], clients=2) as load:
+            load.wait_for_more(5)
+            arbiter = successor(gunicorn)
+            stack.callback(end, arbiter)
+            load.wait_for_more(5)
+            gunicorn.signal(signal.SIGTERM)
+            assert gunicorn.exit_status() == 0
+            load.wait_for_more(5)
+        assert load.lost == []
+        assert both.worker() in {child.pid for child in arbiter.children()}
 
 
 def test_term_lets_a_transaction_end_beside_flask(both: FlaskAndSMTP) -> None:
@@ -794,6 +1061,15 @@ def test_run_raises_what_the_first_factory_call_raises() -> None:
 
     with pytest.raises(LookupError, match="it can't be made"):
         run(factory, [("127.0.0.1", 0)])
+
+
+@pytest.mark.parametrize("module", ["gunicorn", "packaging"])
+def test_what_is_not_installed_is_named(module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; import smtp_blinker.gunicorn"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert re.search(rf"needs {module}\S*: pip install smtp_blinker\[gunicorn\]", ran.stderr)
 
 
 # What is in contrib/

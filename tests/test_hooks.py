@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import io
 
 import gevent
@@ -92,6 +94,61 @@ def test_a_hook_that_cannot_be_called_is_a_type_error(name):
         SMTPServer(("127.0.0.1", 0), **{name: "no"})
     with pytest.raises(TypeError, match=name):
         getattr(SMTPServer(("127.0.0.1", 0)), name)(1)
+
+
+async def coroutine(*args):
+    raise Reject(550, "nobody awaits it")
+
+
+def generator(*args):
+    raise Reject(550, "nobody iterates over it")
+    yield
+
+
+async def asynchronous_generator(*args):
+    raise Reject(550, "neither")
+    yield
+
+
+class Awaitable:
+    async def __call__(self, *args):
+        raise Reject(550, "nobody awaits it")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "hook",
+    [
+        coroutine,
+        generator,
+        asynchronous_generator,
+        Awaitable(),
+        Awaitable().__call__,
+        functools.partial(coroutine),
+    ],
+    ids=lambda hook: type(hook).__name__ + getattr(hook, "__name__", ""),
+)
+def test_a_hook_that_a_call_would_not_run_is_a_type_error(name, hook):
+    with pytest.raises(TypeError, match=name):
+        SMTPServer(("127.0.0.1", 0), **{name: hook})
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("late", [coroutine, generator, asynchronous_generator])
+def test_a_hook_that_returns_what_did_not_run_has_accepted_nothing(late):
+    hook = lambda *args: late(*args)  # noqa: E731
+    with running(on_auth=hook, auth_optional=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("AUTH PLAIN AG1lAHB3").startswith(LOCAL_ERROR)
+        assert [event.success for event in witness.of("auth")] == [False]
+        assert witness.one("error").code == "HookError"
+    for name in ("on_mail_from", "on_rcpt_to", "on_data"):
+        with running(**{name: hook}) as server:
+            client = Client(server, hello="EHLO me")
+            assert say(client, name).startswith(LOCAL_ERROR)
+            client.ok("NOOP")
+    gc.collect()
 
 
 def test_each_hook_is_called_at_its_moment_with_its_arguments(certificate):
@@ -239,6 +296,22 @@ def test_a_fault_is_451_without_detail_and_the_connection_lives_on(hook, fault):
         setattr(server.hooks, hook, None)
         client.ok("RSET")
         assert client.message().startswith("250")
+
+
+def test_an_exception_that_has_no_text_is_451_as_any_other(caplog):
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    def on_rcpt_to(address, session):
+        raise Mute
+
+    with running(on_rcpt_to=on_rcpt_to) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<a@example.org>")
+        assert client.cmd("RCPT TO:<b@example.com>").startswith(LOCAL_ERROR)
+        client.ok("NOOP")
+    assert "HookError" in caplog.text
 
 
 def test_a_kill_that_reaches_the_greenlet_after_its_hook_ends_the_connection():
@@ -737,6 +810,44 @@ def test_a_hook_that_rejects_before_reading_is_answered_after_the_true_end():
         assert [client.reply()[:3] for _ in range(2)] == ["550", "250"]
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        lambda read: gevent.spawn(read).get(),
+        lambda read: gevent.get_hub().threadpool.apply(read),
+        gevent.spawn,
+    ],
+    ids=["greenlet", "thread", "later"],
+)
+def test_a_message_is_read_in_the_hook_s_own_greenlet(elsewhere):
+    faults = []
+
+    def on_data(stream, session):
+        def read():
+            try:
+                return stream.read()
+            except BaseException as exc:
+                faults.append(exc)
+                raise
+
+        # gevent prints what a greenlet or a thread dies of.
+        with contextlib.redirect_stderr(io.StringIO()):
+            elsewhere(read)
+            gevent.sleep(0.05)
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        for _ in range(2):
+            client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
+            gevent.sleep(0.2)  # its first octets come when somebody waits for them already
+            client.send(b"one\r\n.\r\n")
+            code = "250" if elsewhere is gevent.spawn else "451"
+            assert client.reply().startswith(code)
+        client.ok("NOOP")
+        assert [type(fault) for fault in faults] == [RuntimeError] * 2
+        assert "greenlet" in str(faults[0])
+
+
 def test_a_hook_that_raises_after_reading_is_451():
     def on_data(stream, session):
         stream.read()
@@ -996,6 +1107,39 @@ def test_lmtp_a_refusal_of_the_whole_message_is_told_for_each_recipient(fault):
         answers = lmtp(Client(server, hello="LHLO me"))
         code = "554 5.7.1" if fault == "reject" else LOCAL_ERROR
         assert all(answer.startswith(code) for answer in answers)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_lmtp_refused_recipients_of_one_message_are_one_error(whole):
+    def refuse(stream, session):
+        reject = Reject(550, "no", "5.2.1")
+        if whole:
+            raise reject
+        return [reject] * 30
+
+    with running(on_data=refuse, lmtp=True, max_errors=1) as server:
+        client = Client(server, hello="LHLO me")
+        client.ok("MAIL FROM:<a@example.org>")
+        for number in range(30):
+            client.ok(f"RCPT TO:<{number}@example.com>")
+        client.ok("DATA")
+        client.send(b"one\r\n.\r\n")
+        assert [client.reply() for _ in range(30)] == ["550 5.2.1 no"] * 30
+        client.ok("NOOP")
+
+
+def test_lmtp_replies_to_whom_it_accepted_whatever_the_hook_does_to_the_envelope():
+    def clear(stream, session):
+        session.envelope.rcpt_to.clear()
+        return ["one", Reject(452, "full")]
+
+    with running(on_data=clear, lmtp=True) as server:
+        client = Client(server, hello="LHLO me")
+        client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@c.example>", "RCPT TO:<d@c.example>")
+        client.ok("DATA")
+        client.send(b"one\r\n.\r\n")
+        assert [client.reply(), client.reply()] == ["250 2.0.0 one", "452 4.3.1 full"]
+        client.ok("NOOP")
 
 
 def test_lmtp_knows_only_lhlo():

@@ -51,7 +51,7 @@ ON_TOP = {
     "users": {"session"},
     "gunicorn": {"reply", "server", "session", "signals"},
     # Its faults end connections by force, so it knows them.
-    "testing": {"connection", "reply", "server", "session", "signals", "stream"},
+    "testing": {"connection", "options", "reply", "server", "session", "signals", "stream"},
     "pytest_plugin": {"testing"},
 }
 #: Folders of their own, all built on top, and what of the core they may import; what isn't

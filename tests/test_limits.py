@@ -741,6 +741,17 @@ def test_a_short_command_length_leaves_auth_its_room():
         assert client.cmd(f"AUTH PLAIN {token}").startswith("235")
 
 
+def test_a_long_command_length_leaves_auth_its_limit():
+    with running(max_command_length=20000, on_auth=lambda *args: True) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("NOOP " + "x" * (20000 - 7))
+        assert client.cmd("NOOP " + "x" * (20001 - 7)).startswith("500 5.5.2")
+        assert client.cmd("AUTH PLAIN " + "A" * (12289 - 13)).startswith("500 5.5.6")
+        for length, code in ((12288, "501 5.5.2"), (12289, "500 5.5.6"), (20001, "500 5.5.6")):
+            client.ok("AUTH PLAIN")
+            assert client.cmd("A" * (length - 2)).startswith(code)
+
+
 @pytest.mark.parametrize("limit", [0, 3, 10])
 def test_max_unauthenticated_commands(limit):
     options = {} if limit == 10 else {"max_unauthenticated_commands": limit}
@@ -817,6 +828,35 @@ def test_max_junk_commands(limit):
             for number in range(limit):
                 client.ok(junk[number % len(junk)])
         client.send(b"NOOP\r\n")
+        ends_with(client, "421 4.7.0")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["AUTH LOGIN", "*"],
+        ["AUTH LOGIN", "dXNlcg==", "*"],
+        ["AUTH PLAIN", "!"],
+        ["AUTH PLAIN", "A" * 12287],
+    ],
+)
+def test_exchanges_that_come_to_nothing_are_junk(lines):
+    with running(on_auth=lambda *args: True, max_junk_commands=5) as server:
+        client = Client(server, hello="EHLO me")
+        for _ in range(5):
+            assert [client.cmd(line)[0] for line in lines] == [*["3"] * (len(lines) - 1), "5"]
+        for line in lines[:-1]:
+            assert client.cmd(line)[0] == "3"
+        client.send(lines[-1].encode() + b"\r\n")
+        ends_with(client, "421 4.7.0")
+
+
+def test_faults_of_on_auth_are_junk():
+    with running(on_auth=lambda *args: 1 / 0, max_junk_commands=5, auth_optional=True) as server:
+        client = Client(server, hello="EHLO me")
+        for _ in range(5):
+            assert client.cmd(LOGIN).startswith("451 4.3.0")
+        client.send(LOGIN.encode() + b"\r\n")
         ends_with(client, "421 4.7.0")
 
 

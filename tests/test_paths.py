@@ -17,8 +17,8 @@ from smtp_blinker.paths import (
 
 
 def path(text, *, sender=True, smtputf8=False, lenient=False):
-    text = f"FROM:{text}"
-    return parse_path(text, 5, sender=sender, smtputf8=smtputf8, lenient=lenient)
+    verb = "FROM" if sender else "TO"
+    return parse_path(f"{verb}:{text}", sender=sender, smtputf8=smtputf8, lenient=lenient)
 
 
 def refused(call, *args, **keywords):
@@ -258,6 +258,8 @@ def test_no_long_parameters_take_for_ever():
     parse_parameters(" ENVID=" + "+41" * 4000)
 
 
-@pytest.mark.parametrize("label", ["xn--e99999999999999999999xm", "xn----eha", "xn--eha-"])
+@pytest.mark.parametrize(
+    "label", ["xn--e99999999999999999999xm", "xn----eha", "xn--eha-", "xn--com-ge4a"]
+)
 def test_label_that_is_no_a_label_stays_as_it_is(label):
     assert unicode_domain(f"{label}.example") == f"{label}.example"

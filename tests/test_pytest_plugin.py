@@ -16,7 +16,7 @@ import gevent
 import pytest
 from support import SECONDS, Certificate, RawClient, wait_until
 
-from smtp_blinker.testing import STAGES, SMTPDFix, SMTPTestServer
+from smtp_blinker.testing import STAGES, SMTPDFix, SMTPDFixConfig, SMTPTestServer
 
 pytest_plugins = ["pytester"]
 
@@ -427,7 +427,59 @@ def test_smtpd_config_switches_tls(smtpd: SMTPDFix, certificate: Certificate) ->
     assert len(smtpd.messages) == 1
 
 
+def test_smtpd_config_names_the_files_that_a_client_can_trust(smtpd: SMTPDFix) -> None:
+    assert smtpd.config.ssl_cert_files is None
+    smtpd.config.use_starttls = True
+    assert smtpd.config.ssl_cert_files is not None
+    context = ssl.create_default_context(cafile=smtpd.config.ssl_cert_files[0])
+    with connect(smtpd) as client:
+        assert client.starttls(context=context)[0] == 220
+
+
+def test_smtpd_config_tells_a_missing_file(smtpd: SMTPDFix, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
+        smtpd.config.ssl_cert_files = (str(tmp_path / "missing.pem"), None)
+
+
+def test_smtpd_config_takes_text(smtpd: SMTPDFix) -> None:
+    smtpd.config.port = str(smtpd.port)  # type: ignore[assignment]
+    assert smtpd.config.port == smtpd.port
+    for text, truth in {"yes": True, "0": False, "On": True, "False": False}.items():
+        smtpd.config.enforce_auth = text  # type: ignore[assignment]
+        assert smtpd.config.enforce_auth is truth
+    with pytest.raises(ValueError, match="'perhaps' is neither true nor false"):
+        smtpd.config.use_ssl = "perhaps"  # type: ignore[assignment]
+
+
+def test_smtpd_offers_auth_without_tls_only_if_told_to(smtpd: SMTPDFix) -> None:
+    with connect(smtpd) as client, pytest.raises(smtplib.SMTPNotSupportedError):
+        client.login("user", "password")
+    with connect(smtpd) as client:
+        client.ehlo()
+        assert client.docmd("AUTH PLAIN AHVzZXIAcGFzc3dvcmQ=")[0] == 538
+    smtpd.config.auth_require_tls = False
+    with connect(smtpd) as client:
+        assert client.login("user", "password")[0] == 235
+
+
+def test_smtpd_reset_keeps_the_messages_as_smtpdfix_does(smtpd: SMTPDFix) -> None:
+    send(smtpd)
+    smtpd.reset()
+    assert len(smtpd.messages) == 1
+    smtpd.reset(persist_messages=False)
+    assert smtpd.messages == []
+
+
+def test_smtpd_takes_a_configuration() -> None:
+    config = SMTPDFixConfig(enforce_auth=True)
+    with SMTPDFix(config=config) as smtpd:
+        assert smtpd.config is config
+        with pytest.raises(smtplib.SMTPSenderRefused, match="530"):
+            send(smtpd)
+
+
 def test_smtpd_config_demands_auth(smtpd: SMTPDFix) -> None:
+    smtpd.config.auth_require_tls = False
     smtpd.config.login_username = "ann"
     smtpd.config.login_password = "secret"
     smtpd.config.enforce_auth = True
@@ -456,6 +508,7 @@ def test_smtpd_config_tells_a_misspelt_name(smtpd: SMTPDFix) -> None:
 
 def test_smtpd_config_begins_with_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMTPD_ENFORCE_AUTH", "True")
+    monkeypatch.setenv("SMTPD_AUTH_REQUIRE_TLS", "no")
     monkeypatch.setenv("SMTPD_LOGIN_NAME", "ann")
     monkeypatch.setenv("SMTPD_LOGIN_PASSWORD", "secret")
     with SMTPDFix() as smtpd, connect(smtpd) as client:

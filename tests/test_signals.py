@@ -7,6 +7,7 @@ import errno
 import gc
 import json
 import logging
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -269,6 +270,55 @@ def test_fault_of_the_program_is_logged_with_its_traceback(server, caplog):
         emit_error(server, event)
     assert "Traceback" in caplog.text
     assert "the hook's own" in caplog.text
+
+
+FORGED = "x\r\n2026-11-22 INFO forged\n\x1b[31m\0\x85\u2028\u202e\ud800"
+
+
+def formatted(record):
+    return logging.Formatter("%(asctime)s %(levelname)s %(message)s").format(record)
+
+
+def test_text_of_an_exception_forges_no_line_of_the_log(server, caplog):
+    try:
+        try:
+            raise KeyError(FORGED)
+        except KeyError:
+            raise ValueError(FORGED) from OSError(FORGED)
+    except ValueError as exc:
+        event = ErrorEvent(exc, "HookError", FORGED.encode("ascii", "replace").decode("ascii")[:1])
+
+    def broken(sender, event):
+        raise RuntimeError(FORGED)
+
+    with caplog.at_level(logging.ERROR, "smtp_blinker"):
+        emit_error(server, event)
+        signals.error.connect(broken)
+        emit_error(server, event)
+    assert len(caplog.records) == 2
+    for record in caplog.records:
+        assert record.exc_info is not None
+        text = formatted(record)
+        assert all(char == "\n" or char.isprintable() for char in text)
+        # Each line is the record's, a frame's, or begins as lines of tracebacks do.
+        for line in text.splitlines()[1:]:
+            assert re.match(r"Traceback |  |\w+Error: |Which led to:|$", line), line
+        assert "forged" in text
+        assert not any(line.startswith("2026-11-22 INFO") for line in text.splitlines())
+
+
+def test_exception_without_a_text_is_logged_too(server, caplog):
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    with caplog.at_level(logging.ERROR, "smtp_blinker"):
+        for code in ("HookError", "ECONNRESET"):
+            event = ErrorEvent(Mute(), code)
+            emit_error(server, event)
+            json.dumps(event.as_dict())
+    assert [record.getMessage()[:9] for record in caplog.records] == ["HookError", "ECONNRESE"]
+    assert "Mute" in formatted(caplog.records[0])
 
 
 def test_listener_of_another_server_does_not_silence_the_log(server, caplog):

@@ -145,7 +145,8 @@ BROKEN = st.sampled_from(
     [b"", b" ", b".", b"*", b"FOO", b"FOO BAR", b"EHLO", b"HELO ", b"EHLO a b", b"DATA x",
      b"RSET x", b"QUIT x", b"VRFY", b"NOOP \xff\xfe", b"MAIL", b"RCPT", b"MAIL FROM", b"RCPT TO:",
      b"MAIL FROM:<a@b>\t", b"NOOP\rNOOP", b"NOOP \rx", b"NOOP\nNOOP",
-     b"\rNOOP", b"NOOP\r", b"\xc3\xa9", b"EHLO \xc3\xa9", b"NOOP \x01", b"DATA \xff",
+     b"\rNOOP", b"NOOP\r", b"\xc3\xa9", b"EHLO \xc3\xa9", b"NOOP \x01",
+     b"VRFY \xc3\xa9\x1b", b"RCPT \xc2\x80", b"DATA \xff",
      b"MAIL FROM:<\xc3\xa9@b>", b"STARTTLS x", b"NOOP " + b"x" * 40, b"NOOP " + b"x" * 2100,
      b"AUTH " + b"x" * 13000, b"X" * 600]
 )  # fmt: skip

@@ -208,6 +208,19 @@ def test_what_is_no_message_is_left_alone(client: FlaskClient, folder: Folder) -
     assert subjects(client) == []
 
 
+def test_a_name_that_is_no_text_is_left_alone(client: FlaskClient, folder: Folder) -> None:
+    (folder.path / "new" / os.fsdecode(b"1.\xff")).write_bytes(plain("odd"))
+    folder.put(plain("fine"))
+    assert subjects(client) == ["fine"]
+
+
+def test_a_maildir_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "new").write_bytes(b"")
+    response = create_app((), tmp_path).test_client().get("/api/messages")
+    assert response.status_code == 503
+    assert response.get_json() == {"error": "the Maildir can't be used: Not a directory"}
+
+
 def test_a_missing_message_is_404(client: FlaskClient, folder: Folder) -> None:
     id = folder.put(plain())
     for path in ("x", "..%2f..%2fetc%2fpasswd", "%2e%2e", "1.link"):
@@ -371,6 +384,20 @@ def test_attachments_are_downloaded_and_never_shown(client: FlaskClient, folder:
     assert response.headers["Content-Disposition"] == "attachment; filename*=UTF-8''x.html"
 
 
+def test_a_content_type_is_one_or_nothing_is_said(client: FlaskClient, folder: Folder) -> None:
+    for content_type in (
+        b"text/pl\x01ain",
+        b"image/png\x0bx",
+        b"text/html\x00",
+        b"a/b\tc",
+        b"a/\xff",
+    ):
+        id = folder.put(b"Content-Type: " + content_type + b"\n\n<script>")
+        response = client.get(f"/api/messages/{id}/parts/0?inline")
+        assert response.content_type == "application/octet-stream"
+        assert response.headers["Content-Disposition"].startswith("attachment;")
+
+
 def test_only_pictures_are_shown_in_place(client: FlaskClient, folder: Folder) -> None:
     for content_type, shown in {"image/png": True, "image/svg+xml": False}.items():
         id = folder.put(
@@ -424,6 +451,15 @@ def test_links_that_could_run_something_are_not_listed(client: FlaskClient, fold
     assert ask(client, f"/api/messages/{id}")["links"] == [
         "https://ok.example/?a=1&b=2",
         "mailto:x@example.org",
+    ]
+
+
+def test_what_is_wrong_with_a_message_is_told(client: FlaskClient, folder: Folder) -> None:
+    id = folder.put(plain(text="Click http://localhost:3000/confirm\n"))
+    assert ask(client, f"/api/messages/{id}")["checks"] == [
+        "There is no Date field.",
+        "There is no Message-ID field.",
+        "A link leads to the reader's own machine: http://localhost:3000/confirm",
     ]
 
 
@@ -712,6 +748,20 @@ def test_a_password_is_demanded_everywhere_but_for_health(
         assert client.get("/", headers=header).status_code == 401
 
 
+def test_passwords_are_not_guessed_many_at_once(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smtp_blinker.web.security.WRONG_PASSWORD", 0.5)
+    client = create_app([FakeServer()], folder.path, credentials=("ada", "right")).test_client()
+    began = time.monotonic()
+    guesses = [gevent.spawn(client.get, "/", auth=("ada", str(number))) for number in range(16)]
+    gevent.sleep(0)
+    assert client.get("/", auth=("ada", "right")).status_code == 200
+    assert time.monotonic() - began < 0.5
+    gevent.joinall(guesses)
+    assert time.monotonic() - began >= 2 * 0.5
+
+
 def test_every_answer_has_the_safe_headers(client: FlaskClient, folder: Folder) -> None:
     id = folder.put(rich())
     for path in (
@@ -974,6 +1024,22 @@ def test_new_mail_is_streamed(client: FlaskClient, folder: Folder) -> None:
     folder.put(plain())
     block = next(block for block in stream if block.startswith("event: inbox"))
     assert '"total": 1' in block
+
+
+def test_streams_leave_connections_for_the_others(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smtp_blinker.web.app.MAX_STREAMS", 2)
+    streams = [stream_of(client), stream_of(client)]
+    for stream in streams:
+        next(stream)
+    response = client.get("/api/events")
+    assert (response.status_code, response.get_json()) == (
+        503,
+        {"error": "too many pages are open"},
+    )
+    streams[0].close()  # type: ignore[attr-defined]
+    assert next(stream_of(client)) == "retry: 2000"
 
 
 def test_a_stream_ends_with_its_server(folder: Folder) -> None:

@@ -46,6 +46,7 @@ def test_attributes_are_read(text, attributes):
     [
         "", "  ", "ADDR", "FOO=1", "=1", "ADDR=nonsense", "ADDR=999.1.1.1", "ADDR=192.0.2.1/24",
         "ADDR=IPv6:nonsense", "ADDR=01.2.3.4", "PORT=x", "PORT=-1", "PORT=65536", "PORT=+25",
+        f"PORT={'9' * 5000}", f"DESTPORT={'0' * 5000}",
         "PORT=1e3", "PORT=٣", "DESTPORT=99999", "DESTADDR=x", "NAME=a+0D+0Ab", "NAME=a+20b",
         "NAME=a..b", "NAME=<a>", f"NAME={'a' * 64}.example", f"NAME={'a.' * 200}b", "HELO=a+00b",
         "HELO=a+zz", "LOGIN=a+0Ab", "IDENT=x", "ADDR=192.0.2.1 FOO=1", "ADDR=192.0.2.1\tPORT=1",

@@ -19,7 +19,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from copy import copy
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -78,6 +77,8 @@ _LISTENER: Final = {
 }
 #: Faults of clients and of the way to them: WARNING. All others are the operator's: ERROR.
 _CLIENT_SIDE: Final = {"network", "tls", "proxy"}
+
+_NUMBERS: Final = (int, float)
 
 
 def category(event: ErrorEvent) -> str:
@@ -145,7 +146,7 @@ class EventLog:
         if alert_after is not None:
             self._errors = deque(maxlen=alert_after)
         self._quiet_until = float("-inf")
-        self._models: dict[str, logging.LogRecord] = {}
+        self._models: dict[tuple[int, str], dict[str, Any]] = {}
         self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
             (listening, self._on_listening),
             (connect, self._on_connect),
@@ -314,8 +315,11 @@ class EventLog:
         failure: BaseException | None = None,
     ) -> None:
         record = self._record(level, template)
-        record.args = tuple([value if type(value) is int else _one_line(value) for value in values])
-        record.__dict__["smtp"] = {"signal": signal, **fields}
+        facts = record.__dict__
+        facts["args"] = tuple(
+            [value if type(value) in _NUMBERS else _one_line(value) for value in values]
+        )
+        facts["smtp"] = {"signal": signal, **fields}
         if failure is not None:
             record.exc_info = (type(failure), failure, failure.__traceback__)
         self.logger.handle(record)
@@ -324,19 +328,19 @@ class EventLog:
         """A record for the line. What all of a line's records have in common is found out once:
         a LogRecord spends most of its time on names of files, threads and processes."""
         factory = logging.getLogRecordFactory()
-        model = self._models.get(template)
-        if model is None or factory is not logging.LogRecord or model.process != os.getpid():
-            model = factory(self.logger.name, level, __file__, 0, template, (), None)
-            self._models[template] = model
-            return copy(model)
+        model = self._models.get((level, template))
+        if model is None or factory is not logging.LogRecord or model["process"] != os.getpid():
+            record = factory(self.logger.name, level, __file__, 0, template, (), None)
+            self._models[level, template] = record.__dict__.copy()
+            return record
         record = logging.LogRecord.__new__(logging.LogRecord)
-        facts = record.__dict__
-        facts.update(model.__dict__)
         now = time.time()
-        facts["levelno"], facts["levelname"] = level, logging.getLevelName(level)
-        facts["relativeCreated"] += (now - facts["created"]) * 1000
-        facts["created"] = now
-        facts["msecs"] = int((now - int(now)) * 1000) + 0.0  # as logging has it
+        record.__dict__.update(
+            model,
+            created=now,
+            msecs=int((now - int(now)) * 1000) + 0.0,  # as logging has it
+            relativeCreated=model["relativeCreated"] + (now - model["created"]) * 1000,
+        )
         return record
 
 

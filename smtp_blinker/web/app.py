@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import gevent
-from flask import Flask, Response, jsonify, render_template, request
+from flask import Flask, Response, abort, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from werkzeug.exceptions import HTTPException
 
@@ -28,6 +28,8 @@ LOOK_EVERY: Final = 0.25
 HEARTBEAT: Final = 15.0
 #: Events that a page which has just been opened is told.
 BACKLOG: Final = 100
+#: Pages that may be open; each keeps a connection, and monitors need some too.
+MAX_STREAMS: Final = 500
 #: Connections and clients that are listed.
 LISTED: Final = 200
 TOP: Final = 10
@@ -44,6 +46,7 @@ class Page:
         self.tracker = ConnectionTracker()
         self.metrics = EventMetrics(registry)
         self.began = time.time()
+        self.streams = 0
         for server in servers or (None,):
             for listener in (self.feed, self.tracker, self.metrics):
                 listener.attach(server)
@@ -83,6 +86,11 @@ def create_app(
     if inbox is not None:
         app.register_blueprint(make_blueprint(inbox))
         _count_messages(page.registry, inbox)
+
+    @app.errorhandler(OSError)
+    def explain_file(exc: OSError) -> Any:
+        app.logger.error("the Maildir: %s", exc)
+        return jsonify(error=f"the Maildir can't be used: {exc.strerror}"), 503
 
     @app.errorhandler(HTTPException)
     def explain(exc: HTTPException) -> Any:
@@ -124,6 +132,8 @@ def _add_page(app: Flask, page: Page) -> None:
             last = request.args.get("since", page.feed.last - BACKLOG, type=int)
         if last > page.feed.last:  # it counted the events of an earlier process
             last = 0
+        if page.streams >= MAX_STREAMS:
+            abort(503, "too many pages are open")
         return Response(
             _stream(page, last),
             mimetype="text/event-stream",
@@ -137,6 +147,14 @@ def _stream(page: Page, last: int) -> Iterator[str]:
     It looks now and then instead of being told: signals cost the mail sessions no more with a
     hundred pages open, and may come from another thread.
     """
+    page.streams += 1
+    try:
+        yield from _news(page, last)
+    finally:
+        page.streams -= 1
+
+
+def _news(page: Page, last: int) -> Iterator[str]:
     version = -1
     told = time.monotonic()
     yield "retry: 2000\n\n"

@@ -31,7 +31,8 @@ IMAGE_TYPES: Final = frozenset(
 # and <meta> would contradict ours. An unknown element in their place does nothing, and since
 # nothing is removed, nothing new can grow together from what is left.
 _RENAMED = re.compile(r"<(?=(?:link|meta|base)\b)", re.IGNORECASE)
-_CID = re.compile(r"cid:([^\s\"'<>()]{1,300})", re.IGNORECASE)
+#: A picture by its Content-ID.
+CID: Final = re.compile(r"cid:([^\s\"'<>()]{1,300})", re.IGNORECASE)
 # With `\s*` on both sides of what may be missing, a run of spaces would be tried in all ways.
 _REMOTE = re.compile(
     r"(?:\b(?:src|srcset|background|poster)\s{0,9}=\s{0,9}[\"']?|\burl\(\s{0,9}[\"']?)"
@@ -102,4 +103,4 @@ def _with_images(html: str, parts: Iterable[Part], data: bytes) -> str:
         room -= len(made[name])  # each time: it stands in the HTML that often
         return made[name] if room >= 0 else match[0]
 
-    return _CID.sub(address, html)
+    return CID.sub(address, html)

@@ -41,6 +41,8 @@ _SETTLED: Final = 0.1
 
 _ARRIVED = re.compile(r"(\d{1,11})\.(?:M(\d{1,6})(?!\d))?")
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 # The threads of gevent's pool are for the mail: the page borrows few of them.
 _threads = BoundedSemaphore(2)
 
@@ -308,13 +310,18 @@ def _stamp(folder: str) -> int:
 
 
 def _names(folder: str) -> list[str]:
-    """The messages in *folder*; what isn't a plain file is none."""
+    """The messages in *folder*; what isn't a plain file is none.
+
+    A name that isn't UTF-8 is none of a Maildir either, and can't stand in a URL.
+    """
     try:
         with os.scandir(folder) as entries:
             return [
                 entry.name
                 for entry in entries
-                if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+                if not entry.name.startswith(".")
+                and not _SURROGATE.search(entry.name)
+                and entry.is_file(follow_symlinks=False)
             ]
     except FileNotFoundError:
         return []

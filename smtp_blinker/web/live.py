@@ -183,8 +183,9 @@ class Feed:
         self._count(f"reply:{event.code}")
 
     def _on_error(self, server: object, event: ErrorEvent, **extra: object) -> None:
-        # The exception's traceback would keep alive all that its frames held.
-        self._keep("error", event.as_dict())
+        # The exception's traceback would keep alive all that its frames held, and what it says
+        # may be as long as it likes.
+        self._keep("error", _short(event.as_dict()))
         self._count(f"error:{event.code}")
         if event.response_code is not None:
             self._count(f"reply:{event.response_code}")

@@ -11,6 +11,7 @@ import gevent
 from flask import Blueprint, Response, abort, jsonify, request
 
 from . import html, mime
+from .checks import check
 from .inbox import READABLE, Entry, Inbox, in_thread, shown_text
 
 #: Messages on a page of the list, by default and at most.
@@ -119,14 +120,7 @@ def make_blueprint(inbox: Inbox) -> Blueprint:
         content = in_thread(part.content, data)
         if "inline" in request.args and part.content_type in _INLINE:
             return _inert(Response(content, mimetype=part.content_type))
-        content_type = part.content_type if part.content_type.isascii() else ""
-        return _inert(
-            _attachment(
-                content,
-                content_type or "application/octet-stream",
-                part.filename or f"part-{number}",
-            )
-        )
+        return _inert(_attachment(content, part.content_type, part.filename or f"part-{number}"))
 
     def matching() -> list[Entry]:
         inbox.refresh()
@@ -167,6 +161,7 @@ def _describe(entry: Entry, data: bytes, message: mime.Message) -> dict[str, Any
     markup = html_parts[0].text(data, html.MAX_HTML) if html_parts else ""
     text = shown_text(message, data, MAX_TEXT)
     attached = {part.number for part in message.attachments}
+    links = html.links(markup, text)
     return {
         **entry.as_dict(),
         "to": ", ".join(message.every("to")),
@@ -181,7 +176,8 @@ def _describe(entry: Entry, data: bytes, message: mime.Message) -> dict[str, Any
         "text_from_html": not message.texts("plain") and bool(html_parts),
         "html": bool(html_parts),
         "remote_content": html.has_remote(markup),
-        "links": html.links(markup, text),
+        "links": links,
+        "checks": check(message, data, entry.time, links),
         "parts": [_describe_part(part, part.number in attached) for part in message.parts],
         "cut": entry.size > READABLE,
     }

@@ -26,6 +26,8 @@ MAX_FIELD: Final = 8192
 MAX_NAME: Final = 200
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+# RFC 2045 section 5.1, without what a header field of HTTP could be cut at
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}")
 _FIELD_NAME = re.compile(rb"[!-9;-~]{1,100}")
 # RFC 2047 section 2; spaces in the text are wrong and common.
 _WORD = re.compile(
@@ -220,14 +222,17 @@ def _describe(
         if name.startswith("content-") and name not in header:
             header[name] = each.value[:4096]
     header.set_default_type(default)
-    content_type = _quietly(header.get_content_type) or default
+    content_type = _quietly(header.get_content_type)
+    if _MEDIA_TYPE.fullmatch(content_type) is None:
+        # RFC 2045 section 5.2 takes what can't be read for text; it might be anything.
+        content_type = "application/octet-stream" if content_type else default
     disposition = _quietly(header.get_content_disposition)
     filename = clean_name(decode_words(_quietly(header.get_filename) or "")) or None
     boundary = _quietly(header.get_boundary) if content_type.startswith("multipart/") else ""
     part = Part(
         number,
         depth,
-        content_type[:100],
+        content_type,
         _quietly(header.get_content_charset) or None,
         str(header.get("content-transfer-encoding", "")).strip().lower()[:40],
         filename,
@@ -285,9 +290,26 @@ def _from_base64(raw: bytes) -> bytes:
     return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4))
 
 
+def _is_charset(charset: str) -> bool:
+    return charset.lower().replace("-", "_") not in _NO_CHARSETS
+
+
+def charset_problem(data: bytes, charset: str) -> str | None:
+    """What keeps *data* from being text in *charset*, or None."""
+    try:
+        if not _is_charset(charset):
+            raise LookupError
+        data.decode(charset)
+    except UnicodeDecodeError:
+        return f"not all of it is {charset}."
+    except Exception:
+        return f"{charset[:60]} is no charset that is known."
+    return None
+
+
 def decode_text(data: bytes, charset: str | None) -> str:
     """*data* as text, in *charset* if that is one, else in the likeliest."""
-    if charset is not None and charset.lower().replace("-", "_") not in _NO_CHARSETS:
+    if charset is not None and _is_charset(charset):
         try:
             return data.decode(charset, "replace")
         except Exception:  # unknown, no charset at all, or a codec that doesn't know "replace"

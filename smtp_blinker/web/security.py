@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 
 import gevent
 from flask import Flask, Response, abort, request
+from gevent.lock import BoundedSemaphore
 
-#: Seconds that a wrong password costs.
+#: Seconds that a wrong password costs, and how many pay at once: the others wait for their turn.
 WRONG_PASSWORD: Final = 0.5
+_wrong = BoundedSemaphore(8)
 
 #: The Content-Security-Policy of the page: its own files and nothing else, and no text that
 #: became markup by mistake.
@@ -44,7 +46,9 @@ def protect(app: Flask, credentials: tuple[str, str] | None, hosts: Collection[s
         if _is_foreign():
             abort(403, "requests from other sites are refused")
         if credentials is not None and not _knows(credentials):
-            gevent.sleep(WRONG_PASSWORD if request.authorization is not None else 0)
+            if request.authorization is not None:
+                with _wrong:
+                    gevent.sleep(WRONG_PASSWORD)
             return Response(
                 "a user name and a password are needed\n",
                 401,

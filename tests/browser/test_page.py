@@ -273,6 +273,7 @@ def test_a_message_is_read_in_every_view(page: Page) -> None:
         "headers": "<bounce@example.org>",
         "parts": "multipart/alternative",
         "links": "No links",
+        "checks": "There is no Date field.",
         "source": "Content-Type: multipart/mixed",
     }.items():
         page.click(f"#tab-{tab}")
@@ -281,6 +282,100 @@ def test_a_message_is_read_in_every_view(page: Page) -> None:
     wait_until(lambda: page.chrome.title == "smtp_blinker")
     assert len(list((page.maildir / "cur").iterdir())) == 1
     assert page.complaints() == []
+
+
+def test_the_view_stays_from_message_to_message(page: Page) -> None:
+    page.send(plain("one"))
+    page.send(rich())
+    page.open()
+    page.shows("rich", "one")
+    page.open_first()
+    page.click("#tab-headers")
+    page.press("j")
+    wait_until(lambda: page.texts("#message h1") == ["one"])
+    assert page.one("#tab-headers").get_attribute("aria-selected") == "true"
+
+
+def test_addresses_in_text_are_links(page: Page) -> None:
+    page.send(plain("links", "See <https://example.org/a?b=1&c=2>, javascript:alert(1)."))
+    page.open()
+    page.shows("links")
+    page.open_first()
+    wait_until(lambda: page.texts("pre.text a") == ["https://example.org/a?b=1&c=2"])
+    assert page.one("pre.text a").get_attribute("rel") == "noopener noreferrer"
+    assert "javascript:alert(1)" in page.texts("pre.text")[0]
+    # Columns need a fixed width; the choice stays.
+    font = "return getComputedStyle(document.querySelector('pre.text')).fontFamily"
+    assert "monospace" not in page.run(font)
+    page.click(".strip button")
+    assert "monospace" in page.run(font)
+    page.open()
+    page.shows("links")
+    page.open_first()
+    assert "monospace" in page.run(font)
+
+
+def test_html_is_seen_as_on_a_dark_screen(page: Page) -> None:
+    style = "p {color: rgb(1, 1, 1)} @media (prefers-color-scheme: dark) {p {color: rgb(2, 2, 2)}}"
+    page.send(f"Subject: x\nContent-Type: text/html\n\n<style>{style}</style><p>x</p>".encode())
+    page.open()
+    page.shows("x")
+    page.open_first()
+    color = "return getComputedStyle(document.querySelector('p')).color"
+
+    def has(expected: str) -> None:
+        page.in_frame(lambda: wait_until(lambda: page.run(color) == expected, expected))
+
+    has("rgb(1, 1, 1)")
+    page.run("[...document.querySelectorAll('.strip button')].at(-1).click()")
+    has("rgb(2, 2, 2)")
+
+
+def test_many_attachments_and_recipients_leave_room(page: Page) -> None:
+    message = EmailMessage()
+    message["To"] = ", ".join(f"Person {number} <p{number}@example.com>" for number in range(99))
+    message["Subject"] = "many"
+    message.set_content("x")
+    for number in range(20):
+        message.add_attachment(b"x", "application", "pdf", filename=f"{number}.pdf")
+    page.send(message)
+    page.open()
+    page.shows("many")
+    page.open_first()
+    assert len(page.all("a.chip")) == 8
+    assert "p98@" not in page.one(".facts").text
+    page.click(".facts .more")
+    assert "p98@" in page.one(".facts").text
+    page.click("button.chip")
+    wait_until(lambda: page.body_has("19.pdf"))
+
+
+def test_mail_is_told_of_while_the_page_is_hidden(page: Page) -> None:
+    page.open()
+    page.run(
+        """
+        window.told = [];
+        window.Notification = class {
+          static permission = "granted";
+          static requestPermission = async () => "granted";
+          constructor(title, { body }) { told.push(`${title} from ${body}`); }
+        };
+        """
+    )
+    page.click("#help-button")
+    page.click("#tell")
+    page.press(Keys.ESCAPE)
+    page.send(plain("seen"))
+    page.shows("seen")
+    page.run(
+        """
+        Object.defineProperty(document, "hidden", { get: () => true, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+        """
+    )
+    page.send(plain("unseen"))
+    wait_until(lambda: page.run("return told"), "it is told")
+    assert page.run("return told") == ["unseen from bob@example.org"]
 
 
 def test_an_attachment_is_downloaded(page: Page, tmp_path: Path) -> None:
@@ -330,8 +425,10 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     wait_until(lambda: opened() == ["one"])
     page.press("k")
     wait_until(lambda: opened() == ["two"])
-    page.press("4")
+    page.press("5")
     wait_until(lambda: page.one("#tab-links").get_attribute("aria-selected") == "true")
+    page.press("1")  # it has no HTML
+    assert page.one("#tab-links").get_attribute("aria-selected") == "true"
     page.press(Keys.DELETE)
     page.shows("three", "one")
     wait_until(lambda: opened() == ["one"])
@@ -582,6 +679,8 @@ def test_live_shows_what_happens_as_it_happens(page: Page) -> None:
     wait_until(lambda: any("quit" in text for text in page.texts("#plots .legend")))
     wait_until(lambda: "127.0.0.1" in page.one("#clients").text)
     assert page.run("return document.querySelectorAll('#plots svg path').length") >= 4
+    assert page.texts(".amounts")[0].endswith("0")
+    assert page.texts(".amounts")[0] != "0"
     assert page.complaints() == []
 
 
@@ -589,9 +688,11 @@ def test_the_page_comes_back_when_its_server_does(page: Page) -> None:
     page.open()
     page.stop()
     wait_until(lambda: "off" in page.one("#lamp").get_attribute("class"), "the lamp goes out")
+    assert page.one("#offline").is_displayed()
     http = page.url.removeprefix("http://").rstrip("/")
     page.process = page.start(f"127.0.0.1:{page.port}", http)
     wait_until(lambda: "on" in page.one("#lamp").get_attribute("class"), "the lamp is on again")
+    assert not page.one("#offline").is_displayed()
     page.send(plain("after"))
     page.shows("after")
 
@@ -634,3 +735,14 @@ def test_the_page_is_dark_where_the_system_is(page: Page) -> None:
     page.open()
     assert brightness("light") > 600
     assert brightness("dark") < 150
+    page.click("#help-button")
+    page.run(
+        """
+        const theme = document.getElementById("theme");
+        theme.value = "light";
+        theme.dispatchEvent(new Event("change"));
+        """
+    )
+    assert brightness("dark") > 600
+    page.open()  # the choice stays
+    assert brightness("dark") > 600

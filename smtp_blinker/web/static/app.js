@@ -32,6 +32,46 @@ function paperclip() {
   return icon;
 }
 
+/** Text with its web addresses as links, which open a tab that doesn't know the page. */
+function linked(text) {
+  const nodes = [];
+  let at = 0;
+  for (const match of text.matchAll(/https?:\/\/[^\s<>"']{1,2000}/g)) {
+    const address = match[0].replace(/[.,;:!?)\]}]+$/, "");
+    nodes.push(text.slice(at, match.index), el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, address));
+    at = match.index + address.length;
+  }
+  return [...nodes, text.slice(at)];
+}
+
+function toggle(label, pressed, change, attributes = {}) {
+  return el("button", {
+    type: "button", "aria-pressed": String(pressed), ...attributes,
+    onclick: (event) => {
+      const on = event.target.getAttribute("aria-pressed") !== "true";
+      event.target.setAttribute("aria-pressed", on);
+      change(on);
+    },
+  }, label);
+}
+
+// What the reader chose, kept in this browser
+
+const choice = {
+  get: (name) => { try { return localStorage.getItem(`smtp_blinker.${name}`) || ""; } catch { return ""; } },
+  set: (name, value) => { try { localStorage.setItem(`smtp_blinker.${name}`, value); } catch { /* for this time only */ } },
+};
+
+function showTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+}
+
+const isDark = () => getComputedStyle(document.documentElement).colorScheme === "dark"
+  || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+
+showTheme(choice.get("theme"));
+
 // Words and numbers
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -132,7 +172,7 @@ async function loadList() {
 
 function showCounts({ unread }) {
   $("unread").hidden = !unread;
-  $("unread").textContent = NUMBER.format(unread);
+  $("unread").textContent = unread > 999 ? "999+" : unread;
   document.title = unread ? `(${unread}) smtp_blinker` : "smtp_blinker";
 }
 
@@ -198,7 +238,7 @@ function showEmptyList(pending) {
 
 function listRow(message, arrived) {
   const to = message.to || message.recipients.join(", ");
-  const clip = message.attachments ? el("span", { title: plural(message.attachments, "attachment") }, paperclip(), ` ${message.attachments}`) : "";
+  const clip = message.attachments ? el("span", { class: "clip", title: plural(message.attachments, "attachment") }, paperclip(), ` ${message.attachments}`) : null;
   return el("a", {
     href: `#/m/${encodeURIComponent(message.id)}`, "data-id": message.id,
     class: [message.unread ? "unread" : "", arrived ? "arrived" : ""].join(" ").trim(),
@@ -206,8 +246,7 @@ function listRow(message, arrived) {
   },
   el("span", { class: "who" }, nameOf(message.from) || "(no sender)", to ? ` → ${nameOf(to)}` : ""),
   el("time", { class: "when", datetime: new Date(message.time * 1000).toISOString() }, when(message.time)),
-  el("span", { class: "subject" }, message.subject || "(no subject)"),
-  el("span", { class: "clip" }, clip),
+  el("span", { class: "subject" }, message.subject || "(no subject)"), clip,
   el("span", { class: "snippet" }, message.snippet || "\u00a0"));
 }
 
@@ -289,9 +328,20 @@ function showNothingOpen() {
   $("message").replaceChildren(emptyBox("Nothing open", "Choose a message, or press j. All keys: ?"));
 }
 
-function fact(term, ...value) {
-  return value.some(Boolean) ? [el("dt", {}, term), el("dd", {}, ...value.filter(Boolean))] : [];
+/** A term and its value; a long one is cut until the reader wants all of it. */
+function fact(term, value) {
+  if (!value) return [];
+  const dd = el("dd", {}, value);
+  if (value.length > 240) {
+    const cut = value.lastIndexOf(",", 200);
+    const more = el("button", { type: "button", class: "more", onclick: () => dd.replaceChildren(value) }, "all");
+    dd.replaceChildren(`${value.slice(0, cut > 100 ? cut + 1 : 200)} … `, more);
+  }
+  return [el("dt", {}, term), dd];
 }
+
+const TABS = ["html", "text", "headers", "parts", "links", "checks", "source"];
+let chosenTab; // the view that the reader chose last
 
 function showMessage(data) {
   const seen = new Set(`${data.to} ${data.cc}`.toLowerCase().match(/[^\s<>,;"]+@[^\s<>,;"]+/g) || []);
@@ -314,6 +364,7 @@ function showMessage(data) {
     ["headers", "Headers", showHeaders],
     ["parts", `Parts ${data.parts.length}`, showParts],
     ["links", `Links ${data.links.length}`, showLinks],
+    ["checks", data.checks.length ? ["Checks ", el("span", { class: "badge warn" }, data.checks.length)] : ["Checks"], showChecks],
     ["source", "Source", showSource],
   ].filter(Boolean);
   const body = el("div", { class: "body", id: "body", role: "tabpanel", tabindex: "-1" });
@@ -323,6 +374,7 @@ function showMessage(data) {
       const isIt = button.dataset.tab === chosen;
       button.setAttribute("aria-selected", isIt);
       button.tabIndex = isIt ? 0 : -1;
+      if (isIt) button.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
     body.dataset.tab = chosen;
     body.setAttribute("aria-labelledby", `tab-${chosen}`);
@@ -331,7 +383,7 @@ function showMessage(data) {
     tabs.find(([name]) => name === chosen)[2](body, data);
   };
   for (const [name, label] of tabs) {
-    bar.append(el("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "body", "data-tab": name, onclick: () => show(name) }, label));
+    bar.append(el("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "body", "data-tab": name, onclick: () => { chosenTab = name; show(name); } }, ...[label].flat()));
   }
   bar.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -344,11 +396,13 @@ function showMessage(data) {
   const attached = data.parts.filter((part) => part.attachment);
   $("message").replaceChildren(
     el("div", { class: "head" }, actions, el("h1", {}, data.subject || "(no subject)"), facts,
-      attached.length ? el("div", { class: "chips", id: "attachments" }, ...attached.map((part) => chip(data, part))) : null, bar),
+      attached.length ? el("div", { class: "chips", id: "attachments" }, ...attached.slice(0, CHIPS).map((part) => chip(data, part)),
+        attached.length > CHIPS ? el("button", { type: "button", class: "chip", onclick: () => $("tab-parts").click() }, `and ${attached.length - CHIPS} more`) : null) : null, bar),
     body);
-  show(data.html ? "html" : "text");
+  show(tabs.some(([name]) => name === chosenTab) ? chosenTab : tabs[0][0]);
 }
 
+const CHIPS = 8;
 const partPath = (data, part) => messagePath(data.id, `/parts/${part.number}`);
 
 function chip(data, part) {
@@ -365,37 +419,53 @@ function showHtml(body, data) {
     referrerpolicy: "no-referrer", src: messagePath(data.id, "/html"),
   });
   const stage = el("div", { class: "stage" }, frame);
-  const toggle = (name, label) => el("button", {
-    type: "button", "aria-pressed": "false",
-    onclick: (event) => event.target.setAttribute("aria-pressed", stage.classList.toggle(name)),
-  }, label);
-  const tools = el("div", { class: "strip" }, toggle("narrow", "Phone width"),
-    el("span", {}, "Scripts, forms and remote content are off."));
+  const dark = isDark();
+  frame.classList.toggle("dark", dark);
+  const alone = el("a", { class: "button", target: "_blank", rel: "noopener", href: frame.getAttribute("src"), title: "The message's HTML in a tab of its own" }, "Own tab");
+  const note = el("span", {}, "Scripts, forms and remote content are off.");
+  const tools = el("div", { class: "strip" },
+    toggle("Phone width", false, (on) => stage.classList.toggle("narrow", on), { class: "wide-only" }),
+    toggle("Dark", dark, (on) => frame.classList.toggle("dark", on), { title: "As a reader with a dark screen sees it" }),
+    alone, note);
   if (data.remote_content) {
     tools.classList.add("warn");
-    tools.lastChild.textContent = "Remote content is not loaded.";
-    tools.append(el("button", {
+    note.textContent = "Remote content is not loaded.";
+    const load = el("button", {
       type: "button", id: "load-remote",
-      onclick: () => { frame.src = messagePath(data.id, "/html?images=remote"); tools.lastChild.remove(); tools.lastChild.textContent = "Remote images are loaded."; },
-    }, "Load images"));
+      onclick: () => {
+        frame.src = alone.href = messagePath(data.id, "/html?images=remote");
+        load.remove();
+        note.textContent = "Remote images are loaded.";
+      },
+    }, "Load images");
+    tools.append(load);
   }
   body.append(tools, stage);
 }
 
 function showText(body, data) {
-  if (data.text_from_html) body.append(el("div", { class: "strip" }, "The message has no text part; this is what its HTML says."));
-  if (data.text) body.append(el("pre", { class: "text reading" }, data.text));
-  else body.append(emptyBox("No text", "The message has nothing to read in it."));
+  if (!data.text) { body.append(emptyBox("No text", "The message has nothing to read in it.")); return; }
+  const fixed = choice.get("fixed") === "yes";
+  const text = el("pre", { class: fixed ? "text" : "text reading" }, ...linked(data.text));
+  body.append(el("div", { class: "strip" },
+    toggle("Fixed width", fixed, (on) => { text.classList.toggle("reading", !on); choice.set("fixed", on ? "yes" : ""); }),
+    data.text_from_html ? "The message has no text part; this is what its HTML says." : null), text);
 }
 
 const NUMBERS = new Set(["Open for", "Messages", "Octets", "Connections", "Size"]);
 
 function table(heads, rows, none = "nothing") {
   if (!rows.length) return el("p", { class: "none" }, none);
-  return el("table", {},
+  return el("table", { class: heads ? "fold" : null },
     heads ? el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col", class: NUMBERS.has(head) ? "num" : null }, head)))) : null,
     el("tbody", {}, ...rows.map((cells) => el("tr", {}, ...cells.map((cell, at) =>
-      cell instanceof Node ? cell : el(at || heads ? "td" : "th", { class: "wrap" }, cell))))));
+      labelled(cell instanceof Node ? cell : el(at || heads ? "td" : "th", { class: "wrap" }, cell), heads?.[at]))))));
+}
+
+/** On a phone a row of a table becomes a few lines, each value with its column's head. */
+function labelled(cell, head) {
+  if (head) cell.dataset.head = head;
+  return cell;
 }
 
 function showHeaders(body, data) {
@@ -415,19 +485,26 @@ function showHeaders(body, data) {
 function showParts(body, data) {
   const rows = data.parts.map((part) => [
     el("td", {}, el("span", { class: `depth${Math.min(part.depth, 4)}` }, part.content_type)),
-    [part.charset, part.encoding].filter(Boolean).join(", "),
     part.filename || (part.content_id ? `cid:${part.content_id}` : ""),
+    [part.charset, part.encoding].filter(Boolean).join(", "),
     el("td", { class: "num" }, size(part.size)),
-    el("td", {}, part.multipart ? "" : el("a", { href: partPath(data, part), download: true }, "Download")),
+    part.multipart ? "" : el("td", { class: "num" }, el("a", { href: partPath(data, part), download: true }, "Download")),
   ]);
   body.append(el("div", { class: "pad" }, el("section", { class: "card" }, el("div", { class: "scroll tall" },
-    table(["Type", "Encoding", "Name", "Size", ""], rows)))));
+    table(["Type", "Name", "Encoding", "Size", ""], rows)))));
 }
 
 function showLinks(body, data) {
   if (!data.links.length) { body.append(emptyBox("No links", "The message links to nothing.")); return; }
   body.append(el("div", { class: "pad" }, el("section", { class: "card" }, el("ul", { class: "links" },
     ...data.links.map((link) => el("li", {}, el("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, link)))))));
+}
+
+function showChecks(body, data) {
+  if (!data.checks.length) { body.append(emptyBox("Nothing was found wrong", "Which isn’t to say that every reader will like it.")); return; }
+  body.append(el("div", { class: "pad" },
+    el("section", { class: "card" }, el("ul", { class: "links" }, ...data.checks.map((text) => el("li", {}, text)))),
+    el("p", { class: "soft" }, "What standards forbid, and what readers are known to suffer from.")));
 }
 
 async function showSource(body, data) {
@@ -485,25 +562,35 @@ async function seeAll() {
 // Live: plots
 
 const PLOTS = [
-  { title: "Messages per second", kinds: ["messages"], rate: true, colors: { messages: 0 } },
-  { title: "Octets per second", kinds: ["bytes"], rate: true, colors: { bytes: 2 }, unit: size, names: { bytes: "octets of content" } },
-  { title: "Replies to messages, by code", prefix: "reply:", color: (kind) => ({ 2: [0, 2], 4: [1, 4], 5: [7, 3] }[kind[0]] || [6]) },
+  { title: "Messages", hint: "per second", kinds: ["messages"], rate: true, colors: { messages: 0 } },
+  { title: "Octets of messages", hint: "per second", kinds: ["bytes"], rate: true, colors: { bytes: 2 }, unit: size, base: 1024, names: { bytes: "octets" } },
+  { title: "Replies by code", hint: "to messages, and of errors", prefix: "reply:", color: (kind) => ({ 2: [0, 2], 4: [1, 4], 5: [7, 3] }[kind[0]] || [6]) },
   { title: "Disconnects by reason", prefix: "disconnect:", colors: { quit: 0, eof: 4, timeout: 1, reset: 3, shutdown: 2, refused: 7, abuse: 5 } },
   { title: "Errors by code", prefix: "error:", color: () => [7, 1, 3, 5, 4, 2, 6] },
   { title: "AUTH", prefix: "auth:", colors: { success: 0, failure: 7 } },
 ];
 
+/** The next round number: 1, 2 or 5 with noughts, or a power of two times them for octets. */
+function ceiling(value, base = 1000) {
+  if (!value) return 0;
+  let unit = 1;
+  while (value / unit > base / 2) unit *= base;
+  const power = base === 1024 ? Math.max(1, 10 ** Math.floor(Math.log10(value / unit))) : 10 ** Math.floor(Math.log10(value / unit));
+  return unit * power * ([1, 2, 5, 10].find((step) => step * power * (1 + 1e-9) >= value / unit) || 10);
+}
+
 class Plot {
   constructor(kind) {
     this.kind = kind;
     this.palette = new Map();
-    this.max = el("span", { class: "soft" });
+    this.axis = [0, 1, 2].map(() => el("span"));
+    this.times = [0, 1, 2].map(() => el("span"));
     this.svg = shape("svg", { preserveAspectRatio: "none", role: "img", "aria-label": kind.title });
-    this.from = el("span");
     this.legend = el("div", { class: "legend" });
     this.element = el("section", { class: "card plot" },
-      el("h2", {}, kind.title, el("span", { class: "spacer" }), this.max), this.svg,
-      el("div", { class: "axis" }, this.from, el("span", {}, "now")), this.legend);
+      el("h2", {}, kind.title, kind.hint ? el("span", { class: "hint" }, kind.hint) : null),
+      el("div", { class: "amounts" }, ...this.axis), this.svg,
+      el("div", { class: "times" }, ...this.times), this.legend);
     this.svg.addEventListener("pointermove", (event) => {
       const box = this.svg.getBoundingClientRect();
       this.at = Math.floor(((event.clientX - box.left) / box.width) * this.series.length);
@@ -543,6 +630,7 @@ class Plot {
     let top = 0;
     for (const column of columns.values()) top = Math.max(top, column.reduce((sum, [, value]) => sum + value, 0));
     const unit = kind.unit || amount;
+    top = ceiling(top, kind.base);
     const paths = new Map(names.map((name) => [name, ""]));
     for (const [x, column] of columns) {
       let y = 100;
@@ -556,10 +644,12 @@ class Plot {
     this.svg.replaceChildren(
       ...[0, 50, 100].map((y) => shape("line", { class: "grid", x1: 0, x2: series.length, y1: y, y2: y })),
       ...names.map((name) => shape("path", { class: `k${this.color(name)}`, d: paths.get(name) })));
-    this.max.textContent = top ? `max ${unit(top)}${kind.rate ? "/s" : ""}` : "";
-    this.from.textContent = `${Math.round((series.length * series.step) / 60) >= 60 ? `${(series.length * series.step) / 3600} h` : `${(series.length * series.step) / 60} min`} ago`;
+    const minutes = (series.length * series.step) / 60;
+    [top ? unit(top) : "", top ? unit(top / 2) : "", "0"].forEach((text, at) => { this.axis[at].textContent = text; });
+    (minutes >= 60 ? [`${minutes / 60} h ago`, `${minutes / 120} h`, "now"] : [`${minutes} min ago`, `${minutes / 2} min`, "now"])
+      .forEach((text, at) => { this.times[at].textContent = text; });
     if (this.at === undefined || this.at < 0) {
-      this.legend.replaceChildren(...(names.length ? names.map((name) => this.entry(name, kind.unit ? kind.unit(totals.get(name)) : amount(totals.get(name)))) : [el("span", {}, "none")]));
+      this.legend.replaceChildren(...(names.length ? names.map((name) => this.entry(name, kind.unit ? kind.unit(totals.get(name)) : amount(totals.get(name)))) : [el("span", {}, "nothing yet")]));
     } else {
       const x = this.at + 0.43;
       this.svg.append(shape("line", { class: "cursor", x1: x, x2: x, y1: 0, y2: 100 }));
@@ -626,6 +716,7 @@ function showLive(data) {
     ["connections", amount(sum(totals, "smtp_connections_total"))],
     ["accepted", amount(accepted)],
     ["refused", amount(refused), refused > 0],
+    ["received", size(sum(totals, "smtp_received_bytes_total"))],
     ["errors", amount(errors), errors > 0],
     ["AUTH failures", amount(failures), failures > 0],
   ];
@@ -633,13 +724,13 @@ function showLive(data) {
     el("div", { class: "value" }, value), el("div", { class: "label" }, label))));
   for (const plot of plots) plot.show(series);
   $("open-count").textContent = data.open ? NUMBER.format(data.open) : "";
-  $("connections").replaceChildren(table(["Open for", "Client", "Says it is", "TLS", "User", "Messages"],
+  $("connections").replaceChildren(table(["Client", "Says it is", "TLS", "User", "Messages", "Open for"],
     data.connections.map((each) => [
-      el("td", { class: "num" }, duration(data.time - each.since)),
       `${each.client_hostname.startsWith("[") ? "" : `${each.client_hostname} `}${each.remote_address}:${each.remote_port}`,
       each.host_name_appears_as || "", each.tls || "no",
       each.user ?? (each.authenticated ? "yes" : ""),
-      el("td", { class: "num" }, NUMBER.format(each.messages))]), "Nobody is connected."));
+      el("td", { class: "num" }, NUMBER.format(each.messages)),
+      el("td", { class: "num" }, duration(data.time - each.since))]), "Nobody is connected."));
   $("clients").replaceChildren(table(["Address", "Messages", "Octets", "Connections"],
     data.clients.map((each) => [each.address || "local", ...[NUMBER.format(each.messages), size(each.bytes), NUMBER.format(each.connections)].map((value) => el("td", { class: "num" }, value))]),
     "Nobody yet."));
@@ -717,6 +808,7 @@ function connect() {
 function lamp(state, title) {
   $("lamp").className = `lamp ${state}`;
   $("lamp").title = title;
+  $("offline").hidden = state !== "off";
 }
 
 function blink() {
@@ -725,11 +817,25 @@ function blink() {
   $("lamp").classList.add("blink");
 }
 
+/** Tell of mail that came while nobody looked, if the reader wants to be told. */
+function tell({ messages: [message] }) {
+  if (!message || choice.get("tell") !== "yes" || !("Notification" in window) || Notification.permission !== "granted") return;
+  if (hiddenAt && message.unread && message.time > hiddenAt) {
+    hiddenAt = message.time;
+    try {
+      const notice = new Notification(message.subject || "(no subject)", { body: message.from, icon: "/static/icon.svg", tag: "smtp_blinker" });
+      notice.onclick = () => { window.focus(); go(`#/m/${encodeURIComponent(message.id)}`); notice.close(); };
+    } catch { /* phones want a service worker for it */ }
+  }
+}
+
+let hiddenAt;
 document.addEventListener("visibilitychange", () => {
   clearInterval(asking);
   if (document.hidden) {
     source?.close();
-    if (HAS_INBOX) asking = setInterval(() => ask("/api/messages?limit=0&within=0.2").then(showCounts, () => {}), 5000);
+    hiddenAt = Date.now() / 1000;
+    if (HAS_INBOX) asking = setInterval(() => ask("/api/messages?limit=1&within=0.2").then((answer) => { showCounts(answer); tell(answer); }, () => {}), 5000);
   } else {
     connect();
     route();
@@ -784,8 +890,8 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?") { event.preventDefault(); $("help").showModal(); return; }
   const onLive = !$("live").hidden;
   if (!HAS_INBOX || (onLive && !["i", "l", "/"].includes(event.key))) return;
-  if (/^[1-6]$/.test(event.key) && opened?.data) {
-    const tab = document.querySelectorAll("[role=tab]")[event.key - 1];
+  if (/^[1-7]$/.test(event.key) && opened?.data) {
+    const tab = $(`tab-${TABS[event.key - 1]}`);
     if (tab) { event.preventDefault(); tab.click(); }
     return;
   }
@@ -797,6 +903,17 @@ document.addEventListener("keydown", (event) => {
 
 let searchTimer;
 $("help-button").addEventListener("click", () => $("help").showModal());
+$("theme").value = choice.get("theme");
+$("theme").addEventListener("change", () => { choice.set("theme", $("theme").value); showTheme($("theme").value); });
+if (HAS_INBOX) {
+  $("tell").checked = choice.get("tell") === "yes" && "Notification" in window && Notification.permission === "granted";
+  $("tell").addEventListener("change", async () => {
+    const allowed = $("tell").checked && "Notification" in window && await Notification.requestPermission() === "granted";
+    if ($("tell").checked && !allowed) say("The browser doesn't allow it.");
+    $("tell").checked = allowed;
+    choice.set("tell", allowed ? "yes" : "");
+  });
+}
 for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 }
@@ -826,6 +943,7 @@ if (HAS_INBOX) {
   $("see-all").addEventListener("click", seeAll);
   loadLive().finally(loadList); // the empty inbox says where to send mail
 }
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); });
 addEventListener("hashchange", route);
 route();
 connect();

@@ -1,0 +1,143 @@
+"""What is wrong with a message, for whoever tests the program that wrote it.
+
+What a standard forbids, and what readers are known to suffer from. That nothing is found is no
+proof of anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from html import unescape
+from itertools import islice
+from typing import Final
+
+from . import html, mime
+from .mime import Message
+
+#: What is told about one message.
+MAX_TOLD: Final = 50
+#: Octets of HTML after which Gmail shows the rest on demand only.
+CLIPPED: Final = 102 * 1024
+#: Seconds that Date may differ from the arrival.
+CLOCKS: Final = 86400.0
+#: Octets of a part's text that are looked at.
+LOOKED_AT: Final = 2**20
+
+# RFC 5322 section 3.6
+_ONCE: Final = frozenset(
+    {
+        "bcc",
+        "cc",
+        "date",
+        "from",
+        "in-reply-to",
+        "message-id",
+        "references",
+        "reply-to",
+        "sender",
+        "subject",
+        "to",
+    }
+)
+_LONG_LINE = re.compile(rb"[^\r\n]{999}")  # RFC 5322 section 2.1.1
+_PLACEHOLDER = re.compile(r"\{\{[^{}\n]{0,80}\}\}|\{%[^{}\n]{0,80}%\}|<%=[^<>\n]{0,80}%>")
+_LOCAL_LINK = re.compile(
+    r"https?://(?:localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|\[::1\])(?![\w.-])", re.IGNORECASE
+)
+_USELESS = re.compile(r"<(script|form|iframe|object|embed|video|audio)\b", re.IGNORECASE)
+_STYLESHEET = re.compile(r"<link\b[^<>]{0,500}\bstylesheet\b", re.IGNORECASE)
+_IMAGE = re.compile(r"<img\b([^<>]{0,5000})>", re.IGNORECASE)
+_ALT = re.compile(r"\balt\b", re.IGNORECASE)
+
+
+def check(message: Message, data: bytes, arrived: float, links: list[str]) -> list[str]:
+    """What is wrong, in sentences. *arrived* is in seconds since the epoch; raises nothing."""
+    found = [
+        *_header(message, arrived),
+        *_octets(message, data),
+        *_texts(message, data),
+        *_html(message, data),
+        *(
+            f"A link leads to the reader's own machine: {link[:200]}"
+            for link in links
+            if _LOCAL_LINK.match(link)
+        ),
+    ]
+    return list(dict.fromkeys(found))[:MAX_TOLD]
+
+
+def _header(message: Message, arrived: float) -> Iterator[str]:
+    count = Counter(each.name.lower() for each in message.fields)
+    for name in ("From", "Date", "Message-ID"):
+        if not count[name.lower()]:
+            yield f"There is no {name} field."
+    if not message.first("subject"):
+        yield "The subject is empty."
+    for name in sorted(_ONCE):
+        if count[name] > 1:
+            yield f"There are {count[name]} {name.title()} fields; there may be one."
+    if count["bcc"]:
+        yield "The Bcc field was sent along: every recipient can read it."
+    if count["date"]:
+        try:
+            date = parsedate_to_datetime(message.first("date")).timestamp()
+        except Exception:  # its ways to fail at hostile dates are many
+            yield "The Date can't be read."
+        else:
+            if abs(date - arrived) > CLOCKS:
+                yield "The Date is more than a day from the arrival."
+    if (found := _PLACEHOLDER.search(message.first("subject"))) is not None:
+        yield f"A placeholder wasn't filled in: {found[0]}"
+
+
+def _octets(message: Message, data: bytes) -> Iterator[str]:
+    session = mime.trace(message.fields).session or {}
+    # RFC 6531: with SMTPUTF8 header fields may be in UTF-8.
+    if not (session.get("protocol") or "").startswith("UTF8"):
+        for name in dict.fromkeys(each.name for each in message.fields if not each.value.isascii()):
+            yield f"The field {name} isn't ASCII; it needs encoded words (RFC 2047) or SMTPUTF8."
+    if _LONG_LINE.search(data) is not None:
+        yield "A line is longer than 998 octets; some servers cut it or refuse the message."
+    declared = message.first("content-type").lower()
+    if declared.startswith("multipart/") and not message.parts[0].is_multipart:
+        yield "It says that it is a multipart, but its boundary doesn't occur."
+
+
+def _texts(message: Message, data: bytes) -> Iterator[str]:
+    plain, html = message.texts("plain"), message.texts("html")
+    if html and not plain:
+        yield "There is HTML but no text beside it."
+    for part in plain + html:
+        content = part.content(data, LOOKED_AT)
+        what = f"The {part.content_type} part"
+        if part.charset is None:
+            if not content.isascii():
+                yield f"{what} isn't ASCII, and names no charset."
+        elif part.end - part.start <= LOOKED_AT:  # what is cut may be cut in a character
+            problem = mime.charset_problem(content, part.charset)
+            if problem is not None:
+                yield f"{what}: {problem}"
+        found = _PLACEHOLDER.search(part.text(data, LOOKED_AT))
+        if found is not None:
+            yield f"A placeholder wasn't filled in: {found[0]}"
+
+
+def _html(message: Message, data: bytes) -> Iterator[str]:
+    ids = {part.content_id for part in message.parts}
+    for part in message.texts("html")[:1]:
+        markup = part.text(data, html.MAX_HTML)
+        if len(markup.encode("utf-8", "replace")) > CLIPPED:
+            yield "The HTML is larger than 102 KiB; Gmail cuts off the rest."
+        for name in dict.fromkeys(unescape(found[1]) for found in html.CID.finditer(markup)):
+            if name not in ids:
+                yield f"The HTML shows cid:{name[:100]}, which no part has."
+        for name in dict.fromkeys(found[1].lower() for found in _USELESS.finditer(markup)):
+            yield f"Mail programs don't show <{name}>, or not all of them."
+        if _STYLESHEET.search(markup) is not None:
+            yield "Mail programs don't load style sheets; put the style into the HTML."
+        bare = sum(_ALT.search(each[1]) is None for each in islice(_IMAGE.finditer(markup), 1000))
+        if bare:
+            yield f"Pictures without an alt text: {bare}."
