@@ -85,6 +85,9 @@ class SMTPServer(HookDecorators, StreamServer):
             self.family = self.address = None  # type: ignore[assignment]  # nothing listens
         elif isinstance(listener, str) and listener.startswith(_UNIX_PREFIX):
             self._unix_path = listener[len(_UNIX_PREFIX) :]
+            if not self._unix_path:
+                # Linux would bind the empty path to a name that nobody knows.
+                raise ValueError('the listener "unix:" has no path; say "unix:/run/smtp.sock"')
             self.family = stdlib_socket.AF_UNIX
             self.address = self._unix_path
         else:
