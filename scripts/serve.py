@@ -274,9 +274,9 @@ def serve(settings: Settings) -> None:
     raise_file_limit()
     if settings.workers > 1:
         serve_with_workers(settings)
-    store = open_store(settings)
     users = open_users(settings)
     tls = open_certificate(settings)
+    store = open_store(settings)  # the last of them: it makes the folder
     servers = make_servers(settings, store, users, tls)
     page = make_page(settings, servers)
 
@@ -286,7 +286,9 @@ def serve(settings: Settings) -> None:
     gevent.signal_handler(signal.SIGHUP, reload, settings, users, servers)
     start(settings, servers)
     page = start_page(settings, page, servers)
-    start_logging(settings)
+    events = start_logging(settings)
+    for server in servers:
+        events.started(server)  # what keeps one from starting was told in one line, unlogged
     announce(settings, [server.server_port or 0 for server in servers], page)
     stopping.wait()
     # Meanwhile the page says that this server isn't ready any more.
@@ -328,7 +330,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     run(services, addresses, settings.workers, loglevel="warning", when_ready=ready)
 
 
-def start_logging(settings: Settings) -> None:
+def start_logging(settings: Settings) -> EventLog:
     json = settings.log_format == "json"
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -336,7 +338,7 @@ def start_logging(settings: Settings) -> None:
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     # In JSON a traceback stays within the line; in text it could forge others.
-    EventLog(tracebacks=json).attach()
+    return EventLog(tracebacks=json).attach()
 
 
 def raise_file_limit() -> None:

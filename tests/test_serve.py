@@ -284,13 +284,22 @@ def test_trusted_proxy_says_who_the_client_is(tmp_path: Path) -> None:
     assert "[192.0.2.77]" in message["Received"]
 
 
+def test_the_log_has_the_server_s_start_and_end(tmp_path: Path) -> None:
+    with Running(tmp_path, *ANYWHERE, "--listen", "lmtp://127.0.0.1:0") as server:
+        pass
+    lines = [line.split(" INFO ")[1] for line in server.log.read_text().splitlines()]
+    addresses = [f"127.0.0.1:{port}" for port in server.ports]
+    assert lines[:2] == [f"listening on {address}" for address in addresses]
+    assert sorted(lines[2:]) == sorted(f"closed {address}" for address in addresses)
+
+
 def test_log_lines_can_be_json(tmp_path: Path) -> None:
     with Running(tmp_path, *ANYWHERE, "--log-format", "json") as server, server.client() as client:
         client.sendmail("you@example.org", "me@example.com", MESSAGE)
         client.quit()
     events = [json.loads(line) for line in server.log.read_text().splitlines()]
     signals = [event["smtp"]["signal"] for event in events if "smtp" in event]
-    assert signals == ["connect", "message", "disconnect", "close"]
+    assert signals == ["listening", "connect", "message", "disconnect", "close"]
 
 
 def test_log_tells_what_happens(tmp_path: Path) -> None:
@@ -509,6 +518,7 @@ def test_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     assert "--cert" in refused(tmp_path, *ANYWHERE, *tls)
     assert "--cert" in refused(tmp_path, *ANYWHERE, "--key", "key.pem")
     assert "--cert" in refused(tmp_path, "--listen", "smtps://127.0.0.1:0")
+    assert not (tmp_path / "Maildir").exists()
     assert "--self-signed" in refused(tmp_path, *ANYWHERE, *tls, "--self-signed")
 
 
