@@ -719,4 +719,4 @@ def test_without_prometheus_client_the_error_says_what_to_install():
         "import smtp_blinker.listeners.metrics\n"
     )
     assert ran.returncode == 1
-    assert "pip install smtp_blinker[metrics]" in ran.stderr
+    assert "pip install 'smtp_blinker[metrics]'" in ran.stderr

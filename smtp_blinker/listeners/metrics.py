@@ -1,4 +1,4 @@
-"""Count what the signals tell, for Prometheus. Needs ``pip install smtp_blinker[metrics]``.
+"""Count what the signals tell, for Prometheus. Needs ``pip install 'smtp_blinker[metrics]'``.
 
 EventMetrics().attach(server)
 prometheus_client.start_http_server(9000)
@@ -30,7 +30,8 @@ try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 except ImportError as exc:
     raise ImportError(
-        "smtp_blinker.listeners.metrics needs prometheus_client: pip install smtp_blinker[metrics]"
+        "smtp_blinker.listeners.metrics needs prometheus_client:"
+        " pip install 'smtp_blinker[metrics]'"
     ) from exc
 
 #: More values of a label than this are counted together as "other". The library's own values
