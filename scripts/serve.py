@@ -30,7 +30,9 @@ try:
     import click
     from click.core import ParameterSource
 except ImportError:
-    print("serve.py: click is missing; pip install 'smtp_blinker[serve]'", file=sys.stderr)
+    here = Path(__file__).resolve().parent.parent
+    what = f"{here}[serve]" if (here / "setup.py").exists() else "smtp_blinker[serve]"
+    print(f"serve.py: click is missing; {sys.executable} -m pip install '{what}'", file=sys.stderr)
     sys.exit(2)
 import gevent
 from gevent.event import Event
@@ -392,10 +394,7 @@ def open_certificate(settings: Settings) -> ssl.SSLContext | None:
 
 def certificate_problem(exc: OSError) -> str:
     if isinstance(exc, ssl.SSLError):
-        # One of our own has a text, one of OpenSSL's a reason in capitals, or neither.
-        reason = getattr(exc, "reason", exc.strerror) or "no PEM"
-        reason = reason.replace("_", " ").lower()
-        return f"certificate and key can't be used: {reason}"
+        return f"certificate and key can't be used: {exc.strerror}"
     return f"can't read {exc.filename}: {exc.strerror}"
 
 
