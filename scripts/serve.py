@@ -631,7 +631,8 @@ def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:
             steps.append("s.starttls()")
         steps.append("s.login('NAME', 'PASSWORD')")
     recipient = "postmaster" if settings.domain else "me@example.com"
-    steps.append(f"s.sendmail('you@example.com', '{recipient}', 'Subject: It works\\n\\nHello')")
+    content = f"To: {recipient}\\nSubject: It works\\n\\nHello"
+    steps.append(f"s.sendmail('you@example.com', '{recipient}', '{content}')")
     # Nothing in it means anything to a shell within double quotes.
     return f'{shlex.quote(sys.executable)} -c "{"; ".join(steps)}"'
 
