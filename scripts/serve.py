@@ -30,7 +30,9 @@ try:
     import click
     from click.core import ParameterSource
 except ImportError:
-    print("serve.py: click is missing; pip install 'smtp_blinker[serve]'", file=sys.stderr)
+    here = Path(__file__).resolve().parent.parent
+    what = f"{here}[serve]" if (here / "setup.py").exists() else "smtp_blinker[serve]"
+    print(f"serve.py: click is missing; {sys.executable} -m pip install '{what}'", file=sys.stderr)
     sys.exit(2)
 import gevent
 from gevent.event import Event
@@ -396,10 +398,7 @@ def open_certificate(settings: Settings) -> ssl.SSLContext | None:
 
 def certificate_problem(exc: OSError) -> str:
     if isinstance(exc, ssl.SSLError):
-        # One of our own has a text, one of OpenSSL's a reason in capitals, or neither.
-        reason = getattr(exc, "reason", exc.strerror) or "no PEM"
-        reason = reason.replace("_", " ").lower()
-        return f"certificate and key can't be used: {reason}"
+        return f"certificate and key can't be used: {exc.strerror}"
     return f"can't read {exc.filename}: {exc.strerror}"
 
 
@@ -651,7 +650,8 @@ def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:
             steps.append("s.starttls()")
         steps.append("s.login('NAME', 'PASSWORD')")
     recipient = "postmaster" if settings.domain else "me@example.com"
-    steps.append(f"s.sendmail('you@example.com', '{recipient}', 'Subject: It works\\n\\nHello')")
+    content = f"To: {recipient}\\nSubject: It works\\n\\nHello"
+    steps.append(f"s.sendmail('you@example.com', '{recipient}', '{content}')")
     # Nothing in it means anything to a shell within double quotes.
     return f'{shlex.quote(sys.executable)} -c "{"; ".join(steps)}"'
 

@@ -1,4 +1,4 @@
-"""An SMTP server for the tests of programs that send mail: pip install smtp_blinker[pytest].
+"""An SMTP server for the tests of programs that send mail: pip install 'smtp_blinker[pytest]'.
 
     with SMTPTestServer() as smtp_server:
         send_the_mail_of_the_program(smtp_server.host, smtp_server.port)
@@ -488,7 +488,7 @@ class _Certificate:
         try:
             import trustme
         except ImportError as exc:
-            raise ImportError("TLS needs trustme: pip install smtp_blinker[pytest]") from exc
+            raise ImportError("TLS needs trustme: pip install 'smtp_blinker[pytest]'") from exc
         self._folder = tempfile.TemporaryDirectory(prefix="smtp_blinker-")
         authority = trustme.CA()
         issued = authority.issue_cert("localhost", "127.0.0.1", "::1")

@@ -587,6 +587,12 @@ def passes(session: pytest.Pytester, passed: int, *arguments: str) -> None:
     result.assert_outcomes(passed=passed)
 
 
+def test_the_first_test_of_the_page_passes_as_it_stands(session: pytest.Pytester) -> None:
+    page = (ROOT / "docs" / "pytest.md").read_text()
+    session.makepyfile(test_welcome=page.split("```python\n")[1].split("```")[0])
+    passes(session, 1)
+
+
 def test_each_test_finds_the_server_as_new(session: pytest.Pytester) -> None:
     session.makepyfile(
         """

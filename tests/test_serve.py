@@ -180,7 +180,9 @@ def test_the_line_to_try_it_works(tmp_path: Path, options: tuple[str, ...]) -> N
     with Running(tmp_path, *(text.format(str(tmp_path)[1:]) for text in options)) as server:
         command = server.said[-1].removeprefix("Try: ")
         subprocess.run(command, shell=True, check=True, timeout=SECONDS)
-        assert [message["Subject"] for message in server.messages()] == ["It works"]
+        [message] = server.messages()
+        assert message["Subject"] == "It works"
+        assert message["To"] in ("me@example.com", "postmaster")
 
 
 def test_several_addresses_and_protocols_at_once(tmp_path: Path) -> None:
@@ -478,6 +480,19 @@ def taken_port() -> Iterator[int]:
         yield sock.getsockname()[1]
 
 
+def test_without_click_the_line_is_a_command_that_brings_it() -> None:
+    code = "import runpy, sys; sys.modules['click'] = None; runpy.run_path(sys.argv[1])"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(SERVE)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert f"; {sys.executable} -m pip install '{ROOT}[serve]'\n" in ended.stderr
+
+
 def test_port_in_use_is_one_line(tmp_path: Path, taken_port: int) -> None:
     line = refused(tmp_path, *ANYWHERE, "--listen", f"127.0.0.1:{taken_port}")
     assert f"127.0.0.1:{taken_port} is in use" in line
@@ -515,7 +530,8 @@ def test_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     )
     assert "the key is encrypted" in refused(tmp_path, *ANYWHERE, *tls)
     (tmp_path / "cert.pem").write_text("nonsense")
-    assert "--cert" in refused(tmp_path, *ANYWHERE, *tls)
+    line = refused(tmp_path, *ANYWHERE, *tls)
+    assert "cert.pem has no certificate in PEM; see --cert" in line
     assert "--cert" in refused(tmp_path, *ANYWHERE, "--key", "key.pem")
     assert "--cert" in refused(tmp_path, "--listen", "smtps://127.0.0.1:0")
     assert not (tmp_path / "Maildir").exists()

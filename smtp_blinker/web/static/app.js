@@ -234,7 +234,7 @@ function showEmptyList(pending) {
   const match = /^(.*):(\d+)$/.exec(servers[0].address);
   if (match) {
     const host = { "0.0.0.0": "127.0.0.1", "[::]": "::1", "": "127.0.0.1" }[match[1]] ?? match[1].replace(/[[\]]/g, "");
-    box.append(el("pre", {}, `python3 -c "import smtplib; smtplib.SMTP('${host}', ${match[2]}).sendmail('you@example.com', 'me@example.com', 'Subject: It works\\n\\nHello')"`));
+    box.append(el("pre", {}, `python3 -c "import smtplib; smtplib.SMTP('${host}', ${match[2]}).sendmail('you@example.com', 'me@example.com', 'To: me@example.com\\nSubject: It works\\n\\nHello')"`));
   }
 }
 
