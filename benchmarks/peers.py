@@ -104,6 +104,12 @@ def available() -> Iterator[Peer]:
             print(f"left out: {reason}", file=sys.stderr)
 
 
+def cpu(process: int) -> float:
+    """Seconds of CPU that a process has used, user and system, all threads, in steps of a tick."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 class Server:
     """A peer's running process, which whoever started it closes."""
 
@@ -137,9 +143,8 @@ class Server:
         raise Unavailable(f"{peer.name} did not start: see .cache/{log.name}")
 
     def cpu(self) -> float:
-        """Seconds of CPU so far, user and system, all threads, in steps of a tick (10 ms)."""
-        fields = self.proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """Seconds of CPU so far, in steps of a tick (10 ms)."""
+        return cpu(self.process.pid)
 
     def memory(self) -> int:
         """Bytes of memory the process has to itself, plus its share of what it shares."""

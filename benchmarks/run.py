@@ -27,7 +27,7 @@ class Scenario:
 
     title: str
     source: tuple[str, ...]
-    warm_up: int  # messages in the round that isn't counted
+    warm_up: int  # messages in the first round
     targets: dict[str, float]
     aims: dict[str, float] = field(default_factory=dict)
 
@@ -64,8 +64,9 @@ CHOICES = (*SCENARIOS, "idle", "listeners")
 
 @dataclass
 class Series:
-    """What one server's counted rounds showed."""
+    """What one server's rounds showed."""
 
+    first: float  # CPU seconds per message in its first round after the start, which isn't counted
     rates: list[float] = field(default_factory=list)  # messages per second
     costs: list[float] = field(default_factory=list)  # CPU seconds per message
 
@@ -128,6 +129,10 @@ class Effort:
     idle: int  # connections
     transactions: int  # of a fresh client, each time
 
+    def messages(self, scenario: Scenario, cost: float) -> int:
+        """How many make a round where one takes *cost* CPU seconds."""
+        return max(scenario.warm_up // 4, int(self.seconds / max(cost, 1e-5)))
+
 
 def drive(server: Server, scenario: Scenario, messages: int) -> tuple[float, float]:
     """Send the messages; return messages per second and CPU seconds per message."""
@@ -151,22 +156,21 @@ def compare(scenario: Scenario, contenders: Sequence[Peer], effort: Effort) -> d
     """Drive the servers in turn, round after round, so that the machine's moods hit all alike."""
     found: dict[str, Series] = {}
     with ExitStack() as stack:
-        runs: list[tuple[Server, int]] = []
+        runs: list[tuple[Server, int, Series]] = []
         for peer in contenders:
             try:
                 server = stack.enter_context(closing(Server(peer)))
-                messages = scenario.warm_up
-                for _ in range(2):  # not counted: caches fill, code is compiled
-                    _, cost = drive(server, scenario, messages)
-                    messages = max(scenario.warm_up // 4, int(effort.seconds / max(cost, 1e-5)))
+                # Two rounds aren't counted: caches fill, code is compiled.
+                _, first = drive(server, scenario, scenario.warm_up)
+                _, cost = drive(server, scenario, effort.messages(scenario, first))
             except Unavailable as reason:
                 print(f"left out: {reason}", file=sys.stderr)
                 continue
-            runs.append((server, messages))
+            series = found[server.name] = Series(first)
+            runs.append((server, effort.messages(scenario, cost), series))
         for _ in range(effort.rounds):
-            for server, messages in runs:
+            for server, messages, series in runs:
                 rate, cost = drive(server, scenario, messages)
-                series = found.setdefault(server.name, Series())
                 series.rates.append(rate)
                 series.costs.append(cost)
     return found
@@ -175,7 +179,15 @@ def compare(scenario: Scenario, contenders: Sequence[Peer], effort: Effort) -> d
 def print_comparison(report: Report, found: dict[str, Series]) -> None:
     ours = found.get(OURS)
     report.table(
-        ("server", "messages/s", "CPU µs/message", "spread", f"{OURS} to it, per CPU-second"),
+        (
+            "server",
+            "messages/s",
+            "CPU µs/message",
+            "spread",
+            f"{OURS} to it, per CPU-second",
+            "first round, µs",
+            f"{OURS} to it",
+        ),
         (
             (
                 name,
@@ -183,6 +195,8 @@ def print_comparison(report: Report, found: dict[str, Series]) -> None:
                 f"{series.cost * 1e6:.1f}",
                 f"{series.spread:.0%}",
                 f"{series.cost / ours.cost:.2f}" if ours else "-",
+                f"{series.first * 1e6:.1f}",
+                f"{series.first / ours.first:.2f}" if ours else "-",
             )
             for name, series in found.items()
         ),

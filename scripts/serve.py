@@ -30,11 +30,13 @@ try:
     import click
     from click.core import ParameterSource
 except ImportError:
-    print("serve.py: click is missing; pip install 'smtp_blinker[serve]'", file=sys.stderr)
+    here = Path(__file__).resolve().parent.parent
+    what = f"{here}[serve]" if (here / "setup.py").exists() else "smtp_blinker[serve]"
+    print(f"serve.py: click is missing; {sys.executable} -m pip install '{what}'", file=sys.stderr)
     sys.exit(2)
 import gevent
 from gevent.event import Event
-from gevent.pywsgi import WSGIServer
+from gevent.pywsgi import WSGIHandler, WSGIServer
 
 # From a checkout the program runs without being installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -53,6 +55,8 @@ log = logging.getLogger("smtp_blinker.serve")
 ENVIRONMENT = "SMTP_BLINKER"
 #: Connections to the web page at once; each page that is open keeps one.
 HTTP_CLIENTS = 1000
+#: Seconds in which the next octets of a request must come, or those of an answer be taken.
+HTTP_TIMEOUT = 60.0
 DEFAULT_HTTP = "127.0.0.1:8025"
 PROTOCOLS = {"smtp": "SMTP", "smtps": "SMTPS", "lmtp": "LMTP"}
 
@@ -272,9 +276,9 @@ def serve(settings: Settings) -> None:
     raise_file_limit()
     if settings.workers > 1:
         serve_with_workers(settings)
-    store = open_store(settings)
     users = open_users(settings)
     tls = open_certificate(settings)
+    store = open_store(settings)  # the last of them: it makes the folder
     servers = make_servers(settings, store, users, tls)
     page = make_page(settings, servers)
 
@@ -284,7 +288,9 @@ def serve(settings: Settings) -> None:
     gevent.signal_handler(signal.SIGHUP, reload, settings, users, servers)
     start(settings, servers)
     page = start_page(settings, page, servers)
-    start_logging(settings)
+    events = start_logging(settings)
+    for server in servers:
+        events.started(server)  # what keeps one from starting was told in one line, unlogged
     announce(settings, [server.server_port or 0 for server in servers], page)
     stopping.wait()
     # Meanwhile the page says that this server isn't ready any more.
@@ -326,7 +332,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     run(services, addresses, settings.workers, loglevel="warning", when_ready=ready)
 
 
-def start_logging(settings: Settings) -> None:
+def start_logging(settings: Settings) -> EventLog:
     json = settings.log_format == "json"
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -334,7 +340,7 @@ def start_logging(settings: Settings) -> None:
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     # In JSON a traceback stays within the line; in text it could forge others.
-    EventLog(tracebacks=json).attach()
+    return EventLog(tracebacks=json).attach()
 
 
 def raise_file_limit() -> None:
@@ -392,10 +398,7 @@ def open_certificate(settings: Settings) -> ssl.SSLContext | None:
 
 def certificate_problem(exc: OSError) -> str:
     if isinstance(exc, ssl.SSLError):
-        # One of our own has a text, one of OpenSSL's a reason in capitals, or neither.
-        reason = getattr(exc, "reason", exc.strerror) or "no PEM"
-        reason = reason.replace("_", " ").lower()
-        return f"certificate and key can't be used: {reason}"
+        return f"certificate and key can't be used: {exc.strerror}"
     return f"can't read {exc.filename}: {exc.strerror}"
 
 
@@ -508,6 +511,21 @@ def start(settings: Settings, servers: Sequence[SMTPServer]) -> None:
                 raise Unusable(bind_problem(listen, exc)) from exc
 
 
+class PageHandler(WSGIHandler):
+    # What gevent's TimeoutError has in the place of a number: it is nobody's fault here.
+    ignored_socket_errors: Any = (*WSGIHandler.ignored_socket_errors, "timed out")
+
+
+class PageServer(WSGIServer):
+    """Lets nobody hold a connection who neither asks nor listens."""
+
+    handler_class = PageHandler
+
+    def handle(self, sock: Any, address: Any) -> None:
+        sock.settimeout(HTTP_TIMEOUT)
+        super().handle(sock, address)
+
+
 def make_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer | None:
     """The web page; without its extra only a page that was asked for is missed."""
     if settings.http is None:
@@ -525,7 +543,7 @@ def make_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer |
         hosts=(settings.name, *settings.http_host),
     )
     assert isinstance(settings.http.address, tuple)
-    return WSGIServer(settings.http.address, app, spawn=HTTP_CLIENTS, log=None, error_log=log)
+    return PageServer(settings.http.address, app, spawn=HTTP_CLIENTS, log=None, error_log=log)
 
 
 def start_page(
@@ -632,7 +650,8 @@ def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:
             steps.append("s.starttls()")
         steps.append("s.login('NAME', 'PASSWORD')")
     recipient = "postmaster" if settings.domain else "me@example.com"
-    steps.append(f"s.sendmail('you@example.com', '{recipient}', 'Subject: It works\\n\\nHello')")
+    content = f"To: {recipient}\\nSubject: It works\\n\\nHello"
+    steps.append(f"s.sendmail('you@example.com', '{recipient}', '{content}')")
     # Nothing in it means anything to a shell within double quotes.
     return f'{shlex.quote(sys.executable)} -c "{"; ".join(steps)}"'
 

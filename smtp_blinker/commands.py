@@ -540,6 +540,7 @@ def xforward(client: Client, argument: str) -> Reply:
     _check_forwarding(client, "XFORWARD")
     attributes = parse_attributes(argument, XFORWARD_ATTRIBUTES)
     session = client.session
+    before = session.remote_address, session.remote_port
     address = attributes.get("ADDR")
     if address:
         session.xforward.setdefault("ADDR:DEFAULT", session.remote_address)
@@ -555,7 +556,8 @@ def xforward(client: Client, argument: str) -> Reply:
     session.envelope = Envelope()
     if address:
         client.client_changed()
-        client.announce()
+        if client.unannounced or (session.remote_address, session.remote_port) != before:
+            client.announce()  # Postfix names the client again for each of its messages
     return reply.OK
 
 

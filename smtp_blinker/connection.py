@@ -137,7 +137,7 @@ class Connection:
         self._transport = Transport(sock)
         self.session = Session(lmtp=options.lmtp, secure=options.secured)
         _set_addresses(self.session, sock, address)
-        #: The peer on the wire (a proxy, perhaps), which XCLIENT and XFORWARD trust or don't.
+        #: Whom use_proxy, and later XCLIENT and XFORWARD, trust or don't.
         self._peer = self.session.remote_address
         self._protocol = Protocol(options.max_command_length, "reject")
         self._enhanced = options.enhanced
@@ -342,7 +342,8 @@ class Connection:
         session = self.session
         session.proxy = header
         if header.is_client:
-            session.remote_address = header.source_address
+            # Trust goes by who the client is: behind a proxy, all would have the proxy's.
+            self._peer = session.remote_address = header.source_address
             session.remote_port = header.source_port
             session.local_address = header.destination_address
             session.local_port = header.destination_port

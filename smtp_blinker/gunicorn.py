@@ -1,4 +1,4 @@
-"""SMTP and LMTP from more than one process. Needs ``pip install smtp_blinker[gunicorn]``.
+"""SMTP and LMTP from more than one process. Needs ``pip install 'smtp_blinker[gunicorn]'``.
 
     gunicorn -k smtp_blinker.gunicorn.SMTPWorker -w 4 -b 0.0.0.0:2525 myapp:server
 
@@ -40,7 +40,7 @@ try:
     from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
 except ModuleNotFoundError as exc:
     raise ImportError(
-        f"smtp_blinker.gunicorn needs {exc.name}: pip install smtp_blinker[gunicorn]"
+        f"smtp_blinker.gunicorn needs {exc.name}: pip install 'smtp_blinker[gunicorn]'"
     ) from exc
 
 #: Seconds between two signs of life to the arbiter.

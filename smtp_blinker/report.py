@@ -6,6 +6,8 @@ import logging
 from time import monotonic
 from typing import Any
 
+from blinker import NamedSignal
+
 from . import signals
 from .options import AUTH_METHODS
 from .reply import Reply, printable
@@ -31,8 +33,12 @@ class Reporter:
 
     # Signals
 
+    def _hears(self, signal: NamedSignal) -> bool:
+        """Whether any of *signal*'s receivers, of which there are some, may be for our server."""
+        return not self.ignored and signal.has_receivers_for(self._server)
+
     def connect(self) -> None:
-        if signals.connect.receivers and not self.ignored:
+        if signals.connect.receivers and self._hears(signals.connect):
             session = self._session
             event = signals.ConnectEvent(
                 session.id,
@@ -50,19 +56,19 @@ class Reporter:
         tls = session.tls
         assert tls is not None
         self.log("TLS: %s %s", tls.version, tls.cipher[0])
-        if signals.secure.receivers and not self.ignored:
+        if signals.secure.receivers and self._hears(signals.secure):
             event = signals.SecureEvent(session.id, session.servername, tls.version, tls.cipher[0])
             signals.emit(signals.secure, self._server, event)
 
     def auth(self, method: str, username: str | None, success: bool) -> None:
         self.log("AUTH %s for %s: %s", method, username, "good" if success else "failed")
-        if signals.auth.receivers and not self.ignored:
+        if signals.auth.receivers and self._hears(signals.auth):
             event = signals.AuthEvent(self._session.id, method, username, success)
             signals.emit(signals.auth, self._server, event)
 
     @property
     def wants_messages(self) -> bool:
-        return bool(signals.message.receivers) and not self.ignored
+        return bool(signals.message.receivers) and self._hears(signals.message)
 
     def message(self, size: int, code: int, seconds: float) -> None:
         session = self._session
@@ -82,7 +88,7 @@ class Reporter:
         self, since: float, messages: int, bytes_in: int, bytes_out: int, reason: str
     ) -> None:
         self.log("closed: %s", reason)
-        if signals.disconnect.receivers and not self.ignored:
+        if signals.disconnect.receivers and self._hears(signals.disconnect):
             event = signals.DisconnectEvent(
                 self._session.id,
                 self._session.remote_address,

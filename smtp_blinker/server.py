@@ -40,7 +40,8 @@ class SMTPServer(HookDecorators, StreamServer):
     *listener* is what `gevent.server.StreamServer` takes (an address tuple, ``":2525"``, a bound
     socket), ``"unix:/path"`` for a UNIX-domain socket, or None for a server that is given its
     sockets by somebody else through `handle`. Hooks and options are keywords; docs/options.md
-    lists them. A hook may also be registered later, with the decorator of its name.
+    lists them. A hook may also be registered later, with the decorator of its name, or be a method
+    of that name in a subclass.
 
     Raises TypeError for an unknown or wrongly typed keyword, ValueError for a wrong value or a
     contradiction, OSError or ssl.SSLError for a certificate that can't be loaded.
@@ -49,6 +50,8 @@ class SMTPServer(HookDecorators, StreamServer):
     def __init__(self, listener: Any, **keywords: Any) -> None:
         self.hooks = Hooks()
         for name in hooks.NAMES:
+            if getattr(type(self), name) is not getattr(HookDecorators, name):
+                self.hooks.set(name, getattr(self, name))  # a subclass has it as a method
             if name in keywords:
                 self.hooks.set(name, keywords.pop(name))
         self.options: Options = make_options(keywords)
@@ -82,6 +85,9 @@ class SMTPServer(HookDecorators, StreamServer):
             self.family = self.address = None  # type: ignore[assignment]  # nothing listens
         elif isinstance(listener, str) and listener.startswith(_UNIX_PREFIX):
             self._unix_path = listener[len(_UNIX_PREFIX) :]
+            if not self._unix_path:
+                # Linux would bind the empty path to a name that nobody knows.
+                raise ValueError('the listener "unix:" has no path; say "unix:/run/smtp.sock"')
             self.family = stdlib_socket.AF_UNIX
             self.address = self._unix_path
         else:

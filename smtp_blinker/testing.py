@@ -1,4 +1,4 @@
-"""An SMTP server for the tests of programs that send mail: pip install smtp_blinker[pytest].
+"""An SMTP server for the tests of programs that send mail: pip install 'smtp_blinker[pytest]'.
 
     with SMTPTestServer() as smtp_server:
         send_the_mail_of_the_program(smtp_server.host, smtp_server.port)
@@ -19,6 +19,7 @@ import socket
 import ssl
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -72,6 +73,15 @@ class ReceivedMessage(EmailMessage):
     #: The message octet for octet, dots unstuffed.
     content: bytes
 
+    def __repr__(self) -> str:
+        envelope: ReceivedEnvelope | None = getattr(self, "envelope", None)
+        if envelope is None:
+            return super().__repr__()
+        recipients = " ".join(f"<{address}>" for address in envelope.rcpt_to[:5])
+        more = "" if len(envelope.rcpt_to) <= 5 else f" and {len(envelope.rcpt_to) - 5} more"
+        subject = "no subject" if self["Subject"] is None else repr(str(self["Subject"]))
+        return f"<message {subject} from <{envelope.mail_from}> to {recipients}{more}>"
+
 
 @dataclass(slots=True)
 class _Fault:
@@ -115,6 +125,9 @@ class SMTPTestServer:
 
     def _forget(self) -> None:
         self._faults: list[_Fault] = []
+        #: Who connected, and the latest of them.
+        self._clients = 0
+        self._sessions: deque[Session] = deque(maxlen=5)
         self._dropped: set[str] = set()
         self._options: dict[str, Any] = {
             "name": "localhost",
@@ -174,19 +187,36 @@ class SMTPTestServer:
     ) -> None:
         self.stop()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.host}:{self.port}, messages: {len(self.messages)}>"
+
     # What came
 
     def wait_for(self, count: int = 1, timeout: float = 10.0) -> list[ReceivedMessage]:
         """The messages, once there are *count*; TimeoutError when there aren't in *timeout*
-        seconds."""
+        seconds, which tells what there was instead."""
+        __tracebackhide__ = True  # the line of the test is of interest
         deadline = monotonic() + timeout
         while len(self.messages) < count:
             if monotonic() > deadline:
                 raise TimeoutError(
                     f"{len(self.messages)} of {count} messages came within {timeout} seconds"
+                    f"{self._instead()}"
                 )
             gevent.sleep(_LOOK)  # the sender may be a greenlet of this thread
         return list(self.messages)
+
+    def _instead(self) -> str:
+        """What there was instead of the messages that were waited for."""
+        lines = [repr(message) for message in self.messages[-5:]]
+        if not self._clients:
+            lines.append(f"nobody connected to {self.host}:{self.port}")
+        else:
+            connected = sum(len(server.connections) for server in self._servers)
+            lines.append(f"clients: {self._clients}, connected now: {connected}")
+        lines += [f"refused: {each.error}" for each in self._sessions if each.error is not None]
+        lines += [f"error: {event.code}: {event.error}" for event in self.errors[-5:]]
+        return "".join(f"; {line}" for line in lines)
 
     # Faults
 
@@ -369,6 +399,8 @@ class SMTPTestServer:
         raise Reject(421, "Dropped")  # which nobody hears any more
 
     def _on_connect(self, session: Session) -> None:
+        self._clients += 1
+        self._sessions.append(session)
         self._strike("CONNECT", session)
 
     def _connection(self, session_id: str) -> Connection:
@@ -456,7 +488,7 @@ class _Certificate:
         try:
             import trustme
         except ImportError as exc:
-            raise ImportError("TLS needs trustme: pip install smtp_blinker[pytest]") from exc
+            raise ImportError("TLS needs trustme: pip install 'smtp_blinker[pytest]'") from exc
         self._folder = tempfile.TemporaryDirectory(prefix="smtp_blinker-")
         authority = trustme.CA()
         issued = authority.issue_cert("localhost", "127.0.0.1", "::1")

@@ -27,19 +27,31 @@ def make_context(
 ) -> ssl.SSLContext:
     """A server context; TLS 1.2 is its floor (RFC 8996), and renegotiation is refused.
 
-    Raises OSError, with its name, for a file that can't be read, and ssl.SSLError for one that is
-    no certificate or key, for an encrypted key, or for unknown ciphers.
+    Raises OSError for a file that can't be read and ssl.SSLError for one that is no certificate
+    or key and for an encrypted key, both naming the file; ssl.SSLError for unknown ciphers.
     """
-    for path in (certfile, keyfile, ca_certs):
-        if path is not None:
-            with open(path, "rb"):
-                pass  # OpenSSL's error doesn't say which file it is about
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.load_cert_chain(certfile, keyfile, password=_no_password)
+    certificate = _read(certfile)
+    key = certificate if keyfile is None else _read(keyfile)
+    try:
+        context.load_cert_chain(certfile, keyfile, password=_no_password)
+    except ssl.SSLError as exc:
+        if b" CERTIFICATE-----" not in certificate:
+            exc.strerror = f"{certfile} has no certificate in PEM"
+        elif b" PRIVATE KEY-----" not in key:
+            exc.strerror = f"{keyfile or certfile} has no private key in PEM"
+        else:
+            exc.strerror = f"{certfile}, {keyfile or 'with its key'}: {exc.strerror}"
+        raise
     if ca_certs is not None:
-        context.load_verify_locations(ca_certs)
+        _read(ca_certs)
+        try:
+            context.load_verify_locations(ca_certs)
+        except ssl.SSLError as exc:
+            exc.strerror = f"{ca_certs}: {exc.strerror}"
+            raise
     if cert_reqs is not None:
         context.verify_mode = ssl.VerifyMode(cert_reqs)
     if ciphers is not None:
@@ -53,6 +65,12 @@ def _no_password() -> str:
     A program that knows the password gives an ssl_context.
     """
     raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the key is encrypted, its password unknown")
+
+
+def _read(path: Any) -> bytes:
+    """The file; its OSError has the file's name, which those of `ssl` don't."""
+    with open(path, "rb") as file:
+        return file.read()
 
 
 class SecureContexts:

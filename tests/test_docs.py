@@ -613,7 +613,7 @@ def test_layout_page_has_every_module_on_its_floor():
 
 FUNCTIONS = {
     "sum", "rate", "increase", "histogram_quantile", "by", "le", "unless", "offset", "or", "on",
-    "up", "max", "time", "clamp_min", "and",
+    "up", "max", "time", "clamp_min", "and", "vector",
 }  # fmt: skip
 LABELS = {"instance", "job", "code", "reason", "method", "outcome", "protocol"}
 

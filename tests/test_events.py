@@ -195,6 +195,15 @@ def test_connect_is_sent_again_when_xforward_names_a_new_client():
         assert addresses == ["192.0.2.7", "2001:db8::1"]
 
 
+def test_connect_is_not_sent_again_when_xforward_names_the_same_client():
+    with running(use_xforward=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        for port in (5, 5, 6):
+            client.ok(f"XFORWARD ADDR=192.0.2.7 PORT={port} NAME=a.example", "MAIL FROM:<>", "RSET")
+        assert [event.remote_port for event in witness.of("connect")] == [5, 6]
+
+
 def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello():
     with running(use_xclient=["192.0.2.0/24"], use_xforward=["192.0.2.1"]) as server:
         witness = Witness(server)
@@ -202,6 +211,25 @@ def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello():
         assert witness.names == ["connect"]
         assert client.cmd("XCLIENT ADDR=192.0.2.7").startswith("550")
         assert client.cmd("XFORWARD ADDR=192.0.2.7").startswith("550")
+
+
+@pytest.mark.parametrize("verb", ["XCLIENT", "XFORWARD"])
+def test_behind_a_proxy_those_are_trusted_whom_its_header_names(verb):
+    trusted = {f"use_{verb.lower()}": ["192.0.2.1"]}
+    with running(use_proxy=["127.0.0.1"], **trusted) as server:
+        client = Client(server, greet=False)
+        client.send(b"PROXY TCP4 192.0.2.1 192.0.2.9 1 25\r\n")
+        client.reply()
+        assert verb in client.cmd("EHLO me")
+        client.ok(f"{verb} ADDR=192.0.2.7")
+    # The proxy itself is trusted with its header, its clients with nothing.
+    trusted = {f"use_{verb.lower()}": ["127.0.0.1"]}
+    with running(use_proxy=["127.0.0.1"], **trusted) as server:
+        client = Client(server, greet=False)
+        client.send(b"PROXY TCP4 192.0.2.66 192.0.2.9 1 25\r\n")
+        client.reply()
+        assert verb not in client.cmd("EHLO me")
+        assert client.cmd(f"{verb} ADDR=192.0.2.7").startswith("550")
 
 
 # secure, auth, message
@@ -803,6 +831,13 @@ def test_no_event_is_built_when_nobody_listens(monkeypatch, certificate):
     for _ in session():
         assert not built
     assert not built
+    # A listener of another server, and one whose server has gone, are no listeners of this one.
+    other = SMTPServer(None)
+    held = [Witness(other), Witness(SMTPServer(None))]
+    for _ in session():
+        assert not built
+    assert not built
+    assert len(held) == 2
     witness = [Witness(server) for server in session()]
     assert built == ["ConnectEvent", "SecureEvent", "AuthEvent", "MessageEvent", "DisconnectEvent"]
     assert len(witness) == 1

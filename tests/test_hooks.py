@@ -59,6 +59,35 @@ def test_a_hook_is_given_as_a_keyword_or_with_the_decorator_of_its_name(name):
     assert getattr(server.hooks, name) is hook
 
 
+def test_a_subclass_has_its_hooks_as_methods():
+    class Server(SMTPServer):
+        def on_rcpt_to(self, address, session):
+            raise Reject(550, f"not at {self.options.name}")
+
+        @staticmethod
+        def on_mail_from(address, session):
+            session.sender_seen = True
+
+        def on_data(self, stream, session):
+            raise AssertionError("the keyword counts")
+
+    def store(stream, session):
+        return f"queued, {session.sender_seen}"
+
+    server = Server(("127.0.0.1", 0), name="mx.test", on_data=store)
+    server.on_close(lambda session: None)  # the others are decorators still
+    server.start()
+    try:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<>")
+        assert client.cmd("RCPT TO:<a@example.com>") == "550 5.7.1 not at mx.test"
+        server.hooks.on_rcpt_to = None
+        client.ok("RSET")
+        assert client.message() == "250 2.0.0 queued, True"
+    finally:
+        server.stop(timeout=0)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_hook_that_cannot_be_called_is_a_type_error(name):
     with pytest.raises(TypeError, match=name):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import smtp_blinker
 
@@ -206,3 +209,68 @@ def test_importing_the_library_patches_nothing_and_loads_nothing_on_top():
     )
     loaded = {name.split(".")[1] for name in done.stdout.split()}
     assert not loaded & {*FOLDERS, *ON_TOP}
+
+
+# What an extra installs
+
+
+#: The modules that each extra is for.
+EXTRAS = {
+    "gunicorn": "smtp_blinker.gunicorn",
+    "metrics": "smtp_blinker.listeners.metrics",
+    "pytest": "smtp_blinker.pytest_plugin, trustme",
+    "web": "smtp_blinker.web",
+}
+#: Imports as if of all distributions those in its first argument only were installed.
+IMPORT_WITH_THESE_ONLY = """
+import sys
+from importlib.metadata import packages_distributions
+
+installed = set(sys.argv[1].split())
+distributions = packages_distributions()
+
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        owners = distributions.get(name.partition(".")[0], ())
+        if owners and not installed.intersection(map(str.lower, owners)):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, NotInstalled())
+"""
+
+
+def brought_by(requirements: list[str]) -> set[str]:
+    """The names of the distributions that pip would install for *requirements*, in lower case."""
+    found: dict[str, set[str]] = {}
+    todo = [(Requirement(text), "") for text in requirements]
+    while todo:
+        requirement, extra = todo.pop()
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        name = requirement.name.lower()
+        wanted = {"", *requirement.extras} - found.get(name, set())
+        found.setdefault(name, set()).update(wanted)
+        todo += [(Requirement(text), one) for one in wanted for text in requires(name) or ()]
+    return set(found) | {name.replace("-", "_") for name in found}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_brings_all_that_its_modules_import(extra):
+    setup = ast.parse((Path(__file__).parent.parent / "setup.py").read_text())
+    [extras] = [
+        ast.literal_eval(node.value)
+        for node in setup.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "extras"
+    ]
+    brought = brought_by(["gevent", "blinker", *extras[extra]]) | {"smtp_blinker"}
+    code = f"{IMPORT_WITH_THESE_ONLY}\nimport {EXTRAS[extra]}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, " ".join(brought)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -136,6 +136,15 @@ def test_an_extension_can_be_taken_away(keyword, certificate):
         assert answer.startswith("500 5.5.2") == (keyword != "ENHANCEDSTATUSCODES")
 
 
+def test_auth_that_is_not_shown_is_demanded_still():
+    with running(
+        on_auth=lambda auth, session: "me", extensions=DEFAULT_EXTENSIONS - {"AUTH"}
+    ) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("MAIL FROM:<>").startswith("530")
+        client.ok(LOGIN, "MAIL FROM:<>")
+
+
 def test_dsn_is_opt_in():
     with running() as server:
         client = Client(server, hello="EHLO me")

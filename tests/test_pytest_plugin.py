@@ -101,6 +101,41 @@ def test_wait_for_says_how_many_came(server: SMTPTestServer) -> None:
         server.wait_for(2, timeout=0.01)
 
 
+def test_wait_for_says_what_there_was_instead(server: SMTPTestServer) -> None:
+    def said() -> str:
+        with pytest.raises(TimeoutError) as caught:
+            server.wait_for(2, timeout=0.01)
+        return str(caught.value)
+
+    assert f"nobody connected to {server.host}:{server.port}" in said()
+    send(server, subject="one")
+    assert "; <message 'one' from <a@example.org> to <b@example.com>>; clients: 1" in said()
+    server.refuse(code=552, text="Too large", at="CONTENT")
+    with connect(server) as client:
+        with pytest.raises(smtplib.SMTPDataError):
+            client.sendmail("a@example.org", ["b@example.com"], "Subject: two")
+        assert "; clients: 2, connected now: 1; refused: 552 " in said()
+        assert "Too large" in said()
+    with RawClient((server.host, server.port)) as raw:
+        raw.command("EHLO x")
+        raw.command("MAIL FROM:<a@example.org>")
+        raw.command("RCPT TO:<b@example.com>")
+        raw.command("DATA")
+        raw.send(b"Subject: cut off")
+    wait_until(lambda: server.errors)
+    assert "; error: " in said()
+    server.reset()
+    assert "nobody connected" in said()
+
+
+def test_messages_and_servers_are_told_apart_when_a_test_fails(server: SMTPTestServer) -> None:
+    send(server, *(f"b{number}@example.com" for number in range(7)))
+    text = repr(server.messages[0])
+    assert text.startswith("<message 'hello' from <a@example.org> to <b0@example.com> ")
+    assert text.endswith("<b4@example.com> and 2 more>")
+    assert repr(server) == f"<SMTPTestServer {server.host}:{server.port}, messages: 1>"
+
+
 def test_wait_for_lets_greenlets_of_the_test_send(server: SMTPTestServer) -> None:
     def sender() -> None:
         with gevent.socket.create_connection((server.host, server.port)) as sock:
@@ -550,6 +585,12 @@ def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 def passes(session: pytest.Pytester, passed: int, *arguments: str) -> None:
     result = session.runpytest_subprocess(*PLUGIN, "-W", "error", *arguments)
     result.assert_outcomes(passed=passed)
+
+
+def test_the_first_test_of_the_page_passes_as_it_stands(session: pytest.Pytester) -> None:
+    page = (ROOT / "docs" / "pytest.md").read_text()
+    session.makepyfile(test_welcome=page.split("```python\n")[1].split("```")[0])
+    passes(session, 1)
 
 
 def test_each_test_finds_the_server_as_new(session: pytest.Pytester) -> None:

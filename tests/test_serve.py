@@ -180,7 +180,9 @@ def test_the_line_to_try_it_works(tmp_path: Path, options: tuple[str, ...]) -> N
     with Running(tmp_path, *(text.format(str(tmp_path)[1:]) for text in options)) as server:
         command = server.said[-1].removeprefix("Try: ")
         subprocess.run(command, shell=True, check=True, timeout=SECONDS)
-        assert [message["Subject"] for message in server.messages()] == ["It works"]
+        [message] = server.messages()
+        assert message["Subject"] == "It works"
+        assert message["To"] in ("me@example.com", "postmaster")
 
 
 def test_several_addresses_and_protocols_at_once(tmp_path: Path) -> None:
@@ -284,13 +286,22 @@ def test_trusted_proxy_says_who_the_client_is(tmp_path: Path) -> None:
     assert "[192.0.2.77]" in message["Received"]
 
 
+def test_the_log_has_the_server_s_start_and_end(tmp_path: Path) -> None:
+    with Running(tmp_path, *ANYWHERE, "--listen", "lmtp://127.0.0.1:0") as server:
+        pass
+    lines = [line.split(" INFO ")[1] for line in server.log.read_text().splitlines()]
+    addresses = [f"127.0.0.1:{port}" for port in server.ports]
+    assert lines[:2] == [f"listening on {address}" for address in addresses]
+    assert sorted(lines[2:]) == sorted(f"closed {address}" for address in addresses)
+
+
 def test_log_lines_can_be_json(tmp_path: Path) -> None:
     with Running(tmp_path, *ANYWHERE, "--log-format", "json") as server, server.client() as client:
         client.sendmail("you@example.org", "me@example.com", MESSAGE)
         client.quit()
     events = [json.loads(line) for line in server.log.read_text().splitlines()]
     signals = [event["smtp"]["signal"] for event in events if "smtp" in event]
-    assert signals == ["connect", "message", "disconnect", "close"]
+    assert signals == ["listening", "connect", "message", "disconnect", "close"]
 
 
 def test_log_tells_what_happens(tmp_path: Path) -> None:
@@ -469,6 +480,19 @@ def taken_port() -> Iterator[int]:
         yield sock.getsockname()[1]
 
 
+def test_without_click_the_line_is_a_command_that_brings_it() -> None:
+    code = "import runpy, sys; sys.modules['click'] = None; runpy.run_path(sys.argv[1])"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(SERVE)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert f"; {sys.executable} -m pip install '{ROOT}[serve]'\n" in ended.stderr
+
+
 def test_port_in_use_is_one_line(tmp_path: Path, taken_port: int) -> None:
     line = refused(tmp_path, *ANYWHERE, "--listen", f"127.0.0.1:{taken_port}")
     assert f"127.0.0.1:{taken_port} is in use" in line
@@ -506,9 +530,11 @@ def test_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     )
     assert "the key is encrypted" in refused(tmp_path, *ANYWHERE, *tls)
     (tmp_path / "cert.pem").write_text("nonsense")
-    assert "--cert" in refused(tmp_path, *ANYWHERE, *tls)
+    line = refused(tmp_path, *ANYWHERE, *tls)
+    assert "cert.pem has no certificate in PEM; see --cert" in line
     assert "--cert" in refused(tmp_path, *ANYWHERE, "--key", "key.pem")
     assert "--cert" in refused(tmp_path, "--listen", "smtps://127.0.0.1:0")
+    assert not (tmp_path / "Maildir").exists()
     assert "--self-signed" in refused(tmp_path, *ANYWHERE, *tls, "--self-signed")
 
 

@@ -129,6 +129,11 @@ def test_unix_path_is_a_listener(tmp_path):
     assert not os.path.exists(path)
 
 
+def test_unix_without_a_path_is_a_value_error():
+    with pytest.raises(ValueError, match="unix:"):
+        SMTPServer("unix:")
+
+
 def test_unix_socket_that_a_dead_server_left_is_replaced(tmp_path):
     path = str(tmp_path / "s")
     dead = stdlib_socket.socket(stdlib_socket.AF_UNIX)

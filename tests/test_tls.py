@@ -507,6 +507,24 @@ SMTPServer(None, certfile={str(certificate.certfile)!r}, keyfile={str(keyfile)!r
     assert b"the key is encrypted" in ended.stderr
 
 
+def test_the_error_names_the_file_that_can_not_be_loaded(ca, tmp_path):
+    (tmp_path / "bad").write_text("no certificate")
+    (tmp_path / "other").mkdir()
+    files = issue(ca, tmp_path, "localhost")
+    other = issue(ca, tmp_path / "other", "localhost")["keyfile"]
+    bad = str(tmp_path / "bad")
+    for wrong, said in (
+        ({"certfile": bad}, "bad has no certificate in PEM"),
+        ({"certfile": files["keyfile"]}, "localhost.key has no certificate in PEM"),
+        ({"keyfile": bad}, "bad has no private key in PEM"),
+        ({"keyfile": None}, "localhost.pem has no private key in PEM"),
+        ({"keyfile": other}, "other/localhost.key: .*mismatch"),
+        ({"ca_certs": bad}, "bad: "),
+    ):
+        with pytest.raises(ssl.SSLError, match=said):
+            SMTPServer(None, **{**files, **wrong})
+
+
 def test_a_new_sni_map_is_for_those_who_come_after(ca, tmp_path, certificate):
     with running(secure=True, **certificate.options) as server:
         server.update_secure_context(sni_options={"n.example": issue(ca, tmp_path, "n.example")})

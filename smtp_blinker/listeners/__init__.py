@@ -7,7 +7,7 @@ held, so nobody else needs to keep a reference to it.
 
 * `log.EventLog` writes log lines, `log.JSONFormatter` makes them JSON.
 * `tracking.ConnectionTracker` knows the connections that are open now.
-* `metrics.EventMetrics` counts for Prometheus (``pip install smtp_blinker[metrics]``).
+* `metrics.EventMetrics` counts for Prometheus (``pip install 'smtp_blinker[metrics]'``).
 
 The modules don't share code, so that each can be copied as the start of a listener of your own.
 """

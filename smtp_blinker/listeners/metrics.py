@@ -1,4 +1,4 @@
-"""Count what the signals tell, for Prometheus. Needs ``pip install smtp_blinker[metrics]``.
+"""Count what the signals tell, for Prometheus. Needs ``pip install 'smtp_blinker[metrics]'``.
 
 EventMetrics().attach(server)
 prometheus_client.start_http_server(9000)
@@ -30,7 +30,8 @@ try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 except ImportError as exc:
     raise ImportError(
-        "smtp_blinker.listeners.metrics needs prometheus_client: pip install smtp_blinker[metrics]"
+        "smtp_blinker.listeners.metrics needs prometheus_client:"
+        " pip install 'smtp_blinker[metrics]'"
     ) from exc
 
 #: More values of a label than this are counted together as "other". The library's own values
@@ -57,6 +58,15 @@ _AUTH_METHODS: Final = frozenset(
         "XOAUTH2",
     }
 )
+# The series that are there from the start, with 0. Prometheus can't tell how much a series that
+# begins with 1 has grown: the first fault and the first message would count as none, and a share
+# of what never came yet as unknown.
+_FIRST_ERRORS: Final = ("HookError", "HookTimeout", "ListenerError")
+_FIRST_REASONS: Final = (
+    *("quit", "eof", "reset", "timeout", "shutdown"),
+    *("refused", "abuse", "tls", "proxy", "error"),
+)
+_FIRST_PROTOCOLS: Final = ("TLSv1.2", "TLSv1.3")
 _SIZE_BUCKETS: Final = tuple(1024 * 4**n for n in range(9))  # 1 KiB to 64 MiB
 _SECONDS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -135,6 +145,15 @@ class EventMetrics:
         self._tls = _Children(
             counter("smtp_tls", "TLS handshakes that succeeded, by version", "protocol")
         )
+        firsts: tuple[tuple[_Children, tuple[object, ...]], ...] = (
+            (self._messages, (250,)),
+            (self._errors, _FIRST_ERRORS),
+            (self._disconnects, _FIRST_REASONS),
+            (self._tls, _FIRST_PROTOCOLS),
+        )
+        for children, values in firsts:
+            for value in values:
+                children[(value,)]  # made by being looked up
         # `connect` can come twice for a connection (XFORWARD), and `disconnect` comes also for
         # one that never had a `connect`: only the ids tell how many are open.
         self._open: set[str] = set()

@@ -1,6 +1,6 @@
 """A web page beside the server: what it does now, and the mail in its Maildir.
 
-Needs ``pip install smtp_blinker[web]``. It is an ordinary WSGI program, made to be served by
+Needs ``pip install 'smtp_blinker[web]'``. It is an ordinary WSGI program, made to be served by
 gevent in the process of the SMTP server::
 
     from gevent.pywsgi import WSGIServer
@@ -17,6 +17,8 @@ try:
 except ModuleNotFoundError as exc:
     if exc.name not in {"flask", "prometheus_client"}:
         raise
-    raise ImportError(f"smtp_blinker.web needs {exc.name}: pip install smtp_blinker[web]") from exc
+    raise ImportError(
+        f"smtp_blinker.web needs {exc.name}: pip install 'smtp_blinker[web]'"
+    ) from exc
 
 __all__ = ["create_app"]

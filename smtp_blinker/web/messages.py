@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -120,7 +121,10 @@ def make_blueprint(inbox: Inbox) -> Blueprint:
         content = in_thread(part.content, data)
         if "inline" in request.args and part.content_type in _INLINE:
             return _inert(Response(content, mimetype=part.content_type))
-        return _inert(_attachment(content, part.content_type, part.filename or f"part-{number}"))
+        # The page may load scripts and styles from here: nothing of a message counts as one.
+        loadable = re.search("script|css", part.content_type) is not None
+        content_type = "application/octet-stream" if loadable else part.content_type
+        return _inert(_attachment(content, content_type, part.filename or f"part-{number}"))
 
     def matching() -> list[Entry]:
         inbox.refresh()

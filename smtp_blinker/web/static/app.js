@@ -155,15 +155,17 @@ function confirmed(question) {
 
 // Inbox: the list
 
-const inbox = { messages: [], rows: new Map(), query: "", offset: 0, matching: 0, total: 0, known: null, loading: 0 };
+const inbox = { messages: [], rows: new Map(), query: "", offset: 0, matching: 0, total: 0, known: null, asked: 0, shown: 0 };
 let opened = null; // the message on display: { id, data }
 
 async function loadList() {
-  const turn = ++inbox.loading;
-  const query = new URLSearchParams({ q: inbox.query, offset: inbox.offset, limit: PAGE, within: 0.5 });
+  const turn = ++inbox.asked;
+  const question = () => `${new URLSearchParams({ q: inbox.query, offset: inbox.offset, limit: PAGE, within: 0.2 })}`;
+  const query = question();
   let answer;
-  try { answer = await ask(`/api/messages?${query}`); } catch (error) { failed(error); return; }
-  if (turn !== inbox.loading) return; // a later question was asked meanwhile
+  try { answer = await ask(`/api/messages?${query}`); } catch (error) { if (error.status) failed(error); return; }
+  if (turn < inbox.shown || query !== question()) return; // something else is wanted by now
+  inbox.shown = turn;
   if (inbox.offset && !answer.messages.length) { inbox.offset = Math.max(0, inbox.offset - PAGE); loadList(); return; }
   Object.assign(inbox, { messages: answer.messages, matching: answer.matching, total: answer.total });
   showCounts(answer);
@@ -232,7 +234,7 @@ function showEmptyList(pending) {
   const match = /^(.*):(\d+)$/.exec(servers[0].address);
   if (match) {
     const host = { "0.0.0.0": "127.0.0.1", "[::]": "::1", "": "127.0.0.1" }[match[1]] ?? match[1].replace(/[[\]]/g, "");
-    box.append(el("pre", {}, `python3 -c "import smtplib; smtplib.SMTP('${host}', ${match[2]}).sendmail('you@example.com', 'me@example.com', 'Subject: It works\\n\\nHello')"`));
+    box.append(el("pre", {}, `python3 -c "import smtplib; smtplib.SMTP('${host}', ${match[2]}).sendmail('you@example.com', 'me@example.com', 'To: me@example.com\\nSubject: It works\\n\\nHello')"`));
   }
 }
 
@@ -332,10 +334,10 @@ function showNothingOpen() {
 function fact(term, value) {
   if (!value) return [];
   const dd = el("dd", {}, value);
-  if (value.length > 240) {
-    const cut = value.lastIndexOf(",", 200);
+  if (value.length > 200) {
+    const cut = value.lastIndexOf(",", 150);
     const more = el("button", { type: "button", class: "more", onclick: () => dd.replaceChildren(value) }, "all");
-    dd.replaceChildren(`${value.slice(0, cut > 100 ? cut + 1 : 200)} … `, more);
+    dd.replaceChildren(`${value.slice(0, cut > 50 ? cut + 1 : 150)} … `, more);
   }
   return [el("dt", {}, term), dd];
 }
@@ -782,6 +784,7 @@ let source;
 let asking;
 let eventsTimer;
 let listTimer;
+let stale = false;
 
 function connect() {
   source?.close();
@@ -801,8 +804,16 @@ function connect() {
   });
   source.addEventListener("inbox", (message) => {
     showCounts(JSON.parse(message.data));
-    listTimer ??= setTimeout(() => { listTimer = undefined; loadList(); }, 200);
+    stale = true;
+    listTimer ??= setTimeout(freshen, 200);
   });
+}
+
+/** Load the list, one after the other however often it changes. */
+async function freshen() {
+  stale = false;
+  await loadList();
+  listTimer = stale ? setTimeout(freshen, 200) : undefined;
 }
 
 function lamp(state, title) {
