@@ -156,7 +156,7 @@ class FakeServer:
         self.options = options
         self.hooks = hooks
         self.logger = LOGGER if options.logger else None
-        self.contexts = SimpleNamespace(channel=_Channel)
+        self.contexts = SimpleNamespace(channel=_Channel, loaded=options.offers_tls)
         self.resolver = SimpleNamespace(start=lambda address: lambda: "client.example.net")
         self.connections: set[Connection] = set()
         self.ends = 0
