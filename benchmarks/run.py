@@ -66,9 +66,9 @@ CHOICES = (*SCENARIOS, "idle", "listeners")
 class Series:
     """What one server's rounds showed."""
 
-    first: float  # CPU seconds per message in its first round after the start, which isn't counted
     rates: list[float] = field(default_factory=list)  # messages per second
     costs: list[float] = field(default_factory=list)  # CPU seconds per message
+    first: float = 0.0  # the same in the first round after the start, which isn't counted
 
     @property
     def cost(self) -> float:
@@ -166,7 +166,7 @@ def compare(scenario: Scenario, contenders: Sequence[Peer], effort: Effort) -> d
             except Unavailable as reason:
                 print(f"left out: {reason}", file=sys.stderr)
                 continue
-            series = found[server.name] = Series(first)
+            series = found[server.name] = Series(first=first)
             runs.append((server, effort.messages(scenario, cost), series))
         for _ in range(effort.rounds):
             for server, messages, series in runs:

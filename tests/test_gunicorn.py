@@ -490,8 +490,9 @@ def test_a_draining_worker_shows_that_it_lives(start: Start, tmp_path: Path) -> 
 
 
 def busy_clients(gunicorn: Gunicorn, stack: contextlib.ExitStack) -> dict[int, RawClient]:
-    """A client of each worker in the middle of a transaction; *stack* closes them."""
+    """A client of each of two workers in the middle of a transaction; *stack* closes them."""
     clients: dict[int, RawClient] = {}
+    wait_until(lambda: len(gunicorn.workers) == 2)
 
     def everywhere() -> bool:
         client = stack.enter_context(gunicorn.client())
