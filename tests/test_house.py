@@ -53,14 +53,17 @@ FLOORS = {
 ON_TOP = {
     "users": {"session"},
     "gunicorn": {"reply", "server", "session", "signals"},
-    # Its faults end connections by force, so it knows them.
-    "testing": {"connection", "options", "reply", "server", "session", "signals", "stream"},
     "pytest_plugin": {"testing"},
 }
 #: Folders of their own, all built on top, and what of the core they may import; what isn't
 #: listed here may import the public names.
 FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-SHARES = {"listeners": {"signals"}, "stores": {"reply", "session", "stream", "signals"}}
+SHARES = {
+    "listeners": {"signals"},
+    "stores": {"reply", "session", "stream", "signals"},
+    # Its faults end connections by force, so it knows them.
+    "testing": {"connection", "options", "reply", "server", "session", "signals", "stream"},
+}
 PUBLIC = {"__init__", "reply", "server", "session", "signals", "stream", "listeners", "stores"}
 #: Modules that see no socket, no greenlet and no clock to wait on.
 PURE = {

@@ -1,29 +1,16 @@
-"""An SMTP server for the tests of programs that send mail: pip install 'smtp_blinker[pytest]'.
-
-    with SMTPTestServer() as smtp_server:
-        send_the_mail_of_the_program(smtp_server.host, smtp_server.port)
-        [message] = smtp_server.wait_for(1)
-        assert message["Subject"] == "Welcome"
-        assert message.envelope.rcpt_to == ["ann@example.com"]
-
-The fixtures for pytest are in `smtp_blinker.pytest_plugin`; docs/pytest.md is the manual.
-"""
+"""`SMTPTestServer`: what it received, and the faults it is told to have."""
 
 from __future__ import annotations
 
 import email
 import email.policy
-import errno
-import os
 import socket
 import ssl
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.message import EmailMessage
-from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, NoReturn, TypeVar
@@ -31,13 +18,13 @@ from typing import Any, Final, NoReturn, TypeVar
 import gevent
 from gevent import getcurrent, monkey, spawn_raw
 
-from . import signals
-from .connection import Connection
-from .options import DEFAULT_EXTENSIONS
-from .reply import Reject
-from .server import SMTPServer
-from .session import Address, Credentials, Session
-from .stream import MessageStream
+from .. import signals
+from ..connection import Connection
+from ..reply import Reject
+from ..server import SMTPServer
+from ..session import Address, Credentials, Session
+from ..stream import MessageStream
+from .certificate import Certificate
 
 #: What a client may be waiting for the answer to when a fault strikes. CONNECT is before the
 #: greeting, DATA after the 354 amid the content, CONTENT after its end.
@@ -114,7 +101,7 @@ class SMTPTestServer:
         #: What went wrong meanwhile but for the faults, such as a client that left amid a message.
         self.errors: list[signals.ErrorEvent] = []
         self._given = options
-        self._certificate: _Certificate | None = None
+        self._certificate: Certificate | None = None
         self._front: _Front | None = None
         self._thread: Any = None
         #: Of everybody's socket, by the greenlet that serves it.
@@ -288,9 +275,9 @@ class SMTPTestServer:
         return ssl.create_default_context(cafile=self.ca_file)
 
     @property
-    def _own_certificate(self) -> _Certificate:
+    def _own_certificate(self) -> Certificate:
         if self._certificate is None:
-            self._certificate = _Certificate()
+            self._certificate = Certificate()
         return self._certificate
 
     def _tls_options(self) -> dict[str, Any]:
@@ -457,14 +444,14 @@ class SMTPTestServer:
 
     def _parse(self, content: bytes, session: Session) -> ReceivedMessage:
         # With the line ends of Python's programs; `content` has those of the wire.
-        return _message(content.replace(b"\r\n", b"\n"), email.policy.default)
+        return parse_message(content.replace(b"\r\n", b"\n"), email.policy.default)
 
     def _on_error(self, server: SMTPServer, event: signals.ErrorEvent) -> None:
         if event.id not in self._dropped:
             self.errors.append(event)
 
 
-def _message(content: bytes, policy: Any) -> ReceivedMessage:
+def parse_message(content: bytes, policy: Any) -> ReceivedMessage:
     message: Any = email.message_from_bytes(content, _class=ReceivedMessage, policy=policy)
     assert isinstance(message, ReceivedMessage)
     return message
@@ -479,200 +466,3 @@ class _Front(SMTPServer):
 
     def do_handle(self, sock: Any, address: Any) -> None:
         spawn_raw(self._serve, sock, address)
-
-
-class _Certificate:
-    """Files with a new authority and a certificate from it; removed with this object."""
-
-    def __init__(self) -> None:
-        try:
-            import trustme
-        except ImportError as exc:
-            raise ImportError("TLS needs trustme: pip install 'smtp_blinker[pytest]'") from exc
-        self._folder = tempfile.TemporaryDirectory(prefix="smtp_blinker-")
-        authority = trustme.CA()
-        issued = authority.issue_cert("localhost", "127.0.0.1", "::1")
-        self.ca_file = Path(self._folder.name, "ca.pem")
-        authority.cert_pem.write_to_path(self.ca_file)
-        self.certfile = Path(self._folder.name, "server.pem")
-        issued.private_key_and_cert_chain_pem.write_to_path(self.certfile)
-        # Who is given this file as the one to trust finds the authority in it.
-        authority.cert_pem.write_to_path(self.certfile, append=True)
-
-
-# The names of smtpdfix
-
-_TRUTH: Final = {
-    **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
-    **dict.fromkeys(("0", "false", "f", "no", "n", "off"), False),
-}
-
-
-def _truth(value: object) -> bool:
-    """What smtpdfix takes for a bool, in the environment and in assignments: "yes", "0", …"""
-    if not isinstance(value, str):
-        return bool(value)
-    try:
-        return _TRUTH[value.lower()]
-    except KeyError:
-        raise ValueError(f"{value!r} is neither true nor false") from None
-
-
-def _pem_files(value: Any) -> tuple[str, str | None] | None:
-    """A path, or those of certificate and key; raises FileNotFoundError for a missing file."""
-    certfile, keyfile = value if isinstance(value, tuple) else (value, None)
-    if certfile is None:
-        return None
-    for path in filter(None, (certfile, keyfile)):
-        if not os.path.isfile(path):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    return os.fspath(certfile), keyfile and os.fspath(keyfile)
-
-
-def _from_environment(*names: str, default: Any = None) -> Any:
-    """A field that begins as the first of these variables that isn't empty says."""
-    return field(default_factory=lambda: next(filter(None, map(os.environ.get, names)), default))
-
-
-def _files_in_environment() -> Any:
-    # The name that smtpdfix reads, and the one in its manual.
-    names = ("SMTPD_SSL_CERTIFICATE_FILE", "SMTPD_SSL_CERT_FILE")
-    certfile = next(filter(None, map(os.environ.get, names)), None)
-    return certfile, os.environ.get("SMTPD_SSL_KEY_FILE") or None
-
-
-@dataclass
-class SMTPDFixConfig:
-    """``smtpd.config``: what is assigned here counts for the connections that come after.
-
-    Each value begins as its environment variable says (SMTPD_HOST, SMTPD_LOGIN_NAME …), and may
-    be text everywhere: "yes", "0", "2525".
-    """
-
-    host: str = _from_environment("SMTPD_HOST", default="127.0.0.1")
-    #: 0 for a free one, whose number it becomes.
-    port: int = _from_environment("SMTPD_PORT", default=0)
-    #: Not used: when the constructor has returned, the server is ready.
-    ready_timeout: float = _from_environment("SMTPD_READY_TIMEOUT", default=10.0)
-    login_username: str = _from_environment("SMTPD_LOGIN_NAME", default="user")
-    login_password: str = _from_environment("SMTPD_LOGIN_PASSWORD", default="password")
-    use_ssl: bool = _from_environment("SMTPD_USE_SSL", "SMTPD_USE_TLS", default=False)
-    #: Counts more than `use_ssl`.
-    use_starttls: bool = _from_environment("SMTPD_USE_STARTTLS", default=False)
-    enforce_auth: bool = _from_environment("SMTPD_ENFORCE_AUTH", default=False)
-    #: Whether AUTH is there after TLS only.
-    auth_require_tls: bool = _from_environment("SMTPD_AUTH_REQUIRE_TLS", default=True)
-    #: A PEM file with certificate and key, or one for each; None for the server's own, whose
-    #: path stands here when the server has begun to use it.
-    ssl_cert_files: tuple[str, str | None] | None = field(default_factory=_files_in_environment)
-    _changed: Callable[[], None] | None = field(default=None, repr=False)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in self.__dataclass_fields__:
-            raise AttributeError(f"smtpd.config has no {name}")
-        convert = _CONVERSIONS.get(name)
-        super().__setattr__(name, value if convert is None else convert(value))
-        changed = self.__dict__.get("_changed")
-        if changed is not None and name != "_changed":
-            changed()
-
-
-_CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "port": int,
-    "ready_timeout": float,
-    "use_ssl": _truth,
-    "use_starttls": _truth,
-    "enforce_auth": _truth,
-    "auth_require_tls": _truth,
-    "ssl_cert_files": _pem_files,
-}
-
-
-_WITHOUT_AUTH: Final = DEFAULT_EXTENSIONS - {"AUTH"}
-
-
-class SMTPDFix(SMTPTestServer):
-    """The names of smtpdfix 0.5: ``hostname``, ``port``, ``messages`` and ``config``.
-
-    The messages are parsed with the policy that smtpdfix's have (compat32) and carry its fields
-    X-Peer, X-MailFrom and X-RcptTo; besides, all of `SMTPTestServer` is here.
-    """
-
-    def __init__(
-        self,
-        hostname: str | None = None,
-        port: int | str | None = None,
-        config: SMTPDFixConfig | None = None,
-    ) -> None:
-        self.config = config or SMTPDFixConfig()
-        if hostname is not None:
-            self.config.host = hostname
-        if port is not None:
-            self.config.port = port  # type: ignore[assignment]
-        super().__init__(self.config.host, self.config.port)
-
-    @property
-    def hostname(self) -> str:
-        return self.host
-
-    def start(self) -> None:
-        self._configure()
-        super().start()
-        self.config.port = self.port
-        self.config._changed = self._configure
-
-    def reset(self, persist_messages: bool = True) -> None:
-        """As if it had just been started; `config` stays as it is.
-
-        As with smtpdfix the messages stay too, unless *persist_messages* is false.
-        """
-        messages = list(self.messages) if persist_messages else []
-        super().reset()
-        self.messages.extend(messages)
-        self._configure()
-
-    def _configure(self) -> None:
-        config = self.config
-        if self._front is not None and (config.host, config.port) != (self.host, self.port):
-            self._move(config.host, config.port)
-        tls = config.use_ssl or config.use_starttls
-        certfile, keyfile = self._files() if tls else (None, None)
-        self._demands_tls = config.use_starttls
-        self._user = (config.login_username, config.login_password)
-        self._change(
-            certfile=certfile,
-            keyfile=keyfile,
-            secure=config.use_ssl and not config.use_starttls,
-            auth_methods=("CRAM-MD5", "LOGIN", "PLAIN"),
-            auth_optional=not config.enforce_auth,
-            allow_insecure_auth=not config.auth_require_tls,
-            extensions=DEFAULT_EXTENSIONS if tls or not config.auth_require_tls else _WITHOUT_AUTH,
-        )
-
-    def _on_auth(self, credentials: Credentials, session: Session) -> Any:
-        if self.config.auth_require_tls and not session.secure:
-            raise Reject(538, "Encryption required", "5.7.11")
-        return super()._on_auth(credentials, session)
-
-    def _files(self) -> tuple[str, str | None]:
-        if self.config.ssl_cert_files is None:
-            # Not assigned as a test would: that would change the server once more.
-            self.config.__dict__["ssl_cert_files"] = (str(self._own_certificate.certfile), None)
-        assert self.config.ssl_cert_files is not None
-        return self.config.ssl_cert_files
-
-    def _move(self, host: str, port: int) -> None:
-        self.stop()
-        self.host, self.port = host, port
-        self.config._changed = None
-        super().start()
-        self.config.port = self.port
-        self.config._changed = self._configure
-
-    def _parse(self, content: bytes, session: Session) -> ReceivedMessage:
-        message = _message(content, email.policy.compat32)
-        envelope = session.envelope
-        message["X-Peer"] = str((session.remote_address, session.remote_port))
-        message["X-MailFrom"] = str(envelope.mail_from)
-        message["X-RcptTo"] = ", ".join(map(str, envelope.rcpt_to))
-        return message
