@@ -12,23 +12,20 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from mmap import mmap
 from signal import SIGINT, SIGQUIT, SIGTERM, SIGUSR1
 from time import monotonic
 from typing import Any, Final, NoReturn
 
 import gevent
-from gevent import spawn_later, spawn_raw
 from gevent.event import Event
 from gevent.pool import Pool
-from gevent.server import StreamServer
 from gevent.socket import socket as gevent_socket
 
 from . import signals
 from .reply import Reject
 from .server import SMTPServer
 from .session import Session
+from .sharing import HEARTBEAT_SECONDS, Acceptor, Share
 
 try:
     # The package gunicorn; this module only has the same last name.
@@ -43,110 +40,18 @@ except ModuleNotFoundError as exc:
         f"smtp_blinker.gunicorn needs {exc.name}: pip install 'smtp_blinker[gunicorn]'"
     ) from exc
 
-#: Seconds between two signs of life to the arbiter.
-HEARTBEAT_SECONDS: Final = 1.0
 #: Seconds that a worker which accepts nobody new lets its sessions go on before it tells the
 #: idle ones 421: most of those that are under way end by themselves.
 SETTLE_SECONDS: Final = 1.0
 #: The arbiter kills after graceful_timeout; this many seconds before that (or at half of the
 #: time, if that is later) the worker ends what is left, so that clients are told 421.
 FAREWELL_SECONDS: Final = 2.0
-#: Seconds that a worker leaves the next client to one with fewer. One that has nothing else to do
-#: sleeps a millisecond, libev's shortest time.
-YIELD_SECONDS: Final = 0.0002
 
 WSGIApplication = Callable[..., Any]
 #: What one or more sockets are given to.
 Service = SMTPServer | WSGIApplication
 #: What a worker serves: one server for all the sockets, or one service for each.
 Services = SMTPServer | Sequence[Service]
-
-
-class _Share:
-    """How many SMTP clients this worker has, and whether another has fewer.
-
-    A client who connects wakes all the workers, and with little to do the same one is first again
-    and again: of ten clients it got up to ten, and they were all served on one core.
-    """
-
-    #: Two numbers for each worker: when it last said that it accepts, and how many clients it has.
-    #: The arbiter makes this when it imports the module; the workers inherit it, and share it.
-    _table = memoryview(mmap(-1, 256 * 16)).cast("d")
-
-    def __init__(self, age: int) -> None:
-        """*age* is the worker's number; one 256 older, if it lives, only blurs the counts."""
-        self._seen = age * 2 % len(self._table)
-        self._count = self._seen + 1
-        self._others: list[int] = []
-        self._table[self._count] = 0
-
-    def beat(self) -> None:
-        """This worker accepts; to be said every HEARTBEAT_SECONDS."""
-        now = monotonic()
-        self._table[self._seen] = now
-        self._others = [
-            seen + 1
-            for seen in range(0, len(self._table), 2)
-            if seen != self._seen and now - self._table[seen] < 3 * HEARTBEAT_SECONDS
-        ]
-
-    def leave(self) -> None:
-        """It accepts nobody any more."""
-        self._table[self._seen] = 0
-
-    def add(self, clients: int) -> None:
-        self._table[self._count] += clients
-
-    @property
-    def is_larger(self) -> bool:
-        """Whether another worker that accepts has less than three quarters of these clients."""
-        table = self._table
-        # Were they to be just equal, workers with short sessions would wait for each other.
-        enough = table[self._count] * 0.75
-        return any(table[other] < enough for other in self._others)
-
-
-class _Acceptor(StreamServer):
-    """Accepts at one socket for an `SMTPServer` that has none."""
-
-    def __init__(
-        self, sock: Any, server: SMTPServer, share: _Share, accepted: Callable[[], None]
-    ) -> None:
-        super().__init__(sock, server.handle)
-        self._server = server
-        self._share = share
-        self._accepted = accepted
-
-    def do_handle(self, *args: Any) -> None:
-        self._accepted()
-        self._share.add(1)
-        spawn_raw(self._serve, *args)
-
-    def _serve(self, *args: Any) -> None:
-        try:
-            self._server.handle(*args)
-        finally:
-            self._share.add(-1)
-
-    def _go_on(self) -> None:
-        if self.started:
-            self.start_accepting()
-            with suppress(OSError):  # do_read will see it again
-                if client := super().do_read():  # whom nobody took
-                    self.do_handle(*client)
-
-    def do_read(self) -> Any:
-        if self._share.is_larger:
-            self.stop_accepting()
-            spawn_later(YIELD_SECONDS, self._go_on)
-            return None
-        try:
-            return super().do_read()
-        except OSError as exc:
-            # Too few descriptors or too little memory: gevent tries again later.
-            event = signals.ErrorEvent(exc, signals.error_code(exc), meta={"stage": "accept"})
-            spawn_raw(signals.emit_error, self._server, event)
-            raise
 
 
 class _HTTPServer(PyWSGIServer):
@@ -177,9 +82,9 @@ class _Sockets:
     ) -> None:
         #: Each SMTPServer once.
         self.servers: list[SMTPServer] = []
-        self._share = _Share(worker.age)
+        self._share = Share(worker.age)
         self._http: list[_HTTPServer] = []
-        self._acceptors: list[_Acceptor] = []
+        self._acceptors: list[Acceptor] = []
         for sock, service in services:
             # gunicorn wraps the socket; its gevent worker has unwrapped it already.
             sock = getattr(sock, "sock", sock)
@@ -192,7 +97,7 @@ class _Sockets:
                 if service not in self.servers:
                     self.servers.append(service)
                     service.address = listener.getsockname()  # for logs and `server_port`
-                self._acceptors.append(_Acceptor(listener, service, self._share, accepted))
+                self._acceptors.append(Acceptor(listener, service, self._share, accepted))
             else:
                 self._http.append(_http_server(listener, service, worker))
         if worker.cfg.workers > 1:

@@ -29,7 +29,8 @@ pytest.importorskip("gunicorn")
 import gevent
 from gevent import socket as gevent_socket
 
-from smtp_blinker.gunicorn import SMTPWorker, _Acceptor, _Share, run  # after the importorskip
+from smtp_blinker.gunicorn import SMTPWorker, run  # after the importorskip
+from smtp_blinker.sharing import Acceptor, Share
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = ("-k", "smtp_blinker.gunicorn.SMTPWorker")
@@ -40,7 +41,8 @@ PROGRAM_FILE = str(Path(sys.executable).with_name("gunicorn"))
 PROGRAM = """
 import logging, os
 from smtp_blinker import SMTPServer
-from smtp_blinker.gunicorn import SMTPWorker, _Share
+from smtp_blinker.gunicorn import SMTPWorker
+from smtp_blinker.sharing import Share
 from smtp_blinker.stores import MaildirStore
 
 store = MaildirStore("Maildir")
@@ -68,7 +70,7 @@ services = [server, page]
 
 def count(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(sum(list(_Share._table)[1::2])).encode()]
+    return [str(sum(list(Share._table)[1::2])).encode()]
 
 counting = [server, count]
 
@@ -638,9 +640,9 @@ class Named:
 
 
 @pytest.fixture
-def shares() -> Iterator[tuple[_Share, _Share]]:
+def shares() -> Iterator[tuple[Share, Share]]:
     """What two workers that accept would have."""
-    one, other = _Share(1), _Share(2)
+    one, other = Share(1), Share(2)
     for share in (one, other, one):
         share.beat()
     yield one, other
@@ -649,14 +651,14 @@ def shares() -> Iterator[tuple[_Share, _Share]]:
 
 
 def test_a_worker_that_has_more_clients_leaves_the_next_to_the_other(
-    shares: tuple[_Share, _Share],
+    shares: tuple[Share, Share],
 ) -> None:
     served: list[str] = []
     listener = gevent_socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     acceptors = [
-        _Acceptor(sock, Named(name, served), share, lambda: None)  # type: ignore[arg-type]
+        Acceptor(sock, Named(name, served), share, lambda: None)  # type: ignore[arg-type]
         for sock, name, share in zip((listener, listener.dup()), "ab", shares, strict=True)
     ]
     clients = []
@@ -676,13 +678,13 @@ def test_a_worker_that_has_more_clients_leaves_the_next_to_the_other(
 
 
 def test_clients_that_another_worker_does_not_take_are_served(
-    shares: tuple[_Share, _Share],
+    shares: tuple[Share, Share],
 ) -> None:
     served: list[str] = []
     listener = gevent_socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    acceptor = _Acceptor(listener, Named("a", served), shares[0], lambda: None)  # type: ignore[arg-type]
+    acceptor = Acceptor(listener, Named("a", served), shares[0], lambda: None)  # type: ignore[arg-type]
     clients = []
     try:
         acceptor.start()
@@ -696,7 +698,7 @@ def test_clients_that_another_worker_does_not_take_are_served(
             client.close()
 
 
-def test_a_worker_that_accepts_no_more_is_left_nobody(shares: tuple[_Share, _Share]) -> None:
+def test_a_worker_that_accepts_no_more_is_left_nobody(shares: tuple[Share, Share]) -> None:
     one, other = shares
     one.add(1)
     assert one.is_larger
@@ -1069,7 +1071,7 @@ def test_what_is_not_installed_is_named(module: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
     )
-    assert re.search(rf"needs {module}\S*: pip install smtp_blinker\[gunicorn\]", ran.stderr)
+    assert re.search(rf"needs {module}\S*: pip install 'smtp_blinker\[gunicorn\]'", ran.stderr)
 
 
 # What is in contrib/

@@ -52,7 +52,8 @@ FLOORS = {
 #: Beside the core: built on top of it, and not imported by it.
 ON_TOP = {
     "users": {"session"},
-    "gunicorn": {"reply", "server", "session", "signals"},
+    "sharing": {"server", "signals"},
+    "gunicorn": {"reply", "server", "session", "sharing", "signals"},
     "pytest_plugin": {"testing"},
 }
 #: Folders of their own, all built on top, and what of the core they may import; what isn't
