@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from time import monotonic
 from typing import Any, Final
@@ -21,6 +21,7 @@ from . import reply
 from .auth import Exchange
 from .commands import COMMANDS, Command, auth_response
 from .conduct import Conduct
+from .data_result import replies_to
 from .hook_timer import HookTimedOut, HookTimer
 from .hooks import NOT_RUN, Hooks
 from .options import Options
@@ -592,7 +593,6 @@ class Connection:
             self._transport, decoder, arrived, self.options, self._session_deadline
         )
         result: Any = None
-        refusal: Reply | None = None
         # A hook may change its envelope; what the client was promised stays.
         recipients = len(session.envelope.rcpt_to)
         hook = self.hooks.on_data
@@ -601,28 +601,28 @@ class Connection:
             self._transport.flush(self._command_deadline())
             try:
                 result = self.ask(hook, stream, session)
-            except Refusal as exc:
-                refusal = exc.reply
+            except Refusal as refusal:
+                result = Refusal(refusal.reply)  # its traceback would hold this frame
         if not decoder.ended:
             stream.drain()
         self._stream = None
         if stream.lost is not None:
             raise stream.lost
         protocol.end_content(decoder.rest)
-        if result is not None and not isinstance(result, str):
-            refusal = self._returned_refusal(result) or refusal
-        # What the server refuses is refused whatever the hook made of it.
-        refusal = stream.refusal or refusal
-        if self.options.lmtp:
-            replies = self._lmtp_replies(result, refusal, recipients)
-            code = next((one.code for one in replies if one.code < 400), replies[0].code)
-            for answer in replies:
-                self._conduct.errors = 0  # it was one command, however many were refused
-                self._send_final(answer)
-        else:
-            answer = refusal or _accepted(result)
-            code = answer.code
-            self._send_final(answer)
+        replies, faults = replies_to(result, recipients, self.options.lmtp)
+        for fault in faults:
+            self._error(fault, "HookError", response_code=451, hook="on_data")
+        if stream.refusal is not None:
+            # What the server refuses is refused whatever the hook made of it.
+            replies = (stream.refusal,) * len(replies)
+        code = replies[0].code
+        for answer in replies:
+            self._conduct.errors = 0  # it was one command, however many were refused
+            if answer.code < 400:
+                code = answer.code
+            else:
+                answer = self._refuse(answer)
+            self._send(answer)
         if code == 250:
             self.messages += 1
         self._conduct.message()
@@ -635,46 +635,6 @@ class Connection:
                 self._report.message(stream.byte_length, code, monotonic() - started)
             session.transaction += 1
             session.envelope = Envelope()
-
-    def _send_final(self, answer: Reply) -> None:
-        if answer.code < 400:
-            self._conduct.errors = 0
-        else:
-            answer = self._refuse(answer)
-        self._send(answer)
-
-    def _lmtp_replies(self, result: Any, refusal: Reply | None, recipients: int) -> Sequence[Reply]:
-        """One reply for each recipient (RFC 2033 section 4.2)."""
-        if refusal is not None:
-            return (refusal,) * recipients
-        if not isinstance(result, (list, tuple)):
-            return (_accepted(result),) * recipients
-        if len(result) != recipients:
-            fault = ValueError(
-                f"on_data returned {len(result)} results for {recipients} recipients"
-            )
-            self._error(fault, "HookError", response_code=451, hook="on_data")
-            return (reply.LOCAL_ERROR,) * recipients
-        return [self._reply_for(one) for one in result]
-
-    def _returned_refusal(self, result: Any) -> Reply | None:
-        """What `on_data` refused by returning what it was meant to raise."""
-        if not isinstance(result, (list, tuple)):
-            result = [result]
-        elif self.options.lmtp:
-            return None
-        # SMTP has one reply: 250 would be a lie for a recipient who is refused.
-        replies = map(self._reply_for, result)
-        return next((one for one in replies if one.code >= 400), None)
-
-    def _reply_for(self, result: Any) -> Reply:
-        """The reply for what `on_data` returned for one recipient."""
-        if isinstance(result, Reject):
-            return result.reply
-        if isinstance(result, BaseException):
-            self._error(result, "HookError", response_code=451, hook="on_data")
-            return reply.LOCAL_ERROR
-        return _accepted(result)
 
     # What commands use (commands.Client)
 
@@ -798,11 +758,6 @@ class Connection:
 @lru_cache(maxsize=16)
 def _greeting_reply(name: str, kind: str, banner: str | None) -> Reply:
     return Reply(220, f"{name} {kind} {banner}" if banner else f"{name} {kind}")
-
-
-def _accepted(result: Any) -> Reply:
-    """The 250 for what `on_data` returned; the text is its own if it returned one."""
-    return Reply(250, result, "2.0.0") if isinstance(result, str) else reply.MESSAGE_OK
 
 
 def _set_addresses(session: Session, sock: Any, address: Any) -> None:

@@ -32,6 +32,7 @@ FLOORS = {
     "proxy": 1,
     "xclient": 1,
     "hook_timer": 1,
+    "data_result": 1,
     # The protocol's parts: each knows one thing.
     "protocol": 2,
     "commands": 2,
@@ -69,7 +70,7 @@ PUBLIC = {"__init__", "reply", "server", "session", "signals", "stream", "listen
 #: Modules that see no socket, no greenlet and no clock to wait on.
 PURE = {
     "reply", "session", "options", "hooks", "paths", "content", "proxy", "xclient", "protocol",
-    "commands", "auth", "conduct", "tls",
+    "commands", "auth", "conduct", "tls", "data_result",
 }  # fmt: skip
 THIRD_PARTY = {"gevent", "greenlet", "blinker"}
 

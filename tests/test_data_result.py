@@ -1,0 +1,70 @@
+"""What `on_data` returned, as replies: no socket, no server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from smtp_blinker import Reject
+from smtp_blinker.data_result import replies_to
+
+OK = "250 2.0.0 OK: message queued"
+LOCAL_ERROR = "451 4.3.0 Local error in processing, try again later"
+FULL = Reject(452, "full", "4.2.2")
+GONE = Reject(550, "gone", "5.1.1")
+FAULT = ValueError("secret detail")
+OTHER_FAULT = OSError("another")
+
+
+def texts(result: Any, lmtp: bool) -> list[str]:
+    return [str(one) for one in replies_to(result, 2, lmtp)[0]]
+
+
+@pytest.mark.parametrize(
+    ("result", "reply"),
+    [
+        (None, OK),
+        (True, OK),
+        ("stored", "250 2.0.0 stored"),
+        (FULL, str(FULL)),
+        (FAULT, LOCAL_ERROR),
+    ],
+)
+def test_one_result_answers_for_all(result, reply):
+    assert texts(result, lmtp=False) == [reply]
+    assert texts(result, lmtp=True) == [reply] * 2
+    for lmtp in (False, True):
+        assert list(replies_to(result, 2, lmtp)[1]) == ([FAULT] if result is FAULT else [])
+
+
+@pytest.mark.parametrize(
+    ("results", "reply"),
+    [
+        ([None, "stored"], OK),
+        ([], OK),
+        ([None, FULL, GONE], str(FULL)),
+        ((GONE, FULL), str(GONE)),
+        ([FAULT, GONE], LOCAL_ERROR),
+    ],
+)
+def test_smtp_has_one_reply_which_is_the_first_refusal(results, reply):
+    assert texts(results, lmtp=False) == [reply]
+
+
+def test_lmtp_has_each_recipient_s_own():
+    assert texts(["stored", GONE], lmtp=True) == ["250 2.0.0 stored", str(GONE)]
+    assert texts((FAULT, None), lmtp=True) == [LOCAL_ERROR, OK]
+
+
+@pytest.mark.parametrize("results", [[], ["one"], ["one", GONE, FAULT]])
+def test_lmtp_results_of_another_number_than_the_recipients_are_a_fault(results):
+    replies, [fault] = replies_to(results, 2, lmtp=True)
+    assert list(map(str, replies)) == [LOCAL_ERROR] * 2
+    assert str(fault) == f"on_data returned {len(results)} results for 2 recipients"
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_every_fault_among_the_results_is_told(lmtp):
+    assert list(replies_to([FAULT, OTHER_FAULT], 2, lmtp)[1]) == [FAULT, OTHER_FAULT]
+    assert list(replies_to([GONE, FAULT], 2, lmtp)[1]) == [FAULT]
