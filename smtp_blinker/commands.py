@@ -19,7 +19,6 @@ from .paths import parse_parameters, parse_path
 from .protocol import NOT_IMPLEMENTED_VERBS, SEQUENCE, State
 from .reply import AuthenticationFailed, Refusal, Reject, Reply
 from .session import (
-    NO_ARGS,
     Address,
     Credentials,
     Envelope,
@@ -215,7 +214,7 @@ def mail(client: Client, argument: str) -> Reply:
         raise Refusal(reply.TOO_MANY_MESSAGES)
     # Whether non-ASCII is allowed is known when the parameters behind the path are.
     text, rest = parse_path(argument, True, True, options.lenient_address_parsing)
-    args = NO_ARGS
+    args = None
     # The envelope is a new one unless an earlier MAIL was refused.
     envelope = session.envelope
     if rest:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from .reply import Reject
-from .session import NO_ARGS
 
 # RFC 5321 section 4.5.3.1.3: a path has at most 256 octets with its "<" and ">". The 64 octets
 # of a local-part (section 4.5.3.1.1) are what a server must take; forwarders send longer ones.
@@ -195,11 +193,9 @@ def _unicode_label(label: str) -> str:
     return decoded
 
 
-def parse_parameters(text: str) -> Mapping[str, str | bool]:
+def parse_parameters(text: str) -> dict[str, str | bool]:
     """The ESMTP parameters behind a path (RFC 5321 section 4.1.1.11), xtext decoded."""
-    if not text:
-        return NO_ARGS
-    if text[0] != " ":
+    if text and text[0] != " ":
         raise Reject(501, "Parameters are separated from the path by a space", "5.5.4")
     args: dict[str, str | bool] = {}
     for part in text.split(" "):

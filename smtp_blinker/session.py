@@ -15,9 +15,6 @@ from .reply import Reply, printable
 if TYPE_CHECKING:
     from .proxy import ProxyHeader
 
-NO_ARGS: Mapping[str, str | bool] = {}
-
-
 # Each octet stands for the base 32 digit of its last five bits: 256 is a multiple of 32, so
 # all digits are equally likely.
 _BASE32 = b"abcdefghijklmnopqrstuvwxyz234567" * 8
@@ -64,12 +61,11 @@ class Address:
     def __init__(
         self,
         address: str,
-        args: Mapping[str, str | bool] = NO_ARGS,
+        args: Mapping[str, str | bool] | None = None,
         dsn: RecipientDSN = NO_RECIPIENT_DSN,
     ) -> None:
         self.address = address
-        # A program may write into it; what all shared, the next client's would show.
-        self.args = {} if args is NO_ARGS else args
+        self.args = {} if args is None else args
         self.dsn = dsn
 
     def __str__(self) -> str:
