@@ -28,8 +28,7 @@ from smtp_blinker import connection, session, signals  # noqa: E402
 from smtp_blinker.connection import COMMAND_READ, Connection  # noqa: E402
 from smtp_blinker.hooks import Hooks  # noqa: E402
 from smtp_blinker.options import Options  # noqa: E402
-from smtp_blinker.protocol import MAX_AUTH_LINE  # noqa: E402
-from smtp_blinker.reply import printable  # noqa: E402
+from smtp_blinker.reply import MAX_AUTH_LINE, printable  # noqa: E402
 from smtp_blinker.session import Session, TLSInfo  # noqa: E402
 from smtp_blinker.stream import MessageStream  # noqa: E402
 from smtp_blinker.transport import Interrupted  # noqa: E402

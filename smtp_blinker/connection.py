@@ -25,7 +25,7 @@ from .data_result import replies_to
 from .hook_timer import HookTimedOut, HookTimer
 from .hooks import NOT_RUN, Hooks
 from .options import Options
-from .protocol import NEED_DATA, Problem, Protocol, State, out_of_sequence
+from .protocol import HTTP_REQUEST, NEED_DATA, Problem, Protocol, State, out_of_sequence
 from .proxy import ProxyError, parse_proxy_header
 from .reply import Refusal, Reject, Reply
 from .report import Reporter
@@ -45,9 +45,6 @@ BARE_NEWLINE_GRACE: Final = 0.2
 #: Seconds that the last reply may take to leave.
 LAST_REPLY_SECONDS: Final = 5.0
 
-_HTTP_REQUEST: Final = re.compile(
-    rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) .* HTTP/[0-9.]+ *", re.I | re.S
-)
 #: C0, DEL, C1, and what else ends a line. The rest of what can't be printed is the paths' affair:
 #: some scripts' domain names need a ZWNJ.
 _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
@@ -536,7 +533,7 @@ class Connection:
     def _unrecognized_command(self, line: bytes) -> Refusal:
         # Not what it was: a client that is out of step may have sent its password.
         self._report.log("C: (an unrecognized command of %d octets)", len(line))
-        if _HTTP_REQUEST.fullmatch(line):
+        if HTTP_REQUEST.fullmatch(line):
             return Refusal(reply.HTTP_NOT_ALLOWED)
         if b"\0" in line:
             # A binary protocol, a PROXY header among them: what follows is no SMTP either.

@@ -1,8 +1,8 @@
 """The order of things, and lines out of octets: no socket, no clock, no hook.
 
 Everything that moves the state of a session stands in `SEQUENCE`. Only a positive reply moves
-it (`Protocol.replied`), and a line is given out only after the last one was answered, so
-pipelined commands (RFC 2920) wait in the buffer.
+it, and a line is given out only after the last one was answered, so pipelined commands
+(RFC 2920) wait in the buffer.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Final
 
 from . import reply
 from .content import ContentDecoder
-from .reply import Reply
-
-#: RFC 4954 section 4: a line of an AUTH exchange may have 12288 octets, CRLF included.
-MAX_AUTH_LINE: Final = 12288
+from .reply import MAX_AUTH_LINE, Reply
 
 _BDAT: Final = re.compile(rb"BDAT\b", re.I)
-_HTTP: Final = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) ", re.I)
+_HTTP_METHOD: Final = rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) "
+_HTTP_START: Final = re.compile(_HTTP_METHOD, re.I)
+HTTP_REQUEST: Final = re.compile(_HTTP_METHOD + rb".* HTTP/[0-9.]+ *", re.I | re.S)
 
 
 class State(IntEnum):
@@ -206,7 +205,7 @@ class Protocol:
             return problem
         if _BDAT.match(line):
             return Problem.BROKEN_CHUNK
-        return Problem.HTTP if _HTTP.match(line) else problem
+        return Problem.HTTP if _HTTP_START.match(line) else problem
 
     def _incomplete(self) -> Problem:
         length = len(self.buffer) - self._position

@@ -11,8 +11,9 @@ from typing import Any, Final
 # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets with its code and CRLF.
 MAX_REPLY_LINE: Final = 512
 
-# RFC 4954 section 4: a challenge is one line, which may have 12288 octets.
-MAX_CHALLENGE_LINE: Final = 12288
+# RFC 4954 section 4: a line of an AUTH exchange, from either side, may have 12288 octets with its
+# CRLF.
+MAX_AUTH_LINE: Final = 12288
 
 # Controls, DEL, C1 controls, line separators and everything else that does not print: nothing
 # that a hook, a client or a DNS answer brings may end a line or start an escape sequence.
@@ -104,7 +105,8 @@ class Reply:
 
 
 def _encode(code: int, prefix: str, lines: tuple[str, ...]) -> bytes:
-    longest = MAX_CHALLENGE_LINE if code == 334 else MAX_REPLY_LINE
+    # A challenge is one line.
+    longest = MAX_AUTH_LINE if code == 334 else MAX_REPLY_LINE
     room = longest - 6 - len(prefix)
     wrapped = [part for line in lines for part in _wrap(printable(line), room)]
     last = len(wrapped) - 1
@@ -186,7 +188,7 @@ class AuthenticationFailed(Reject):
         #: *data* as the base64 text of a 334 reply. Made here, where the program can see what is
         #: wrong with it.
         self.challenge = base64.b64encode(json.dumps(self.data).encode()).decode("ascii")
-        if len(self.challenge) > MAX_CHALLENGE_LINE - 6:
+        if len(self.challenge) > MAX_AUTH_LINE - 6:
             raise ValueError("data is too long for a challenge: it takes some 9 KB of JSON")
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from support import cut_at, octets, two_pieces
 
 from smtp_blinker.protocol import (
-    MAX_AUTH_LINE,
     NEED_DATA,
     SEQUENCE,
     Problem,
@@ -19,6 +18,7 @@ from smtp_blinker.protocol import (
     State,
     out_of_sequence,
 )
+from smtp_blinker.reply import MAX_AUTH_LINE
 
 TOO_LONG = Problem.TOO_LONG
 BARE = Problem.BARE_NEWLINE
