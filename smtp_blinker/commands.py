@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from . import reply
 from .auth import OAUTH_MECHANISMS, Exchange
 from .hooks import Hooks
+from .offers import Offers
 from .options import Options
 from .paths import parse_parameters, parse_path
 from .protocol import NOT_IMPLEMENTED_VERBS, SEQUENCE, State
@@ -39,15 +40,7 @@ class Client(Protocol):
     exchange: Exchange | None
     auth_failures: int
 
-    @property
-    def can_start_tls(self) -> bool: ...
-
-    @property
-    def offers_starttls(self) -> bool: ...
-
-    @property
-    def offers_auth(self) -> bool: ...
-
+    offers: Offers
     #: Whether `connect` is still to be sent.
     unannounced: bool
     #: Why the connection ends after the reply; None when it goes on.
@@ -67,9 +60,6 @@ class Client(Protocol):
 
     def announce(self) -> None:
         """Send `connect`."""
-
-    def may_use(self, verb: str) -> bool:
-        """Whether this peer is trusted with XCLIENT or XFORWARD."""
 
     def client_changed(self) -> None:
         """XCLIENT or XFORWARD gave the client another address."""
@@ -108,7 +98,8 @@ def _hello(client: Client, argument: str, verb: str) -> Reply:
     session.opening_command = verb
     session.host_name_appears_as = name.lower()
     session.envelope = Envelope()
-    if client.unannounced and not (client.may_use("XCLIENT") or client.may_use("XFORWARD")):
+    offers = client.offers
+    if client.unannounced and not (offers.forwarding("XCLIENT") or offers.forwarding("XFORWARD")):
         client.announce()
     first, *rest = client.options.helo_response.split("%s")
     greeting = first
@@ -131,6 +122,7 @@ MAX_HOST_NAME: Final = 255
 
 def _features(client: Client) -> list[str]:
     options = client.options
+    offers = client.offers
     extensions = options.extensions
     features = [
         name
@@ -141,18 +133,21 @@ def _features(client: Client) -> list[str]:
         hidden = options.hide_size or not options.size
         features.append("SIZE" if hidden else f"SIZE {options.size}")
     # RFC 4954 section 4: not while a mechanism would need TLS first, nor after success.
-    if client.offers_auth and "AUTH" in extensions and client.session.user is None:
-        insecure = not client.session.secure and client.offers_starttls
-        if not insecure or options.allow_insecure_auth:
-            features.append(" ".join(("AUTH", *options.auth_methods)))
-    if client.offers_starttls:
+    if (
+        "AUTH" in extensions
+        and client.session.user is None
+        and offers.auth
+        and not offers.auth_needs_tls
+    ):
+        features.append(" ".join(("AUTH", *options.auth_methods)))
+    if offers.starttls:
         features.append("STARTTLS")
     # RFC 8689 section 2: only after TLS
     if "REQUIRETLS" in extensions and client.session.secure:
         features.append("REQUIRETLS")
-    if client.may_use("XCLIENT"):
+    if offers.forwarding("XCLIENT"):
         features.append(" ".join(("XCLIENT", *XCLIENT_ATTRIBUTES)))
-    if client.may_use("XFORWARD"):
+    if offers.forwarding("XFORWARD"):
         features.append(" ".join(("XFORWARD", *XFORWARD_ATTRIBUTES)))
     return features
 
@@ -408,20 +403,20 @@ def _unknown_parameter(keyword: str) -> Reject:
 def starttls(client: Client, argument: str) -> Reply:
     if client.session.secure:
         raise Reject(503, "TLS is already active", "5.5.1")
-    if not client.can_start_tls:
+    if not client.offers.starttls:
         raise Reject(502, "STARTTLS is not available", "5.5.1")
     return reply.START_TLS
 
 
 def auth(client: Client, argument: str) -> Reply:
     """RFC 4954 section 4."""
-    if not client.offers_auth:
+    if not client.offers.auth:
         raise Reject(502, "AUTH is not available", "5.5.1")
     words = argument.split()
     if not 1 <= len(words) <= 2:
         raise Reject(501, "Syntax: AUTH mechanism [initial-response]", "5.5.4")
     options = client.options
-    if not client.session.secure and client.offers_starttls and not options.allow_insecure_auth:
+    if client.offers.auth_needs_tls:
         raise Reject(538, "Encryption required: send STARTTLS first", "5.7.11")
     if client.session.user is not None:
         raise Reject(503, "Already authenticated", "5.5.1")
@@ -489,7 +484,7 @@ def _decide(client: Client, exchange: Exchange, credentials: Credentials) -> Rep
 def _check_forwarding(client: Client, verb: str) -> None:
     if client.session.xclient.get("ADDR"):
         raise Reject(503, "The client's address is set already", "5.5.1")
-    if not client.may_use(verb):
+    if not client.offers.forwarding(verb):
         raise Reject(550, f"{verb} is not allowed for you", "5.7.0")
 
 

@@ -24,6 +24,7 @@ from .conduct import Conduct
 from .data_result import replies_to
 from .hook_timer import HookTimedOut, HookTimer
 from .hooks import NOT_RUN, Hooks
+from .offers import Offers
 from .options import Options
 from .protocol import HTTP_REQUEST, NEED_DATA, Problem, Protocol, State, out_of_sequence
 from .proxy import ProxyError, parse_proxy_header
@@ -106,7 +107,6 @@ class Connection:
         "_enhanced",
         "_greenlet",
         "_killed",
-        "_peer",
         "_protocol",
         "_report",
         "_server",
@@ -121,6 +121,7 @@ class Connection:
         "exchange",
         "hooks",
         "messages",
+        "offers",
         "options",
         "session",
         "since",
@@ -135,8 +136,7 @@ class Connection:
         self._transport = Transport(sock)
         self.session = Session(lmtp=options.lmtp, secure=options.secured)
         _set_addresses(self.session, sock, address)
-        #: Whom use_proxy, and later XCLIENT and XFORWARD, trust or don't.
-        self._peer = self.session.remote_address
+        self.offers = Offers(options, server.hooks, server.contexts, self.session)
         self._protocol = Protocol(options.max_command_length, "reject")
         self._enhanced = options.enhanced
         self._report = Reporter(server, self.session, server.logger)
@@ -253,7 +253,7 @@ class Connection:
         """Try to tell the client, without waiting for it."""
         self.session.error = final
         if self.session.tls is None and (
-            self._protocol.state is State.UPGRADE or self._begins_with_tls
+            self._protocol.state is State.UPGRADE or self.options.begins_with_tls
         ):
             return  # it expects a handshake, and no word in clear
         self._report.log_reply(final)
@@ -299,7 +299,7 @@ class Connection:
         self._report.log("connection from %s:%s", session.remote_address, session.remote_port)
         if not options.disable_reverse_lookup and session.remote_address:
             session.client_hostname = server.resolver.start(session.remote_address)
-        if self._begins_with_tls:
+        if self.options.begins_with_tls:
             self._upgrade(self._protocol.take_all())
         if self.hooks.on_connect is not None:
             try:
@@ -307,41 +307,31 @@ class Connection:
             except Refusal as refusal_:
                 raise _Refused(refusal_.reply, "refused") from None
 
-    @property
-    def _begins_with_tls(self) -> bool:
-        options = self.options
-        return (options.secure or options.needs_upgrade) and not options.secured
-
     def _read_proxy_header(self) -> None:
         """HAProxy's PROXY protocol: nothing is believed, and nothing said, without a header."""
-        transport = self._transport
-        if self._peer not in self.options.use_proxy:
+        if self.offers.peer not in self.options.use_proxy:
             raise _Refused(None, "proxy")
         deadline = min(monotonic() + self.options.proxy_timeout, self._session_deadline)
         received = b""
-        while True:
-            try:
-                data = transport.receive(COMMAND_READ, deadline)
-            except TimeoutError:
-                raise _Refused(None, "proxy") from None
-            except Interrupted:
-                raise _Refused(None, "shutdown") from None
-            if not data:
-                raise _Refused(None, "proxy")
-            received += data
-            try:
-                parsed = parse_proxy_header(received)
-            except ProxyError as exc:
-                self._error(exc, "ProxyError", stage="proxy")
-                raise _Refused(None, "proxy") from None
-            if parsed is not None:
-                break
+        try:
+            while (parsed := parse_proxy_header(received)) is None:
+                data = self._transport.receive(COMMAND_READ, deadline)
+                if not data:
+                    raise _Refused(None, "proxy")
+                received += data
+        except TimeoutError:
+            raise _Refused(None, "proxy") from None
+        except Interrupted:
+            raise _Refused(None, "shutdown") from None
+        except ProxyError as exc:
+            self._error(exc, "ProxyError", stage="proxy")
+            raise _Refused(None, "proxy") from None
         header, length = parsed
         session = self.session
         session.proxy = header
         if header.is_client:
             # Trust goes by who the client is: behind a proxy, all would have the proxy's.
-            self._peer = session.remote_address = header.source_address
+            self.offers.peer = session.remote_address = header.source_address
             session.remote_port = header.source_port
             session.local_address = header.destination_address
             session.local_port = header.destination_port
@@ -544,9 +534,9 @@ class Connection:
 
     def _guard(self, command: Command) -> None:
         """Disabled commands, and those that have to wait for AUTH."""
-        if command.verb in self.disabled:
+        if command.verb in self.offers.disabled:
             raise Refusal(reply.NOT_IMPLEMENTED)
-        if not self._auth_demanded or self.session.user is not None or not self.offers_auth:
+        if not self._auth_demanded or self.session.user is not None or not self.offers.auth:
             return
         if command.verb != "AUTH":
             self._conduct.unauthenticated()
@@ -681,49 +671,6 @@ class Connection:
 
     def pause(self, seconds: float) -> None:
         gevent.sleep(seconds)
-
-    @property
-    def disabled(self) -> frozenset[str]:
-        """Verbs that this session may not use."""
-        own = self.session.disabled_commands
-        if own is None:
-            return self.options.disabled_commands  # type: ignore[return-value]  # made one there
-        if isinstance(own, str):
-            own = (own,)  # its letters would disable nothing
-        return frozenset(verb.upper() for verb in own)
-
-    @property
-    def can_start_tls(self) -> bool:
-        options = self.options
-        return (
-            self._server.contexts.loaded
-            and "STARTTLS" in options.extensions
-            and "STARTTLS" not in self.disabled
-        )
-
-    @property
-    def offers_starttls(self) -> bool:
-        """Whether EHLO shows STARTTLS; AUTH then waits for it."""
-        return not self.session.secure and self.can_start_tls
-
-    @property
-    def offers_auth(self) -> bool:
-        # With nobody to ask, AUTH is neither offered nor demanded.
-        return (
-            self.hooks.on_auth is not None
-            and bool(self.options.auth_methods)
-            and "AUTH" not in self.disabled
-        )
-
-    def may_use(self, verb: str) -> bool:
-        options = self.options
-        trusted = options.use_xclient if verb == "XCLIENT" else options.use_xforward
-        return (
-            bool(trusted)
-            and self._peer in trusted
-            and not self.session.xclient.get("ADDR")
-            and verb not in self.disabled
-        )
 
     def authenticated(self, method: str, username: str | None, success: bool) -> None:
         self._report.auth(method, username, success)

@@ -153,7 +153,7 @@ class Options:
         self._addresses()
         self._tls()
 
-    # Derived once, so that no command works them out again
+    # What follows from them
 
     @property
     def enhanced(self) -> bool:
@@ -163,6 +163,11 @@ class Options:
     @property
     def offers_tls(self) -> bool:
         return self.certfile is not None or self.ssl_context is not None
+
+    @property
+    def begins_with_tls(self) -> bool:
+        """Whether a handshake comes before the greeting."""
+        return (self.secure or self.needs_upgrade) and not self.secured
 
     def bare_newline_policy(self, address: str) -> str:
         """The policy for a client's address: that of the smallest network it is in."""

@@ -41,6 +41,7 @@ FLOORS = {
     "report": 2,
     "tls": 2,
     "resolver": 2,
+    "offers": 2,
     "transport": 2,
     # What blocks.
     "stream": 3,
@@ -70,7 +71,7 @@ PUBLIC = {"__init__", "reply", "server", "session", "signals", "stream", "listen
 #: Modules that see no socket, no greenlet and no clock to wait on.
 PURE = {
     "reply", "session", "options", "hooks", "paths", "content", "proxy", "xclient", "protocol",
-    "commands", "auth", "conduct", "tls", "data_result",
+    "commands", "auth", "conduct", "tls", "data_result", "offers",
 }  # fmt: skip
 THIRD_PARTY = {"gevent", "greenlet", "blinker"}
 
