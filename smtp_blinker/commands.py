@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from . import reply
 from .auth import OAUTH_MECHANISMS, Exchange
+from .conduct import Conduct
 from .hooks import Hooks
 from .offers import Offers
 from .options import Options
@@ -41,6 +42,7 @@ class Client(Protocol):
     auth_failures: int
 
     offers: Offers
+    conduct: Conduct
     #: Whether `connect` is still to be sent.
     unannounced: bool
     #: Why the connection ends after the reply; None when it goes on.
@@ -51,9 +53,6 @@ class Client(Protocol):
 
     def pause(self, seconds: float) -> None:
         """Keep the client waiting."""
-
-    def count_junk(self) -> None:
-        """Count against max_junk_commands; raises Refusal."""
 
     def authenticated(self, method: str, username: str | None, success: bool) -> None:
         """An AUTH exchange ended."""
@@ -94,7 +93,7 @@ def _hello(client: Client, argument: str, verb: str) -> Reply:
         raise Reject(501, f"Syntax: {verb} hostname", "5.5.4")
     session = client.session
     if session.opening_command is not None:
-        client.count_junk()  # once is needed; MAIL and EHLO in turn is a loop without a message
+        client.conduct.junk()  # once is needed; MAIL and EHLO in turn is a loop without a message
     session.opening_command = verb
     session.host_name_appears_as = name.lower()
     session.envelope = Envelope()
@@ -450,7 +449,7 @@ def _auth_step(
             client.pause(AUTH_FAILURE_DELAY * client.auth_failures)
         else:
             # The 334 before it was a good reply: without this there is no end of begun exchanges.
-            client.count_junk()
+            client.conduct.junk()
         raise
 
 

@@ -35,6 +35,7 @@ class Conduct:
         return refusal
 
     def junk(self) -> None:
+        """Count what costs a client nothing and brings no message on."""
         self._junk += 1
         limit = self._options.max_junk_commands
         if limit is not None and self._junk > limit:

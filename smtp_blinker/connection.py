@@ -102,7 +102,6 @@ class Connection:
     __slots__ = (
         "_auth_demanded",
         "_command",
-        "_conduct",
         "_disabling",
         "_enhanced",
         "_greenlet",
@@ -117,6 +116,7 @@ class Connection:
         "admitted",
         "auth_failures",
         "close_reason",
+        "conduct",
         "draining",
         "exchange",
         "hooks",
@@ -140,7 +140,7 @@ class Connection:
         self._protocol = Protocol(options.max_command_length, "reject")
         self._enhanced = options.enhanced
         self._report = Reporter(server, self.session, server.logger)
-        self._conduct = Conduct(options)
+        self.conduct = Conduct(options)
         #: When it was accepted, in seconds of `time.monotonic`.
         self.since = monotonic()
         self._session_deadline = (
@@ -460,7 +460,7 @@ class Connection:
                 answer = auth_response(self, self.exchange, line)
                 if self.exchange is not None:
                     protocol.state = State.AUTH
-                self._conduct.errors = 0
+                self.conduct.errors = 0
                 return answer
             verb, _, octets = line.partition(b" ")
             command = COMMANDS.get(verb) or COMMANDS.get(verb.upper())
@@ -473,7 +473,7 @@ class Connection:
             if self._auth_demanded or self._disabling or session.disabled_commands is not None:
                 self._guard(command)
             if command.junk:
-                self.count_junk()
+                self.conduct.junk()
             argument = ""
             if octets:
                 # The rule, and below it the exceptions.
@@ -495,12 +495,12 @@ class Connection:
                 self.close_reason = "refused"
             return self._refuse(refusal.reply)
         protocol.state = next_state if self.exchange is None else State.AUTH
-        self._conduct.errors = 0
+        self.conduct.errors = 0
         return answer
 
     def _refuse(self, refusal: Reply) -> Reply:
         """Count a refusal, and note whether the connection ends with it."""
-        refusal = self._conduct.error(refusal)
+        refusal = self.conduct.error(refusal)
         self.session.error = refusal
         if refusal.code == 421:
             # RFC 5321 section 3.8: 421 announces the close.
@@ -514,7 +514,7 @@ class Connection:
             self._protocol.state = State.READY
             if exchange is not None:
                 self.authenticated(exchange.method, exchange.username, False)
-            self._conduct.junk()
+            self.conduct.junk()
         if problem is Problem.BROKEN_CHUNK:
             self.close_reason = "refused"  # as for every BDAT
         self._report.log("C: (%s)", problem.value)
@@ -529,7 +529,7 @@ class Connection:
             # A binary protocol, a PROXY header among them: what follows is no SMTP either.
             self.close_reason = "abuse"
             return Refusal(reply.NOT_RECOGNIZED)
-        self._conduct.unrecognized()
+        self.conduct.unrecognized()
         return Refusal(reply.NOT_RECOGNIZED)
 
     def _guard(self, command: Command) -> None:
@@ -539,7 +539,7 @@ class Connection:
         if not self._auth_demanded or self.session.user is not None or not self.offers.auth:
             return
         if command.verb != "AUTH":
-            self._conduct.unauthenticated()
+            self.conduct.unauthenticated()
         if command.needs_auth:
             if self._protocol.state is State.START:
                 raise Refusal(reply.HELLO_FIRST)
@@ -604,7 +604,7 @@ class Connection:
             replies = (stream.refusal,) * len(replies)
         code = replies[0].code
         for answer in replies:
-            self._conduct.errors = 0  # it was one command, however many were refused
+            self.conduct.errors = 0  # it was one command, however many were refused
             if answer.code < 400:
                 code = answer.code
             else:
@@ -612,7 +612,7 @@ class Connection:
             self._send(answer)
         if code == 250:
             self.messages += 1
-        self._conduct.message()
+        self.conduct.message()
         # The client has its answer before a listener has its event, or the next hook its turn.
         try:
             self._transport.flush(self._command_deadline())
@@ -665,9 +665,6 @@ class Connection:
                 timer.pause()
                 if self._stream is not None:
                     self._stream.hook_timer = None
-
-    def count_junk(self) -> None:
-        self._conduct.junk()
 
     def pause(self, seconds: float) -> None:
         gevent.sleep(seconds)
