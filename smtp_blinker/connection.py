@@ -79,13 +79,13 @@ class Server(TypingProtocol):
         """Count it out, and out of `connections`."""
 
 
-class _Refused(Exception):
-    """The connection ends with *reply* (None: without a word) for *reason*."""
+class _Ended(Exception):
+    """The connection ends for *reason*, after the reply *final* or without a word."""
 
-    def __init__(self, final: Reply | None, reason: str) -> None:
+    def __init__(self, reason: str, final: Reply | None = None) -> None:
         super().__init__(reason)
-        self.reply = final
         self.reason = reason
+        self.final = final
 
 
 class _ClientGone(Exception):
@@ -219,16 +219,16 @@ class Connection:
             try:
                 self._prepare()
                 self._greet()
-                reason = self._converse()
-            except _Refused as refused:
-                reason = refused.reason
-                if refused.reply is not None:
-                    self.session.error = refused.reply
-                    self._send(refused.reply)
+                final, reason = None, self._converse()
+            except Refusal as refusal:
+                final, reason = refusal.reply, "refused"
+            except _Ended as ended:
+                final, reason = ended.final, ended.reason
             except Interrupted:
-                reason = "shutdown"
-                self.session.error = reply.SHUTTING_DOWN
-                self._send(reply.SHUTTING_DOWN)
+                final, reason = reply.SHUTTING_DOWN, "shutdown"
+            if final is not None:
+                self.session.error = final
+                self._send(final)
             transport.flush(monotonic() + LAST_REPLY_SECONDS)
             transport.linger()
             return reason
@@ -279,7 +279,7 @@ class Connection:
                 # Last of all: `stop` waits for the listeners too.
                 self._server.ended(self)
 
-    # Before the greeting
+    # Before the greeting: a Refusal ends the connection
 
     def _prepare(self) -> None:
         options = self.options
@@ -288,44 +288,41 @@ class Connection:
         self._report.ignored = session.remote_address in options.ignored_hosts
         refusal = server.admit(self)
         if refusal is not None:
-            raise _Refused(refusal, "refused")
+            raise Refusal(refusal)
         if options.use_proxy:
             self._read_proxy_header()
             self._report.ignored = session.remote_address in options.ignored_hosts
         refusal = server.admit_address(self)
         if refusal is not None:
-            raise _Refused(refusal, "refused")
+            raise Refusal(refusal)
         self._protocol.set_policy(options.bare_newline_policy(session.remote_address))
         self._report.log("connection from %s:%s", session.remote_address, session.remote_port)
         if not options.disable_reverse_lookup and session.remote_address:
             session.client_hostname = server.resolver.start(session.remote_address)
-        if self.options.begins_with_tls:
+        if options.begins_with_tls:
             self._upgrade(self._protocol.take_all())
         if self.hooks.on_connect is not None:
-            try:
-                self.ask(self.hooks.on_connect, session)
-            except Refusal as refusal_:
-                raise _Refused(refusal_.reply, "refused") from None
+            self.ask(self.hooks.on_connect, session)
 
     def _read_proxy_header(self) -> None:
         """HAProxy's PROXY protocol: nothing is believed, and nothing said, without a header."""
         if self.offers.peer not in self.options.use_proxy:
-            raise _Refused(None, "proxy")
+            raise _Ended("proxy")
         deadline = min(monotonic() + self.options.proxy_timeout, self._session_deadline)
         received = b""
         try:
             while (parsed := parse_proxy_header(received)) is None:
                 data = self._transport.receive(COMMAND_READ, deadline)
                 if not data:
-                    raise _Refused(None, "proxy")
+                    raise _Ended("proxy")
                 received += data
         except TimeoutError:
-            raise _Refused(None, "proxy") from None
+            raise _Ended("proxy") from None
         except Interrupted:
-            raise _Refused(None, "shutdown") from None
+            raise _Ended("shutdown") from None
         except ProxyError as exc:
             self._error(exc, "ProxyError", stage="proxy")
-            raise _Refused(None, "proxy") from None
+            raise _Ended("proxy") from None
         header, length = parsed
         session = self.session
         session.proxy = header
@@ -351,28 +348,25 @@ class Connection:
         try:
             transport.start_tls(channel, deadline)
         except (EOFError, ConnectionError, TimeoutError):
-            raise _Refused(None, "tls") from None
+            raise _Ended("tls") from None
         except ssl.SSLError as exc:
             self._error(exc, "TLSError", stage="handshake")
-            raise _Refused(None, "tls") from None
+            raise _Ended("tls") from None
         except Interrupted:
-            raise _Refused(None, "shutdown") from None
+            raise _Ended("shutdown") from None
         session.secure = True
         session.tls = channel.info
         session.servername = channel.servername
         self._report.secure()
         if self.hooks.on_secure is not None:
-            try:
-                self.ask(self.hooks.on_secure, session)
-            except Refusal as refusal:
-                raise _Refused(refusal.reply, "refused") from None
+            self.ask(self.hooks.on_secure, session)
 
     def _greet(self) -> None:
         if self.options.greeting_delay:
             deadline = min(monotonic() + self.options.greeting_delay, self._session_deadline)
             try:
                 if self._protocol.has_data or self._transport.receive(COMMAND_READ, deadline):
-                    raise _Refused(reply.TALKS_TOO_SOON, "abuse")
+                    raise _Ended("abuse", reply.TALKS_TOO_SOON)
                 raise _ClientGone
             except TimeoutError:
                 # It kept quiet, as RFC 5321 section 4.3.1 wants it.
