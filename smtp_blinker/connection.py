@@ -251,8 +251,11 @@ class Connection:
 
     def _last_words(self, final: Reply) -> None:
         """Try to tell the client, without waiting for it."""
-        self.session.error = final
-        if self.session.tls is None and (
+        session = self.session
+        session.error = final
+        if self.options.use_proxy and session.proxy is None:
+            return  # nothing is said without a header
+        if session.tls is None and (
             self._protocol.state is State.UPGRADE or self.options.begins_with_tls
         ):
             return  # it expects a handshake, and no word in clear

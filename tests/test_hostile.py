@@ -843,6 +843,18 @@ def test_nothing_is_said_in_clear_where_a_handshake_is_due(
             assert_serves(served)
 
 
+@pytest.mark.parametrize("throw", [gevent.Timeout, gevent.GreenletExit])
+def test_nothing_is_said_before_a_proxy_header(throw: type[BaseException]) -> None:
+    with serve(use_proxy=True) as served:
+        with served.connect(greeting=False) as client:
+            connection = wait_until(lambda: served.connection_of(client))
+            wait_until(lambda: connection._transport.waiting)
+            loop = connection.greenlet.parent.loop
+            loop.run_callback_threadsafe(connection.greenlet.throw, throw())
+            assert client.rest() == b""
+        served.expected_faults = int(throw is gevent.Timeout)
+
+
 def test_starttls_inside_tls_is_out_of_sequence(
     tls_server: Served, certificate: Certificate
 ) -> None:
