@@ -170,7 +170,7 @@ class DisconnectEvent(Event):
     bytes_out: int
     #: "quit", "timeout", "reset" (ECONNRESET, EPIPE), "eof" (the client closed without QUIT),
     #: "shutdown", "refused" (`on_connect`, a hook's 421, or admission), "abuse" (a limit of
-    #: API.md was passed), "tls" (the handshake failed), "proxy" (no acceptable PROXY header),
+    #: the options was passed), "tls" (the handshake failed), "proxy" (no acceptable PROXY header),
     #: "error" (a fault of the program's or the library's own).
     reason: str
 

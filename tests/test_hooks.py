@@ -1,4 +1,4 @@
-"""Section 2 of API.md: what the program decides, and what becomes of its faults."""
+"""What the program decides, and what becomes of its faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 1 of API.md: listening, stopping, threads, the live connections."""
+"""The server: listening, stopping, threads, the live connections."""
 
 from __future__ import annotations
 
