@@ -182,7 +182,8 @@ class Session:
         self.user: Any = None
         #: 1 for the first message, and so on.
         self.transaction = 1
-        #: Attributes that XCLIENT gave, by upper-case name; None for an unavailable one.
+        #: Attributes that XCLIENT gave, by upper-case name; None for an unavailable one. Beside
+        #: ADDR stands "ADDR:DEFAULT", the address before it.
         self.xclient: dict[str, str | None] = {}
         #: The same of XFORWARD.
         self.xforward: dict[str, str | None] = {}
