@@ -37,6 +37,7 @@ class Users:
 
     def __call__(self, auth, session):
         self.asked.append(auth)
+        assert auth.authzid in (None, "", "me", "other")  # whom it may act for
         if auth.access_token is not None:
             return auth.access_token == "token"
         return auth.username == "me" and auth.validate_password(self.password)

@@ -1069,7 +1069,7 @@ def test_what_is_not_installed_is_named(module: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
     )
-    assert re.search(rf"needs {module}\S*: pip install smtp_blinker\[gunicorn\]", ran.stderr)
+    assert re.search(rf"needs {module}\S*: pip install 'smtp_blinker\[gunicorn\]'", ran.stderr)
 
 
 # What is in contrib/
