@@ -54,7 +54,7 @@ TAIL = """
 | N15 | STARTTLS and then nothing | closed after `handshake_timeout`; others are served meanwhile |
 | N19 | a command in clear to an implicit TLS port | close without a word of SMTP |
 | N20 | AUTH in the segment of STARTTLS | thrown away |
-| N22 | PLAIN with an authzid that isn't the authcid | both are handed to `on_auth`, which decides |
+| N22 | PLAIN with an authzid that isn't the authcid | `on_auth` decides; 535 5.7.8 if it doesn't look at `authzid` |
 | N23 | XOAUTH2 or OAUTHBEARER that fails | 334 with the JSON, then 535 5.7.8 whatever the client answers |
 | N41, N43, N47 | no, a broken or an overlong PROXY header, or one from a peer not named | close without a greeting |
 | N42, N44 | PROXY UNKNOWN, LOCAL | the socket's own address counts |

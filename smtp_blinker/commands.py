@@ -466,6 +466,9 @@ def _decide(client: Client, exchange: Exchange, credentials: Credentials) -> Rep
         user = client.ask(hook, credentials, client.session) if hook is not None else None
     except AuthenticationFailed as exc:
         failure = exc
+    if user and credentials.is_unasked_for_another:
+        # RFC 4616 section 2: acting for another has to be authorized, which nobody did.
+        raise AuthenticationFailed("Acting for another user is not allowed")
     if user:
         client.session.user = user
         client.exchange = None

@@ -635,11 +635,14 @@ class Connection:
                 self._stream.hook_timer = timer
         try:
             result = hook(*args)
-            if result is not None and type(result) in NOT_RUN:
-                # A true value, too: as an answer of on_auth it would let everybody in.
-                if hasattr(result, "close"):
-                    result.close()
-                raise TypeError(f"a hook returned {type(result).__name__}: its code has not run")
+            if result is not None:
+                # True values, both: as an answer of on_auth they would let everybody in.
+                if isinstance(result, BaseException):
+                    raise result  # returned where it was meant to be raised
+                if type(result) in NOT_RUN:
+                    if hasattr(result, "close"):
+                        result.close()
+                    raise TypeError(f"a hook returned {type(result).__name__}: its code hasn't run")
             return result
         except Refusal:
             raise

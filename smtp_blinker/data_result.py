@@ -14,14 +14,14 @@ def replies_to(
 ) -> tuple[Sequence[Reply], Sequence[BaseException]]:
     """The replies for *result*, and what of it is a fault of the program's.
 
-    One reply, or with *lmtp* one for each of the *recipients* (RFC 2033 section 4.2). A refusal
-    that was returned counts as one that was raised.
+    *result* is what the hook returned, or the `Refusal` that it ended with. There is one reply, or
+    with *lmtp* one for each of the *recipients* (RFC 2033 section 4.2).
     """
     count = recipients if lmtp else 1
     if result is None:
         return (reply.MESSAGE_OK,) * count, ()
     if not isinstance(result, (list, tuple)):
-        return (_reply_for(result),) * count, _faults([result])
+        return (_reply_for(result),) * count, ()
     if not lmtp:
         # There is one reply: 250 would be a lie for a recipient who is refused.
         refused = [one for one in map(_reply_for, result) if one.code >= 400]
@@ -33,7 +33,7 @@ def replies_to(
 
 
 def _reply_for(result: Any) -> Reply:
-    """The reply for one recipient, or for all of them."""
+    """The reply for one recipient, or for all of them; what is in a list nobody has raised."""
     if isinstance(result, Refusal):
         return result.reply
     if isinstance(result, BaseException):

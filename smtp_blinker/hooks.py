@@ -90,7 +90,8 @@ class HookDecorators:
         return hook
 
     def on_secure(self, hook: _SessionHook) -> _SessionHook:
-        """Asked after each TLS handshake: ``hook(session)``."""
+        """Asked after each TLS handshake: ``hook(session)``. Refusing ends the session, as does a
+        fault."""
         self.hooks.set("on_secure", hook)
         return hook
 
@@ -110,7 +111,8 @@ class HookDecorators:
         return hook
 
     def on_data(self, hook: _DataHook) -> _DataHook:
-        """Given each message as it arrives: ``hook(stream, session)`` returns a reply text."""
+        """Given each message as it arrives: ``hook(stream, session)`` returns the text of the 250
+        or None; for LMTP also a list with one of these, or a `Reject`, for each recipient."""
         self.hooks.set("on_data", hook)
         return hook
 

@@ -1,8 +1,8 @@
 """The order of things, and lines out of octets: no socket, no clock, no hook.
 
 Everything that moves the state of a session stands in `SEQUENCE`. Only a positive reply moves
-it, and a line is given out only after the last one was answered, so pipelined commands
-(RFC 2920) wait in the buffer.
+it, which is for the connection to do, and a line is given out only after the last one was
+answered, so pipelined commands (RFC 2920) wait in the buffer.
 """
 
 from __future__ import annotations

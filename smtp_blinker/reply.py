@@ -65,9 +65,10 @@ class Reply:
     """One SMTP reply: code, enhanced status code, text, and the octets of both forms.
 
     *code* is 200 to 599. *enhanced* is a code of RFC 3463 whose class is that of *code*
-    (RFC 2034 section 4), or None for replies that carry none: 220, 334, 354 and those to
-    HELO and EHLO. *text* is one line, or a sequence of lines for a multi-line reply; what
-    can't be printed is replaced and a long line is wrapped, so that no text can break a reply.
+    (RFC 2034 section 4), or None for replies that carry none: the greeting, 334, 354
+    and those to HELO and EHLO. *text* is one line, or a sequence of lines for a multi-line
+    reply; what can't be printed is replaced and a long line is wrapped, so that no text can
+    break a reply.
 
     Raises ValueError for a code out of range or an enhanced code of another class.
     """
@@ -170,7 +171,7 @@ class Reject(Refusal):
 class AuthenticationFailed(Reject):
     """Raised by `on_auth`: the credentials are wrong.
 
-    *data* is the JSON object that an XOAUTH2 client is shown before the 535
+    *data* is the JSON object that an XOAUTH2 or OAUTHBEARER client is shown before the 535
     (for example ``{"status": "401", "schemes": "bearer"}``); other mechanisms ignore it.
     Raises TypeError for what JSON can't tell, ValueError for more than a challenge can hold.
     """

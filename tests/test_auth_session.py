@@ -37,6 +37,7 @@ class Users:
 
     def __call__(self, auth, session):
         self.asked.append(auth)
+        assert auth.authzid in (None, "", "me", "other")  # whom it may act for
         if auth.access_token is not None:
             return auth.access_token == "token"
         return auth.username == "me" and auth.validate_password(self.password)
@@ -209,7 +210,7 @@ def test_authentication_failed_has_a_text_and_means_535_for_the_other_mechanisms
 
 
 def test_oauthbearer():
-    """RFC 7628; API.md names it beside XOAUTH2."""
+    """RFC 7628; on_auth sees it as it sees XOAUTH2."""
     initial = b64("n,a=me,\x01host=mx.test\x01port=587\x01auth=Bearer token\x01\x01")
     users = Users()
     with running(on_auth=users, auth_methods=["OAUTHBEARER"]) as server:

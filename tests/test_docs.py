@@ -36,6 +36,7 @@ from smtp_blinker.hooks import NAMES
 from smtp_blinker.listeners.metrics import EventMetrics
 from smtp_blinker.options import AUTH_METHODS, OPT_IN_EXTENSIONS, Options
 from smtp_blinker.users import set_password
+from smtp_blinker.web import create_app
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -607,6 +608,65 @@ def test_layout_page_has_every_module_on_its_floor():
         name = f"{path.name}/" if path.is_dir() else path.name
         if name not in ("__pycache__/", "py.typed"):
             assert name in table, name
+
+
+def test_reference_has_every_public_name():
+    text = "".join(path.read_text() for path in (DOCS / "reference").glob("*.md"))
+    for name in smtp_blinker.__all__:
+        assert re.search(rf":: smtp_blinker\.{name}$", text, re.M), name
+
+
+def test_web_page_has_every_route_of_the_api(tmp_path):
+    text = (DOCS / "web.md").read_text()
+    for rule in create_app([], tmp_path).url_map.iter_rules():
+        if rule.endpoint in ("static", "index"):
+            continue
+        path = rule.rule.replace("<id>", "ID").replace("<int:number>", "NUMBER")
+        short = path.replace("/api/messages/ID/", "…/")
+        methods = "|".join(rule.methods - {"HEAD", "OPTIONS"})
+        assert re.search(
+            rf"^\| [^|]*\b({methods})\b[^|]*({re.escape(path)}|{re.escape(short)})[?`]", text, re.M
+        ), rule
+
+
+def test_prometheus_page_has_every_metric_with_its_labels(known_metrics):
+    table = rows("howto/prometheus.md")
+    for name, labels in known_metrics.items():
+        name = re.sub(r"_(created|sum|count|bucket)$", "", name)
+        if name in table or f"{name}_total" in table:
+            cells = table.pop(name, None) or table[f"{name}_total"]
+            assert set(re.findall(r"`(\w+)`", cells[1])) == labels - {"le"}, name
+    assert not table
+
+
+def test_options_of_serve_py_that_pages_name_exist():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/serve.py"), "--help"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    known = set(re.findall(r"--[a-z][\w-]+", done.stdout))
+    for page in (ROOT / "README.md", *PAGES):
+        for line in page.read_text().splitlines():
+            options = re.findall(r"(?<!\w)--[a-z][\w-]+", line.partition("serve.py ")[2])
+            assert set(options) <= known, (page.name, line)
+
+
+def test_links_between_pages_lead_somewhere():
+    tops = (ROOT / name for name in ("README.md", "SECURITY.md", "CHANGES.md"))
+    for page in (*tops, *ROOT.glob("*/README.md"), *PAGES):
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if "://" in target:
+                continue
+            path, _, anchor = target.partition("#")
+            other = page.parent / path if path else page
+            assert other.exists(), f"{page}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.+)$", other.read_text(), re.M)
+                words = [re.sub(r"[^\w -]", "", heading.lower()) for heading in headings]
+                assert anchor in [each.replace(" ", "-") for each in words], f"{page}: {target}"
 
 
 # Prometheus

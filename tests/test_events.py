@@ -1,4 +1,4 @@
-"""Section 3 of API.md: when each signal is sent, with what, and what a listener can't do."""
+"""When each signal is sent, with what, and what a listener can't do."""
 
 from __future__ import annotations
 

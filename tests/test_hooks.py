@@ -1,4 +1,4 @@
-"""Section 2 of API.md: what the program decides, and what becomes of its faults."""
+"""What the program decides, and what becomes of its faults."""
 
 from __future__ import annotations
 
@@ -1083,6 +1083,20 @@ def test_what_was_meant_to_be_raised_refuses_when_it_is_returned(result, answer)
         assert client.message().startswith(answer)
         assert len(witness.of("error")) == (answer == LOCAL_ERROR)
         assert client.cmd("NOOP").startswith("250")
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+@pytest.mark.parametrize("fault", [False, True])
+def test_no_hook_accepts_by_returning_what_refuses(name, fault):
+    result = ValueError("secret detail") if fault else Reject(550, "no", "5.7.1")
+    with running(**{name: lambda *args: result}, auth_optional=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert say(client, name).startswith(LOCAL_ERROR if fault else "550 5.7.1 no")
+        assert [event.error for event in witness.of("error")] == [result] * fault
+        [live] = server.connections
+        assert live.session.user is None
+        client.ok("NOOP")
 
 
 def test_lmtp_refused_recipients_get_no_reply_of_their_own():

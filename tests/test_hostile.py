@@ -1016,6 +1016,23 @@ def test_failed_auth_delays_nobody_else() -> None:
         assert client.reply().status == "535 5.7.8"
 
 
+def test_acting_for_another_is_refused_where_the_program_does_not_look() -> None:
+    # N22: the default
+    def know(auth: Any, session: Any) -> str | None:
+        return auth.username if auth.validate_password("secret") else None
+
+    with serve(on_auth=know, auth_optional=True) as served, served.hello() as client:
+        for identities, status in (
+            (b"boss\0alice\0secret", "535 5.7.8"),
+            (b"boss\0alice\0wrong", "535 5.7.8"),
+            (b"alice\0alice\0secret", "235 2.7.0"),
+        ):
+            response = base64.b64encode(identities)
+            assert client.command(b"AUTH PLAIN " + response).status == status
+        [live] = served.server.connections
+        assert live.session.user == "alice"
+
+
 def test_program_sees_both_identities() -> None:
     # N22: the application decides
     seen: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Section 4 of API.md: every option and every limit, at the limit and one past it."""
+"""Every option and every limit, at the limit and one past it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 from smtp_blinker import DEFAULT_EXTENSIONS, SMTPServer
 from smtp_blinker.options import make_options
 
-#: API.md section 4.
+#: docs/options.md.
 DEFAULTS = {
     "banner": None,
     "helo_response": "%s Nice to meet you, %s",

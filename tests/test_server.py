@@ -1,4 +1,4 @@
-"""Section 1 of API.md: listening, stopping, threads, the live connections."""
+"""The server: listening, stopping, threads, the live connections."""
 
 from __future__ import annotations
 
@@ -669,16 +669,22 @@ def test_stop_leaves_no_greenlet_at_the_moment_it_returns():
 
 def test_stop_leaves_no_lookup_of_a_name():
     class Slow:
+        lookups = 0
+
         def reverse(self, address: str) -> list[str]:
-            gevent.sleep(60)
+            self.lookups += 1
+            try:
+                gevent.sleep(60)
+            finally:
+                self.lookups -= 1
             return []
 
-    before = greenlets()
-    with running(disable_reverse_lookup=False, resolver=Slow()) as server:
+    slow = Slow()
+    with running(disable_reverse_lookup=False, resolver=slow) as server:
         clients = [Client(server) for _ in range(5)]
-        assert greenlets() == before + 10
+        poll(lambda: slow.lookups == 5)
         server.stop()
-        assert greenlets() == before
+        assert slow.lookups == 0
         for client in clients:
             shutting_down(client)
 

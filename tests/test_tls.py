@@ -1,4 +1,4 @@
-"""TLS as API.md describes it: STARTTLS and SMTPS, SNI, client certificates, reloading."""
+"""TLS: STARTTLS and SMTPS, SNI, client certificates, reloading."""
 
 from __future__ import annotations
 

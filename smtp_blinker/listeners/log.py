@@ -78,8 +78,6 @@ _LISTENER: Final = {
 #: Faults of clients and of the way to them: WARNING. All others are the operator's: ERROR.
 _CLIENT_SIDE: Final = {"network", "tls", "proxy"}
 
-_NUMBERS: Final = (int, float)
-
 
 def category(event: ErrorEvent) -> str:
     """What kind of fault *event* tells of, so that the right person looks at it:
@@ -146,7 +144,7 @@ class EventLog:
         if alert_after is not None:
             self._errors = deque(maxlen=alert_after)
         self._quiet_until = float("-inf")
-        self._models: dict[tuple[int, str], dict[str, Any]] = {}
+        self._models: dict[str, dict[str, Any]] = {}
         self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
             (listening, self._on_listening),
             (connect, self._on_connect),
@@ -318,32 +316,38 @@ class EventLog:
         *values: object,
         failure: BaseException | None = None,
     ) -> None:
-        record = self._record(level, template)
-        facts = record.__dict__
-        facts["args"] = tuple(
-            [value if type(value) in _NUMBERS else _one_line(value) for value in values]
-        )
-        facts["smtp"] = {"signal": signal, **fields}
+        # Once the whole line is known to be harmless its parts are.
+        line = template % values
+        if not line.isprintable() or len(line) > MAX_TEXT:
+            values = tuple([_one_line(value) for value in values])
+        record = self._record(level, template, values, {"signal": signal, **fields})
         if failure is not None:
             record.exc_info = (type(failure), failure, failure.__traceback__)
         self.logger.handle(record)
 
-    def _record(self, level: int, template: str) -> logging.LogRecord:
+    def _record(
+        self, level: int, template: str, values: tuple[object, ...], smtp: dict[str, Any]
+    ) -> logging.LogRecord:
         """A record for the line. What all of a line's records have in common is found out once:
         a LogRecord spends most of its time on names of files, threads and processes."""
         factory = logging.getLogRecordFactory()
-        model = self._models.get((level, template))
+        model = self._models.get(template)
         if model is None or factory is not logging.LogRecord or model["process"] != os.getpid():
-            record = factory(self.logger.name, level, __file__, 0, template, (), None)
-            self._models[level, template] = record.__dict__.copy()
+            record = factory(self.logger.name, level, __file__, 0, template, values, None)
+            self._models[template] = record.__dict__.copy()
+            record.__dict__["smtp"] = smtp
             return record
         record = logging.LogRecord.__new__(logging.LogRecord)
         now = time.time()
         record.__dict__.update(
             model,
+            args=values,
             created=now,
-            msecs=int((now - int(now)) * 1000) + 0.0,  # as logging has it
+            levelno=level,
+            levelname=logging.getLevelName(level),
+            msecs=int(now % 1 * 1000) + 0.0,  # as logging has it
             relativeCreated=model["relativeCreated"] + (now - model["created"]) * 1000,
+            smtp=smtp,
         )
         return record
 

@@ -68,7 +68,7 @@ def create_app(
     """The page for *servers* (those of the process if none are given) and for *maildir*.
 
     Without a Maildir there is no inbox. *credentials* are the user name and the password that
-    are demanded, over and above what listens where. *hosts* are further names that the page is
+    are demanded for everything but ``/healthz``. *hosts* are further names that the page is
     reached by; it answers to localhost and to any address. *registry* is a registry of
     prometheus_client that no `EventMetrics` counts in yet, by default a new one.
 
