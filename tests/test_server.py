@@ -863,7 +863,8 @@ def test_run_in_thread_leaves_no_thread_no_hub_and_no_descriptor():
     rounds(50)
     gc.collect()
     after = threading.active_count(), process.num_threads(), process.num_fds(), hubs()
-    assert after == before
+    # Fewer where something of an earlier test has ended meanwhile.
+    assert all(now <= then for now, then in zip(after, before, strict=True))
 
 
 def test_reject_raised_in_start_of_a_session_does_not_stop_a_threaded_server():
