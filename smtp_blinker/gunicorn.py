@@ -385,8 +385,7 @@ class _Application(BaseApplication):
 
     def load_config(self) -> None:
         for name, value in self._settings.items():
-            if name in self.cfg.settings or name != "control_socket_disable":
-                self.cfg.set(name, value)
+            self.cfg.set(name, value)
 
     def load(self) -> Any:
         return self.callable
@@ -418,7 +417,7 @@ def run(
         "workers": workers,
         "worker_class": SMTPWorker,
         "child_exit": child_exit,
-        # gunicorn 25 and later would put a socket for `gunicornc` in the current directory.
+        # gunicorn would put a socket for `gunicornc` in the current directory.
         "control_socket_disable": True,
         **settings,
     }

@@ -430,8 +430,8 @@ def watched(**options: Any) -> Iterator[tuple[SMTPServer, Seen]]:
             store.clear()
         yield server, seen
         poll(lambda: not server.connections)
-        poll(lambda: count_greenlets() == greenlets)
-        assert psutil.Process().num_fds() == descriptors
+        poll(lambda: count_greenlets() <= greenlets)  # earlier tests' may have ended
+        assert psutil.Process().num_fds() <= descriptors
         assert max(seen.closed.values(), default=1) == 1, "on_close ran more than once"
         assert len(seen.closed) == len(seen.disconnected)
     assert not server.connections

@@ -24,10 +24,10 @@ from smtp_blinker import Reject, SMTPServer, signals
 from smtp_blinker.signals import close, connect, disconnect, error, listening
 
 
-def greenlets() -> int:
-    """Live greenlets, after a look at what could be collected."""
+def greenlets() -> set[greenlet]:
+    """Live greenlets, after a look at what could be collected. Earlier tests' may still end."""
     gc.collect()
-    return sum(1 for one in gc.get_objects() if isinstance(one, greenlet) and not one.dead)
+    return {one for one in gc.get_objects() if isinstance(one, greenlet) and not one.dead}
 
 
 def shutting_down(client: Client) -> None:
@@ -651,10 +651,11 @@ def test_stop_leaves_no_greenlet_and_no_descriptor(certificate):
                     client.close()
 
     rounds(2)
-    before = greenlets(), psutil.Process().num_fds()
+    before, descriptors = greenlets(), psutil.Process().num_fds()
     rounds(5)
     gevent.sleep(0.05)
-    assert (greenlets(), psutil.Process().num_fds()) == before
+    assert greenlets() <= before
+    assert psutil.Process().num_fds() <= descriptors
 
 
 def test_stop_leaves_no_greenlet_at_the_moment_it_returns():
@@ -662,7 +663,7 @@ def test_stop_leaves_no_greenlet_at_the_moment_it_returns():
     with running() as server:
         clients = [Client(server, hello="EHLO me") for _ in range(5)]
         server.stop()
-        assert greenlets() == before
+        assert greenlets() <= before
         for client in clients:
             shutting_down(client)
 
@@ -862,7 +863,8 @@ def test_run_in_thread_leaves_no_thread_no_hub_and_no_descriptor():
     rounds(50)
     gc.collect()
     after = threading.active_count(), process.num_threads(), process.num_fds(), hubs()
-    assert after == before
+    # Fewer where something of an earlier test has ended meanwhile.
+    assert all(now <= then for now, then in zip(after, before, strict=True))
 
 
 def test_reject_raised_in_start_of_a_session_does_not_stop_a_threaded_server():
