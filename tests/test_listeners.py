@@ -286,6 +286,15 @@ def test_one_line_for_each_event(server, event_log):
     ]
 
 
+def test_a_client_of_a_unix_socket_has_a_name_too(server, event_log):
+    emit(signals.connect, server, connect_event(remote_address="", remote_port=0))
+    emit(signals.disconnect, server, DisconnectEvent("a", "", 1.0, 0, 1, 2, "quit"))
+    assert [line.split(", ")[0] for line in event_log.lines] == [
+        "[a] connect from unix port 0",
+        "[a] disconnect of unix",
+    ]
+
+
 def test_default_logger_is_the_librarys_own(server, caplog):
     caplog.set_level(logging.INFO, "smtp_blinker.events")
     listener = log.EventLog().attach(server)

@@ -78,6 +78,9 @@ _LISTENER: Final = {
 #: Faults of clients and of the way to them: WARNING. All others are the operator's: ERROR.
 _CLIENT_SIDE: Final = {"network", "tls", "proxy"}
 
+#: In the place of an address for a client of a UNIX socket, which has none.
+_UNIX: Final = "unix"
+
 
 def category(event: ErrorEvent) -> str:
     """What kind of fault *event* tells of, so that the right person looks at it:
@@ -192,7 +195,7 @@ class EventLog:
                 event.as_dict(),
                 "[%s] connect from %s port %s, %s, calls itself %s",
                 event.id,
-                event.remote_address,
+                event.remote_address or _UNIX,
                 event.remote_port,
                 event.client_hostname,
                 event.host_name_appears_as or "nothing",
@@ -249,7 +252,7 @@ class EventLog:
                 event.as_dict(),
                 "[%s] disconnect of %s, %s after %.3f s, %s messages, %s bytes in, %s bytes out",
                 event.id,
-                event.remote_address,
+                event.remote_address or _UNIX,
                 event.reason,
                 event.seconds,
                 event.messages,
