@@ -265,9 +265,9 @@ class Credentials:
 
     __slots__ = (
         "_authzid",
+        "_authzid_was_read",
         "access_token",
         "authcid",
-        "authzid_was_read",
         "challenge",
         "challenge_response",
         "method",
@@ -295,7 +295,7 @@ class Credentials:
         self.authcid = authcid
         self._authzid = authzid
         #: Whether a program asked for `authzid`. One that didn't has not allowed another identity.
-        self.authzid_was_read = False
+        self._authzid_was_read = False
         self.access_token = access_token
         #: CRAM-MD5's challenge, and the hex digest that answered it (RFC 2195).
         self.challenge = challenge
@@ -304,8 +304,8 @@ class Credentials:
     @property
     def authzid(self) -> str | None:
         """Whom a PLAIN client wants to act as; "" for itself. Reading it decides: see
-        `authzid_was_read`."""
-        self.authzid_was_read = True
+        `_authzid_was_read`."""
+        self._authzid_was_read = True
         return self._authzid
 
     @property
@@ -314,7 +314,7 @@ class Credentials:
         return (
             bool(self.authcid and self._authzid)
             and self._authzid != self.authcid
-            and not self.authzid_was_read
+            and not self._authzid_was_read
         )
 
     def validate_password(self, password: str | None) -> bool:
