@@ -303,8 +303,8 @@ class Credentials:
 
     @property
     def authzid(self) -> str | None:
-        """Whom a PLAIN client wants to act as; "" for itself. Reading it decides: see
-        `_authzid_was_read`."""
+        """Whom a PLAIN client wants to act as; "" for itself. The hook that reads it decides;
+        where none does, acting for another than `authcid` is refused."""
         self._authzid_was_read = True
         return self._authzid
 
