@@ -47,7 +47,7 @@ from smtp_blinker import DEFAULT_EXTENSIONS, AuthenticationFailed, Reject
 
 POLICIES = ("reject", "normalize", "allow")
 #: Rows longer than this aren't cut at every single octet.
-SHORT = 200
+SHORT = 2500
 #: In the same group after every row: whoever lost his place answers these wrongly.
 TAIL = b"VRFY sync\r\nQUIT\r\n"
 TAIL_STATUSES = ["252 2.5.0", "221 2.0.0"]
