@@ -6,6 +6,9 @@ between two commands, and call `stop` while it talks to it.
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import os
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ from typing import Any
 
 import gevent
 from gevent import socket
+from greenlet import greenlet
 from support import take_reply
 
 from smtp_blinker import SMTPServer, signals
@@ -47,6 +51,25 @@ def running(listener: Any = ("127.0.0.1", 0), **options: Any) -> Iterator[SMTPSe
         yield server
     finally:
         server.stop(timeout=0)
+
+
+# What a server must not leave behind, each thing by itself: a count would let something new hide
+# behind what an earlier test left and has ended meanwhile.
+
+
+def greenlets() -> set[greenlet]:
+    """Those that live, after a look at what could be collected."""
+    gc.collect()
+    return {one for one in gc.get_objects() if isinstance(one, greenlet) and not one.dead}
+
+
+def descriptors() -> set[tuple[str, str]]:
+    """The open ones, each with what it is of."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed them
+            found.add((number, os.readlink(f"/proc/self/fd/{number}")))
+    return found
 
 
 class Witness:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import gc
 import itertools
 import mailbox
 import os
@@ -29,17 +28,23 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-import psutil
 import pytest
 from gevent import GreenletExit, getcurrent
 from gevent import socket as gsocket
-from greenlet import greenlet
 
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from contract import Client, Witness, poll, running, trusting  # noqa: E402
+from contract import (  # noqa: E402
+    Client,
+    Witness,
+    descriptors,
+    greenlets,
+    poll,
+    running,
+    trusting,
+)
 from soak import soak  # noqa: E402
 from support import Certificate, take_replies  # noqa: E402
 
@@ -374,11 +379,6 @@ CONTENT_AT = len(b"".join(COMMANDS))
 END_AT = CONTENT_AT + len(CONTENT) + 3
 
 
-def count_greenlets() -> int:
-    gc.collect()
-    return sum(1 for one in gc.get_objects() if isinstance(one, greenlet) and not one.dead)
-
-
 @dataclass
 class Seen:
     """What the program was told of a server's connections."""
@@ -425,13 +425,13 @@ def watched(**options: Any) -> Iterator[tuple[SMTPServer, Seen]]:
         poll(lambda: not server.connections)
         del client
         gevent.sleep(0)
-        greenlets, descriptors = count_greenlets(), psutil.Process().num_fds()
+        lived, opened = greenlets(), descriptors()
         for store in (seen.closed, seen.disconnected, seen.delivered, seen.reads):
             store.clear()
         yield server, seen
         poll(lambda: not server.connections)
-        poll(lambda: count_greenlets() <= greenlets)  # earlier tests' may have ended
-        assert psutil.Process().num_fds() <= descriptors
+        poll(lambda: greenlets() <= lived)
+        assert descriptors() <= opened
         assert max(seen.closed.values(), default=1) == 1, "on_close ran more than once"
         assert len(seen.closed) == len(seen.disconnected)
     assert not server.connections
@@ -1031,7 +1031,7 @@ def test_hooks_that_hang_hold_up_nobody_else_and_stop_ends_them(certificate: Cer
         serves(server)
         poll(lambda server=server: not server.connections)
         if before is None:
-            before = count_greenlets()
+            before = greenlets()
         pairs.append((server, gevent.spawn(attempt, server, hook)))
     poll(lambda: hanging["now"] == len(HOOKS))
     for server, _ in pairs:
@@ -1047,7 +1047,7 @@ def test_hooks_that_hang_hold_up_nobody_else_and_stop_ends_them(certificate: Cer
         assert said.startswith("421 4.3.2 ") or hook == "on_close", (hook, said)
     del server, running_client, pairs
     assert before is not None
-    poll(lambda: count_greenlets() <= before)
+    poll(lambda: greenlets() <= before)
 
 
 def attempt(server: SMTPServer, hook: str) -> str:

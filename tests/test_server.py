@@ -13,21 +13,14 @@ import threading
 import gevent
 import psutil
 import pytest
-from contract import Client, Witness, poll, running
+from contract import Client, Witness, descriptors, greenlets, poll, running
 from gevent import socket
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 from gevent.server import StreamServer
-from greenlet import greenlet
 
 from smtp_blinker import Reject, SMTPServer, signals
 from smtp_blinker.signals import close, connect, disconnect, error, listening
-
-
-def greenlets() -> set[greenlet]:
-    """Live greenlets, after a look at what could be collected. Earlier tests' may still end."""
-    gc.collect()
-    return {one for one in gc.get_objects() if isinstance(one, greenlet) and not one.dead}
 
 
 def shutting_down(client: Client) -> None:
@@ -651,11 +644,11 @@ def test_stop_leaves_no_greenlet_and_no_descriptor(certificate):
                     client.close()
 
     rounds(2)
-    before, descriptors = greenlets(), psutil.Process().num_fds()
+    before, opened = greenlets(), descriptors()
     rounds(5)
     gevent.sleep(0.05)
     assert greenlets() <= before
-    assert psutil.Process().num_fds() <= descriptors
+    assert descriptors() <= opened
 
 
 def test_stop_leaves_no_greenlet_at_the_moment_it_returns():
@@ -852,19 +845,21 @@ def test_run_in_thread_leaves_no_thread_no_hub_and_no_descriptor():
             with server.run_in_thread(), stdlib_socket.create_connection(server.address) as client:
                 assert client.recv(100)
 
-    def hubs() -> int:
+    def everything() -> tuple[set, ...]:
+        gc.collect()
         # gevent 26.9 keeps the objects themselves, which have given back everything.
-        every = [one for one in gc.get_objects() if isinstance(one, gevent.hub.Hub)]
-        return sum(one.loop is not None for one in every)
+        hubs = [one for one in gc.get_objects() if isinstance(one, gevent.hub.Hub)]
+        return (
+            set(threading.enumerate()),
+            {thread.id for thread in process.threads()},
+            descriptors(),
+            {one for one in hubs if one.loop is not None},
+        )
 
     rounds(3)
-    gc.collect()
-    before = threading.active_count(), process.num_threads(), process.num_fds(), hubs()
+    before = everything()
     rounds(50)
-    gc.collect()
-    after = threading.active_count(), process.num_threads(), process.num_fds(), hubs()
-    # Fewer where something of an earlier test has ended meanwhile.
-    assert all(now <= then for now, then in zip(after, before, strict=True))
+    assert all(now <= then for now, then in zip(everything(), before, strict=True))
 
 
 def test_reject_raised_in_start_of_a_session_does_not_stop_a_threaded_server():
