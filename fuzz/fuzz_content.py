@@ -62,10 +62,10 @@ def _read(
     pieces: list[bytes], policy: str, way: int, expected: tuple[bytes, bool, bytes] | None
 ) -> None:
     """The same through a `MessageStream`."""
-    transport = ScriptedTransport(Script(pieces))
+    transport = ScriptedTransport(Script(pieces), 60.0, float("inf"))
     decoder = ContentDecoder(policy)
     options = _LIMIT if way & 128 else _NO_LIMIT
-    stream = MessageStream(transport, decoder, b"", options, float("inf"))  # type: ignore[arg-type]
+    stream = MessageStream(transport, decoder, b"", options)  # type: ignore[arg-type]
     same = io.BytesIO(expected[0] if expected is not None else b"")
     content = b""
     raised: Exception | None = None

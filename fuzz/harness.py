@@ -31,7 +31,7 @@ from smtp_blinker.options import Options  # noqa: E402
 from smtp_blinker.reply import MAX_AUTH_LINE, printable  # noqa: E402
 from smtp_blinker.session import Session, TLSInfo  # noqa: E402
 from smtp_blinker.stream import MessageStream  # noqa: E402
-from smtp_blinker.transport import Interrupted  # noqa: E402
+from smtp_blinker.transport import MAX_UNSENT, Interrupted  # noqa: E402
 
 #: In a script: the client keeps silent for longer than a bare LF is waited for, and no longer.
 PAUSE: Final = None
@@ -55,10 +55,12 @@ class Script:
 class ScriptedTransport:
     """The methods of `transport.Transport`, over a `Script`."""
 
-    def __init__(self, sock: Script) -> None:
+    def __init__(self, sock: Script, patience: float, last_moment: float) -> None:
         self._left = list(reversed(sock.pieces))
         self._ending = sock.ending
-        self._unsent = b""
+        self._patience = patience
+        self.greenlet = getcurrent()
+        self.unsent = b""
         #: Everything that was sent.
         self.output = b""
         self.closed = 0
@@ -95,26 +97,22 @@ class ScriptedTransport:
             raise Interrupted
         raise TimeoutError(110, "timed out")
 
-    def write(self, data: bytes) -> bool:
-        assert not self.closed, "used after close"
-        self._unsent += data
-        return len(self._unsent) > 16384
-
-    def flush(self, deadline: float) -> None:
-        self._open(deadline)
-        self.bytes_out += len(self._unsent)
-        self.output += self._unsent
-        self._unsent = b""
+    def flush(self, deadline: float | None = None) -> None:
+        self._open(monotonic() + self._patience if deadline is None else deadline)
+        assert len(self.unsent) < 2 * MAX_UNSENT, "replies are kept that should be sent"
+        self.bytes_out += len(self.unsent)
+        self.output += self.unsent
+        self.unsent = b""
 
     def start_tls(self, channel: Any, deadline: float) -> None:
         self.flush(deadline)
 
     def send_last(self, data: bytes) -> None:
-        self._unsent = data
+        self.unsent += data
         self.flush(0.0)
 
     def linger(self) -> None:
-        assert not self._unsent, "closed with replies unsent"
+        assert not self.unsent, "closed with replies unsent"
 
     def interrupt(self) -> None:
         raise AssertionError("nobody else is here")
@@ -362,8 +360,8 @@ def _connection(
 class LiveTransport(ScriptedTransport):
     """Hands control back to whoever plays the client each time the connection waits."""
 
-    def __init__(self, sock: Script) -> None:
-        super().__init__(sock)
+    def __init__(self, sock: Script, patience: float, last_moment: float) -> None:
+        super().__init__(sock, patience, last_moment)
         self._parent = getcurrent().parent
         self._interrupted = False
         #: Whether it waits for the rest of a line that has a bare LF at its end.
@@ -450,6 +448,7 @@ class Live:
         """The server begins to stop."""
         if self.talk is None:
             self.connection.drain()
+            self.connection._stop_waiting()  # as the hub would
             if self._transport._interrupted:
                 self._switch(Interrupted())
 

@@ -588,3 +588,4 @@ COMMANDS: Final[dict[bytes, Command]] = dict(
         _row("BDAT", not_implemented),
     )
 )
+BDAT: Final = COMMANDS[b"BDAT"]

@@ -19,27 +19,38 @@ from gevent import GreenletExit, getcurrent
 
 from . import reply
 from .auth import Exchange
-from .commands import COMMANDS, Command, auth_response
+from .commands import BDAT, COMMANDS, Command, auth_response
 from .conduct import Conduct
 from .data_result import replies_to
 from .hook_timer import HookTimedOut, HookTimer
 from .hooks import NOT_RUN, Hooks
 from .offers import Offers
 from .options import Options
-from .protocol import HTTP_REQUEST, NEED_DATA, Problem, Protocol, State, out_of_sequence
+from .protocol import (
+    HTTP_REQUEST,
+    NEED_DATA,
+    Problem,
+    Protocol,
+    State,
+    out_of_sequence,
+    plain_command,
+)
 from .proxy import ProxyError, parse_proxy_header
 from .reply import Refusal, Reject, Reply
 from .report import Reporter
 from .resolver import ReverseResolver
 from .session import Envelope, Session
-from .signals import error_code
+from .signals import error_code, message
 from .stream import MessageStream, TruncatedError
 from .tls import SecureContexts
-from .transport import Interrupted, Transport
+from .transport import MAX_UNSENT, Interrupted, Transport
 from .xclient import plain_address
 
 #: Octets that are asked of the socket at once while commands are expected.
 COMMAND_READ: Final = 8 * 1024
+#: The same where one command is what a client sends. CPython takes up to 512 octets, with those
+#: of the object, from pools of its own; what is larger costs a tenth of a message.
+LONE_COMMAND_READ: Final = 479
 #: A client whose line ends with a bare LF waits for its answer: when nothing has followed for
 #: this many seconds the line is taken to have ended. What follows at once belongs to it still.
 BARE_NEWLINE_GRACE: Final = 0.2
@@ -49,6 +60,10 @@ LAST_REPLY_SECONDS: Final = 5.0
 #: C0, DEL, C1, and what else ends a line. The rest of what can't be printed is the paths' affair:
 #: some scripts' domain names need a ZWNJ.
 _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+
+# The states that every command looks at: in CPython 3.11 an Enum gives out its members slowly.
+_AUTH: Final = State.AUTH
+_CONTENT: Final = State.CONTENT
 
 _BROKEN_LINES: Final = {
     Problem.TOO_LONG: reply.LINE_TOO_LONG,
@@ -102,7 +117,6 @@ class Connection:
     __slots__ = (
         "_auth_demanded",
         "_command",
-        "_disabling",
         "_enhanced",
         "_greenlet",
         "_killed",
@@ -112,6 +126,7 @@ class Connection:
         "_session_deadline",
         "_stream",
         "_transport",
+        "_watched",
         "address_key",
         "admitted",
         "auth_failures",
@@ -133,14 +148,6 @@ class Connection:
         self.hooks = server.hooks
         self._server = server
         self._greenlet = getcurrent()
-        self._transport = Transport(sock)
-        self.session = Session(lmtp=options.lmtp, secure=options.secured)
-        _set_addresses(self.session, sock, address)
-        self.offers = Offers(options, server.hooks, server.contexts, self.session)
-        self._protocol = Protocol(options.max_command_length, "reject")
-        self._enhanced = options.enhanced
-        self._report = Reporter(server, self.session, server.logger)
-        self.conduct = Conduct(options)
         #: When it was accepted, in seconds of `time.monotonic`.
         self.since = monotonic()
         self._session_deadline = (
@@ -148,6 +155,14 @@ class Connection:
             if options.session_timeout is None
             else self.since + options.session_timeout
         )
+        self._transport = Transport(sock, options.socket_timeout, self._session_deadline)
+        self.session = Session(lmtp=options.lmtp, secure=options.secured)
+        _set_addresses(self.session, sock, address)
+        self.offers = Offers(options, server.hooks, server.contexts, self.session)
+        self._protocol = Protocol(options.max_command_length, "reject")
+        self._enhanced = options.enhanced
+        self._report = Reporter(server, self.session, server.logger)
+        self.conduct = Conduct(options)
         #: Messages that were answered 250.
         self.messages = 0
         self.draining = False
@@ -158,10 +173,12 @@ class Connection:
         self.exchange: Exchange | None = None
         self.auth_failures = 0
         self._auth_demanded = self.hooks.on_auth is not None and not options.auth_optional
-        self._disabling = bool(options.disabled_commands)
+        self._watched = (
+            server.logger is not None or self._auth_demanded or bool(options.disabled_commands)
+        )
         self.unannounced = True
         self.close_reason: str | None = None
-        self._command = ""
+        self._command: Command | None = None
 
         #: The message that is arriving.
         self._stream: MessageStream | None = None
@@ -179,9 +196,12 @@ class Connection:
     def drain(self) -> None:
         """End with 421 as soon as no content or hook is under way; now, if that is so."""
         self.draining = True
-        transport = self._transport
-        if transport.waiting and self._protocol.state is not State.CONTENT:
-            transport.interrupt()
+        gevent.get_hub().loop.run_callback(self._stop_waiting)
+
+    def _stop_waiting(self) -> None:
+        """Runs in the hub."""
+        if self._transport.waiting and self._protocol.state is not State.CONTENT:
+            self._transport.interrupt()
 
     def kill(self) -> None:
         """End now, whatever is under way. `on_close` still runs."""
@@ -311,7 +331,7 @@ class Connection:
         """HAProxy's PROXY protocol: nothing is believed, and nothing said, without a header."""
         if self.offers.peer not in self.options.use_proxy:
             raise _Ended("proxy")
-        deadline = min(monotonic() + self.options.proxy_timeout, self._session_deadline)
+        deadline = monotonic() + self.options.proxy_timeout
         received = b""
         try:
             while (parsed := parse_proxy_header(received)) is None:
@@ -344,7 +364,7 @@ class Connection:
         """
         session = self.session
         transport = self._transport
-        deadline = min(monotonic() + self.options.handshake_timeout, self._session_deadline)
+        deadline = monotonic() + self.options.handshake_timeout
         channel = self._server.contexts.channel()
         if begun:
             channel.received(begun)
@@ -388,22 +408,34 @@ class Connection:
         """Answer commands until one ends the session; returns the reason."""
         protocol = self._protocol
         transport = self._transport
-        auth_state = State.AUTH
+        timeout = self.options.socket_timeout
+        size = min(LONE_COMMAND_READ, self.options.max_command_length)
+        enhanced = self._enhanced
         logs = self._report.logs
+        state = protocol.state
         while True:
-            line = protocol.next_line() if protocol.buffer else NEED_DATA
-            if line is NEED_DATA:
-                line = self._receive_line()
-            answer = self._answer(line)
+            if state is _AUTH or protocol.buffer:
+                answer = self._answer_line(self._next_line(monotonic() + timeout))
+            elif self.draining:
+                raise Interrupted
+            else:
+                deadline = monotonic() + timeout
+                data = transport.receive(size, deadline)
+                command = plain_command(data)
+                if command is not None:
+                    verb, argument = command.groups(b"")
+                    answer = self._answer(verb, argument.decode())
+                elif data:
+                    protocol.receive_data(data)
+                    answer = self._answer_line(self._next_line(deadline))
+                else:
+                    raise _ClientGone
             if logs:
                 self._report.log_reply(answer)
-            if transport.write(answer.wire if self._enhanced else answer.plain):
-                transport.flush(self._command_deadline())
-            if self.close_reason is not None:
-                return self.close_reason
+            transport.unsent += answer.wire if enhanced else answer.plain
             state = protocol.state
-            if state > auth_state:
-                if state is State.CONTENT:
+            if state > _AUTH:
+                if state is _CONTENT:
                     self._receive_message()
                     if self.close_reason is not None:
                         return self.close_reason
@@ -414,85 +446,97 @@ class Connection:
                     self._forget()
                 else:
                     return "quit"
+                state = protocol.state
 
-    def _command_deadline(self) -> float:
-        deadline = monotonic() + self.options.socket_timeout
-        return deadline if deadline < self._session_deadline else self._session_deadline
+    def _next_line(self, deadline: float) -> bytes | Problem:
+        """The next line of what has arrived, or of what arrives until *deadline*.
 
-    def _receive_line(self) -> bytes | Problem:
-        """The next line, after everything written was sent; its deadline is never extended."""
-        if self.draining:
-            raise Interrupted
+        The deadline is for a whole line: octets that come one at a time don't extend it.
+        """
         protocol = self._protocol
-        receive = self._transport.receive
-        deadline = monotonic() + self.options.socket_timeout
-        if deadline > self._session_deadline:
-            deadline = self._session_deadline
-        while True:
+        transport = self._transport
+        if len(transport.unsent) > MAX_UNSENT:
+            transport.flush()
+        line = protocol.next_line()
+        while line is NEED_DATA:
+            if self.draining:
+                raise Interrupted
             patience = deadline
-            if protocol.buffer and protocol.ends_with_bare_newline:
+            if protocol.ends_with_bare_newline:
                 patience = min(monotonic() + BARE_NEWLINE_GRACE, deadline)
             try:
-                data = receive(COMMAND_READ, patience)
+                data = transport.receive(COMMAND_READ, patience)
             except TimeoutError:
                 if patience == deadline:
                     raise
                 return protocol.drop_bare_line()
             if not data:
                 raise _ClientGone
-            line = protocol.receive_line(data)
-            if line is not NEED_DATA:
-                return line
+            protocol.receive_data(data)
+            line = protocol.next_line()
+        return line
 
-    def _answer(self, line: bytes | Problem) -> Reply:
-        """The reply to one line; moves the state when it is a positive one."""
+    def _answer(self, verb: bytes, argument: str | bytes) -> Reply:
+        """The reply to one command; moves the state when it is a positive one.
+
+        An *argument* of octets is looked at first, text has no surprises.
+        """
         protocol = self._protocol
-        state = protocol.state
         try:
-            if not isinstance(line, bytes):
-                raise self._broken_line(line)
-            if self.exchange is not None:
-                protocol.state = State.READY
-                self._report.log("C: (a response)")
-                answer = auth_response(self, self.exchange, line)
-                if self.exchange is not None:
-                    protocol.state = State.AUTH
-                self.conduct.errors = 0
-                return answer
-            verb, _, octets = line.partition(b" ")
             command = COMMANDS.get(verb) or COMMANDS.get(verb.upper())
             if command is None:
-                raise self._unrecognized_command(line)
-            if self._report.logs:
-                self._report.log_command(command.verb, octets)
-            self._command = command.verb
-            session = self.session
-            if self._auth_demanded or self._disabling or session.disabled_commands is not None:
-                self._guard(command)
+                raise self._unrecognized_command(verb, _octets(argument))
+            self._command = command
+            if self._watched or self.session.disabled_commands is not None:
+                self._watch(command, _octets(argument))
             if command.junk:
                 self.conduct.junk()
-            argument = ""
-            if octets:
-                # The rule, and below it the exceptions.
-                argument = octets.decode("latin-1")
-                if (
-                    octets[-1] == 32
-                    or not command.takes_argument
-                    or not argument.isprintable()
-                    or not octets.isascii()
-                ):
-                    argument = self._argument(octets, command)
-            next_state = command.sequence.get(state)
+            if argument:
+                if isinstance(argument, bytes):
+                    argument = self._argument(argument, command)
+                if argument and not command.takes_argument:
+                    raise Refusal(reply.NO_ARGUMENT)
+            next_state = command.sequence.get(protocol.state)
             if next_state is None:
-                raise Refusal(out_of_sequence(command.verb, state))
-            answer = command.run(self, argument)
+                raise Refusal(out_of_sequence(command.verb, protocol.state))
+            answer = command.run(self, argument or "")
         except Refusal as refusal:
-            if self._command == "BDAT":
-                # Its octets follow at once (RFC 3030 section 2) and can't be told from commands.
-                self.close_reason = "refused"
-            return self._refuse(refusal.reply)
-        protocol.state = next_state if self.exchange is None else State.AUTH
+            return self._refused(refusal)
+        if next_state is _AUTH and self.exchange is None:
+            next_state = State.READY
+        protocol.state = next_state
         self.conduct.errors = 0
+        return answer
+
+    def _answer_line(self, line: bytes | Problem) -> Reply:
+        """The reply to what is no plain command, or can't be told from one."""
+        exchange = self.exchange
+        if isinstance(line, bytes) and exchange is None:
+            verb, _, argument = line.partition(b" ")
+            return self._answer(verb, argument)
+        try:
+            if isinstance(line, Problem):
+                raise self._broken_line(line)
+            assert exchange is not None
+            self._report.log("C: (a response)")
+            try:
+                answer = auth_response(self, exchange, line)
+            finally:
+                if self.exchange is None:
+                    self._protocol.state = State.READY
+        except Refusal as refusal:
+            return self._refused(refusal)
+        self.conduct.errors = 0
+        return answer
+
+    def _refused(self, refusal: Refusal) -> Reply:
+        """The reply to a refused command. Raises _Ended when the connection ends with it."""
+        if self._command is BDAT:
+            # Its octets follow at once (RFC 3030 section 2) and can't be told from commands.
+            self.close_reason = "refused"
+        answer = self._refuse(refusal.reply)
+        if self.close_reason is not None:
+            raise _Ended(self.close_reason, answer)
         return answer
 
     def _refuse(self, refusal: Reply) -> Reply:
@@ -517,7 +561,8 @@ class Connection:
         self._report.log("C: (%s)", problem.value)
         return Refusal(_BROKEN_LINES[problem])
 
-    def _unrecognized_command(self, line: bytes) -> Refusal:
+    def _unrecognized_command(self, verb: bytes, argument: bytes) -> Refusal:
+        line = verb + b" " + argument if argument else verb
         # Not what it was: a client that is out of step may have sent its password.
         self._report.log("C: (an unrecognized command of %d octets)", len(line))
         if HTTP_REQUEST.fullmatch(line):
@@ -529,8 +574,10 @@ class Connection:
         self.conduct.unrecognized()
         return Refusal(reply.NOT_RECOGNIZED)
 
-    def _guard(self, command: Command) -> None:
-        """Disabled commands, and those that have to wait for AUTH."""
+    def _watch(self, command: Command, argument: bytes) -> None:
+        """For some servers only: a log of commands, disabled ones, those that wait for AUTH."""
+        if self._report.logs:
+            self._report.log_command(command.verb, argument)
         if command.verb in self.offers.disabled:
             raise Refusal(reply.NOT_IMPLEMENTED)
         if not self._auth_demanded or self.session.user is not None or not self.offers.auth:
@@ -550,9 +597,7 @@ class Connection:
             text = octets.decode("utf-8" if command.utf8 else "ascii")
         except UnicodeDecodeError:
             raise Refusal(reply.NOT_ASCII) from None
-        if text and not command.takes_argument:
-            raise Refusal(reply.NO_ARGUMENT)
-        if _CONTROL.search(text) is not None:
+        if command.takes_argument and _CONTROL.search(text) is not None:
             raise Refusal(reply.CONTROL_CHARACTER)
         return text
 
@@ -571,18 +616,17 @@ class Connection:
         """RFC 5321 section 4.1.1.4, from after the 354 to the reply."""
         session = self.session
         protocol = self._protocol
+        transport = self._transport
         started = monotonic()
         decoder, arrived = protocol.start_content()
-        stream = self._stream = MessageStream(
-            self._transport, decoder, arrived, self.options, self._session_deadline
-        )
+        stream = self._stream = MessageStream(transport, decoder, arrived, self.options)
         result: Any = None
         # A hook may change its envelope; what the client was promised stays.
         recipients = len(session.envelope.rcpt_to)
         hook = self.hooks.on_data
         if hook is not None:
             # The client has its 354 whatever the hook does before it reads.
-            self._transport.flush(self._command_deadline())
+            transport.flush()
             try:
                 result = self.ask(hook, stream, session)
             except Refusal as refusal:
@@ -599,23 +643,24 @@ class Connection:
         if stream.refusal is not None:
             # What the server refuses is refused whatever the hook made of it.
             replies = (stream.refusal,) * len(replies)
+        conduct = self.conduct
         code = replies[0].code
         for answer in replies:
-            self.conduct.errors = 0  # it was one command, however many were refused
+            conduct.errors = 0  # it was one command, however many were refused
             if answer.code < 400:
                 code = answer.code
             else:
                 answer = self._refuse(answer)
             self._send(answer)
+        conduct.message()
         if code == 250:
             self.messages += 1
-        self.conduct.message()
         # The client has its answer before a listener has its event, or the next hook its turn.
         try:
-            self._transport.flush(self._command_deadline())
+            transport.flush()
         finally:
             # A client that has gone meanwhile has its message taken all the same.
-            if self._report.wants_messages:
+            if message.receivers and self._report.hears(message):
                 self._report.message(stream.byte_length, code, monotonic() - started)
             session.transaction += 1
             session.envelope = Envelope()
@@ -683,17 +728,23 @@ class Connection:
     def _send(self, answer: Reply) -> None:
         if self._report.logs:
             self._report.log_reply(answer)
-        if self._transport.write(answer.wire if self._enhanced else answer.plain):
-            self._transport.flush(self._command_deadline())
+        transport = self._transport
+        transport.unsent += answer.wire if self._enhanced else answer.plain
+        if len(transport.unsent) > MAX_UNSENT:
+            transport.flush()
 
     def _error(
         self, exc: BaseException, code: str, *, response_code: int | None = None, **meta: Any
     ) -> None:
         """Tell `error`."""
         meta.setdefault("stage", self._protocol.state.name)
-        if self._command:
-            meta.setdefault("command", self._command)
+        if self._command is not None:
+            meta.setdefault("command", self._command.verb)
         self._report.error(exc, code, response_code, meta)
+
+
+def _octets(argument: str | bytes) -> bytes:
+    return argument.encode("ascii") if isinstance(argument, str) else argument
 
 
 @lru_cache(maxsize=16)

@@ -7,8 +7,9 @@ for later: once 354 was said, everything up to the true end is read (section 4.3
 
 from __future__ import annotations
 
-import io
 import re
+from codecs import latin_1_decode
+from io import IncrementalNewlineDecoder
 from typing import Final
 
 END_OF_DATA: Final = b"\r\n.\r\n"
@@ -51,11 +52,11 @@ class ContentDecoder:
         self._skip = True
         self._in_header = True
         self._overlap = b""
-        self._header_text: io.IncrementalNewlineDecoder | None = None
+        self._header_text: IncrementalNewlineDecoder | None = None
         if policy != "reject":
-            self._header_text = io.IncrementalNewlineDecoder(None, translate=True)
+            self._header_text = IncrementalNewlineDecoder(None, translate=True)
         # Tells the kinds of newline it has seen, in one pass in C: counting them takes three.
-        self._newlines = io.IncrementalNewlineDecoder(None, translate=False)
+        self._newlines = IncrementalNewlineDecoder(None, translate=False)
         #: A CR or LF stood alone somewhere.
         self.bare_newline = False
         #: The end of data was seen.
@@ -67,8 +68,34 @@ class ContentDecoder:
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data
+        piece = data[:-3]
+        if data.endswith(END_OF_DATA) and b"\r\n." not in piece:
+            # How nearly all end: the last line is the first that begins with a dot.
+            self.ended = True
+            stuffed = False
+        else:
+            piece, stuffed = self._cut(data)
+        # A CR at the end of a piece stands alone: one that may not is held back.
+        newlines = self._newlines
+        newlines.decode(latin_1_decode(piece)[0], True)
+        kinds = newlines.newlines
+        if kinds != "\r\n" and kinds is not None:
+            self.bare_newline = True
+        if self._in_header:
+            self._look_at_header(piece)
+        if stuffed:
+            # RFC 5321 section 4.5.2: a dot at the beginning of a line was put there by the client.
+            piece = piece.replace(b"\r\n.", b"\r\n")
+        if self._skip and piece:
+            piece = piece[2:]
+            self._skip = False
+        if self.bare_newline and self.policy == "normalize":
+            piece = _BARE_NEWLINE.sub(b"\r\n", piece)
+        return piece
+
+    def _cut(self, data: bytes) -> tuple[bytes, bool]:
+        """What of *data* is certainly content, and whether lines in it begin with a dot."""
         self._held = b""
-        piece = data
         stuffed = False
         # Attachments have no dots (base64), and one look for an octet is next to free.
         dot_anywhere = data.find(b".")
@@ -81,42 +108,25 @@ class ContentDecoder:
             if end >= 0:
                 self.ended = True
                 self.rest = data[end + 5 :]
-                piece = data[: end + 2]
-            stuffed = end < 0 or first < end
-        if not self.ended and data.endswith(_BEGINNINGS):
+                return data[: end + 2], first < end
+            stuffed = True
+        if data.endswith(_BEGINNINGS):
             hold = next(len(start) for start in _BEGINNINGS if data.endswith(start))
-            piece, self._held = data[:-hold], data[-hold:]
-
-        # A CR at the end of a piece stands alone: one that may not is held back.
-        newlines = self._newlines
-        newlines.decode(piece.decode("latin-1"), True)
-        kinds = newlines.newlines
-        if kinds != "\r\n" and kinds is not None:
-            self.bare_newline = True
-        if self._in_header:
-            self._look_at_header(piece)
-        if stuffed:
-            # RFC 5321 section 4.5.2: a dot at the beginning of a line was put there by the client.
-            piece = piece.replace(b"\r\n.", b"\r\n")
-        if self._skip and piece:
-            piece = piece[2:]
-            self._skip = False
-        if self.policy == "normalize" and self.bare_newline:
-            piece = _BARE_NEWLINE.sub(b"\r\n", piece)
-        return piece
+            data, self._held = data[:-hold], data[-hold:]
+        return data, stuffed
 
     def _look_at_header(self, piece: bytes) -> None:
-        if self._header_text is None:
-            window = self._overlap + piece
-        else:
+        if self._header_text is not None:
             # Where lines may end in other ways, all of them become CRLF; one that is cut in two
             # between pieces is waited for.
             text = self._header_text.decode(piece.decode("latin-1"))
-            window = self._overlap + text.encode("latin-1").replace(b"\n", b"\r\n")
+            piece = text.encode("latin-1").replace(b"\n", b"\r\n")
+        window = self._overlap + piece
         end = window.find(b"\r\n\r\n")
         if end >= 0:
             self._in_header = False
             window = window[: end + 2]
+        else:
+            # One octet less than the field's name, so that it is counted once.
+            self._overlap = window[1 - len(_RECEIVED) :]
         self.received_fields += window.lower().count(_RECEIVED)
-        # One octet less than the field's name, so that it is counted once.
-        self._overlap = window[1 - len(_RECEIVED) :]

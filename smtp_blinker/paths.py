@@ -23,10 +23,10 @@ _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 
 # Nearly every path that is ever sent: a label with two hyphens in a row may be an A-label, and
 # goes the long way below with all else that is unusual.
-_PLAIN_LABEL = r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*"
-_PLAIN_PATH = rf"<({_DOT_STRING}@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*)>(.*)"
-_PLAIN_REVERSE_PATH = re.compile(f"FROM:{_PLAIN_PATH}", re.S)
-_PLAIN_FORWARD_PATH = re.compile(f"TO:{_PLAIN_PATH}", re.S)
+_PLAIN_DOMAIN = r"[A-Za-z0-9]+(?:[.\-][A-Za-z0-9]+)*"
+_PLAIN_PATH = rf"<({_DOT_STRING}@{_PLAIN_DOMAIN})>(.*)"
+_PLAIN_REVERSE_PATH = re.compile(f"FROM:{_PLAIN_PATH}", re.S).match
+_PLAIN_FORWARD_PATH = re.compile(f"TO:{_PLAIN_PATH}", re.S).match
 
 _U_ATEXT = rf"[{_ATEXT}\u0080-\U0010ffff]"
 # RFC 6531 section 3.3 adds UTF-8 to atext, qtext and sub-domain.
@@ -55,7 +55,7 @@ def parse_path(argument: str, sender: bool, smtputf8: bool, lenient: bool) -> tu
     Only a reverse-path may be null, only a forward-path may be "<postmaster>". *smtputf8* allows
     non-ASCII. With *lenient*, syntax is not held against the address, but its characters are.
     """
-    found = (_PLAIN_REVERSE_PATH if sender else _PLAIN_FORWARD_PATH).match(argument)
+    found = _PLAIN_REVERSE_PATH(argument) if sender else _PLAIN_FORWARD_PATH(argument)
     if found is not None:
         address, rest = found.groups()
         if len(address) <= MAX_PATH - 2:

@@ -16,6 +16,9 @@ from . import reply
 from .content import ContentDecoder
 from .reply import MAX_AUTH_LINE, Reply
 
+#: Matches one whole command in printable ASCII with no blank at its end: its verb and argument.
+#: What a client sends that waits for each reply; for all else `Protocol.next_line` has the rules.
+plain_command: Final = re.compile(rb"([A-Za-z]+)(?: ([ -~]*[!-~])|)\r\n").fullmatch
 _BDAT: Final = re.compile(rb"BDAT\b", re.I)
 _HTTP_METHOD: Final = rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) "
 _HTTP_START: Final = re.compile(_HTTP_METHOD, re.I)
@@ -35,6 +38,8 @@ class State(IntEnum):
     CLOSED = 7
 
 
+# In CPython 3.11 an Enum gives out its members slowly.
+_READY: Final = State.READY
 _ANY = (State.START, State.READY, State.MAIL, State.RCPT)
 
 
@@ -67,8 +72,8 @@ SEQUENCE: Final[Mapping[str, Mapping[State, State]]] = {
     "QUIT": dict.fromkeys(_ANY, State.CLOSED),
     # RFC 3207 section 4; not inside a transaction, whose state it would throw away.
     "STARTTLS": {State.START: State.UPGRADE, State.READY: State.UPGRADE},
-    # RFC 4954 section 4: not during a mail transaction.
-    "AUTH": _stay(State.READY),
+    # RFC 4954 section 4: not during a mail transaction. Once the exchange has ended: READY.
+    "AUTH": {State.READY: State.AUTH},
     # Postfix's XCLIENT_README: the session is then as if it had just been greeted.
     "XCLIENT": {State.START: State.START, State.READY: State.START},
     "XFORWARD": {State.START: State.START, State.READY: State.READY},
@@ -152,22 +157,6 @@ class Protocol:
             self._position = 0
         else:
             self.buffer += data
-
-    def receive_line(self, data: bytes) -> bytes | Problem:
-        """Store what arrived and give out the next line, as `next_line` does."""
-        if not self.buffer:
-            # A client that waits for each reply sends one whole line.
-            line, newline, rest = data.partition(b"\r\n")
-            if (
-                newline
-                and not rest
-                and len(data) <= self._max_line
-                and _LF not in line
-                and _CR not in line
-            ):
-                return line
-        self.receive_data(data)
-        return self.next_line()
 
     def next_line(self) -> bytes | Problem:
         """The next line without its CRLF, or what is wrong. Raises nothing for any input."""
@@ -255,7 +244,7 @@ class Protocol:
     def end_content(self, rest: bytes) -> None:
         """The content has ended; *rest* is what followed it."""
         self.buffer = rest
-        self.state = State.READY
+        self.state = _READY
 
     def take_all(self) -> bytes:
         """Everything unread, which is then gone from here."""

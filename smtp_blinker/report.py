@@ -33,12 +33,12 @@ class Reporter:
 
     # Signals
 
-    def _hears(self, signal: NamedSignal) -> bool:
+    def hears(self, signal: NamedSignal) -> bool:
         """Whether any of *signal*'s receivers, of which there are some, may be for our server."""
         return not self.ignored and signal.has_receivers_for(self._server)
 
     def connect(self) -> None:
-        if signals.connect.receivers and self._hears(signals.connect):
+        if signals.connect.receivers and self.hears(signals.connect):
             session = self._session
             event = signals.ConnectEvent(
                 session.id,
@@ -56,19 +56,15 @@ class Reporter:
         tls = session.tls
         assert tls is not None
         self.log("TLS: %s %s", tls.version, tls.cipher[0])
-        if signals.secure.receivers and self._hears(signals.secure):
+        if signals.secure.receivers and self.hears(signals.secure):
             event = signals.SecureEvent(session.id, session.servername, tls.version, tls.cipher[0])
             signals.emit(signals.secure, self._server, event)
 
     def auth(self, method: str, username: str | None, success: bool) -> None:
         self.log("AUTH %s for %s: %s", method, username, "good" if success else "failed")
-        if signals.auth.receivers and self._hears(signals.auth):
+        if signals.auth.receivers and self.hears(signals.auth):
             event = signals.AuthEvent(self._session.id, method, username, success)
             signals.emit(signals.auth, self._server, event)
-
-    @property
-    def wants_messages(self) -> bool:
-        return bool(signals.message.receivers) and self._hears(signals.message)
 
     def message(self, size: int, code: int, seconds: float) -> None:
         session = self._session
@@ -88,7 +84,7 @@ class Reporter:
         self, since: float, messages: int, bytes_in: int, bytes_out: int, reason: str
     ) -> None:
         self.log("closed: %s", reason)
-        if signals.disconnect.receivers and self._hears(signals.disconnect):
+        if signals.disconnect.receivers and self.hears(signals.disconnect):
             event = signals.DisconnectEvent(
                 self._session.id,
                 self._session.remote_address,

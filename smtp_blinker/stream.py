@@ -20,6 +20,8 @@ from .transport import Interrupted, Transport
 #: Octets asked of the socket at once: the most of a message that is held in memory here. Below
 #: 128 KiB, from where the allocator asks the system for every single one.
 CONTENT_READ: Final = 64 * 1024
+#: The same for a message's first octets, which are all of a small one: room for more costs time.
+FIRST_CONTENT_READ: Final = 4 * 1024
 
 
 class TruncatedError(ConnectionAbortedError):
@@ -43,13 +45,11 @@ class MessageStream:
     __slots__ = (
         "_arrived",
         "_decoder",
-        "_greenlet",
         "_options",
+        "_patience",
         "_piece",
         "_position",
-        "_session_deadline",
         "_transport",
-        "_waited",
         "byte_length",
         "hook_timer",
         "lost",
@@ -57,24 +57,17 @@ class MessageStream:
     )
 
     def __init__(
-        self,
-        transport: Transport,
-        decoder: ContentDecoder,
-        arrived: bytes,
-        options: Options,
-        session_deadline: float,
+        self, transport: Transport, decoder: ContentDecoder, arrived: bytes, options: Options
     ) -> None:
         self._transport = transport
-        self._greenlet = getcurrent()
         self._decoder = decoder
         #: Content that came with the commands before it.
         self._arrived = arrived
         self._options = options
-        self._session_deadline = session_deadline
+        #: Seconds that the client may still be waited for.
+        self._patience = options.data_timeout
         self._piece = b""
         self._position = 0
-        #: Seconds that the client was waited for.
-        self._waited = 0.0
         #: Octets of the message so far.
         self.byte_length = 0
         # For the connection:
@@ -93,30 +86,30 @@ class MessageStream:
 
     def read(self, size: int | None = -1) -> bytes:
         """Up to *size* octets, fewer only at the end of the message; all of it for -1."""
-        if size is None or size < 0:
-            pieces = [self.read1()]
-            while piece := self._next_piece():
-                pieces.append(piece)
-            return b"".join(pieces)
-        piece = self.read1(size)
-        if len(piece) == size or (self._decoder.ended and not self._piece):
-            return piece
+        if size is None:
+            size = -1
+        if not self._piece and size:
+            piece = self._next_piece()
+            if self._decoder.ended and (size < 0 or len(piece) <= size):
+                return piece
+            self._piece = piece
         pieces = []
-        while piece:
+        while size and (piece := self.read1(size)):
             pieces.append(piece)
-            size -= len(piece)
-            piece = self.read1(size) if size else b""
+            if size > 0:
+                size -= len(piece)
         return b"".join(pieces)
 
     def read1(self, size: int = -1) -> bytes:
         """What is at hand, up to *size* octets, waiting for the first; b"" at the end."""
         piece = self._piece
         start = self._position
-        if start >= len(piece):
+        if not piece:
             if size == 0:
                 return b""
-            start = 0
             piece = self._next_piece()
+            if size < 0 or len(piece) <= size:
+                return piece
         end = len(piece) if size < 0 else start + size
         if end >= len(piece):
             self._piece = b""
@@ -131,8 +124,8 @@ class MessageStream:
         left = -1 if size is None else size
         parts: list[bytes] = []
         while left != 0:
-            if self._position >= len(self._piece):
-                self._piece, self._position = self._next_piece(), 0
+            if not self._piece:
+                self._piece = self._next_piece()
                 if not self._piece:
                     break
             start = self._position
@@ -140,6 +133,9 @@ class MessageStream:
             if 0 < left < end - start:
                 end = start + left
             part = self._piece[start:end]
+            if end == len(self._piece):
+                self._piece = b""
+                end = 0
             self._position = end
             parts.append(part)
             if left > 0:
@@ -207,6 +203,7 @@ class MessageStream:
     def drain(self) -> None:
         """Read to the true end of the content and drop it; see `lost` for how that went."""
         self._piece = b""
+        self._position = 0
         try:
             while not self._decoder.ended:
                 self._receive()
@@ -227,43 +224,51 @@ class MessageStream:
 
     def _receive(self) -> bytes:
         """What the next octets of the network decode to, which may be nothing."""
-        data, self._arrived = self._arrived, b""
-        if not data:
-            data = self._wait()
         decoder = self._decoder
-        piece = decoder.feed(data)
+        if self._arrived:
+            piece = decoder.feed(self._arrived)
+            self._arrived = b""
+        else:
+            began = monotonic()
+            piece = decoder.feed(self._wait(began))
+            if not decoder.ended and self._patience is not None:
+                # What a slow hook takes isn't the client's time, and the other way round.
+                self._patience -= monotonic() - began
         self.byte_length += len(piece)
         # In this order, so that the reply doesn't depend on which of them arrived first.
         if decoder.bare_newline and decoder.policy == "reject":
             self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
         elif decoder.received_fields > MAX_RECEIVED_FIELDS:
             self.refusal = reply.LOOP_DETECTED
-        elif self.refusal is None and self.size_exceeded and self._options.reject_oversized:
+        elif (
+            self._options.size
+            and self.size_exceeded
+            and self.refusal is None
+            and self._options.reject_oversized
+        ):
             text = f"Message exceeds the maximum size of {self._options.size} octets"
             self.refusal = Reply(552, text, "5.3.4")
         return piece
 
-    def _wait(self) -> bytes:
+    def _wait(self, now: float) -> bytes:
         if self.lost is not None:
             raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from self.lost
-        if getcurrent() is not self._greenlet:
+        transport = self._transport
+        if getcurrent() is not transport.greenlet:
             # The hub would wake the wrong one, and this one never.
             raise RuntimeError("a message is read in the greenlet that its hook was called in")
-        began = monotonic()
-        options = self._options
-        allowed = options.socket_timeout
-        if options.data_timeout is not None:
-            # What a slow hook takes isn't the client's time, and the other way round.
-            allowed = min(allowed, options.data_timeout - self._waited)
+        allowed = self._options.socket_timeout
+        if self._patience is not None and self._patience < allowed:
+            allowed = self._patience
         timer = self.hook_timer
         if timer is not None:
             timer.pause()
         try:
-            data = self._transport.receive(
-                CONTENT_READ, min(began + allowed, self._session_deadline)
-            )
+            size = CONTENT_READ if self.byte_length else FIRST_CONTENT_READ
+            data = transport.receive(size, now + allowed)
             if not data:
                 raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")
+            return data
         except (OSError, Interrupted) as exc:
             self.lost = exc
             if isinstance(exc, ConnectionError):
@@ -272,8 +277,6 @@ class MessageStream:
         finally:
             if timer is not None:
                 timer.resume()
-        self._waited += monotonic() - began
-        return data
 
 
 # It is one in all but inheritance, whose finalizer costs more than a small message's content.

@@ -39,6 +39,9 @@ class Interrupted(Exception):
 class Transport:
     """*sock* is a connected, non-blocking gevent socket; `close` closes it.
 
+    *patience* is how many seconds sending may take where no deadline is given, *last_moment* a
+    moment of `time.monotonic` that no wait outlasts, whatever its own deadline is.
+
     What takes a deadline raises OSError when the connection breaks, TimeoutError when the
     deadline passes while it waits, and Interrupted.
     """
@@ -47,8 +50,8 @@ class Transport:
         "_deadline",
         "_fires_at",
         "_hub",
-        "_out",
-        "_pending",
+        "_last_moment",
+        "_patience",
         "_raw",
         "_reader",
         "_recv",
@@ -62,30 +65,33 @@ class Transport:
         "_writer",
         "bytes_in",
         "bytes_out",
+        "greenlet",
         "socket",
-        "waiting",
+        "unsent",
     )
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, patience: float, last_moment: float) -> None:
         self.socket = sock
+        self._patience = patience
+        self._last_moment = last_moment
         raw = self._raw = sock._sock
         self._recv = raw.recv
         self._send = raw.send
         hub = self._hub = get_hub()
-        self._reader = hub.loop.io(raw.fileno(), _READ)
+        self._reader: Any = hub.loop.io(raw.fileno(), _READ)
         self._writer: Any = None
-        self._switch = getcurrent().switch
+        #: The one that reads and writes.
+        self.greenlet = getcurrent()
+        self._switch = self.greenlet.switch
         # Hub.switch looks for a switch_out of ours first, which a raw greenlet has not.
         self._to_hub = greenlet.switch.__get__(hub)
-        #: Whether the connection's greenlet waits here.
-        self.waiting = False
-        self._pending: BaseException | None = None
         self._timer: Any = None
         self._fires_at = _FAR_AWAY
         self._deadline = _FAR_AWAY
         self._tls: TLSChannel | None = None
-        self._out = b""
-        #: Octets of the wire that an interrupted write left behind.
+        #: What the next `flush` or `receive` sends, before TLS: whoever writes adds to it.
+        self.unsent = b""
+        #: Octets of TLS that wait to be sent.
         self._rest = b""
         self._turns = 0
         self.bytes_in = 0
@@ -94,86 +100,67 @@ class Transport:
     # Waiting
 
     def receive(self, size: int, deadline: float, *, raw: bool = False) -> bytes:
-        """Send what was written, then wait for octets: 1 to *size* of them, or b"" at the end.
+        """Send what is unsent, then wait for octets: 1 to *size* of them, or b"" at the end.
 
-        *deadline* is a moment of `time.monotonic`, for the writing too. *raw* is for octets
+        *deadline* is a moment of `time.monotonic`, for the sending too. *raw* is for octets
         below TLS.
         """
         if self._tls is not None and not raw:
             return self._receive_tls(size, deadline)
-        out = self._out
-        if out:
-            self._out = b""
-            try:
-                sent = self._send(out)
-            except BlockingIOError:
-                sent = 0
-            self.bytes_out += sent
-            if sent != len(out):
-                self._write_out(out[sent:], deadline)
+        if self.unsent:
+            self.flush(deadline)
         # Waiting first and then reading once is cheaper than a read that fails, a wait, a read.
         self._deadline = deadline
         if deadline < self._fires_at:
-            self._start_timer(deadline)
+            self._start_timer()
         reader = self._reader
-        while self._pending is None:
-            self.waiting = True
+        while True:
             reader.start(self._switch)
             try:
                 self._to_hub()
             finally:
                 reader.stop()
-                self.waiting = False
-            if self._pending is not None:
-                break
             try:
                 data: bytes = self._recv(size)
             except BlockingIOError:
                 continue
             self.bytes_in += len(data)
             return data
-        raise self._end_of_wait()
 
-    def _wait_until_writable(self, deadline: float) -> None:
+    def _wait_until_writable(self, deadline: float | None) -> float:
+        """Returns the deadline that counts: for the next wait of the same sending too."""
+        if deadline is None:
+            deadline = monotonic() + self._patience
         self._deadline = deadline
         if deadline < self._fires_at:
-            self._start_timer(deadline)
+            self._start_timer()
         if self._writer is None:
             self._writer = self._hub.loop.io(self._raw.fileno(), _WRITE)
-        if self._pending is None:
-            self.waiting = True
-            self._writer.start(self._switch)
-            try:
-                self._to_hub()
-            finally:
-                self._writer.stop()
-                self.waiting = False
-        if self._pending is not None:
-            raise self._end_of_wait()
+        self._writer.start(self._switch)
+        try:
+            self._to_hub()
+        finally:
+            self._writer.stop()
+        return deadline
 
-    def _end_of_wait(self) -> BaseException:
-        exc, self._pending = self._pending, None
-        assert exc is not None
-        return exc
+    @property
+    def waiting(self) -> bool:
+        """Whether the connection's greenlet waits here."""
+        return bool(self._reader.active or (self._writer is not None and self._writer.active))
 
     def interrupt(self) -> None:
-        """End the wait of the connection's greenlet, now or the next one, with Interrupted."""
-        self._pending = Interrupted()
-        self._hub.loop.run_callback(self._wake)
-
-    def _wake(self) -> None:
-        if self.waiting and self._pending is not None:
-            self._switch()
+        """End the greenlet's wait with Interrupted; only while it is `waiting`, from the hub."""
+        greenlet.throw(self.greenlet, Interrupted())
 
     # One timer serves all waits: moving the deadline away costs an assignment, and the timer
     # finds out when it fires. gevent.Timeout would cost 3 µs for each read.
 
-    def _start_timer(self, moment: float) -> None:
+    def _start_timer(self) -> None:
         if self._timer is not None:
             self._timer.stop()
             self._timer.close()
-        self._fires_at = moment
-        self._timer = self._hub.loop.timer(max(moment - monotonic(), 0.0))
+        self._fires_at = min(self._deadline, self._last_moment)
+        self._timer = self._hub.loop.timer(max(self._fires_at - monotonic(), 0.0))
         self._timer.start(self._alarm, update=True)
 
     def _alarm(self) -> None:
@@ -181,11 +168,10 @@ class Transport:
         self._fires_at = _FAR_AWAY
         if not self.waiting:
             return  # the next wait starts the timer again
-        if self._deadline > monotonic():
-            self._start_timer(self._deadline)
+        if min(self._deadline, self._last_moment) > monotonic():
+            self._start_timer()
         else:
-            self._pending = TimeoutError(errno.ETIMEDOUT, "timed out")
-            self._switch()
+            greenlet.throw(self.greenlet, TimeoutError(errno.ETIMEDOUT, "timed out"))
 
     # Reading TLS
 
@@ -196,7 +182,7 @@ class Transport:
             data = self._tls.decrypt(size)
             answer = self._tls.to_send()  # to a key update, or an alert
             if answer:
-                self._write_out(answer, deadline)
+                self._send_octets(answer, deadline)
             if data is not None:
                 self._turns += 1
                 if self._turns >= READS_PER_TURN:
@@ -208,41 +194,37 @@ class Transport:
 
     # Writing
 
-    def write(self, data: bytes) -> bool:
-        """Keep *data* for the next `flush` or `receive`; True when it is time for a flush."""
-        out = self._out
-        if out:
-            data = out + data
-        self._out = data
-        return len(data) > MAX_UNSENT
-
-    def flush(self, deadline: float) -> None:
-        """Send everything written."""
-        data, self._out = self._out, b""
-        if not data:
-            if self._rest:
-                self._write_out(b"", deadline)
-            return
+    def flush(self, deadline: float | None = None) -> None:
+        """Send everything unsent; without a *deadline* it may take *patience*."""
         if self._tls is not None:
+            data = self.unsent
+            self.unsent = b""
             self._tls.encrypt(data)
-            data = self._tls.to_send()
-        self._write_out(data, deadline)
-
-    def _write_out(self, data: bytes, deadline: float) -> None:
-        data = self._rest + data
-        self._rest = b""
-        while True:
+            self._send_octets(self._tls.to_send(), deadline)
+            return
+        while data := self.unsent:
             try:
                 sent = self._send(data)
             except BlockingIOError:
                 sent = 0
             self.bytes_out += sent
-            if sent == len(data):
-                return
-            # Kept for the case that the wait is interrupted: no reply is torn.
+            # What is left stays there in case the wait is interrupted: no reply is torn.
+            self.unsent = data = data[sent:]
+            if data:
+                deadline = self._wait_until_writable(deadline)
+
+    def _send_octets(self, data: bytes, deadline: float | None) -> None:
+        """The same for octets of TLS."""
+        self._rest += data
+        while data := self._rest:
+            try:
+                sent = self._send(data)
+            except BlockingIOError:
+                sent = 0
+            self.bytes_out += sent
             self._rest = data = data[sent:]
-            self._wait_until_writable(deadline)
-            self._rest = b""
+            if data:
+                deadline = self._wait_until_writable(deadline)
 
     # TLS
 
@@ -251,21 +233,21 @@ class Transport:
         self.flush(deadline)
         try:
             while not channel.handshake():
-                self._write_out(channel.to_send(), deadline)
+                self._send_octets(channel.to_send(), deadline)
                 data = self.receive(_RAW_READ, deadline, raw=True)
                 if not data:
                     raise EOFError("the client left during the handshake")
                 channel.received(data)
         finally:
             # The last flight, or the alert that tells the client what was wrong.
-            self._write_out(channel.to_send(), deadline)
+            self._send_octets(channel.to_send(), deadline)
         self._tls = channel
 
     # The end
 
     def send_last(self, data: bytes) -> None:
         """Try to send what was written and *data*, without waiting; raises nothing."""
-        data, self._out = self._out + data, b""
+        data, self.unsent = self.unsent + data, b""
         try:
             if self._tls is not None:
                 self._tls.encrypt(data)

@@ -12,6 +12,7 @@ import zlib
 from typing import Any
 
 import pytest
+from greenlet import getcurrent
 from hypothesis import given
 from hypothesis import strategies as st
 from support import cut_at, octets, two_pieces
@@ -32,6 +33,7 @@ class Wire:
 
     def __init__(self, *pieces: bytes | BaseException) -> None:
         self.pieces = list(pieces)
+        self.greenlet = getcurrent()
         self.deadlines: list[float] = []
 
     def receive(self, size: int, deadline: float) -> bytes:
@@ -47,7 +49,7 @@ def stream_of(
     *pieces: bytes | BaseException, policy: str = "reject", arrived: bytes = b"", **options: Any
 ) -> MessageStream:
     wire: Any = Wire(*pieces)
-    return MessageStream(wire, ContentDecoder(policy), arrived, make_options(options), float("inf"))
+    return MessageStream(wire, ContentDecoder(policy), arrived, make_options(options))
 
 
 WAYS = [[SENT], octets(SENT), cut_at(SENT, [1, 20, 33, 34]), [SENT[:-1], SENT[-1:]]]
@@ -188,7 +190,7 @@ def test_byte_length_grows_as_the_message_arrives():
 
 def test_slow_reader_reads_no_further_than_it_must():
     wire: Any = Wire(*[b"x" * 1000 + b"\r\n"] * 50, b".\r\n")
-    stream = MessageStream(wire, ContentDecoder("reject"), b"", make_options({}), float("inf"))
+    stream = MessageStream(wire, ContentDecoder("reject"), b"", make_options({}))
     stream.read(10)
     assert len(wire.pieces) >= 49
 
@@ -282,7 +284,7 @@ def test_answer_does_not_depend_on_the_pieces():
 def test_refused_message_is_read_to_its_true_end():
     wire: Any = Wire(b"a\nb\r\n", b"MAIL FROM:<x@y.example>\r\n", b".\r\nQUIT\r\n")
     decoder = ContentDecoder("reject")
-    stream = MessageStream(wire, decoder, b"", make_options({}), float("inf"))
+    stream = MessageStream(wire, decoder, b"", make_options({}))
     with pytest.raises(Reject):
         stream.read()
     stream.drain()
