@@ -6,6 +6,7 @@ the order of commands isn't its business (`protocol.SEQUENCE`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -589,3 +590,25 @@ COMMANDS: Final[dict[bytes, Command]] = dict(
     )
 )
 BDAT: Final = COMMANDS[b"BDAT"]
+
+#: Octets of the longest line that `plain_command` takes.
+MAX_PLAIN: Final = 479
+_PLAIN: Final = re.compile(rb"([A-Za-z]+)(?: ([ -~]*[!-~])|)\r\n")
+
+
+# The same lines come again and again: those without an argument, and the same few addresses.
+@lru_cache(maxsize=1024)
+def plain_command(line: bytes) -> tuple[Command, str]:
+    """The command and the argument of a *line* with nothing unusual about it.
+
+    That is: one known verb, printable ASCII, no blank at the end but its CRLF, MAX_PLAIN octets at
+    most. LookupError for anything else, and for AUTH: what is remembered here holds no secrets.
+    """
+    found = _PLAIN.fullmatch(line)
+    if found is None or len(line) > MAX_PLAIN:
+        raise LookupError
+    verb, argument = found.groups(b"")
+    command = COMMANDS[verb.upper()]
+    if command.verb == "AUTH":
+        raise LookupError
+    return command, argument.decode()

@@ -19,7 +19,7 @@ from gevent import GreenletExit, getcurrent
 
 from . import reply
 from .auth import Exchange
-from .commands import BDAT, COMMANDS, Command, auth_response
+from .commands import BDAT, COMMANDS, MAX_PLAIN, Command, auth_response, plain_command
 from .conduct import Conduct
 from .data_result import replies_to
 from .hook_timer import HookTimedOut, HookTimer
@@ -33,7 +33,6 @@ from .protocol import (
     Protocol,
     State,
     out_of_sequence,
-    plain_command,
 )
 from .proxy import ProxyError, parse_proxy_header
 from .reply import Refusal, Reject, Reply
@@ -48,9 +47,6 @@ from .xclient import plain_address
 
 #: Octets that are asked of the socket at once while commands are expected.
 COMMAND_READ: Final = 8 * 1024
-#: The same where one command is what a client sends. CPython takes up to 512 octets, with those
-#: of the object, from pools of its own; what is larger costs a tenth of a message.
-LONE_COMMAND_READ: Final = 479
 #: A client whose line ends with a bare LF waits for its answer: when nothing has followed for
 #: this many seconds the line is taken to have ended. What follows at once belongs to it still.
 BARE_NEWLINE_GRACE: Final = 0.2
@@ -409,7 +405,7 @@ class Connection:
         protocol = self._protocol
         transport = self._transport
         timeout = self.options.socket_timeout
-        size = min(LONE_COMMAND_READ, self.options.max_command_length)
+        size = min(MAX_PLAIN, self.options.max_command_length)
         enhanced = self._enhanced
         logs = self._report.logs
         state = protocol.state
@@ -421,15 +417,15 @@ class Connection:
             else:
                 deadline = monotonic() + timeout
                 data = transport.receive(size, deadline)
-                command = plain_command(data)
-                if command is not None:
-                    verb, argument = command.groups(b"")
-                    answer = self._answer(verb, argument.decode())
-                elif data:
+                try:
+                    command, argument = plain_command(data)
+                except LookupError:
+                    if not data:
+                        raise _ClientGone from None
                     protocol.receive_data(data)
                     answer = self._answer_line(self._next_line(deadline))
                 else:
-                    raise _ClientGone
+                    answer = self._answer(command, argument)
             if logs:
                 self._report.log_reply(answer)
             transport.unsent += answer.wire if enhanced else answer.plain
@@ -476,19 +472,16 @@ class Connection:
             line = protocol.next_line()
         return line
 
-    def _answer(self, verb: bytes, argument: str | bytes) -> Reply:
+    def _answer(self, command: Command, argument: str | bytes) -> Reply:
         """The reply to one command; moves the state when it is a positive one.
 
         An *argument* of octets is looked at first, text has no surprises.
         """
         protocol = self._protocol
+        self._command = command
         try:
-            command = COMMANDS.get(verb) or COMMANDS.get(verb.upper())
-            if command is None:
-                raise self._unrecognized_command(verb, _octets(argument))
-            self._command = command
             if self._watched or self.session.disabled_commands is not None:
-                self._watch(command, _octets(argument))
+                self._watch(command, argument)
             if command.junk:
                 self.conduct.junk()
             if argument:
@@ -509,25 +502,36 @@ class Connection:
         return answer
 
     def _answer_line(self, line: bytes | Problem) -> Reply:
-        """The reply to what is no plain command, or can't be told from one."""
+        """The reply to what may be no plain command."""
         exchange = self.exchange
-        if isinstance(line, bytes) and exchange is None:
-            verb, _, argument = line.partition(b" ")
-            return self._answer(verb, argument)
         try:
             if isinstance(line, Problem):
                 raise self._broken_line(line)
-            assert exchange is not None
-            self._report.log("C: (a response)")
-            try:
-                answer = auth_response(self, exchange, line)
-            finally:
-                if self.exchange is None:
-                    self._protocol.state = State.READY
+            if exchange is not None:
+                self._report.log("C: (a response)")
+                try:
+                    answer = auth_response(self, exchange, line)
+                finally:
+                    if self.exchange is None:
+                        self._protocol.state = State.READY
+                self.conduct.errors = 0
+                return answer
+            command, argument = self._read_command(line)
         except Refusal as refusal:
             return self._refused(refusal)
-        self.conduct.errors = 0
-        return answer
+        return self._answer(command, argument)
+
+    def _read_command(self, line: bytes) -> tuple[Command, str | bytes]:
+        """The command and its argument, as octets where there is something unusual about it."""
+        try:
+            return plain_command(line + b"\r\n")
+        except LookupError:
+            pass
+        verb, _, octets = line.partition(b" ")
+        command = COMMANDS.get(verb.upper())
+        if command is None:
+            raise self._unrecognized_command(line)
+        return command, octets
 
     def _refused(self, refusal: Refusal) -> Reply:
         """The reply to a refused command. Raises _Ended when the connection ends with it."""
@@ -561,8 +565,7 @@ class Connection:
         self._report.log("C: (%s)", problem.value)
         return Refusal(_BROKEN_LINES[problem])
 
-    def _unrecognized_command(self, verb: bytes, argument: bytes) -> Refusal:
-        line = verb + b" " + argument if argument else verb
+    def _unrecognized_command(self, line: bytes) -> Refusal:
         # Not what it was: a client that is out of step may have sent its password.
         self._report.log("C: (an unrecognized command of %d octets)", len(line))
         if HTTP_REQUEST.fullmatch(line):
@@ -574,10 +577,11 @@ class Connection:
         self.conduct.unrecognized()
         return Refusal(reply.NOT_RECOGNIZED)
 
-    def _watch(self, command: Command, argument: bytes) -> None:
+    def _watch(self, command: Command, argument: str | bytes) -> None:
         """For some servers only: a log of commands, disabled ones, those that wait for AUTH."""
         if self._report.logs:
-            self._report.log_command(command.verb, argument)
+            octets = argument.encode("ascii") if isinstance(argument, str) else argument
+            self._report.log_command(command.verb, octets)
         if command.verb in self.offers.disabled:
             raise Refusal(reply.NOT_IMPLEMENTED)
         if not self._auth_demanded or self.session.user is not None or not self.offers.auth:
@@ -621,8 +625,9 @@ class Connection:
         decoder, arrived = protocol.start_content()
         stream = self._stream = MessageStream(transport, decoder, arrived, self.options)
         result: Any = None
+        lmtp = self.options.lmtp
         # A hook may change its envelope; what the client was promised stays.
-        recipients = len(session.envelope.rcpt_to)
+        recipients = len(session.envelope.rcpt_to) if lmtp else 1
         hook = self.hooks.on_data
         if hook is not None:
             # The client has its 354 whatever the hook does before it reads.
@@ -637,22 +642,21 @@ class Connection:
         if stream.lost is not None:
             raise stream.lost
         protocol.end_content(decoder.rest)
-        replies, faults = replies_to(result, recipients, self.options.lmtp)
+        replies, faults = replies_to(result, recipients, lmtp)
         for fault in faults:
             self._error(fault, "HookError", response_code=451, hook="on_data")
         if stream.refusal is not None:
             # What the server refuses is refused whatever the hook made of it.
             replies = (stream.refusal,) * len(replies)
-        conduct = self.conduct
         code = replies[0].code
         for answer in replies:
-            conduct.errors = 0  # it was one command, however many were refused
             if answer.code < 400:
                 code = answer.code
             else:
+                self.conduct.errors = 0  # it was one command, however many were refused
                 answer = self._refuse(answer)
             self._send(answer)
-        conduct.message()
+        self.conduct.message()
         if code == 250:
             self.messages += 1
         # The client has its answer before a listener has its event, or the next hook its turn.
@@ -741,10 +745,6 @@ class Connection:
         if self._command is not None:
             meta.setdefault("command", self._command.verb)
         self._report.error(exc, code, response_code, meta)
-
-
-def _octets(argument: str | bytes) -> bytes:
-    return argument.encode("ascii") if isinstance(argument, str) else argument
 
 
 @lru_cache(maxsize=16)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from .reply import Reject
@@ -49,6 +50,8 @@ _XTEXT_HEX = re.compile(rb"\+([0-9A-F]{2})")
 _XTEXT_PARAMETERS = frozenset({"AUTH", "ENVID", "ORCPT"})
 
 
+# The same senders and recipients come again and again.
+@lru_cache(maxsize=1024)
 def parse_path(argument: str, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:
     """The address in the argument of MAIL (*sender*) or RCPT, and what follows it.
 

@@ -16,9 +16,6 @@ from . import reply
 from .content import ContentDecoder
 from .reply import MAX_AUTH_LINE, Reply
 
-#: Matches one whole command in printable ASCII with no blank at its end: its verb and argument.
-#: What a client sends that waits for each reply; for all else `Protocol.next_line` has the rules.
-plain_command: Final = re.compile(rb"([A-Za-z]+)(?: ([ -~]*[!-~])|)\r\n").fullmatch
 _BDAT: Final = re.compile(rb"BDAT\b", re.I)
 _HTTP_METHOD: Final = rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) "
 _HTTP_START: Final = re.compile(_HTTP_METHOD, re.I)

@@ -56,7 +56,7 @@ class Address:
     parameters: keywords in upper case, values with their xtext decoded, True for a bare keyword.
     """
 
-    __slots__ = ("address", "args", "dsn")
+    __slots__ = ("_args", "address", "dsn")
 
     def __init__(
         self,
@@ -65,8 +65,15 @@ class Address:
         dsn: RecipientDSN = NO_RECIPIENT_DSN,
     ) -> None:
         self.address = address
-        self.args = {} if args is None else args
+        self._args = args
         self.dsn = dsn
+
+    @property
+    def args(self) -> Mapping[str, str | bool]:
+        args = self._args
+        if args is None:
+            args = self._args = {}  # its own: a program may add to it
+        return args
 
     def __str__(self) -> str:
         return self.address

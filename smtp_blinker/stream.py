@@ -24,6 +24,9 @@ CONTENT_READ: Final = 64 * 1024
 FIRST_CONTENT_READ: Final = 4 * 1024
 
 
+_NO_END: Final = float("inf")
+
+
 class TruncatedError(ConnectionAbortedError):
     """The client left, or its time was up, before the end of its message."""
 
@@ -65,7 +68,7 @@ class MessageStream:
         self._arrived = arrived
         self._options = options
         #: Seconds that the client may still be waited for.
-        self._patience = options.data_timeout
+        self._patience = _NO_END if options.data_timeout is None else options.data_timeout
         self._piece = b""
         self._position = 0
         #: Octets of the message so far.
@@ -225,27 +228,24 @@ class MessageStream:
     def _receive(self) -> bytes:
         """What the next octets of the network decode to, which may be nothing."""
         decoder = self._decoder
-        if self._arrived:
-            piece = decoder.feed(self._arrived)
+        began = None
+        data = self._arrived
+        if data:
             self._arrived = b""
         else:
             began = monotonic()
-            piece = decoder.feed(self._wait(began))
-            if not decoder.ended and self._patience is not None:
-                # What a slow hook takes isn't the client's time, and the other way round.
-                self._patience -= monotonic() - began
+            data = self._wait(began)
+        piece = decoder.feed(data)
         self.byte_length += len(piece)
+        if began is not None and not decoder.ended:
+            # What a slow hook takes isn't the client's time, and the other way round.
+            self._patience -= monotonic() - began
         # In this order, so that the reply doesn't depend on which of them arrived first.
         if decoder.bare_newline and decoder.policy == "reject":
             self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
         elif decoder.received_fields > MAX_RECEIVED_FIELDS:
             self.refusal = reply.LOOP_DETECTED
-        elif (
-            self._options.size
-            and self.size_exceeded
-            and self.refusal is None
-            and self._options.reject_oversized
-        ):
+        elif self.refusal is None and self.size_exceeded and self._options.reject_oversized:
             text = f"Message exceeds the maximum size of {self._options.size} octets"
             self.refusal = Reply(552, text, "5.3.4")
         return piece
@@ -258,7 +258,7 @@ class MessageStream:
             # The hub would wake the wrong one, and this one never.
             raise RuntimeError("a message is read in the greenlet that its hook was called in")
         allowed = self._options.socket_timeout
-        if self._patience is not None and self._patience < allowed:
+        if self._patience < allowed:
             allowed = self._patience
         timer = self.hook_timer
         if timer is not None:

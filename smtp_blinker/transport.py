@@ -196,22 +196,24 @@ class Transport:
 
     def flush(self, deadline: float | None = None) -> None:
         """Send everything unsent; without a *deadline* it may take *patience*."""
-        if self._tls is not None:
-            data = self.unsent
+        data = self.unsent
+        if self._tls is not None and data:
             self.unsent = b""
             self._tls.encrypt(data)
             self._send_octets(self._tls.to_send(), deadline)
             return
-        while data := self.unsent:
+        while data:
             try:
                 sent = self._send(data)
             except BlockingIOError:
                 sent = 0
             self.bytes_out += sent
+            if sent == len(data):
+                self.unsent = b""
+                return
             # What is left stays there in case the wait is interrupted: no reply is torn.
             self.unsent = data = data[sent:]
-            if data:
-                deadline = self._wait_until_writable(deadline)
+            deadline = self._wait_until_writable(deadline)
 
     def _send_octets(self, data: bytes, deadline: float | None) -> None:
         """The same for octets of TLS."""
