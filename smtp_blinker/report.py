@@ -6,8 +6,6 @@ import logging
 from time import monotonic
 from typing import Any
 
-from blinker import NamedSignal
-
 from . import signals
 from .options import AUTH_METHODS
 from .reply import Reply, printable
@@ -33,9 +31,9 @@ class Reporter:
 
     # Signals
 
-    def hears(self, signal: NamedSignal) -> bool:
-        """Whether any of *signal*'s receivers, of which there are some, may be for our server."""
-        return not self.ignored and signal.has_receivers_for(self._server)
+    def hears(self, signal: signals.EventSignal) -> bool:
+        """Whether any of *signal*'s receivers, of which there are some, is for our server."""
+        return not self.ignored and bool(signal.audience(self._server))
 
     def connect(self) -> None:
         if signals.connect.receivers and self.hears(signals.connect):

@@ -15,34 +15,88 @@ import inspect
 import logging
 import ssl
 import traceback
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from blinker import NamedSignal, Namespace
+from blinker import ANY, NamedSignal
 from greenlet import getcurrent
 
 log = logging.getLogger("smtp_blinker")
 
-# A namespace of our own: blinker.signal("connect") of another library is another signal.
-_signals = Namespace()
 
+_Receiver = TypeVar("_Receiver", bound=Callable[..., Any])
+_Audience = tuple[Callable[..., Any], ...]
+
+
+class EventSignal(NamedSignal):
+    """A blinker signal that remembers who hears a sender: blinker works it out for each sending."""
+
+    def __init__(self, name: str, doc: str | None = None) -> None:
+        super().__init__(name, doc)
+        # By the sender's id; with a reference that tells it from a later object in its place.
+        self._audiences: dict[int, tuple[weakref.ref[Any], _Audience]] = {}
+
+    def connect(self, receiver: _Receiver, sender: Any = ANY, weak: bool = True) -> _Receiver:
+        super().connect(receiver, sender, weak)
+        self._audiences.clear()
+        return receiver
+
+    def _disconnect(self, receiver_id: Hashable, sender_id: Hashable) -> None:
+        # What blinker calls for `disconnect` and when a receiver that it held weakly has died.
+        super()._disconnect(receiver_id, sender_id)
+        self._audiences.clear()
+
+    def audience(self, sender: Any) -> _Audience:
+        """Whom to call for *sender*."""
+        known = self._audiences.get(id(sender))
+        if known is not None and known[0]() is sender:
+            return known[1]
+        held = [one for one in [*self.receivers.values()] if not isinstance(one, weakref.ref)]
+        audience = tuple(
+            receiver if receiver in held else _WeaklyHeld(receiver)
+            for receiver in self.receivers_for(sender)
+        )
+        try:
+            self._audiences[id(sender)] = weakref.ref(sender), audience
+        except TypeError:
+            pass  # an object that can't be referred to weakly: no server of ours
+        return audience
+
+
+class _WeaklyHeld:
+    """Calls a receiver as long as somebody else keeps it."""
+
+    def __init__(self, receiver: Callable[..., Any]) -> None:
+        bound = hasattr(receiver, "__self__") and hasattr(receiver, "__func__")
+        self._reference = weakref.WeakMethod(receiver) if bound else weakref.ref(receiver)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        receiver = self._reference()
+        return None if receiver is None else receiver(*args, **keywords)
+
+    def __repr__(self) -> str:
+        return repr(self._reference())
+
+
+# Made here and not by blinker.signal: another library's "connect" is another signal.
 #: A client is ready to proceed (`ConnectEvent`).
-connect = _signals.signal("connect")
+connect = EventSignal("connect")
 #: The server or a connection failed, a hook or a listener raised (`ErrorEvent`).
-error = _signals.signal("error")
+error = EventSignal("error")
 #: `stop` has finished: nothing listens, every connection has ended. Carries no event.
-close = _signals.signal("close")
+close = EventSignal("close")
 #: The socket listens. Carries no event.
-listening = _signals.signal("listening")
+listening = EventSignal("listening")
 #: A TLS handshake succeeded (`SecureEvent`).
-secure = _signals.signal("secure")
+secure = EventSignal("secure")
 #: An AUTH exchange ended (`AuthEvent`).
-auth = _signals.signal("auth")
+auth = EventSignal("auth")
 #: A message was answered (`MessageEvent`).
-message = _signals.signal("message")
+message = EventSignal("message")
 #: A connection ended, each one that was accepted (`DisconnectEvent`).
-disconnect = _signals.signal("disconnect")
+disconnect = EventSignal("disconnect")
 
 
 class Event:
@@ -218,7 +272,7 @@ def error_code(exc: BaseException) -> str:
     return type(exc).__name__
 
 
-def emit(signal: NamedSignal, server: Any, event: Event | None = None) -> None:
+def emit(signal: EventSignal, server: Any, event: Event | None = None) -> None:
     """Send *event* to every receiver of *signal*, whatever each of them does.
 
     Callers look at ``signal.receivers`` first, so that an event nobody wants isn't built.
@@ -227,10 +281,9 @@ def emit(signal: NamedSignal, server: Any, event: Event | None = None) -> None:
     """
     if signal.is_muted:
         return
-    keywords = {} if event is None else {"event": event}
-    for receiver in signal.receivers_for(server):
+    for receiver in signal.audience(server):
         try:
-            result = receiver(server, **keywords)
+            result = receiver(server) if event is None else receiver(server, event=event)
             if result is not None and inspect.iscoroutine(result):
                 result.close()
                 raise TypeError(f"{receiver!r} is a coroutine function; receivers are called")
@@ -248,8 +301,7 @@ def emit(signal: NamedSignal, server: Any, event: Event | None = None) -> None:
 
 def emit_error(server: Any, event: ErrorEvent) -> None:
     """Send *event* through `error`, or log it at ERROR when nobody listens."""
-    # has_receivers_for stays true after a sender's last receiver has gone.
-    if any(True for _ in error.receivers_for(server)):
+    if error.audience(server):
         emit(error, server, event)
     else:
         # A listener's and a hook's traceback are the program's; a client's fault needs none.

@@ -9,7 +9,6 @@ for connection in tracker.connections.values():
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -67,7 +66,7 @@ class ConnectionTracker:
         self.total_messages = 0
         self._open: dict[str, Connection] = {}
         # Counted beside the entries: making an entry anew for each message costs too much.
-        self._messages: Counter[str] = Counter()
+        self._messages: dict[str, int] = {}
         # TLS can come before EHLO and so before `connect`; where XCLIENT or XFORWARD is enabled
         # `connect` waits for them, and AUTH can come first.
         # What they told waits here; `disconnect` comes for every connection and clears it.
@@ -98,7 +97,7 @@ class ConnectionTracker:
     def connections(self) -> dict[str, Connection]:
         """The open connections by id: a copy, the caller's own."""
         return {
-            id: replace(entry, messages=self._messages[id]) if id in self._messages else entry
+            id: replace(entry, messages=self._messages.get(id, 0))
             for id, entry in self._open.copy().items()  # a receiver may run in another thread
         }
 
@@ -140,10 +139,9 @@ class ConnectionTracker:
             self._change(event.id, authenticated=True, user=event.username)
 
     def _on_message(self, server: object, event: MessageEvent, **extra: object) -> None:
-        known = self._open.get(event.id)
-        if known is not None and event.code < 400:
+        if event.code < 400 and event.id in self._open:
             self.total_messages += 1
-            self._messages[event.id] += 1
+            self._messages[event.id] = self._messages.get(event.id, 0) + 1
 
     def _on_disconnect(self, server: object, event: DisconnectEvent, **extra: object) -> None:
         self._early.pop(event.id, None)
