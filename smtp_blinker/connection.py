@@ -621,7 +621,7 @@ class Connection:
         session = self.session
         protocol = self._protocol
         transport = self._transport
-        started = monotonic()
+        started = monotonic() if message.receivers else 0.0
         decoder, arrived = protocol.start_content()
         stream = self._stream = MessageStream(transport, decoder, arrived, self.options)
         result: Any = None

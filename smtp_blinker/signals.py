@@ -27,7 +27,6 @@ log = logging.getLogger("smtp_blinker")
 
 
 _Receiver = TypeVar("_Receiver", bound=Callable[..., Any])
-_Audience = tuple[Callable[..., Any], ...]
 
 
 class EventSignal(NamedSignal):
@@ -35,49 +34,47 @@ class EventSignal(NamedSignal):
 
     def __init__(self, name: str, doc: str | None = None) -> None:
         super().__init__(name, doc)
-        # By the sender's id; with a reference that tells it from a later object in its place.
-        self._audiences: dict[int, tuple[weakref.ref[Any], _Audience]] = {}
+        # By the sender's id: what tells it from a later object in its place, and what `_state`
+        # was before the audience was worked out. Another thread may connect meanwhile.
+        self._audiences: dict[int, tuple[weakref.ref[Any], object, tuple[Any, ...]]] = {}
+        self._state = object()
 
     def connect(self, receiver: _Receiver, sender: Any = ANY, weak: bool = True) -> _Receiver:
         super().connect(receiver, sender, weak)
-        self._audiences.clear()
+        self._change()
         return receiver
 
     def _disconnect(self, receiver_id: Hashable, sender_id: Hashable) -> None:
         # What blinker calls for `disconnect` and when a receiver that it held weakly has died.
         super()._disconnect(receiver_id, sender_id)
+        self._change()
+
+    def _change(self) -> None:
+        self._state = object()
         self._audiences.clear()
 
-    def audience(self, sender: Any) -> _Audience:
-        """Whom to call for *sender*."""
+    def audience(self, sender: Any) -> tuple[Any, ...]:
+        """Whom to call for *sender*: receivers, or references to those that are held weakly."""
         known = self._audiences.get(id(sender))
-        if known is not None and known[0]() is sender:
-            return known[1]
+        if known is not None and known[0]() is sender and known[1] is self._state:
+            return known[2]
+        state = self._state
         held = [one for one in [*self.receivers.values()] if not isinstance(one, weakref.ref)]
         audience = tuple(
-            receiver if receiver in held else _WeaklyHeld(receiver)
+            receiver if receiver in held else _weakly(receiver)
             for receiver in self.receivers_for(sender)
         )
         try:
-            self._audiences[id(sender)] = weakref.ref(sender), audience
+            self._audiences[id(sender)] = weakref.ref(sender), state, audience
         except TypeError:
             pass  # an object that can't be referred to weakly: no server of ours
         return audience
 
 
-class _WeaklyHeld:
-    """Calls a receiver as long as somebody else keeps it."""
-
-    def __init__(self, receiver: Callable[..., Any]) -> None:
-        bound = hasattr(receiver, "__self__") and hasattr(receiver, "__func__")
-        self._reference = weakref.WeakMethod(receiver) if bound else weakref.ref(receiver)
-
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
-        receiver = self._reference()
-        return None if receiver is None else receiver(*args, **keywords)
-
-    def __repr__(self) -> str:
-        return repr(self._reference())
+def _weakly(receiver: Callable[..., Any]) -> weakref.ref[Callable[..., Any]]:
+    if inspect.ismethod(receiver):
+        return weakref.WeakMethod(receiver)
+    return weakref.ref(receiver)
 
 
 # Made here and not by blinker.signal: another library's "connect" is another signal.
@@ -282,6 +279,10 @@ def emit(signal: EventSignal, server: Any, event: Event | None = None) -> None:
     if signal.is_muted:
         return
     for receiver in signal.audience(server):
+        if isinstance(receiver, weakref.ref):
+            receiver = receiver()
+            if receiver is None:
+                continue  # it has died
         try:
             result = receiver(server) if event is None else receiver(server, event=event)
             if result is not None and inspect.iscoroutine(result):

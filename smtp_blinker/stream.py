@@ -91,7 +91,9 @@ class MessageStream:
         """Up to *size* octets, fewer only at the end of the message; all of it for -1."""
         if size is None:
             size = -1
-        if not self._piece and size:
+        if not self._piece:
+            if size == 0:
+                return b""
             piece = self._next_piece()
             if self._decoder.ended and (size < 0 or len(piece) <= size):
                 return piece

@@ -431,6 +431,107 @@ def test_bound_methods_are_receivers(server):
     assert listener.heard == [EVENTS[0]]
 
 
+def test_who_hears_is_found_out_anew_after_every_change(server):
+    heard = []
+
+    def receive(sender, event):
+        heard.append("everybody's")
+
+    def receive_ours(sender, event):
+        heard.append("ours")
+
+    def emit_to(sender):
+        heard.clear()
+        emit(signals.connect, sender, EVENTS[0])
+        return sorted(heard)
+
+    other = Server()
+    assert emit_to(server) == emit_to(other) == []
+    signals.connect.connect(receive)
+    assert emit_to(server) == emit_to(other) == ["everybody's"]
+    signals.connect.connect(receive_ours, sender=server)
+    assert emit_to(server) == ["everybody's", "ours"]
+    assert emit_to(other) == ["everybody's"]
+    signals.connect.disconnect(receive_ours, sender=server)
+    assert emit_to(server) == ["everybody's"]
+    with signals.connect.connected_to(receive_ours, sender=other):
+        assert emit_to(other) == ["everybody's", "ours"]
+    assert emit_to(other) == ["everybody's"]
+    del receive
+    gc.collect()
+    assert emit_to(server) == emit_to(other) == []
+    assert signals.connect.audience(server) == ()
+
+
+def test_last_listener_that_died_leaves_the_log(server, caplog):
+    def receive(sender, event):
+        pass
+
+    signals.error.connect(receive)
+    emit_error(server, EVENTS[2])
+    assert caplog.records == []
+    del receive
+    gc.collect()
+    with caplog.at_level(logging.ERROR, "smtp_blinker"):
+        emit_error(server, EVENTS[2])
+    assert len(caplog.records) == 1
+
+
+def test_server_in_the_place_of_an_earlier_one_has_its_own_listeners():
+    heard = []
+
+    def receive(sender, event):
+        heard.append(sender)
+
+    places = set()
+    for _ in range(50):
+        server = Server()
+        places.add(id(server))
+        signals.connect.connect(receive, sender=server)
+        emit(signals.connect, server, EVENTS[0])
+        assert heard.pop() is server
+        del server
+        server = Server()
+        emit(signals.connect, server, EVENTS[0])
+        assert heard == []
+        places.add(id(server))
+        del server
+    assert len(places) < 100, "no object came to stand where another had stood"
+
+
+def test_receiver_that_connects_while_others_are_looked_up_is_heard(server):
+    # Another thread may connect between the looking up and the remembering.
+    heard = []
+
+    def late(sender, event):
+        heard.append(event)
+
+    class Signal(signals.EventSignal):
+        def receivers_for(self, sender):
+            yield from super().receivers_for(sender)
+            if not late_is_there:
+                late_is_there.append(True)
+                self.connect(late)
+
+    late_is_there: list[bool] = []
+    signal = Signal("late")
+    emit(signal, server, EVENTS[0])
+    assert heard == []
+    emit(signal, server, EVENTS[0])
+    assert heard == [EVENTS[0]]
+
+
+def test_sender_that_cannot_be_referred_to_weakly_is_heard():
+    heard = []
+
+    def receive(sender, event):
+        heard.append(event)
+
+    signals.connect.connect(receive)
+    emit(signals.connect, 25, EVENTS[0])
+    assert heard == [EVENTS[0]]
+
+
 def test_signals_may_be_sent_from_any_thread(server):
     heard = []
 
