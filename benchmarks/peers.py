@@ -41,11 +41,17 @@ def tool(name: str, package: str) -> str:
     return found
 
 
-def smtp_blinker(listeners: bool = False) -> Peer:
+def smtp_blinker(name: str = "smtp_blinker", *flags: str) -> Peer:
     script = str(SERVERS / "smtp_blinker_server.py")
-    if listeners:
-        return Peer("with listeners", (sys.executable, script, "{port}", "--listeners"))
-    return Peer("smtp_blinker", (sys.executable, script, "{port}"))
+    return Peer(name, (sys.executable, script, "{port}", *flags))
+
+
+def with_listeners() -> Peer:
+    return smtp_blinker("with listeners", "--listeners")
+
+
+def with_a_log_line() -> Peer:
+    return smtp_blinker("one line of logging", "--logging")
 
 
 def ground() -> Peer:

@@ -168,7 +168,7 @@ def compare(scenario: Scenario, contenders: Sequence[Peer], effort: Effort) -> d
                 server = stack.enter_context(closing(Server(peer)))
                 # Two rounds aren't counted: caches fill, code is compiled.
                 _, first = drive(server, scenario, scenario.warm_up)
-                _, cost = drive(server, scenario, effort.messages(scenario, first))
+                _, cost = drive(server, scenario, 2 * effort.messages(scenario, first))
             except Unavailable as reason:
                 print(f"left out: {reason}", file=sys.stderr)
                 continue
@@ -232,10 +232,10 @@ def ratio(found: dict[str, Series], above: str, below: str) -> float | None:
 
 
 def run_listeners(effort: Effort, report: Report) -> None:
-    pair = (peers.smtp_blinker(), peers.smtp_blinker(listeners=True))
+    contenders = (peers.smtp_blinker(), peers.with_listeners(), peers.with_a_log_line())
     for name, scenario in SCENARIOS.items():
         report.heading(f"listeners, {name}: {scenario.title}")
-        found = compare(scenario, pair, effort)
+        found = compare(scenario, contenders, effort)
         print_comparison(report, found)
         slower = ratio(found, LISTENING, OURS)
         report.at_most(f"listeners: {name}, CPU, times", LISTENERS_SLOWER, slower)
@@ -310,7 +310,7 @@ def main() -> int:
         if name in options.only:
             run_scenario(name, contenders, effort, report)
     if "idle" in options.only:
-        run_idle([*contenders, peers.smtp_blinker(listeners=True)], effort, report)
+        run_idle([*contenders, peers.with_listeners()], effort, report)
     if "listeners" in options.only:
         run_listeners(effort, report)
     return 0 if report.finish() else 1

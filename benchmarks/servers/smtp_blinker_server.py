@@ -1,4 +1,9 @@
-"""This library, accepting and discarding. Usage: smtp_blinker_server.py PORT [--listeners]"""
+"""This library, accepting and discarding.
+
+Usage: smtp_blinker_server.py PORT [--listeners | --logging]. With --listeners the three that come
+with the library hear of everything; with --logging there are none, and the hook itself logs one
+line: what any log of messages costs that is written with the standard library.
+"""
 
 import logging
 import os
@@ -14,21 +19,31 @@ def discard(stream: BinaryIO, session: Session) -> None:
         pass
 
 
+def log_and_discard(stream: BinaryIO, session: Session) -> None:
+    discard(stream, session)
+    sender = session.envelope.mail_from
+    recipients = session.envelope.rcpt_to
+    logger.info("[%s] message from <%s> to %s recipients", session.id, sender, len(recipients))
+
+
 def listen(server: SMTPServer) -> None:
     """Attach the three listeners that come with the library, the log writing every line."""
     from smtp_blinker.listeners.log import EventLog
     from smtp_blinker.listeners.metrics import EventMetrics
     from smtp_blinker.listeners.tracking import ConnectionTracker
 
-    logger = logging.getLogger("benchmark")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(logging.FileHandler(os.devnull))
     EventLog(logger).attach(server)
     ConnectionTracker().attach(server)
     EventMetrics().attach(server)
 
 
-server = SMTPServer(("127.0.0.1", int(sys.argv[1])), disable_reverse_lookup=True, on_data=discard)
-if "--listeners" in sys.argv:
+logger = logging.getLogger("benchmark")
+logger.setLevel(logging.INFO)
+logger.addHandler(logging.FileHandler(os.devnull))
+
+port, *flags = sys.argv[1:]
+hook = log_and_discard if "--logging" in flags else discard
+server = SMTPServer(("127.0.0.1", int(port)), disable_reverse_lookup=True, on_data=hook)
+if "--listeners" in flags:
     listen(server)
 server.serve_forever()
