@@ -601,14 +601,15 @@ _PLAIN: Final = re.compile(rb"([A-Za-z]+)(?: ([ -~]*[!-~])|)\r\n")
 def plain_command(line: bytes) -> tuple[Command, str]:
     """The command and the argument of a *line* with nothing unusual about it.
 
-    That is: one known verb, printable ASCII, no blank at the end but its CRLF, MAX_PLAIN octets at
-    most. LookupError for anything else, and for AUTH: what is remembered here holds no secrets.
+    That is: a known verb, with an argument only if it takes one, in printable ASCII, no blank but
+    CRLF at the end, MAX_PLAIN octets at most. LookupError for anything else, and for AUTH: what is
+    remembered here holds no secrets.
     """
     found = _PLAIN.fullmatch(line)
     if found is None or len(line) > MAX_PLAIN:
         raise LookupError
     verb, argument = found.groups(b"")
     command = COMMANDS[verb.upper()]
-    if command.verb == "AUTH":
+    if command.verb == "AUTH" or (argument and not command.takes_argument):
         raise LookupError
     return command, argument.decode()

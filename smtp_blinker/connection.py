@@ -484,15 +484,12 @@ class Connection:
                 self._watch(command, argument)
             if command.junk:
                 self.conduct.junk()
-            if argument:
-                if isinstance(argument, bytes):
-                    argument = self._argument(argument, command)
-                if argument and not command.takes_argument:
-                    raise Refusal(reply.NO_ARGUMENT)
+            if isinstance(argument, bytes):
+                argument = self._argument(argument, command)
             next_state = command.sequence.get(protocol.state)
             if next_state is None:
                 raise Refusal(out_of_sequence(command.verb, protocol.state))
-            answer = command.run(self, argument or "")
+            answer = command.run(self, argument)
         except Refusal as refusal:
             return self._refused(refusal)
         if next_state is _AUTH and self.exchange is None:
@@ -601,7 +598,9 @@ class Connection:
             text = octets.decode("utf-8" if command.utf8 else "ascii")
         except UnicodeDecodeError:
             raise Refusal(reply.NOT_ASCII) from None
-        if command.takes_argument and _CONTROL.search(text) is not None:
+        if text and not command.takes_argument:
+            raise Refusal(reply.NO_ARGUMENT)
+        if _CONTROL.search(text) is not None:
             raise Refusal(reply.CONTROL_CHARACTER)
         return text
 
@@ -621,7 +620,7 @@ class Connection:
         session = self.session
         protocol = self._protocol
         transport = self._transport
-        started = monotonic() if message.receivers else 0.0
+        started = monotonic()
         decoder, arrived = protocol.start_content()
         stream = self._stream = MessageStream(transport, decoder, arrived, self.options)
         result: Any = None
@@ -648,15 +647,16 @@ class Connection:
         if stream.refusal is not None:
             # What the server refuses is refused whatever the hook made of it.
             replies = (stream.refusal,) * len(replies)
+        conduct = self.conduct
         code = replies[0].code
         for answer in replies:
+            conduct.errors = 0  # it was one command, however many were refused
             if answer.code < 400:
                 code = answer.code
             else:
-                self.conduct.errors = 0  # it was one command, however many were refused
                 answer = self._refuse(answer)
             self._send(answer)
-        self.conduct.message()
+        conduct.message()
         if code == 250:
             self.messages += 1
         # The client has its answer before a listener has its event, or the next hook its turn.

@@ -5,6 +5,7 @@ import errno
 import gc
 import json
 import logging
+import os
 import re
 import ssl
 import subprocess
@@ -492,6 +493,43 @@ def test_alerts_can_be_switched_off(server, events):
 def test_alert_after_no_errors_is_refused():
     with pytest.raises(ValueError, match="alert_after"):
         log.EventLog(alert_after=0)
+
+
+def test_records_are_those_that_logging_makes(server, events, event_log):
+    emit(signals.message, server, message_event("a"))
+    emit(signals.message, server, message_event("b"))
+    emit(signals.auth, server, AuthEvent("b", "PLAIN", None, False))
+    first, second, warning = event_log.records
+    real = events.makeRecord(events.name, logging.INFO, log.__file__, 0, "text", (), None)
+    made = {"message", "smtp"}  # by the handler's formatter, and by us
+    for record in event_log.records:
+        assert type(record) is logging.LogRecord
+        assert set(vars(record)) == set(vars(real)) | made
+        assert abs(record.created - time.time()) < 30
+        assert record.msecs == int(record.created % 1 * 1000)
+        assert abs(record.relativeCreated - real.relativeCreated) < 30_000
+    for name in set(vars(real)) - {"msg", "created", "msecs", "relativeCreated"}:
+        assert getattr(second, name) == getattr(real, name), name
+    assert first.getMessage() != second.getMessage()
+    assert (first.smtp["id"], second.smtp["id"]) == ("a", "b")
+    assert first.created <= second.created <= warning.created
+    assert (warning.levelno, warning.levelname) == (logging.WARNING, "WARNING")
+
+
+def test_record_of_a_forked_process_names_it(server, event_log):
+    emit(signals.message, server, message_event("a"))
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            emit(signals.message, server, message_event("b"))
+            os.write(writer, str(event_log.records[-1].process == os.getpid()).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with open(reader) as answer:
+        assert answer.read() == "True"
 
 
 # tracking.py
