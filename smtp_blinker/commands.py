@@ -591,7 +591,8 @@ COMMANDS: Final[dict[bytes, Command]] = dict(
 )
 BDAT: Final = COMMANDS[b"BDAT"]
 
-#: Octets of the longest line that `plain_command` takes.
+#: Octets of the longest line that `plain_command` takes, and what is read where one is expected:
+#: CPython has room for so much at hand, for more it asks the system's allocator.
 MAX_PLAIN: Final = 479
 _PLAIN: Final = re.compile(rb"([A-Za-z]+)(?: ([ -~]*[!-~])|)\r\n")
 

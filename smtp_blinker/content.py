@@ -68,8 +68,7 @@ class ContentDecoder:
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data
-        piece = data[:-3]
-        if data.endswith(END_OF_DATA) and b"\r\n." not in piece:
+        if data.endswith(END_OF_DATA) and b"\r\n." not in (piece := data[:-3]):
             # How nearly all end: the last line is the first that begins with a dot.
             self.ended = True
             stuffed = False

@@ -50,7 +50,8 @@ _XTEXT_HEX = re.compile(rb"\+([0-9A-F]{2})")
 _XTEXT_PARAMETERS = frozenset({"AUTH", "ENVID", "ORCPT"})
 
 
-# The same senders and recipients come again and again.
+# The same senders and recipients come again and again. Lines are bounded, so this is: 4 MiB or so,
+# if all are as long as can be.
 @lru_cache(maxsize=1024)
 def parse_path(argument: str, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:
     """The address in the argument of MAIL (*sender*) or RCPT, and what follows it.
