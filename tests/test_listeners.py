@@ -5,7 +5,6 @@ import errno
 import gc
 import json
 import logging
-import os
 import re
 import ssl
 import subprocess
@@ -516,20 +515,32 @@ def test_records_are_those_that_logging_makes(server, events, event_log):
     assert (warning.levelno, warning.levelname) == (logging.WARNING, "WARNING")
 
 
-def test_record_of_a_forked_process_names_it(server, event_log):
-    emit(signals.message, server, message_event("a"))
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            emit(signals.message, server, message_event("b"))
-            os.write(writer, str(event_log.records[-1].process == os.getpid()).encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    os.close(writer)
-    with open(reader) as answer:
-        assert answer.read() == "True"
+FORKING = """
+import logging, os
+from smtp_blinker import signals
+from smtp_blinker.listeners.log import EventLog
+
+class Sender:
+    pass
+
+logging.basicConfig(format="%(process)d", level=logging.INFO)
+server = Sender()
+log = EventLog().attach(server)
+event = signals.MessageEvent("a", 1, "", (), 0, 250, 0.0)
+signals.emit(signals.message, server, event)
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
+    signals.emit(signals.message, server, event)
+else:
+    os.wait()
+"""
+
+
+def test_record_of_a_forked_process_names_it():
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True)
+    logged = done.stderr.split()
+    assert logged[1] == done.stdout.strip(), done.stderr
+    assert logged[0] != logged[1]
 
 
 # tracking.py
