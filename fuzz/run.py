@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,8 +53,9 @@ def cpu() -> float:
 def fuzz(target: str, seconds: float, corpus: Path) -> bool:
     """Run *target* under atheris for *seconds* of CPU; False when something broke it."""
     own = corpus / target
-    crashes = HERE / "crashes" / target
-    for folder in (own, crashes):
+    # Not in crashes/ at once: another run may be using it, the tests' among them.
+    found = corpus / f"{target}-crashes"
+    for folder in (own, found):
         folder.mkdir(parents=True, exist_ok=True)
     began = cpu()
     executions = edges = features = 0
@@ -68,7 +70,7 @@ def fuzz(target: str, seconds: float, corpus: Path) -> bool:
                 "-max_len=4096",
                 "-timeout=20",
                 f"-dict={HERE / 'smtp.dict'}",
-                f"-artifact_prefix={crashes}/",
+                f"-artifact_prefix={found}/",
                 str(own),
                 str(HERE / "seeds" / target),
             ],
@@ -87,8 +89,10 @@ def fuzz(target: str, seconds: float, corpus: Path) -> bool:
             print(done.stdout[-5000:])
     minutes = (cpu() - began) / 60
     print(f"| {target} | {executions} | {edges} | {features} | {minutes:.1f} |", flush=True)
-    if not any(crashes.iterdir()):
-        crashes.rmdir()
+    for crash in found.iterdir():
+        kept = HERE / "crashes" / target
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.move(crash, kept / crash.name)
     return not code
 
 

@@ -13,6 +13,7 @@ import pytest
 FUZZ = Path(__file__).resolve().parent.parent / "fuzz"
 sys.path.insert(0, str(FUZZ))
 
+import run  # noqa: E402
 from run import TARGETS, inputs  # noqa: E402
 
 #: Of CPU, for each target.
@@ -40,3 +41,21 @@ def test_a_few_seconds_of_fuzzing_find_nothing(target: str) -> None:
         timeout=110,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_breaks_a_target_is_kept_whatever_another_run_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    crashes = tmp_path / "crashes" / "paths"
+
+    def engine(command: list[str], **others: object) -> subprocess.CompletedProcess[str]:
+        if crashes.exists():
+            crashes.rmdir()  # another run has found nothing and tidies up
+        prefix = next(word for word in command if word.startswith("-artifact_prefix="))
+        Path(prefix.partition("=")[2] + "crash-1").write_bytes(b"x")
+        return subprocess.CompletedProcess(command, 77, stdout="")
+
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    monkeypatch.setattr(run.subprocess, "run", engine)
+    assert not run.fuzz("paths", 1, tmp_path / "corpus")
+    assert [path.name for path in crashes.iterdir()] == ["crash-1"]
