@@ -40,7 +40,7 @@ class Transport:
     """*sock* is a connected, non-blocking gevent socket; `close` closes it.
 
     *patience* is how many seconds sending may take where no deadline is given, *last_moment* a
-    moment of `time.monotonic` that no wait outlasts, whatever its own deadline is.
+    moment of `time.monotonic` that no wait but the lingering outlasts, whatever its deadline is.
 
     What takes a deadline raises OSError when the connection breaks, TimeoutError when the
     deadline passes while it waits, and Interrupted.
@@ -264,6 +264,7 @@ class Transport:
 
         Returns at once when nothing waits to be read. Raises nothing but GreenletExit.
         """
+        self._last_moment = _FAR_AWAY
         try:
             if self._tls is not None:
                 self._tls.say_goodbye()
