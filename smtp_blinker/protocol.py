@@ -106,8 +106,6 @@ class Problem(Enum):
 
 NEED_DATA: Final = Problem.NEED_DATA
 
-_CR, _LF = b"\r\n"
-
 
 class Protocol:
     """What has arrived and was not looked at yet, and where the session is.

@@ -34,10 +34,11 @@ class EventSignal(NamedSignal):
 
     def __init__(self, name: str, doc: str | None = None) -> None:
         super().__init__(name, doc)
-        # By the sender's id: what tells it from a later object in its place, and what `_state`
+        # By the sender's id: what tells it from a later object in its place, and what `state`
         # was before the audience was worked out. Another thread may connect meanwhile.
         self._audiences: dict[int, tuple[weakref.ref[Any], object, tuple[Any, ...]]] = {}
-        self._state = object()
+        #: Another object after each change of who hears.
+        self.state = object()
 
     def connect(self, receiver: _Receiver, sender: Any = ANY, weak: bool = True) -> _Receiver:
         super().connect(receiver, sender, weak)
@@ -49,16 +50,20 @@ class EventSignal(NamedSignal):
         super()._disconnect(receiver_id, sender_id)
         self._change()
 
+    def _clear_state(self) -> None:
+        super()._clear_state()  # blinker's, for tests
+        self._change()
+
     def _change(self) -> None:
-        self._state = object()
+        self.state = object()
         self._audiences.clear()
 
     def audience(self, sender: Any) -> tuple[Any, ...]:
         """Whom to call for *sender*: receivers, or references to those that are held weakly."""
         known = self._audiences.get(id(sender))
-        if known is not None and known[0]() is sender and known[1] is self._state:
+        if known is not None and known[0]() is sender and known[1] is self.state:
             return known[2]
-        state = self._state
+        state = self.state
         held = [one for one in [*self.receivers.values()] if not isinstance(one, weakref.ref)]
         audience = tuple(
             receiver if receiver in held else _weakly(receiver)
@@ -278,7 +283,10 @@ def emit(signal: EventSignal, server: Any, event: Event | None = None) -> None:
     """
     if signal.is_muted:
         return
+    state = signal.state
     for receiver in signal.audience(server):
+        if signal.state is not state and receiver not in signal.audience(server):
+            continue  # one before it has disconnected it
         if isinstance(receiver, weakref.ref):
             receiver = receiver()
             if receiver is None:

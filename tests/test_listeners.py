@@ -507,12 +507,29 @@ def test_records_are_those_that_logging_makes(server, events, event_log):
         assert abs(record.created - time.time()) < 30
         assert record.msecs == int(record.created % 1 * 1000)
         assert abs(record.relativeCreated - real.relativeCreated) < 30_000
-    for name in set(vars(real)) - {"msg", "created", "msecs", "relativeCreated"}:
+    for name in set(vars(real)) - {"msg", "args", "created", "msecs", "relativeCreated"}:
         assert getattr(second, name) == getattr(real, name), name
     assert first.getMessage() != second.getMessage()
+    assert first.msg == second.msg, "who groups records by their text can't"
+    assert second.args[0] == "b"
     assert (first.smtp["id"], second.smtp["id"]) == ("a", "b")
     assert first.created <= second.created <= warning.created
     assert (warning.levelno, warning.levelname) == (logging.WARNING, "WARNING")
+
+
+def test_record_is_the_programs_own_where_it_has_a_factory(server, events, event_log):
+    class Own(logging.LogRecord):
+        pass
+
+    emit(signals.message, server, message_event("a"))
+    logging.setLogRecordFactory(Own)
+    try:
+        emit(signals.message, server, message_event("b"))
+    finally:
+        logging.setLogRecordFactory(logging.LogRecord)
+    emit(signals.message, server, message_event("c"))
+    kinds = [type(record) for record in event_log.records]
+    assert kinds == [logging.LogRecord, Own, logging.LogRecord]
 
 
 FORKING = """

@@ -147,6 +147,7 @@ class EventLog:
         if alert_after is not None:
             self._errors = deque(maxlen=alert_after)
         self._quiet_until = float("-inf")
+        self._models: dict[int, dict[str, Any]] = {}
         self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
             (listening, self._on_listening),
             (connect, self._on_connect),
@@ -321,38 +322,36 @@ class EventLog:
         # Once the whole line is known to be harmless its parts are.
         line = template % values
         if not line.isprintable() or len(line) > MAX_TEXT:
-            line = template % tuple([_one_line(value) for value in values])
+            values = tuple([_one_line(value) for value in values])
         fields["signal"] = signal
-        record = _record(self.logger.name, level, line)
+        record = self._record(level, template, values)
         record.smtp = fields
         if failure is not None:
             record.exc_info = (type(failure), failure, failure.__traceback__)
         self.logger.handle(record)
 
-
-# A LogRecord spends most of its time on names of files, threads and processes: what all records
-# of a logger and a level have in common is found out once in a process.
-_models: dict[tuple[str, int], dict[str, Any]] = {}
-os.register_at_fork(after_in_child=_models.clear)
-
-
-def _record(name: str, level: int, line: str) -> Any:
-    """A record of *line* with the time of now."""
-    model = _models.get((name, level))
-    factory = logging.getLogRecordFactory()
-    if model is None or factory is not logging.LogRecord:
-        record = factory(name, level, __file__, 0, line, (), None)
-        _models[name, level] = record.__dict__.copy()
+    def _record(self, level: int, template: str, values: tuple[object, ...]) -> Any:
+        """A record for the line. What all records of a level have in common is found out once: a
+        LogRecord spends most of its time on names of files, threads and processes."""
+        factory = logging.getLogRecordFactory()
+        if factory is not logging.LogRecord:
+            return factory(self.logger.name, level, __file__, 0, template, values, None)
+        model = self._models.get(level)
+        if model is None or model["process"] != os.getpid():
+            record = factory(self.logger.name, level, __file__, 0, template, values, None)
+            self._models[level] = record.__dict__.copy()
+            return record
+        record = logging.LogRecord.__new__(logging.LogRecord)
+        now = time.time()
+        fields = model.copy()
+        fields["msg"] = template
+        fields["args"] = values
+        fields["created"] = now
+        fields["levelname"] = logging.getLevelName(level)
+        fields["msecs"] = int(now % 1 * 1000) + 0.0  # as logging has it
+        fields["relativeCreated"] += (now - model["created"]) * 1000
+        record.__dict__ = fields
         return record
-    record = logging.LogRecord.__new__(logging.LogRecord)
-    now = time.time()
-    fields = model.copy()
-    fields["msg"] = line
-    fields["created"] = now
-    fields["msecs"] = int(now % 1 * 1000) + 0.0  # as logging has it
-    fields["relativeCreated"] += (now - model["created"]) * 1000
-    record.__dict__ = fields
-    return record
 
 
 class JSONFormatter(logging.Formatter):
