@@ -305,6 +305,9 @@ class SMTPServer(HookDecorators, StreamServer):
 
     def _drain(self, timeout: float) -> None:
         me = getcurrent()
+        # A new one: an event belongs to the hub that used it first, and the last run may have
+        # been in a thread whose hub isn't gone as far as gevent can tell.
+        self._one_ended = Event()
         for connection in list(self.connections):
             connection.drain()
         self._wait_for_end(me, monotonic() + timeout)

@@ -64,21 +64,21 @@ class ServerThread:
             return
         self._stop.send()
         self._thread.join()
+        if self._failure is not None:
+            raise self._failure
 
     def _run(self) -> None:
         """The thread: start, wait to be told, stop."""
         hub = gevent.get_hub()
         self._stop = hub.loop.async_()
         try:
-            try:
-                self._server.start()
-            except BaseException as exc:
-                self._failure = exc
-                return
-            finally:
-                self._started.set()
+            self._server.start()
+            self._started.set()
             hub.wait(self._stop)
             self._server.stop()
+        except BaseException as exc:
+            self._failure = exc
         finally:
+            self._started.set()
             self._stop.close()
             hub.destroy(destroy_loop=True)

@@ -9,6 +9,7 @@ import os
 import smtplib
 import socket as stdlib_socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import gevent
 import psutil
@@ -792,6 +793,18 @@ def test_run_in_thread_stops_when_the_block_raises():
     assert not server.started
 
 
+def test_run_in_thread_raises_the_error_of_stop(monkeypatch):
+    server = SMTPServer(("127.0.0.1", 0))
+
+    def stop():
+        SMTPServer.stop(server)
+        raise KeyError("it can't")
+
+    monkeypatch.setattr(server, "stop", stop)
+    with pytest.raises(KeyError, match="it can't"), server.run_in_thread():
+        pass
+
+
 def test_run_in_thread_works_twice_in_a_row_on_the_same_port():
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     ports = []
@@ -805,6 +818,27 @@ def test_run_in_thread_works_twice_in_a_row_on_the_same_port():
         assert idle.recv(200).startswith(b"421")
         idle.close()
     assert ports[0] == ports[1]
+
+
+def test_it_may_run_in_another_thread_while_the_first_one_lives():
+    # A thread that has been joined may be like this for a while too: its hub counts as living
+    # until the operating system has let it exit.
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    first, second = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+
+    def run():
+        server.start()
+        client = socket.create_connection(server.address, timeout=30)
+        assert client.recv(200).startswith(b"220")
+        stopping = gevent.spawn(server.stop)
+        farewell = client.recv(200)
+        client.close()
+        stopping.get()
+        return farewell
+
+    with first, second:
+        for pool in (first, second, first):
+            assert pool.submit(run).result().startswith(b"421")
 
 
 def test_run_in_thread_and_start_take_turns():
