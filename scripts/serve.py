@@ -45,7 +45,6 @@ from smtp_blinker import Reject, SMTPServer
 from smtp_blinker.listeners.log import EventLog, JSONFormatter
 from smtp_blinker.paths import unicode_domain
 from smtp_blinker.session import Address, Session
-from smtp_blinker.signals import error
 from smtp_blinker.stores import MaildirStore
 from smtp_blinker.tls import make_context
 from smtp_blinker.users import UserFile, set_password
@@ -278,19 +277,22 @@ def serve(settings: Settings) -> None:
         serve_with_workers(settings)
     users = open_users(settings)
     tls = open_certificate(settings)
-    store = open_store(settings)  # the last of them: it makes the folder
-    servers = make_servers(settings, store, users, tls)
+    servers = make_servers(settings, users, tls)
     page = make_page(settings, servers)
+    bind(settings, servers)
+    page = bind_page(settings, page, servers)
+    store = open_store(settings, servers)  # the last of them: it makes the folder
 
     stopping = Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
     gevent.signal_handler(signal.SIGINT, stop_or_die, stopping)
     gevent.signal_handler(signal.SIGHUP, reload, settings, users, servers)
-    start(settings, servers)
-    page = start_page(settings, page, servers)
-    events = start_logging(settings)
+    start_logging(settings)
     for server in servers:
-        events.started(server)  # what keeps one from starting was told in one line, unlogged
+        server.on_data(store)
+        server.start()
+    if page is not None:
+        page.start()
     announce(settings, [server.server_port or 0 for server in servers], page)
     stopping.wait()
     # Meanwhile the page says that this server isn't ready any more.
@@ -310,18 +312,20 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         raise Unusable(f"--workers: {exc}") from exc
     if settings.http_asked and settings.http is not None:
         raise Unusable("the web page is about one process: give --http off or --workers 1")
-    store = open_store(settings)
-    self_signed = open_certificate(settings) if settings.self_signed else None
-
-    def services(listening: bool = False) -> list[SMTPServer]:
-        tls = self_signed or open_certificate(settings)
-        return make_servers(settings, store, open_users(settings), tls, listening)
-
+    tls = open_certificate(settings)
     # What can't be had is told as ever, in one line.
-    trial = services(listening=True)
-    start(settings, trial)
-    for server in trial:
-        server.stop(0)
+    trial = make_servers(settings, open_users(settings), tls)
+    bind(settings, trial)
+    close(trial)
+    store = open_store(settings)
+
+    def services() -> list[SMTPServer]:
+        # The certificate that was made on the spot is for all; one in a file is read anew.
+        context = tls if settings.self_signed else open_certificate(settings)
+        servers = make_servers(settings, open_users(settings), context, listening=False)
+        for server in servers:
+            server.on_data(store)
+        return servers
 
     def ready(arbiter: Any) -> None:
         names = [listener.getsockname() for listener in arbiter.LISTENERS]
@@ -332,7 +336,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     run(services, addresses, settings.workers, loglevel="warning", when_ready=ready)
 
 
-def start_logging(settings: Settings) -> EventLog:
+def start_logging(settings: Settings) -> None:
     json = settings.log_format == "json"
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -340,7 +344,7 @@ def start_logging(settings: Settings) -> EventLog:
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     # In JSON a traceback stays within the line; in text it could forge others.
-    return EventLog(tracebacks=json).attach()
+    EventLog(tracebacks=json).attach()
 
 
 def raise_file_limit() -> None:
@@ -350,11 +354,12 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def open_store(settings: Settings) -> MaildirStore:
+def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> MaildirStore:
     try:
         store = MaildirStore(settings.maildir, settings.name)
         store.check()
     except OSError as exc:
+        close(servers)
         raise Unusable(
             f"can't write to the Maildir {settings.maildir}: {exc.strerror}; "
             "make it writable or choose another with --maildir"
@@ -446,12 +451,14 @@ def self_signed_context(name: str) -> ssl.SSLContext:
 
 def make_servers(
     settings: Settings,
-    store: MaildirStore,
     users: UserFile | None,
     tls: ssl.SSLContext | None,
     listening: bool = True,
 ) -> list[SMTPServer]:
-    """A server for each address; not *listening* they are for sockets that gunicorn has."""
+    """A server for each address, to be given its store before it starts.
+
+    Not *listening* they are for sockets that gunicorn has.
+    """
     try:
         return [
             SMTPServer(
@@ -471,7 +478,6 @@ def make_servers(
                 logger=settings.log_level == "debug" or None,
                 on_auth=users,
                 on_rcpt_to=recipient_check(settings.domain),
-                on_data=store,
             )
             for listen in settings.listen
         ]
@@ -495,20 +501,20 @@ def recipient_check(domains: Sequence[str]) -> Any:
     return on_rcpt_to
 
 
-def start(settings: Settings, servers: Sequence[SMTPServer]) -> None:
-    """Listen on every address; when one can't be had, on none.
+def bind(settings: Settings, servers: Sequence[SMTPServer]) -> None:
+    """Have every address, or none; nobody is served yet."""
+    for listen, server in zip(settings.listen, servers, strict=True):
+        try:
+            server.init_socket()
+        except OSError as exc:
+            close(servers)
+            raise Unusable(bind_problem(listen, exc)) from exc
 
-    Nothing here lets the hub run, so nobody is served before the last address is bound.
-    """
-    # The error signal tells of it too; the one line that `Unusable` makes is enough.
-    with error.connected_to(lambda server, event: None):
-        for listen, server in zip(settings.listen, servers, strict=True):
-            try:
-                server.start()
-            except OSError as exc:
-                for other in servers:
-                    other.stop(0)
-                raise Unusable(bind_problem(listen, exc)) from exc
+
+def close(servers: Sequence[SMTPServer]) -> None:
+    """Give back what `bind` has got."""
+    for server in servers:
+        server.close()
 
 
 class PageHandler(WSGIHandler):
@@ -546,23 +552,22 @@ def make_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer |
     return PageServer(settings.http.address, app, spawn=HTTP_CLIENTS, log=None, error_log=log)
 
 
-def start_page(
+def bind_page(
     settings: Settings, page: WSGIServer | None, servers: Sequence[SMTPServer]
 ) -> WSGIServer | None:
-    """Serve the page. An address that was asked for must be free, the default one may be taken:
-    mail is received without the page as well.
+    """Have the page's address. One that was asked for must be free, the default one may be
+    taken: mail is received without the page as well.
     """
     if page is None or settings.http is None:
         return None
     try:
-        page.start()
+        page.init_socket()
     except OSError as exc:
         problem = bind_problem(settings.http, exc, "--http")
         if not settings.http_asked:
             click.echo(f"No web page: {problem}")
             return None
-        for server in servers:
-            server.stop(0)
+        close(servers)
         raise Unusable(problem) from exc
     return page
 

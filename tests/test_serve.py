@@ -497,6 +497,15 @@ def test_port_in_use_is_one_line(tmp_path: Path, taken_port: int) -> None:
     line = refused(tmp_path, *ANYWHERE, "--listen", f"127.0.0.1:{taken_port}")
     assert f"127.0.0.1:{taken_port} is in use" in line
     assert "--listen" in line
+    assert not os.listdir(tmp_path)
+
+
+def test_port_of_the_page_in_use_leaves_nothing_behind(tmp_path: Path, taken_port: int) -> None:
+    line = refused(
+        tmp_path, "--listen", f"lmtp://{tmp_path}/socket", "--http", f"127.0.0.1:{taken_port}"
+    )
+    assert f"127.0.0.1:{taken_port} is in use" in line
+    assert not os.listdir(tmp_path)
 
 
 def test_address_of_another_host_is_one_line(tmp_path: Path) -> None:
@@ -509,9 +518,11 @@ def test_unix_socket_in_no_folder_is_one_line(tmp_path: Path) -> None:
 
 def test_maildir_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    line = refused(tmp_path, *ANYWHERE, "--maildir", "file/Maildir")
+    listen = ["--listen", f"lmtp://{tmp_path}/socket"]
+    line = refused(tmp_path, *ANYWHERE, *listen, "--maildir", "file/Maildir")
     assert "file/Maildir" in line
     assert "--maildir" in line
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:

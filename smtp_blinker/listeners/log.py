@@ -170,10 +170,6 @@ class EventLog:
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
 
-    def started(self, server: object) -> None:
-        """Write the line of *server*'s start, for one that listened before it had a log."""
-        self._on_listening(server)
-
     # A record is built only when somebody will see it: looking at the level first keeps a
     # switched-off log nearly free.
 
