@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 import os
+import stat
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -166,8 +167,9 @@ def hash_password(password: str) -> str:
 def set_password(path: str | os.PathLike[str], name: str, password: str) -> None:
     """Add the user *name* to the file *path*, or change the password; all else is kept.
 
-    The file is made where there is none. It is replaced in one step, with mode 0600 and the
-    owner it had, and is on the disk on return. Of two changes at the same moment one may be lost.
+    The file is made, with mode 0600, where there is none. It is replaced in one step, with the
+    owner and the mode it had, and is on the disk on return. Of two changes at the same moment one
+    may be lost.
 
     Raises ValueError for a name that no line can hold, an empty password or a file that can't be
     understood, and OSError for one that can't be read or written. The file then is as it was.
@@ -181,9 +183,9 @@ def set_password(path: str | os.PathLike[str], name: str, password: str) -> None
     try:
         with open(path, "rb") as file:
             text = file.read()
-            owner = os.fstat(file.fileno())
+            old = os.fstat(file.fileno())
     except FileNotFoundError:
-        text, owner = b"", None
+        text, old = b"", None
     _parse(text, path)
     lines = [
         entry if _name_of(line) == name else line
@@ -196,8 +198,10 @@ def set_password(path: str | os.PathLike[str], name: str, password: str) -> None
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "w", encoding="utf-8") as file_:
-            if owner is not None and (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, owner.st_uid, owner.st_gid)
+            if old is not None:
+                if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(fd, old.st_uid, old.st_gid)
+                os.fchmod(fd, stat.S_IMODE(old.st_mode))
             file_.write("".join(f"{line}\n" for line in lines))
             file_.flush()
             os.fsync(fd)

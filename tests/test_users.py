@@ -216,6 +216,18 @@ def test_set_password_keeps_everything_else(path: Path, entry: str) -> None:
     assert file(plain("bob@example.org", "sesame"), Session()) == "bob@example.org"
 
 
+def test_set_password_keeps_those_who_could_read_the_file(path: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, 1, 65534)
+    path.chmod(0o640)
+    before = path.stat()
+    set_password(path, "carol", "new")
+    after = path.stat()
+    assert after.st_ino != before.st_ino
+    assert after.st_mode == before.st_mode
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+
+
 def test_set_password_follows_a_symbolic_link(path: Path, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     link = tmp_path / "etc" / "users"
