@@ -23,7 +23,7 @@ from .commands import BDAT, COMMANDS, MAX_PLAIN, Command, auth_response, plain_c
 from .conduct import Conduct
 from .data_result import replies_to
 from .hook_timer import HookTimedOut, HookTimer
-from .hooks import NOT_RUN, Hooks
+from .hooks import Hooks, checked
 from .offers import Offers
 from .options import Options
 from .protocol import (
@@ -683,18 +683,18 @@ class Connection:
             if self._stream is not None:
                 self._stream.hook_timer = timer
         try:
-            result = hook(*args)
-            if result is not None:
-                # True values, both: as an answer of on_auth they would let everybody in.
-                if isinstance(result, BaseException):
-                    raise result  # returned where it was meant to be raised
-                if type(result) in NOT_RUN:
-                    if hasattr(result, "close"):
-                        result.close()
-                    raise TypeError(f"a hook returned {type(result).__name__}: its code hasn't run")
-            return result
-        except Refusal:
-            raise
+            try:
+                result = hook(*args)
+                return result if result is None or type(result) is str else checked(result)
+            finally:
+                # What listeners do about it is not the hook's time.
+                if timer is not None:
+                    timer.pause()
+                    if self._stream is not None:
+                        self._stream.hook_timer = None
+        except Refusal as refusal:
+            # One that the program keeps to raise it again would keep each session it refused.
+            raise refusal.with_traceback(None) from None
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
@@ -705,15 +705,10 @@ class Connection:
             if lost and isinstance(exc, ConnectionError):
                 return None  # the stream raised it
             code = "HookTimeout" if isinstance(exc, HookTimedOut) else "HookError"
-            name = getattr(hook, "__qualname__", repr(hook))
+            name = getattr(hook, "__qualname__", type(hook).__qualname__)
             answered = None if hook is self.hooks.on_close else 451
             self._error(exc, code, response_code=answered, hook=name)
             raise Refusal(reply.LOCAL_ERROR) from None
-        finally:
-            if timer is not None:
-                timer.pause()
-                if self._stream is not None:
-                    self._stream.hook_timer = None
 
     def pause(self, seconds: float) -> None:
         gevent.sleep(seconds)

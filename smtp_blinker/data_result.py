@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from . import reply
+from .hooks import checked
 from .reply import Refusal, Reply
 
 
@@ -20,8 +21,13 @@ def replies_to(
     count = recipients if lmtp else 1
     if result is None:
         return (reply.MESSAGE_OK,) * count, ()
+    if isinstance(result, (Mapping, Set)):
+        # There may be a Reject in it, and nobody knows whose.
+        fault: Exception = TypeError(f"on_data returned a {type(result).__name__}, not a list")
+        return (reply.LOCAL_ERROR,) * count, (fault,)
     if not isinstance(result, (list, tuple)):
         return (_reply_for(result),) * count, ()
+    result = [_raised(one) for one in result]
     if not lmtp:
         # There is one reply: 250 would be a lie for a recipient who is refused.
         refused = [one for one in map(_reply_for, result) if one.code >= 400]
@@ -32,8 +38,16 @@ def replies_to(
     return [_reply_for(one) for one in result], _faults(result)
 
 
+def _raised(result: Any) -> Any:
+    """An entry of a list, or what it is a fault to have there; nobody has raised it."""
+    try:
+        return result if result is None else checked(result)
+    except BaseException as exc:
+        return exc.with_traceback(None)  # this frame's name would lead nobody anywhere
+
+
 def _reply_for(result: Any) -> Reply:
-    """The reply for one recipient, or for all of them; what is in a list nobody has raised."""
+    """The reply for one recipient, or for all of them."""
     if isinstance(result, Refusal):
         return result.reply
     if isinstance(result, BaseException):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from collections.abc import Awaitable, Callable, Sequence
+from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .reply import Reject
@@ -64,8 +64,34 @@ class Hooks:
         setattr(self, name, hook)
 
 
-#: What a hook can't have meant to return: its own code, not run yet.
-NOT_RUN: Final = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
+#: What a hook can't have meant to return: what is yet to be done.
+_UNDONE: Final = (Awaitable, GeneratorType, AsyncGeneratorType, map, filter)
+#: The same by what their classes have: gevent's greenlets and results, celery's, futures.
+_PROMISES: Final = (("ready", "get"), ("done", "result"))
+
+
+def checked(result: Any) -> Any:
+    """*result*, which a hook has returned and which is not None.
+
+    Raises what was returned where it was meant to be raised, and TypeError for what is yet to be
+    done: these are true values, and as an answer of `on_auth` would let everybody in. A result's
+    truth may be code of the program's too (a lazy look-up): what it raises comes out here.
+    """
+    if isinstance(result, BaseException) or _is_exception_class(result):
+        raise result
+    kind = type(result)
+    if isinstance(result, _UNDONE) or any(
+        hasattr(kind, asks) and hasattr(kind, waits) for asks, waits in _PROMISES
+    ):
+        if hasattr(result, "close"):
+            result.close()
+        raise TypeError(f"a hook returned {kind.__name__}: what it stands for isn't done")
+    bool(result)
+    return result
+
+
+def _is_exception_class(result: Any) -> bool:
+    return isinstance(result, type) and issubclass(result, BaseException)
 
 
 def _only_prepares(function: Any) -> bool:

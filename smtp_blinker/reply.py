@@ -141,11 +141,13 @@ class Refusal(Exception):
 class Reject(Refusal):
     """Raised by a hook to refuse with exactly this reply.
 
-    *code* is 400 to 599; 421 also ends the connection. *enhanced* is derived from *code* where
+    *code* is 400 to 599, by default 554; 421 also ends the connection. *enhanced* is derived from *code* where
     it is not given. Raises ValueError for other codes or an enhanced code of another class.
     """
 
-    def __init__(self, code: int, text: str, enhanced: str | None = None) -> None:
+    def __init__(
+        self, code: int = 554, text: str = "Transaction failed", enhanced: str | None = None
+    ) -> None:
         if not isinstance(code, int) or not 400 <= code <= 599:
             raise ValueError(f"Reject takes a reply code from 400 to 599, not {code!r}")
         if enhanced is None:

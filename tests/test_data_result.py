@@ -67,3 +67,19 @@ def test_lmtp_results_of_another_number_than_the_recipients_are_a_fault(results)
 def test_every_fault_among_the_results_is_told(lmtp):
     assert list(replies_to([FAULT, OTHER_FAULT], 2, lmtp)[1]) == [FAULT, OTHER_FAULT]
     assert list(replies_to([GONE, FAULT], 2, lmtp)[1]) == [FAULT]
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+@pytest.mark.parametrize("result", [{"a": GONE}, {GONE}, frozenset()])
+def test_what_has_no_order_is_a_fault(result, lmtp):
+    replies, [fault] = replies_to(result, 2, lmtp)
+    assert list(map(str, replies)) == [LOCAL_ERROR] * (2 if lmtp else 1)
+    assert str(fault) == f"on_data returned a {type(result).__name__}, not a list"
+
+
+@pytest.mark.parametrize("entry", [ValueError, map(str, ()), (x for x in ())])
+def test_what_an_entry_can_not_have_meant_is_a_fault(entry):
+    assert texts([None, entry], lmtp=True) == [OK, LOCAL_ERROR]
+    assert texts([None, entry], lmtp=False) == [LOCAL_ERROR]
+    [fault] = replies_to([None, entry], 2, lmtp=True)[1]
+    assert fault.__traceback__ is None

@@ -6,13 +6,16 @@ import contextlib
 import functools
 import gc
 import io
+import traceback
+import weakref
+from concurrent.futures import Future
 
 import gevent
 import pytest
 from contract import Client, Witness, poll, running
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 
-from smtp_blinker import AuthenticationFailed, Reject, SMTPServer
+from smtp_blinker import AuthenticationFailed, Reject, SMTPServer, signals
 from smtp_blinker.hooks import NAMES
 
 FAULTS = {
@@ -134,7 +137,19 @@ def test_a_hook_that_a_call_would_not_run_is_a_type_error(name, hook):
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.parametrize("late", [coroutine, generator, asynchronous_generator])
+@pytest.mark.parametrize(
+    "late",
+    [
+        coroutine,
+        generator,
+        asynchronous_generator,
+        lambda *args: gevent.spawn(lambda: None),
+        lambda *args: AsyncResult(),
+        lambda *args: Future(),
+        lambda *args: map(str, args),
+        lambda *args: filter(None, args),
+    ],
+)
 def test_a_hook_that_returns_what_did_not_run_has_accepted_nothing(late):
     hook = lambda *args: late(*args)  # noqa: E731
     with running(on_auth=hook, auth_optional=True) as server:
@@ -390,6 +405,16 @@ def test_on_connect_refuses_with_its_reply_and_the_connection_ends():
         assert witness.one("disconnect").reason == "refused"
         assert witness.names == ["disconnect"]
         assert len(closed) == 1
+
+
+def test_a_reject_of_on_connect_s_is_554_where_it_says_nothing_else():
+    def refuse(session):
+        raise Reject
+
+    with running(on_connect=refuse) as server:
+        client = Client(server)
+        assert client.greeting == "554 5.7.1 Transaction failed"
+        assert client.ended()
 
 
 def test_on_connect_s_refusal_is_the_session_s_error():
@@ -1083,6 +1108,89 @@ def test_what_was_meant_to_be_raised_refuses_when_it_is_returned(result, answer)
         assert client.message().startswith(answer)
         assert len(witness.of("error")) == (answer == LOCAL_ERROR)
         assert client.cmd("NOOP").startswith("250")
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+@pytest.mark.parametrize(
+    ("returned", "answer"), [(ValueError, LOCAL_ERROR), (Reject, "554 5.7.1 Transaction failed")]
+)
+def test_no_hook_accepts_by_returning_a_class_of_exceptions(name, returned, answer):
+    with running(**{name: lambda *args: returned}, auth_optional=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert say(client, name).startswith(answer)
+        assert [event.code for event in witness.of("error")] == ["HookError"] * (
+            answer == LOCAL_ERROR
+        )
+        [live] = server.connections
+        assert live.session.user is None
+        client.ok("NOOP")
+
+
+def test_a_user_whose_truth_is_a_fault_is_a_fault_of_the_hook():
+    class Lazy:
+        def __bool__(self):
+            raise LookupError("no database")
+
+    with running(on_auth=lambda *args: Lazy(), auth_optional=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("AUTH PLAIN AG1lAHB3").startswith(LOCAL_ERROR)
+        event = witness.one("error")
+        assert event.code == "HookError"
+        assert str(event.error) == "no database"
+        client.ok("NOOP")
+
+
+@pytest.mark.parametrize("raised", [True, False])
+@pytest.mark.parametrize("name", ANSWERED)
+def test_a_reject_that_the_program_keeps_does_not_keep_sessions(name, raised):
+    refusal = AuthenticationFailed() if name == "on_auth" else Reject(550, "no", "5.7.1")
+    sessions = weakref.WeakSet()
+
+    def hook(*args):
+        sessions.add(args[-1])
+        if raised:
+            raise refusal
+        return refusal
+
+    with running(**{name: hook}, auth_optional=True) as server:
+        for _ in range(5):
+            with Client(server, hello="EHLO me") as client:
+                assert say(client, name).startswith("5")
+        poll(lambda: not server.connections)
+    gc.collect()
+    assert len(sessions) <= 1
+    assert len(traceback.extract_tb(refusal.__traceback__)) < 10
+
+
+def test_a_hook_s_timeout_does_not_cut_short_those_who_hear_of_its_fault():
+    heard = []
+
+    def listener(server, event):
+        gevent.sleep(0.3)
+        heard.append(event.code)
+
+    def fail(*args):
+        raise ValueError
+
+    with running(on_rcpt_to=fail, hook_timeout=0.1) as server:
+        signals.error.connect(listener, sender=server)
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<a@x.test>")
+        assert client.cmd("RCPT TO:<b@x.test>").startswith(LOCAL_ERROR)
+    assert heard == ["HookError"]
+
+
+def test_an_object_as_a_hook_is_reported_by_its_class():
+    class Store:
+        def __call__(self, *args):
+            raise ValueError
+
+    with running(on_data=Store()) as server:
+        witness = Witness(server)
+        Client(server, hello="EHLO me").message()
+        assert witness.one("error").meta["hook"].endswith("<locals>.Store")
 
 
 @pytest.mark.parametrize("name", ANSWERED)
