@@ -99,10 +99,6 @@ class _Ended(Exception):
         self.final = final
 
 
-class _ClientGone(Exception):
-    """The client closed its side."""
-
-
 class Connection:
     """Serves one client in the current greenlet; `run` returns when it is over.
 
@@ -245,11 +241,13 @@ class Connection:
             if final is not None:
                 self.session.error = final
                 self._send(final)
-            transport.flush(monotonic() + LAST_REPLY_SECONDS)
+            deadline = monotonic() + LAST_REPLY_SECONDS
+            try:
+                transport.flush(deadline)
+            except Interrupted:
+                transport.flush(deadline)  # a reply is owed whole, whoever wants to stop
             transport.linger()
             return reason
-        except _ClientGone:
-            return "eof"
         except Interrupted:
             return "shutdown"
         except TimeoutError:
@@ -280,23 +278,25 @@ class Connection:
 
     def _end(self, reason: str) -> None:
         transport = self._transport
-        transport.close()
-        if self.exchange is not None:
-            self.authenticated(self.exchange.method, self.exchange.username, False)
         hook = self.hooks.on_close
         try:
-            if hook is not None:
-                self.ask(hook, self.session)
-        except (Refusal, GreenletExit):
-            pass  # nobody is left to be refused; a fault was reported
+            transport.close()
+            if self.exchange is not None:
+                self.authenticated(self.exchange.method, self.exchange.username, False)
         finally:
             try:
-                self._report.disconnect(
-                    self.since, self.messages, transport.bytes_in, transport.bytes_out, reason
-                )
+                if hook is not None:
+                    self.ask(hook, self.session)
+            except (Refusal, GreenletExit):
+                pass  # nobody is left to be refused; a fault was reported
             finally:
-                # Last of all: `stop` waits for the listeners too.
-                self._server.ended(self)
+                try:
+                    self._report.disconnect(
+                        self.since, self.messages, transport.bytes_in, transport.bytes_out, reason
+                    )
+                finally:
+                    # Last of all: `stop` waits for the listeners too.
+                    self._server.ended(self)
 
     # Before the greeting: a Refusal ends the connection
 
@@ -386,7 +386,7 @@ class Connection:
             try:
                 if self._protocol.has_data or self._transport.receive(COMMAND_READ, deadline):
                     raise _Ended("abuse", reply.TALKS_TOO_SOON)
-                raise _ClientGone
+                raise _Ended("eof")
             except TimeoutError:
                 # It kept quiet, as RFC 5321 section 4.3.1 wants it.
                 if deadline == self._session_deadline:
@@ -421,7 +421,7 @@ class Connection:
                     command, argument = plain_command(data)
                 except LookupError:
                     if not data:
-                        raise _ClientGone from None
+                        raise _Ended("eof") from None
                     protocol.receive_data(data)
                     answer = self._answer_line(self._next_line(deadline))
                 else:
@@ -467,7 +467,7 @@ class Connection:
                     raise
                 return protocol.drop_bare_line()
             if not data:
-                raise _ClientGone
+                raise _Ended("eof")
             protocol.receive_data(data)
             line = protocol.next_line()
         return line
@@ -626,7 +626,7 @@ class Connection:
         result: Any = None
         lmtp = self.options.lmtp
         # A hook may change its envelope; what the client was promised stays.
-        recipients = len(session.envelope.rcpt_to) if lmtp else 1
+        sender, recipients = session.envelope.mail_from, session.envelope.rcpt_to.copy()
         hook = self.hooks.on_data
         if hook is not None:
             # The client has its 354 whatever the hook does before it reads.
@@ -635,26 +635,25 @@ class Connection:
                 result = self.ask(hook, stream, session)
             except Refusal as refusal:
                 result = Refusal(refusal.reply)  # its traceback would hold this frame
-        if not decoder.ended:
-            stream.drain()
+        stream.drain()
         self._stream = None
         if stream.lost is not None:
             raise stream.lost
         protocol.end_content(decoder.rest)
-        replies, faults = replies_to(result, recipients, lmtp)
+        replies, faults = replies_to(result, len(recipients) if lmtp else 1, lmtp)
         for fault in faults:
             self._error(fault, "HookError", response_code=451, hook="on_data")
         if stream.refusal is not None:
             # What the server refuses is refused whatever the hook made of it.
             replies = (stream.refusal,) * len(replies)
         conduct = self.conduct
-        code = replies[0].code
+        code = 0
         for answer in replies:
             conduct.errors = 0  # it was one command, however many were refused
-            if answer.code < 400:
-                code = answer.code
-            else:
+            if answer.code >= 400:
                 answer = self._refuse(answer)
+            if code == 0 or answer.code < 400:
+                code = answer.code
             self._send(answer)
         conduct.message()
         if code == 250:
@@ -665,7 +664,9 @@ class Connection:
         finally:
             # A client that has gone meanwhile has its message taken all the same.
             if message.receivers and self._report.hears(message):
-                self._report.message(stream.byte_length, code, monotonic() - started)
+                self._report.message(
+                    sender, recipients, stream.byte_length, code, monotonic() - started
+                )
             session.transaction += 1
             session.envelope = Envelope()
 
@@ -725,12 +726,10 @@ class Connection:
         self._protocol.set_policy(self.options.bare_newline_policy(self.session.remote_address))
 
     def _send(self, answer: Reply) -> None:
+        """Have *answer* leave with the next flush."""
         if self._report.logs:
             self._report.log_reply(answer)
-        transport = self._transport
-        transport.unsent += answer.wire if self._enhanced else answer.plain
-        if len(transport.unsent) > MAX_UNSENT:
-            transport.flush()
+        self._transport.unsent += answer.wire if self._enhanced else answer.plain
 
     def _error(
         self, exc: BaseException, code: str, *, response_code: int | None = None, **meta: Any

@@ -203,8 +203,8 @@ class Options:
             what = "a whole number" if kind is int else "a number of seconds"
             raise TypeError(f"{name} takes {what}{' or None' if optional else ''}, not {value!r}")
         number: Any = value
-        if number < lowest or number != number:
-            raise ValueError(f"{name} is at least {lowest}, not {value!r}")
+        if not lowest <= number < float("inf"):
+            raise ValueError(f"{name} is at least {lowest} and finite, not {value!r}")
 
     def _collections(self) -> None:
         known = DEFAULT_EXTENSIONS | OPT_IN_EXTENSIONS

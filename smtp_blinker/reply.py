@@ -141,8 +141,9 @@ class Refusal(Exception):
 class Reject(Refusal):
     """Raised by a hook to refuse with exactly this reply.
 
-    *code* is 400 to 599, by default 554; 421 also ends the connection. *enhanced* is derived from *code* where
-    it is not given. Raises ValueError for other codes or an enhanced code of another class.
+    *code* is 400 to 599, by default 554; 421 also ends the connection. *enhanced* is derived from
+    *code* where it is not given. Raises ValueError for other codes or an enhanced code of another
+    class.
     """
 
     def __init__(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
 from . import signals
 from .options import AUTH_METHODS
 from .reply import Reply, printable
-from .session import Session
+from .session import Address, Session
 
 
 class Reporter:
@@ -64,14 +65,20 @@ class Reporter:
             event = signals.AuthEvent(self._session.id, method, username, success)
             signals.emit(signals.auth, self._server, event)
 
-    def message(self, size: int, code: int, seconds: float) -> None:
+    def message(
+        self,
+        sender: Address | None,
+        recipients: Sequence[Address],
+        size: int,
+        code: int,
+        seconds: float,
+    ) -> None:
         session = self._session
-        envelope = session.envelope
         event = signals.MessageEvent(
             session.id,
             session.transaction,
-            envelope.mail_from.address if envelope.mail_from is not None else "",
-            tuple([address.address for address in envelope.rcpt_to]),
+            sender.address if sender is not None else "",
+            tuple([recipient.address for recipient in recipients]),
             size,
             code,
             seconds,

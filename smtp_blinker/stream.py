@@ -98,11 +98,15 @@ class MessageStream:
             if self._decoder.ended and (size < 0 or len(piece) <= size):
                 return piece
             self._piece = piece
-        pieces = []
-        while size and (piece := self.read1(size)):
-            pieces.append(piece)
-            if size > 0:
-                size -= len(piece)
+        pieces: list[bytes] = []
+        try:
+            while size and (piece := self.read1(size)):
+                pieces.append(piece)
+                if size > 0:
+                    size -= len(piece)
+        except BaseException:
+            self._put_back(pieces)
+            raise
         return b"".join(pieces)
 
     def read1(self, size: int = -1) -> bytes:
@@ -130,7 +134,11 @@ class MessageStream:
         parts: list[bytes] = []
         while left != 0:
             if not self._piece:
-                self._piece = self._next_piece()
+                try:
+                    self._piece = self._next_piece()
+                except BaseException:
+                    self._put_back(parts)
+                    raise
                 if not self._piece:
                     break
             start = self._position
@@ -157,11 +165,15 @@ class MessageStream:
     def readlines(self, hint: int | None = -1) -> list[bytes]:
         lines: list[bytes] = []
         octets = 0
-        for line in self:
-            lines.append(line)
-            octets += len(line)
-            if hint is not None and 0 < hint <= octets:
-                break
+        try:
+            for line in self:
+                lines.append(line)
+                octets += len(line)
+                if hint is not None and 0 < hint <= octets:
+                    break
+        except BaseException:
+            self._put_back([*lines, self._piece])
+            raise
         return lines
 
     def __iter__(self) -> Iterator[bytes]:
@@ -214,6 +226,11 @@ class MessageStream:
                 self._receive()
         except ConnectionError:
             pass
+
+    def _put_back(self, pieces: list[bytes]) -> None:
+        """For the next read, when a gevent.Timeout of the program's own has cut one short."""
+        if self.lost is None and self.refusal is None:  # these it must meet again
+            self._piece = b"".join(pieces)
 
     def _next_piece(self) -> bytes:
         """The next decoded piece, b"" at the end; raises what the class says."""

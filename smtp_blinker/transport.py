@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import socket as stdlib_socket
+import ssl
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -176,30 +178,37 @@ class Transport:
     # Reading TLS
 
     def _receive_tls(self, size: int, deadline: float) -> bytes:
-        assert self._tls is not None
+        tls = self._tls
+        assert tls is not None
         self.flush(deadline)
+        if self._turns >= READS_PER_TURN:
+            # Before anything is taken out: what is raised here must cost no octets.
+            self._turns = 0
+            gevent.sleep(0)
         while True:
-            data = self._tls.decrypt(size)
-            answer = self._tls.to_send()  # to a key update, or an alert
-            if answer:
-                self._send_octets(answer, deadline)
+            try:
+                data = tls.decrypt(size)
+            except ssl.SSLError:
+                # RFC 8446 section 6.2: the client is told what was wrong, if there is room.
+                with suppress(OSError):
+                    self.bytes_out += self._send(self._rest + tls.to_send())
+                raise
             if data is not None:
                 self._turns += 1
-                if self._turns >= READS_PER_TURN:
-                    self._turns = 0
-                    gevent.sleep(0)
                 return data
             self._turns = 0
-            self._tls.received(self.receive(_RAW_READ, deadline, raw=True))
+            self.flush(deadline)  # the answer to a key update
+            tls.received(self.receive(_RAW_READ, deadline, raw=True))
 
     # Writing
 
     def flush(self, deadline: float | None = None) -> None:
         """Send everything unsent; without a *deadline* it may take *patience*."""
         data = self.unsent
-        if self._tls is not None and data:
-            self.unsent = b""
-            self._tls.encrypt(data)
+        if self._tls is not None:
+            if data:
+                self.unsent = b""
+                self._tls.encrypt(data)
             self._send_octets(self._tls.to_send(), deadline)
             return
         while data:

@@ -766,6 +766,41 @@ def test_dots_are_unstuffed():
     assert seen == [b".\r\n.one\r\ntwo\r\na.b\r\n..\r\n", b""]
 
 
+@pytest.mark.parametrize("read", ["read", "readline", "readlines"])
+def test_a_read_that_a_timeout_of_the_program_s_own_cut_short_has_lost_nothing(read):
+    seen, cut = [], Event()
+
+    def on_data(stream, session):
+        with gevent.Timeout(0.05, False):
+            getattr(stream, read)()
+        cut.set()
+        seen.append(stream.read())
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        client.begin()
+        client.send(b"zero\r\non" if read == "readlines" else b"on")
+        cut.wait()
+        client.send(b"e\r\ntwo\r\n.\r\n")
+        assert client.reply().startswith("250")
+    assert seen[0].removeprefix(b"zero\r\n") == b"one\r\ntwo\r\n"
+    assert seen[0].startswith(b"zero") == (read == "readlines")
+
+
+def test_a_stream_that_is_kept_is_empty_when_its_hook_has_returned():
+    kept, later = [], []
+
+    def on_data(stream, session):
+        stream.read(2)
+        kept.append(stream)
+
+    with running(on_data=on_data, on_close=lambda session: later.append(kept[0].read())) as server:
+        with Client(server, hello="EHLO me") as client:
+            assert client.message().startswith("250")
+        poll(lambda: later)
+    assert later == [b""]
+
+
 def test_the_stream_grows_with_what_has_arrived():
     lengths = []
     go = Event()

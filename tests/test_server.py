@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import logging
 import os
 import smtplib
 import socket as stdlib_socket
@@ -27,6 +28,30 @@ from smtp_blinker.signals import close, connect, disconnect, error, listening
 def shutting_down(client: Client) -> None:
     assert client.reply().startswith("421 4.3.2")
     assert client.ended()
+
+
+def test_a_logger_that_raises_costs_no_on_close_and_no_place():
+    class Filter(logging.Filter):
+        def filter(self, record):
+            if "AUTH PLAIN for" in record.getMessage():
+                raise LookupError
+            return True
+
+    logger = logging.Logger("fails", logging.DEBUG)
+    logger.addHandler(logging.NullHandler())
+    closed = []
+    with running(
+        on_auth=lambda auth, session: True, on_close=closed.append, max_clients=1, logger=logger
+    ) as server:
+        logger.addFilter(Filter())
+        witness = Witness(server)
+        with Client(server, hello="EHLO me") as client:
+            client.send(b"AUTH PLAIN\r\n")
+        poll(lambda: not server.connections)
+        assert len(closed) == 1
+        assert witness.names.count("disconnect") == 1
+        logger.removeFilter(logger.filters[0])
+        assert Client(server).greeting.startswith("220")
 
 
 # Listeners
