@@ -24,7 +24,7 @@ from .hooks import HookDecorators, Hooks
 from .options import Options, make_options
 from .reply import Reply
 from .resolver import ReverseResolver
-from .threads import ServerThread, stop_from_another_thread
+from .threads import HubGone, ServerThread, call_in_hub
 from .tls import SecureContexts
 
 #: How often, and how many seconds apart, a connection that won't end is killed again.
@@ -70,6 +70,8 @@ class SMTPServer(HookDecorators, StreamServer):
         self._finished: Event | None = None
         self._one_ended = Event()
         self._hub: Any = None
+        #: The hub of `run_in_thread`, which starts and stops there.
+        self.home: Any = None
         self._stopper: Any = None
         self._shares_listener = False
         #: Seconds between two tries to accept while there are no descriptors.
@@ -100,9 +102,10 @@ class SMTPServer(HookDecorators, StreamServer):
             super().set_listener(listener)
 
     def init_socket(self) -> None:
-        if self._unix_path is not None:
+        if self.family == stdlib_socket.AF_UNIX and isinstance(self.address, str):
+            # A socket that was given is closed by `stop` and made anew, as gevent does with TCP.
             if not hasattr(self, "socket"):
-                self.socket = _unix_listener(self._unix_path, self.backlog)
+                self.socket = _unix_listener(self.address, self.backlog)
         elif self.family is not None:
             super().init_socket()
 
@@ -111,8 +114,14 @@ class SMTPServer(HookDecorators, StreamServer):
             super().start_accepting()
 
     def start(self) -> None:
-        """Listen and accept. Raises the OSError of a listener that can't be opened."""
-        if self._serving:
+        """Listen and accept. Raises the OSError of a listener that can't be opened.
+
+        A server of `run_in_thread` starts in its thread, whoever calls this.
+        """
+        if self._serving and self.started:
+            return
+        if self.home is not None and self.home is not gevent.get_hub():
+            call_in_hub(self.home, self.start)
             return
         if self._drained is not None:
             self._drained.wait()
@@ -122,6 +131,7 @@ class SMTPServer(HookDecorators, StreamServer):
         try:
             super().start()
         except OSError as exc:
+            self._hub = None
             signals.emit_error(
                 self,
                 signals.ErrorEvent(
@@ -246,7 +256,11 @@ class SMTPServer(HookDecorators, StreamServer):
         ended; a second call waits for the first. `start` works again afterwards.
         """
         if self._hub is not None and self._hub is not gevent.get_hub():
-            stop_from_another_thread(self, self._hub, timeout)
+            try:
+                call_in_hub(self._hub, lambda: self.stop(timeout))
+            except HubGone:
+                if self._serving:
+                    raise
             return
         if self._finished is not None:
             me = getcurrent()
@@ -264,6 +278,7 @@ class SMTPServer(HookDecorators, StreamServer):
             try:
                 self._empty_backlog()
                 self.close()
+                gevent.sleep(0)  # those who were accepted just now begin
                 self._drain(self.options.close_timeout if timeout is None else timeout)
                 self.resolver.stop()
             finally:
@@ -294,7 +309,6 @@ class SMTPServer(HookDecorators, StreamServer):
             if not accepted:
                 break
             self.do_handle(*accepted)
-        gevent.sleep(0)
 
     def close(self) -> None:
         """Stop listening; those who are connected go on. `stop` is the whole of it."""
@@ -368,6 +382,7 @@ def _unix_listener(path: str, backlog: int) -> Any:
 
 def _answers(path: str) -> bool:
     probe = stdlib_socket.socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_STREAM)
+    probe.setblocking(False)  # it may be too busy to accept us
     try:
         probe.connect(path)
     except ConnectionRefusedError:

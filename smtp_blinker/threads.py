@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 from gevent import monkey
@@ -12,21 +13,39 @@ from gevent import monkey
 if TYPE_CHECKING:
     from .server import SMTPServer
 
+#: Seconds between two looks whether a hub that was asked for something still lives.
+HUB_CHECK_SECONDS: Final = 0.1
 
-def stop_from_another_thread(
-    server: SMTPServer, hub: gevent.hub.Hub, timeout: float | None
-) -> None:
-    """Have *server*, which serves in *hub*'s thread, stopped there; wait for it here."""
+
+class HubGone(RuntimeError):
+    """The thread that a server runs in has ended."""
+
+
+def call_in_hub(hub: gevent.hub.Hub, function: Callable[[], None]) -> None:
+    """Call *function* in a greenlet of *hub*'s thread, which is another one; wait for it here.
+
+    Raises what it raised, and `HubGone` when nobody will call it any more.
+    """
     done = monkey.get_original("threading", "Event")()
+    failures: list[BaseException] = []
 
-    def stop() -> None:
+    def call() -> None:
         try:
-            server.stop(timeout)
+            function()
+        except BaseException as exc:
+            failures.append(exc)
         finally:
             done.set()
 
-    hub.loop.run_callback_threadsafe(gevent.spawn_raw, stop)
-    done.wait()
+    loop = hub.loop
+    if loop is None:
+        raise HubGone("the thread that the server ran in has ended")
+    loop.run_callback_threadsafe(gevent.spawn_raw, call)
+    while not done.wait(HUB_CHECK_SECONDS):
+        if hub.loop is None or hub.dead:
+            raise HubGone("the thread that the server ran in has ended")
+    if failures:
+        raise failures[0]
 
 
 class ServerThread:
@@ -71,6 +90,7 @@ class ServerThread:
         """The thread: start, wait to be told, stop."""
         hub = gevent.get_hub()
         self._stop = hub.loop.async_()
+        self._server.home = hub
         try:
             self._server.start()
             self._started.set()
@@ -79,6 +99,8 @@ class ServerThread:
         except BaseException as exc:
             self._failure = exc
         finally:
+            self._server.home = None
             self._started.set()
+            gevent.sleep(0)  # other threads' calls of stop return
             self._stop.close()
             hub.destroy(destroy_loop=True)

@@ -30,6 +30,56 @@ def shutting_down(client: Client) -> None:
     assert client.ended()
 
 
+def test_close_and_start_listens_again():
+    with running() as server:
+        server.close()
+        with pytest.raises(ConnectionRefusedError):
+            stdlib_socket.create_connection(server.address)
+        server.start()
+        assert Client(server).greeting.startswith("220")
+
+
+def test_a_unix_socket_that_was_given_is_made_anew(tmp_path):
+    path = str(tmp_path / "socket")
+    sock = stdlib_socket.socket(stdlib_socket.AF_UNIX)
+    sock.bind(path)
+    server = SMTPServer(sock)
+    for _ in range(3):
+        server.start()
+        assert Client(path).greeting.startswith("220")
+        server.stop(timeout=0)
+
+
+def test_a_unix_socket_whose_owner_is_too_busy_to_accept_is_in_use(tmp_path):
+    path = str(tmp_path / "socket")
+    with stdlib_socket.socket(stdlib_socket.AF_UNIX) as sock:
+        sock.bind(path)
+        sock.listen(0)
+        waiting = [stdlib_socket.socket(stdlib_socket.AF_UNIX) for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(path)
+        with pytest.raises(OSError, match="in use"):
+            SMTPServer(f"unix:{path}").start()
+        for one in waiting:
+            one.close()
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_client_that_is_accepted_as_it_stops_is_told_421(given):
+    listener = socket.create_server(("127.0.0.1", 0)) if given else ("127.0.0.1", 0)
+    with running(listener) as server:
+        client = Client(server, greet=False)
+        # As gevent does it when the listener is ready; then nothing runs before `stop` does.
+        accepted = StreamServer.do_read(server)
+        assert accepted
+        server.do_handle(*accepted)
+        server.stop()
+        assert not server.connections
+        assert client.reply().startswith("421 4.3.2")
+        assert client.ended()
+
+
 def test_a_logger_that_raises_costs_no_on_close_and_no_place():
     class Filter(logging.Filter):
         def filter(self, record):
@@ -864,6 +914,66 @@ def test_it_may_run_in_another_thread_while_the_first_one_lives():
     with first, second:
         for pool in (first, second, first):
             assert pool.submit(run).result().startswith(b"421")
+
+
+def test_it_may_stop_and_start_again_in_its_thread():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    with server.run_in_thread():
+        for _ in range(3):
+            server.stop()
+            with pytest.raises(ConnectionRefusedError):
+                stdlib_socket.create_connection(server.address)
+            server.start()
+            with smtplib.SMTP(*server.address, timeout=30) as client:
+                assert client.noop()[0] == 250
+    assert not server.started
+    server.start()  # in this thread again
+    assert Client(server).greeting.startswith("220")
+    server.stop(timeout=0)
+
+
+def test_a_start_that_fails_in_its_thread_raises_where_it_was_called():
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+    with server.run_in_thread():
+        server.stop()
+        with (
+            stdlib_socket.create_server(server.address),
+            pytest.raises(OSError, match="in use"),
+        ):
+            server.start()
+
+
+def test_stop_from_two_threads_while_it_drains():
+    entered = threading.Event()
+
+    def on_data(stream, session):
+        entered.set()
+        gevent.sleep(0.5)
+
+    server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True, on_data=on_data)
+    sent, others = [], []
+    with server.run_in_thread():
+        client = smtplib.SMTP(*server.address, timeout=30)
+        sender = threading.Thread(
+            target=lambda: sent.append(client.sendmail("a@x.test", ["b@x.test"], "x"))
+        )
+        sender.start()
+        assert entered.wait(30)
+        for _ in range(3):
+            others.append(threading.Thread(target=server.stop, daemon=True))
+            others[-1].start()
+    for thread in (sender, *others):
+        thread.join(30)
+        assert not thread.is_alive()
+    assert sent == [{}]
+
+
+def test_stop_after_a_start_that_failed_in_a_thread_does_nothing():
+    with running() as first:
+        second = SMTPServer(("127.0.0.1", first.server_port))
+        with pytest.raises(OSError, match="in use"), second.run_in_thread():
+            pytest.fail("it was entered")
+        second.stop()
 
 
 def test_run_in_thread_and_start_take_turns():
