@@ -44,8 +44,12 @@ class Client(Protocol):
 
     offers: Offers
     conduct: Conduct
-    #: Whether `connect` is still to be sent.
-    unannounced: bool
+    #: The address and port that the latest `connect` told of; None before the first.
+    announced: tuple[str, int] | None
+    #: The client without what XFORWARD said of it; None where it has said nothing.
+    real_client: tuple[Any, ...] | None
+    #: Whether a transaction has begun since XFORWARD spoke.
+    xforward_used: bool
     #: Why the connection ends after the reply; None when it goes on.
     close_reason: str | None
 
@@ -99,7 +103,9 @@ def _hello(client: Client, argument: str, verb: str) -> Reply:
     session.host_name_appears_as = name.lower()
     session.envelope = Envelope()
     offers = client.offers
-    if client.unannounced and not (offers.forwarding("XCLIENT") or offers.forwarding("XFORWARD")):
+    if client.announced is None and not (
+        offers.forwarding("XCLIENT") or offers.forwarding("XFORWARD")
+    ):
         client.announce()
     first, *rest = client.options.helo_response.split("%s")
     greeting = first
@@ -201,8 +207,10 @@ def not_implemented(client: Client, argument: str) -> Reply:
 
 
 def mail(client: Client, argument: str) -> Reply:
-    if client.unannounced:
+    if client.announced is None:
         client.announce()
+    if client.xforward_used:
+        _forget_forwarded(client)
     session = client.session
     options = client.options
     if options.max_messages is not None and session.transaction > options.max_messages:
@@ -233,6 +241,7 @@ def mail(client: Client, argument: str) -> Reply:
             session.envelope = Envelope()
             raise
     envelope.mail_from = address
+    client.xforward_used = client.real_client is not None
     return reply.SENDER_OK
 
 
@@ -491,10 +500,25 @@ def _check_forwarding(client: Client, verb: str) -> None:
         raise Reject(550, f"{verb} is not allowed for you", "5.7.0")
 
 
+def _forget_forwarded(client: Client) -> None:
+    """Postfix's XFORWARD_README: what it said is about one transaction. It names the client of
+    the next one only where there is one: mail of its own host comes without."""
+    session = client.session
+    if client.real_client is not None:
+        session.restore_client(client.real_client)
+        client.real_client = None
+        client.client_changed()
+    session.xforward = {}
+    client.xforward_used = False
+
+
 def xclient(client: Client, argument: str) -> Reply:
     """Postfix's XCLIENT_README."""
     _check_forwarding(client, "XCLIENT")
     attributes = parse_attributes(argument, XCLIENT_ATTRIBUTES)
+    if client.xforward_used:
+        _forget_forwarded(client)
+    client.real_client = None  # from now on it is this one
     session = client.session
     login = attributes.get("LOGIN")
     address = attributes.get("ADDR")
@@ -521,12 +545,16 @@ def xclient(client: Client, argument: str) -> Reply:
         client.announce()
     hook = client.hooks.on_auth
     if login and hook is not None:
-        session.user = client.ask(hook, Credentials("XCLIENT", login), session) or None
-        client.authenticated("XCLIENT", login, session.user is not None)
+        session.user = None
+        # Half of what the proxy said can't be taken back.
+        client.close_reason = "refused"
+        try:
+            session.user = client.ask(hook, Credentials("XCLIENT", login), session) or None
+        finally:
+            client.authenticated("XCLIENT", login, session.user is not None)
         if session.user is None:
-            # Half of what the proxy said can't be taken back.
-            client.close_reason = "refused"
             raise Reject(550, "The forwarded login is not accepted", "5.7.8")
+        client.close_reason = None
     elif "LOGIN" in attributes:
         session.user = None
     return client.greeting()
@@ -536,8 +564,11 @@ def xforward(client: Client, argument: str) -> Reply:
     """Postfix's XFORWARD_README."""
     _check_forwarding(client, "XFORWARD")
     attributes = parse_attributes(argument, XFORWARD_ATTRIBUTES)
+    if client.xforward_used:
+        _forget_forwarded(client)
     session = client.session
-    before = session.remote_address, session.remote_port
+    if client.real_client is None:
+        client.real_client = session.save_client()
     address = attributes.get("ADDR")
     if address:
         session.xforward.setdefault("ADDR:DEFAULT", session.remote_address)
@@ -553,7 +584,7 @@ def xforward(client: Client, argument: str) -> Reply:
     session.envelope = Envelope()
     if address:
         client.client_changed()
-        if client.unannounced or (session.remote_address, session.remote_port) != before:
+        if client.announced != (session.remote_address, session.remote_port):
             client.announce()  # Postfix names the client again for each of its messages
     return reply.OK
 

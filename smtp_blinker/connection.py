@@ -121,6 +121,7 @@ class Connection:
         "_watched",
         "address_key",
         "admitted",
+        "announced",
         "auth_failures",
         "close_reason",
         "conduct",
@@ -130,9 +131,10 @@ class Connection:
         "messages",
         "offers",
         "options",
+        "real_client",
         "session",
         "since",
-        "unannounced",
+        "xforward_used",
     )
 
     def __init__(self, server: Server, sock: Any, address: Any) -> None:
@@ -168,7 +170,9 @@ class Connection:
         self._watched = (
             server.logger is not None or self._auth_demanded or bool(options.disabled_commands)
         )
-        self.unannounced = True
+        self.announced: tuple[str, int] | None = None
+        self.real_client: tuple[Any, ...] | None = None
+        self.xforward_used = False
         self.close_reason: str | None = None
         self._command: Command | None = None
 
@@ -351,6 +355,7 @@ class Connection:
             session.remote_port = header.source_port
             session.local_address = header.destination_address
             session.local_port = header.destination_port
+            session.client_hostname = ""  # "localhost" is who came by a UNIX socket
         self._protocol.receive_data(received[length:])
 
     def _upgrade(self, begun: bytes = b"") -> None:
@@ -376,6 +381,7 @@ class Connection:
         session.secure = True
         session.tls = channel.info
         session.servername = channel.servername
+        self._forget()
         self._report.secure()
         if self.hooks.on_secure is not None:
             self.ask(self.hooks.on_secure, session)
@@ -439,7 +445,6 @@ class Connection:
                     # RFC 3207 section 4: what came in clear is never taken for protected.
                     protocol.take_all()
                     self._upgrade()
-                    self._forget()
                 else:
                     return "quit"
                 state = protocol.state
@@ -588,6 +593,8 @@ class Connection:
         if command.needs_auth:
             if self._protocol.state is State.START:
                 raise Refusal(reply.HELLO_FIRST)
+            if command.verb == "MAIL" and self.announced is None:
+                self.announce()
             text = self.options.auth_required_message or "Authentication required"
             raise Reject(530, text, "5.7.0")
 
@@ -718,12 +725,15 @@ class Connection:
         self._report.auth(method, username, success)
 
     def announce(self) -> None:
-        self.unannounced = False
+        session = self.session
+        self.announced = session.remote_address, session.remote_port
         self._report.connect()
 
     def client_changed(self) -> None:
-        """XCLIENT or XFORWARD named another client: the policy for its address counts now."""
-        self._protocol.set_policy(self.options.bare_newline_policy(self.session.remote_address))
+        """XCLIENT or XFORWARD named another client: what is for its address counts now."""
+        address = self.session.remote_address
+        self._protocol.set_policy(self.options.bare_newline_policy(address))
+        self._report.ignored = address in self.options.ignored_hosts
 
     def _send(self, answer: Reply) -> None:
         """Have *answer* leave with the next flush."""

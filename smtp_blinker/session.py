@@ -213,6 +213,14 @@ class Session:
     def client_hostname(self, name: str | Callable[[], str]) -> None:
         self._hostname = name
 
+    def save_client(self) -> tuple[Any, ...]:
+        """Who the client is, for `restore_client`. Waits for no lookup."""
+        return self.remote_address, self.remote_port, self._hostname, self.host_name_appears_as
+
+    def restore_client(self, saved: tuple[Any, ...]) -> None:
+        """Take back what was said of the client since `save_client`."""
+        self.remote_address, self.remote_port, self._hostname, self.host_name_appears_as = saved
+
     @property
     def transmission_type(self) -> str:
         """SMTP, ESMTP, ESMTPSA, UTF8SMTPS, LMTP … (RFC 3848; RFC 6531 section 4.3)."""

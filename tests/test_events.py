@@ -170,7 +170,9 @@ def test_where_a_proxy_is_trusted_connect_waits_for_the_address(option):
         client.ok("MAIL FROM:<>", "RSET", "MAIL FROM:<>")
         assert witness.names == ["connect"]
         client.ok("QUIT")
-        assert witness.one("disconnect").remote_address == "192.0.2.7"
+        # What XFORWARD said was about the first transaction.
+        last = "192.0.2.7" if verb == "XCLIENT" else "127.0.0.1"
+        assert witness.one("disconnect").remote_address == last
 
 
 @pytest.mark.parametrize("option", ["use_xclient", "use_xforward"])
@@ -202,6 +204,106 @@ def test_connect_is_not_sent_again_when_xforward_names_the_same_client():
         for port in (5, 5, 6):
             client.ok(f"XFORWARD ADDR=192.0.2.7 PORT={port} NAME=a.example", "MAIL FROM:<>", "RSET")
         assert [event.remote_port for event in witness.of("connect")] == [5, 6]
+
+
+def test_connect_comes_with_the_first_mail_though_it_is_refused_for_want_of_auth():
+    with running(use_xclient=True, on_auth=lambda auth, session: "me") as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("MAIL FROM:<>").startswith("530")
+        client.ok("AUTH PLAIN AG1lAHB3", "MAIL FROM:<>")
+        assert witness.names == ["connect", "auth"]
+
+
+def test_what_xforward_says_is_about_one_transaction():
+    """Postfix's XFORWARD_README: mail of its own host comes without it."""
+    seen = []
+
+    def on_mail_from(address, session):
+        seen.append((session.remote_address, session.client_hostname, session.xforward.get("ADDR")))
+
+    with running(use_xforward=True, on_mail_from=on_mail_from) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO postfix.example")
+        client.ok("XFORWARD ADDR=192.0.2.7 NAME=a.example HELO=them.example")
+        client.message()
+        client.message()
+        client.ok("XFORWARD ADDR=192.0.2.8", "MAIL FROM:<>", "RSET")
+        client.ok("XFORWARD ADDR=[UNAVAILABLE] NAME=[UNAVAILABLE] SOURCE=LOCAL", "MAIL FROM:<>")
+        [live] = server.connections
+        assert live.session.host_name_appears_as == "postfix.example"
+        client.ok("RSET", "MAIL FROM:<>")
+        assert live.session.xforward == {}
+    local = ("127.0.0.1", "[127.0.0.1]", None)
+    assert seen == [
+        ("192.0.2.7", "a.example", "192.0.2.7"),
+        local,
+        ("192.0.2.8", "[192.0.2.8]", "192.0.2.8"),
+        local,
+        local,
+    ]
+    addresses = [event.remote_address for event in witness.of("connect")]
+    assert addresses == ["192.0.2.7", "192.0.2.8"]
+
+
+def test_a_mail_that_was_refused_has_used_up_nothing_of_xforward():
+    seen = []
+
+    def on_mail_from(address, session):
+        seen.append(session.remote_address)
+        if address.address == "bad@x.test":
+            raise Reject(550, "no")
+
+    with running(use_xforward=True, on_mail_from=on_mail_from) as server:
+        client = Client(server, hello="EHLO postfix.example")
+        client.ok("XFORWARD ADDR=192.0.2.7")
+        client.cmd("MAIL FROM:<bad@x.test>")
+        client.ok("MAIL FROM:<good@x.test>")
+    assert seen == ["192.0.2.7"] * 2
+
+
+@pytest.mark.parametrize("fault", [ValueError("no database"), Reject(454, "later", "4.7.0")])
+def test_a_forwarded_login_that_could_not_be_decided_ends_the_connection(fault):
+    def on_auth(auth, session):
+        raise fault
+
+    with running(use_xclient=True, on_auth=on_auth, auth_optional=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO proxy")
+        answer = client.cmd("XCLIENT ADDR=192.0.2.1 LOGIN=bob")
+        assert answer[:3] == ("451" if isinstance(fault, ValueError) else "454")
+        assert client.ended()
+        assert [(event.username, event.success) for event in witness.of("auth")] == [("bob", False)]
+
+
+@pytest.mark.parametrize("verb", ["XCLIENT", "XFORWARD"])
+def test_who_is_ignored_goes_by_whom_a_proxy_names(verb):
+    option = {f"use_{verb.lower()}": True}
+    with running(**option, ignored_hosts=["127.0.0.1"]) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO proxy")
+        client.ok(f"{verb} ADDR=192.0.2.7")
+        assert witness.one("connect").remote_address == "192.0.2.7"
+    with running(**option, ignored_hosts=["192.0.2.7"]) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO proxy")
+        client.ok(f"{verb} ADDR=192.0.2.7", "QUIT")
+        poll(lambda: not server.connections)
+        assert not witness.names
+
+
+def test_behind_a_proxy_on_a_unix_socket_nobody_is_called_localhost(tmp_path):
+    with running(f"unix:{tmp_path}/socket", use_proxy=True) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 25\r\n")
+        client.reply()
+        assert "[192.0.2.7]" in client.cmd("EHLO me")
+        assert witness.one("connect").client_hostname == "[192.0.2.7]"
+        local = Client(server, greet=False)
+        local.send(b"PROXY UNKNOWN\r\n")
+        local.reply()
+        assert "localhost" in local.cmd("EHLO me")
 
 
 def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello():

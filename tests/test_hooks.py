@@ -466,6 +466,27 @@ def test_on_secure_knows_the_name_and_the_tls(certificate):
     assert secure is True
 
 
+def test_on_secure_meets_a_session_that_knows_nothing_of_before_tls(certificate):
+    seen = []
+
+    def on_secure(session):
+        seen.append((session.opening_command, session.host_name_appears_as, session.user))
+        session.user = "by certificate"
+
+    files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
+    with running(
+        **files, on_secure=on_secure, on_auth=lambda auth, session: "in clear",
+        allow_insecure_auth=True,
+    ) as server:  # fmt: skip
+        client = Client(server, hello="EHLO in-clear")
+        client.ok("AUTH PLAIN AG1lAHB3", "STARTTLS")
+        client.start_tls()
+        client.ok("EHLO me", "MAIL FROM:<>")
+        assert seen == [(None, None, None)]
+        [live] = server.connections
+        assert live.session.user == "by certificate"
+
+
 @pytest.mark.parametrize("implicit", [False, True])
 def test_on_secure_may_refuse(implicit, certificate):
     with running(
