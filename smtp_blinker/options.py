@@ -265,23 +265,7 @@ class Options:
         return str(policy)
 
     def _tls(self) -> None:
-        for name in ("certfile", "keyfile", "ca_certs"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, (str, os.PathLike)):
-                raise TypeError(f"{name} takes a path, not {value!r}")
-        if self.ssl_context is not None:
-            if not isinstance(self.ssl_context, ssl.SSLContext):
-                raise TypeError(f"ssl_context takes an ssl.SSLContext, not {self.ssl_context!r}")
-            if self.certfile is not None or self.keyfile is not None:
-                raise ValueError("give either ssl_context or certfile and keyfile, not both")
-        if self.keyfile is not None and self.certfile is None:
-            raise ValueError("keyfile is given without certfile")
-        if self.cert_reqs is not None and self.cert_reqs not in tuple(ssl.VerifyMode):
-            raise ValueError(f"cert_reqs is one of ssl.CERT_*, not {self.cert_reqs!r}")
-        if not isinstance(self.sni_options, Mapping):
-            raise TypeError(
-                f"sni_options takes a mapping of host name to context, not {self.sni_options!r}"
-            )
+        check_certificates({name: getattr(self, name) for name in CERTIFICATE_SETTINGS})
         if not self.offers_tls:
             for name in ("secure", "needs_upgrade"):
                 if getattr(self, name) and not self.secured:
@@ -289,6 +273,59 @@ class Options:
             for name in ("ca_certs", "ciphers", "cert_reqs", "sni_options"):
                 if getattr(self, name):
                     raise ValueError(f"{name} needs a certificate: give certfile or ssl_context")
+
+
+#: What makes a context, and what replaces or accompanies it.
+CERTIFICATE_SETTINGS = (
+    "certfile", "keyfile", "ca_certs", "cert_reqs", "ciphers", "ssl_context", "sni_options",
+)  # fmt: skip
+
+
+def check_certificates(settings: Mapping[str, Any]) -> None:
+    """Raise the TypeError or ValueError of a wrong or contradictory setting, before a file is
+    opened. None is no setting; of CERTIFICATE_SETTINGS any may be missing."""
+    for name in ("certfile", "keyfile", "ca_certs"):
+        value = settings.get(name)
+        # The standard library takes a number for a file descriptor, and closes it.
+        if value is not None and not isinstance(value, (str, os.PathLike)):
+            raise TypeError(f"{name} takes a path, not {value!r}")
+    ciphers, cert_reqs = settings.get("ciphers"), settings.get("cert_reqs")
+    if ciphers is not None and not isinstance(ciphers, str):
+        raise TypeError(f"ciphers takes text, not {ciphers!r}")
+    if cert_reqs is not None and cert_reqs not in tuple(ssl.VerifyMode):
+        raise ValueError(f"cert_reqs is one of ssl.CERT_*, not {cert_reqs!r}")
+    context = settings.get("ssl_context")
+    if context is not None:
+        if not isinstance(context, ssl.SSLContext):
+            raise TypeError(f"ssl_context takes an ssl.SSLContext, not {context!r}")
+        for name in CERTIFICATE_SETTINGS[:5]:
+            if settings.get(name) is not None:
+                raise ValueError(f"give either ssl_context or {name}: set it on the context")
+    if settings.get("keyfile") is not None and settings.get("certfile") is None:
+        raise ValueError("keyfile is given without certfile")
+    if cert_reqs == ssl.CERT_REQUIRED and context is None and settings.get("ca_certs") is None:
+        raise ValueError("cert_reqs needs ca_certs, or no client's certificate is good enough")
+    by_name = settings.get("sni_options", {})
+    if not isinstance(by_name, Mapping):
+        raise TypeError(f"sni_options takes a mapping of host name to context, not {by_name!r}")
+    for name, entry in by_name.items():
+        if not isinstance(name, str):
+            raise TypeError(f"sni_options has host names as its keys, not {name!r}")
+        if isinstance(entry, ssl.SSLContext):
+            continue
+        if not isinstance(entry, Mapping) or not {"certfile"} <= set(entry) <= _SNI_SETTINGS:
+            raise TypeError(
+                f"sni_options[{name!r}] takes an ssl.SSLContext or a dict with certfile and "
+                f"keyfile, not {entry!r}"
+            )
+        try:
+            check_certificates(entry)
+        except (TypeError, ValueError) as exc:
+            raise type(exc)(f"sni_options[{name!r}]: {exc}") from None
+
+
+#: What an entry of sni_options may have.
+_SNI_SETTINGS = frozenset(CERTIFICATE_SETTINGS[:5])
 
 
 _KINDS: dict[type, str] = {str: "text", bool: "True or False"}

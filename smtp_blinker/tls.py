@@ -12,10 +12,8 @@ from collections.abc import Callable, Mapping
 from types import GetSetDescriptorType
 from typing import Any
 
-from .options import Options
+from .options import CERTIFICATE_SETTINGS, Options, check_certificates
 from .session import TLSInfo
-
-_NAMES = ("certfile", "keyfile", "ca_certs", "cert_reqs", "ciphers", "ssl_context", "sni_options")
 
 
 def make_context(
@@ -55,7 +53,10 @@ def make_context(
     if cert_reqs is not None:
         context.verify_mode = ssl.VerifyMode(cert_reqs)
     if ciphers is not None:
-        context.set_ciphers(ciphers)
+        try:
+            context.set_ciphers(ciphers)
+        except ssl.SSLError as exc:
+            raise ssl.SSLError(exc.errno, f"ciphers has none that is known: {ciphers!r}") from None
     return context
 
 
@@ -80,7 +81,9 @@ class SecureContexts:
     """
 
     def __init__(self, options: Options) -> None:
-        self._settings: dict[str, Any] = {name: getattr(options, name) for name in _NAMES}
+        self._settings: dict[str, Any] = {
+            name: getattr(options, name) for name in CERTIFICATE_SETTINGS
+        }
         self._default: ssl.SSLContext | None = None
         self._by_name: dict[str, ssl.SSLContext] = {}
         if options.offers_tls:
@@ -89,16 +92,20 @@ class SecureContexts:
     def update(self, changes: Mapping[str, Any]) -> None:
         """Load again with *changes* to the settings; on an error the old ones stay in use.
 
-        Raises TypeError for an unknown setting, and what `make_context` raises.
+        Raises TypeError for an unknown setting, ValueError for a contradiction, and what
+        `make_context` raises. A new ssl_context replaces all that made the old one, and a new
+        certfile replaces a context.
         """
         for name in changes:
-            if name not in _NAMES:
-                raise TypeError(f"update_secure_context takes {', '.join(_NAMES)}, not {name!r}")
+            if name not in CERTIFICATE_SETTINGS:
+                known = ", ".join(CERTIFICATE_SETTINGS)
+                raise TypeError(f"update_secure_context takes {known}, not {name!r}")
         settings = {**self._settings, **changes}
-        if changes.get("certfile") is not None and "ssl_context" not in changes:
-            settings["ssl_context"] = None
         if changes.get("ssl_context") is not None:
-            settings["certfile"] = settings["keyfile"] = None
+            settings.update({name: changes.get(name) for name in CERTIFICATE_SETTINGS[:5]})
+        elif changes.get("certfile") is not None:
+            settings["ssl_context"] = None
+        check_certificates(settings)
         self._load(settings)
         self._settings = settings
 
@@ -107,11 +114,9 @@ class SecureContexts:
         if default is None:
             if settings["certfile"] is None:
                 raise ValueError("no certificate: give certfile or ssl_context")
-            default = make_context(*(settings[name] for name in _NAMES[:5]))
+            default = make_context(*(settings[name] for name in CERTIFICATE_SETTINGS[:5]))
         by_name = {
-            _a_label(name): entry
-            if isinstance(entry, ssl.SSLContext)
-            else _sni_context(name, entry)
+            _a_label(name): entry if isinstance(entry, ssl.SSLContext) else make_context(**entry)
             for name, entry in settings["sni_options"].items()
         }
         slot = _sni_slot(default)
@@ -173,15 +178,6 @@ def _a_label(name: str) -> str:
         label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
         for label in name.split(".")
     )
-
-
-def _sni_context(name: str, settings: object) -> ssl.SSLContext:
-    if not isinstance(settings, Mapping) or "certfile" not in settings:
-        raise TypeError(
-            f"sni_options[{name!r}] takes an ssl.SSLContext or a dict with certfile and keyfile, "
-            f"not {settings!r}"
-        )
-    return make_context(**settings)
 
 
 class TLSChannel:

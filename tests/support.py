@@ -405,6 +405,12 @@ class Certificate:
         """For SMTPServer."""
         return {"certfile": str(self.certfile), "keyfile": str(self.keyfile)}
 
+    def context(self) -> ssl.SSLContext:
+        """A server's."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certfile, self.keyfile)
+        return context
+
     def client_context(self) -> ssl.SSLContext:
         """A context that trusts the authority and nobody else."""
         return ssl.create_default_context(cafile=str(self.ca_certs))

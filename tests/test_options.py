@@ -93,6 +93,7 @@ def test_extensions_by_default_are_those_that_promise_nothing():
         ("use_xforward", "10.0.0.0/8"), ("ignored_hosts", "127.0.0.1"), ("resolver", object()),
         ("bare_newline", None), ("bare_newline", 5), ("logger", "smtp"), ("certfile", 5),
         ("ssl_context", "x"), ("ciphers", 5), ("sni_options", 5),
+        ("sni_options", {"a.example": {}}),
     ],
 )  # fmt: skip
 def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
@@ -113,7 +114,7 @@ def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
         ("bare_newline", "strict"), ("bare_newline", {"10.0.0.0/8": "never"}),
         ("bare_newline", {"here": "allow"}), ("cert_reqs", 99), ("secure", True),
         ("needs_upgrade", True), ("keyfile", "key.pem"), ("ca_certs", "ca.pem"),
-        ("sni_options", {"a.example": {}}), ("auth_required_message", "a\r\nb"),
+        ("auth_required_message", "a\r\nb"),
         ("socket_timeout", 0), ("data_timeout", 0), ("session_timeout", 0),
         ("handshake_timeout", 0), ("proxy_timeout", 0.0), ("hook_timeout", 0),
     ],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gevent
 import pytest
-from contract import Client, Witness, poll, running, trusting
+from contract import Client, Witness, descriptors, poll, running, trusting
 from cryptography.hazmat.primitives import serialization
 from gevent import ssl as gevent_ssl
 
@@ -581,3 +581,84 @@ def test_nonsense_inside_tls_ends_that_client_only(certificate):
         assert client._raw() is not None
         witness.one("disconnect")
         secured(server)
+
+
+# Settings that are wrong, or contradict each other
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "name"),
+    [
+        ({"ssl_context": 5}, TypeError, "ssl_context"),
+        ({"certfile": 5}, TypeError, "certfile"),
+        ({"sni_options": None}, TypeError, "sni_options"),
+        ({"sni_options": {5: {"certfile": "x"}}}, TypeError, "sni_options"),
+        ({"sni_options": {"a": {"certfile": "x", "key": "y"}}}, TypeError, r"sni_options\['a'\]"),
+        ({"sni_options": {"a": {"certfile": 5}}}, TypeError, r"sni_options\['a'\]: certfile"),
+        ({"cert_reqs": 99}, ValueError, "cert_reqs"),
+        ({"cert_reqs": ssl.CERT_REQUIRED}, ValueError, "ca_certs"),
+        ({"ciphers": 5}, TypeError, "ciphers"),
+        ({"ciphers": "NOPE"}, ssl.SSLError, "ciphers.*NOPE"),
+        ({"keyfile": "x", "certfile": None}, ValueError, "keyfile"),
+    ],
+)
+@pytest.mark.parametrize("later", [False, True])
+def test_a_wrong_setting_is_named_before_anything_is_opened(
+    changes, error, name, later, certificate
+):
+    def make():
+        return SMTPServer(None, **{**certificate.options, **changes})
+
+    take = SMTPServer(None, **certificate.options).update_secure_context
+    before = descriptors()
+    with pytest.raises(error, match=name):
+        take(**changes) if later else make()
+    assert descriptors() <= before
+
+
+def test_a_number_is_no_descriptor_of_a_certificate_and_stays_open(certificate):
+    server = SMTPServer(None, **certificate.options)
+    with open(certificate.certfile) as file:
+        with pytest.raises(TypeError, match="certfile"):
+            server.update_secure_context(certfile=file.fileno())
+        with pytest.raises(TypeError, match="certfile"):
+            server.update_secure_context(sni_options={"a.example": {"certfile": file.fileno()}})
+        assert "BEGIN CERTIFICATE" in file.read()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"cert_reqs": ssl.CERT_REQUIRED},
+        {"ca_certs": "ca.pem"},
+        {"ciphers": "HIGH"},
+        {"certfile": "cert.pem"},
+        {"keyfile": "key.pem"},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_what_a_context_has_is_not_said_beside_it(setting, certificate):
+    [name] = setting
+    context = certificate.context()
+    with pytest.raises(ValueError, match=f"ssl_context or {name}"):
+        SMTPServer(None, ssl_context=context, **setting)
+    with pytest.raises(ValueError, match=f"ssl_context or {name}"):
+        SMTPServer(None, **certificate.options).update_secure_context(
+            ssl_context=context, **setting
+        )
+    if name != "certfile":  # which replaces it
+        with pytest.raises(ValueError, match=f"ssl_context or {name}"):
+            SMTPServer(None, ssl_context=context).update_secure_context(**setting)
+
+
+def test_a_new_context_replaces_all_that_made_the_old_one(certificate):
+    options = {**certificate.options, "ca_certs": certificate.ca_certs, "ciphers": "HIGH"}
+    with running(secure=True, cert_reqs=ssl.CERT_REQUIRED, **options) as server:
+        server.update_secure_context(ssl_context=certificate.context())
+        client = Client(server, greet=False)
+        client.start_tls()
+        assert client.reply().startswith("220")
+        server.update_secure_context(**certificate.options)
+        client = Client(server, greet=False)
+        client.start_tls()
+        assert client.reply().startswith("220")
