@@ -190,7 +190,9 @@ def quit_(client: Client, argument: str) -> Reply:
 
 
 def help_(client: Client, argument: str) -> Reply:
-    return Reply(214, f"Commands: {' '.join(HELP_VERBS)}; see RFC 5321", "2.0.0")
+    disabled = client.offers.disabled
+    verbs = " ".join(verb for verb in HELP_VERBS if verb not in disabled)
+    return Reply(214, f"Commands: {verbs}; see RFC 5321", "2.0.0")
 
 
 def vrfy(client: Client, argument: str) -> Reply:
@@ -224,8 +226,12 @@ def mail(client: Client, argument: str) -> Reply:
         args = parse_parameters(rest)
         envelope = Envelope()
         for keyword, value in args.items():
-            parse = _MAIL_PARAMETERS.get(keyword)
-            if parse is None or session.opening_command == "HELO":
+            extension, parse = _MAIL_PARAMETERS.get(keyword, ("", None))
+            if (
+                parse is None
+                or extension not in options.extensions
+                or session.opening_command == "HELO"
+            ):
                 raise _unknown_parameter(keyword)
             parse(client, envelope, value)
     if not (envelope.smtputf8 or argument.isascii()):
@@ -365,28 +371,15 @@ def _auth(client: Client, envelope: Envelope, value: str | bool) -> None:
     envelope.auth = _value("AUTH", value)
 
 
-def _offered(
-    extension: str, parse: Callable[[Client, Envelope, str | bool], None], keyword: str
-) -> Callable[[Client, Envelope, str | bool], None]:
-    def parse_if_offered(client: Client, envelope: Envelope, value: str | bool) -> None:
-        if extension not in client.options.extensions:
-            raise _unknown_parameter(keyword)
-        parse(client, envelope, value)
-
-    return parse_if_offered
-
-
+#: The extension that a parameter belongs to, and what takes its value.
 _MAIL_PARAMETERS: Final = {
-    keyword: _offered(extension, parse, keyword)
-    for keyword, extension, parse in (
-        ("SIZE", "SIZE", _size),
-        ("BODY", "8BITMIME", _body),
-        ("SMTPUTF8", "SMTPUTF8", _smtputf8),
-        ("REQUIRETLS", "REQUIRETLS", _requiretls),
-        ("RET", "DSN", _ret),
-        ("ENVID", "DSN", _envid),
-        ("AUTH", "AUTH", _auth),
-    )
+    "SIZE": ("SIZE", _size),
+    "BODY": ("8BITMIME", _body),
+    "SMTPUTF8": ("SMTPUTF8", _smtputf8),
+    "REQUIRETLS": ("REQUIRETLS", _requiretls),
+    "RET": ("DSN", _ret),
+    "ENVID": ("DSN", _envid),
+    "AUTH": ("AUTH", _auth),
 }
 
 

@@ -151,6 +151,7 @@ class Connection:
         )
         self._transport = Transport(sock, options.socket_timeout, self._session_deadline)
         self.session = Session(lmtp=options.lmtp, secure=options.secured)
+        self.session.disabled_commands = options.disabled_commands
         _set_addresses(self.session, sock, address)
         self.offers = Offers(options, server.hooks, server.contexts, self.session)
         self._protocol = Protocol(options.max_command_length, "reject")
@@ -485,7 +486,7 @@ class Connection:
         protocol = self._protocol
         self._command = command
         try:
-            if self._watched or self.session.disabled_commands is not None:
+            if self._watched or self.session.disabled_commands:
                 self._watch(command, argument)
             if command.junk:
                 self.conduct.junk()

@@ -28,12 +28,12 @@ class Offers:
     @property
     def disabled(self) -> frozenset[str]:
         """Verbs that this session may not use."""
-        own = self._session.disabled_commands
-        if own is None:
+        disabled = self._session.disabled_commands
+        if disabled is None or disabled is self._options.disabled_commands:
             return self._options.disabled_commands  # type: ignore[return-value]  # made one there
-        if isinstance(own, str):
-            own = (own,)  # its letters would disable nothing
-        return frozenset(verb.upper() for verb in own)
+        if isinstance(disabled, str):
+            disabled = (disabled,)  # its letters would disable nothing
+        return frozenset(verb.upper() for verb in disabled)
 
     @property
     def starttls(self) -> bool:

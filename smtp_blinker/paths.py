@@ -77,11 +77,16 @@ def _parse_unusual_path(text: str, sender: bool, smtputf8: bool, lenient: bool) 
     # A space after the colon is not allowed (RFC 5321 section 3.3) but common and harmless.
     text = text.lstrip(" ")
     end = _path_end(text)
-    if end < 0:
-        raise _bad_path(sender, "A path is an address in angle brackets")
+    if end > 0:
+        path = text[1 : end - 1]
+    else:
+        path = text.split(" ", 1)[0]
+        end = len(path)
+        if not lenient or "@" not in path or "<" in path or ">" in path:
+            raise _bad_path(sender, "A path is an address in angle brackets")
     if end > MAX_PATH:
         raise _bad_path(sender, "Path too long")
-    path, rest = text[1 : end - 1], text[end:]
+    rest = text[end:]
     route = _SOURCE_ROUTE.match(path)
     if route is not None:
         path = path[route.end() :]

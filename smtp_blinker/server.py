@@ -8,6 +8,7 @@ import os
 import socket as stdlib_socket
 import stat
 from collections import Counter
+from collections.abc import Collection
 from ipaddress import IPv6Address
 from time import monotonic
 from typing import Any, Final
@@ -19,6 +20,7 @@ from gevent.server import StreamServer
 from gevent.socket import socket as gevent_socket
 
 from . import hooks, reply, signals
+from .commands import COMMANDS
 from .connection import Connection
 from .hooks import HookDecorators, Hooks
 from .options import Options, make_options
@@ -55,6 +57,7 @@ class SMTPServer(HookDecorators, StreamServer):
             if name in keywords:
                 self.hooks.set(name, keywords.pop(name))
         self.options: Options = make_options(keywords)
+        _check_verbs(self.options.disabled_commands)
         logger = self.options.logger
         self.logger: logging.Logger | None = (
             logging.getLogger("smtp_blinker") if logger is True else logger or None
@@ -353,6 +356,13 @@ class SMTPServer(HookDecorators, StreamServer):
         threading is monkey patched it serves from the current hub, as everything does there.
         """
         return ServerThread(self)
+
+
+def _check_verbs(verbs: Collection[str]) -> None:
+    known = {command.verb for command in COMMANDS.values()}
+    unknown = ", ".join(sorted(set(verbs) - known))
+    if unknown:
+        raise ValueError(f"disabled_commands has {unknown}; known are {', '.join(sorted(known))}")
 
 
 def _address_key(address: str) -> str:

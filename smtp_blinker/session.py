@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -192,8 +192,9 @@ class Session:
         self.xforward: dict[str, str | None] = {}
         #: The PROXY header that introduced the client, or None.
         self.proxy: ProxyHeader | None = None
-        #: Replaces the option of the same name for this session when it isn't None.
-        self.disabled_commands: frozenset[str] | set[str] | tuple[str, ...] | None = None
+        #: Verbs that are answered 502: at first those of the option; what a program puts here
+        #: replaces them. None is the option again.
+        self.disabled_commands: Collection[str] | None = frozenset()
         #: The last 4yz or 5yz reply.
         self.error: Reply | None = None
         self.envelope = Envelope()

@@ -440,7 +440,7 @@ def test_fields_of_a_new_session():
         )
         assert session.transaction == 1
         assert (session.xclient, session.xforward) == ({}, {})
-        assert session.disabled_commands is None
+        assert session.disabled_commands == frozenset()
         assert session.error is None
         assert session.envelope.mail_from is None
         assert session.envelope.rcpt_to == []

@@ -220,6 +220,28 @@ def test_session_disabled_commands_replaces_the_option(verb, certificate):
         assert Client(server, hello="EHLO me").cmd("VRFY x").startswith("502")
 
 
+def test_a_session_begins_with_the_commands_that_the_option_disables():
+    def on_connect(session):
+        session.disabled_commands |= {"HELP"}
+
+    with running(on_connect=on_connect, disabled_commands=["vrfy"]) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("VRFY x").startswith("502")
+        assert client.cmd("HELP").startswith("502")
+
+
+def test_help_shows_no_command_that_is_disabled():
+    with running(disabled_commands=["noop", "vrfy"]) as server:
+        words = Client(server, hello="EHLO me").cmd("HELP").split()
+    assert {"RSET", "QUIT", "HELP;"} <= set(words)
+    assert not {"NOOP", "VRFY"} & set(words)
+
+
+def test_an_unknown_verb_that_is_to_be_disabled_is_named():
+    with pytest.raises(ValueError, match=r"disabled_commands has VFRY; known are .*AUTH.*VRFY"):
+        SMTPServer(None, disabled_commands=["VFRY"])
+
+
 @pytest.mark.parametrize("verb", ["VRFY", "AUTH", "STARTTLS"])
 def test_session_disabled_commands_may_allow_again(verb, certificate):
     def on_connect(session):

@@ -22,7 +22,9 @@ def offers(
     if hook:
         hooks.set("on_auth", lambda auth, session: "me")
     contexts: Any = SimpleNamespace(loaded=certificate)
-    return Offers(make_options(options), hooks, contexts, session), session
+    made = make_options(options)
+    session.disabled_commands = made.disabled_commands
+    return Offers(made, hooks, contexts, session), session
 
 
 def test_starttls_is_for_sessions_in_clear_where_there_is_a_certificate():

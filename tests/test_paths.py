@@ -66,11 +66,21 @@ def test_path_gives_the_address_and_what_follows(text, address, rest):
     assert path(text) == (address, rest)
 
 
+@pytest.mark.parametrize("sender", [True, False])
+def test_leniently_the_brackets_may_be_missing(sender):
+    assert path("a@example.org", lenient=True, sender=sender) == ("a@example.org", "")
+    assert path(" a@b.c SIZE=5", lenient=True, sender=sender) == ("a@b.c", " SIZE=5")
+    assert refused(path, "a@b.c", sender=sender).startswith("501")
+    for text in ("", " ", "<a@b.c", "a@b.c>", "A <a@b.c>", "a@b.c\x7f", "x" * 300 + "@b.c"):
+        code = "501 5.1.7" if sender else "501 5.1.3"
+        assert refused(path, text, lenient=True, sender=sender) == code
+
+
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize(
     "text",
     [
-        "", "a@example.org", "<a@example.org", "a@example.org>", ">", "<", '<"a@example.org>',
+        "", "<a@example.org", "a@example.org>", "a", ">", "<", '<"a@example.org>',
         "<a\x00b@example.org>", "<a\x7f@example.org>", "<a\r\n@example.org>", "\t<a@example.org>",
         '<"a\tb"@example.org>', f"<{'a' * 250}@example.org>",
     ],
