@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
@@ -390,6 +391,23 @@ def test_stop_closes_the_port_and_start_opens_it_again() -> None:
     server.stop()
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda server: server.refuse("ann@example.com", at="CONTENT"),
+        lambda server: server.refuse("shop@example.com", at="MAIL"),
+        lambda server: server.refuse(times=0),
+        lambda server: server.drop(times=0),
+        lambda server: server.delay(-1),
+        lambda server: server.delay(1, times=-1),
+        lambda server: server.refuse(at="RCTP"),
+    ],
+)
+def test_a_fault_that_would_never_happen_is_told(fault: Any) -> None:
+    with pytest.raises(ValueError, match=r"RCPT|times|seconds"):
+        fault(SMTPTestServer())
+
+
 def test_a_taken_port_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = SMTPTestServer(port=taken.getsockname()[1])
@@ -436,6 +454,16 @@ def test_smtpd_has_messages_as_smtpdfix_makes_them(smtpd: SMTPDFix) -> None:
     assert received["X-MailFrom"] == "a@example.org"
     assert received["X-RcptTo"] == "b@example.com, c@example.com"
     assert received.envelope.rcpt_to == ["b@example.com", "c@example.com"]
+
+
+def test_smtpd_takes_bare_newlines_as_smtpdfix_does(smtpd: SMTPDFix) -> None:
+    message = EmailMessage()
+    message["Subject"] = "hello"
+    message.set_content("one\ntwo\n")
+    with smtplib.SMTP(smtpd.hostname, smtpd.port) as client:
+        client.sendmail("a@example.org", "b@example.com", message.as_bytes())
+    assert smtpd.messages[0]["Subject"] == "hello"
+    assert smtpd.messages[0].get_payload().splitlines()[:2] == ["one", "two"]
 
 
 def test_smtpd_config_switches_starttls(smtpd: SMTPDFix) -> None:

@@ -219,10 +219,13 @@ class SMTPTestServer:
         """Answer RCPT for *recipient* (None: for everybody) with *code* and *text*.
 
         *at* is another of `STAGES` where something else is to be refused: "CONTENT" for the
-        message, "MAIL" for the sender (without a *recipient* then). *times* is how often.
+        message, "MAIL" for the sender, without a *recipient* then. *times* is how often, at least
+        1. Raises ValueError for what would never happen.
         """
         if at in ("EHLO", "STARTTLS"):
             raise ValueError(f"a server can't refuse {at}; drop the connection")
+        if recipient is not None and at != "RCPT":
+            raise ValueError(f"a recipient is refused at RCPT, not at {at}")
         refusal = Reject(code, text)
 
         def act(session: Session) -> NoReturn:
@@ -232,6 +235,8 @@ class SMTPTestServer:
 
     def delay(self, seconds: float, at: str | None = None, *, times: int | None = None) -> None:
         """Let the client wait *seconds* for each answer, or for those *at* one of `STAGES`."""
+        if seconds < 0:
+            raise ValueError(f"nobody waits {seconds} seconds")
 
         def act(session: Session) -> None:
             gevent.sleep(seconds)
@@ -295,6 +300,8 @@ class SMTPTestServer:
         for stage in stages:
             if stage not in STAGES:
                 raise ValueError(f"{stage!r} is none of {', '.join(STAGES)}")
+        if times is not None and times < 1:
+            raise ValueError(f"times is at least 1, not {times}")
         name = None if recipient is None else recipient.lower()
         self._faults.append(_Fault(stages, act, name, times))
 

@@ -162,6 +162,7 @@ class SMTPDFix(SMTPTestServer):
             auth_methods=("CRAM-MD5", "LOGIN", "PLAIN"),
             auth_optional=not config.enforce_auth,
             allow_insecure_auth=not config.auth_require_tls,
+            bare_newline="allow",  # as there: many a test sends what as_bytes() gives
             extensions=DEFAULT_EXTENSIONS if tls or not config.auth_require_tls else _WITHOUT_AUTH,
         )
 
