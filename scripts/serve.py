@@ -18,11 +18,11 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,11 +43,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from smtp_blinker import Reject, SMTPServer
 from smtp_blinker.listeners.log import EventLog, JSONFormatter
-from smtp_blinker.paths import unicode_domain
+from smtp_blinker.paths import parse_path
 from smtp_blinker.session import Address, Session
 from smtp_blinker.stores import MaildirStore
 from smtp_blinker.tls import make_context
 from smtp_blinker.users import UserFile, set_password
+from smtp_blinker.xclient import is_host_name
 
 log = logging.getLogger("smtp_blinker.serve")
 
@@ -57,6 +58,10 @@ HTTP_CLIENTS = 1000
 #: Seconds in which the next octets of a request must come, or those of an answer be taken.
 HTTP_TIMEOUT = 60.0
 DEFAULT_HTTP = "127.0.0.1:8025"
+#: Where a server that listens everywhere is reached from here.
+LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+#: In the place of a network: whoever connects by a UNIX socket.
+UNIX = "unix"
 PROTOCOLS = {"smtp": "SMTP", "smtps": "SMTPS", "lmtp": "LMTP"}
 
 
@@ -106,13 +111,50 @@ def parse_listen(text: str) -> Listen:
     return Listen(scheme, (host, int(port)))
 
 
+def parse_addresses(texts: Sequence[str]) -> tuple[Listen, ...]:
+    """One address at least; raises `click.BadParameter` for none (an empty variable)."""
+    if not texts:
+        raise click.BadParameter("it is empty: where shall mail come in?")
+    return tuple(map(parse_listen, texts))
+
+
 def parse_http(text: str) -> Listen | None:
     """``HOST:PORT``, or None for "off"; raises `click.BadParameter` for anything else."""
     if text == "off":
         return None
-    if "://" in text:
+    if "://" in text or ":" not in text:
         raise click.BadParameter(f"{text!r} is not HOST:PORT")
     return parse_listen(text)
+
+
+def parse_name(text: str) -> str:
+    """A host name, of which a client may be told; raises `click.BadParameter` for others."""
+    if not is_host_name(text):
+        raise click.BadParameter(f"{text!r} is no host name; an international one is said as xn--…")
+    return text
+
+
+def parse_domain(text: str) -> str:
+    """A domain as it is compared; raises `click.BadParameter` for what is none."""
+    try:
+        address, rest = parse_path(f"TO:<postmaster@{text}>", False, True, False)
+    except Reject:
+        address, rest = "", ""
+    if not address or rest:
+        raise click.BadParameter(
+            f"{text!r} is no domain such as example.com; in the environment spaces separate several"
+        )
+    return address.partition("@")[2].lower()
+
+
+def parse_trust(text: str) -> str:
+    """An address or network, or UNIX; raises `click.BadParameter` for what is none."""
+    if text != UNIX:
+        try:
+            ip_network(text, strict=False)
+        except ValueError as exc:
+            raise click.BadParameter(f"{exc}; for UNIX sockets say {UNIX}") from None
+    return text
 
 
 def parse_http_auth(text: str | None) -> tuple[str, str] | None:
@@ -158,6 +200,11 @@ class Settings:
 option = functools.partial(click.option, show_default=True, show_envvar=True)
 
 
+def each(parse: Callable[[str], str]) -> Callable[..., tuple[str, ...]]:
+    """A callback that checks each value of an option."""
+    return lambda context, parameter, values: tuple(map(parse, values))
+
+
 @click.group(
     invoke_without_command=True,
     context_settings={
@@ -171,24 +218,31 @@ option = functools.partial(click.option, show_default=True, show_envvar=True)
     "-l",
     metavar="ADDRESS",
     multiple=True,
-    callback=lambda context, parameter, values: tuple(map(parse_listen, values)),
+    callback=lambda context, parameter, values: parse_addresses(values),
     default=["127.0.0.1:2525"],
     help="HOST:PORT or [IPV6]:PORT; with smtps:// before it TLS begins at once, with lmtp:// it "
     "is LMTP; lmtp:///PATH is a UNIX socket. Repeatable.",
 )
 @option("--maildir", "-m", default="./Maildir", help="Where the mail goes; made if missing.")
-@option("--name", default=socket.gethostname, show_default="host name", help="This server's name.")
+@option(
+    "--name",
+    default=socket.gethostname,
+    callback=lambda context, parameter, value: parse_name(value),
+    show_default="host name",
+    help="This server's name.",
+)
 @option(
     "--domain",
     "-d",
     multiple=True,
+    callback=each(parse_domain),
     help="Accept mail for this domain (repeatable) and postmaster only; without it, for anyone.",
 )
 @option("--cert", help="TLS certificate with its chain, PEM.")
 @option("--key", help="Its private key, PEM.", show_default="in the --cert file")
 @option("--self-signed", is_flag=True, help="Make a certificate on the spot, to try TLS.")
 @option("--users", help="Offer AUTH to those in this file; `adduser` writes it.")
-@option("--require-auth", is_flag=True, help="Accept mail only after AUTH.")
+@option("--require-auth", is_flag=True, help="Accept mail only after AUTH, by LMTP too.")
 @option(
     "--size", type=click.IntRange(0), default=25 * 2**20, help="Largest message in bytes, 0: any."
 )
@@ -205,17 +259,29 @@ option = functools.partial(click.option, show_default=True, show_envvar=True)
     "--workers",
     type=click.IntRange(1),
     default=1,
-    help="Processes; --max-clients and --max-clients-per-ip count in each of them.",
+    help="Processes, with the extra gunicorn and without the web page; --max-clients and "
+    "--max-clients-per-ip count in each of them.",
 )
 @option("--max-recipients", type=click.IntRange(1), default=1000, help="Of one message.")
 @option(
     "--trusted-proxy",
     multiple=True,
-    help="Address or network of a proxy whose PROXY header is demanded and believed; "
-    "nobody else may connect. Repeatable.",
+    callback=each(parse_trust),
+    help=f"Address or network of a proxy whose PROXY header is demanded and believed, or {UNIX} "
+    "for UNIX sockets; nobody else may connect there. Repeatable.",
 )
-@option("--xclient", multiple=True, help="Address or network that may use XCLIENT. Repeatable.")
-@option("--xforward", multiple=True, help="Address or network that may use XFORWARD. Repeatable.")
+@option(
+    "--xclient",
+    multiple=True,
+    callback=each(parse_trust),
+    help=f"Address or network that may use XCLIENT, or {UNIX}. Repeatable.",
+)
+@option(
+    "--xforward",
+    multiple=True,
+    callback=each(parse_trust),
+    help=f"Address or network that may use XFORWARD, or {UNIX}. Repeatable.",
+)
 @option(
     "--http",
     metavar="ADDRESS",
@@ -278,9 +344,8 @@ def serve(settings: Settings) -> None:
     users = open_users(settings)
     tls = open_certificate(settings)
     servers = make_servers(settings, users, tls)
-    page = make_page(settings, servers)
     bind(settings, servers)
-    page = bind_page(settings, page, servers)
+    page = open_page(settings, servers)
     store = open_store(settings, servers)  # the last of them: it makes the folder
 
     stopping = Event()
@@ -291,49 +356,70 @@ def serve(settings: Settings) -> None:
     for server in servers:
         server.on_data(store)
         server.start()
-    if page is not None:
+    if not isinstance(page, str):
         page.start()
     announce(settings, [server.server_port or 0 for server in servers], page)
     stopping.wait()
     # Meanwhile the page says that this server isn't ready any more.
     gevent.joinall([gevent.spawn(server.stop) for server in servers], raise_error=True)
-    if page is not None:
+    if not isinstance(page, str):
         page.stop(timeout=1)
 
 
 def serve_with_workers(settings: Settings) -> NoReturn:
     """The same in many processes: gunicorn's arbiter has the sockets and hears the signals.
 
-    Here, before any of them begins, and for each SIGHUP, the users and the certificate are read.
+    They mean what they mean without it: SIGINT lets messages end, and SIGHUP makes every process
+    read the users and the certificate; here too, for the workers that begin later.
     """
     try:
-        from smtp_blinker.gunicorn import run
+        from smtp_blinker.gunicorn import SMTPWorker, run
     except ImportError as exc:
         raise Unusable(f"--workers: {exc}") from exc
     if settings.http_asked and settings.http is not None:
         raise Unusable("the web page is about one process: give --http off or --workers 1")
+    users = open_users(settings)
     tls = open_certificate(settings)
     # What can't be had is told as ever, in one line.
-    trial = make_servers(settings, open_users(settings), tls)
+    trial = make_servers(settings, users, tls)
     bind(settings, trial)
     close(trial)
     store = open_store(settings)
+    servers = make_servers(settings, users, tls, listening=False)
+    for server in servers:
+        server.on_data(store)
+    read_again = functools.partial(reload, settings, users, servers)
 
-    def services() -> list[SMTPServer]:
-        # The certificate that was made on the spot is for all; one in a file is read anew.
-        context = tls if settings.self_signed else open_certificate(settings)
-        servers = make_servers(settings, open_users(settings), context, listening=False)
-        for server in servers:
-            server.on_data(store)
-        return servers
+    class ServeWorker(SMTPWorker):
+        def init_signals(self) -> None:
+            super().init_signals()
+            gevent.signal_handler(signal.SIGHUP, read_again)
+
+        def handle_quit(self, sig: int, frame: Any) -> None:
+            # A terminal's SIGINT reaches all processes; it is the arbiter's to say what it means.
+            if sig != signal.SIGINT:
+                super().handle_quit(sig, frame)
+
+    def hang_up(arbiter: Any) -> None:
+        read_again()
+        arbiter.kill_workers(signal.SIGHUP)
 
     def ready(arbiter: Any) -> None:
+        arbiter.handle_int = arbiter.handle_term
+        arbiter.handle_hup = functools.partial(hang_up, arbiter)
         names = [listener.getsockname() for listener in arbiter.LISTENERS]
-        announce(settings, [name[1] if isinstance(name, tuple) else 0 for name in names], None)
+        ports = [name[1] if isinstance(name, tuple) else 0 for name in names]
+        announce(settings, ports, "it is about one process" if settings.http is not None else "")
 
     start_logging(settings)
-    addresses = [listen.address for listen in settings.listen]
-    run(services, addresses, settings.workers, loglevel="warning", when_ready=ready)
+    run(
+        lambda: servers,
+        [listen.address for listen in settings.listen],
+        settings.workers,
+        worker_class=ServeWorker,
+        loglevel="warning",
+        when_ready=ready,
+    )
 
 
 def start_logging(settings: Settings) -> None:
@@ -355,6 +441,9 @@ def raise_file_limit() -> None:
 
 
 def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> MaildirStore:
+    if not settings.maildir:
+        close(servers)
+        raise Unusable("--maildir is empty: where shall the mail go?")
     try:
         store = MaildirStore(settings.maildir, settings.name)
         store.check()
@@ -375,7 +464,8 @@ def open_users(settings: Settings) -> UserFile | None:
     try:
         return UserFile(settings.users)
     except FileNotFoundError as exc:
-        command = f"{shlex.quote(sys.argv[0])} adduser NAME --users {shlex.quote(settings.users)}"
+        program = f"{shlex.quote(sys.executable)} {shlex.quote(sys.argv[0])}"
+        command = f"{program} adduser NAME --users {shlex.quote(settings.users)}"
         raise Unusable(f"there is no {settings.users}; make it with: {command}") from exc
     except OSError as exc:
         raise Unusable(f"can't read {settings.users}: {exc.strerror}; see --users") from exc
@@ -385,8 +475,8 @@ def open_users(settings: Settings) -> UserFile | None:
 
 def open_certificate(settings: Settings) -> ssl.SSLContext | None:
     if settings.self_signed:
-        if settings.cert is not None:
-            raise Unusable("give either --cert or --self-signed, not both")
+        if settings.cert is not None or settings.key is not None:
+            raise Unusable("give either --cert and --key or --self-signed, not both")
         return self_signed_context(settings.name)
     if settings.cert is None:
         if settings.key is not None:
@@ -472,9 +562,9 @@ def make_servers(
                 max_clients=settings.max_clients,
                 max_clients_per_ip=settings.max_clients_per_ip,
                 max_recipients=settings.max_recipients,
-                use_proxy=settings.trusted_proxy or False,
-                use_xclient=settings.xclient or False,
-                use_xforward=settings.xforward or False,
+                use_proxy=trust(settings.trusted_proxy, listen),
+                use_xclient=trust(settings.xclient, listen),
+                use_xforward=trust(settings.xforward, listen),
                 logger=settings.log_level == "debug" or None,
                 on_auth=users,
                 on_rcpt_to=recipient_check(settings.domain),
@@ -485,11 +575,18 @@ def make_servers(
         raise Unusable(str(exc)) from exc
 
 
+def trust(names: Sequence[str], listen: Listen) -> bool | list[str]:
+    """Whom to trust at *listen*. The peer of a UNIX socket has no address to go by."""
+    if isinstance(listen.address, str):
+        return UNIX in names
+    return [name for name in names if name != UNIX] or False
+
+
 def recipient_check(domains: Sequence[str]) -> Any:
     """An `on_rcpt_to` that refuses what is for none of *domains*; None when there are none."""
     if not domains:
         return None
-    ours = {unicode_domain(domain).lower() for domain in domains}
+    ours = frozenset(domains)
 
     def on_rcpt_to(address: Address, session: Session) -> None:
         _, at, domain = address.address.lower().rpartition("@")
@@ -532,16 +629,18 @@ class PageServer(WSGIServer):
         super().handle(sock, address)
 
 
-def make_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer | None:
-    """The web page; without its extra only a page that was asked for is missed."""
+def open_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer | str:
+    """The web page, its address bound; or why there is none, "" if none is wanted.
+
+    What was asked for must be had; without the page that is there by default mail is received
+    as well.
+    """
     if settings.http is None:
-        return None
+        return ""
     try:
         from smtp_blinker.web import create_app
     except ImportError as exc:
-        if settings.http_asked:
-            raise Unusable(f"{exc}; or give --http off") from exc
-        return None
+        return no_page(settings, servers, f"{exc}; or give --http off", exc)
     app = create_app(
         servers,
         settings.maildir,
@@ -549,27 +648,19 @@ def make_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer |
         hosts=(settings.name, *settings.http_host),
     )
     assert isinstance(settings.http.address, tuple)
-    return PageServer(settings.http.address, app, spawn=HTTP_CLIENTS, log=None, error_log=log)
-
-
-def bind_page(
-    settings: Settings, page: WSGIServer | None, servers: Sequence[SMTPServer]
-) -> WSGIServer | None:
-    """Have the page's address. One that was asked for must be free, the default one may be
-    taken: mail is received without the page as well.
-    """
-    if page is None or settings.http is None:
-        return None
+    page = PageServer(settings.http.address, app, spawn=HTTP_CLIENTS, log=None, error_log=log)
     try:
         page.init_socket()
     except OSError as exc:
-        problem = bind_problem(settings.http, exc, "--http")
-        if not settings.http_asked:
-            click.echo(f"No web page: {problem}")
-            return None
+        return no_page(settings, servers, bind_problem(settings.http, exc, "--http"), exc)
+    return page
+
+
+def no_page(settings: Settings, servers: Sequence[SMTPServer], problem: str, exc: Exception) -> str:
+    if settings.http_asked:
         close(servers)
         raise Unusable(problem) from exc
-    return page
+    return problem
 
 
 def bind_problem(listen: Listen, exc: OSError, option: str = "--listen") -> str:
@@ -580,7 +671,9 @@ def bind_problem(listen: Listen, exc: OSError, option: str = "--listen") -> str:
             f"not allowed to listen on {listen}; run as root (ports below 1024) "
             f"or choose another with {option}"
         )
-    return f"can't listen on {listen}: {exc.strerror or exc}; choose another with {option}"
+    # gevent has put the address behind the text of the system's.
+    problem = os.strerror(exc.errno) if exc.errno else str(exc)
+    return f"can't listen on {listen}: {problem}; choose another with {option}"
 
 
 def stop_or_die(stopping: Event) -> None:
@@ -609,7 +702,7 @@ def reload(settings: Settings, users: UserFile | None, servers: Sequence[SMTPSer
         log.info("certificate read from %s", settings.cert)
 
 
-def announce(settings: Settings, ports: Sequence[int], page: WSGIServer | None) -> None:
+def announce(settings: Settings, ports: Sequence[int], page: WSGIServer | str) -> None:
     """Say where to send mail, with a line to try it."""
     bound = []
     for listen, port in zip(settings.listen, ports, strict=True):
@@ -617,27 +710,37 @@ def announce(settings: Settings, ports: Sequence[int], page: WSGIServer | None) 
             listen = Listen(listen.scheme, (listen.address[0], port))
         bound.append(listen)
         protocol = PROTOCOLS[listen.scheme]
-        click.echo(f"Listening on {listen} ({protocol}); mail goes to {settings.maildir}")
+        say(f"Listening on {listen} ({protocol}); mail goes to {settings.maildir}")
     encrypted = settings.self_signed or settings.cert is not None
     if settings.users is not None and not encrypted:
-        click.echo("Passwords are sent in clear: give --cert and --key, or --self-signed to try.")
-    if page is not None:
+        say("Passwords are sent in clear: give --cert and --key, or --self-signed to try.")
+    if not isinstance(page, str):
         announce_page(settings, page)
+    elif page:
+        say(f"No web page: {page}")
     if not settings.trusted_proxy:  # nobody but the proxy can send there
-        click.echo(f"Try: {trial(settings, bound[0], encrypted)}")
-    sys.stdout.flush()
+        say(f"Try: {trial(settings, bound[0], encrypted)}")
+
+
+def say(line: str) -> None:
+    """Print *line*; when nobody reads it, mail is received all the same."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or it would be tried again at the end
 
 
 def announce_page(settings: Settings, page: WSGIServer) -> None:
     assert settings.http is not None
     host = str(settings.http.address[0])
-    click.echo(f"Web page: http://{Listen('http', (host, page.server_port or 0))}/")
+    shown = LOOPBACK.get(host, host)
+    say(f"Web page: http://{Listen('http', (shown, page.server_port or 0))}/")
     try:
         loopback = ip_address(host).is_loopback
     except ValueError:
         loopback = host == "localhost"
     if not loopback and settings.http_auth is None:
-        click.echo("Whoever reaches the page can read and delete the mail: give --http-auth.")
+        say("Whoever reaches the page can read and delete the mail: give --http-auth.")
 
 
 def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:
@@ -647,8 +750,7 @@ def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:
         arguments = repr(listen.address.removeprefix("unix:"))
     else:
         host, port = listen.address
-        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        arguments = f"{host!r}, {port}"
+        arguments = f"{LOOPBACK.get(host, host)!r}, {port}"
     steps = [f"import smtplib; s = smtplib.{kind}({arguments})"]
     if settings.require_auth:
         if encrypted and kind != "SMTP_SSL":

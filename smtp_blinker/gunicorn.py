@@ -409,20 +409,29 @@ def run(
     *factory* returns what `SMTPWorker` serves, the list for the addresses in their order. It is
     called here, in the process that starts the others, and again for each HUP, whose workers get
     what it returns; when it raises then, they get what was there before. What it raises the first
-    time is raised here. An address is a host and a port or ``"unix:/path"``; *settings* are
-    gunicorn's. Log lines go to gunicorn's logger (standard error unless *settings* say else).
+    time is raised here. An address is a host and a port or ``"unix:/path"``, whose mode the
+    process's umask makes; *settings* are gunicorn's. Log lines go to gunicorn's logger (standard
+    error unless *settings* say else).
     """
     settings = {
         "bind": [_bind(address) for address in addresses],
         "workers": workers,
         "worker_class": SMTPWorker,
         "child_exit": child_exit,
+        # gunicorn's own, 0, would let everybody write to a UNIX socket.
+        "umask": _umask(),
         # gunicorn would put a socket for `gunicornc` in the current directory.
         "control_socket_disable": True,
         **settings,
     }
     _Application(factory, settings).run()
     raise SystemExit(0)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _bind(address: tuple[str, int] | str) -> str:
