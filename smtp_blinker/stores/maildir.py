@@ -118,20 +118,20 @@ class MaildirStore:
             while piece := stream.read(PIECE):
                 draft.add(piece)
                 if draft.buffered >= PIECE:
-                    self._run(draft, draft.write)
-            self._run(draft, draft.publish)
+                    self._run(draft, draft.write, session)
+            self._run(draft, draft.publish, session)
         except BaseException:
             draft.abandon()
             raise
         return f"queued as {name}"
 
-    def _run(self, draft: _Draft, step: Callable[[], None]) -> None:
+    def _run(self, draft: _Draft, step: Callable[[], None], session: Session) -> None:
         try:
             draft.run(step)
         except OSError as exc:
             if exc.errno in _NO_SPACE:
                 # A refusal is no fault that the error signal tells of, but somebody has to act.
-                log.error("a message was not stored: %s", exc)
+                log.error("[%s] a message was not stored: %s", session.id, exc)
                 raise Reject(452, "Insufficient system storage, try again later", "4.3.1") from exc
             raise
 
