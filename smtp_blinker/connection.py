@@ -634,7 +634,7 @@ class Connection:
         result: Any = None
         lmtp = self.options.lmtp
         # A hook may change its envelope; what the client was promised stays.
-        sender, recipients = session.envelope.mail_from, session.envelope.rcpt_to.copy()
+        sender, recipients = session.envelope.mail_from, list(session.envelope.rcpt_to)
         hook = self.hooks.on_data
         if hook is not None:
             # The client has its 354 whatever the hook does before it reads.
