@@ -344,14 +344,14 @@ def serve(settings: Settings) -> None:
     users = open_users(settings)
     tls = open_certificate(settings)
     servers = make_servers(settings, users, tls)
-    bind(settings, servers)
-    page = open_page(settings, servers)
-    store = open_store(settings, servers)  # the last of them: it makes the folder
-
+    # Before anybody can see that it has begun.
     stopping = Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
     gevent.signal_handler(signal.SIGINT, stop_or_die, stopping)
     gevent.signal_handler(signal.SIGHUP, reload, settings, users, servers)
+    bind(settings, servers)
+    page = open_page(settings, servers)
+    store = open_store(settings, servers)  # the last of them: it makes the folder
     start_logging(settings)
     for server in servers:
         server.on_data(store)

@@ -5,6 +5,7 @@ Nothing here sleeps for correctness: whoever waits, waits for a fact, `SECONDS` 
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 import ssl
@@ -12,7 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -41,11 +42,14 @@ def wait_until(fact: Callable[[], Any], what: str = "") -> Any:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listened on a moment ago.
+
+    None that the system gives for port 0: another test's server would have it before ours.
+    """
+    while True:
+        port = random.randrange(20000, 32000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 # Replies

@@ -15,7 +15,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import SECONDS, Certificate, RawClient, wait_until
+from support import SECONDS, Certificate, RawClient, free_port, wait_until
 
 from smtp_blinker.testing import STAGES, SMTPDFix, SMTPDFixConfig, SMTPTestServer
 
@@ -556,8 +556,7 @@ def test_smtpd_config_demands_auth(smtpd: SMTPDFix) -> None:
 
 
 def test_smtpd_config_moves_the_server(smtpd: SMTPDFix) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     smtpd.config.port = port
     assert smtpd.port == port
     smtpd.config.enforce_auth = False
@@ -783,8 +782,7 @@ def test_a_program_on_asyncio(session: pytest.Pytester) -> None:
 
 
 def test_options_of_the_server_are_a_fixture_to_override(session: pytest.Pytester) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     session.makeconftest(
         f"""
         import pytest

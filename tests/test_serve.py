@@ -23,6 +23,7 @@ import psutil
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from support import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = ROOT / "scripts" / "serve.py"
@@ -600,12 +601,6 @@ def test_what_nobody_reads_ends_no_server(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
 
 
 def test_the_command_that_is_proposed_makes_the_users_file(tmp_path: Path) -> None:

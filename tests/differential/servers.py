@@ -10,12 +10,14 @@ import asyncio
 import base64
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,14 @@ class Unavailable(Exception):
     """A server can't be had here; the text names what is missing."""
 
 
+def free_port() -> int:
+    """None that the system gives for port 0: a server of another test would have it first."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Server:
     """A process that serves SMTP on a port of 127.0.0.1 until `stop`."""
 
@@ -39,8 +49,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.taken = folder / "taken"
         self.taken.touch()
         self.process: subprocess.Popen[bytes] | None = None
