@@ -611,6 +611,10 @@ def ask(port: int) -> dict[str, Any]:
     return state
 
 
+#: The hub, the main greenlet, and the one that tells of them.
+IDLE_GREENLETS = 3
+
+
 def wait(condition: Callable[[], bool], what: str, problems: list[str]) -> None:
     deadline = time.monotonic() + SECONDS
     while not condition():
@@ -652,8 +656,9 @@ def soak(seconds: float, round_seconds: float, clients: int = 40, tell: bool = T
             load.going.clear()
             wait(lambda: not load.working, "the clients have ended", stuck)
             wait(lambda: not ask(control)["connections"], "no connections are left", stuck)
-            # A hook of on_close may be among what still runs, and a draft that is discarded.
-            gevent.sleep(0.1)
+            # A draft that is discarded may take a while on a busy disk.
+            idle = lambda: ask(control)["greenlets"] <= IDLE_GREENLETS  # noqa: E731
+            wait(idle, f"no more than {IDLE_GREENLETS} greenlets are left", stuck)
             state = ask(control)
             for message in list(new.iterdir()):
                 if not is_whole(message.read_bytes()):
