@@ -157,12 +157,16 @@ class FakeServer:
         self.resolver = SimpleNamespace(start=lambda address: lambda: "client.example.net")
         self.connections: set[Connection] = set()
         self.ends = 0
+        self.lingering = 0
+
+    def admit_peer(self, one: Connection) -> bool:
+        return True
 
     def admit(self, one: Connection) -> None:
         return None
 
-    def admit_address(self, one: Connection) -> None:
-        return None
+    def release(self, one: Connection) -> None:
+        pass
 
     def ended(self, one: Connection) -> None:
         self.ends += 1
@@ -268,7 +272,7 @@ class Talk:
 #: What a client, or the hooks of the fuzz targets, may bring about.
 _ALLOWED_ERRORS: Final = frozenset({"ECONNRESET", "ECONNABORTED", "ProxyError", "HookError"})
 
-_SIGNALS: Final = ("connect", "error", "secure", "auth", "message", "disconnect")
+_SIGNALS: Final = ("connect", "error", "secure", "auth", "message", "refused", "disconnect")
 
 
 def store(talk: Talk, stream: MessageStream, session: Session) -> str | None:

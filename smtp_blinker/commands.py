@@ -53,8 +53,9 @@ class Client(Protocol):
     #: Why the connection ends after the reply; None when it goes on.
     close_reason: str | None
 
-    def ask(self, hook: Callable[..., Any], *args: Any) -> Any:
-        """Call a hook; raises its Reject, or a Refusal with 451 for a fault of the program's."""
+    def call_hook(self, name: str, *args: Any) -> Any:
+        """Call a hook that is there; raises its Reject, or a Refusal with 451 for a fault of the
+        program's."""
 
     def pause(self, seconds: float) -> None:
         """Keep the client waiting."""
@@ -239,10 +240,9 @@ def mail(client: Client, argument: str) -> Reply:
         raise Reject(550, "Non-ASCII characters without SMTPUTF8", "5.6.7")
     session.envelope = envelope
     address = Address(text, args)
-    hook = client.hooks.on_mail_from
-    if hook is not None:
+    if client.hooks.on_mail_from is not None:
         try:
-            client.ask(hook, address, session)
+            client.call_hook("on_mail_from", address, session)
         except Refusal:
             session.envelope = Envelope()
             raise
@@ -265,9 +265,8 @@ def rcpt(client: Client, argument: str) -> Reply:
     if limit is not None and len(recipients) >= limit:
         # RFC 5321 section 4.5.3.1.10: 452, and those accepted stay valid.
         raise Refusal(reply.TOO_MANY_RECIPIENTS)
-    hook = client.hooks.on_rcpt_to
-    if hook is not None:
-        client.ask(hook, address, session)
+    if client.hooks.on_rcpt_to is not None:
+        client.call_hook("on_rcpt_to", address, session)
     recipients.append(address)
     return reply.RECIPIENT_OK
 
@@ -444,13 +443,10 @@ def _auth_step(
     try:
         result = step()
         return result if isinstance(result, Reply) else _decide(client, exchange, result)
-    except Refusal as refusal:
+    except Refusal:
         client.exchange = None
         client.authenticated(exchange.method, exchange.username, False)
-        if exchange.username is not None and refusal.reply.code >= 500:
-            client.auth_failures += 1
-            client.pause(AUTH_FAILURE_DELAY * client.auth_failures)
-        else:
+        if exchange.username is None:
             # The 334 before it was a good reply: without this there is no end of begun exchanges.
             client.conduct.junk()
         raise
@@ -462,25 +458,35 @@ AUTH_FAILURE_DELAY: Final = 0.25
 
 def _decide(client: Client, exchange: Exchange, credentials: Credentials) -> Reply:
     exchange.username = credentials.username
-    hook = client.hooks.on_auth
-    failure = None
-    user = None
     try:
-        user = client.ask(hook, credentials, client.session) if hook is not None else None
-    except AuthenticationFailed as exc:
-        failure = exc
-    if user and credentials.is_unasked_for_another:
-        # RFC 4616 section 2: acting for another has to be authorized, which nobody did.
+        user = _user(client, credentials)
+    except Refusal as refusal:
+        if refusal.reply.code < 500:
+            client.conduct.junk()
+            raise
+        # Counted before the client hears of it in any form: whatever it sends next, or if it
+        # leaves, it has made this guess.
+        client.auth_failures += 1
+        client.pause(AUTH_FAILURE_DELAY * client.auth_failures)
+        if exchange.method in OAUTH_MECHANISMS and isinstance(refusal, AuthenticationFailed):
+            return exchange.challenge_failure(refusal)
+        raise
+    client.session.user = user
+    client.exchange = None
+    client.authenticated(exchange.method, credentials.username, True)
+    return reply.AUTHENTICATED
+
+
+def _user(client: Client, credentials: Credentials) -> Any:
+    """The user whose credentials these are; raises what refuses them."""
+    hook = client.hooks.on_auth
+    user = None if hook is None else client.call_hook("on_auth", credentials, client.session)
+    if not user:
+        raise AuthenticationFailed
+    if credentials.is_unasked_for_another:
+        # RFC 4616 section 2: acting for another has to be authorized, and the program has not.
         raise AuthenticationFailed("Acting for another user is not allowed")
-    if user:
-        client.session.user = user
-        client.exchange = None
-        client.authenticated(exchange.method, credentials.username, True)
-        return reply.AUTHENTICATED
-    failure = failure or AuthenticationFailed()
-    if exchange.method in OAUTH_MECHANISMS:
-        return exchange.challenge_failure(failure)
-    raise failure
+    return user
 
 
 # XCLIENT and XFORWARD
@@ -536,13 +542,13 @@ def xclient(client: Client, argument: str) -> Reply:
     if address:
         client.client_changed()
         client.announce()
-    hook = client.hooks.on_auth
-    if login and hook is not None:
+    if login and client.hooks.on_auth is not None:
         session.user = None
         # Half of what the proxy said can't be taken back.
         client.close_reason = "refused"
         try:
-            session.user = client.ask(hook, Credentials("XCLIENT", login), session) or None
+            credentials = Credentials("XCLIENT", login)
+            session.user = client.call_hook("on_auth", credentials, session) or None
         finally:
             client.authenticated("XCLIENT", login, session.user is not None)
         if session.user is None:
@@ -613,6 +619,7 @@ COMMANDS: Final[dict[bytes, Command]] = dict(
         _row("BDAT", not_implemented),
     )
 )
+AUTH: Final = COMMANDS[b"AUTH"]
 BDAT: Final = COMMANDS[b"BDAT"]
 
 #: Octets of the longest line that `plain_command` takes, and what is read where one is expected:

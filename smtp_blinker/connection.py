@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 import ssl
-from collections.abc import Callable
 from functools import lru_cache
 from time import monotonic
 from typing import Any, Final
@@ -19,7 +18,7 @@ from gevent import GreenletExit, getcurrent
 
 from . import reply
 from .auth import Exchange
-from .commands import BDAT, COMMANDS, MAX_PLAIN, Command, auth_response, plain_command
+from .commands import AUTH, BDAT, COMMANDS, MAX_PLAIN, Command, auth_response, plain_command
 from .conduct import Conduct
 from .data_result import replies_to
 from .hook_timer import HookTimedOut, HookTimer
@@ -32,6 +31,7 @@ from .protocol import (
     Problem,
     Protocol,
     State,
+    is_binary,
     out_of_sequence,
 )
 from .proxy import ProxyError, parse_proxy_header
@@ -39,9 +39,9 @@ from .reply import Refusal, Reject, Reply
 from .report import Reporter
 from .resolver import ReverseResolver
 from .session import Envelope, Session
-from .signals import error_code, message
+from .signals import error_code, message, refused
 from .stream import MessageStream, TruncatedError
-from .tls import SecureContexts
+from .tls import SecureContexts, tls_failure
 from .transport import MAX_UNSENT, Interrupted, Transport
 from .xclient import plain_address
 
@@ -52,6 +52,12 @@ COMMAND_READ: Final = 8 * 1024
 BARE_NEWLINE_GRACE: Final = 0.2
 #: Seconds that the last reply may take to leave.
 LAST_REPLY_SECONDS: Final = 5.0
+#: Clients of one server that may still send after their last reply; the connections of more are
+#: closed at once, which may reset that reply away.
+MAX_LINGERING: Final = 100
+
+#: `Connection.admission` of a peer whose PROXY header is waited for.
+UNINTRODUCED: Final = "unintroduced"
 
 #: C0, DEL, C1, and what else ends a line. The rest of what can't be printed is the paths' affair:
 #: some scripts' domain names need a ZWNJ.
@@ -61,11 +67,15 @@ _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 _AUTH: Final = State.AUTH
 _CONTENT: Final = State.CONTENT
 
+#: RFC 5322 section 2.2, with the blanks before the colon of section 4.5.
+_HEADER_FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
+
 _BROKEN_LINES: Final = {
     Problem.TOO_LONG: reply.LINE_TOO_LONG,
     Problem.RESPONSE_TOO_LONG: reply.RESPONSE_TOO_LONG,
     Problem.BARE_NEWLINE: reply.BARE_NEWLINE,
     Problem.BROKEN_CHUNK: reply.NOT_RECOGNIZED,
+    Problem.BINARY: reply.BINARY,
     Problem.HTTP: reply.HTTP_NOT_ALLOWED,
 }
 
@@ -80,22 +90,32 @@ class Server(TypingProtocol):
     logger: logging.Logger | None
     connections: set[Connection]
 
-    def admit(self, connection: Connection) -> Reply | None:
-        """Count the connection in; the refusal when there are too many."""
+    #: Connections whose client still sends after the last reply.
+    lingering: int
 
-    def admit_address(self, connection: Connection) -> Reply | None:
-        """Count its address in; the refusal when there are too many from there."""
+    def admit_peer(self, connection: Connection) -> bool:
+        """Whether one more peer may be waited for until it sends its PROXY header."""
+
+    def admit(self, connection: Connection) -> Reply | None:
+        """Count the connection in; the refusal when there are too many of all or of its address."""
+
+    def release(self, connection: Connection) -> None:
+        """Count it out; more than once is fine."""
 
     def ended(self, connection: Connection) -> None:
-        """Count it out, and out of `connections`."""
+        """Take it out of `connections`."""
 
 
 class _Ended(Exception):
-    """The connection ends for *reason*, after the reply *final* or without a word."""
+    """The connection ends for *reason*, after the reply *final* or without a word.
 
-    def __init__(self, reason: str, final: Reply | None = None) -> None:
+    *detail* is a sentence that says more.
+    """
+
+    def __init__(self, reason: str, detail: str = "", final: Reply | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.detail = detail
         self.final = final
 
 
@@ -109,18 +129,20 @@ class Connection:
     __slots__ = (
         "_auth_demanded",
         "_command",
+        "_data_refused",
+        "_detail",
         "_enhanced",
         "_greenlet",
         "_killed",
         "_protocol",
+        "_refused_recipients",
         "_report",
         "_server",
         "_session_deadline",
         "_stream",
         "_transport",
         "_watched",
-        "address_key",
-        "admitted",
+        "admission",
         "announced",
         "auth_failures",
         "close_reason",
@@ -158,12 +180,16 @@ class Connection:
         self._enhanced = options.enhanced
         self._report = Reporter(server, self.session, server.logger)
         self.conduct = Conduct(options)
+        self._refused_recipients = 0
+        #: Whether the last refused command was DATA.
+        self._data_refused = False
         #: Messages that were answered 250.
         self.messages = 0
         self.draining = False
         self._killed = False
-        self.admitted = False
-        self.address_key: str | None = None
+        #: How the server counts it: by this address, or "" where it has none, as UNINTRODUCED
+        #: until a PROXY header came, or None for not at all.
+        self.admission: str | None = None
 
         self.exchange: Exchange | None = None
         self.auth_failures = 0
@@ -175,6 +201,8 @@ class Connection:
         self.real_client: tuple[Any, ...] | None = None
         self.xforward_used = False
         self.close_reason: str | None = None
+        #: What `disconnect` says beside the reason.
+        self._detail = ""
         self._command: Command | None = None
 
         #: The message that is arriving.
@@ -217,7 +245,7 @@ class Connection:
         try:
             reason = self._serve()
         except GreenletExit:
-            # Somebody else's kill ends a session as a shutdown does.
+            # Another greenlet's kill ends a session as a shutdown does.
             self._last_words(reply.SHUTTING_DOWN)
             reason = "shutdown"
         except (KeyboardInterrupt, SystemExit):
@@ -239,8 +267,10 @@ class Connection:
                 final, reason = None, self._converse()
             except Refusal as refusal:
                 final, reason = refusal.reply, "refused"
+                self._detail = final.text
+                self._report_refused("", final)
             except _Ended as ended:
-                final, reason = ended.final, ended.reason
+                final, reason, self._detail = ended.final, ended.reason, ended.detail
             except Interrupted:
                 final, reason = reply.SHUTTING_DOWN, "shutdown"
             if final is not None:
@@ -250,16 +280,18 @@ class Connection:
             try:
                 transport.flush(deadline)
             except Interrupted:
-                transport.flush(deadline)  # a reply is owed whole, whoever wants to stop
-            transport.linger()
+                transport.flush(deadline)  # a reply is owed whole, also when the server stops
+            self._linger()
             return reason
         except Interrupted:
             return "shutdown"
         except TimeoutError:
+            self._detail = f"the client was silent in the state {self._protocol.state.name}"
             self._last_words(reply.TIMED_OUT)
-            transport.linger()
+            self._linger()
             return "timeout"
         except ssl.SSLError as exc:
+            self._detail = tls_failure(exc)
             self._error(exc, "TLSError")
             return "tls"
         except OSError as exc:
@@ -267,6 +299,17 @@ class Connection:
             if self._protocol.state in (State.MAIL, State.RCPT, State.CONTENT):
                 self._error(exc, error_code(exc))
             return "eof" if isinstance(exc, TruncatedError) else "reset"
+
+    def _linger(self) -> None:
+        """Let the client read the last reply. It counts against no limit of clients meanwhile."""
+        server = self._server
+        server.release(self)
+        if server.lingering < MAX_LINGERING:
+            server.lingering += 1
+            try:
+                self._transport.linger()
+            finally:
+                server.lingering -= 1
 
     def _last_words(self, final: Reply) -> None:
         """Try to tell the client, without waiting for it."""
@@ -277,7 +320,7 @@ class Connection:
         if session.tls is None and (
             self._protocol.state is State.UPGRADE or self.options.begins_with_tls
         ):
-            return  # it expects a handshake, and no word in clear
+            return  # it expects a handshake, and nothing in plain text
         self._report.log_reply(final)
         self._transport.send_last(final.wire if self._enhanced else final.plain)
 
@@ -291,16 +334,22 @@ class Connection:
         finally:
             try:
                 if hook is not None:
-                    self.ask(hook, self.session)
+                    self.call_hook("on_close", self.session)
             except (Refusal, GreenletExit):
-                pass  # nobody is left to be refused; a fault was reported
+                pass  # no client is left to be refused; a fault was reported
             finally:
                 try:
                     self._report.disconnect(
-                        self.since, self.messages, transport.bytes_in, transport.bytes_out, reason
+                        self.since,
+                        self.messages,
+                        transport.bytes_in,
+                        transport.bytes_out,
+                        reason,
+                        self._detail,
                     )
                 finally:
                     # Last of all: `stop` waits for the listeners too.
+                    self._server.release(self)
                     self._server.ended(self)
 
     # Before the greeting: a Refusal ends the connection
@@ -310,13 +359,10 @@ class Connection:
         server = self._server
         session = self.session
         self._report.ignored = session.remote_address in options.ignored_hosts
-        refusal = server.admit(self)
-        if refusal is not None:
-            raise Refusal(refusal)
         if options.use_proxy:
             self._read_proxy_header()
             self._report.ignored = session.remote_address in options.ignored_hosts
-        refusal = server.admit_address(self)
+        refusal = server.admit(self)
         if refusal is not None:
             raise Refusal(refusal)
         self._protocol.set_policy(options.bare_newline_policy(session.remote_address))
@@ -326,27 +372,33 @@ class Connection:
         if options.begins_with_tls:
             self._upgrade(self._protocol.take_all())
         if self.hooks.on_connect is not None:
-            self.ask(self.hooks.on_connect, session)
+            self.call_hook("on_connect", session)
 
     def _read_proxy_header(self) -> None:
         """HAProxy's PROXY protocol: nothing is believed, and nothing said, without a header."""
-        if self.offers.peer not in self.options.use_proxy:
-            raise _Ended("proxy")
-        deadline = monotonic() + self.options.proxy_timeout
+        peer = self.offers.peer
+        if peer not in self.options.use_proxy:
+            raise _Ended("proxy", f"{peer or 'a UNIX socket'} is not in use_proxy")
+        if not self._server.admit_peer(self):
+            raise _Ended("refused", "too many peers that have sent no PROXY header")
+        timeout = self.options.proxy_timeout
+        deadline = monotonic() + timeout
         received = b""
         try:
             while (parsed := parse_proxy_header(received)) is None:
                 data = self._transport.receive(COMMAND_READ, deadline)
                 if not data:
-                    raise _Ended("proxy")
+                    raise _Ended("proxy", "the peer closed before a PROXY header")
                 received += data
         except TimeoutError:
-            raise _Ended("proxy") from None
+            raise _Ended("proxy", f"no PROXY header within {timeout:g} s") from None
         except Interrupted:
             raise _Ended("shutdown") from None
         except ProxyError as exc:
             self._error(exc, "ProxyError", stage="proxy")
-            raise _Ended("proxy") from None
+            raise _Ended("proxy", f"not a PROXY header: {exc}") from None
+        finally:
+            self._server.release(self)
         header, length = parsed
         session = self.session
         session.proxy = header
@@ -366,17 +418,20 @@ class Connection:
         """
         session = self.session
         transport = self._transport
-        deadline = monotonic() + self.options.handshake_timeout
+        timeout = self.options.handshake_timeout
+        deadline = monotonic() + timeout
         channel = self._server.contexts.channel()
         if begun:
             channel.received(begun)
         try:
             transport.start_tls(channel, deadline)
-        except (EOFError, ConnectionError, TimeoutError):
-            raise _Ended("tls") from None
+        except (EOFError, ConnectionError):
+            raise _Ended("tls", "the client left during the TLS handshake") from None
+        except TimeoutError:
+            raise _Ended("tls", f"no TLS handshake within {timeout:g} s") from None
         except ssl.SSLError as exc:
             self._error(exc, "TLSError", stage="handshake")
-            raise _Ended("tls") from None
+            raise _Ended("tls", tls_failure(exc)) from None
         except Interrupted:
             raise _Ended("shutdown") from None
         session.secure = True
@@ -385,14 +440,15 @@ class Connection:
         self._forget()
         self._report.secure()
         if self.hooks.on_secure is not None:
-            self.ask(self.hooks.on_secure, session)
+            self.call_hook("on_secure", session)
 
     def _greet(self) -> None:
         if self.options.greeting_delay:
             deadline = min(monotonic() + self.options.greeting_delay, self._session_deadline)
             try:
                 if self._protocol.has_data or self._transport.receive(COMMAND_READ, deadline):
-                    raise _Ended("abuse", reply.TALKS_TOO_SOON)
+                    self._report_refused("", reply.TALKS_TOO_SOON)
+                    raise _Ended("abuse", reply.TALKS_TOO_SOON.text, reply.TALKS_TOO_SOON)
                 raise _Ended("eof")
             except TimeoutError:
                 # It kept quiet, as RFC 5321 section 4.3.1 wants it.
@@ -417,10 +473,10 @@ class Connection:
         logs = self._report.logs
         state = protocol.state
         while True:
+            if self.draining:
+                raise Interrupted  # whatever the client has pipelined behind its last message
             if state is _AUTH or protocol.buffer:
                 answer = self._answer_line(self._next_line(monotonic() + timeout))
-            elif self.draining:
-                raise Interrupted
             else:
                 deadline = monotonic() + timeout
                 data = transport.receive(size, deadline)
@@ -443,7 +499,7 @@ class Connection:
                     if self.close_reason is not None:
                         return self.close_reason
                 elif state is State.UPGRADE:
-                    # RFC 3207 section 4: what came in clear is never taken for protected.
+                    # RFC 3207 section 4: what came in plain text is never taken for protected.
                     protocol.take_all()
                     self._upgrade()
                 else:
@@ -471,6 +527,9 @@ class Connection:
             except TimeoutError:
                 if patience == deadline:
                     raise
+                # Nothing shows whether the command has ended, and framing must not depend on
+                # time: what comes later is never read as a command.
+                self.close_reason = "refused"
                 return protocol.drop_bare_line()
             if not data:
                 raise _Ended("eof")
@@ -485,6 +544,7 @@ class Connection:
         """
         protocol = self._protocol
         self._command = command
+        said = argument
         try:
             if self._watched or self.session.disabled_commands:
                 self._watch(command, argument)
@@ -497,16 +557,21 @@ class Connection:
                 raise Refusal(out_of_sequence(command.verb, protocol.state))
             answer = command.run(self, argument)
         except Refusal as refusal:
-            return self._refused(refusal)
+            if command.verb == "RCPT":
+                refusal = self._count_refused_recipient(refusal)
+            self._data_refused = command.verb == "DATA"
+            return self._refused(refusal, said)
         if next_state is _AUTH and self.exchange is None:
             next_state = State.READY
         protocol.state = next_state
         self.conduct.errors = 0
+        self._data_refused = False
         return answer
 
     def _answer_line(self, line: bytes | Problem) -> Reply:
         """The reply to what may be no plain command."""
         exchange = self.exchange
+        self._command = None if exchange is None else AUTH
         try:
             if isinstance(line, Problem):
                 raise self._broken_line(line)
@@ -521,7 +586,7 @@ class Connection:
                 return answer
             command, argument = self._read_command(line)
         except Refusal as refusal:
-            return self._refused(refusal)
+            return self._refused(refusal, "" if exchange is None else exchange.method)
         return self._answer(command, argument)
 
     def _read_command(self, line: bytes) -> tuple[Command, str | bytes]:
@@ -536,15 +601,29 @@ class Connection:
             raise self._unrecognized_command(line)
         return command, octets
 
-    def _refused(self, refusal: Refusal) -> Reply:
+    def _refused(self, refusal: Refusal, argument: str | bytes) -> Reply:
         """The reply to a refused command. Raises _Ended when the connection ends with it."""
         if self._command is BDAT:
             # Its octets follow at once (RFC 3030 section 2) and can't be told from commands.
             self.close_reason = "refused"
         answer = self._refuse(refusal.reply)
+        self._report_refused(argument, answer)
         if self.close_reason is not None:
-            raise _Ended(self.close_reason, answer)
+            raise _Ended(self.close_reason, answer.text, answer)
         return answer
+
+    def _report_refused(self, argument: str | bytes, answer: Reply) -> None:
+        if refused.receivers and self._report.hears(refused):
+            verb = "" if self._command is None else self._command.verb
+            self._report.refused(verb, argument, answer)
+
+    def _count_refused_recipient(self, refusal: Refusal) -> Refusal:
+        """*refusal* of a RCPT, or the 421 when there were too many on this connection."""
+        self._refused_recipients += 1
+        limit = self.options.max_refused_recipients
+        if limit is not None and self._refused_recipients > limit:
+            return Refusal(reply.TOO_MANY_REFUSED_RECIPIENTS)
+        return refusal
 
     def _refuse(self, refusal: Reply) -> Reply:
         """Count a refusal, and note whether the connection ends with it."""
@@ -565,26 +644,38 @@ class Connection:
             self.conduct.junk()
         if problem is Problem.BROKEN_CHUNK:
             self.close_reason = "refused"  # as for every BDAT
+        elif problem is Problem.BINARY:
+            self.close_reason = "abuse"
         self._report.log("C: (%s)", problem.value)
+        if self._is_after_refused_data():
+            return Refusal(reply.CONTENT_NOT_EXPECTED)
         return Refusal(_BROKEN_LINES[problem])
+
+    def _is_after_refused_data(self) -> bool:
+        """Whether the command before was a DATA that was refused; asked once for each line."""
+        after, self._data_refused = self._data_refused, False
+        return after
 
     def _unrecognized_command(self, line: bytes) -> Refusal:
         # Not what it was: a client that is out of step may have sent its password.
         self._report.log("C: (an unrecognized command of %d octets)", len(line))
+        content = self._is_after_refused_data() or _HEADER_FIELD.match(line)
         if HTTP_REQUEST.fullmatch(line):
             return Refusal(reply.HTTP_NOT_ALLOWED)
-        if b"\0" in line:
-            # A binary protocol, a PROXY header among them: what follows is no SMTP either.
+        if is_binary(line):
+            # A PROXY header of version 2 among them: what follows is no SMTP either.
             self.close_reason = "abuse"
-            return Refusal(reply.NOT_RECOGNIZED)
+            return Refusal(reply.BINARY)
+        if content:
+            # The client sends content without a 354. Its next line may be one that we would run.
+            return Refusal(reply.CONTENT_NOT_EXPECTED)
         self.conduct.unrecognized()
         return Refusal(reply.NOT_RECOGNIZED)
 
     def _watch(self, command: Command, argument: str | bytes) -> None:
         """For some servers only: a log of commands, disabled ones, those that wait for AUTH."""
         if self._report.logs:
-            octets = argument.encode("ascii") if isinstance(argument, str) else argument
-            self._report.log_command(command.verb, octets)
+            self._report.log_command(command.verb, argument)
         if command.verb in self.offers.disabled:
             raise Refusal(reply.NOT_IMPLEMENTED)
         if not self._auth_demanded or self.session.user is not None or not self.offers.auth:
@@ -640,7 +731,7 @@ class Connection:
             # The client has its 354 whatever the hook does before it reads.
             transport.flush()
             try:
-                result = self.ask(hook, stream, session)
+                result = self.call_hook("on_data", stream, session)
             except Refusal as refusal:
                 result = Refusal(refusal.reply)  # its traceback would hold this frame
         stream.drain()
@@ -655,16 +746,18 @@ class Connection:
             # What the server refuses is refused whatever the hook made of it.
             replies = (stream.refusal,) * len(replies)
         conduct = self.conduct
-        code = 0
+        told: Reply | None = None
         for answer in replies:
             conduct.errors = 0  # it was one command, however many were refused
             if answer.code >= 400:
                 answer = self._refuse(answer)
-            if code == 0 or answer.code < 400:
-                code = answer.code
+                self._detail = answer.text if self.close_reason is not None else ""
+            if told is None or (answer.code < 400 <= told.code):
+                told = answer
             self._send(answer)
+        assert told is not None
         conduct.message()
-        if code == 250:
+        if told.code == 250:
             self.messages += 1
         # The client has its answer before a listener has its event, or the next hook its turn.
         try:
@@ -673,18 +766,20 @@ class Connection:
             # A client that has gone meanwhile has its message taken all the same.
             if message.receivers and self._report.hears(message):
                 self._report.message(
-                    sender, recipients, stream.byte_length, code, monotonic() - started
+                    sender, recipients, stream.byte_length, told, monotonic() - started
                 )
             session.transaction += 1
             session.envelope = Envelope()
 
     # What commands use (commands.Client)
 
-    def ask(self, hook: Callable[..., Any], *args: Any) -> Any:
-        """Call a hook. Raises its own Reject, or a Refusal with 451 when the program is at fault.
+    def call_hook(self, name: str, *args: Any) -> Any:
+        """Call the hook *name*, which is there; the result, checked.
 
-        A connection that was lost meanwhile is the caller's to notice.
+        Raises its own Reject, or a Refusal with 451 when the program is at fault. A connection
+        that was lost meanwhile is the caller's to notice.
         """
+        hook = getattr(self.hooks, name)
         seconds = self.options.hook_timeout
         timer = None
         if seconds is not None:
@@ -694,7 +789,7 @@ class Connection:
         try:
             try:
                 result = hook(*args)
-                return result if result is None or type(result) is str else checked(result)
+                return None if result is None else checked(name, result)
             finally:
                 # What listeners do about it is not the hook's time.
                 if timer is not None:
@@ -714,9 +809,9 @@ class Connection:
             if lost and isinstance(exc, ConnectionError):
                 return None  # the stream raised it
             code = "HookTimeout" if isinstance(exc, HookTimedOut) else "HookError"
-            name = getattr(hook, "__qualname__", type(hook).__qualname__)
-            answered = None if hook is self.hooks.on_close else 451
-            self._error(exc, code, response_code=answered, hook=name)
+            answered = None if name == "on_close" else 451
+            where = getattr(hook, "__qualname__", type(hook).__qualname__)
+            self._error(exc, code, response_code=answered, hook=where)
             raise Refusal(reply.LOCAL_ERROR) from None
 
     def pause(self, seconds: float) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from typing import Any
 
 from . import reply
-from .hooks import checked
+from .hooks import checked_text
 from .reply import Refusal, Reply
 
 
@@ -15,47 +15,44 @@ def replies_to(
 ) -> tuple[Sequence[Reply], Sequence[BaseException]]:
     """The replies for *result*, and what of it is a fault of the program's.
 
-    *result* is what the hook returned, or the `Refusal` that it ended with. There is one reply, or
-    with *lmtp* one for each of the *recipients* (RFC 2033 section 4.2).
+    *result* is what the hook returned, checked, or the `Refusal` that it ended with. There is one
+    reply, or with *lmtp* one for each of the *recipients* (RFC 2033 section 4.2).
     """
     count = recipients if lmtp else 1
     if result is None:
         return (reply.MESSAGE_OK,) * count, ()
-    if isinstance(result, (Mapping, Set)):
-        # There may be a Reject in it, and nobody knows whose.
-        fault: Exception = TypeError(f"on_data returned a {type(result).__name__}, not a list")
-        return (reply.LOCAL_ERROR,) * count, (fault,)
-    if not isinstance(result, (list, tuple)):
-        return (_reply_for(result),) * count, ()
-    result = [_raised(one) for one in result]
+    if isinstance(result, Refusal):
+        return (result.reply,) * count, ()
+    if isinstance(result, str):
+        return (Reply(250, result, "2.0.0"),) * count, ()
+    fault: BaseException
     if not lmtp:
-        # There is one reply: 250 would be a lie for a recipient who is refused.
-        refused = [one for one in map(_reply_for, result) if one.code >= 400]
-        return (refused[0] if refused else reply.MESSAGE_OK,), _faults(result)
+        fault = TypeError(
+            f"on_data returned a {type(result).__name__}; only LMTP has several replies"
+        )
+        return (reply.LOCAL_ERROR,), (fault,)
     if len(result) != count:
         fault = ValueError(f"on_data returned {len(result)} results for {count} recipients")
         return (reply.LOCAL_ERROR,) * count, (fault,)
-    return [_reply_for(one) for one in result], _faults(result)
+    replies: list[Reply] = []
+    faults: list[BaseException] = []
+    for entry in result:
+        try:
+            replies.append(_reply_for(entry))
+        except BaseException as exc:
+            replies.append(reply.LOCAL_ERROR)
+            faults.append(exc.with_traceback(None))  # this frame's name would help no reader
+    return replies, faults
 
 
-def _raised(result: Any) -> Any:
-    """An entry of a list, or what it is a fault to have there; nobody has raised it."""
-    try:
-        return result if result is None else checked(result)
-    except BaseException as exc:
-        return exc.with_traceback(None)  # this frame's name would lead nobody anywhere
-
-
-def _reply_for(result: Any) -> Reply:
-    """The reply for one recipient, or for all of them."""
-    if isinstance(result, Refusal):
-        return result.reply
-    if isinstance(result, BaseException):
-        return reply.LOCAL_ERROR
-    return Reply(250, result, "2.0.0") if isinstance(result, str) else reply.MESSAGE_OK
-
-
-def _faults(results: Sequence[Any]) -> list[BaseException]:
-    return [
-        one for one in results if isinstance(one, BaseException) and not isinstance(one, Refusal)
-    ]
+def _reply_for(entry: Any) -> Reply:
+    """The reply for one recipient; raises what is a fault of the program's."""
+    if entry is None:
+        return reply.MESSAGE_OK
+    if isinstance(entry, type) and issubclass(entry, BaseException):
+        entry = entry()
+    if isinstance(entry, Refusal):
+        return entry.reply
+    if isinstance(entry, BaseException):
+        raise entry
+    return Reply(250, checked_text(entry), "2.0.0")

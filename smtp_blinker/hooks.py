@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,15 +27,17 @@ _AuthHook = TypeVar("_AuthHook", bound=AuthHook)
 _AddressHook = TypeVar("_AddressHook", bound=AddressHook)
 _DataHook = TypeVar("_DataHook", bound=DataHook)
 
-NAMES = (
-    "on_connect",
-    "on_secure",
-    "on_auth",
-    "on_mail_from",
-    "on_rcpt_to",
-    "on_data",
-    "on_close",
-)
+#: Every hook with the arguments that it is called with.
+ARGUMENTS: Final = {
+    "on_connect": ("session",),
+    "on_secure": ("session",),
+    "on_auth": ("auth", "session"),
+    "on_mail_from": ("address", "session"),
+    "on_rcpt_to": ("address", "session"),
+    "on_data": ("stream", "session"),
+    "on_close": ("session",),
+}
+NAMES: Final = tuple(ARGUMENTS)
 
 
 class Hooks:
@@ -52,42 +55,100 @@ class Hooks:
         self.on_close: SessionHook | None = None
 
     def set(self, name: str, hook: Any) -> None:
-        """Register *hook*; raises TypeError when it can't be called, or a call wouldn't run it."""
-        if hook is not None and not callable(hook):
-            raise TypeError(f"{name} takes a callable, not {hook!r}")
-        call = getattr(type(hook), "__call__", None)  # noqa: B004
-        if _only_prepares(hook) or _only_prepares(call):
-            # It would refuse nobody: a call gives an object, and none of its lines is run.
-            raise TypeError(
-                f"{name} takes a plain function: nobody would await or iterate {hook!r}"
-            )
+        """Register *hook*. Raises TypeError when it can't be called with the hook's arguments, or
+        when a call would not run it."""
+        if hook is not None:
+            check_callable(name, hook)
         setattr(self, name, hook)
 
 
-#: What a hook can't have meant to return: what is yet to be done.
-_UNDONE: Final = (Awaitable, GeneratorType, AsyncGeneratorType, map, filter)
+def check_callable(name: str, hook: Any) -> None:
+    """Raise TypeError unless *hook* is a function that runs when it is called as *name*."""
+    if not callable(hook):
+        raise TypeError(f"{name} takes a callable, not {hook!r}")
+    call = getattr(type(hook), "__call__", None)  # noqa: B004
+    if _only_prepares(hook) or _only_prepares(call):
+        # It would refuse no client: a call makes an object and runs none of its lines.
+        raise TypeError(f"{name} takes a plain function, not a coroutine or generator: {hook!r}")
+    try:
+        # Not that of a function it wraps: a decorator may add or take away arguments.
+        signature = inspect.signature(hook, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return  # a builtin that doesn't say
+    arguments = ARGUMENTS[name]
+    try:
+        signature.bind(*arguments)
+    except TypeError as exc:
+        raise TypeError(
+            f"{name} is called as {name}({', '.join(arguments)}), but {hook!r} takes "
+            f"{signature}: {exc}"
+        ) from None
+
+
+#: What a hook can't have meant to return: a result that is still to be computed.
+_UNFINISHED: Final = (Awaitable, GeneratorType, AsyncGeneratorType, map, filter)
 #: The same by what their classes have: gevent's greenlets and results, celery's, futures.
 _PROMISES: Final = (("ready", "get"), ("done", "result"))
+#: A reply code, an enhanced status code, or both, at the beginning of a text.
+_LIKE_A_REPLY: Final = re.compile(r"\s*(?:[2-5][0-9]{2}|[245]\.[0-9]{1,3}\.[0-9]{1,3})(?![\w.])")
 
 
-def checked(result: Any) -> Any:
-    """*result*, which a hook has returned and which is not None.
+def checked(name: str, result: Any) -> Any:
+    """*result*, which the hook *name* has returned and which is not None.
 
-    Raises what was returned where it was meant to be raised, and TypeError for what is yet to be
-    done: these are true values, and as an answer of `on_auth` would let everybody in. A result's
-    truth may be code of the program's too (a lazy look-up): what it raises comes out here.
+    Raises what was returned where it was meant to be raised, and TypeError or ValueError for
+    everything that the hook's line in the documentation doesn't name: a program that returns False
+    to refuse must not accept. The truth of a user may be code of the program's too (a lazy
+    look-up): what it raises comes out here.
     """
     if isinstance(result, BaseException) or _is_exception_class(result):
         raise result
+    if name == "on_data":
+        return result if isinstance(result, (list, tuple)) else checked_text(result)
+    if name != "on_auth":
+        _close(result)
+        raise TypeError(
+            f"{name} returned {_shown(result)}; it returns None to accept, raises Reject to refuse"
+        )
     kind = type(result)
-    if isinstance(result, _UNDONE) or any(
+    if isinstance(result, _UNFINISHED) or any(
         hasattr(kind, asks) and hasattr(kind, waits) for asks, waits in _PROMISES
     ):
-        if hasattr(result, "close"):
-            result.close()
-        raise TypeError(f"a hook returned {kind.__name__}: what it stands for isn't done")
+        _close(result)
+        raise TypeError(f"on_auth returned a {kind.__name__}, which is not finished")
     bool(result)
     return result
+
+
+def checked_text(result: Any) -> str:
+    """*result*, the text of a 250 reply, as `on_data` returned it for all or one recipient."""
+    if not isinstance(result, str):
+        _close(result)
+        raise TypeError(
+            f"on_data returned {_shown(result)}; it returns the text of the 250 reply or None, "
+            "and raises Reject to refuse"
+        )
+    if _LIKE_A_REPLY.match(result):
+        raise ValueError(
+            f"on_data returned {_shown(result)}, which begins like a reply; it returns only the "
+            "text of the 250, and raises Reject to refuse"
+        )
+    return result
+
+
+def _shown(result: Any) -> str:
+    """Enough of *result* to find it by; the whole may be a message."""
+    if isinstance(result, (str, bytes)):
+        return repr(result[:60])
+    if result is None or isinstance(result, (bool, int, float)):
+        return repr(result)
+    return f"a {type(result).__name__}"
+
+
+def _close(result: Any) -> None:
+    """A coroutine that is never awaited warns, unless it is closed."""
+    if isinstance(result, _UNFINISHED) and hasattr(result, "close"):
+        result.close()
 
 
 def _is_exception_class(result: Any) -> bool:

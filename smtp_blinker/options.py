@@ -122,6 +122,7 @@ class Options:
     max_clients: int | None = None
     max_clients_per_ip: int | None = None
     max_recipients: int | None = 1000  # RFC 5321 section 4.5.3.1.8 asks for 100 at least
+    max_refused_recipients: int | None = 1000
     max_messages: int | None = None
     max_command_length: int = 2048  # octets with CRLF; RFC 5321 section 4.5.3.1.4 asks for 512
     max_unauthenticated_commands: int | None = 10
@@ -348,6 +349,7 @@ _COUNTS: dict[str, tuple[int, bool]] = {
     "max_clients": (0, True),
     "max_clients_per_ip": (1, True),
     "max_recipients": (1, True),
+    "max_refused_recipients": (0, True),
     "max_messages": (1, True),
     "max_command_length": (1, False),
     "max_unauthenticated_commands": (0, True),

@@ -22,6 +22,14 @@ _HTTP_START: Final = re.compile(_HTTP_METHOD, re.I)
 HTTP_REQUEST: Final = re.compile(_HTTP_METHOD + rb".* HTTP/[0-9.]+ *", re.I | re.S)
 
 
+_TLS_RECORD: Final = b"\x16\x03"
+
+
+def is_binary(line: bytes) -> bool:
+    """Whether *line* is of a binary protocol: no SMTP follows it, whatever octets it has."""
+    return b"\0" in line or line.startswith(_TLS_RECORD)
+
+
 class State(IntEnum):
     """Where a session is; from AUTH on, what comes next on the wire is no command."""
 
@@ -101,6 +109,7 @@ class Problem(Enum):
     RESPONSE_TOO_LONG = "a line of AUTH was longer than the limit and has been dropped"
     BARE_NEWLINE = "a CR or LF stood alone in a line, which has been dropped"
     HTTP = "a line that was too long or had a CR or LF alone began as an HTTP request does"
+    BINARY = "a line of TLS or another binary protocol, which is no SMTP"
     BROKEN_CHUNK = "a BDAT line was too long or had a CR or LF alone; its chunk follows"
 
 
@@ -187,12 +196,16 @@ class Protocol:
         """*problem*, or why what follows *line* can't be commands."""
         if self.state is State.AUTH:
             return problem
+        if is_binary(line):
+            return Problem.BINARY
         if _BDAT.match(line):
             return Problem.BROKEN_CHUNK
         return Problem.HTTP if _HTTP_START.match(line) else problem
 
     def _incomplete(self) -> Problem:
         length = len(self.buffer) - self._position
+        if self._skipping is None and self.state is not State.AUTH and self.begins_with_tls:
+            return Problem.BINARY
         if length > self._max_line and self._skipping is None:
             self._skipping = self._too_long(self._unread(), length)
         if self._skipping is not None:
@@ -213,6 +226,11 @@ class Protocol:
 
     def _unread(self) -> bytes:
         return self.buffer[self._position :]
+
+    @property
+    def begins_with_tls(self) -> bool:
+        """Whether what waits is a TLS handshake record (RFC 8446 section 5.1), not a command."""
+        return self.buffer.startswith(_TLS_RECORD, self._position)
 
     @property
     def ends_with_bare_newline(self) -> bool:

@@ -209,6 +209,7 @@ CANNOT_VERIFY = Reply(252, "Cannot verify the user, but will try to deliver", "2
 AUTHENTICATED = Reply(235, "Authentication successful", "2.7.0")
 
 NOT_RECOGNIZED = Reply(500, "Command not recognized", "5.5.2")
+BINARY = Reply(500, "TLS or another binary protocol where a command is expected", "5.5.2")
 BARE_NEWLINE = Reply(500, "Bare CR or LF in the command; lines end with CRLF", "5.5.2")
 LINE_TOO_LONG = Reply(500, "Line too long", "5.5.2")
 RESPONSE_TOO_LONG = Reply(500, "Authentication response too long", "5.5.6")
@@ -237,8 +238,10 @@ TOO_MANY_UNRECOGNIZED = Reply(421, "Too many unrecognized commands", "4.7.0")
 TOO_MANY_JUNK = Reply(421, "Too many commands without a message", "4.7.0")
 TOO_MANY_UNAUTHENTICATED = Reply(421, "Too many unauthenticated commands", "4.7.0")
 TOO_MANY_AUTH_FAILURES = Reply(421, "Too many authentication failures", "4.7.0")
+TOO_MANY_REFUSED_RECIPIENTS = Reply(421, "Too many refused recipients", "4.7.0")
 TOO_MANY_MESSAGES = Reply(421, "Too many messages in one connection", "4.7.0")
 HTTP_NOT_ALLOWED = Reply(421, "HTTP requests not allowed", "4.7.0")
+CONTENT_NOT_EXPECTED = Reply(421, "Message content where a command is expected", "4.7.0")
 TALKS_TOO_SOON = Reply(421, "You talk too soon", "4.7.0")
 
 #: The 421 replies that a client earns: they end its session as "abuse".
@@ -250,8 +253,10 @@ ABUSE = frozenset(
         TOO_MANY_JUNK,
         TOO_MANY_UNAUTHENTICATED,
         TOO_MANY_AUTH_FAILURES,
+        TOO_MANY_REFUSED_RECIPIENTS,
         TOO_MANY_MESSAGES,
         HTTP_NOT_ALLOWED,
+        CONTENT_NOT_EXPECTED,
         TALKS_TOO_SOON,
     )
 )

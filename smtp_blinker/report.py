@@ -70,7 +70,7 @@ class Reporter:
         sender: Address | None,
         recipients: Sequence[Address],
         size: int,
-        code: int,
+        answer: Reply,
         seconds: float,
     ) -> None:
         session = self._session
@@ -80,15 +80,34 @@ class Reporter:
             sender.address if sender is not None else "",
             tuple([recipient.address for recipient in recipients]),
             size,
-            code,
+            answer.code,
+            answer.text,
             seconds,
         )
         signals.emit(signals.message, self._server, event)
 
+    def refused(self, verb: str, argument: str | bytes, answer: Reply) -> None:
+        session = self._session
+        event = signals.RefusedEvent(
+            session.id,
+            session.remote_address,
+            verb,
+            _shown(verb, argument),
+            answer.code,
+            answer.text,
+        )
+        signals.emit(signals.refused, self._server, event)
+
     def disconnect(
-        self, since: float, messages: int, bytes_in: int, bytes_out: int, reason: str
+        self,
+        since: float,
+        messages: int,
+        bytes_in: int,
+        bytes_out: int,
+        reason: str,
+        detail: str,
     ) -> None:
-        self.log("closed: %s", reason)
+        self.log("closed: %s%s%s", reason, ", " if detail else "", detail)
         if signals.disconnect.receivers and self.hears(signals.disconnect):
             event = signals.DisconnectEvent(
                 self._session.id,
@@ -98,6 +117,7 @@ class Reporter:
                 bytes_in,
                 bytes_out,
                 reason,
+                detail,
             )
             signals.emit(signals.disconnect, self._server, event)
 
@@ -123,11 +143,18 @@ class Reporter:
     def log_reply(self, answer: Reply) -> None:
         self.log("S: %s", answer.wire.decode("ascii").rstrip().replace("\r\n", " | "))
 
-    def log_command(self, verb: str, argument: bytes) -> None:
-        """Credentials never get into a log: of AUTH only a known mechanism is shown."""
-        if verb == "AUTH":
-            words = argument.upper().split()
-            known = words[0].decode("latin-1") if words else ""
-            self.log("C: AUTH %s", known if known in AUTH_METHODS else "(something unknown)")
-        else:
-            self.log("C: %s %s", verb, printable(argument.decode("ascii", "backslashreplace")))
+    def log_command(self, verb: str, argument: str | bytes) -> None:
+        self.log("C: %s %s", verb, _shown(verb, argument))
+
+
+def _shown(verb: str, argument: str | bytes) -> str:
+    """What listeners and the log may see of a command's argument.
+
+    Credentials never get there: of AUTH only a known mechanism is shown.
+    """
+    if isinstance(argument, bytes):
+        argument = argument.decode("ascii", "backslashreplace")
+    if verb != "AUTH":
+        return printable(argument)
+    mechanism = argument.upper().partition(" ")[0]
+    return mechanism if mechanism in AUTH_METHODS else "(something unknown)"

@@ -21,7 +21,7 @@ from gevent.socket import socket as gevent_socket
 
 from . import hooks, reply, signals
 from .commands import COMMANDS
-from .connection import Connection
+from .connection import UNINTRODUCED, Connection
 from .hooks import HookDecorators, Hooks
 from .options import Options, make_options
 from .reply import Reply
@@ -66,16 +66,21 @@ class SMTPServer(HookDecorators, StreamServer):
         self.resolver = ReverseResolver(self.options.resolver)
         #: The live connections.
         self.connections: set[Connection] = set()
+        #: See `connection.MAX_LINGERING`.
+        self.lingering = 0
         self._admitted = 0
         self._by_address: Counter[str] = Counter()
+        #: Connections whose PROXY header is waited for.
+        self._unintroduced = 0
         #: There while a stop drains, and while one isn't finished.
         self._drained: Event | None = None
         self._finished: Event | None = None
+        #: The greenlet that sends `close`.
+        self._closing: Any = None
         self._one_ended = Event()
         self._hub: Any = None
         #: The hub of `run_in_thread`, which starts and stops there.
         self.home: Any = None
-        self._stopper: Any = None
         self._shares_listener = False
         #: Seconds between two tries to accept while there are no descriptors.
         self._pause = 0.0
@@ -205,37 +210,47 @@ class SMTPServer(HookDecorators, StreamServer):
         self.connections.add(connection)
         connection.run()
 
+    def admit_peer(self, connection: Connection) -> bool:
+        limit = self.options.max_clients
+        if limit is not None and self._unintroduced >= limit:
+            return False
+        self._unintroduced += 1
+        connection.admission = UNINTRODUCED
+        return True
+
     def admit(self, connection: Connection) -> Reply | None:
         if self._drained is not None:
             return reply.SHUTTING_DOWN
-        limit = self.options.max_clients
-        if limit is not None and self._admitted >= limit:
+        options = self.options
+        if options.max_clients is not None and self._admitted >= options.max_clients:
             return reply.TOO_MANY_CLIENTS
-        self._admitted += 1
-        connection.admitted = True
-        return None
-
-    def admit_address(self, connection: Connection) -> Reply | None:
-        limit = self.options.max_clients_per_ip
+        key = ""
         address = connection.session.remote_address
-        if limit is None or not address:
-            return None
-        key = _address_key(address)
-        if self._by_address[key] >= limit:
-            return reply.TOO_MANY_FROM_ADDRESS
-        self._by_address[key] += 1
-        connection.address_key = key
+        limit = options.max_clients_per_ip
+        if limit is not None and address:
+            key = _address_key(address)
+            if self._by_address[key] >= limit:
+                return reply.TOO_MANY_FROM_ADDRESS
+            self._by_address[key] += 1
+        self._admitted += 1
+        connection.admission = key
         return None
 
-    def ended(self, connection: Connection) -> None:
-        self.connections.discard(connection)
-        if connection.admitted:
-            self._admitted -= 1
-        key = connection.address_key
-        if key is not None:
+    def release(self, connection: Connection) -> None:
+        key, connection.admission = connection.admission, None
+        if key is None:
+            return
+        if key is UNINTRODUCED:
+            self._unintroduced -= 1
+            return
+        self._admitted -= 1
+        if key:
             self._by_address[key] -= 1
             if not self._by_address[key]:
                 del self._by_address[key]
+
+    def ended(self, connection: Connection) -> None:
+        self.connections.discard(connection)
         self._one_ended.set()
 
     # TLS
@@ -257,6 +272,9 @@ class SMTPServer(HookDecorators, StreamServer):
         *timeout* is how many seconds content and hooks under way may take (the option
         close_timeout for None); what is left then is ended. Returns when every connection has
         ended; a second call waits for the first. `start` works again afterwards.
+
+        Called by one of the server's own hooks or listeners it returns at once, and the rest
+        happens when that connection too has ended.
         """
         if self._hub is not None and self._hub is not gevent.get_hub():
             try:
@@ -265,9 +283,10 @@ class SMTPServer(HookDecorators, StreamServer):
                 if self._serving:
                     raise
             return
+        me = getcurrent()
+        from_within = any(one.greenlet is me for one in self.connections)
         if self._finished is not None:
-            me = getcurrent()
-            if me is not self._stopper and all(one.greenlet is not me for one in self.connections):
+            if not from_within and me is not self._closing:
                 self._finished.wait()
             return
         was_serving, self._serving = self._serving, False
@@ -275,30 +294,40 @@ class SMTPServer(HookDecorators, StreamServer):
             self.close()
             return
         self._drained = Event()
-        finished = self._finished = Event()
-        self._stopper = getcurrent()
+        self._finished = Event()
+        if from_within:
+            # It would wait for itself.
+            spawn_raw(self._stop, timeout)
+        else:
+            self._stop(timeout)
+
+    def _stop(self, timeout: float | None) -> None:
+        finished, drained = self._finished, self._drained
+        assert finished is not None
+        assert drained is not None
         try:
             try:
                 self._empty_backlog()
                 self.close()
-                gevent.sleep(0)  # those who were accepted just now begin
+                gevent.sleep(0)  # clients that were accepted just now begin
                 self._drain(self.options.close_timeout if timeout is None else timeout)
                 self.resolver.stop()
             finally:
-                drained, self._drained = self._drained, None
+                self._drained = None
                 drained.set()
             self._hub = None
             if self.logger is not None:
                 self.logger.info("stopped")
             if signals.close.receivers:
                 # A listener may call `start`, which waits for the draining only.
+                self._closing = getcurrent()
                 signals.emit(signals.close, self)
         finally:
-            self._finished = self._stopper = None
+            self._finished = self._closing = None
             finished.set()
 
     def _empty_backlog(self) -> None:
-        """Tell those 421 who have connected and weren't accepted: closing would reset them.
+        """Accept the clients that have connected, so that they get 421: closing resets them.
 
         A socket that was given to us may have other servers, which will serve them.
         """
@@ -321,27 +350,25 @@ class SMTPServer(HookDecorators, StreamServer):
             _remove_socket(str(self._unix_path))
 
     def _drain(self, timeout: float) -> None:
-        me = getcurrent()
         # A new one: an event belongs to the hub that used it first, and the last run may have
         # been in a thread whose hub isn't gone as far as gevent can tell.
         self._one_ended = Event()
         for connection in list(self.connections):
             connection.drain()
-        self._wait_for_end(me, monotonic() + timeout)
+        self._wait_for_end(monotonic() + timeout)
         for _ in range(KILLS):
-            left = [one for one in self.connections if one.greenlet is not me]
-            if not left:
+            if not self.connections:
                 return
-            for connection in left:
+            for connection in list(self.connections):
                 connection.kill()
-            self._wait_for_end(me, monotonic() + KILL_SECONDS)
+            self._wait_for_end(monotonic() + KILL_SECONDS)
         logging.getLogger("smtp_blinker").error(
             "%d connections could not be ended: a hook swallows GreenletExit", len(self.connections)
         )
 
-    def _wait_for_end(self, me: Any, deadline: float) -> None:
-        """Until every connection but the one of greenlet *me* has ended, or *deadline*."""
-        while any(one.greenlet is not me for one in self.connections):
+    def _wait_for_end(self, deadline: float) -> None:
+        """Until every connection has ended, or *deadline*."""
+        while self.connections:
             left = deadline - monotonic()
             if left <= 0:
                 return

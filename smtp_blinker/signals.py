@@ -97,6 +97,8 @@ secure = EventSignal("secure")
 auth = EventSignal("auth")
 #: A message was answered (`MessageEvent`).
 message = EventSignal("message")
+#: A command was refused, or a client before its greeting (`RefusedEvent`).
+refused = EventSignal("refused")
 #: A connection ended, each one that was accepted (`DisconnectEvent`).
 disconnect = EventSignal("disconnect")
 
@@ -221,6 +223,8 @@ class MessageEvent(Event):
     size: int
     #: The reply code; with LMTP 250 when at least one recipient was accepted, else the first.
     code: int
+    #: The text of that reply.
+    reply: str
     #: From the 354 to the answer.
     seconds: float
 
@@ -232,8 +236,26 @@ class MessageEvent(Event):
             "rcpt_to": list(self.rcpt_to),
             "size": self.size,
             "code": self.code,
+            "reply": self.reply,
             "seconds": self.seconds,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEvent(Event):
+    """A command was refused (4yz or 5yz), or a client before its greeting. A refused message is
+    in `MessageEvent`."""
+
+    id: str
+    remote_address: str
+    #: The verb; "" before the greeting, and for a line without a known verb.
+    command: str
+    #: As the protocol's log shows it: it never holds a secret, and every character prints. "" for
+    #: a line without a known verb; of AUTH it is the mechanism.
+    argument: str
+    code: int
+    #: The text of the reply.
+    reply: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +274,8 @@ class DisconnectEvent(Event):
     #: the options was passed), "tls" (the handshake failed), "proxy" (no acceptable PROXY header),
     #: "error" (a fault of the program's or the library's own).
     reason: str
+    #: A sentence that says more, or "": the TLS alert, "no PROXY header within 5 s".
+    detail: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -262,6 +286,7 @@ class DisconnectEvent(Event):
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
             "reason": self.reason,
+            "detail": self.detail,
         }
 
 

@@ -74,6 +74,31 @@ def _read(path: Any) -> bytes:
         return file.read()
 
 
+#: The alerts of a client that refuses our certificate (RFC 8446 section 6.2).
+_DISTRUST = frozenset(
+    {
+        "BAD_CERTIFICATE",
+        "CERTIFICATE_EXPIRED",
+        "CERTIFICATE_REVOKED",
+        "CERTIFICATE_UNKNOWN",
+        "UNKNOWN_CA",
+        "UNSUPPORTED_CERTIFICATE",
+    }
+)
+
+
+def tls_failure(exc: ssl.SSLError) -> str:
+    """What went wrong, as a sentence for the operator."""
+    reason = exc.reason or str(exc)
+    _, alert, name = reason.rpartition("_ALERT_")
+    if not alert:
+        return f"TLS: {reason.replace('_', ' ').lower()}"
+    words = name.replace("_", " ").lower()
+    if name in _DISTRUST:
+        return f"the client refused the certificate (alert {words})"
+    return f"the client ended TLS (alert {words})"
+
+
 class SecureContexts:
     """The certificates in use: a default context, and others by SNI name.
 

@@ -27,7 +27,17 @@ SECONDS = 30.0
 #: How long is waited for what must not happen.
 MOMENT = 0.15
 
-SIGNALS = ("connect", "error", "close", "listening", "secure", "auth", "message", "disconnect")
+SIGNALS = (
+    "connect",
+    "error",
+    "close",
+    "listening",
+    "secure",
+    "auth",
+    "message",
+    "refused",
+    "disconnect",
+)
 
 
 def poll(condition: Callable[[], Any]) -> Any:
@@ -179,6 +189,9 @@ class Client:
                 if not data:
                     raise ConnectionResetError("closed in the handshake") from None
                 self._incoming.write(data)
+            except ssl.SSLError:
+                self.sock.sendall(self._outgoing.read())  # the alert
+                raise
             else:
                 break
         self.sock.sendall(self._outgoing.read())

@@ -163,6 +163,8 @@ class Session:
         self._asked: list[str] = []
         self._name = ""
         self._draining = False
+        #: Whether the line before was a DATA that was refused.
+        self._data_refused = False
 
     # What the client does, and what the server has said to it
 
@@ -173,12 +175,16 @@ class Session:
         """*octets* came, and *replies* (statuses, such as ``"250 2.1.0"``) went."""
         self._replies = list(replies)
         self._unread += octets
-        while self.state != "CLOSED" and self._step():
+        while self.state != "CLOSED" and not self._is_ending() and self._step():
             pass
-        if self._draining and self.state not in ("CLOSED", "CONTENT"):
+        if self.state != "CLOSED" and self._is_ending():
             self._answer("the shutdown", {"421 4.3.2"})
             self.state = "CLOSED"
         self._nothing_is_left()
+
+    def _is_ending(self) -> bool:
+        """Whether the server stops now: only content goes on to its end."""
+        return self._draining and self.state != "CONTENT"
 
     def pause(self, replies: list[str]) -> None:
         """The client keeps silent for a moment: a line that ends with a bare LF has ended."""
@@ -194,6 +200,7 @@ class Session:
         ):
             self._broken_line(self._unread, len(self._unread))
             self._unread = b""
+            self.state = "CLOSED"  # nothing shows whether the command has ended
 
     def shut_down(self, replies: list[str]) -> None:
         """The server wants to end."""
@@ -228,9 +235,6 @@ class Session:
         if fives and self._errors + 1 > self.rules.max_errors:
             # RFC 5321 section 3.8 and the option max_errors.
             allowed = (allowed - fives) | {"421 4.7.0"}
-        if self._draining and not what.startswith("the end of data"):
-            # It ends as soon as it would have to wait, which depends on the pieces.
-            allowed = allowed | {"421 4.3.2"}
         if self._may_end:
             allowed = allowed | {"421 4.7.0"}
             self._may_end = False
@@ -251,6 +255,10 @@ class Session:
             return self._content()
         newline = CRLF if self.rules.policy == "reject" else b"\n"
         line, found, rest = self._unread.partition(newline)
+        if self.state != "AUTH" and self._unread.startswith(b"\x16\x03"):
+            self._answer("a TLS handshake", {"500 5.5.2"})
+            self.state = "CLOSED"
+            return True
         if not found:
             return False
         length = len(line) + len(found)
@@ -275,6 +283,7 @@ class Session:
 
     def _broken_line(self, line: bytes, length: int) -> None:
         too_long = length > self._longest(line)
+        after_data, self._data_refused = self._data_refused, False
         allowed = {"500 5.5.2"}
         if too_long and self._is_auth(line):
             # RFC 4954 section 6 has a code of its own, which the command itself may get too.
@@ -283,10 +292,10 @@ class Session:
             self.state = "READY"
             self._auth_given_up("a broken line", allowed)
         else:
-            if HTTP_START.match(line):
+            if HTTP_START.match(line) or after_data:
                 allowed = {"421 4.7.0"}
             self._answer("a broken line", allowed)
-            if re.match(rb"BDAT\b", line, re.I):
+            if re.match(rb"BDAT\b", line, re.I) or b"\0" in line:
                 self.state = "CLOSED"  # what its octets are can't be known
 
     def _command(self, line: bytes) -> None:
@@ -294,12 +303,15 @@ class Session:
         verb = verb.upper()
         rules = self.rules
         what = repr(line[:100])
+        after_data, self._data_refused = self._data_refused, verb == b"DATA"
         if verb not in KNOWN:
             if HTTP.fullmatch(line.upper()):
                 self._answer(what, {"421 4.7.0"})
             elif b"\0" in line:
                 self._answer(what, {"500 5.5.2"})
                 self.state = "CLOSED"
+            elif after_data or re.match(rb"[!-9;-~]+[ \t]*:", line):
+                self._answer(what, {"421 4.7.0"})  # content without a 354
             else:
                 self._unrecognized += 1
                 enough = self._unrecognized >= rules.max_unrecognized
@@ -507,6 +519,7 @@ class Session:
             self._answer(what, ORDER | wrong | ({"554 5.5.1"} if self.state == "MAIL" else set()))
         elif self._answer(what, wrong or {"354"}):
             self.state = "CONTENT"
+            self._data_refused = False
 
     def _content(self) -> bool:
         found = decode(self._unread, self.rules.policy)

@@ -325,7 +325,17 @@ class Served:
         return True
 
 
-_SIGNALS = ("auth", "close", "connect", "disconnect", "error", "listening", "message", "secure")
+_SIGNALS = (
+    "auth",
+    "close",
+    "connect",
+    "disconnect",
+    "error",
+    "listening",
+    "message",
+    "refused",
+    "secure",
+)
 
 
 @contextmanager

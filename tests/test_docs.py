@@ -687,7 +687,7 @@ def known_metrics():
         (signals.connect, signals.ConnectEvent("i", "", 0, "", 0, "h", "c")),
         (signals.secure, signals.SecureEvent("i", None, "TLSv1.3", "c")),
         (signals.auth, signals.AuthEvent("i", "PLAIN", "ann", True)),
-        (signals.message, signals.MessageEvent("i", 1, "", (), 1, 250, 0.1)),
+        (signals.message, signals.MessageEvent("i", 1, "", (), 1, 250, "OK", 0.1)),
         (signals.error, signals.ErrorEvent(OSError(), "EMFILE")),
         (signals.disconnect, signals.DisconnectEvent("i", "", 1.0, 1, 1, 1, "quit")),
     ]

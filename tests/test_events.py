@@ -45,12 +45,12 @@ def test_connect_follows_the_first_hello(hello):
         client = Client(server)
         client.ok("NOOP")
         assert client.cmd(hello.split()[0]).startswith("501")
-        assert not witness.names
+        assert witness.names == ["refused"]
         client.ok(hello)
         event = witness.one("connect")
         client.ok(hello, "RSET", hello)
         client.ok("MAIL FROM:<>")
-        assert witness.names == ["connect"]
+        assert witness.names == ["refused", "connect"]
         [live] = server.connections
     assert shape(event) == {
         "id",
@@ -148,7 +148,7 @@ def test_no_connect_for_a_client_that_on_connect_refused():
         client.send(b"EHLO me\r\n")
         client.everything()
         poll(lambda: not server.connections)
-        assert witness.names == ["disconnect"]
+        assert witness.names == ["refused", "disconnect"]
 
 
 @pytest.mark.parametrize("option", ["use_xclient", "use_xforward"])
@@ -212,7 +212,7 @@ def test_connect_comes_with_the_first_mail_though_it_is_refused_for_want_of_auth
         client = Client(server, hello="EHLO me")
         assert client.cmd("MAIL FROM:<>").startswith("530")
         client.ok("AUTH PLAIN AG1lAHB3", "MAIL FROM:<>")
-        assert witness.names == ["connect", "auth"]
+        assert witness.names == ["connect", "refused", "auth"]
 
 
 def test_what_xforward_says_is_about_one_transaction():
@@ -456,6 +456,7 @@ def test_message_is_sent_when_a_message_was_answered():
         "rcpt_to",
         "size",
         "code",
+        "reply",
         "seconds",
     }
     assert [(e.transaction, e.mail_from, list(e.rcpt_to), e.size, e.code) for e in events] == [
@@ -521,6 +522,7 @@ def test_disconnect_tells_how_it_was():
         "bytes_in",
         "bytes_out",
         "reason",
+        "detail",
     }
     assert event.id == witness.one("connect").id
     assert event.remote_address == "127.0.0.1"

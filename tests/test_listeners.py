@@ -65,6 +65,7 @@ def message_event(id="a", code=250, **changes):
         "rcpt_to": ("b@example.com",),
         "size": 2000,
         "code": code,
+        "reply": "OK",
         "seconds": 0.02,
     }
     return MessageEvent(**{**fields, **changes})
@@ -543,7 +544,7 @@ class Sender:
 logging.basicConfig(format="%(process)d", level=logging.INFO)
 server = Sender()
 log = EventLog().attach(server)
-event = signals.MessageEvent("a", 1, "", (), 0, 250, 0.0)
+event = signals.MessageEvent("a", 1, "", (), 0, 250, "OK", 0.0)
 signals.emit(signals.message, server, event)
 if os.fork() == 0:
     print(os.getpid(), flush=True)

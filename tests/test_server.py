@@ -373,7 +373,7 @@ def test_stop_ends_a_stalled_handshake_and_a_missing_proxy_header(certificate):
 
 def test_stop_accepts_nobody_new():
     hold = Event()
-    with running(on_mail_from=lambda address, session: hold.wait()) as server:
+    with running(on_mail_from=lambda address, session: hold.wait() and None) as server:
         client = Client(server, hello="EHLO me")
         client.send(b"MAIL FROM:<>\r\n")
         gevent.sleep(0.05)
@@ -560,7 +560,7 @@ def test_stop_of_a_server_that_was_never_started_returns():
 
 def test_two_stops_at_once_both_return_when_it_is_over():
     hold = Event()
-    with running(on_mail_from=lambda address, session: hold.wait()) as server:
+    with running(on_mail_from=lambda address, session: hold.wait() and None) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
         client.send(b"MAIL FROM:<>\r\n")

@@ -24,6 +24,7 @@ from smtp_blinker.signals import (
     DisconnectEvent,
     ErrorEvent,
     MessageEvent,
+    RefusedEvent,
     SecureEvent,
     emit,
     emit_error,
@@ -51,10 +52,21 @@ EVENTS: list[Any] = [
     SecureEvent("id", None, "TLSv1.2", "x"),
     AuthEvent("id", "PLAIN", None, False),
     AuthEvent("id", "LOGIN", "alice", True),
-    MessageEvent("id", 1, "", ("b@example.com", "\udcff@example.com"), 5, 250, 0.25),
-    DisconnectEvent("id", "192.0.2.1", 1.5, 0, 10, 20, "quit"),
+    MessageEvent("id", 1, "", ("b@example.com", "\udcff@example.com"), 5, 250, "OK", 0.25),
+    DisconnectEvent("id", "192.0.2.1", 1.5, 0, 10, 20, "tls", "no TLS handshake within 30 s"),
+    RefusedEvent("id", "192.0.2.1", "RCPT", "TO:<x@example.com>", 550, "no"),
 ]
-NAMES = ["connect", "error", "close", "listening", "secure", "auth", "message", "disconnect"]
+NAMES = [
+    "connect",
+    "error",
+    "close",
+    "listening",
+    "secure",
+    "auth",
+    "message",
+    "refused",
+    "disconnect",
+]
 
 
 @pytest.fixture

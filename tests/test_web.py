@@ -842,10 +842,12 @@ def events_of_a_session(server: FakeServer, number: int, address: str = "192.0.2
     signals.emit(
         signals.message,
         server,
-        MessageEvent(id, 1, "a@example.org", ("b@example.com",), 2048, 250, 0.1),
+        MessageEvent(id, 1, "a@example.org", ("b@example.com",), 2048, 250, "OK", 0.1),
     )
     signals.emit(
-        signals.message, server, MessageEvent(id, 2, "", ("b@example.com",) * 99, 10, 550, 0.1)
+        signals.message,
+        server,
+        MessageEvent(id, 2, "", ("b@example.com",) * 99, 10, 550, "no", 0.1),
     )
 
 
