@@ -46,6 +46,10 @@ class Client(Protocol):
     conduct: Conduct
     #: The address and port that the latest `connect` told of; None before the first.
     announced: tuple[str, int] | None
+    #: The argument of the last HELO, EHLO or LHLO in lower case.
+    hello_name: str | None
+    #: The client as it was before XCLIENT or XFORWARD named another; None where none did.
+    first_client: tuple[Any, ...] | None
     #: The client without what XFORWARD said of it; None where it has said nothing.
     real_client: tuple[Any, ...] | None
     #: Whether a transaction has begun since XFORWARD spoke.
@@ -101,7 +105,7 @@ def _hello(client: Client, argument: str, verb: str) -> Reply:
     if session.opening_command is not None:
         client.conduct.junk()  # once is needed; MAIL and EHLO in turn is a loop without a message
     session.opening_command = verb
-    session.host_name_appears_as = name.lower()
+    session.host_name_appears_as = client.hello_name = name.lower()
     session.envelope = Envelope()
     offers = client.offers
     if client.announced is None and not (
@@ -505,10 +509,27 @@ def _forget_forwarded(client: Client) -> None:
     session = client.session
     if client.real_client is not None:
         session.restore_client(client.real_client)
+        session.host_name_appears_as = client.hello_name
         client.real_client = None
         client.client_changed()
     session.xforward = {}
     client.xforward_used = False
+
+
+def forget_before_tls(client: Client) -> None:
+    """RFC 3207 section 4.2: what XCLIENT and XFORWARD said before TLS doesn't count under it."""
+    first = client.first_client
+    if first is None:
+        return
+    session = client.session
+    session.restore_client(first)
+    session.xclient = {}
+    session.xforward = {}
+    client.first_client = client.real_client = None
+    client.xforward_used = False
+    client.client_changed()
+    if client.announced != (session.remote_address, session.remote_port):
+        client.announced = None
 
 
 def xclient(client: Client, argument: str) -> Reply:
@@ -519,6 +540,8 @@ def xclient(client: Client, argument: str) -> Reply:
         _forget_forwarded(client)
     client.real_client = None  # from now on it is this one
     session = client.session
+    if client.first_client is None:
+        client.first_client = session.save_client()
     login = attributes.get("LOGIN")
     address = attributes.get("ADDR")
     if address:
@@ -536,6 +559,7 @@ def xclient(client: Client, argument: str) -> Reply:
     if attributes.get("DESTPORT"):
         session.local_port = int(attributes["DESTPORT"] or 0)
     session.host_name_appears_as = (attributes.get("HELO") or "").lower() or None
+    client.hello_name = session.host_name_appears_as
     session.xclient.update(attributes)
     session.envelope = Envelope()
     session.opening_command = None
@@ -566,6 +590,8 @@ def xforward(client: Client, argument: str) -> Reply:
     if client.xforward_used:
         _forget_forwarded(client)
     session = client.session
+    if client.first_client is None:
+        client.first_client = session.save_client()
     if client.real_client is None:
         client.real_client = session.save_client()
     address = attributes.get("ADDR")

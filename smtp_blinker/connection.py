@@ -18,7 +18,16 @@ from gevent import GreenletExit, getcurrent
 
 from . import reply
 from .auth import Exchange
-from .commands import AUTH, BDAT, COMMANDS, MAX_PLAIN, Command, auth_response, plain_command
+from .commands import (
+    AUTH,
+    BDAT,
+    COMMANDS,
+    MAX_PLAIN,
+    Command,
+    auth_response,
+    forget_before_tls,
+    plain_command,
+)
 from .conduct import Conduct
 from .data_result import replies_to
 from .hook_timer import HookTimedOut, HookTimer
@@ -149,6 +158,8 @@ class Connection:
         "conduct",
         "draining",
         "exchange",
+        "first_client",
+        "hello_name",
         "hooks",
         "messages",
         "offers",
@@ -198,6 +209,8 @@ class Connection:
             server.logger is not None or self._auth_demanded or bool(options.disabled_commands)
         )
         self.announced: tuple[str, int] | None = None
+        self.hello_name: str | None = None
+        self.first_client: tuple[Any, ...] | None = None
         self.real_client: tuple[Any, ...] | None = None
         self.xforward_used = False
         self.close_reason: str | None = None
@@ -708,8 +721,9 @@ class Connection:
         session = self.session
         session.envelope = Envelope()
         session.opening_command = None
-        session.host_name_appears_as = None
+        session.host_name_appears_as = self.hello_name = None
         session.user = None
+        forget_before_tls(self)
         self._protocol.state = State.START
 
     # A message

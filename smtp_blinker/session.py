@@ -216,11 +216,18 @@ class Session:
 
     def save_client(self) -> tuple[Any, ...]:
         """Who the client is, for `restore_client`. Waits for no lookup."""
-        return self.remote_address, self.remote_port, self._hostname, self.host_name_appears_as
+        return (
+            self.remote_address,
+            self.remote_port,
+            self.local_address,
+            self.local_port,
+            self._hostname,
+        )
 
     def restore_client(self, saved: tuple[Any, ...]) -> None:
         """Take back what was said of the client since `save_client`."""
-        self.remote_address, self.remote_port, self._hostname, self.host_name_appears_as = saved
+        self.remote_address, self.remote_port, self.local_address, self.local_port = saved[:4]
+        self._hostname = saved[4]
 
     @property
     def transmission_type(self) -> str:

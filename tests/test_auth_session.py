@@ -8,6 +8,7 @@ import hmac
 import json
 import re
 from email import message_from_bytes, policy
+from time import monotonic
 
 import gevent
 import pytest
@@ -754,3 +755,23 @@ def test_proxy_is_in_the_session():
         assert (session.remote_address, session.remote_port) == ("192.0.2.7", 77)
         assert (session.local_address, session.local_port) == ("192.0.2.1", 25)
     gevent.sleep(0)
+
+
+@pytest.mark.parametrize("answer", [b"x\nx", b"x" * 13000, b"", b"*", b"!"])
+def test_an_oauth_guess_counts_whatever_answers_its_challenge(answer):
+    pauses = []
+    with running(
+        on_auth=lambda auth, session: None, auth_methods=("XOAUTH2",), auth_optional=True
+    ) as server:
+        client = Client(server, hello="EHLO me")
+        [live] = server.connections
+        for _ in range(3):
+            started = monotonic()
+            assert client.cmd("AUTH XOAUTH2 " + xoauth2("bad")).startswith("334")
+            pauses.append(monotonic() - started)
+            client.send(answer + b"\r\n")
+            assert client.reply()[0] == "5"
+        assert live.auth_failures == 3
+        assert pauses == sorted(pauses)
+        assert client.cmd("AUTH XOAUTH2 " + xoauth2("bad")).startswith("421 4.7.0")
+        assert client.ended()

@@ -1,4 +1,4 @@
-"""What a hook may return and how it must be callable (API.md, *Hooks*): anything else is a fault."""
+"""What a hook may return and how it must be callable: anything else is a fault (API.md)."""
 
 from __future__ import annotations
 

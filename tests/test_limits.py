@@ -1229,3 +1229,59 @@ def test_close_timeout_is_what_stop_waits():
         began = time.monotonic()
         server.stop()
         assert 0.2 <= time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("code", [450, 451, 452])
+def test_refused_recipients_are_bounded_on_a_connection(code):
+    def refuse(address, session):
+        raise Reject(code, "later")
+
+    with running(on_rcpt_to=refuse, max_refused_recipients=30) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        for _ in range(3):
+            client.ok("MAIL FROM:<>")
+            for _ in range(10):
+                assert client.cmd("RCPT TO:<b@example.com>").startswith(str(code))
+            client.ok("RSET")
+        client.ok("MAIL FROM:<>")
+        assert client.cmd("RCPT TO:<b@example.com>").startswith("421 4.7.0")
+        assert client.ended()
+        assert witness.one("disconnect").reason == "abuse"
+
+
+def test_recipients_are_refused_for_different_reasons_and_all_count():
+    def refuse(address, session):
+        if address.address.startswith("fault"):
+            raise ValueError
+        if address.address.startswith("later"):
+            raise Reject(450, "later")
+
+    with running(on_rcpt_to=refuse, max_refused_recipients=4, max_recipients=1) as server:
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
+        client.ok("MAIL FROM:<>")
+        assert client.cmd("RCPT TO:<fault@example.com>").startswith("451")
+        assert client.cmd("RCPT TO:<later@example.com>").startswith("450")
+        client.ok("RCPT TO:<b@example.com>")
+        assert client.cmd("RCPT TO:<c@example.com>").startswith("452")
+        assert client.cmd("RCPT TO:<d@example.com>").startswith("421 4.7.0")
+
+
+@pytest.mark.parametrize("number", [21, 25])
+def test_a_mailing_list_s_refused_recipients_do_not_end_it(number):
+    def greylist(address, session):
+        raise Reject(450, "greylisted", "4.7.1")
+
+    with running(on_rcpt_to=greylist) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<>")
+        client.send(b"RCPT TO:<b@example.com>\r\n" * number)
+        assert [client.reply()[:3] for _ in range(number)] == ["450"] * number
+        client.ok("NOOP")
+    with running(max_recipients=1) as server:
+        client = Client(server, hello="EHLO me")
+        client.ok("MAIL FROM:<>", "RCPT TO:<b@example.com>")
+        client.send(b"RCPT TO:<b@example.com>\r\n" * number)
+        assert [client.reply()[:3] for _ in range(number)] == ["452"] * number
+        client.ok("DATA")

@@ -1,4 +1,4 @@
-"""What an operator sees of refusals: `refused`, the reply in `message`, the detail of `disconnect`."""
+"""Refusals that an operator sees: `refused`, the reply in `message`, the detail in `disconnect`."""
 
 from __future__ import annotations
 

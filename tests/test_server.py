@@ -1040,3 +1040,91 @@ def test_reject_raised_in_start_of_a_session_does_not_stop_a_threaded_server():
         for _ in range(3):
             with stdlib_socket.create_connection(server.address, timeout=30) as client:
                 assert client.recv(100).startswith(b"554")
+
+
+def test_stop_serves_nothing_that_is_pipelined_behind_the_last_message():
+    began, go_on = Event(), Event()
+
+    def on_data(stream, session):
+        stream.read()
+        began.set()
+        go_on.wait()
+
+    transaction = b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nx\r\n.\r\n"
+    with running(on_data=on_data, close_timeout=3600) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.send(transaction * 20)
+        began.wait()
+        stopping = gevent.spawn(server.stop)
+        poll(lambda: server.closed)
+        gevent.sleep(0)
+        gevent.sleep(0)
+        go_on.set()
+        stopping.get()
+        assert [client.reply()[:3] for _ in range(4)] == ["250", "250", "354", "250"]
+        assert client.reply().startswith("421 4.3.2")
+        assert client.ended()
+        assert len(witness.of("message")) == 1
+
+
+@pytest.mark.parametrize("where", ["on_connect", "on_auth", "on_rcpt_to", "on_data", "on_close"])
+def test_close_comes_after_the_connection_whose_hook_stopped_the_server(where):
+    order = []
+
+    def stop(*args):
+        server.stop()
+        order.append("stop returned")
+        gevent.sleep(0.05)
+        return "me" if where == "on_auth" else None
+
+    with running(close_timeout=3600, auth_optional=True, **{where: stop}) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        client.send(
+            b"EHLO me\r\nAUTH PLAIN AG1lAHB3\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\n"
+            b"DATA\r\nx\r\n.\r\nQUIT\r\n"
+        )
+        client.everything()
+        poll(lambda: "close" in witness.names)
+        assert order == ["stop returned"]
+        assert witness.names[-2:] == ["disconnect", "close"]
+        assert not server.connections
+        assert server.closed
+
+
+@pytest.mark.parametrize("signal", [connect, disconnect, signals.message, signals.refused])
+def test_close_comes_after_the_connection_whose_listener_stopped_the_server(signal):
+    with running(close_timeout=3600) as server:
+
+        def stop(sender, event):
+            server.stop()
+            gevent.sleep(0.05)
+
+        signal.connect(stop, sender=server)
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        client.send(
+            b"EHLO me\r\nFOO\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
+            b"x\r\n.\r\nQUIT\r\n"
+        )
+        client.everything()
+        poll(lambda: "close" in witness.names)
+        assert witness.names[-2:] == ["disconnect", "close"]
+        assert witness.names.count("error") == 0
+
+
+def test_a_stop_from_within_and_one_from_outside_end_together():
+    def on_rcpt_to(address, session):
+        server.stop()
+
+    with running(on_rcpt_to=on_rcpt_to) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        client.send(b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\n")
+        client.reply()
+        server.stop()
+        assert not server.connections
+        assert witness.names.count("close") == 1
+        server.start()
+        Client(server, hello="EHLO me").ok("QUIT")
