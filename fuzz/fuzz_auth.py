@@ -11,9 +11,9 @@ import base64
 
 import model
 
-from smtp_blinker.auth import MECHANISMS, Exchange, decode_base64
-from smtp_blinker.reply import AuthenticationFailed, Reject, Reply
+from smtp_blinker.sasl.exchange import MECHANISMS, Exchange, decode_base64
 from smtp_blinker.session import Credentials
+from smtp_blinker.smtp.reply import AuthenticationFailed, Reject, Reply
 
 _NAMES = tuple(MECHANISMS)
 

@@ -12,9 +12,10 @@ from typing import Final
 import model
 from harness import Script, ScriptedTransport, cut
 
-from smtp_blinker.content import MAX_RECEIVED_FIELDS, ContentDecoder
+from smtp_blinker.connection.incoming import Incoming
 from smtp_blinker.options import Options
-from smtp_blinker.reply import Reject
+from smtp_blinker.smtp.content import MAX_RECEIVED_FIELDS, ContentDecoder
+from smtp_blinker.smtp.reply import Reject
 from smtp_blinker.stream import MessageStream, TruncatedError
 
 POLICIES: Final = ("reject", "normalize", "allow")
@@ -65,7 +66,8 @@ def _read(
     transport = ScriptedTransport(Script(pieces), 60.0, float("inf"))
     decoder = ContentDecoder(policy)
     options = _LIMIT if way & 128 else _NO_LIMIT
-    stream = MessageStream(transport, decoder, b"", options)  # type: ignore[arg-type]
+    incoming = Incoming(transport, decoder, b"", options)  # type: ignore[arg-type]
+    stream = MessageStream(incoming)
     same = io.BytesIO(expected[0] if expected is not None else b"")
     content = b""
     raised: Exception | None = None
@@ -92,17 +94,18 @@ def _read(
         raised = exc
     except Reject as exc:
         raised = exc
-    stream.drain()
+    stream.forget()
+    incoming.drain()
     if expected is None:
-        assert stream.lost is not None, "a cut-off message went for a whole one"
+        assert incoming.lost is not None, "a cut-off message went for a whole one"
         assert raised is not None
         return
     text, bare, _ = expected
-    assert stream.lost is None
+    assert incoming.lost is None
     assert stream.byte_length == len(text)
     split = decoder.received_fields > MAX_RECEIVED_FIELDS
     must_refuse = split or (bare and policy == "reject") or (way & 128 and len(text) > 1)
-    assert (stream.refusal is not None) == bool(must_refuse), "the server's own refusal"
+    assert (incoming.refusal is not None) == bool(must_refuse), "the server's own refusal"
     assert (raised is not None) == bool(must_refuse), "the program was not told"
     if not must_refuse:
         assert content == text, "what the program read"

@@ -11,7 +11,7 @@ import re
 
 import model
 
-from smtp_blinker.paths import (
+from smtp_blinker.smtp.paths import (
     MAX_PATH,
     _parse_unusual_path,
     decode_xtext,
@@ -19,7 +19,7 @@ from smtp_blinker.paths import (
     parse_path,
     unicode_domain,
 )
-from smtp_blinker.reply import Reject
+from smtp_blinker.smtp.reply import Reject
 
 _CODES = frozenset({501, 550, 553})
 

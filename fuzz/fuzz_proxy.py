@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from harness import cut
 
-from smtp_blinker.proxy import (
+from smtp_blinker.smtp.proxy import (
     MAX_V1_LENGTH,
     MAX_V2_LENGTH,
     ProxyError,

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from harness import CONTEXT, ENDINGS, Script, Talk, converse, cut, store, take
 
-from smtp_blinker.options import AUTH_METHODS, DEFAULT_EXTENSIONS, Options
-from smtp_blinker.reply import AuthenticationFailed, Reject
+from smtp_blinker.extensions import DEFAULT_EXTENSIONS
+from smtp_blinker.options import AUTH_METHODS, Options
 from smtp_blinker.session import Address, Credentials, Session
+from smtp_blinker.smtp.reply import AuthenticationFailed, Reject
 from smtp_blinker.stream import MessageStream
 
 

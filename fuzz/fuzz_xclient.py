@@ -9,8 +9,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from smtp_blinker.options import Trust
-from smtp_blinker.reply import Reject
-from smtp_blinker.xclient import (
+from smtp_blinker.smtp.reply import Reject
+from smtp_blinker.smtp.xclient import (
     XCLIENT_ATTRIBUTES,
     XFORWARD_ATTRIBUTES,
     is_host_name,

@@ -24,14 +24,15 @@ from greenlet import greenlet
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from smtp_blinker import connection, session, signals  # noqa: E402
-from smtp_blinker.connection import COMMAND_READ, Connection  # noqa: E402
+from smtp_blinker import session, signals  # noqa: E402
+from smtp_blinker.connection import client  # noqa: E402
+from smtp_blinker.connection.connection import COMMAND_READ, Connection  # noqa: E402
+from smtp_blinker.connection.transport import MAX_UNSENT, Interrupted  # noqa: E402
 from smtp_blinker.hooks import Hooks  # noqa: E402
 from smtp_blinker.options import Options  # noqa: E402
-from smtp_blinker.reply import MAX_AUTH_LINE, printable  # noqa: E402
 from smtp_blinker.session import Session, TLSInfo  # noqa: E402
+from smtp_blinker.smtp.reply import MAX_AUTH_LINE, printable  # noqa: E402
 from smtp_blinker.stream import MessageStream  # noqa: E402
-from smtp_blinker.transport import MAX_UNSENT, Interrupted  # noqa: E402
 
 #: In a script: the client keeps silent for longer than a bare LF is waited for, and no longer.
 PAUSE: Final = None
@@ -330,17 +331,17 @@ def converse(
         receivers.append((getattr(signals, name), receive))
     try:
         one = _connection(server, script, transport_class)
-        transport = talk.transport = one._transport
+        transport = talk.transport = one.transport
         talk.session = one.session
         room = max(options.max_command_length, MAX_AUTH_LINE) + COMMAND_READ
 
         def memory_is_bounded() -> None:
-            assert len(one._protocol.buffer) <= room, "a line is kept that is too long"
+            assert len(one.protocol._lines.buffer) <= room, "a line is kept that is too long"
 
         transport.before_receive = memory_is_bounded
         started(one)
         one.run()
-        talk.state = one._protocol.state
+        talk.state = one.protocol.state
     finally:
         for signal, receive in receivers:
             signal.disconnect(receive, sender=server)
@@ -352,13 +353,13 @@ def _connection(
     server: FakeServer, script: Script, transport_class: type[ScriptedTransport]
 ) -> Connection:
     """A connection over *script*, whose id doesn't depend on a random source."""
-    real = connection.Transport, session.new_id
-    connection.Transport = transport_class  # type: ignore[assignment,misc]
+    real = client.Transport, session.new_id
+    client.Transport = transport_class  # type: ignore[assignment,misc]
     session.new_id = lambda: "abcdefghijklmnop"
     try:
         return _Connection(server, script, ("192.0.2.1", 50000))  # type: ignore[arg-type]
     finally:
-        connection.Transport, session.new_id = real  # type: ignore[misc]
+        client.Transport, session.new_id = real  # type: ignore[misc]
 
 
 class LiveTransport(ScriptedTransport):
@@ -421,7 +422,7 @@ class Live:
 
     @property
     def _transport(self) -> Any:
-        return self.connection._transport
+        return self.connection.transport
 
     def replies(self) -> list[Answer]:
         """The replies since the last call; all of each has come."""

@@ -42,13 +42,13 @@ from gevent.pywsgi import WSGIHandler, WSGIServer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from smtp_blinker import Reject, SMTPServer
+from smtp_blinker.connection.tls import make_context
 from smtp_blinker.listeners.log import EventLog, JSONFormatter
-from smtp_blinker.paths import parse_path
 from smtp_blinker.session import Address, Session
+from smtp_blinker.smtp.paths import parse_path
+from smtp_blinker.smtp.xclient import is_host_name
 from smtp_blinker.stores import MaildirStore
-from smtp_blinker.tls import make_context
 from smtp_blinker.users import UserFile, set_password
-from smtp_blinker.xclient import is_host_name
 
 log = logging.getLogger("smtp_blinker.serve")
 

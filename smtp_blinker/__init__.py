@@ -4,10 +4,10 @@
 which tell. See README.md for a first program.
 """
 
-from .options import DEFAULT_EXTENSIONS
-from .reply import AuthenticationFailed, Reject
+from .extensions import DEFAULT_EXTENSIONS
 from .server import SMTPServer
 from .session import Address, Credentials, Envelope, Session
+from .smtp.reply import AuthenticationFailed, Reject
 from .stream import MessageStream
 
 __version__ = "0.1.0"

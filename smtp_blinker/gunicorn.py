@@ -22,10 +22,10 @@ from gevent.pool import Pool
 from gevent.socket import socket as gevent_socket
 
 from . import signals
-from .reply import Reject
 from .server import SMTPServer
 from .session import Session
 from .sharing import HEARTBEAT_SECONDS, Acceptor, Share
+from .smtp.reply import Reject
 
 try:
     # The package gunicorn; this module only has the same last name.

@@ -6,13 +6,11 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from .reply import Reject
 from .session import Address, Credentials, Session
-
-if TYPE_CHECKING:
-    from .stream import MessageStream
+from .smtp.reply import Reject
+from .stream import MessageStream
 
 SessionHook = Callable[[Session], Any]
 AuthHook = Callable[[Credentials, Session], Any]
@@ -20,7 +18,7 @@ AddressHook = Callable[[Address, Session], Any]
 #: What `on_data` returns: the text of the 250 reply, or None; for LMTP also one of these or a
 #: `Reject` for each recipient.
 DataResult = str | Sequence[str | Reject | None] | None
-DataHook = Callable[["MessageStream", Session], DataResult]
+DataHook = Callable[[MessageStream, Session], DataResult]
 
 _SessionHook = TypeVar("_SessionHook", bound=SessionHook)
 _AuthHook = TypeVar("_AuthHook", bound=AuthHook)

@@ -15,22 +15,10 @@ from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
-Network = IPv4Network | IPv6Network
+from .extensions import DEFAULT_EXTENSIONS, OPT_IN_EXTENSIONS, check_extensions
+from .smtp.verbs import VERB_NAMES
 
-#: What EHLO advertises by default: all that needs no promise from the program.
-DEFAULT_EXTENSIONS = frozenset(
-    {
-        "8BITMIME",
-        "AUTH",
-        "ENHANCEDSTATUSCODES",
-        "PIPELINING",
-        "SIZE",
-        "SMTPUTF8",
-        "STARTTLS",
-    }
-)
-#: Promises about delivery, so a program has to ask for them.
-OPT_IN_EXTENSIONS = frozenset({"DSN", "REQUIRETLS"})
+Network = IPv4Network | IPv6Network
 
 AUTH_METHODS = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER")
 BARE_NEWLINE_POLICIES = ("reject", "normalize", "allow")
@@ -210,7 +198,8 @@ class Options:
     def _collections(self) -> None:
         known = DEFAULT_EXTENSIONS | OPT_IN_EXTENSIONS
         self._keywords("extensions", known)
-        self._keywords("disabled_commands", None)
+        check_extensions(self.extensions)
+        self._keywords("disabled_commands", VERB_NAMES)
         self._keywords("auth_methods", frozenset(AUTH_METHODS))
         for name in ("name", "banner", "helo_response", "auth_required_message"):
             text = getattr(self, name)

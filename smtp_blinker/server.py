@@ -8,7 +8,6 @@ import os
 import socket as stdlib_socket
 import stat
 from collections import Counter
-from collections.abc import Collection
 from ipaddress import IPv6Address
 from time import monotonic
 from typing import Any, Final
@@ -19,15 +18,16 @@ from gevent.event import Event
 from gevent.server import StreamServer
 from gevent.socket import socket as gevent_socket
 
-from . import hooks, reply, signals
-from .commands import COMMANDS
-from .connection import UNINTRODUCED, Connection
+from . import hooks, signals
+from .connection.client import UNINTRODUCED, Client
+from .connection.connection import Connection
+from .connection.resolver import ReverseResolver
+from .connection.tls import SecureContexts
 from .hooks import HookDecorators, Hooks
 from .options import Options, make_options
-from .reply import Reply
-from .resolver import ReverseResolver
+from .smtp import reply
+from .smtp.reply import Reply
 from .threads import HubGone, ServerThread, call_in_hub
-from .tls import SecureContexts
 
 #: How often, and how many seconds apart, a connection that won't end is killed again.
 KILLS: Final = 10
@@ -57,7 +57,6 @@ class SMTPServer(HookDecorators, StreamServer):
             if name in keywords:
                 self.hooks.set(name, keywords.pop(name))
         self.options: Options = make_options(keywords)
-        _check_verbs(self.options.disabled_commands)
         logger = self.options.logger
         self.logger: logging.Logger | None = (
             logging.getLogger("smtp_blinker") if logger is True else logger or None
@@ -210,7 +209,7 @@ class SMTPServer(HookDecorators, StreamServer):
         self.connections.add(connection)
         connection.run()
 
-    def admit_peer(self, connection: Connection) -> bool:
+    def admit_peer(self, connection: Client) -> bool:
         limit = self.options.max_clients
         if limit is not None and self._unintroduced >= limit:
             return False
@@ -218,7 +217,7 @@ class SMTPServer(HookDecorators, StreamServer):
         connection.admission = UNINTRODUCED
         return True
 
-    def admit(self, connection: Connection) -> Reply | None:
+    def admit(self, connection: Client) -> Reply | None:
         if self._drained is not None:
             return reply.SHUTTING_DOWN
         options = self.options
@@ -236,7 +235,7 @@ class SMTPServer(HookDecorators, StreamServer):
         connection.admission = key
         return None
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: Client) -> None:
         key, connection.admission = connection.admission, None
         if key is None:
             return
@@ -249,7 +248,7 @@ class SMTPServer(HookDecorators, StreamServer):
             if not self._by_address[key]:
                 del self._by_address[key]
 
-    def ended(self, connection: Connection) -> None:
+    def ended(self, connection: Client) -> None:
         self.connections.discard(connection)
         self._one_ended.set()
 
@@ -375,7 +374,7 @@ class SMTPServer(HookDecorators, StreamServer):
             self._one_ended.clear()
             self._one_ended.wait(left)
 
-    def run_in_thread(self) -> ServerThread:
+    def run_in_thread(self) -> ServerThread[SMTPServer]:
         """``with server.run_in_thread():`` serves from a thread with a hub of its own.
 
         For programs that don't use gevent. Entering starts the server (raising what `start`
@@ -383,13 +382,6 @@ class SMTPServer(HookDecorators, StreamServer):
         threading is monkey patched it serves from the current hub, as everything does there.
         """
         return ServerThread(self)
-
-
-def _check_verbs(verbs: Collection[str]) -> None:
-    known = {command.verb for command in COMMANDS.values()}
-    unknown = ", ".join(sorted(set(verbs) - known))
-    if unknown:
-        raise ValueError(f"disabled_commands has {unknown}; known are {', '.join(sorted(known))}")
 
 
 def _address_key(address: str) -> str:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-from .reply import Reply, printable
+from .smtp.reply import Reply, printable
 
 if TYPE_CHECKING:
-    from .proxy import ProxyHeader
+    from .smtp.proxy import ProxyHeader
 
 # Each octet stands for the base 32 digit of its last five bits: 256 is a multiple of 32, so
 # all digits are equally likely.

@@ -1,37 +1,50 @@
-"""The message that `on_data` reads while it arrives."""
+"""The message that `on_data` reads while it arrives: the file, not where its octets come from."""
 
 from __future__ import annotations
 
-import errno
 import io
-from collections.abc import Iterator
-from time import monotonic
-from typing import Final
-
-from greenlet import getcurrent
-
-from . import reply
-from .content import MAX_RECEIVED_FIELDS, ContentDecoder
-from .hook_timer import HookTimer
-from .options import Options
-from .reply import Reject, Reply
-from .transport import Interrupted, Transport
-
-#: Octets asked of the socket at once: the most of a message that is held in memory here. Below
-#: 128 KiB, from where the allocator asks the system for every single one.
-CONTENT_READ: Final = 64 * 1024
-#: The same for a message's first octets, which are all of a small one: room for more costs time.
-FIRST_CONTENT_READ: Final = 4 * 1024
-
-
-_NO_END: Final = float("inf")
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 
 class TruncatedError(ConnectionAbortedError):
     """The client left, or its time was up, before the end of its message."""
 
 
-class MessageStream:
+class PieceSource(Protocol):
+    """Where the pieces of a message come from."""
+
+    @property
+    def byte_length(self) -> int:
+        """Octets of the message so far."""
+
+    @property
+    def size_exceeded(self) -> bool:
+        """Whether more than the option `size` has arrived."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last piece was given out."""
+
+    @property
+    def is_whole_so_far(self) -> bool:
+        """False once `next_piece` has raised for good."""
+
+    def next_piece(self) -> bytes:
+        """The next piece, b"" at the end; raises what `MessageStream` says."""
+
+
+# It is one for type checkers, and in all but inheritance when it runs: the finalizer of
+# io.IOBase costs more than a small message's content.
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    _Base = io.BufferedIOBase
+else:
+    _Base = object
+
+
+class MessageStream(_Base):
     """A binary file that ends where the message ends, dots already unstuffed.
 
     Reading blocks the client's greenlet and nobody else's. At most one received piece
@@ -45,45 +58,22 @@ class MessageStream:
     Outside the greenlet that the hook was called in, RuntimeError.
     """
 
-    __slots__ = (
-        "_arrived",
-        "_decoder",
-        "_options",
-        "_patience",
-        "_piece",
-        "_position",
-        "_transport",
-        "byte_length",
-        "hook_timer",
-        "lost",
-        "refusal",
-    )
+    __slots__ = ("_piece", "_position", "_source")
 
-    def __init__(
-        self, transport: Transport, decoder: ContentDecoder, arrived: bytes, options: Options
-    ) -> None:
-        self._transport = transport
-        self._decoder = decoder
-        #: Content that came with the commands before it.
-        self._arrived = arrived
-        self._options = options
-        #: Seconds that the client may still be waited for.
-        self._patience = _NO_END if options.data_timeout is None else options.data_timeout
+    def __init__(self, source: PieceSource) -> None:
+        self._source = source
         self._piece = b""
         self._position = 0
-        #: Octets of the message so far.
-        self.byte_length = 0
-        # For the connection:
-        self.hook_timer: HookTimer | None = None
-        #: Why the message can't end any more.
-        self.lost: Exception | None = None
-        #: What the server itself will answer, whatever the hook does.
-        self.refusal: Reply | None = None
+
+    @property
+    def byte_length(self) -> int:
+        """Octets of the message so far."""
+        return self._source.byte_length
 
     @property
     def size_exceeded(self) -> bool:
         """Whether more than the option `size` has arrived."""
-        return 0 < self._options.size < self.byte_length
+        return self._source.size_exceeded
 
     # Reading
 
@@ -94,8 +84,8 @@ class MessageStream:
         if not self._piece:
             if size == 0:
                 return b""
-            piece = self._next_piece()
-            if self._decoder.ended and (size < 0 or len(piece) <= size):
+            piece = self._source.next_piece()
+            if self._source.ended and (size < 0 or len(piece) <= size):
                 return piece
             self._piece = piece
         pieces: list[bytes] = []
@@ -116,7 +106,7 @@ class MessageStream:
         if not piece:
             if size == 0:
                 return b""
-            piece = self._next_piece()
+            piece = self._source.next_piece()
             if size < 0 or len(piece) <= size:
                 return piece
         end = len(piece) if size < 0 else start + size
@@ -135,7 +125,7 @@ class MessageStream:
         while left != 0:
             if not self._piece:
                 try:
-                    self._piece = self._next_piece()
+                    self._piece = self._source.next_piece()
                 except BaseException:
                     self._put_back(parts)
                     raise
@@ -157,10 +147,11 @@ class MessageStream:
                 break
         return b"".join(parts)
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        return _put_into(buffer, self.read)
+
+    def readinto1(self, buffer: WriteableBuffer) -> int:
+        return _put_into(buffer, self.read1)
 
     def readlines(self, hint: int | None = -1) -> list[bytes]:
         lines: list[bytes] = []
@@ -185,7 +176,7 @@ class MessageStream:
             raise StopIteration
         return line
 
-    # The rest of a binary file, for those who check
+    # The rest of a binary file
 
     def readable(self) -> bool:
         return True
@@ -215,88 +206,28 @@ class MessageStream:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # Content
+    def _unsupported(self, *args: Any) -> NoReturn:
+        raise io.UnsupportedOperation("a message is read once, from its beginning to its end")
 
-    def drain(self) -> None:
-        """Read to the true end of the content and drop it; see `lost` for how that went."""
+    detach = fileno = seek = tell = truncate = write = writelines = _unsupported
+
+    def forget(self) -> None:
+        """Drop what was not read; for the server, when the hook has returned."""
         self._piece = b""
         self._position = 0
-        try:
-            while not self._decoder.ended:
-                self._receive()
-        except ConnectionError:
-            pass
 
     def _put_back(self, pieces: list[bytes]) -> None:
-        """For the next read, when a gevent.Timeout of the program's own has cut one short."""
-        if self.lost is None and self.refusal is None:  # these it must meet again
+        """For the next read, when the program's own gevent.Timeout has cut one short."""
+        if self._source.is_whole_so_far:  # else it must meet the fault again
             self._piece = b"".join(pieces)
 
-    def _next_piece(self) -> bytes:
-        """The next decoded piece, b"" at the end; raises what the class says."""
-        while not self._decoder.ended:
-            piece = self._receive()
-            if self.refusal is not None:
-                break
-            if piece:
-                return piece
-        if self.refusal is not None:
-            raise Reject(self.refusal.code, self.refusal.text, self.refusal.enhanced)
-        return b""
 
-    def _receive(self) -> bytes:
-        """What the next octets of the network decode to, which may be nothing."""
-        decoder = self._decoder
-        began = None
-        data = self._arrived
-        if data:
-            self._arrived = b""
-        else:
-            began = monotonic()
-            data = self._wait(began)
-        piece = decoder.feed(data)
-        self.byte_length += len(piece)
-        if began is not None and not decoder.ended:
-            # What a slow hook takes isn't the client's time, and the other way round.
-            self._patience -= monotonic() - began
-        # In this order, so that the reply doesn't depend on which of them arrived first.
-        if decoder.bare_newline and decoder.policy == "reject":
-            self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
-        elif decoder.received_fields > MAX_RECEIVED_FIELDS:
-            self.refusal = reply.LOOP_DETECTED
-        elif self.refusal is None and self.size_exceeded and self._options.reject_oversized:
-            text = f"Message exceeds the maximum size of {self._options.size} octets"
-            self.refusal = Reply(552, text, "5.3.4")
-        return piece
-
-    def _wait(self, now: float) -> bytes:
-        if self.lost is not None:
-            raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from self.lost
-        transport = self._transport
-        if getcurrent() is not transport.greenlet:
-            # The hub would wake the wrong one, and this one never.
-            raise RuntimeError("a message is read in the greenlet that its hook was called in")
-        allowed = self._options.socket_timeout
-        if self._patience < allowed:
-            allowed = self._patience
-        timer = self.hook_timer
-        if timer is not None:
-            timer.pause()
-        try:
-            size = CONTENT_READ if self.byte_length else FIRST_CONTENT_READ
-            data = transport.receive(size, now + allowed)
-            if not data:
-                raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")
-            return data
-        except (OSError, Interrupted) as exc:
-            self.lost = exc
-            if isinstance(exc, ConnectionError):
-                raise
-            raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from exc
-        finally:
-            if timer is not None:
-                timer.resume()
-
-
-# It is one in all but inheritance, whose finalizer costs more than a small message's content.
 io.BufferedIOBase.register(MessageStream)
+
+
+def _put_into(buffer: WriteableBuffer, read: Callable[[int], bytes]) -> int:
+    """Read as many octets as *buffer* has into it; how many came."""
+    view = memoryview(buffer).cast("B")
+    data = read(len(view))
+    view[: len(data)] = data
+    return len(data)

@@ -5,16 +5,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import gevent
 from gevent import monkey
 
-if TYPE_CHECKING:
-    from .server import SMTPServer
-
 #: Seconds between two looks whether a hub that was asked for something still lives.
 HUB_CHECK_SECONDS: Final = 0.1
+
+
+class Startable(Protocol):
+    """What a thread needs of its server."""
+
+    #: The hub that it starts and stops in; None for the caller's.
+    home: Any
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+_Server = TypeVar("_Server", bound=Startable)
 
 
 class HubGone(RuntimeError):
@@ -48,10 +59,10 @@ def call_in_hub(hub: gevent.hub.Hub, function: Callable[[], None]) -> None:
         raise failures[0]
 
 
-class ServerThread:
+class ServerThread(Generic[_Server]):
     """The context manager that `SMTPServer.run_in_thread` returns; usable once."""
 
-    def __init__(self, server: SMTPServer) -> None:
+    def __init__(self, server: _Server) -> None:
         self._server = server
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
@@ -59,7 +70,7 @@ class ServerThread:
         # Waiting on it keeps the hub running even when nothing listens any more.
         self._stop: Any = None
 
-    def __enter__(self) -> SMTPServer:
+    def __enter__(self) -> _Server:
         if monkey.is_module_patched("threading"):
             # Threads are greenlets here, and everybody shares this hub.
             self._server.start()

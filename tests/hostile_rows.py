@@ -327,7 +327,7 @@ PARAMETERS = (
     _rcpt("M13m", "<b@example.com> ORCPT=rfc822;é@example.com", f"{ARGUMENT}|{SYNTAX}|550 5.6.7"
           "|553 5.6.7", options=_ALL),
     _mail("M29", "<a@example.org> BODY=8BITMIME", UNKNOWN_PARAMETER,
-          options={"extensions": DEFAULT_EXTENSIONS - {"8BITMIME"}}),
+          options={"extensions": DEFAULT_EXTENSIONS - {"8BITMIME", "SMTPUTF8"}}),
     _mail("M29a", "<a@example.org> SIZE=1", UNKNOWN_PARAMETER,
           options={"extensions": DEFAULT_EXTENSIONS - {"SIZE"}}),
     _mail("M29b", "<é@example.org> SMTPUTF8", f"{UNKNOWN_PARAMETER}|550 5.6.7",

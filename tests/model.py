@@ -121,6 +121,8 @@ JUNK = frozenset({b"NOOP", b"RSET", b"VRFY", b"HELP", b"EXPN", b"XCLIENT", b"XFO
 UNIMPLEMENTED = frozenset({b"TURN", b"ETRN", b"ATRN", b"SEND", b"SOML", b"SAML"})
 KNOWN = HELLO | JUNK | UNIMPLEMENTED
 KNOWN |= {b"MAIL", b"RCPT", b"DATA", b"QUIT", b"BDAT", b"AUTH", b"STARTTLS"}
+#: A line that begins so is a typing error and no header field.
+VERB_STARTS = tuple(KNOWN)
 ARGUMENT = {"501 5.5.4"}
 ORDER = {"503 5.5.1"}
 
@@ -163,8 +165,6 @@ class Session:
         self._asked: list[str] = []
         self._name = ""
         self._draining = False
-        #: Whether the line before was a DATA that was refused.
-        self._data_refused = False
 
     # What the client does, and what the server has said to it
 
@@ -283,7 +283,6 @@ class Session:
 
     def _broken_line(self, line: bytes, length: int) -> None:
         too_long = length > self._longest(line)
-        after_data, self._data_refused = self._data_refused, False
         allowed = {"500 5.5.2"}
         if too_long and self._is_auth(line):
             # RFC 4954 section 6 has a code of its own, which the command itself may get too.
@@ -292,10 +291,10 @@ class Session:
             self.state = "READY"
             self._auth_given_up("a broken line", allowed)
         else:
-            if HTTP_START.match(line) or after_data:
+            if HTTP_START.match(line):
                 allowed = {"421 4.7.0"}
             self._answer("a broken line", allowed)
-            if re.match(rb"BDAT\b", line, re.I) or b"\0" in line:
+            if re.match(rb"BDAT\b", line, re.I):
                 self.state = "CLOSED"  # what its octets are can't be known
 
     def _command(self, line: bytes) -> None:
@@ -303,14 +302,13 @@ class Session:
         verb = verb.upper()
         rules = self.rules
         what = repr(line[:100])
-        after_data, self._data_refused = self._data_refused, verb == b"DATA"
         if verb not in KNOWN:
             if HTTP.fullmatch(line.upper()):
                 self._answer(what, {"421 4.7.0"})
             elif b"\0" in line:
                 self._answer(what, {"500 5.5.2"})
                 self.state = "CLOSED"
-            elif after_data or re.match(rb"[!-9;-~]+[ \t]*:", line):
+            elif re.match(rb"[!-9;-~]+[ \t]*:", line) and not line.upper().startswith(VERB_STARTS):
                 self._answer(what, {"421 4.7.0"})  # content without a 354
             else:
                 self._unrecognized += 1
@@ -519,7 +517,6 @@ class Session:
             self._answer(what, ORDER | wrong | ({"554 5.5.1"} if self.state == "MAIL" else set()))
         elif self._answer(what, wrong or {"354"}):
             self.state = "CONTENT"
-            self._data_refused = False
 
     def _content(self) -> bool:
         found = decode(self._unread, self.rules.policy)

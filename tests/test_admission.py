@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contract import Client, Witness, poll, running
 
-from smtp_blinker import connection
+from smtp_blinker.connection import connection
 
 
 def test_a_refused_client_does_not_count_while_it_still_sends() -> None:

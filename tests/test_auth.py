@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_blinker import AuthenticationFailed, Credentials, Reject
-from smtp_blinker.auth import MECHANISMS, Exchange, decode_base64
-from smtp_blinker.reply import Reply
+from smtp_blinker.sasl.exchange import MECHANISMS, Exchange, decode_base64
+from smtp_blinker.smtp.reply import Reply
 
 
 def b64(octets):

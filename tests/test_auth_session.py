@@ -771,7 +771,7 @@ def test_an_oauth_guess_counts_whatever_answers_its_challenge(answer):
             pauses.append(monotonic() - started)
             client.send(answer + b"\r\n")
             assert client.reply()[0] == "5"
-        assert live.auth_failures == 3
+        assert live.limits.auth_failures == 3
         assert pauses == sorted(pauses)
         assert client.cmd("AUTH XOAUTH2 " + xoauth2("bad")).startswith("421 4.7.0")
         assert client.ended()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import cut_at, octets, two_pieces
 
-from smtp_blinker.content import MAX_RECEIVED_FIELDS, ContentDecoder
+from smtp_blinker.smtp.content import MAX_RECEIVED_FIELDS, ContentDecoder
 
 POLICIES = ("reject", "normalize", "allow")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")

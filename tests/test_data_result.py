@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from smtp_blinker import Reject
-from smtp_blinker.data_result import replies_to
+from smtp_blinker.connection.data_result import replies_to
 
 OK = "250 2.0.0 OK: message queued"
 LOCAL_ERROR = "451 4.3.0 Local error in processing, try again later"

@@ -14,7 +14,8 @@ import pytest
 from contract import SIGNALS, Client, Witness, poll, running
 from gevent.event import Event
 
-from smtp_blinker import Reject, SMTPServer, connection, signals
+from smtp_blinker import Reject, SMTPServer, signals
+from smtp_blinker.connection import connection
 from smtp_blinker.signals import close, connect, disconnect, error, message
 
 LOGIN = "AUTH PLAIN AG1lAHB3"

@@ -38,9 +38,8 @@ def test_a_tls_handshake_where_a_command_is_expected_ends_it(policy: str, cut: i
         b"\x16\x03\x01\x02\x00\x01\n",
         b"\x16\x03\x01\x02\x00\x01\r\n",
         b"\0\0\0\x2c\xffSMB\r\n",
-        b"NOOP\n\0\r\n",
+        b"FOO\0\r\n",
         b"\x03\0\0\x2aCookie: mstshash=x\r\n",
-        b"x" * 4000 + b"\0\r\n",
     ],
 )
 def test_a_line_of_a_binary_protocol_gets_one_reply_and_the_end(line: bytes) -> None:
@@ -63,10 +62,7 @@ def refused_data(client: Client) -> None:
         b"Subject: x\r\n\r\nRSET\r\n.\r\n",
         b"subject : x\r\nRSET\r\n.\r\n",
         b"X-Very-Odd_Name!:\r\nRSET\r\n.\r\n",
-        b"Hello Bob,\r\nRSET\r\nMAIL FROM:<x@example.org>\r\n.\r\n",
-        b"\r\nRSET\r\n.\r\n",
-        b"a line that is\nbroken\r\nRSET\r\n.\r\n",
-        b".\r\n",
+        b"Received: from x\r\n\tby y\r\nRSET\r\n.\r\n",
     ],
 )
 @pytest.mark.parametrize("whole", [True, False])
@@ -92,14 +88,12 @@ def test_a_header_field_ends_the_connection_wherever_it_comes() -> None:
         assert client.ended()
 
 
-def test_a_client_that_goes_on_with_commands_after_a_refused_data_is_served() -> None:
+@pytest.mark.parametrize("line", [b"MAILFROM:<a@example.org>", b"RCPT-TO:<b@example.com>", b"X"])
+def test_a_typing_error_is_refused_and_the_session_goes_on(line: bytes) -> None:
     with running() as server:
         client = Client(server, hello="EHLO me")
         refused_data(client)
-        assert client.cmd("DATA").startswith("503")
-        client.ok("NOOP")
-        assert client.cmd("FOO").startswith("500")  # a mistake as any other by now
-        assert client.cmd("BAR").startswith("500")
+        assert client.cmd(line).startswith("500")
         client.ok("RSET")
         assert client.message().startswith("250")
 

@@ -307,7 +307,7 @@ def test_a_fault_is_451_without_detail_and_the_connection_lives_on(hook, fault):
         assert event.id == connection.session.id
         if hook == "on_auth":
             # It says nothing about the password, so nobody is counted or delayed for it.
-            assert connection.auth_failures == 0
+            assert connection.limits.auth_failures == 0
         setattr(server.hooks, hook, None)
         client.ok("RSET")
         assert client.message().startswith("250")

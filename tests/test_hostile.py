@@ -311,16 +311,15 @@ def test_ids_of_rows_are_unique() -> None:
 
 
 @pytest.mark.parametrize("line", [b"EHLO a\n", b"NOOP\n", b"MAIL FROM:<a@example.org>\n", b"\n"])
-def test_line_with_a_bare_lf_and_silence_is_answered_and_the_session_in_sync(
+def test_line_with_a_bare_lf_and_silence_is_answered_and_the_connection_ends(
     serving: Serving, line: bytes
 ) -> None:
-    # L01
+    # L01; nothing shows whether the command has ended
     with serving().connect() as client:
         client.send(line)
         assert client.reply().status == "500 5.5.2"
-        assert client.command("EHLO x").status == "250"
         client.send(TAIL)
-        assert statuses(client.rest_of_replies()) == TAIL_STATUSES
+        assert client.rest() == b""
 
 
 @pytest.mark.parametrize("policy", ["normalize", "allow"])
@@ -834,7 +833,7 @@ def test_nothing_is_said_in_clear_where_a_handshake_is_due(
                 assert client.reply().code == 220
                 assert client.command("STARTTLS").code == 220
             connection = wait_until(lambda: served.connection_of(client))
-            wait_until(lambda: connection._transport.waiting)
+            wait_until(lambda: connection.transport.waiting)
             loop = connection.greenlet.parent.loop
             loop.run_callback_threadsafe(connection.greenlet.throw, throw())
             assert client.rest() == b""
@@ -848,7 +847,7 @@ def test_nothing_is_said_before_a_proxy_header(throw: type[BaseException]) -> No
     with serve(use_proxy=True) as served:
         with served.connect(greeting=False) as client:
             connection = wait_until(lambda: served.connection_of(client))
-            wait_until(lambda: connection._transport.waiting)
+            wait_until(lambda: connection.transport.waiting)
             loop = connection.greenlet.parent.loop
             loop.run_callback_threadsafe(connection.greenlet.throw, throw())
             assert client.rest() == b""

@@ -115,15 +115,16 @@ def test_the_default_extensions_are_what_needs_no_promise(certificate):
 
 @pytest.mark.parametrize("keyword", sorted(DEFAULT_EXTENSIONS))
 def test_an_extension_can_be_taken_away(keyword, certificate):
+    taken = {keyword, "SMTPUTF8"} if keyword == "8BITMIME" else {keyword}
     with running(
-        extensions=DEFAULT_EXTENSIONS - {keyword},
+        extensions=DEFAULT_EXTENSIONS - taken,
         on_auth=lambda *args: 1,
         auth_optional=True,
         allow_insecure_auth=True,
         **certificate.options,
     ) as server:
         client = Client(server)
-        assert keywords(client) == DEFAULT_EXTENSIONS - {keyword}
+        assert keywords(client) == DEFAULT_EXTENSIONS - taken
         refused = {
             "8BITMIME": ("MAIL FROM:<> BODY=8BITMIME", "555"),
             "SIZE": ("MAIL FROM:<> SIZE=1", "555"),

@@ -20,8 +20,8 @@ from typing import Any
 import gevent
 import pytest
 
-from smtp_blinker.reply import Reject
 from smtp_blinker.session import Address, Session
+from smtp_blinker.smtp.reply import Reject
 from smtp_blinker.stores import MaildirStore, maildir
 
 ROOT = Path(__file__).resolve().parent.parent

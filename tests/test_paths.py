@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_blinker import Reject
-from smtp_blinker.paths import (
+from smtp_blinker.smtp.paths import (
     MAX_PATH,
     decode_xtext,
     parse_parameters,

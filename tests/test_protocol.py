@@ -1,273 +1,45 @@
-"""Lines out of octets and the order of things, without a socket."""
+"""Events out of octets and the order of commands, without a socket."""
 
 from __future__ import annotations
-
-import re
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import cut_at, octets, two_pieces
+from support import cut_at, octets
 
-from smtp_blinker.commands import plain_command
-from smtp_blinker.protocol import (
-    NEED_DATA,
-    SEQUENCE,
-    Problem,
-    Protocol,
-    State,
-    out_of_sequence,
-)
-from smtp_blinker.reply import MAX_AUTH_LINE
+from smtp_blinker.smtp import reply
+from smtp_blinker.smtp.lines import NEED_DATA
+from smtp_blinker.smtp.protocol import Command, Fault, Protocol, Response
+from smtp_blinker.smtp.reply import Reply
+from smtp_blinker.smtp.verbs import VERBS, State, out_of_sequence
 
-TOO_LONG = Problem.TOO_LONG
-BARE = Problem.BARE_NEWLINE
+OK = reply.OK
+NO = Reply(550, "no", "5.7.1")
 
-Given = list["bytes | Problem"]
-
-
-def is_plain(data: bytes) -> bool:
-    try:
-        plain_command(data)
-    except LookupError:
-        return False
-    return True
+#: What leads a session to a state.
+LINES = {
+    State.START: [],
+    State.READY: [b"EHLO x"],
+    State.MAIL: [b"EHLO x", b"MAIL FROM:<>"],
+    State.RCPT: [b"EHLO x", b"MAIL FROM:<>", b"RCPT TO:<b@example.com>"],
+}
 
 
-def lines_of(
-    pieces: Sequence[bytes], *, limit: int = 512, policy: str = "reject", fast: bool = False
-) -> Given:
-    """Everything a protocol gives out for *pieces*; *fast* the way the connection asks."""
-    protocol = Protocol(limit, policy)
-    given_out: Given = []
-    for piece in pieces:
-        if fast and not protocol.buffer and len(piece) <= limit and is_plain(piece):
-            given_out.append(piece[:-2])
-            continue
-        protocol.receive_data(piece)
-        line = protocol.next_line()
-        while line is not NEED_DATA:
-            given_out.append(line)
-            line = protocol.next_line()
-    return given_out
-
-
-def check_all_pieces(data: bytes, expected: Given, **options) -> None:
-    for fast in (False, True):
-        for pieces in [[data], octets(data), *two_pieces(data)]:
-            assert lines_of(pieces, fast=fast, **options) == expected, pieces
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"NOOP\r\n", [b"NOOP"]),
-        (b"\r\n", [b""]),
-        (b"NOOP\r\nRSET\r\nQUIT\r\n", [b"NOOP", b"RSET", b"QUIT"]),
-        (b"NOOP\r\nRSE", [b"NOOP"]),
-        (b"NOOP\r", []),
-        (b"", []),
-        (b"NOOP\nRSET\r\n", [BARE]),
-        (b"NOOP\rRSET\r\n", [BARE]),
-        (b"NOOP\r\r\n", [BARE]),
-        (b"\nNOOP\r\n", [BARE]),
-        (b"\rNOOP\r\nRSET\r\n", [BARE, b"RSET"]),
-        (b"NO\0OP\r\n", [b"NO\0OP"]),
-        (b"NOOP \xff\xfe\r\n", [b"NOOP \xff\xfe"]),
-        (b"NOOP\x85\x0b\x0c\xe2\x80\xa8\r\n", [b"NOOP\x85\x0b\x0c\xe2\x80\xa8"]),
-        (b"NOOP\n", []),
-    ],
-)
-def test_only_crlf_ends_a_line_at_any_cut(data, expected):
-    check_all_pieces(data, expected)
-
-
-@pytest.mark.parametrize("policy", ["normalize", "allow"])
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"NOOP\nRSET\r\n", [b"NOOP", b"RSET"]),
-        (b"\n\r\n", [b"", b""]),
-        (b"NOOP\rRSET\n", [BARE]),
-        (b"NOOP\r\r\nQUIT\n", [BARE, b"QUIT"]),
-        (b"\rNOOP\n", [BARE]),
-    ],
-)
-def test_lf_ends_a_line_too_with_a_lenient_policy(policy, data, expected):
-    check_all_pieces(data, expected, policy=policy)
-
-
-@pytest.mark.parametrize("policy", ["reject", "allow"])
-def test_limit_counts_the_crlf(policy):
-    at, past = b"A" * 18 + b"\r\n", b"A" * 19 + b"\r\n"
-    check_all_pieces(at, [at[:-2]], limit=20, policy=policy)
-    check_all_pieces(past, [TOO_LONG], limit=20, policy=policy)
-    check_all_pieces(past + b"NOOP\r\n" + at, [TOO_LONG, b"NOOP", at[:-2]], limit=20, policy=policy)
-
-
-@pytest.mark.parametrize("extra", range(4))
-def test_too_long_line_is_dropped_up_to_its_end(extra):
-    data = b"A" * (19 + extra) + b"\r\nNOOP\r\n"
-    check_all_pieces(data, [TOO_LONG, b"NOOP"], limit=20)
-
-
-def test_too_long_line_with_bare_newlines_is_one_line():
-    data = b"A" * 30 + b"\nNOOP\rNOOP\n" + b"B" * 30 + b"\r\nNOOP\r\n"
-    check_all_pieces(data, [TOO_LONG, b"NOOP"], limit=20)
-
-
-def test_too_long_line_is_never_kept():
+def at(state: State) -> Protocol:
     protocol = Protocol(512, "reject")
-    for _ in range(2000):
-        protocol.receive_data(b"A" * 8192)
-        assert protocol.next_line() is NEED_DATA
-        assert len(protocol.buffer) <= 512
-    protocol.receive_data(b"\r\nNOOP\r\n")
-    assert protocol.next_line() is TOO_LONG
-    assert protocol.next_line() == b"NOOP"
+    for line in LINES[state]:
+        protocol.receive_data(line + b"\r\n")
+        protocol.next_event()
+        protocol.answered(OK)
+    assert protocol.state is state
+    return protocol
 
 
-@pytest.mark.parametrize("start", [b"AUTH PLAIN ", b"auth x ", b"AuTh LOGIN "])
-def test_line_of_auth_may_have_12288_octets(start):
-    # RFC 4954 section 4
-    at = start + b"A" * (MAX_AUTH_LINE - len(start) - 2) + b"\r\n"
-    past = start + b"A" * (MAX_AUTH_LINE - len(start) - 1) + b"\r\n"
-    assert len(at) == 12288
-    for size in (1, 100, 8192, 20_000):
-        pieces = [at[place : place + size] for place in range(0, len(at), size)]
-        assert lines_of(pieces) == [at[:-2]]
-        pieces = [past[place : place + size] for place in range(0, len(past), size)]
-        given_out = lines_of([*pieces, b"NOOP\r\n"])
-        assert isinstance(given_out[0], Problem)
-        assert given_out[1:] == [b"NOOP"]
-
-
-@pytest.mark.parametrize("start", [b"AUTHX", b"NOOP ", b" AUTH ", b"AUTH\t"])
-def test_other_lines_may_not(start):
-    data = start + b"A" * 1000 + b"\r\nNOOP\r\n"
-    for size in (1, 7, 511, 512, 513, 5000):
-        pieces = [data[place : place + size] for place in range(0, len(data), size)]
-        assert lines_of(pieces) == [TOO_LONG, b"NOOP"]
-
-
-def test_answer_inside_auth_may_have_12288_octets():
-    for length, good in ((12288, True), (12289, False)):
-        protocol = Protocol(512, "reject")
-        protocol.state = State.AUTH
-        protocol.receive_data(b"A" * (length - 2) + b"\r\n")
-        line = protocol.next_line()
-        assert (line == b"A" * (length - 2)) is good
-        assert isinstance(line, Problem) is not good
-
-
-def test_silence_behind_a_bare_lf_ends_the_line():
-    protocol = Protocol(512, "reject")
-    protocol.receive_data(b"NOOP\n")
-    assert protocol.next_line() is NEED_DATA
-    assert protocol.ends_with_bare_newline
-    assert protocol.drop_bare_line() is BARE
-    assert not protocol.ends_with_bare_newline
-    assert not protocol.has_data
-    protocol.receive_data(b"NOOP\r\n")
-    assert protocol.next_line() == b"NOOP"
-
-
-def test_silence_behind_a_bare_lf_ends_a_too_long_line():
-    protocol = Protocol(20, "reject")
-    protocol.receive_data(b"A" * 40)
-    assert protocol.next_line() is NEED_DATA
-    protocol.receive_data(b"\n")
-    assert protocol.next_line() is NEED_DATA
-    assert protocol.ends_with_bare_newline
-    assert protocol.drop_bare_line() is TOO_LONG
-    protocol.receive_data(b"NOOP\r\n")
-    assert protocol.next_line() == b"NOOP"
-
-
-def test_whole_lines_before_a_bare_lf_are_given_out_first():
-    protocol = Protocol(512, "reject")
-    protocol.receive_data(b"NOOP\r\nRSET\n")
-    assert protocol.next_line() == b"NOOP"
-    assert protocol.next_line() is NEED_DATA
-    assert protocol.ends_with_bare_newline
-
-
-@pytest.mark.parametrize("policy", ["reject", "normalize", "allow"])
-@pytest.mark.parametrize("data", [b"", b"NOOP", b"NOOP\r", b"N"])
-def test_line_that_only_begins_does_not_end_with_a_bare_newline(policy, data):
-    protocol = Protocol(512, policy)
-    protocol.receive_data(data)
-    assert protocol.next_line() is NEED_DATA
-    assert not protocol.ends_with_bare_newline
-
-
-def test_content_gets_what_has_arrived_and_the_rest_are_commands():
-    protocol = Protocol(512, "reject")
-    protocol.receive_data(b"DATA\r\none\r\n.\r\nNOOP\r\nRS")
-    assert protocol.next_line() == b"DATA"
-    decoder, arrived = protocol.start_content()
-    assert decoder.feed(arrived) == b"one\r\n"
-    protocol.end_content(decoder.rest)
-    assert protocol.state is State.READY
-    assert protocol.next_line() == b"NOOP"
-    assert protocol.next_line() is NEED_DATA
-    protocol.receive_data(b"ET\r\n")
-    assert protocol.next_line() == b"RSET"
-
-
-def test_what_is_taken_is_gone():
-    # RFC 3207 section 4: what came in clear is dropped.
-    protocol = Protocol(512, "reject")
-    protocol.receive_data(b"STARTTLS\r\nNOOP\r\nRS")
-    assert protocol.next_line() == b"STARTTLS"
-    assert protocol.take_all() == b"NOOP\r\nRS"
-    assert not protocol.has_data
-    assert protocol.next_line() is NEED_DATA
-    protocol.receive_data(b"EHLO x\r\n")
-    assert protocol.next_line() == b"EHLO x"
-
-
-def test_taking_forgets_a_line_that_was_being_dropped():
-    protocol = Protocol(20, "reject")
-    protocol.receive_data(b"A" * 40)
-    assert protocol.next_line() is NEED_DATA
-    protocol.take_all()
-    protocol.receive_data(b"NOOP\r\nRSET\r\n")
-    assert [protocol.next_line(), protocol.next_line()] == [b"NOOP", b"RSET"]
-
-
-def plain(data: bytes, limit: int, policy: str) -> Given:
-    """A model: the lines of *data*, worked out on the whole of it."""
-    found: Given = []
-    separator = rb"\r\n" if policy == "reject" else rb"\r?\n"
-    for match in re.finditer(rb"(?s)(.*?)" + separator, data):
-        line = match[1]
-        if len(match[0]) > limit:
-            found.append(TOO_LONG)
-        elif b"\r" in line or b"\n" in line:
-            found.append(BARE)
-        else:
-            found.append(line)
-    return found
-
-
-@given(
-    st.lists(st.sampled_from([b"a", b"bc", b"\r", b"\n", b"\r\n", b" "]), max_size=30).map(
-        b"".join
-    ),
-    st.lists(st.integers(0, 60), max_size=6),
-    st.sampled_from(["reject", "normalize", "allow"]),
-    st.booleans(),
-)
-def test_any_octets_in_any_pieces_are_the_same_lines(data, cuts, policy, fast):
-    expected = plain(data, 8, policy)
-    assert lines_of(cut_at(data, cuts), limit=8, policy=policy, fast=fast) == expected
-
-
-@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6), st.booleans())
-def test_no_octets_raise_anything(data, cuts, fast):
-    lines_of(cut_at(data, cuts) if data else [], limit=30, fast=fast)
+def command(protocol: Protocol) -> tuple[str, str, Reply | None]:
+    """The next event, which is a command."""
+    event = protocol.next_event()
+    assert isinstance(event, Command)
+    return event.verb.name, event.argument, event.fault
 
 
 @pytest.mark.parametrize(
@@ -289,7 +61,7 @@ def test_no_octets_raise_anything(data, cuts, fast):
     ],
 )
 def test_commands_out_of_sequence_are_told_what_is_missing(verb, state, status):
-    assert state not in SEQUENCE[verb]
+    assert state not in VERBS[verb.encode()].transitions
     answer = out_of_sequence(verb, state)
     assert (answer.code, answer.enhanced) == (503, "5.5.1")
     assert status in answer.text
@@ -298,27 +70,165 @@ def test_commands_out_of_sequence_are_told_what_is_missing(verb, state, status):
 @pytest.mark.parametrize("verb", ["NOOP", "RSET", "HELP", "VRFY", "QUIT", "EHLO", "HELO", "EXPN"])
 def test_commands_that_are_good_at_any_time(verb):
     # RFC 5321 section 4.1.4
-    assert set(SEQUENCE[verb]) >= {State.START, State.READY, State.MAIL, State.RCPT}
+    assert set(VERBS[verb.encode()].transitions) >= {
+        State.START,
+        State.READY,
+        State.MAIL,
+        State.RCPT,
+    }
 
 
 def test_transaction_moves_on_step_by_step():
-    state = State.START
-    for verb, after in [
-        ("EHLO", State.READY),
-        ("MAIL", State.MAIL),
-        ("RCPT", State.RCPT),
-        ("RCPT", State.RCPT),
-        ("NOOP", State.RCPT),
-        ("DATA", State.CONTENT),
+    protocol = Protocol(512, "reject")
+    for line, answer, after in [
+        (b"EHLO x", OK, State.READY),
+        (b"MAIL FROM:<>", NO, State.READY),
+        (b"MAIL FROM:<>", OK, State.MAIL),
+        (b"RCPT TO:<b@example.com>", NO, State.MAIL),
+        (b"RCPT TO:<b@example.com>", OK, State.RCPT),
+        (b"RCPT TO:<c@example.com>", OK, State.RCPT),
+        (b"NOOP", OK, State.RCPT),
+        (b"FOO", NO, State.RCPT),
+        (b"DATA", reply.START_CONTENT, State.CONTENT),
     ]:
-        state = SEQUENCE[verb][state]
-        assert state is after
-    assert SEQUENCE["RSET"][State.RCPT] is State.READY
-    assert SEQUENCE["RSET"][State.START] is State.START
-    assert SEQUENCE["EHLO"][State.RCPT] is State.READY
-    assert SEQUENCE["XCLIENT"][State.READY] is State.START
+        protocol.receive_data(line + b"\r\n")
+        protocol.next_event()
+        protocol.answered(answer)
+        assert protocol.state is after, line
+    protocol.receive_data(b"one\r\n.\r\nNOOP\r\nRS")
+    decoder, arrived = protocol.start_content()
+    assert decoder.feed(arrived) == b"one\r\n"
+    protocol.end_content(decoder.rest)
+    assert protocol.state is State.READY
+    assert command(protocol) == ("NOOP", "", None)
+    assert protocol.next_event() is NEED_DATA
+    protocol.receive_data(b"ET\r\n")
+    assert command(protocol) == ("RSET", "", None)
+
+
+def test_rset_ehlo_and_xclient_lead_back():
+    for line, before, after in [
+        (b"RSET", State.RCPT, State.READY),
+        (b"RSET", State.START, State.START),
+        (b"EHLO x", State.RCPT, State.READY),
+        (b"XCLIENT NAME=x", State.READY, State.START),
+    ]:
+        protocol = at(before)
+        protocol.receive_data(line + b"\r\n")
+        protocol.next_event()
+        protocol.answered(OK)
+        assert protocol.state is after, line
+
+
+@pytest.mark.parametrize(("answer", "after"), [(reply.AUTHENTICATED, "READY"), (NO, "READY")])
+def test_an_auth_exchange_goes_on_until_it_is_answered_otherwise(answer, after):
+    protocol = at(State.READY)
+    protocol.receive_data(b"AUTH LOGIN\r\nbWU=\r\nNOOP\r\n")
+    assert command(protocol) == ("AUTH", "LOGIN", None)
+    protocol.answered(Reply(334, "VXNlcm5hbWU6"))
+    assert protocol.state is State.AUTH
+    event = protocol.next_event()
+    assert isinstance(event, Response)
+    assert event.line == b"bWU="
+    protocol.answered(answer)
+    assert protocol.state.name == after
+    assert command(protocol) == ("NOOP", "", None)
+
+
+def test_tls_begins_the_session_anew_and_drops_plain_text():
+    protocol = at(State.READY)
+    protocol.receive_data(b"STARTTLS\r\nMAIL FROM:<>\r\n")
+    protocol.next_event()
+    protocol.answered(reply.START_TLS)
+    assert protocol.state is State.UPGRADE
+    protocol.start_tls()
+    assert protocol.state is State.START
+    assert protocol.next_event() is NEED_DATA
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"noop", ("NOOP", "", None)),
+        (b"NOOP  a b \t ", ("NOOP", " a b", None)),
+        (b"MAIL FROM:<\xc3\xa9@x.example>", ("MAIL", "FROM:<\xe9@x.example>", None)),
+        (b"NOOP \xc3\xa9", ("NOOP", "\\xc3\\xa9", reply.NOT_ASCII)),
+        (b"MAIL \xff", ("MAIL", "\\xff", reply.NOT_ASCII)),
+        (b"DATA now", ("DATA", "now", reply.NO_ARGUMENT)),
+        (b"NOOP a\x7fb", ("NOOP", "a\x7fb", reply.CONTROL_CHARACTER)),
+        (b"AUTH PLAIN =", ("AUTH", "PLAIN =", None)),
+    ],
+)
+def test_an_argument_is_text_and_its_fault_comes_with_it(line, expected):
+    for pieces in [[line + b"\r\n"], octets(line + b"\r\n")]:
+        protocol = at(State.READY)
+        for piece in pieces:
+            assert protocol.next_event() is NEED_DATA
+            protocol.receive_data(piece)
+        assert command(protocol) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "answer", "ends", "unrecognized"),
+    [
+        (b"FOO", reply.NOT_RECOGNIZED, "", True),
+        (b"", reply.NOT_RECOGNIZED, "", True),
+        (b"GET / HTTP/1.1", reply.HTTP_NOT_ALLOWED, "", False),
+        (b"FOO\0", reply.BINARY, "abuse", False),
+        (b"Subject: x", reply.CONTENT_NOT_EXPECTED, "", False),
+        (b"NO\rOP", reply.BARE_NEWLINE, "", False),
+        (b"x" * 600, reply.LINE_TOO_LONG, "", False),
+        (b"BDAT 5\r LAST", reply.NOT_RECOGNIZED, "refused", False),
+    ],
+)
+def test_a_line_that_is_no_command_says_what_it_is_refused_with(line, answer, ends, unrecognized):
+    protocol = at(State.READY)
+    protocol.receive_data(line + b"\r\nNOOP\r\n")
+    event = protocol.next_event()
+    assert isinstance(event, Fault)
+    assert (event.reply, event.ends, event.unrecognized) == (answer, ends, unrecognized)
+    assert line.decode("latin-1") not in event.seen or not line
+    protocol.answered(event.reply)
+    assert protocol.state is State.READY
+    assert command(protocol) == ("NOOP", "", None)
+
+
+def test_a_line_that_is_given_up_ends_the_connection():
+    protocol = at(State.READY)
+    protocol.receive_data(b"VRFY x\n")
+    assert protocol.next_event() is NEED_DATA
+    assert protocol.ends_with_bare_newline
+    event = protocol.give_up_line()
+    assert (event.reply, event.ends) == (reply.BARE_NEWLINE, "refused")
+
+
+def seen(data: bytes, pieces: list[bytes]) -> list[object]:
+    """Every event of *data* in *pieces*, each refused."""
+    protocol = at(State.READY)
+    found: list[object] = []
+    for piece in pieces:
+        protocol.receive_data(piece)
+        while (event := protocol.next_event()) is not NEED_DATA:
+            if isinstance(event, Command):
+                found.append((event.verb.name, event.argument, event.fault))
+            else:
+                assert isinstance(event, Fault)
+                found.append((event.reply, event.ends))
+            protocol.answered(NO)
+    return found
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"NOOP", b"FOO", b"\r", b"\n", b"\r\n", b" x", b"DATA\r\n", b"\xff"]),
+        max_size=20,
+    ).map(b"".join),
+    st.lists(st.integers(0, 60), max_size=6),
+)
+def test_any_octets_in_any_pieces_are_the_same_events(data, cuts):
+    assert seen(data, cut_at(data, cuts) if data else []) == seen(data, [data])
 
 
 def test_no_verb_is_good_where_no_command_comes():
-    for states in SEQUENCE.values():
-        assert not set(states) & {State.AUTH, State.CONTENT, State.UPGRADE, State.CLOSED}
+    for verb in VERBS.values():
+        assert not set(verb.transitions) & {State.AUTH, State.CONTENT, State.UPGRADE, State.CLOSED}

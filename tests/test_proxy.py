@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_blinker.proxy import (
+from smtp_blinker.smtp.proxy import (
     MAX_V1_LENGTH,
     MAX_V2_LENGTH,
     ProxyError,

@@ -14,7 +14,7 @@ from contract import Client, Witness, running
 from gevent import socket
 
 from smtp_blinker import Reject, SMTPServer
-from smtp_blinker.commands import MAX_PLAIN
+from smtp_blinker.smtp.protocol import MAX_PLAIN
 
 RECIPIENTS = 300
 #: Ends a connection with a reset.
@@ -54,7 +54,7 @@ def full(server: SMTPServer) -> None:
     """Wait until the server waits for its client to read."""
     [connection] = server.connections
     before = -1
-    while connection.bytes_out != before or not connection._transport.waiting:
+    while connection.bytes_out != before or not connection.transport.waiting:
         before = connection.bytes_out
         gevent.sleep(0.05)
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import take_reply
 
-from smtp_blinker import AuthenticationFailed, Reject, reply
-from smtp_blinker.reply import MAX_REPLY_LINE, Refusal, Reply, printable
+from smtp_blinker import AuthenticationFailed, Reject
+from smtp_blinker.smtp import reply
+from smtp_blinker.smtp.reply import MAX_REPLY_LINE, Refusal, Reply, printable
 
 STANDING = {name: value for name, value in vars(reply).items() if isinstance(value, Reply)}
 

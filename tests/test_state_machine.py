@@ -32,7 +32,7 @@ from harness import Answer, Live, cut, store
 from model import Rules, Session
 
 from smtp_blinker.options import Options
-from smtp_blinker.reply import Reject
+from smtp_blinker.smtp.reply import Reject
 
 LONG = os.environ.get("SMTP_BLINKER_PROFILE") == "long"
 
@@ -355,7 +355,7 @@ class SMTPSession(RuleBasedStateMachine):
     @invariant()
     def states_are_the_same(self) -> None:
         if self.live.talk is None:
-            state = self.live.connection._protocol.state.name
+            state = self.live.connection.protocol.state.name
             assert state == self.model.state
         else:
             assert self.model.state == "CLOSED", "the server closed for no reason"

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from support import cut_at, octets, two_pieces
 
 from smtp_blinker import Reject
-from smtp_blinker.content import ContentDecoder
+from smtp_blinker.connection.incoming import CONTENT_READ, Incoming
+from smtp_blinker.connection.transport import Interrupted
 from smtp_blinker.options import make_options
-from smtp_blinker.stream import CONTENT_READ, MessageStream
-from smtp_blinker.transport import Interrupted
+from smtp_blinker.smtp.content import ContentDecoder
+from smtp_blinker.stream import MessageStream
 
 MESSAGE = b"Subject: t\r\nTo: b@example.com\r\n\r\none\r\n.two\r\n\r\nlast"
 SENT = MESSAGE.replace(b"\r\n.", b"\r\n..") + b"\r\n.\r\n"
@@ -45,11 +46,19 @@ class Wire:
         return piece
 
 
+class Read(MessageStream):
+    """A stream that shows where its pieces come from."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        super().__init__(incoming)
+        self.incoming = incoming
+
+
 def stream_of(
     *pieces: bytes | BaseException, policy: str = "reject", arrived: bytes = b"", **options: Any
 ) -> MessageStream:
     wire: Any = Wire(*pieces)
-    return MessageStream(wire, ContentDecoder(policy), arrived, make_options(options))
+    return Read(Incoming(wire, ContentDecoder(policy), arrived, make_options(options)))
 
 
 WAYS = [[SENT], octets(SENT), cut_at(SENT, [1, 20, 33, 34]), [SENT[:-1], SENT[-1:]]]
@@ -190,7 +199,7 @@ def test_byte_length_grows_as_the_message_arrives():
 
 def test_slow_reader_reads_no_further_than_it_must():
     wire: Any = Wire(*[b"x" * 1000 + b"\r\n"] * 50, b".\r\n")
-    stream = MessageStream(wire, ContentDecoder("reject"), b"", make_options({}))
+    stream = Read(Incoming(wire, ContentDecoder("reject"), b"", make_options({})))
     stream.read(10)
     assert len(wire.pieces) >= 49
 
@@ -225,7 +234,7 @@ def test_message_that_was_cut_off_is_a_connection_error(reader, failure):
     stream = stream_of(b"Subject: x\r\n\r\nhalf\r\n.", failure)
     with pytest.raises(ConnectionError):
         READERS[reader](stream)
-    assert stream.lost is not None
+    assert stream.incoming.lost is not None
     # Nor can it be read to a good end by trying again.
     for _ in range(3):
         with pytest.raises(ConnectionError):
@@ -238,9 +247,9 @@ def test_bare_newline_is_a_reject_for_the_reader(reader):
     with pytest.raises(Reject) as caught:
         READERS[reader](stream)
     assert (caught.value.code, caught.value.enhanced) == (550, "5.5.2")
-    stream.drain()
-    assert stream.refusal is not None
-    assert stream.refusal.code == 550
+    stream.incoming.drain()
+    assert stream.incoming.refusal is not None
+    assert stream.incoming.refusal.code == 550
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -275,19 +284,19 @@ def test_answer_does_not_depend_on_the_pieces():
     answers = set()
     for pieces in [[data], octets(data), *two_pieces(data)]:
         stream = stream_of(*pieces, size=20)
-        stream.drain()
-        assert stream.refusal is not None
-        answers.add(stream.refusal.code)
+        stream.incoming.drain()
+        assert stream.incoming.refusal is not None
+        answers.add(stream.incoming.refusal.code)
     assert len(answers) == 1
 
 
 def test_refused_message_is_read_to_its_true_end():
     wire: Any = Wire(b"a\nb\r\n", b"MAIL FROM:<x@y.example>\r\n", b".\r\nQUIT\r\n")
     decoder = ContentDecoder("reject")
-    stream = MessageStream(wire, decoder, b"", make_options({}))
+    stream = Read(Incoming(wire, decoder, b"", make_options({})))
     with pytest.raises(Reject):
         stream.read()
-    stream.drain()
+    stream.incoming.drain()
     assert decoder.ended
     assert decoder.rest == b"QUIT\r\n"
 
@@ -295,15 +304,16 @@ def test_refused_message_is_read_to_its_true_end():
 def test_what_is_left_is_dropped():
     stream = stream_of(*cut_at(SENT, [20, 30]))
     assert stream.read(3) == CONTENT[:3]
-    stream.drain()
+    stream.forget()
+    stream.incoming.drain()
     assert stream.byte_length == len(CONTENT)
     assert stream.read() == b""
 
 
 def test_draining_a_lost_message_raises_nothing():
     stream = stream_of(b"half")
-    stream.drain()
-    assert isinstance(stream.lost, ConnectionError)
+    stream.incoming.drain()
+    assert isinstance(stream.incoming.lost, ConnectionError)
 
 
 @pytest.mark.parametrize("policy", ["normalize", "allow"])

@@ -11,7 +11,7 @@ import pytest
 from gevent import socket
 from support import SECONDS, octets
 
-from smtp_blinker.transport import Interrupted, Transport
+from smtp_blinker.connection.transport import Interrupted, Transport
 
 NEVER = float("inf")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_blinker import Reject
-from smtp_blinker.xclient import (
+from smtp_blinker.smtp.xclient import (
     XCLIENT_ATTRIBUTES,
     XFORWARD_ATTRIBUTES,
     is_host_name,

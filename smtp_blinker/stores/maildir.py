@@ -16,8 +16,8 @@ import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult
 
-from ..reply import Reject
 from ..session import Session
+from ..smtp.reply import Reject
 
 log = logging.getLogger("smtp_blinker")
 

@@ -19,10 +19,10 @@ import gevent
 from gevent import getcurrent, monkey, spawn_raw
 
 from .. import signals
-from ..connection import Connection
-from ..reply import Reject
+from ..connection.connection import Connection
 from ..server import SMTPServer
 from ..session import Address, Credentials, Session
+from ..smtp.reply import Reject
 from ..stream import MessageStream
 from .certificate import Certificate
 
@@ -417,7 +417,7 @@ class SMTPTestServer:
 
     def _on_auth(self, credentials: Credentials, session: Session) -> Any:
         self._strike("AUTH", session)
-        self._connection(session.id).auth_failures = -1  # to be answered without a pause
+        self._connection(session.id).limits.auth_failures = -1  # to be answered without a pause
         if self._user is None:
             return credentials.username or "anonymous"
         username, password = self._user

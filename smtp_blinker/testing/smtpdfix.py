@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..options import DEFAULT_EXTENSIONS
-from ..reply import Reject
+from ..extensions import DEFAULT_EXTENSIONS
 from ..session import Credentials, Session
+from ..smtp.reply import Reject
 from .server import ReceivedMessage, SMTPTestServer, parse_message
 
 _TRUTH: Final = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import reply
-from .hooks import checked_text
-from .reply import Refusal, Reply
+from ..hooks import checked_text
+from ..smtp import reply
+from ..smtp.reply import Refusal, Reply
 
 
 def replies_to(

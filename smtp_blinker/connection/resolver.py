@@ -9,7 +9,7 @@ import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult
 
-from .xclient import is_host_name
+from ..smtp.xclient import is_host_name
 
 #: Seconds that anybody waits for a name.
 LOOKUP_SECONDS: Final = 1.5

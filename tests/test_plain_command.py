@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_blinker.commands import COMMANDS, MAX_PLAIN, plain_command
+from smtp_blinker.smtp.protocol import MAX_PLAIN, plain_command
+from smtp_blinker.smtp.verbs import VERBS
 
 
 @pytest.mark.parametrize(
@@ -20,9 +21,10 @@ from smtp_blinker.commands import COMMANDS, MAX_PLAIN, plain_command
     ],
 )
 def test_plain_line_is_a_command_and_its_argument(line, verb, argument):
-    command, found = plain_command(line)
-    assert (command.verb, found) == (verb, argument)
-    assert command is COMMANDS[verb.encode()]
+    command = plain_command(line)
+    assert command.argument == argument
+    assert command.verb is VERBS[verb.encode()]
+    assert command.fault is None
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_long_lines_are_not_remembered(length):
     line = b"NOOP " + b"x" * (length - 7) + b"\r\n"
     assert len(line) == length
     if length == MAX_PLAIN:
-        assert plain_command(line)[1] == "x" * (length - 7)
+        assert plain_command(line).argument == "x" * (length - 7)
     else:
         with pytest.raises(LookupError):
             plain_command(line)
@@ -87,11 +89,12 @@ def test_no_line_is_taken_for_another(octets, ending):
     for verb in (b"NOOP", b"MAIL FROM:", b"RcPt"):
         line = verb + octets + ending
         try:
-            command, argument = plain_command(line)
+            command = plain_command(line)
         except LookupError:
             continue
+        argument = command.argument
         again = argument and " " + argument
-        assert line[:4].upper() == command.verb.encode()
+        assert line[:4].upper() == command.verb.name.encode()
         assert line[4:] == again.encode("ascii") + b"\r\n"
         assert argument.isprintable()
         assert argument == argument.rstrip()

@@ -1,19 +1,34 @@
-"""What the listeners and the log are told about one connection."""
+"""The signals and log lines of one connection."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
-from . import signals
-from .options import AUTH_METHODS
-from .reply import Reply, printable
-from .session import Address, Session
+from .. import signals
+from ..options import AUTH_METHODS
+from ..session import Address, Session
+from ..smtp.reply import Reply, printable
 
 
-class Reporter:
+class Ending(Protocol):
+    """What `disconnect` tells of a connection."""
+
+    #: When it was accepted, in seconds of `time.monotonic`.
+    since: float
+    #: Messages that were answered 250.
+    messages: int
+
+    @property
+    def bytes_in(self) -> int: ...
+
+    @property
+    def bytes_out(self) -> int: ...
+
+
+class ConnectionEvents:
     """Sends *server*'s signals for *session* and writes its lines to *logger*.
 
     An event that has no receiver isn't built, a line that nobody logs isn't either. With
@@ -86,7 +101,7 @@ class Reporter:
         )
         signals.emit(signals.message, self._server, event)
 
-    def refused(self, verb: str, argument: str | bytes, answer: Reply) -> None:
+    def refused(self, verb: str, argument: str, answer: Reply) -> None:
         session = self._session
         event = signals.RefusedEvent(
             session.id,
@@ -98,24 +113,16 @@ class Reporter:
         )
         signals.emit(signals.refused, self._server, event)
 
-    def disconnect(
-        self,
-        since: float,
-        messages: int,
-        bytes_in: int,
-        bytes_out: int,
-        reason: str,
-        detail: str,
-    ) -> None:
+    def disconnect(self, connection: Ending, reason: str, detail: str) -> None:
         self.log("closed: %s%s%s", reason, ", " if detail else "", detail)
         if signals.disconnect.receivers and self.hears(signals.disconnect):
             event = signals.DisconnectEvent(
                 self._session.id,
                 self._session.remote_address,
-                monotonic() - since,
-                messages,
-                bytes_in,
-                bytes_out,
+                monotonic() - connection.since,
+                connection.messages,
+                connection.bytes_in,
+                connection.bytes_out,
                 reason,
                 detail,
             )
@@ -143,18 +150,16 @@ class Reporter:
     def log_reply(self, answer: Reply) -> None:
         self.log("S: %s", answer.wire.decode("ascii").rstrip().replace("\r\n", " | "))
 
-    def log_command(self, verb: str, argument: str | bytes) -> None:
+    def log_command(self, verb: str, argument: str) -> None:
         self.log("C: %s %s", verb, _shown(verb, argument))
 
 
-def _shown(verb: str, argument: str | bytes) -> str:
+def _shown(verb: str, argument: str) -> str:
     """What listeners and the log may see of a command's argument.
 
     Credentials never get there: of AUTH only a known mechanism is shown.
     """
-    if isinstance(argument, bytes):
-        argument = argument.decode("ascii", "backslashreplace")
     if verb != "AUTH":
-        return printable(argument)
+        return printable(argument.encode().decode("ascii", "backslashreplace"))
     mechanism = argument.upper().partition(" ")[0]
     return mechanism if mechanism in AUTH_METHODS else "(something unknown)"

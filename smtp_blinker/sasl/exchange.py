@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Generator
 from typing import Final
 
-from .reply import AuthenticationFailed, Reject, Reply
-from .session import Credentials
+from ..session import Credentials
+from ..smtp.reply import AuthenticationFailed, Reject, Reply
 
 # RFC 4648 section 4, with its padding and nothing else; b64decode would skip foreign octets.
 _BASE64: Final = re.compile(

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from types import GetSetDescriptorType
 from typing import Any
 
-from .options import CERTIFICATE_SETTINGS, Options, check_certificates
-from .session import TLSInfo
+from ..options import CERTIFICATE_SETTINGS, Options, check_certificates
+from ..session import TLSInfo
 
 
 def make_context(

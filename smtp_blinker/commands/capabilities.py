@@ -1,28 +1,36 @@
-"""What a session is offered: which verbs it may use, TLS, AUTH, XCLIENT and XFORWARD."""
+"""What a session may use now: which verbs, TLS, AUTH, XCLIENT and XFORWARD."""
 
 from __future__ import annotations
 
-from .hooks import Hooks
-from .options import Options
-from .session import Session
-from .tls import SecureContexts
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..hooks import Hooks
+from ..options import Options
+from ..session import Session
 
 
-class Offers:
+class Certificates(Protocol):
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a certificate."""
+
+
+class Capabilities:
     """Worked out anew each time: TLS, AUTH and the program (`session.disabled_commands`,
-    `update_secure_context`) change it."""
+    `update_secure_context`) change it. It is what the rows of `extensions` ask."""
 
-    __slots__ = ("_contexts", "_hooks", "_options", "_session", "peer")
+    __slots__ = ("_certificates", "_hooks", "_options", "_session", "peer")
 
     def __init__(
-        self, options: Options, hooks: Hooks, contexts: SecureContexts, session: Session
+        self, options: Options, hooks: Hooks, certificates: Certificates, session: Session
     ) -> None:
         self._options = options
         self._hooks = hooks
-        self._contexts = contexts
+        self._certificates = certificates
         self._session = session
-        #: Whom use_proxy, and later XCLIENT and XFORWARD, trust or don't: what these make of
-        #: `session.remote_address` doesn't count, what a PROXY header makes of it does.
+        #: The address that use_proxy, XCLIENT and XFORWARD trust or don't: a PROXY header changes
+        #: it, XCLIENT and XFORWARD don't.
         self.peer = session.remote_address
 
     @property
@@ -36,10 +44,22 @@ class Offers:
         return frozenset(verb.upper() for verb in disabled)
 
     @property
+    def secure(self) -> bool:
+        return self._session.secure
+
+    @property
+    def size(self) -> int:
+        return self._options.size
+
+    @property
+    def hide_size(self) -> bool:
+        return self._options.hide_size
+
+    @property
     def starttls(self) -> bool:
         return (
             not self._session.secure
-            and self._contexts.loaded
+            and self._certificates.loaded
             and "STARTTLS" in self._options.extensions
             and "STARTTLS" not in self.disabled
         )
@@ -47,7 +67,7 @@ class Offers:
     @property
     def auth(self) -> bool:
         """Whether there is AUTH at all; see `auth_needs_tls`."""
-        # With nobody to ask, AUTH is neither offered nor demanded.
+        # Without a hook to ask, AUTH is neither offered nor demanded.
         return (
             self._hooks.on_auth is not None
             and bool(self._options.auth_methods)
@@ -58,6 +78,13 @@ class Offers:
     def auth_needs_tls(self) -> bool:
         """Whether AUTH has to wait for STARTTLS."""
         return self.starttls and not self._options.allow_insecure_auth
+
+    @property
+    def mechanisms(self) -> Sequence[str]:
+        """What AUTH offers now."""
+        if self._session.user is not None or not self.auth or self.auth_needs_tls:
+            return ()
+        return tuple(self._options.auth_methods)
 
     def forwarding(self, verb: str) -> bool:
         """Whether this peer is trusted with XCLIENT or XFORWARD."""

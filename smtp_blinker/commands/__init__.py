@@ -1,0 +1,1 @@
+"""The verbs: a function each, session and argument in, reply out."""

@@ -1,0 +1,101 @@
+"""STARTTLS and AUTH."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..sasl.exchange import OAUTH_MECHANISMS, Exchange
+from ..session import Credentials
+from ..smtp import reply
+from ..smtp.reply import AuthenticationFailed, Refusal, Reject, Reply
+from .context import CommandContext
+
+
+def starttls(context: CommandContext, argument: str) -> Reply:
+    if context.session.secure:
+        raise Reject(503, "TLS is already active", "5.5.1")
+    if not context.capabilities.starttls:
+        raise Reject(502, "STARTTLS is not available", "5.5.1")
+    return reply.START_TLS
+
+
+def auth(context: CommandContext, argument: str) -> Reply:
+    """RFC 4954 section 4."""
+    if not context.capabilities.auth:
+        raise Reject(502, "AUTH is not available", "5.5.1")
+    words = argument.split()
+    if not 1 <= len(words) <= 2:
+        raise Reject(501, "Syntax: AUTH mechanism [initial-response]", "5.5.4")
+    options = context.options
+    if context.capabilities.auth_needs_tls:
+        raise Reject(538, "Encryption required: send STARTTLS first", "5.7.11")
+    if context.session.user is not None:
+        raise Reject(503, "Already authenticated", "5.5.1")
+    method = words[0].upper()
+    if method not in options.auth_methods:
+        raise Reject(504, "Unrecognized authentication mechanism", "5.5.4")
+    limit = options.max_auth_failures
+    if limit is not None and context.limits.auth_failures >= limit:
+        raise Refusal(reply.TOO_MANY_AUTH_FAILURES)
+    context.mechanism = method
+    exchange = context.exchange = Exchange(method, options.name)
+    initial = words[1].encode("ascii") if len(words) == 2 else None
+    return _auth_step(context, exchange, lambda: exchange.begin(initial))
+
+
+def auth_response(context: CommandContext, exchange: Exchange, line: bytes) -> Reply:
+    """The answer to a line inside the exchange."""
+    return _auth_step(context, exchange, lambda: exchange.respond(line))
+
+
+def _auth_step(
+    context: CommandContext, exchange: Exchange, step: Callable[[], Reply | Credentials]
+) -> Reply:
+    try:
+        result = step()
+        return result if isinstance(result, Reply) else _decide(context, exchange, result)
+    except Refusal:
+        context.exchange = None
+        context.authenticated(exchange.method, exchange.username, False)
+        if exchange.username is None:
+            # The 334 before it was a good reply: without this there is no end of begun exchanges.
+            context.limits.junk()
+        raise
+
+
+#: Seconds that a failed AUTH is answered later than the failure before it.
+AUTH_FAILURE_DELAY: Final = 0.25
+
+
+def _decide(context: CommandContext, exchange: Exchange, credentials: Credentials) -> Reply:
+    exchange.username = credentials.username
+    try:
+        user = _user(context, credentials)
+    except Refusal as refusal:
+        if refusal.reply.code < 500:
+            context.limits.junk()
+            raise
+        # Counted before the client hears of it in any form: whatever it sends next, or if it
+        # leaves, it has made this guess.
+        context.limits.auth_failures += 1
+        context.pause(AUTH_FAILURE_DELAY * context.limits.auth_failures)
+        if exchange.method in OAUTH_MECHANISMS and isinstance(refusal, AuthenticationFailed):
+            return exchange.challenge_failure(refusal)
+        raise
+    context.session.user = user
+    context.exchange = None
+    context.authenticated(exchange.method, credentials.username, True)
+    return reply.AUTHENTICATED
+
+
+def _user(context: CommandContext, credentials: Credentials) -> Any:
+    """The user whose credentials these are; raises what refuses them."""
+    hook = context.hooks.on_auth
+    user = None if hook is None else context.call_hook("on_auth", credentials, context.session)
+    if not user:
+        raise AuthenticationFailed
+    if credentials.is_unasked_for_another:
+        # RFC 4616 section 2: acting for another has to be authorized, and the program has not.
+        raise AuthenticationFailed("Acting for another user is not allowed")
+    return user

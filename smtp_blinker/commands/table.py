@@ -1,0 +1,66 @@
+"""Which function serves each verb, and the verbs that need no more than a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ..smtp import reply
+from ..smtp.reply import Refusal, Reject, Reply
+from ..smtp.verbs import VERBS, Verb
+from .auth import auth, starttls
+from .context import CommandContext
+from .forwarding import xclient, xforward
+from .hello import ehlo, helo, lhlo
+from .transaction import data, mail, rcpt, rset
+
+HELP_VERBS: Final = ("HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "HELP")
+
+
+def noop(context: CommandContext, argument: str) -> Reply:
+    return reply.OK
+
+
+def quit_(context: CommandContext, argument: str) -> Reply:
+    return reply.BYE
+
+
+def help_(context: CommandContext, argument: str) -> Reply:
+    disabled = context.capabilities.disabled
+    verbs = " ".join(verb for verb in HELP_VERBS if verb not in disabled)
+    return Reply(214, f"Commands: {verbs}; see RFC 5321", "2.0.0")
+
+
+def vrfy(context: CommandContext, argument: str) -> Reply:
+    if not argument:
+        raise Reject(501, "Syntax: VRFY address", "5.5.4")
+    return reply.CANNOT_VERIFY  # RFC 5321 section 3.5.3: tells nothing
+
+
+def not_implemented(context: CommandContext, argument: str) -> Reply:
+    raise Refusal(reply.NOT_IMPLEMENTED)
+
+
+_FUNCTIONS: Final = {
+    "HELO": helo,
+    "EHLO": ehlo,
+    "LHLO": lhlo,
+    "MAIL": mail,
+    "RCPT": rcpt,
+    "DATA": data,
+    "RSET": rset,
+    "NOOP": noop,
+    "HELP": help_,
+    "VRFY": vrfy,
+    "QUIT": quit_,
+    "STARTTLS": starttls,
+    "AUTH": auth,
+    "XCLIENT": xclient,
+    "XFORWARD": xforward,
+}
+
+#: A function takes the context and the argument and returns the positive reply, or raises
+#: `Refusal`. It sees no octets and no socket, and the order of commands isn't its business.
+COMMANDS: Final[dict[Verb, Callable[[CommandContext, str], Reply]]] = {
+    verb: _FUNCTIONS.get(verb.name, not_implemented) for verb in VERBS.values()
+}

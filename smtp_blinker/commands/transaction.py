@@ -1,0 +1,85 @@
+"""The mail transaction: MAIL, RCPT, DATA, RSET."""
+
+from __future__ import annotations
+
+from ..extensions import set_mail_parameters, set_rcpt_parameters
+from ..session import Address, Envelope
+from ..smtp import reply
+from ..smtp.paths import parse_parameters, parse_path
+from ..smtp.reply import Refusal, Reject, Reply
+from .context import CommandContext
+from .forwarding import forget_transaction_client
+
+
+def mail(context: CommandContext, argument: str) -> Reply:
+    if context.announced is None:
+        context.emit_connect()
+    if context.forwarded.used:
+        forget_transaction_client(context)
+    session = context.session
+    options = context.options
+    if options.max_messages is not None and session.transaction > options.max_messages:
+        raise Refusal(reply.TOO_MANY_MESSAGES)
+    # Whether non-ASCII is allowed is known when the parameters behind the path are.
+    text, rest = parse_path(argument, True, True, options.lenient_address_parsing)
+    args = None
+    # The envelope is a new one unless an earlier MAIL was refused.
+    envelope = session.envelope
+    if rest:
+        args = parse_parameters(rest)
+        envelope = Envelope()
+        set_mail_parameters(args, _offered(context), envelope, context.capabilities)
+    if not (envelope.smtputf8 or argument.isascii()):
+        # RFC 6531 section 3.5: 550 or 553 with X.6.7
+        raise Reject(550, "Non-ASCII characters without SMTPUTF8", "5.6.7")
+    session.envelope = envelope
+    address = Address(text, args)
+    if context.hooks.on_mail_from is not None:
+        try:
+            context.call_hook("on_mail_from", address, session)
+        except Refusal:
+            session.envelope = Envelope()
+            raise
+    envelope.mail_from = address
+    context.forwarded.used = context.forwarded.real_client is not None
+    return reply.SENDER_OK
+
+
+def rcpt(context: CommandContext, argument: str) -> Reply:
+    session = context.session
+    options = context.options
+    envelope = session.envelope
+    text, rest = parse_path(argument, False, envelope.smtputf8, options.lenient_address_parsing)
+    if rest:
+        args = parse_parameters(rest)
+        if not (envelope.smtputf8 or rest.isascii()):
+            raise Reject(553, "Non-ASCII characters without SMTPUTF8", "5.6.7")
+        address = Address(text, args)
+        set_rcpt_parameters(args, _offered(context), address)
+    else:
+        address = Address(text)
+    recipients = envelope.rcpt_to
+    limit = options.max_recipients
+    if limit is not None and len(recipients) >= limit:
+        # RFC 5321 section 4.5.3.1.10: 452, and those accepted stay valid.
+        raise Refusal(reply.TOO_MANY_RECIPIENTS)
+    if context.hooks.on_rcpt_to is not None:
+        context.call_hook("on_rcpt_to", address, session)
+    recipients.append(address)
+    return reply.RECIPIENT_OK
+
+
+def _offered(context: CommandContext) -> frozenset[str]:
+    """The extensions whose parameters are known: none after HELO (RFC 5321 section 2.2.1)."""
+    if context.session.opening_command == "HELO":
+        return frozenset()
+    return context.options.extensions  # type: ignore[return-value]  # Options made it one
+
+
+def data(context: CommandContext, argument: str) -> Reply:
+    return reply.START_CONTENT
+
+
+def rset(context: CommandContext, argument: str) -> Reply:
+    context.session.envelope = Envelope()
+    return reply.FLUSHED

@@ -1,0 +1,247 @@
+"""One client: its session and transport, and what commands and messages do for it."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from time import monotonic
+from typing import Any, Final, Protocol
+
+import gevent
+from gevent import GreenletExit, getcurrent
+
+from ..commands.capabilities import Capabilities
+from ..commands.context import Forwarded
+from ..commands.limits import Limits
+from ..hooks import Hooks, checked
+from ..options import Options
+from ..sasl.exchange import Exchange
+from ..session import Session
+from ..signals import refused
+from ..smtp import reply
+from ..smtp.protocol import Protocol as SMTPProtocol
+from ..smtp.reply import Refusal, Reply
+from ..smtp.verbs import Verb
+from .events import ConnectionEvents
+from .handshakes import set_addresses
+from .hook_timer import HookTimedOut, HookTimer
+from .incoming import Incoming
+from .resolver import ReverseResolver
+from .tls import SecureContexts
+from .transport import Transport
+
+#: `Client.admission` of a peer whose PROXY header is waited for.
+UNINTRODUCED: Final = "unintroduced"
+
+
+class Server(Protocol):
+    """What a connection may use of its server; it is also the sender of its signals."""
+
+    options: Options
+    hooks: Hooks
+    contexts: SecureContexts
+    resolver: ReverseResolver
+    logger: logging.Logger | None
+    connections: set[Any]
+    #: Connections whose client still sends after the last reply.
+    lingering: int
+
+    def admit_peer(self, connection: Client) -> bool:
+        """Whether one more peer may be waited for until it sends its PROXY header."""
+
+    def admit(self, connection: Client) -> Reply | None:
+        """Count the connection in; the refusal when there are too many of all or of its address."""
+
+    def release(self, connection: Client) -> None:
+        """Count it out; more than once is fine."""
+
+    def ended(self, connection: Client) -> None:
+        """Take it out of `connections`."""
+
+
+class Client:
+    """The state of a connection, and what its commands and messages use.
+
+    It is the `CommandContext` of commands. *sock* is a connected gevent socket.
+    """
+
+    __slots__ = (
+        "_enhanced",
+        "admission",
+        "announced",
+        "auth_demanded",
+        "capabilities",
+        "close_reason",
+        "detail",
+        "draining",
+        "events",
+        "exchange",
+        "forwarded",
+        "greenlet",
+        "hooks",
+        "incoming",
+        "is_restricted",
+        "killed",
+        "limits",
+        "mechanism",
+        "messages",
+        "options",
+        "protocol",
+        "server",
+        "session",
+        "session_deadline",
+        "since",
+        "transport",
+        "verb",
+    )
+
+    def __init__(self, server: Server, sock: Any, address: Any) -> None:
+        options = self.options = server.options
+        self.hooks = server.hooks
+        self.server = server
+        self.greenlet: Any = getcurrent()
+        #: When it was accepted, in seconds of `time.monotonic`.
+        self.since = monotonic()
+        patience = options.session_timeout
+        self.session_deadline = float("inf") if patience is None else self.since + patience
+        self.transport = Transport(sock, options.socket_timeout, self.session_deadline)
+        self.session = Session(lmtp=options.lmtp, secure=options.secured)
+        self.session.disabled_commands = options.disabled_commands
+        set_addresses(self.session, sock, address)
+        self.capabilities = Capabilities(options, server.hooks, server.contexts, self.session)
+        self.protocol = SMTPProtocol(options.max_command_length, "reject")
+        self._enhanced = options.enhanced
+        self.events = ConnectionEvents(server, self.session, server.logger)
+        self.limits = Limits(options)
+        #: Messages that were answered 250.
+        self.messages = 0
+        self.draining = False
+        self.killed = False
+        #: How the server counts it: by this address, or "" where it has none, as UNINTRODUCED
+        #: until a PROXY header came, or None for not at all.
+        self.admission: str | None = None
+        self.exchange: Exchange | None = None
+        #: What the last AUTH named.
+        self.mechanism = ""
+        self.auth_demanded = self.hooks.on_auth is not None and not options.auth_optional
+        #: Whether not every command is served unseen: a log, disabled verbs, a demand for AUTH.
+        self.is_restricted = (
+            server.logger is not None or self.auth_demanded or bool(options.disabled_commands)
+        )
+        self.announced: tuple[str, int] | None = None
+        self.forwarded = Forwarded()
+        self.close_reason = ""
+        #: What `disconnect` says beside the reason.
+        self.detail = ""
+        #: The verb of the command that is or was answered.
+        self.verb: Verb | None = None
+        self.incoming: Incoming | None = None
+
+    @property
+    def bytes_in(self) -> int:
+        return self.transport.bytes_in
+
+    @property
+    def bytes_out(self) -> int:
+        return self.transport.bytes_out
+
+    def greeting(self) -> Reply:
+        options = self.options
+        kind = "LMTP" if options.lmtp else "ESMTP"
+        return _greeting_reply(options.name, kind, options.banner)
+
+    def refuse(self, refusal: Reply) -> Reply:
+        """Count a refusal, and note whether the connection ends with it; the reply to send."""
+        refusal = self.limits.error(refusal)
+        self.session.error = refusal
+        if refusal.code == 421:
+            # RFC 5321 section 3.8: 421 announces the close.
+            self.close_reason = "abuse" if refusal in reply.ABUSE else "refused"
+            self.detail = refusal.text
+        return refusal
+
+    def call_hook(self, name: str, *args: Any) -> Any:
+        """Call the hook *name*, which is there; the result, checked.
+
+        Raises its own Reject, or a Refusal with 451 when the program is at fault. A connection
+        that was lost meanwhile is the caller's to notice.
+        """
+        hook = getattr(self.hooks, name)
+        seconds = self.options.hook_timeout
+        timer = None
+        incoming = self.incoming
+        if seconds is not None:
+            timer = HookTimer(seconds)
+            if incoming is not None:
+                incoming.hook_timer = timer
+        try:
+            try:
+                result = hook(*args)
+                return None if result is None else checked(name, result)
+            finally:
+                # What listeners do about it is not the hook's time.
+                if timer is not None:
+                    timer.pause()
+                    if incoming is not None:
+                        incoming.hook_timer = None
+        except Refusal as refusal:
+            # One that the program keeps to raise it again would keep each session it refused.
+            raise refusal.with_traceback(None) from None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            # SystemExit, GreenletExit and gevent.Timeout are no Exception, and a fault here too.
+            if self.killed and isinstance(exc, GreenletExit):
+                raise
+            lost = incoming is not None and incoming.lost is not None
+            if lost and isinstance(exc, ConnectionError):
+                return None  # the stream raised it
+            code = "HookTimeout" if isinstance(exc, HookTimedOut) else "HookError"
+            answered = None if name == "on_close" else 451
+            where = getattr(hook, "__qualname__", type(hook).__qualname__)
+            self.report_fault(exc, code, response_code=answered, hook=where)
+            raise Refusal(reply.LOCAL_ERROR) from None
+
+    def pause(self, seconds: float) -> None:
+        gevent.sleep(seconds)
+
+    def send(self, answer: Reply) -> None:
+        """Have *answer* leave with the next flush."""
+        if self.events.logs:
+            self.events.log_reply(answer)
+        self.transport.unsent += answer.wire if self._enhanced else answer.plain
+
+    def authenticated(self, method: str, username: str | None, success: bool) -> None:
+        self.events.auth(method, username, success)
+
+    def emit_connect(self) -> None:
+        session = self.session
+        self.announced = session.remote_address, session.remote_port
+        self.events.connect()
+
+    def client_changed(self) -> None:
+        """The client has another address: what is for an address counts for that one now."""
+        address = self.session.remote_address
+        self.protocol.set_policy(self.options.bare_newline_policy(address))
+        self.events.ignored = address in self.options.ignored_hosts
+
+    # Reports
+
+    def report_refused(self, argument: str, answer: Reply) -> None:
+        if refused.receivers and self.events.hears(refused):
+            verb = "" if self.verb is None else self.verb.name
+            self.events.refused(verb, argument, answer)
+
+    def report_fault(
+        self, fault: BaseException, code: str, *, response_code: int | None = None, **meta: Any
+    ) -> None:
+        """Send `error`."""
+        meta.setdefault("stage", self.protocol.state.name)
+        if self.verb is not None:
+            meta.setdefault("command", self.verb.name)
+        self.events.error(fault, code, response_code, meta)
+
+
+@lru_cache(maxsize=16)
+def _greeting_reply(name: str, kind: str, banner: str | None) -> Reply:
+    return Reply(220, f"{name} {kind} {banner}" if banner else f"{name} {kind}")

@@ -1,0 +1,271 @@
+"""One connection from accept to close: the blocking command loop.
+
+I/O stands outside the `try` that turns exceptions into replies: a lost connection isn't a 451.
+"""
+
+from __future__ import annotations
+
+import ssl
+from time import monotonic
+from typing import Final
+
+import gevent
+from gevent import GreenletExit, getcurrent
+
+from ..commands.dispatch import answer
+from ..signals import error_code
+from ..smtp import reply
+from ..smtp.lines import NEED_DATA
+from ..smtp.protocol import MAX_PLAIN, Command, Event
+from ..smtp.reply import Refusal, Reply
+from ..smtp.verbs import State
+from ..stream import TruncatedError
+from .client import Client
+from .delivery import deliver
+from .handshakes import Ended
+from .opening import greet, prepare, upgrade
+from .tls import tls_failure
+from .transport import MAX_UNSENT, Interrupted
+
+#: Octets that are asked of the socket at once while the rest of a command is expected.
+COMMAND_READ: Final = 8 * 1024
+#: A client whose line ends with a bare LF waits for its answer: when nothing has followed for
+#: this many seconds it gets it. What follows at once belongs to the line still.
+BARE_NEWLINE_GRACE: Final = 0.2
+#: Seconds that the last reply may take to leave.
+LAST_REPLY_SECONDS: Final = 5.0
+#: Clients of one server that may still send after their last reply; the connections of more are
+#: closed at once, which may reset that reply away.
+MAX_LINGERING: Final = 100
+
+# In CPython 3.11 an Enum gives out its members slowly.
+_AUTH: Final = State.AUTH
+_CONTENT: Final = State.CONTENT
+_UPGRADE: Final = State.UPGRADE
+
+
+class Connection(Client):
+    """Serves one client in the current greenlet; `run` returns when it is over.
+
+    *sock* is a connected gevent socket, closed by `run`. Other greenlets may call `drain` and
+    `kill`, and read `session`, `since`, `messages`, `bytes_in` and `bytes_out`.
+    """
+
+    __slots__ = ()
+
+    # For other greenlets
+
+    def drain(self) -> None:
+        """End with 421 as soon as no content or hook is under way; now, if that is so."""
+        self.draining = True
+        gevent.get_hub().loop.run_callback(self._stop_waiting)
+
+    def _stop_waiting(self) -> None:
+        """Runs in the hub."""
+        if self.transport.waiting and self.protocol.state is not State.CONTENT:
+            self.transport.interrupt()
+
+    def kill(self) -> None:
+        """End now, whatever is under way. `on_close` still runs."""
+        self.killed = True
+        if self.greenlet is not getcurrent():
+            gevent.kill(self.greenlet, GreenletExit)
+
+    # Life
+
+    def run(self) -> None:
+        reason = "error"
+        try:
+            reason = self._serve()
+        except GreenletExit:
+            # Another greenlet's kill ends a session as a shutdown does.
+            self._last_words(reply.SHUTTING_DOWN)
+            reason = "shutdown"
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            # A bug of the library's, or a gevent.Timeout that a hook forgot: the process goes on.
+            self._last_words(reply.INTERNAL_ERROR)
+            self.report_fault(exc, type(exc).__name__, response_code=421)
+        finally:
+            self._end(reason)
+
+    def _serve(self) -> str:
+        """The session; returns why it ended. Every way an I/O call can fail is handled here."""
+        try:
+            final, reason = self._talk()
+            if final is not None:
+                self.session.error = final
+                self.send(final)
+            deadline = monotonic() + LAST_REPLY_SECONDS
+            try:
+                self.transport.flush(deadline)
+            except Interrupted:
+                self.transport.flush(deadline)  # a reply is owed whole, also when the server stops
+            self._linger()
+            return reason
+        except Interrupted:
+            return "shutdown"
+        except TimeoutError:
+            self.detail = f"the client was silent in the state {self.protocol.state.name}"
+            self._last_words(reply.TIMED_OUT)
+            self._linger()
+            return "timeout"
+        except ssl.SSLError as exc:
+            self.detail = tls_failure(exc)
+            self.report_fault(exc, "TLSError")
+            return "tls"
+        except OSError as exc:
+            # Outside a transaction this is how rude clients hang up.
+            if self.protocol.state in (State.MAIL, State.RCPT, State.CONTENT):
+                self.report_fault(exc, error_code(exc))
+            return "eof" if isinstance(exc, TruncatedError) else "reset"
+
+    def _talk(self) -> tuple[Reply | None, str]:
+        """All that is said, up to the last reply, which isn't written yet; and why it ends."""
+        try:
+            prepare(self)
+            greet(self)
+            return None, self._converse()
+        except Refusal as refusal:
+            self.detail = refusal.reply.text
+            self.report_refused("", refusal.reply)
+            return refusal.reply, "refused"
+        except Ended as ended:
+            self.detail = ended.detail
+            if ended.fault is not None:
+                code = "TLSError" if ended.reason == "tls" else type(ended.fault).__name__
+                stage = "handshake" if ended.reason == "tls" else ended.reason
+                self.report_fault(ended.fault, code, stage=stage)
+            return ended.final, ended.reason
+        except Interrupted:
+            return reply.SHUTTING_DOWN, "shutdown"
+
+    def _linger(self) -> None:
+        """Let the client read the last reply. It counts against no limit of clients meanwhile."""
+        server = self.server
+        server.release(self)
+        if server.lingering < MAX_LINGERING:
+            server.lingering += 1
+            try:
+                self.transport.linger()
+            finally:
+                server.lingering -= 1
+
+    def _last_words(self, final: Reply) -> None:
+        """Try to tell the client, without waiting for it."""
+        session = self.session
+        session.error = final
+        if self.options.use_proxy and session.proxy is None:
+            return  # nothing is said without a header
+        if session.tls is None and (
+            self.protocol.state is State.UPGRADE or self.options.begins_with_tls
+        ):
+            return  # it expects a handshake, and nothing in plain text
+        self.events.log_reply(final)
+        self.transport.send_last(final.wire if self._enhanced else final.plain)
+
+    def _end(self, reason: str) -> None:
+        try:
+            self.transport.close()
+            if self.exchange is not None:
+                self.authenticated(self.exchange.method, self.exchange.username, False)
+        finally:
+            try:
+                if self.hooks.on_close is not None:
+                    self.call_hook("on_close", self.session)
+            except (Refusal, GreenletExit):
+                pass  # no client is left to be refused; a fault was reported
+            finally:
+                try:
+                    self.events.disconnect(self, reason, self.detail)
+                finally:
+                    # Last of all: `stop` waits for the listeners too.
+                    self.server.release(self)
+                    self.server.ended(self)
+
+    # The command loop
+
+    def _converse(self) -> str:
+        """Answer commands until one ends the session; returns the reason."""
+        protocol = self.protocol
+        while True:
+            state = self.step()
+            if state > _AUTH:
+                if state is _CONTENT:
+                    deliver(self)
+                    if self.close_reason:
+                        return self.close_reason
+                elif state is _UPGRADE:
+                    # RFC 3207 section 4: what came in plain text is never taken for protected.
+                    protocol.take_all()
+                    upgrade(self)
+                else:
+                    return "quit"
+
+    def step(self) -> State:
+        """Answer one event, whose reply leaves with the next flush; the state after it.
+
+        Raises Ended for the reply that ends the connection.
+        """
+        if self.draining:
+            raise Interrupted  # whatever the client has pipelined behind its last message
+        protocol = self.protocol
+        event = protocol.next_event()
+        if event is NEED_DATA:
+            event = self._wait_for_event()
+        elif len(self.transport.unsent) > MAX_UNSENT:
+            self.transport.flush()
+        try:
+            said = answer(self, event)  # type: ignore[arg-type]  # no Problem is left
+        except Refusal as refusal:
+            said = self._refused(refusal.reply, event)  # type: ignore[arg-type]
+        else:
+            self.limits.errors = 0
+        self.send(said)
+        protocol.answered(said)
+        return protocol.state
+
+    def _wait_for_event(self) -> Event:
+        """The next event that arrives.
+
+        The deadline is for a whole line: octets that come one at a time don't extend it.
+        """
+        protocol = self.protocol
+        deadline = monotonic() + self.options.socket_timeout
+        size = COMMAND_READ if protocol.has_data else MAX_PLAIN
+        while True:
+            if self.draining:
+                raise Interrupted
+            patience = deadline
+            if protocol.ends_with_bare_newline:
+                patience = min(monotonic() + BARE_NEWLINE_GRACE, deadline)
+            try:
+                data = self.transport.receive(size, patience)
+            except TimeoutError:
+                if patience == deadline:
+                    raise
+                return protocol.give_up_line()
+            if not data:
+                raise Ended("eof")
+            protocol.receive_data(data)
+            event = protocol.next_event()
+            if event is not NEED_DATA:
+                return event  # type: ignore[return-value]
+            size = COMMAND_READ
+
+    def _refused(self, refusal: Reply, event: Event) -> Reply:
+        """The reply to a refused command. Raises Ended when the connection ends with it."""
+        argument = self.mechanism if self.verb is not None else ""
+        if type(event) is Command:
+            argument = event.argument
+            if event.verb.name == "RCPT":
+                refusal = self.limits.refused_recipient(refusal)
+            elif event.verb.name == "BDAT":
+                # Its octets follow at once (RFC 3030 section 2) and can't be told from commands.
+                self.close_reason = "refused"
+        said = self.refuse(refusal)
+        self.report_refused(argument, said)
+        if self.close_reason:
+            raise Ended(self.close_reason, said.text, said)
+        return said

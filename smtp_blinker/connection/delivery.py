@@ -1,0 +1,95 @@
+"""One message from after the 354 to its reply (RFC 5321 section 4.1.1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+from ..session import Address, Envelope
+from ..signals import message
+from ..smtp.reply import Refusal, Reply
+from ..stream import MessageStream
+from .client import Client
+from .data_result import replies_to
+from .incoming import Incoming
+
+
+def deliver(client: Client) -> None:
+    """Receive one message and answer it.
+
+    Raises why it can't end: `TruncatedError`, another `OSError`, or `Interrupted`.
+    """
+    started = monotonic()
+    # A hook may change its envelope; what the client was promised stays.
+    envelope = client.session.envelope
+    sender, recipients = envelope.mail_from, list(envelope.rcpt_to)
+    decoder, arrived = client.protocol.start_content()
+    incoming = Incoming(client.transport, decoder, arrived, client.options)
+    client.incoming = incoming
+    result = _ask_program(client, incoming)
+    incoming.drain()
+    client.incoming = None
+    if incoming.lost is not None:
+        raise incoming.lost
+    client.protocol.end_content(decoder.rest)
+    lmtp = client.options.lmtp
+    replies, faults = replies_to(result, len(recipients) if lmtp else 1, lmtp)
+    for fault in faults:
+        client.report_fault(fault, "HookError", response_code=451, hook="on_data")
+    if incoming.refusal is not None:
+        # What the server refuses is refused whatever the hook made of it.
+        replies = (incoming.refusal,) * len(replies)
+    told = _answer(client, replies)
+    if told.code == 250:
+        client.messages += 1
+    # The client has its answer before a listener has its event, or the next hook its turn.
+    try:
+        client.transport.flush()
+    finally:
+        # A client that has gone meanwhile has its message taken all the same.
+        _end_transaction(client, sender, recipients, incoming.byte_length, told, started)
+
+
+def _ask_program(client: Client, incoming: Incoming) -> Any:
+    """What `on_data` returned, or the `Refusal` that it ended with."""
+    if client.hooks.on_data is None:
+        return None
+    # The client has its 354 whatever the hook does before it reads.
+    client.transport.flush()
+    stream = MessageStream(incoming)
+    try:
+        return client.call_hook("on_data", stream, client.session)
+    except Refusal as refusal:
+        return Refusal(refusal.reply)  # its traceback would hold this frame
+    finally:
+        stream.forget()
+
+
+def _answer(client: Client, replies: Sequence[Reply]) -> Reply:
+    """Write *replies*; the one that `message` is about: the first accepting one, or the first."""
+    told: Reply | None = None
+    for answer in replies:
+        client.limits.errors = 0  # it was one command, however many were refused
+        if answer.code >= 400:
+            answer = client.refuse(answer)
+        if told is None or answer.code < 400 <= told.code:
+            told = answer
+        client.send(answer)
+    client.limits.message()
+    assert told is not None
+    return told
+
+
+def _end_transaction(
+    client: Client,
+    sender: Address | None,
+    recipients: Sequence[Address],
+    size: int,
+    told: Reply,
+    started: float,
+) -> None:
+    if message.receivers and client.events.hears(message):
+        client.events.message(sender, recipients, size, told, monotonic() - started)
+    client.session.transaction += 1
+    client.session.envelope = Envelope()

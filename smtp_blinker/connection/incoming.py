@@ -1,0 +1,147 @@
+"""The content of one message on its way in."""
+
+from __future__ import annotations
+
+import errno
+from time import monotonic
+from typing import Final
+
+from greenlet import getcurrent
+
+from ..options import Options
+from ..smtp import reply
+from ..smtp.content import MAX_RECEIVED_FIELDS, ContentDecoder
+from ..smtp.reply import Reject, Reply
+from ..stream import TruncatedError
+from .hook_timer import HookTimer
+from .transport import Interrupted, Transport
+
+#: Octets asked of the socket at once: the most of a message that is held in memory here. Below
+#: 128 KiB, from where the allocator asks the system for every single one.
+CONTENT_READ: Final = 64 * 1024
+#: The same for a message's first octets, which are all of a small one: room for more costs time.
+FIRST_CONTENT_READ: Final = 4 * 1024
+
+_NO_END: Final = float("inf")
+
+
+class Incoming:
+    """The content of one message on its way in: the source of its `MessageStream`.
+
+    It notes what the server itself refuses, and why the message can't end any more.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_decoder",
+        "_options",
+        "_patience",
+        "_transport",
+        "byte_length",
+        "hook_timer",
+        "lost",
+        "refusal",
+    )
+
+    def __init__(
+        self, transport: Transport, decoder: ContentDecoder, arrived: bytes, options: Options
+    ) -> None:
+        self._transport = transport
+        self._decoder = decoder
+        #: Content that came with the commands before it.
+        self._arrived = arrived
+        self._options = options
+        #: Seconds that the client may still be waited for.
+        self._patience = _NO_END if options.data_timeout is None else options.data_timeout
+        #: Octets of the message so far.
+        self.byte_length = 0
+        #: The clock of the hook that reads; it stops while the client is waited for.
+        self.hook_timer: HookTimer | None = None
+        #: Why the message can't end any more.
+        self.lost: Exception | None = None
+        #: What the server itself will answer, whatever the hook does.
+        self.refusal: Reply | None = None
+
+    @property
+    def size_exceeded(self) -> bool:
+        return 0 < self._options.size < self.byte_length
+
+    @property
+    def ended(self) -> bool:
+        return self._decoder.ended
+
+    @property
+    def is_whole_so_far(self) -> bool:
+        return self.lost is None and self.refusal is None
+
+    def next_piece(self) -> bytes:
+        while not self._decoder.ended:
+            piece = self._receive()
+            if self.refusal is not None:
+                break
+            if piece:
+                return piece
+        if self.refusal is not None:
+            raise Reject(self.refusal.code, self.refusal.text, self.refusal.enhanced)
+        return b""
+
+    def drain(self) -> None:
+        """Read to the true end of the content and drop it; see `lost` for how that went."""
+        try:
+            while not self._decoder.ended:
+                self._receive()
+        except ConnectionError:
+            pass
+
+    def _receive(self) -> bytes:
+        """What the next octets of the network decode to, which may be nothing."""
+        decoder = self._decoder
+        began = None
+        data = self._arrived
+        if data:
+            self._arrived = b""
+        else:
+            began = monotonic()
+            data = self._wait(began)
+        piece = decoder.feed(data)
+        self.byte_length += len(piece)
+        if began is not None and not decoder.ended:
+            # What a slow hook takes isn't the client's time, and the other way round.
+            self._patience -= monotonic() - began
+        # In this order, so that the reply doesn't depend on which of them arrived first.
+        if decoder.bare_newline and decoder.policy == "reject":
+            self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
+        elif decoder.received_fields > MAX_RECEIVED_FIELDS:
+            self.refusal = reply.LOOP_DETECTED
+        elif self.refusal is None and self.size_exceeded and self._options.reject_oversized:
+            text = f"Message exceeds the maximum size of {self._options.size} octets"
+            self.refusal = Reply(552, text, "5.3.4")
+        return piece
+
+    def _wait(self, now: float) -> bytes:
+        if self.lost is not None:
+            raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from self.lost
+        transport = self._transport
+        if getcurrent() is not transport.greenlet:
+            # The hub would wake the wrong one, and this one never.
+            raise RuntimeError("a message is read in the greenlet that its hook was called in")
+        allowed = self._options.socket_timeout
+        if self._patience < allowed:
+            allowed = self._patience
+        timer = self.hook_timer
+        if timer is not None:
+            timer.pause()
+        try:
+            size = CONTENT_READ if self.byte_length else FIRST_CONTENT_READ
+            data = transport.receive(size, now + allowed)
+            if not data:
+                raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")
+            return data
+        except (OSError, Interrupted) as exc:
+            self.lost = exc
+            if isinstance(exc, ConnectionError):
+                raise
+            raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from exc
+        finally:
+            if timer is not None:
+                timer.resume()

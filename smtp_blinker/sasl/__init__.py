@@ -1,0 +1,1 @@
+"""SASL exchanges as pure objects: lines in, challenges and credentials out."""

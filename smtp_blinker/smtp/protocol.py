@@ -1,0 +1,276 @@
+"""Octets in, events out: the only reader of commands, and the only writer of a session's state.
+
+No socket, no clock, no hook. `next_event` gives out one event after the other, the next only once
+`answered` was told the reply to the last, so pipelined commands (RFC 2920) wait in the buffer.
+Only a positive reply moves the state.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from . import reply
+from .content import ContentDecoder
+from .lines import NEED_DATA, LineReader, Problem, is_binary, is_http_request
+from .reply import Reply
+from .verbs import VERBS, State, Verb, out_of_sequence
+
+#: Octets of the longest line that is cached, and what is asked of a socket where a command is
+#: expected: larger objects bypass CPython's own allocator.
+MAX_PLAIN: Final = 479
+_PLAIN: Final = re.compile(rb"([A-Za-z]+)(?: ([ -~]*[!-~])|)\r\n")
+
+#: C0, DEL, C1, and what else ends a line. The rest of what can't be printed is for `paths`: some
+#: scripts' domain names need a ZWNJ.
+_CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+#: RFC 5322 section 2.2, with the blanks before the colon of section 4.5.
+_HEADER_FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
+
+_BROKEN_LINES: Final = {
+    Problem.TOO_LONG: reply.LINE_TOO_LONG,
+    Problem.RESPONSE_TOO_LONG: reply.RESPONSE_TOO_LONG,
+    Problem.BARE_NEWLINE: reply.BARE_NEWLINE,
+    Problem.BINARY: reply.BINARY,
+    Problem.HTTP: reply.HTTP_NOT_ALLOWED,
+    Problem.BROKEN_CHUNK: reply.NOT_RECOGNIZED,
+}
+#: Why the connection ends with the reply to a broken line.
+_ENDS: Final = {Problem.BINARY: "abuse", Problem.BROKEN_CHUNK: "refused"}
+
+_VERB_STARTS: Final = tuple(VERBS)
+_AUTH: Final = VERBS[b"AUTH"]
+
+# The states that every command looks at: in CPython 3.11 an Enum gives out its members slowly.
+_STATE_READY: Final = State.READY
+_STATE_AUTH: Final = State.AUTH
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Command:
+    """A command with a known verb."""
+
+    verb: Verb
+    #: Blanks at its end are no part of it (RFC 5321 section 4.1.1).
+    argument: str
+    #: The refusal of what the argument is made of; None where that is fine.
+    fault: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Response:
+    """A line inside an AUTH exchange, without its CRLF."""
+
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fault:
+    """A line that is no command and no response."""
+
+    #: What it is refused with.
+    reply: Reply
+    #: What it was, for the log; the line itself may hold a secret.
+    seen: str
+    #: Why the connection ends after the reply; "" when it goes on.
+    ends: str = ""
+    #: Whether it is a whole line whose verb is not known.
+    unrecognized: bool = False
+
+
+Event = Command | Response | Fault
+
+
+# The same lines come again and again: those without an argument, and the same few addresses.
+@lru_cache(maxsize=1024)
+def plain_command(line: bytes) -> Command:
+    """The command in a *line* with nothing unusual about it.
+
+    That is: a known verb, with an argument only if it takes one, in printable ASCII, no blank but
+    CRLF at the end, MAX_PLAIN octets at most. LookupError for anything else, and for verbs that
+    aren't `cacheable`.
+    """
+    found = _PLAIN.fullmatch(line)
+    if found is None or len(line) > MAX_PLAIN:
+        raise LookupError
+    name, argument = found.groups(b"")
+    verb = VERBS[name.upper()]
+    if not verb.cacheable or (argument and not verb.takes_argument):
+        raise LookupError
+    return Command(verb, argument.decode())
+
+
+class Protocol:
+    """What has arrived of one session, and where the session is.
+
+    *max_line* and *policy*: see `LineReader`. `next_event` raises nothing for any input.
+    """
+
+    __slots__ = ("_lines", "_state", "_verb")
+
+    def __init__(self, max_line: int, policy: str) -> None:
+        self._lines = LineReader(max_line, policy)
+        self._state = State.START
+        #: The verb of the command that is to be answered; None for a line without one.
+        self._verb: Verb | None = None
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def set_policy(self, policy: str) -> None:
+        self._lines.set_policy(policy)
+
+    # Octets
+
+    def receive_data(self, data: bytes) -> None:
+        self._lines.receive_data(data)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether anything has arrived that was not looked at."""
+        return self._lines.has_data
+
+    def take_all(self) -> bytes:
+        """Everything that was not looked at, which is then gone from here."""
+        return self._lines.take_all()
+
+    # Events
+
+    def next_event(self) -> Event | Problem:
+        """The next event, or NEED_DATA."""
+        lines = self._lines
+        buffer = lines.buffer
+        if not buffer:
+            return NEED_DATA
+        state = self._state
+        if len(buffer) <= MAX_PLAIN and not lines.position and state is not _STATE_AUTH:
+            try:
+                # How nearly all come: one whole command, and nothing else has arrived.
+                event = plain_command(buffer)
+            except LookupError:
+                pass
+            else:
+                if lines.take_all_as_line():
+                    self._verb = event.verb
+                    return event
+        line = lines.next_line()
+        if line is NEED_DATA:
+            return NEED_DATA
+        if isinstance(line, Problem):
+            return self._broken(line)
+        if state is _STATE_AUTH:
+            self._verb = _AUTH
+            return Response(line)
+        return self._command(line)
+
+    def _command(self, line: bytes) -> Event:
+        try:
+            event = plain_command(line + b"\r\n")
+        except LookupError:
+            name, _, octets = line.partition(b" ")
+            verb = VERBS.get(name.upper())
+            if verb is None:
+                return self._unrecognized(line)
+            event = Command(verb, *_argument(octets, verb))
+        self._verb = event.verb
+        return event
+
+    def _broken(self, problem: Problem) -> Fault:
+        self._verb = None
+        return Fault(_BROKEN_LINES[problem], problem.value, _ENDS.get(problem, ""))
+
+    def _unrecognized(self, line: bytes) -> Fault:
+        self._verb = None
+        # Not the line itself: a client that is out of step may have sent its password.
+        seen = f"an unrecognized command of {len(line)} octets"
+        if is_http_request(line):
+            return Fault(reply.HTTP_NOT_ALLOWED, seen)
+        if is_binary(line):
+            # A PROXY header of version 2 among them: what follows is no SMTP either.
+            return Fault(reply.BINARY, seen, "abuse")
+        if _is_header_field(line):
+            # The client sends content without a 354. Its next line may be one that we would run.
+            return Fault(reply.CONTENT_NOT_EXPECTED, seen)
+        return Fault(reply.NOT_RECOGNIZED, seen, unrecognized=True)
+
+    @property
+    def ends_with_bare_newline(self) -> bool:
+        """Whether all that waits is a line that ends with a bare LF where only CRLF would do."""
+        return self._lines.ends_with_bare_newline
+
+    def give_up_line(self) -> Fault:
+        """The event for what `ends_with_bare_newline` is about, after the client kept silent.
+
+        Nothing shows whether the command has ended, and framing must not depend on time: what
+        comes later is never read as a command.
+        """
+        fault = self._broken(self._lines.drop_bare_line())
+        return Fault(fault.reply, fault.seen, "refused")
+
+    # Answers
+
+    def out_of_sequence(self, verb: Verb) -> Reply | None:
+        """The 503 for *verb* in this state, or None."""
+        if self._state in verb.transitions:
+            return None
+        return out_of_sequence(verb.name, self._state)
+
+    def answered(self, answer: Reply) -> None:
+        """The last event was answered: a positive reply moves the state."""
+        verb = self._verb
+        if answer.code >= 400:
+            if self._state is _STATE_AUTH:
+                self._leave_auth()
+            return
+        if verb is _AUTH:
+            if answer.code == 334:
+                self._state = _STATE_AUTH
+                self._lines.in_auth = True
+            else:
+                self._leave_auth()
+        elif verb is not None:
+            self._state = verb.transitions[self._state]
+
+    def _leave_auth(self) -> None:
+        self._state = _STATE_READY
+        self._lines.in_auth = False
+
+    # What follows that is no command
+
+    def start_content(self) -> tuple[ContentDecoder, bytes]:
+        """A decoder for the message that 354 asked for, and what of it has arrived already."""
+        return ContentDecoder(self._lines.policy), self._lines.take_all()
+
+    def end_content(self, rest: bytes) -> None:
+        """The content has ended; *rest* is what followed it."""
+        self._lines.receive_data(rest)
+        self._state = _STATE_READY
+
+    def start_tls(self) -> None:
+        """A handshake has succeeded. RFC 3207 section 4: what came in plain text before it is
+        dropped, never taken for protected; and the session begins anew."""
+        self._lines.take_all()
+        self._state = State.START
+
+
+def _is_header_field(line: bytes) -> bool:
+    """Whether *line*, which is no command, is content; one that begins as a verb does is a typing
+    error (``MAILFROM:<…>``)."""
+    return bool(_HEADER_FIELD.match(line)) and not line.upper().startswith(_VERB_STARTS)
+
+
+def _argument(octets: bytes, verb: Verb) -> tuple[str, Reply | None]:
+    """The argument as text, and the refusal of what it is made of."""
+    octets = octets.rstrip(b" \t")
+    try:
+        text = octets.decode("utf-8" if verb.utf8 else "ascii")
+    except UnicodeDecodeError:
+        return octets.decode("ascii", "backslashreplace"), reply.NOT_ASCII
+    if text and not verb.takes_argument:
+        return text, reply.NO_ARGUMENT
+    if _CONTROL.search(text) is not None:
+        return text, reply.CONTROL_CHARACTER
+    return text, None

@@ -1,0 +1,105 @@
+"""The verbs, a row each: their facts, and what may follow what. No function is named here.
+
+Only a positive reply moves the state, which `protocol.Protocol.answered` does by these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from . import reply
+from .reply import Reply
+
+
+class State(IntEnum):
+    """Where a session is; from AUTH on, what comes next on the wire is no command."""
+
+    START = 0  # no HELO, EHLO or LHLO yet
+    READY = 1
+    MAIL = 2  # a reverse-path was accepted
+    RCPT = 3  # and a forward-path
+    AUTH = 4  # after a 334: a response of a SASL exchange comes next
+    CONTENT = 5  # content comes next
+    UPGRADE = 6  # a TLS handshake comes next
+    CLOSED = 7
+
+
+_ANY: Final = (State.START, State.READY, State.MAIL, State.RCPT)
+_STAY: Final = {state: state for state in _ANY}
+
+
+@dataclass(frozen=True, eq=False)
+class Verb:
+    """A verb and its facts."""
+
+    name: str
+    #: State -> state after a positive reply; a state that isn't there gets 503.
+    transitions: Mapping[State, State]
+    #: False for those that take none (RFC 5321 section 4.3.2).
+    takes_argument: bool = True
+    #: Allowed only after AUTH where AUTH is demanded.
+    needs_auth: bool = False
+    #: Whether it counts against max_junk_commands.
+    junk: bool = False
+    #: Whether non-ASCII text may stand in the argument (RFC 6531 section 3.4).
+    utf8: bool = False
+    #: Whether its argument may be kept in memory: that of AUTH is a secret.
+    cacheable: bool = True
+
+
+_ROWS: Final = (
+    # RFC 5321 section 4.1.4: EHLO is good at any time and resets the transaction.
+    Verb("HELO", dict.fromkeys(_ANY, State.READY)),
+    Verb("EHLO", dict.fromkeys(_ANY, State.READY)),
+    Verb("LHLO", dict.fromkeys(_ANY, State.READY)),  # RFC 2033 section 4.1
+    Verb("MAIL", {State.READY: State.MAIL}, needs_auth=True, utf8=True),
+    Verb("RCPT", {State.MAIL: State.RCPT, State.RCPT: State.RCPT}, needs_auth=True, utf8=True),
+    Verb("DATA", {State.RCPT: State.CONTENT}, takes_argument=False, needs_auth=True),
+    Verb(
+        "RSET",
+        {**_STAY, State.MAIL: State.READY, State.RCPT: State.READY},
+        takes_argument=False,
+        junk=True,
+    ),
+    Verb("NOOP", _STAY, junk=True),
+    Verb("HELP", _STAY, junk=True),
+    Verb("VRFY", _STAY, junk=True, utf8=True),
+    Verb("EXPN", _STAY, junk=True, utf8=True),
+    Verb("QUIT", dict.fromkeys(_ANY, State.CLOSED), takes_argument=False),
+    # RFC 3207 section 4; not inside a transaction, whose state it would throw away.
+    Verb(
+        "STARTTLS",
+        {State.START: State.UPGRADE, State.READY: State.UPGRADE},
+        takes_argument=False,
+    ),
+    # RFC 4954 section 4: not during a mail transaction. AUTH is the state after a 334 only.
+    Verb("AUTH", {State.READY: State.AUTH}, cacheable=False),
+    # Postfix's XCLIENT_README: the session is then as if it had just been greeted.
+    Verb("XCLIENT", {State.START: State.START, State.READY: State.START}, junk=True),
+    Verb("XFORWARD", {State.START: State.START, State.READY: State.READY}, junk=True),
+    # Known and not implemented: 502 (RFC 5321 section 4.2.4) instead of 500.
+    *(Verb(name, _STAY, junk=True) for name in ("TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML")),
+    Verb("BDAT", _STAY),
+)
+
+#: Every verb by its name in upper case, as it comes on the wire.
+VERBS: Final[Mapping[bytes, Verb]] = {verb.name.encode("ascii"): verb for verb in _ROWS}
+VERB_NAMES: Final = frozenset(verb.name for verb in _ROWS)
+
+_MAIL_VERBS: Final = frozenset({"MAIL", "RCPT", "DATA", "AUTH"})
+
+
+def out_of_sequence(verb: str, state: State) -> Reply:
+    """The 503 for a verb whose row has no transition from *state*."""
+    if state is State.START and verb in _MAIL_VERBS:
+        return reply.HELLO_FIRST
+    if verb == "MAIL":
+        return reply.NESTED_MAIL
+    if verb == "RCPT" or (verb == "DATA" and state is State.READY):
+        return reply.MAIL_FIRST
+    if verb == "DATA":
+        return reply.RECIPIENT_FIRST
+    return reply.BAD_SEQUENCE
