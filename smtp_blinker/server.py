@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection
 from ipaddress import IPv6Address
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import gevent
 from gevent import getcurrent, spawn_raw
@@ -23,6 +23,7 @@ from . import hooks, reply, signals
 from .commands import COMMANDS
 from .connection import Connection
 from .hooks import HookDecorators, Hooks
+from .listener import UNIX_PREFIX, check_listener
 from .options import Options, make_options
 from .reply import Reply
 from .resolver import ReverseResolver
@@ -32,8 +33,6 @@ from .tls import SecureContexts
 #: How often, and how many seconds apart, a connection that won't end is killed again.
 KILLS: Final = 10
 KILL_SECONDS: Final = 0.5
-
-_UNIX_PREFIX: Final = "unix:"
 
 
 class SMTPServer(HookDecorators, StreamServer):
@@ -45,11 +44,13 @@ class SMTPServer(HookDecorators, StreamServer):
     lists them. A hook may also be registered later, with the decorator of its name, or be a method
     of that name in a subclass.
 
-    Raises TypeError for an unknown or wrongly typed keyword, ValueError for a wrong value or a
-    contradiction, OSError or ssl.SSLError for a certificate that can't be loaded.
+    Raises TypeError for what is no listener and for an unknown or wrongly typed keyword, ValueError
+    for a wrong value or a contradiction, OSError or ssl.SSLError for a certificate that can't be
+    loaded.
     """
 
-    def __init__(self, listener: Any, **keywords: Any) -> None:
+    def __init__(self, listener: Any, *misplaced: NoReturn, **keywords: Any) -> None:
+        check_listener(listener, *misplaced)
         self.hooks = Hooks()
         for name in hooks.NAMES:
             if getattr(type(self), name) is not getattr(HookDecorators, name):
@@ -88,11 +89,8 @@ class SMTPServer(HookDecorators, StreamServer):
     def set_listener(self, listener: Any) -> None:
         if listener is None:
             self.family = self.address = None  # type: ignore[assignment]  # nothing listens
-        elif isinstance(listener, str) and listener.startswith(_UNIX_PREFIX):
-            self._unix_path = listener[len(_UNIX_PREFIX) :]
-            if not self._unix_path:
-                # Linux would bind the empty path to a name that nobody knows.
-                raise ValueError('the listener "unix:" has no path; say "unix:/run/smtp.sock"')
+        elif isinstance(listener, str) and listener.startswith(UNIX_PREFIX):
+            self._unix_path = listener[len(UNIX_PREFIX) :]
             self.family = stdlib_socket.AF_UNIX
             self.address = self._unix_path
         else:

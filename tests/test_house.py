@@ -26,6 +26,7 @@ FLOORS = {
     "session": 0,
     "options": 0,
     "hooks": 0,
+    "listener": 0,
     # Octets and text in, values out.
     "paths": 1,
     "content": 1,
