@@ -22,6 +22,7 @@ from gevent.socket import socket as gevent_socket
 from . import hooks, reply, signals
 from .commands import COMMANDS
 from .connection import Connection
+from .ctrl_c import quiet_ctrl_c
 from .hooks import HookDecorators, Hooks
 from .listener import UNIX_PREFIX, check_listener
 from .options import Options, make_options
@@ -148,6 +149,25 @@ class SMTPServer(HookDecorators, StreamServer):
                 self.logger.info("listening on %s", self.address)
             if signals.listening.receivers:
                 signals.emit(signals.listening, self)
+
+    def serve_forever(self, stop_timeout: float | None = None) -> None:
+        """Start, unless that was done already, and wait until `stop` was called and has ended.
+
+        Ctrl-C in the main thread stops the server, as ``stop(stop_timeout)`` does; a second one
+        doesn't wait for the clients. Then a `KeyboardInterrupt` is raised; a program that doesn't
+        catch it ends with the exit status 130 and without a traceback.
+        """
+        with quiet_ctrl_c():
+            try:
+                self.start()
+                stopped = self._stop_event.wait  # type: ignore[attr-defined]
+                if self.home is None or self.home is gevent.get_hub():
+                    stopped()
+                else:
+                    call_in_hub(self.home, stopped)
+            finally:
+                # In a greenlet of its own, which the second Ctrl-C doesn't end.
+                gevent.spawn(self.stop, stop_timeout).join()
 
     def do_read(self) -> Any:
         """Accept one client; runs in the hub."""

@@ -50,6 +50,7 @@ FLOORS = {
     # What starts and stops.
     "server": 4,
     "threads": 4,
+    "ctrl_c": 4,
     "__init__": 5,
 }
 #: Beside the core: built on top of it, and not imported by it.
