@@ -350,7 +350,7 @@ def serve(settings: Settings) -> None:
     gevent.signal_handler(signal.SIGINT, stop_or_die, stopping)
     gevent.signal_handler(signal.SIGHUP, reload, settings, users, servers)
     bind(settings, servers)
-    page = open_page(settings, servers)
+    page = open_page(settings, servers, lambda: store.check_folders())
     store = open_store(settings, servers)  # the last of them: it makes the folder
     start_logging(settings)
     for server in servers:
@@ -629,9 +629,12 @@ class PageServer(WSGIServer):
         super().handle(sock, address)
 
 
-def open_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer | str:
+def open_page(
+    settings: Settings, servers: Sequence[SMTPServer], check: Callable[[], object]
+) -> WSGIServer | str:
     """The web page, its address bound; or why there is none, "" if none is wanted.
 
+    *check* raises the OSError that keeps mail from being stored.
     What was asked for must be had; without the page that is there by default mail is received
     as well.
     """
@@ -646,6 +649,7 @@ def open_page(settings: Settings, servers: Sequence[SMTPServer]) -> WSGIServer |
         settings.maildir,
         credentials=settings.http_auth,
         hosts=(settings.name, *settings.http_host),
+        check=check,
     )
     assert isinstance(settings.http.address, tuple)
     page = PageServer(settings.http.address, app, spawn=HTTP_CLIENTS, log=None, error_log=log)

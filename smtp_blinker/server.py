@@ -10,7 +10,7 @@ import stat
 from collections import Counter
 from ipaddress import IPv6Address
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import gevent
 from gevent import getcurrent, spawn_raw
@@ -23,7 +23,9 @@ from .connection.client import UNINTRODUCED, Client
 from .connection.connection import Connection
 from .connection.resolver import ReverseResolver
 from .connection.tls import SecureContexts
+from .ctrl_c import quiet_ctrl_c
 from .hooks import HookDecorators, Hooks
+from .listener import UNIX_PREFIX, check_listener
 from .options import Options, make_options
 from .smtp import reply
 from .smtp.reply import Reply
@@ -32,8 +34,6 @@ from .threads import HubGone, ServerThread, call_in_hub
 #: How often, and how many seconds apart, a connection that won't end is killed again.
 KILLS: Final = 10
 KILL_SECONDS: Final = 0.5
-
-_UNIX_PREFIX: Final = "unix:"
 
 
 class SMTPServer(HookDecorators, StreamServer):
@@ -45,11 +45,13 @@ class SMTPServer(HookDecorators, StreamServer):
     lists them. A hook may also be registered later, with the decorator of its name, or be a method
     of that name in a subclass.
 
-    Raises TypeError for an unknown or wrongly typed keyword, ValueError for a wrong value or a
-    contradiction, OSError or ssl.SSLError for a certificate that can't be loaded.
+    Raises TypeError for what is no listener and for an unknown or wrongly typed keyword, ValueError
+    for a wrong value or a contradiction, OSError or ssl.SSLError for a certificate that can't be
+    loaded.
     """
 
-    def __init__(self, listener: Any, **keywords: Any) -> None:
+    def __init__(self, listener: Any, *misplaced: NoReturn, **keywords: Any) -> None:
+        check_listener(listener, *misplaced)
         self.hooks = Hooks()
         for name in hooks.NAMES:
             if getattr(type(self), name) is not getattr(HookDecorators, name):
@@ -92,11 +94,8 @@ class SMTPServer(HookDecorators, StreamServer):
     def set_listener(self, listener: Any) -> None:
         if listener is None:
             self.family = self.address = None  # type: ignore[assignment]  # nothing listens
-        elif isinstance(listener, str) and listener.startswith(_UNIX_PREFIX):
-            self._unix_path = listener[len(_UNIX_PREFIX) :]
-            if not self._unix_path:
-                # Linux would bind the empty path to a name that nobody knows.
-                raise ValueError('the listener "unix:" has no path; say "unix:/run/smtp.sock"')
+        elif isinstance(listener, str) and listener.startswith(UNIX_PREFIX):
+            self._unix_path = listener[len(UNIX_PREFIX) :]
             self.family = stdlib_socket.AF_UNIX
             self.address = self._unix_path
         else:
@@ -154,6 +153,25 @@ class SMTPServer(HookDecorators, StreamServer):
                 self.logger.info("listening on %s", self.address)
             if signals.listening.receivers:
                 signals.emit(signals.listening, self)
+
+    def serve_forever(self, stop_timeout: float | None = None) -> None:
+        """Start, unless that was done already, and wait until `stop` was called and has ended.
+
+        Ctrl-C in the main thread stops the server, as ``stop(stop_timeout)`` does; a second one
+        doesn't wait for the clients. Then a `KeyboardInterrupt` is raised; a program that doesn't
+        catch it ends with the exit status 130 and without a traceback.
+        """
+        with quiet_ctrl_c():
+            try:
+                self.start()
+                stopped = self._stop_event.wait  # type: ignore[attr-defined]
+                if self.home is None or self.home is gevent.get_hub():
+                    stopped()
+                else:
+                    call_in_hub(self.home, stopped)
+            finally:
+                # In a greenlet of its own, which the second Ctrl-C doesn't end.
+                gevent.spawn(self.stop, stop_timeout).join()
 
     def do_read(self) -> Any:
         """Accept one client; runs in the hub."""

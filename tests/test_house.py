@@ -24,7 +24,7 @@ FLOORS = (
     {"smtp.verbs", "smtp.protocol"},
     # Values: what a program sees, and what it may set.
     {"signals", "session", "stream", "extensions"},
-    {"options", "hooks", "sasl.exchange"},
+    {"options", "hooks", "listener", "sasl.exchange"},
     # A function for each verb.
     {
         *("commands.limits", "commands.capabilities", "commands.context", "commands.forwarding"),
@@ -39,7 +39,7 @@ FLOORS = (
         *("connection.delivery", "connection.opening", "connection.connection"),
     },
     # What starts and stops.
-    {"threads", "server"},
+    {"threads", "ctrl_c", "server"},
     {"__init__"},
 )
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}

@@ -6,6 +6,7 @@ import json
 import mailbox
 import os
 import re
+import shutil
 import signal
 import smtplib
 import socket
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 
@@ -328,6 +330,40 @@ def test_full_disk_refuses_the_message_and_goes_on(tmp_path: Path) -> None:
             assert os.listdir(tmp_path / "Maildir" / "tmp") == []
             client.sendmail("you@example.org", "me@example.com", MESSAGE)
         assert len(server.messages()) == 2
+
+
+def test_a_maildir_that_is_removed_is_made_anew(tmp_path: Path) -> None:
+    http = free_port()
+
+    def ready() -> int:
+        connection = HTTPConnection("127.0.0.1", http, timeout=SECONDS)
+        connection.request("GET", "/healthz/ready")
+        return connection.getresponse().status
+
+    with (
+        Running(tmp_path, *ANYWHERE, "--http", f"127.0.0.1:{http}") as server,
+        server.client() as client,
+    ):
+        for removed in ("tmp", "new", "cur", "."):
+            shutil.rmtree((tmp_path / "Maildir" / removed).resolve())
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
+            assert server.messages()
+            assert ready() == 200
+        shutil.rmtree(tmp_path / "Maildir")
+        (tmp_path / "Maildir").touch()
+        assert ready() == 503
+        with pytest.raises(smtplib.SMTPDataError, match="451"):
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        (tmp_path / "Maildir").unlink()
+        client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        assert len(server.messages()) == 1
+
+
+def test_what_can_not_be_removed_from_tmp_keeps_no_server_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "Maildir" / "tmp" / "folder").mkdir(parents=True)
+    os.utime(tmp_path / "Maildir" / "tmp" / "folder", (0, 0))
+    with Running(tmp_path, *ANYWHERE):
+        assert os.listdir(tmp_path / "Maildir" / "tmp") == ["folder"]
 
 
 def enough(messages: list[str], number: int) -> bool:

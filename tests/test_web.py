@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 import threading
@@ -1107,6 +1108,21 @@ def test_ready_means_that_every_server_accepts_clients(folder: Folder) -> None:
     servers[1].started = False
     assert client.get("/healthz/ready").status_code == 503
     assert client.get("/healthz/live").status_code == 200
+
+
+def test_ready_means_that_mail_can_be_stored(tmp_path: Path) -> None:
+    store = MaildirStore(tmp_path / "Maildir")
+    client = create_app([], store.path, check=store.check_folders).test_client()
+    shutil.rmtree(store.path)
+    assert client.get("/healthz/ready").status_code == 200
+    assert sorted(os.listdir(store.path)) == ["cur", "new", "tmp"]
+    shutil.rmtree(store.path)
+    Path(store.path).touch()
+    answer = client.get("/healthz/ready")
+    assert (answer.status_code, answer.text) == (503, "can't store mail: Not a directory\n")
+    assert client.get("/healthz/live").status_code == 200
+    os.unlink(store.path)
+    assert client.get("/healthz/ready").status_code == 200
 
 
 def test_not_ready_while_draining(folder: Folder) -> None:

@@ -6,14 +6,15 @@ import errno
 import itertools
 import logging
 import os
+import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, Protocol
 
 import gevent
-from gevent import get_hub
+from gevent import get_hub, monkey
 from gevent.event import AsyncResult
 
 from ..session import Session
@@ -27,12 +28,24 @@ PIECE: Final = 65536
 #: Seconds after which a file in tmp/ is the rest of a crash (the rule of Maildir's author).
 STALE: Final = 36 * 3600
 
+# The longest line that a header may have. RFC 5322 section 2.1.1
+_LONGEST_LINE: Final = 998
+# How a message begins that has a header: with a field's name and its colon (RFC 5322 section 2.2),
+# blanks between them being obsolete but valid (section 4.5.8); or with the empty line that ends
+# an empty header.
+_BEGINS_WITH_HEADER: Final = re.compile(rb"[!-9;-~]+[ \t]*:|\r?\n")
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
 # A full disk, a full quota, a file larger than the file system or the process may make.
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 # One for the process: two stores may share a folder, and a second has many microseconds but
 # clocks that don't show them all.
 _counter = itertools.count(1)
+
+# The lock of threads, also where the program has patched it into one of greenlets.
+_allocate_lock = monkey.get_original("_thread", "allocate_lock")
 
 
 class MessageSource(Protocol):
@@ -45,18 +58,23 @@ class MaildirStore:
     """Stores each message in the Maildir *path*: ``SMTPServer(address, on_data=MaildirStore(…))``.
 
     *hostname* is this host in file names and Received lines; by default what the system says.
-    The folders tmp, new and cur are made, with mode 0700, where they are missing; the
-    constructor raises the `OSError` that prevents it.
+    The folders tmp, new and cur are made, with mode 0700, where they are missing, and their
+    parents with them; each of them is fsynced. The constructor raises the `OSError` that prevents
+    it. Folders that were removed later are made again for the next message.
 
     Called with a stream and a session it returns the text of the 250 reply, after the file and
     the folder it is in were fsynced. It raises `Reject` (452 4.3.1) when the disk or a quota is
     full and lets any other `OSError` out. What the stream raises goes on to the caller. In each
-    of these cases nothing of the message is left.
+    of these cases nothing of the message is left. An exception that is thrown into the greenlet
+    (hook_timeout, a `gevent.Timeout`, the end of the server) has the same effect until the
+    message is moved into new/; from there on the store finishes and returns, whatever is thrown.
 
-    The message begins with Return-Path, one Delivered-To for each recipient, and Received. Line
-    ends are LF, as programs that read Maildirs expect; a CR or LF alone stays what it is. Of a
-    message a few pieces of 64 KiB are in memory at once. Everything that waits for the disk is
-    done in gevent's threadpool, where it holds up no other client.
+    The message begins with Return-Path, one Delivered-To for each recipient, and Received. An
+    empty line follows them when the first line of the content is no header field, since it would
+    continue the Received field. Line ends are LF, as programs that read Maildirs expect; a CR or
+    LF alone stays what it is. Of a message a few pieces of 64 KiB are in memory at once.
+    Everything that waits for the disk is done in gevent's threadpool, where it holds up no other
+    client.
     """
 
     def __init__(self, path: str | os.PathLike[str], hostname: str | None = None) -> None:
@@ -67,40 +85,53 @@ class MaildirStore:
         self._tmp = os.path.join(self.path, "tmp")
         self._new = os.path.join(self.path, "new")
         self._make_folders()
+        # Should the last run have made them and ended before they were on the disk.
+        _sync_folder(self.path)
 
     def _make_folders(self) -> None:
-        if not os.path.isdir(self.path):
-            os.makedirs(self.path, 0o700, exist_ok=True)
-            _sync_folder(os.path.dirname(self.path))
-        for folder in (self._tmp, self._new, os.path.join(self.path, "cur")):
-            os.makedirs(folder, 0o700, exist_ok=True)
-        _sync_folder(self.path)
+        for folder in (self.path, self._tmp, self._new, os.path.join(self.path, "cur")):
+            _make_folder(folder, 0o700)
+
+    def check_folders(self) -> None:
+        """Make the folders that are missing; raises the `OSError` when mail can't be stored there.
+
+        It writes nothing else, so it may be called often. It waits for the disk: call it in a
+        thread.
+        """
+        self._make_folders()
+        for folder in (self._tmp, self._new):
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
 
     def check(self) -> None:
         """Write a file as a message would be, and remove it; raises what stands in the way.
 
-        Files that a crash left in tmp/ more than 36 hours ago are removed too. Blocks the
-        whole process while it works, so it is for the start of a program.
+        Files that a crash left in tmp/ more than 36 hours ago are removed too, if they can be.
+        Blocks the whole process while it works, so it is for the start of a program.
         """
-        trial = _Draft(self._tmp, self._new, self._unique_name())
+        self.check_folders()
+        trial = self._draft(self._unique_name())
         try:
             trial.add(b"\n")
             trial.write()
             trial.sync()
         finally:
             trial.discard()
-        if not os.access(self._new, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self._new)
         if os.stat(self._tmp).st_dev != os.stat(self._new).st_dev:
             raise OSError(errno.EXDEV, "tmp and new are on different file systems", self.path)
         self._remove_stale()
 
     def _remove_stale(self) -> None:
         oldest = time.time() - STALE
-        for entry in list(os.scandir(self._tmp)):
-            with suppress(FileNotFoundError):  # another process may clean up as well
-                if entry.stat(follow_symlinks=False).st_mtime < oldest:
-                    os.unlink(entry.path)
+        with suppress(OSError), os.scandir(self._tmp) as entries:
+            for entry in list(entries):
+                # Another process may be quicker; a folder, or what isn't ours, stays.
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                        os.unlink(entry.path)
+
+    def _draft(self, name: str) -> _Draft:
+        return _Draft(self._tmp, self._new, name, self._make_folders)
 
     def _unique_name(self) -> str:
         now = time.time_ns()
@@ -111,12 +142,12 @@ class MaildirStore:
 
     def __call__(self, stream: MessageSource, session: Session) -> str:
         name = self._unique_name()
-        draft = _Draft(self._tmp, self._new, name)
+        draft = self._draft(name)
         draft.add(_trace_header(session, self.hostname, name))
         try:
-            # One trip to the threadpool is enough for a message of less than a piece.
-            while piece := stream.read(PIECE):
+            for piece in _pieces(stream):
                 draft.add(piece)
+                # One trip to the threadpool is enough for a message of less than a piece.
                 if draft.buffered >= PIECE:
                     self._run(draft, draft.write, session)
             self._run(draft, draft.publish, session)
@@ -144,19 +175,22 @@ class _Draft:
     """
 
     __slots__ = (
-        "_abandoned",
+        "_decided",
         "_fd",
         "_held",
+        "_make_folders",
         "_new",
         "_path",
         "_pieces",
+        "_running",
         "_task",
         "buffered",
     )
 
-    def __init__(self, tmp: str, new: str, name: str) -> None:
+    def __init__(self, tmp: str, new: str, name: str, make_folders: Callable[[], None]) -> None:
         self._path = os.path.join(tmp, name)
         self._new = new
+        self._make_folders = make_folders
         self._fd = -1
         #: A CR at the end of a piece, whose LF may be the first octet of the next one.
         self._held = b""
@@ -164,7 +198,10 @@ class _Draft:
         #: Octets that `write` would write now.
         self.buffered = 0
         self._task: AsyncResult[BaseException | None] | None = None
-        self._abandoned = False
+        self._running = False
+        #: Who gets this lock, the thread that publishes or the greenlet that gives up, decides
+        #: what becomes of the message.
+        self._decided = _allocate_lock()
 
     def add(self, piece: bytes) -> None:
         """Take the next octets of the message; nothing is written yet."""
@@ -178,6 +215,7 @@ class _Draft:
         """Append to the file in tmp/ what was added, making the file if need be."""
         if self._fd < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._make_folders()  # somebody may have removed them
             self._fd = os.open(self._path, flags, 0o600)
         rest = memoryview(b"".join(self._pieces))
         self._pieces.clear()
@@ -196,15 +234,24 @@ class _Draft:
             self._pieces.append(self._held)
         self.write()
         self.sync()
-        if self._abandoned:  # the client won't hear 250, so it will send the message again
-            raise InterruptedError(errno.EINTR, "the message was abandoned", self._path)
         # A rename, not a link: no crash can leave the message twice. It can't replace another
         # message either, since the name was made with O_EXCL and is never used again.
         path = os.path.join(self._new, os.path.basename(self._path))
-        os.rename(self._path, path)
-        self._path = path
-        # The entry in tmp/ needs no sync: should it come back after a crash, it is no message.
-        _sync_folder(self._new)
+        try:
+            folder = os.open(self._new, _FOLDER)
+        except FileNotFoundError:
+            self._make_folders()
+            folder = os.open(self._new, _FOLDER)
+        try:
+            if not self._decided.acquire(blocking=False):
+                # The client won't hear 250, so it will send the message again.
+                raise InterruptedError(errno.EINTR, "the message was abandoned", self._path)
+            os.rename(self._path, path)
+            self._path = path
+            # The entry in tmp/ needs no sync: should it come back after a crash, it is no message.
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         self._path = ""
 
     def discard(self) -> None:
@@ -225,11 +272,33 @@ class _Draft:
             os.close(fd)
 
     def run(self, step: Callable[[], None]) -> None:
-        """Do *step* in the threadpool; when it fails, nothing is left of the message."""
+        """Do *step* in the threadpool; when it fails, nothing is left of the message.
+
+        What is thrown into the greenlet meanwhile is raised, and the message is never published;
+        unless that was decided already: then it is ignored, and the step's own result counts.
+        """
+        self._running = True
         self._task = get_hub().threadpool.spawn(self._do, step)
-        failure = self._task.get()
+        try:
+            failure = self._task.get()
+        except BaseException:
+            if self._decided.acquire(blocking=False):
+                raise
+            failure = self._outcome(self._task)
+        self._running = False
         if failure is not None:
             raise failure
+
+    def _outcome(self, task: AsyncResult[BaseException | None]) -> BaseException | None:
+        """The step's result, however often something is thrown into the greenlet."""
+        while not task.ready():
+            try:
+                task.wait()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:
+                pass
+        return task.get()
 
     def _do(self, step: Callable[[], None]) -> BaseException | None:
         # Returned, not raised: the threadpool prints a traceback of whatever is raised in it.
@@ -241,21 +310,36 @@ class _Draft:
         return None
 
     def abandon(self) -> None:
-        """Give up the message, whatever is being done with it; doesn't wait for a slow disk.
+        """Give up the message, unless it was published.
 
-        A step that a thread is busy with (the greenlet was killed or timed out) may end first.
+        Waits until nothing of it is left, but not for a step that was interrupted: the thread is
+        still busy with it, on a disk that may be slow.
         """
-        self._abandoned = True
+        self._decided.acquire(blocking=False)
         if self._task is None:
             return  # there is no file
-        if self._task.ready():
-            get_hub().threadpool.apply(self.discard)
-        else:
-            gevent.spawn(self._discard_after, self._task)
+        # In a greenlet of its own, which nobody interrupts.
+        discarding = gevent.spawn(self._discard_after, self._task)
+        if not self._running:
+            discarding.join()
 
     def _discard_after(self, task: AsyncResult[BaseException | None]) -> None:
         task.wait()
         get_hub().threadpool.apply(self.discard)
+
+
+def _pieces(stream: MessageSource) -> Iterator[bytes]:
+    """The content in pieces, after an empty line where it would continue the field before it."""
+    start = b""
+    while len(start) < _LONGEST_LINE and (piece := stream.read(PIECE)):
+        start += piece
+    if not start:
+        return
+    if not _BEGINS_WITH_HEADER.match(start[:_LONGEST_LINE]):
+        yield b"\r\n"
+    yield start
+    while piece := stream.read(PIECE):
+        yield piece
 
 
 def _trace_header(session: Session, by: str, message_id: str) -> bytes:
@@ -278,9 +362,23 @@ def _printable(address: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in address)
 
 
+def _make_folder(path: str, mode: int = 0o777) -> None:
+    """Make the folder *path* and those above it, where they are missing, for good."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make_folder(parent)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):  # or another process was quicker
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+    _sync_folder(parent)
+
+
 def _sync_folder(path: str) -> None:
     """Have the folder's entries on the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path, _FOLDER)
     try:
         os.fsync(fd)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from .. import __version__
 from ..listeners.metrics import EventMetrics
 from ..listeners.tracking import Connection, ConnectionTracker
-from .inbox import Inbox
+from .inbox import Inbox, in_thread
 from .live import Feed, address_text
 from .messages import make_blueprint
 from .security import protect
@@ -64,6 +64,7 @@ def create_app(
     credentials: tuple[str, str] | None = None,
     hosts: Collection[str] = (),
     registry: CollectorRegistry | None = None,
+    check: Callable[[], object] | None = None,
 ) -> Flask:
     """The page for *servers* (those of the process if none are given) and for *maildir*.
 
@@ -73,7 +74,8 @@ def create_app(
     prometheus_client that no `EventMetrics` counts in yet, by default a new one.
 
     Create it before the servers start, or what happened before isn't known. ``/healthz/ready``
-    answers 503 unless every one of *servers* accepts clients.
+    answers 503 unless every one of *servers* accepts clients, and when *check* raises an `OSError`:
+    it is called in a thread for each of these requests (`MaildirStore.check_folders`).
     """
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = 65536  # no route reads a body
@@ -82,7 +84,7 @@ def create_app(
     app.extensions["smtp_blinker"] = page
     protect(app, credentials, hosts)
     _add_page(app, page)
-    _add_monitoring(app, page)
+    _add_monitoring(app, page, check)
     if inbox is not None:
         app.register_blueprint(make_blueprint(inbox))
         _count_messages(page.registry, inbox)
@@ -182,7 +184,7 @@ def _news(page: Page, last: int) -> Iterator[str]:
         gevent.sleep(LOOK_EVERY)
 
 
-def _add_monitoring(app: Flask, page: Page) -> None:
+def _add_monitoring(app: Flask, page: Page, check: Callable[[], object] | None) -> None:
     @app.get("/metrics")
     def metrics() -> Response:
         return Response(generate_latest(page.registry), content_type=CONTENT_TYPE_LATEST)
@@ -193,9 +195,14 @@ def _add_monitoring(app: Flask, page: Page) -> None:
 
     @app.get("/healthz/ready")
     def is_ready() -> Response:
-        if all(server.started for server in page.servers):
-            return Response("ok\n", mimetype="text/plain")
-        return Response("not accepting clients\n", 503, mimetype="text/plain")
+        if not all(server.started for server in page.servers):
+            return Response("not accepting clients\n", 503, mimetype="text/plain")
+        try:
+            if check is not None:
+                in_thread(check)
+        except OSError as exc:
+            return Response(f"can't store mail: {exc.strerror}\n", 503, mimetype="text/plain")
+        return Response("ok\n", mimetype="text/plain")
 
 
 def _count_messages(registry: CollectorRegistry, inbox: Inbox) -> None:
