@@ -19,8 +19,7 @@ extras["serve"] = sorted({"click>=8.1", "cryptography>=42", *extras["web"]})
 # Coverage-guided fuzzing; its wheels are for this platform only.
 linux = 'sys_platform == "linux" and platform_machine == "x86_64"'
 test = [
-    f'atheris>=3; python_version >= "3.11" and {linux}',
-    f'atheris<3; python_version < "3.11" and {linux}',
+    f"atheris>=3; {linux}",
     "aiosmtplib>=3",
     "Flask>=3",
     "hypothesis>=6.100",
@@ -30,6 +29,7 @@ test = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "selenium>=4",
+    "tox>=4.11",
     "trustme>=1.1",
 ]
 
@@ -42,7 +42,7 @@ setup(
     license="MIT",
     packages=find_packages(include=["smtp_blinker", "smtp_blinker.*"]),
     package_data={"smtp_blinker": ["py.typed", "web/templates/*", "web/static/*"]},
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=["gevent>=26.4", "blinker>=1.8"],
     entry_points={"pytest11": ["smtp_blinker.pytest_plugin = smtp_blinker.pytest_plugin"]},
     extras_require={
@@ -54,10 +54,10 @@ setup(
         "Framework :: Flask",
         "Intended Audience :: Developers",
         "Operating System :: POSIX",
-        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Communications :: Email :: Mail Transport Agents",
         "Typing :: Typed",
     ],

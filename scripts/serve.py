@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NoReturn
@@ -514,7 +514,7 @@ def self_signed_context(name: str) -> ssl.SSLContext:
         names.add(name.encode("idna").decode("ascii"))
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(names)]
     alternatives += [x509.IPAddress(ip_address(text)) for text in ("127.0.0.1", "::1")]
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -19,7 +19,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from blinker import ANY
@@ -379,7 +379,7 @@ class JSONFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        time_ = datetime.fromtimestamp(record.created, timezone.utc)
+        time_ = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, Any] = {
             "time": time_.isoformat(timespec="milliseconds"),
             "level": record.levelname,

@@ -188,7 +188,7 @@ def _unicode_label(label: str) -> str:
     try:
         decoded = label[4:].lower().encode("ascii").decode("punycode")
         same = decoded.encode("punycode").decode("ascii") == label[4:].lower()
-    except (UnicodeError, OverflowError):  # CPython 3.13's decoder overflows on wild input
+    except (UnicodeError, OverflowError):  # CPython's decoder overflows since 3.13
         return label
     if decoded[:1] == "-" or decoded[-1:] == "-":
         return label  # RFC 5891 section 4.2.3.1

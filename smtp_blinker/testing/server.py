@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, Self
 
 import gevent
 from gevent import getcurrent, monkey, spawn_raw
@@ -33,8 +33,6 @@ STAGES: Final = ("CONNECT", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", 
 _SETTLE: Final = 0.25
 #: Seconds between two looks at what is waited for.
 _LOOK: Final = 0.001
-
-_Self = TypeVar("_Self", bound="SMTPTestServer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +160,7 @@ class SMTPTestServer:
         self.messages.clear()
         self.errors.clear()
 
-    def __enter__(self: _Self) -> _Self:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

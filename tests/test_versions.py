@@ -1,0 +1,77 @@
+"""The versions of CPython: named alike wherever they are named, and how tox finds them."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+#: Minor versions of CPython 3, the oldest first.
+SUPPORTED = [
+    int(minor)
+    for minor in re.findall(
+        r"Programming Language :: Python :: 3\.(\d+)", (ROOT / "setup.py").read_text()
+    )
+]
+OLDEST, NEWEST = SUPPORTED[0], SUPPORTED[-1]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("setup.py", f'python_requires=">=3.{OLDEST}"'),
+        ("pyproject.toml", f'target-version = "py3{OLDEST}"'),
+        ("pyproject.toml", f'python_version = "3.{OLDEST}"'),
+        ("tox.ini", ", ".join(f"py3{minor}" for minor in SUPPORTED)),
+        ("README.md", f"CPython 3.{OLDEST} to 3.{NEWEST}"),
+        ("README.md", f"CPython 3.{OLDEST} or later"),
+        ("docs/tutorial.md", f"CPython 3.{OLDEST} or later"),
+        ("CHANGES.md", f"CPython 3.{OLDEST} to 3.{NEWEST}"),
+        ("contrib/Dockerfile", f"FROM python:3.{NEWEST}-slim"),
+    ],
+)
+def test_each_file_names_the_same_versions(file, text):
+    assert text in (ROOT / file).read_text()
+
+
+@pytest.mark.parametrize("variable", ["HOME", "PYENV_ROOT"])
+def test_tox_looks_among_the_versions_of_pyenv(monkeypatch, tmp_path, variable):
+    versions = tmp_path / (".pyenv/versions" if variable == "HOME" else "versions")
+    for name in ("2.7.18", "3.9.18", "3.13.2", "3.13.10", "3.14-dev", "3.14.0t", "pypy3.11-7.3"):
+        (versions / name / "bin").mkdir(parents=True)
+        (versions / name / "bin/python").touch()
+    monkeypatch.delenv("PYENV_ROOT", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    options = SimpleNamespace(discover=["/what/the/user/said"])
+    plugin = runpy.run_path(str(ROOT / "toxfile.py"))
+    plugin["tox_add_core_config"](None, SimpleNamespace(conf=SimpleNamespace(options=options)))
+    newest_first = [str(versions / name / "bin/python") for name in ("3.13.10", "3.13.2", "3.9.18")]
+    assert options.discover == ["/what/the/user/said", *newest_first]
+
+
+@pytest.mark.parametrize("skip", ["true", "false"])
+def test_tox_ends_with_the_names_of_what_it_had_no_interpreter_for(tmp_path, skip):
+    shutil.copy(ROOT / "toxfile.py", tmp_path)
+    (tmp_path / "tox.ini").write_text(
+        f"[tox]\nenv_list = py398, py399\nskip_missing_interpreters = {skip}\n"
+        "[testenv]\npackage = skip\ncommands = python -c ''\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "tox"],
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path), "PATH": str(tmp_path)},  # not what a tox around this one set
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    last = done.stdout.splitlines()[-1]
+    assert last == "Did not run because their interpreters were not found: py398, py399"
+    assert done.returncode != 0
