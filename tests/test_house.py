@@ -36,7 +36,12 @@ FLOORS = (
     },
     # What blocks.
     {
-        *("connection.tls", "connection.transport", "connection.resolver"),
+        *(
+            "connection.client_hello",
+            "connection.tls",
+            "connection.transport",
+            "connection.resolver",
+        ),
         *("connection.hook_timer", "connection.data_result", "connection.events"),
         *("connection.incoming", "connection.handshakes", "connection.client"),
         *("connection.delivery", "connection.opening", "connection.connection"),
