@@ -199,6 +199,11 @@ class Options:
         known = DEFAULT_EXTENSIONS | OPT_IN_EXTENSIONS
         self._keywords("extensions", known)
         check_extensions(self.extensions)
+        if "REQUIRETLS" in self.extensions and not (
+            "STARTTLS" in self.extensions or self.begins_with_tls or self.secured
+        ):
+            # RFC 8689 section 2: it is offered under TLS only.
+            raise ValueError("extensions has REQUIRETLS without STARTTLS, and nothing begins TLS")
         self._keywords("disabled_commands", VERB_NAMES)
         self._keywords("auth_methods", frozenset(AUTH_METHODS))
         for name in ("name", "banner", "helo_response", "auth_required_message"):
@@ -270,6 +275,9 @@ CERTIFICATE_SETTINGS = (
     "certfile", "keyfile", "ca_certs", "cert_reqs", "ciphers", "ssl_context", "sni_options",
 )  # fmt: skip
 
+#: What a dict in sni_options may have.
+_SNI_SETTINGS = frozenset(CERTIFICATE_SETTINGS[:5])
+
 
 def check_certificates(settings: Mapping[str, Any]) -> None:
     """Raise the TypeError or ValueError of a wrong or contradictory setting, before a file is
@@ -295,6 +303,7 @@ def check_certificates(settings: Mapping[str, Any]) -> None:
         raise ValueError("keyfile is given without certfile")
     if cert_reqs == ssl.CERT_REQUIRED and context is None and settings.get("ca_certs") is None:
         raise ValueError("cert_reqs needs ca_certs, or no client's certificate is good enough")
+    demanded = ssl.CERT_REQUIRED in (cert_reqs, context.verify_mode if context else None)
     by_name = settings.get("sni_options", {})
     if not isinstance(by_name, Mapping):
         raise TypeError(f"sni_options takes a mapping of host name to context, not {by_name!r}")
@@ -302,20 +311,35 @@ def check_certificates(settings: Mapping[str, Any]) -> None:
         if not isinstance(name, str):
             raise TypeError(f"sni_options has host names as its keys, not {name!r}")
         if isinstance(entry, ssl.SSLContext):
+            if demanded and entry.verify_mode == ssl.CERT_NONE:
+                # Which is also what a context has that says nothing.
+                raise ValueError(
+                    f"sni_options[{name!r}] asks for no client certificate, though the default "
+                    "requires one: set its verify_mode, or give a dict with cert_reqs=CERT_NONE"
+                )
             continue
-        if not isinstance(entry, Mapping) or not {"certfile"} <= set(entry) <= _SNI_SETTINGS:
+        if (
+            not isinstance(entry, Mapping)
+            or not set(entry) <= _SNI_SETTINGS
+            or entry.get("certfile") is None
+        ):
             raise TypeError(
                 f"sni_options[{name!r}] takes an ssl.SSLContext or a dict with certfile and "
                 f"keyfile, not {entry!r}"
             )
         try:
-            check_certificates(entry)
+            check_certificates(sni_settings(settings, entry))
         except (TypeError, ValueError) as exc:
             raise type(exc)(f"sni_options[{name!r}]: {exc}") from None
 
 
-#: What an entry of sni_options may have.
-_SNI_SETTINGS = frozenset(CERTIFICATE_SETTINGS[:5])
+def sni_settings(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the context of *entry*, a dict in sni_options.
+
+    What it doesn't say is that of *settings*; but a keyfile belongs to its own certfile.
+    """
+    inherited = {name: settings.get(name) for name in ("ca_certs", "cert_reqs", "ciphers")}
+    return inherited | {name: value for name, value in entry.items() if value is not None}
 
 
 _KINDS: dict[type, str] = {str: "text", bool: "True or False"}

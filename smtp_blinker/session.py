@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-from .smtp.reply import Reply, printable
+from .smtp.names import ascii_domain
+from .smtp.reply import Reply
 
 if TYPE_CHECKING:
     from .smtp.proxy import ProxyHeader
@@ -52,7 +53,7 @@ class Address:
     """A reverse-path or forward-path as the client gave it.
 
     ``address`` is "" for the null reverse-path; an internationalised domain is in U-labels, an
-    IPv6 literal in its short lower-case form, all else as it came. ``args`` are the ESMTP
+    IPv6 literal in the form of RFC 5952, all else as it came. ``args`` are the ESMTP
     parameters: keywords in upper case, values with their xtext decoded, True for a bare keyword.
     """
 
@@ -257,16 +258,17 @@ class Session:
             name = self.client_hostname
             known = "" if name.startswith("[") else f"{_clean(name)} "
             from_clause += f" ({known}[{_clean(literal)}])"
-        lines = [from_clause, f"by {_clean(by)} with {self.transmission_type}"]
+        lines = [from_clause, f"by {_clean(ascii_domain(by))} with {self.transmission_type}"]
         if self.tls is not None:
             lines.append(f"(version={self.tls.version} cipher={self.tls.cipher[0]})")
         if message_id is not None:
             lines[-1] += f" id {_clean(message_id)}"
         if len(self.envelope.rcpt_to) == 1:
             # RFC 5321 section 7.2: with more recipients the clause would tell one of the others.
-            lines.append(f"for <{_printable_address(self.envelope.rcpt_to[0].address)}>")
+            recipient = header_address(self.envelope.rcpt_to[0].address, self.envelope)
+            lines.append(f"for <{recipient}>")
         text = "Received: " + "\r\n\t".join(lines) + f";\r\n\t{formatdate(time.time())}\r\n"
-        return text.encode("utf-8" if self.envelope.smtputf8 else "ascii", "replace")
+        return text.encode()
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.remote_address}:{self.remote_port}>"
@@ -279,8 +281,23 @@ def _clean(word: str) -> str:
     )
 
 
-def _printable_address(address: str) -> str:
-    return address if address.isprintable() else printable(address)
+def header_address(address: str, envelope: Envelope) -> str:
+    """*address* as a trace field of the message in *envelope* has it.
+
+    Without SMTPUTF8 that is ASCII, the domain in A-labels (RFC 6531 section 3.7.3). No control,
+    line separator or surrogate can end or forge a line: the server takes no such address, but a
+    program may put one into the envelope.
+    """
+    if not envelope.smtputf8 and not address.isascii():
+        local, at, domain = address.rpartition("@")
+        address = f"{local}{at}{ascii_domain(domain)}".encode("ascii", "replace").decode("ascii")
+    if address.isprintable():
+        return address
+    # Python finds the joiners unprintable, which some scripts' U-labels have.
+    return "".join(char if char.isprintable() or char in _JOINERS else "?" for char in address)
+
+
+_JOINERS = "\u200c\u200d"
 
 
 class Credentials:

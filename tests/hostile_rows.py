@@ -33,7 +33,7 @@ class ContentRow:
 
     @property
     def normalized(self) -> bytes:
-        return re.sub(rb"\r\n|\r|\n", b"\r\n", self.content)
+        return re.sub(rb"\r+\n|\r|\n", b"\r\n", self.content)
 
 
 def _inside(id_: str, ending: bytes, unstuffed: bytes | None = None) -> ContentRow:

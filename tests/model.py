@@ -43,28 +43,27 @@ def has_bare_newline(lines: Iterable[bytes]) -> bool:
 
 
 def normalize(content: bytes) -> bytes:
-    """Every CR, LF and CRLF made a CRLF, octet after octet."""
+    """CRs before a LF are one line end with it, each other LF or CR is one; octet after octet."""
     result = b""
-    at = 0
-    while at < len(content):
-        if content[at : at + 2] == CRLF:
-            result += CRLF
-            at += 2
-        elif content[at : at + 1] in (b"\r", b"\n"):
-            result += CRLF
-            at += 1
-        else:
-            result += content[at : at + 1]
-            at += 1
-    return result
+    crs = 0
+    for octet in (content[at : at + 1] for at in range(len(content))):
+        if octet == b"\r":
+            crs += 1
+            continue
+        result += CRLF if octet == b"\n" else CRLF * crs + octet
+        crs = 0
+    return result + CRLF * crs
 
 
 def received_fields(lines: Iterable[bytes], policy: str = "reject") -> int:
     """How many Received fields the header has, which ends with the first empty line."""
-    if policy != "reject":
-        lines = normalize(b"".join(line + CRLF for line in lines)).split(CRLF)
+    content = unstuff(lines)
+    if policy == "normalize":
+        content = normalize(content)
+    elif policy == "allow":  # any newline is the end of a line to somebody
+        content = content.replace(CRLF, b"\n").replace(b"\r", b"\n").replace(b"\n", CRLF)
     number = 0
-    for line in lines:
+    for line in content.split(CRLF):
         if not line:
             break
         if line.lower().startswith(b"received:"):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import cut_at, octets, two_pieces
 
-from smtp_blinker.smtp.content import MAX_RECEIVED_FIELDS, ContentDecoder
+from smtp_blinker.smtp.content import MAX_CR_RUN, MAX_RECEIVED_FIELDS, ContentDecoder
 
 POLICIES = ("reject", "normalize", "allow")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
@@ -39,10 +39,11 @@ def model(data: bytes, policy: str) -> Model:
     lines = [line.removeprefix(b".") for line in body.split(b"\r\n")]
     content = b"\r\n".join(lines)
     bare = _BARE.search(body) is not None
-    header = (b"\r\n" + body).partition(b"\r\n\r\n")[0]
-    received = (b"\r\n" + header).lower().count(b"\r\nreceived:")
     if policy == "normalize":
-        content = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
+        content = re.sub(rb"\r+\n|\r|\n", b"\r\n", content)
+    readable = re.sub(rb"\r\n|\r|\n", b"\r\n", content) if policy == "allow" else content
+    header = (b"\r\n" + readable).partition(b"\r\n\r\n")[0]
+    received = (b"\r\n" + header).lower().count(b"\r\nreceived:")
     return Model(content, whole[end + 5 :] if ended else b"", ended, bare, received)
 
 
@@ -136,6 +137,55 @@ def test_crlf_is_never_cut_in_two(data, size):
     pieces = [piece for piece in out if piece]
     for one, other in itertools.pairwise(pieces):
         assert not (one.endswith(b"\r") and other.startswith(b"\n"))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("length", [1000, MAX_CR_RUN - 1, MAX_CR_RUN, MAX_CR_RUN + 3, 10**6])
+@pytest.mark.parametrize("size", [1000, 65536, 10**7])
+def test_a_long_run_of_crs_is_one_line_end_up_to_a_bound(length, size):
+    one = min(length, MAX_CR_RUN)
+    for after, line_ends in ((b"\n", length - one + 1), (b"x", length)):
+        data = b"a" + b"\r" * length + after + b"\r\n.\r\n"
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+        decoder = ContentDecoder("normalize")
+        out = []
+        for piece in pieces:
+            out.append(decoder.feed(piece))
+            assert len(out[-1]) <= 2 * (len(piece) + MAX_CR_RUN)
+        expected = b"a" + b"\r\n" * line_ends + after.strip() + b"\r\n"
+        assert b"".join(out) == expected
+
+
+def test_a_long_run_of_crs_comes_out_the_same_octet_by_octet():
+    data = b"a" + b"\r" * (MAX_CR_RUN + 2) + b"\nb" + b"\r" * (MAX_CR_RUN + 2) + b"c\r\n.\r\n"
+    start = MAX_CR_RUN - 5
+    decoder = ContentDecoder("normalize")
+    out = decoder.feed(data[:start])
+    for octet in octets(data[start : start + 20]):
+        out += decoder.feed(octet)
+    out += decoder.feed(data[start + 20 :])
+    assert out == ContentDecoder("normalize").feed(data)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("part", [b"\r", b"\n", b"\r\r\n", b"\r\ra", b"\n\r", b"\r" * 500 + b"a"])
+def test_no_newlines_take_for_ever(part):
+    decoder = ContentDecoder("normalize")
+    piece = part * (65536 // len(part))
+    for _ in range(50):
+        decoder.feed(piece)
+
+
+def test_lines_that_end_with_cr_cr_lf_are_header_fields():
+    """Programs that open a pipe or a file as text on Windows send such lines."""
+    for newline in (b"\r\r\n", b"\r\r\r\n", b"\n"):
+        header = newline.join([b"Received: a", b"Received: b", b"X: y", b"", b"Received: no", b""])
+        for pieces in ([header + b"\r\n.\r\n"], octets(header + b"\r\n.\r\n")):
+            decoder, out = decode(pieces, "normalize")
+            assert decoder.received_fields == 2
+            assert (
+                b"".join(out) == b"Received: a\r\nReceived: b\r\nX: y\r\n\r\nReceived: no\r\n\r\n"
+            )
 
 
 def test_what_follows_the_end_is_kept_whole():

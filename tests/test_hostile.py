@@ -332,10 +332,29 @@ def test_lenient_policies_take_a_bare_lf_as_the_end_of_a_command(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_cr_is_no_separator_under_any_policy(serving: Serving, policy: str) -> None:
+def test_cr_is_a_separator_only_where_newlines_are_normalized(
+    serving: Serving, policy: str
+) -> None:
+    answers = ["250 2.0.0", "250 2.0.0"] if policy == "normalize" else ["500 5.5.2"]
     with serving(bare_newline=policy).connect() as client:
         client.send(b"EHLO a\r\nNOOP\rNOOP\r\n" + TAIL)
-        assert statuses(client.rest_of_replies()) == ["250", "500 5.5.2", *TAIL_STATUSES]
+        assert statuses(client.rest_of_replies()) == ["250", *answers, *TAIL_STATUSES]
+
+
+def test_a_client_whose_lines_end_with_cr_cr_lf_sends_a_message(serving: Serving) -> None:
+    served = serving(bare_newline="normalize")
+    with served.connect() as client:
+        for line, status in (
+            (b"EHLO a", "250"),
+            (b"MAIL FROM:<a@example.org>", SENDER_OK),
+            (b"RCPT TO:<b@example.com>", RECIPIENT_OK),
+            (b"DATA", "354"),
+        ):
+            client.send(line + b"\r\r\n")
+            assert client.reply().status == status
+        client.send(b"Subject: x\r\r\nTo: b\r\r\n\r\r\nbody\r\r\n.\r\n" + TAIL)
+        assert statuses(client.rest_of_replies()) == ["250 2.0.0", *TAIL_STATUSES]
+    assert served.contents() == [b"Subject: x\r\nTo: b\r\n\r\nbody\r\n"]
 
 
 def test_hundred_recipients_are_accepted(serving: Serving) -> None:

@@ -20,7 +20,10 @@ PACKAGE = Path(smtp_blinker.__file__).parent
 #: below, never in a circle; a new module of the core needs a place here.
 FLOORS = (
     # The protocol in the words of its RFCs: octets and text in, values out.
-    {"smtp.reply", "smtp.lines", "smtp.content", "smtp.paths", "smtp.proxy", "smtp.xclient"},
+    {
+        *("smtp.reply", "smtp.lines", "smtp.content", "smtp.names", "smtp.paths", "smtp.proxy"),
+        "smtp.xclient",
+    },
     {"smtp.verbs", "smtp.protocol"},
     # Values: what a program sees, and what it may set.
     {"signals", "session", "stream", "extensions"},
@@ -33,7 +36,12 @@ FLOORS = (
     },
     # What blocks.
     {
-        *("connection.tls", "connection.transport", "connection.resolver"),
+        *(
+            "connection.client_hello",
+            "connection.tls",
+            "connection.transport",
+            "connection.resolver",
+        ),
         *("connection.hook_timer", "connection.data_result", "connection.events"),
         *("connection.incoming", "connection.handshakes", "connection.client"),
         *("connection.delivery", "connection.opening", "connection.connection"),

@@ -123,6 +123,15 @@ def test_internationalised_addresses_are_utf8(store: MaildirStore) -> None:
     )
 
 
+def test_without_smtputf8_the_trace_header_is_ascii(store: MaildirStore) -> None:
+    store(io.BytesIO(CONTENT), a_session("a@straße.example", "b@bücher.example"))
+    head = stored(store)[0].partition(b"\n\n")[0].decode("ascii")
+    assert head.startswith(
+        "Return-Path: <a@xn--strae-oqa.example>\nDelivered-To: b@xn--bcher-kva.example\n"
+    )
+    assert "for <b@xn--bcher-kva.example>;" in head
+
+
 @pytest.mark.parametrize(
     "evil", ["\n", "\r", "\r\n", "\0", "\x1b[2J", "\x85", "\u2028", "\udc80", "\x7f"]
 )

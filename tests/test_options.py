@@ -109,7 +109,9 @@ def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
         ("max_command_length", 0), ("max_command_length", -5), ("socket_timeout", -0.1),
         ("socket_timeout", float("nan")), ("socket_timeout", float("inf")), ("data_timeout", -1),
         ("extensions", {"CHUNKING"}),
-        ("extensions", {"SIZ"}), ("auth_methods", ["SCRAM-SHA-1"]), ("use_proxy", ["nonsense"]),
+        ("extensions", DEFAULT_EXTENSIONS - {"8BITMIME"}), ("extensions", ["smtputf8"]),
+        ("extensions", {"REQUIRETLS"}), ("extensions", {"SIZ"}),
+        ("auth_methods", ["SCRAM-SHA-1"]), ("use_proxy", ["nonsense"]),
         ("use_xclient", ["10.0.0.0/99"]), ("ignored_hosts", ["localhost"]),
         ("bare_newline", "strict"), ("bare_newline", {"10.0.0.0/8": "never"}),
         ("bare_newline", {"here": "allow"}), ("cert_reqs", 99), ("secure", True),
@@ -122,6 +124,13 @@ def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
 def test_wrong_value_is_a_value_error_that_names_the_option(name, value):
     with pytest.raises(ValueError, match=name):
         make_options({name: value})
+
+
+def test_requiretls_needs_something_that_begins_tls():
+    extensions = {"REQUIRETLS"}
+    make_options({"extensions": extensions | {"STARTTLS"}})  # the certificate may come later
+    make_options({"extensions": extensions, "secured": True})
+    make_options({"extensions": extensions, "secure": True, "certfile": "cert.pem"})
 
 
 def test_unknown_option_names_the_nearest():

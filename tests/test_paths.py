@@ -12,7 +12,6 @@ from smtp_blinker.smtp.paths import (
     decode_xtext,
     parse_parameters,
     parse_path,
-    unicode_domain,
 )
 
 
@@ -57,6 +56,11 @@ def outcome(call, *args, **keywords):
         ("<a@[192.0.2.1]>", "a@[192.0.2.1]", ""),
         ("<a@[IPv6:2001:DB8:0:0::1]>", "a@[IPv6:2001:db8::1]", ""),
         ("<a@[ipv6:::1]>", "a@[IPv6:::1]", ""),
+        # RFC 5952 section 5, on every Python alike
+        ("<a@[IPv6:::ffff:192.168.1.1]>", "a@[IPv6:::ffff:192.168.1.1]", ""),
+        ("<a@[IPv6:0:0:0:0:0:FFFF:C0A8:101]>", "a@[IPv6:::ffff:192.168.1.1]", ""),
+        ("<a@[IPv6:::192.168.1.1]>", "a@[IPv6:::c0a8:101]", ""),
+        ("<a@[IPv6:2001:db8:0:1:1:1:1:1]>", "a@[IPv6:2001:db8:0:1:1:1:1:1]", ""),
         ("<a@xn--bcher-kva.example>", "a@bücher.example", ""),
         ("<a@XN--BCHER-KVA.example>", "a@bücher.example", ""),
         ("<a@xn--a.example>", "a@xn--a.example", ""),
@@ -71,7 +75,7 @@ def test_leniently_the_brackets_may_be_missing(sender):
     assert path("a@example.org", lenient=True, sender=sender) == ("a@example.org", "")
     assert path(" a@b.c SIZE=5", lenient=True, sender=sender) == ("a@b.c", " SIZE=5")
     assert refused(path, "a@b.c", sender=sender).startswith("501")
-    for text in ("", " ", "<a@b.c", "a@b.c>", "A <a@b.c>", "a@b.c\x7f", "x" * 300 + "@b.c"):
+    for text in ("", " ", "<a@b.c", "a@b.c>", "A <a@b.c>", "a@b.c\x7f"):
         code = "501 5.1.7" if sender else "501 5.1.3"
         assert refused(path, text, lenient=True, sender=sender) == code
 
@@ -82,7 +86,7 @@ def test_leniently_the_brackets_may_be_missing(sender):
     [
         "", "<a@example.org", "a@example.org>", "a", ">", "<", '<"a@example.org>',
         "<a\x00b@example.org>", "<a\x7f@example.org>", "<a\r\n@example.org>", "\t<a@example.org>",
-        '<"a\tb"@example.org>', f"<{'a' * 250}@example.org>",
+        '<"a\tb"@example.org>',
     ],
 )  # fmt: skip
 def test_no_path_is_refused_leniently_or_not(text, lenient):
@@ -118,6 +122,25 @@ def test_path_has_256_octets_at_most():
     assert refused(path, longest.replace("<a", "<aa")) == "501 5.1.7"
 
 
+@pytest.mark.parametrize("sender", [True, False])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a" * 300 + "@example.org", '"' + "a b" * 100 + '"@example.org', "a@" + "b." * 150 + "c",
+        "a" * 300 + ".@example.org", "a@" + "b" * 300, "a" * 1900 + "@example.org",
+    ],
+    ids=len,
+)  # fmt: skip
+def test_leniently_a_path_has_no_length_of_its_own(address, sender):
+    assert path(f"<{address}> SIZE=1", lenient=True, sender=sender) == (address, " SIZE=1")
+    assert refused(path, f"<{address}>", sender=sender).startswith("501")
+
+
+def test_what_is_right_comes_out_the_same_leniently():
+    for text in ("<a@[IPv6:::FFFF:1.2.3.4]>", "<a@XN--BCHER-KVA.example>", "<@x.example:a@b.c>"):
+        assert path(text, lenient=True) == path(text)
+
+
 def test_null_path_is_for_senders_and_postmaster_for_recipients():
     assert refused(path, "<>", sender=False) == "501 5.1.3"
     for name in ("postmaster", "Postmaster", "POSTMASTER"):
@@ -139,16 +162,6 @@ def test_utf8_needs_smtputf8(text):
 def test_characters_that_do_not_print_are_refused(char):
     assert refused(path, f"<a{char}@example.org>", smtputf8=True) == "501 5.1.7"
     assert refused(path, f"<a{char}@example.org>", smtputf8=True, lenient=True) == "501 5.1.7"
-
-
-def test_a_labels_bring_nothing_dangerous():
-    for label in ("xn--", "xn--a", "xn--a-.b", "xn--\udc80", "XN--80AK6AA92E"):
-        decoded = unicode_domain(f"{label}.example")
-        assert decoded.endswith(".example")
-        assert decoded.isprintable() or not label.isprintable()
-    for hidden in ("é.b", "é@b", "é b", "é\u2028b", "é\u202eb", "é/b", "é>b", "é\uff0eb"):
-        label = "xn--" + hidden.encode("punycode").decode("ascii")
-        assert unicode_domain(f"{label}.example") == f"{label}.example"
 
 
 # Parameters
@@ -257,8 +270,8 @@ def test_only_reject_escapes_from_parameters(text):
     ],
 )  # fmt: skip
 def test_no_long_text_takes_for_ever(text):
-    for lenient in (False, True):
-        refused(path, text, smtputf8=True, lenient=lenient)
+    assert refused(path, text, smtputf8=True) == "501 5.1.7"
+    assert outcome(path, text, smtputf8=True, lenient=True)[1] in (None, 501)
 
 
 @pytest.mark.timeout(20)
@@ -266,10 +279,3 @@ def test_no_long_parameters_take_for_ever():
     assert len(parse_parameters(" " + " ".join(f"A{n}=b" for n in range(1000)))) == 1000
     assert refused(parse_parameters, " ENVID=" + "+4" * 6000) == "501 5.5.4"
     parse_parameters(" ENVID=" + "+41" * 4000)
-
-
-@pytest.mark.parametrize(
-    "label", ["xn--e99999999999999999999xm", "xn----eha", "xn--eha-", "xn--com-ge4a"]
-)
-def test_label_that_is_no_a_label_stays_as_it_is(label):
-    assert unicode_domain(f"{label}.example") == f"{label}.example"

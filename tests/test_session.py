@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_blinker import Address, Credentials, Envelope, Session
-from smtp_blinker.session import RecipientDSN, TLSInfo
+from smtp_blinker.session import RecipientDSN, TLSInfo, header_address
 
 
 def session(**attributes):
@@ -129,6 +129,39 @@ def test_received_header_names_no_recipient_among_several():
     made = session()
     made.envelope.rcpt_to += [Address("b@example.com"), Address("c@example.com")]
     assert "example.com" not in received(made)
+
+
+def test_received_header_has_a_labels_but_for_smtputf8():
+    made = session()
+    made.envelope.rcpt_to.append(Address("b@bücher.example"))
+    assert "for <b@xn--bcher-kva.example>;" in received(made)
+    made.envelope.smtputf8 = True
+    assert "for <b@bücher.example>;" in received(made)
+    assert " by xn--bro-hoa.example with" in received(made, by="büro.example")
+
+
+@pytest.mark.parametrize(
+    ("address", "without", "with_smtputf8"),
+    [
+        ("", "", ""),
+        ("postmaster", "postmaster", "postmaster"),
+        ("A.B@Example.ORG", "A.B@Example.ORG", "A.B@Example.ORG"),
+        ('"a@b"@straße.example', '"a@b"@xn--strae-oqa.example', '"a@b"@straße.example'),
+        ("b@क्\u200dष.example", "b@xn--11b2ezcw70k.example", "b@क्\u200dष.example"),
+        ("b@xn--dmin-zg0y.example", "b@xn--dmin-zg0y.example", "b@xn--dmin-zg0y.example"),
+        ("jörg@example.org", "j?rg@example.org", "jörg@example.org"),
+        ("a@ü\nX: 1", "a@xn--?x: 1-jva", "a@ü?X: 1"),
+        ("a@ü\udc80\u2028", None, "a@ü??"),
+    ],
+)
+def test_header_address_is_ascii_but_for_smtputf8(address, without, with_smtputf8):
+    envelope = Envelope()
+    written = header_address(address, envelope)
+    assert written.isascii()
+    assert written.isprintable()
+    assert written == without or without is None
+    envelope.smtputf8 = True
+    assert header_address(address, envelope) == with_smtputf8
 
 
 def test_received_header_marks_ipv6():

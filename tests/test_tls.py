@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import gevent
@@ -335,6 +336,96 @@ def test_the_program_s_own_sni_callback_is_still_called(certificate):
     assert names == ["localhost"]
 
 
+def client_hello(server_name: bytes) -> bytes:
+    """A ClientHello of OpenSSL's with *server_name*, whatever octets those are."""
+    stand_in = "".join("." if n % 50 == 49 else "a" for n in range(len(server_name)))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        trusting().wrap_bio(incoming, outgoing, server_hostname=stand_in).do_handshake()
+    hello = outgoing.read()
+    assert hello.count(stand_in.encode()) == 1
+    return hello.replace(stand_in.encode(), server_name)
+
+
+ODD_NAMES = [
+    "bücher.example".encode(), b"\xff\xfe.example", b"\x80", b"two.example\xff", "\u2028".encode(),
+    b"a\x1b[2J.example", b"a b", b"a\r\nb", b"..", b"a" * 255, b"127.0.0.1", b"%s",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_an_odd_server_name_is_no_word_on_standard_error(name, ca, tmp_path, certificate, capfd):
+    with running(
+        secure=True,
+        sni_options={"two.example": issue(ca, tmp_path, "two.example")},
+        **certificate.options,
+    ) as server:
+        client = Client(server, greet=False)
+        client.send(client_hello(name))
+        assert client.recv()[:1] == b"\x16"  # a ServerHello: the default certificate will do
+        secured(server, certificate.client_context(), "two.example").ok("NOOP")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("maker", [ssl, gevent_ssl])
+@pytest.mark.parametrize("name", [b"\xff.example", "bücher.example".encode()])
+def test_a_name_that_no_callback_can_be_given_is_an_alert(name, maker, certificate, capfd):
+    names = []
+    context = context_of(certificate.options, maker)
+    context.sni_callback = lambda channel, name, context: names.append(name)
+    with running(secure=True, ssl_context=context) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        client.send(client_hello(name))
+        # A record of an alert: fatal, unrecognized_name (RFC 8446 section 6).
+        assert client.everything() == b"\x15\x03\x03\x00\x02\x02\x70"
+        assert witness.one("error").code == "TLSError"
+        assert "ASCII" in str(witness.one("error").error)
+        secured(server).ok("NOOP")
+    assert names == ["localhost"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("maker", [ssl, gevent_ssl])
+def test_what_the_program_s_sni_callback_raises_is_in_the_error_event(maker, certificate, capfd):
+    def broken(channel, name, context):
+        raise KeyError(name)
+
+    context = context_of(certificate.options, maker)
+    context.sni_callback = broken
+    with running(secure=True, ssl_context=context) as server:
+        witness = Witness(server)
+        client = Client(server, greet=False)
+        with pytest.raises(ssl.SSLError, match=r"(?i)internal.error"):
+            client.start_tls()
+        client.close()
+        error = witness.one("error")
+        assert error.code == "TLSError"
+        assert isinstance(error.error.__cause__, KeyError)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_the_name_is_found_however_the_handshake_is_cut(size, ca, tmp_path, certificate):
+    files = issue(ca, tmp_path, "two.example")
+    with running(secure=True, sni_options={"two.example": files}, **certificate.options) as server:
+        client = Client(server, greet=False)
+        sendall = client.sock.sendall
+
+        class Slow:
+            def sendall(self, data):
+                for start in range(0, len(data), size):
+                    sendall(data[start : start + size])
+                    gevent.sleep(0)
+
+            def __getattr__(self, name):
+                return getattr(sock, name)
+
+        sock, client.sock = client.sock, Slow()
+        client.start_tls(certificate.client_context(), "two.example")
+        assert serial(client) == ssl.PEM_cert_to_DER_cert(Path(files["certfile"]).read_text())
+
+
 # Client certificates
 
 
@@ -397,6 +488,182 @@ def test_a_required_certificate_is_required_under_an_sni_name_too(ca, tmp_path, 
         pytest.raises((ssl.SSLError, ConnectionError, EOFError)),
     ):
         secured(server, certificate.client_context(), "two.example")
+
+
+# What each name demands
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+def shake_hands(server, context, version, name="two.example"):
+    """The client after a whole handshake and a greeting, or None when the server refused it."""
+    context.minimum_version = context.maximum_version = version
+    try:
+        return secured(server, context, name)
+    except (ssl.SSLError, ConnectionError, EOFError):
+        return None
+
+
+@pytest.fixture
+def clients(ca, tmp_path, certificate):
+    """What makes a context: without a certificate, with a good one, with a stranger's."""
+    import trustme
+
+    (tmp_path / "stranger").mkdir()
+    good = issue(ca, tmp_path, "client.example")
+    bad = issue(trustme.CA(), tmp_path / "stranger", "client.example")
+    return {
+        "none": certificate.client_context,
+        "good": lambda: with_certificate(certificate, good),
+        "bad": lambda: with_certificate(certificate, bad),
+    }
+
+
+def context_that_asks(files, certificate, mode=ssl.CERT_REQUIRED) -> ssl.SSLContext:
+    context = context_of(files)
+    context.load_verify_locations(certificate.ca_certs)
+    context.verify_mode = mode
+    return context
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("default", "entry"),
+    [
+        ("silent", "dict asks"), ("silent", "context asks"), ("context", "dict asks"),
+        ("context", "context asks"), ("asks", "dict"), ("asks", "context asks"),
+        ("context asks", "dict"), ("context asks", "dict asks"), ("context asks", "context asks"),
+        ("context optional", "context asks"), ("optional", "dict asks"),
+    ],
+)  # fmt: skip
+def test_what_a_name_demands_is_demanded(
+    default, entry, version, ca, tmp_path, certificate, clients
+):
+    files = issue(ca, tmp_path, "two.example")
+    asks = {"ca_certs": certificate.ca_certs, "cert_reqs": ssl.CERT_REQUIRED}
+    options = {
+        "silent": certificate.options,
+        "asks": {**certificate.options, **asks},
+        "optional": {**certificate.options, **asks, "cert_reqs": ssl.CERT_OPTIONAL},
+        "context": {"ssl_context": context_of(certificate.options)},
+        "context asks": {"ssl_context": context_that_asks(certificate.options, certificate)},
+        "context optional": {
+            "ssl_context": context_that_asks(certificate.options, certificate, ssl.CERT_OPTIONAL)
+        },
+    }[default]
+    two = {
+        "dict": files,
+        "dict asks": {**files, **asks},
+        "context asks": context_that_asks(files, certificate),
+    }[entry]
+    seen = []
+    with running(
+        secure=True,
+        sni_options={"two.example": two},
+        on_secure=lambda session: seen.append(session.tls.peer_certificate),
+        **options,
+    ) as server:
+        assert shake_hands(server, clients["none"](), version) is None
+        assert shake_hands(server, clients["bad"](), version) is None
+        assert not seen
+        good = shake_hands(server, clients["good"](), version)
+        assert serial(good) == ssl.PEM_cert_to_DER_cert(Path(files["certfile"]).read_text())
+        assert ("DNS", "client.example") in seen[0]["subjectAltName"]
+        # The default goes by its own.
+        other = shake_hands(server, clients["none"](), version, "localhost")
+        assert (other is None) == default.endswith("asks")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_name_may_demand_less_when_it_says_so(version, ca, tmp_path, certificate, clients):
+    files = issue(ca, tmp_path, "two.example")
+    asks = {"ca_certs": certificate.ca_certs, "cert_reqs": ssl.CERT_REQUIRED}
+    for default in (
+        {**certificate.options, **asks},
+        {"ssl_context": context_that_asks(certificate.options, certificate)},
+    ):
+        for entry in (
+            {**files, "cert_reqs": ssl.CERT_NONE},
+            context_that_asks(files, certificate, ssl.CERT_OPTIONAL),
+        ):
+            with running(secure=True, sni_options={"two.example": entry}, **default) as server:
+                assert shake_hands(server, clients["none"](), version) is not None
+                assert shake_hands(server, clients["none"](), version, "localhost") is None
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_context_that_says_nothing_of_client_certificates_is_no_way_round_them(
+    later, ca, tmp_path, certificate
+):
+    entry = context_of(issue(ca, tmp_path, "two.example"))
+    for default in (
+        {
+            **certificate.options,
+            "ca_certs": certificate.ca_certs,
+            "cert_reqs": ssl.CERT_REQUIRED,
+        },
+        {"ssl_context": context_that_asks(certificate.options, certificate)},
+    ):
+        change = {"sni_options": {"two.example": entry}}
+        take = partial(SMTPServer, None, **default)
+        if later:
+            take = take().update_secure_context
+        with pytest.raises(ValueError, match=r"sni_options\['two.example'\].*verify_mode"):
+            take(**change)
+
+
+def test_authorities_that_can_not_be_copied_are_a_value_error(ca, tmp_path, certificate):
+    files = issue(ca, tmp_path, "two.example")
+    default = context_of(certificate.options)
+    default.load_verify_locations(capath=str(tmp_path))  # read when a client's come
+    default.verify_mode = ssl.CERT_REQUIRED
+    with pytest.raises(ValueError, match=r"sni_options\['two.example'\].*ca_certs"):
+        SMTPServer(None, ssl_context=default, sni_options={"two.example": files})
+    SMTPServer(
+        None,
+        ssl_context=default,
+        sni_options={"two.example": {**files, "ca_certs": certificate.ca_certs}},
+    )
+
+
+def test_a_name_has_the_lowest_version_of_its_own_context(ca, tmp_path, certificate):
+    modern, files = context_of(certificate.options), issue(ca, tmp_path, "two.example")
+    own = context_of(files)
+    modern.minimum_version = own.minimum_version = ssl.TLSVersion.TLSv1_3
+    for options, entry in (({"ssl_context": modern}, files), (certificate.options, own)):
+        with running(secure=True, sni_options={"two.example": entry}, **options) as server:
+            old, new = (shake_hands(server, certificate.client_context(), one) for one in VERSIONS)
+            assert old is None
+            assert new is not None
+
+
+def test_a_name_has_the_ciphers_of_its_own_or_those_of_the_default(ca, tmp_path, certificate):
+    files, context = issue(ca, tmp_path, "two.example"), context_of(certificate.options)
+    context.set_ciphers("ECDHE+AES256")
+    strict = {"ciphers": "ECDHE+AES256"}
+    for options, entry in (
+        ({**certificate.options, **strict}, files),
+        (certificate.options, {**files, **strict}),
+        ({**certificate.options, "ciphers": "ECDHE+AES128"}, {**files, **strict}),
+        ({"ssl_context": context}, files),
+    ):
+        with running(secure=True, sni_options={"two.example": entry}, **options) as server:
+            small, large = certificate.client_context(), certificate.client_context()
+            small.set_ciphers("ECDHE+AES128")
+            large.set_ciphers("ECDHE+AES256")
+            assert shake_hands(server, small, ssl.TLSVersion.TLSv1_2) is None
+            assert shake_hands(server, large, ssl.TLSVersion.TLSv1_2) is not None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_our_contexts_send_no_session_tickets(version, ca, tmp_path, certificate):
+    files = issue(ca, tmp_path, "two.example")
+    with running(secure=True, sni_options={"two.example": files}, **certificate.options) as server:
+        for name in ("localhost", "two.example"):
+            client = shake_hands(server, certificate.client_context(), version, name)
+            client.ok("NOOP")  # what TLS 1.3 sends after the handshake has come too
+            session = client.tls.session
+            assert session is None or not session.has_ticket
 
 
 def test_on_secure_may_refuse_a_client_without_a_certificate(certificate):

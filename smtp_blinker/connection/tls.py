@@ -7,13 +7,17 @@ gevent's or the standard library's, patched or not, and no handshake can stall t
 from __future__ import annotations
 
 import ssl
-import unicodedata
 from collections.abc import Callable, Mapping
 from types import GetSetDescriptorType
-from typing import Any
+from typing import Any, Final
 
-from ..options import CERTIFICATE_SETTINGS, Options, check_certificates
+from ..options import CERTIFICATE_SETTINGS, Options, check_certificates, sni_settings
 from ..session import TLSInfo
+from ..smtp.names import ascii_domain
+from .client_hello import ClientHello
+
+#: RFC 8446 section 6: a record with a fatal alert, unrecognized_name.
+_UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
 
 
 def make_context(
@@ -31,6 +35,11 @@ def make_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # No session tickets. Mail clients rarely come back with one, and some stop at those of
+    # TLS 1.3. The key of those of TLS 1.2 would stay the same as long as the context lives, which
+    # RFC 9325 section 3.4 forbids; without them OpenSSL remembers 20,480 sessions at most (20 MiB).
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
     certificate = _read(certfile)
     key = certificate if keyfile is None else _read(keyfile)
     try:
@@ -89,7 +98,7 @@ _DISTRUST = frozenset(
 
 def tls_failure(exc: ssl.SSLError) -> str:
     """What went wrong, as a sentence for the operator."""
-    reason = exc.reason or str(exc)
+    reason = getattr(exc, "reason", None) or str(exc)  # those of ours have none
     _, alert, name = reason.rpartition("_ALERT_")
     if not alert:
         return f"TLS: {reason.replace('_', ' ').lower()}"
@@ -140,13 +149,16 @@ class SecureContexts:
             if settings["certfile"] is None:
                 raise ValueError("no certificate: give certfile or ssl_context")
             default = make_context(*(settings[name] for name in CERTIFICATE_SETTINGS[:5]))
-        by_name = {
-            _a_label(name): entry if isinstance(entry, ssl.SSLContext) else make_context(**entry)
-            for name, entry in settings["sni_options"].items()
-        }
-        slot = _sni_slot(default)
-        if not isinstance(slot.__get__(default), _Choose):
-            slot.__set__(default, _Choose(default.sni_callback))
+        by_name = {}
+        for name, entry in settings["sni_options"].items():
+            context = entry
+            if not isinstance(entry, ssl.SSLContext):
+                context = make_context(**sni_settings(settings, entry))
+                if settings["ssl_context"] is not None:
+                    _inherit(context, default, entry, name)
+            by_name[_server_name(ascii_domain(name))] = context
+        for context in (default, *by_name.values()):
+            _guard_sni_callback(context)
         self._default, self._by_name = default, by_name
 
     @property
@@ -160,6 +172,62 @@ class SecureContexts:
         return TLSChannel(self._default, self._by_name)
 
 
+def _inherit(
+    context: ssl.SSLContext, default: ssl.SSLContext, entry: Mapping[str, Any], name: str
+) -> None:
+    """Give *context*, made of the dict *entry* for *name*, what it doesn't say: as in *default*.
+
+    Raises ValueError for authorities that can't be copied.
+    """
+    context.options |= default.options
+    context.minimum_version = default.minimum_version
+    context.maximum_version = default.maximum_version
+    if entry.get("ciphers") is None:
+        # Those of TLS 1.3 have no setting in Python.
+        ciphers = [one["name"] for one in default.get_ciphers() if one["protocol"] != "TLSv1.3"]
+        if ciphers:
+            context.set_ciphers(":".join([*ciphers, f"@SECLEVEL={default.security_level}"]))
+    if entry.get("cert_reqs") is not None or default.verify_mode == ssl.CERT_NONE:
+        return
+    context.verify_mode = default.verify_mode
+    context.verify_flags = default.verify_flags
+    if entry.get("ca_certs") is None:
+        authorities = default.get_ca_certs(binary_form=True)
+        known = default.cert_store_stats()
+        if not authorities or known["crl"] or known["x509"] != len(authorities):
+            raise ValueError(
+                f"sni_options[{name!r}]: the authorities of ssl_context can't be copied; "
+                "give ca_certs and cert_reqs here, or an ssl.SSLContext"
+            )
+        context.load_verify_locations(cadata=b"".join(authorities))
+
+
+class _GuardedCallback:
+    """A context's own sni_callback: what it raises ends the handshake with an alert.
+
+    Python would print the traceback to standard error, past every logger.
+    """
+
+    def __init__(self, callback: Callable[..., int | None]) -> None:
+        self._callback = callback
+
+    def __call__(
+        self, channel: ssl.SSLObject, name: str | None, context: ssl.SSLContext
+    ) -> int | None:
+        try:
+            return self._callback(channel, name, context)
+        except Exception as exc:
+            channel.smtp_failure = exc  # type: ignore[attr-defined]
+            return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+
+
+def _guard_sni_callback(context: ssl.SSLContext) -> None:
+    slot = _sni_slot(context)
+    callback = context.sni_callback
+    if callback is not None and not isinstance(slot.__get__(context), _GuardedCallback):
+        slot.__set__(context, _GuardedCallback(callback))
+
+
 def _sni_slot(context: ssl.SSLContext) -> GetSetDescriptorType:
     """OpenSSL's own sni_callback: gevent's property over it takes every peer for its SSLSocket."""
     for cls in type(context).__mro__:
@@ -169,60 +237,46 @@ def _sni_slot(context: ssl.SSLContext) -> GetSetDescriptorType:
     raise TypeError(f"{context!r} has no sni_callback")
 
 
-class _Choose:
-    """The callback that runs inside OpenSSL: one look-up, no I/O, no greenlet switch."""
-
-    def __init__(self, other: Callable[..., int | None] | None) -> None:
-        self._other = other
-
-    def __call__(
-        self, channel: ssl.SSLObject, name: str | None, context: ssl.SSLContext
-    ) -> int | None:
-        if name is not None and name.isprintable():  # any octet can be sent as a name
-            name = _a_label(name)
-            channel.smtp_servername = name  # type: ignore[attr-defined]
-            # The map hangs on the connection: servers may share a context.
-            by_name: Mapping[str, ssl.SSLContext] = getattr(channel, "smtp_contexts", {})
-            if name in by_name:
-                channel.context = by_name[name]
-                return None
-        return self._other(channel, name, context) if self._other is not None else None
-
-
-def _a_label(name: str) -> str:
-    """*name* in lower-case A-labels, without a root dot.
-
-    Those of IDNA 2008, which clients send: the codec "idna" is that of 2003 and makes a German
-    sharp s two letters, which is another name.
-    """
-    name = name.lower().rstrip(".")
-    if name.isascii():
-        return name
-    name = unicodedata.normalize("NFKC", name).replace("\u3002", ".").rstrip(".")
-    return ".".join(
-        label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
-        for label in name.split(".")
-    )
+def _server_name(name: str) -> str:
+    """The form in which names are compared: A-labels in lower case, without a root dot."""
+    return name.lower().rstrip(".")
 
 
 class TLSChannel:
     """The TLS of one connection: octets of the network on one side, plain ones on the other.
 
+    It begins with the context that *by_name* has for the client's server name, else *default*.
     Every method may raise ssl.SSLError; what `to_send` returns afterwards (an alert) still
     belongs on the wire.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing")
+    __slots__ = (
+        "_by_name",
+        "_default",
+        "_hello",
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "servername",
+    )
 
-    def __init__(self, context: ssl.SSLContext, by_name: Mapping[str, ssl.SSLContext]) -> None:
+    def __init__(self, default: ssl.SSLContext, by_name: Mapping[str, ssl.SSLContext]) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._object.smtp_contexts = by_name  # type: ignore[attr-defined]
+        self._default = default
+        self._by_name = by_name
+        #: None once the context is chosen.
+        self._hello: ClientHello | None = ClientHello()
+        #: The name that the client asked for, as a lower-case A-label.
+        self.servername: str | None = None
+        # There once the ClientHello is.
+        self._object: ssl.SSLObject
 
     def received(self, data: bytes) -> None:
         """Octets from the network; b"" for their end."""
-        if data:
+        if self._hello is not None:
+            self._hello.feed(data)
+        elif data:
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
@@ -232,11 +286,42 @@ class TLSChannel:
 
     def handshake(self) -> bool:
         """Go on with the handshake; False when it needs more octets from the network."""
+        if self._hello is not None:
+            if not self._hello.complete:
+                return False
+            self._begin(self._hello)
+            self._hello = None
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        except ssl.SSLError as exc:
+            failure = getattr(self._object, "smtp_failure", None)
+            if failure is None:
+                raise
+            raise ssl.SSLError(exc.errno, f"the sni_callback raised {failure!r}") from failure
         return True
+
+    def _begin(self, hello: ClientHello) -> None:
+        """Choose the context by the name, before OpenSSL has seen anything.
+
+        In its callback a context could still be exchanged, but OpenSSL's SSL_set_SSL_CTX keeps
+        the old one's verify mode, versions and session tickets.
+        """
+        context = self._default
+        name = hello.server_name
+        if name is not None and name.isascii():
+            text = _server_name(name.decode("ascii"))
+            if text.isprintable():
+                self.servername = text
+                context = self._by_name.get(text, context)
+        elif name is not None and context.sni_callback is not None:
+            # RFC 6066 section 3: a name is ASCII. Python's `ssl` can't hand this one to the
+            # callback, and would print a traceback to standard error.
+            self._outgoing.write(_UNRECOGNIZED_NAME)
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the server name isn't ASCII")
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._incoming.write(hello.octets)
 
     def decrypt(self, size: int) -> bytes | None:
         """Up to *size* plain octets; b"" at the end, None when there are none yet."""
@@ -257,10 +342,6 @@ class TLSChannel:
             self._object.unwrap()
         except ssl.SSLError:
             pass
-
-    @property
-    def servername(self) -> str | None:
-        return getattr(self._object, "smtp_servername", None)
 
     @property
     def info(self) -> TLSInfo:

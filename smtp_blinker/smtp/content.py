@@ -16,7 +16,11 @@ END_OF_DATA: Final = b"\r\n.\r\n"
 # What a piece may end with that may turn out to be the end of data, longest first.
 _BEGINNINGS: Final = tuple(END_OF_DATA[:length] for length in (4, 3, 2, 1))
 _DOT_AT_LINE_START: Final = re.compile(rb"\n\.")
-_BARE_NEWLINE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+# Found from its first CR on: a long run without a LF would be searched from each of its octets.
+_CR_RUN: Final = re.compile(rb"(?<!\r)\r\r++\n")
+#: CRs before a LF that are one line end with it; those before them stand alone. They may come in
+#: many pieces, and nothing is given out of them before what follows is known.
+MAX_CR_RUN: Final = 64 * 1024
 
 #: RFC 5321 section 6.3 asks that a loop isn't assumed before 100 Received fields.
 MAX_RECEIVED_FIELDS: Final = 100
@@ -28,10 +32,12 @@ class ContentDecoder:
 
     `feed` takes what arrived and returns the content in it that is certain, in whole pieces and
     with CRLF pairs never cut in two. *policy* is "reject", "normalize" or "allow". Memory: at
-    most four octets are held back between two calls. `feed` raises nothing for any input.
+    most four octets are held back between two calls, and with "normalize" `MAX_CR_RUN` CRs, as a
+    number. `feed` raises nothing for any input.
     """
 
     __slots__ = (
+        "_crs",
         "_header_text",
         "_held",
         "_in_header",
@@ -53,7 +59,9 @@ class ContentDecoder:
         self._in_header = True
         self._overlap = b""
         self._header_text: IncrementalNewlineDecoder | None = None
-        if policy != "reject":
+        #: CRs at the end of what came, when the policy is "normalize": a LF may follow.
+        self._crs = 0
+        if policy == "allow":
             self._header_text = IncrementalNewlineDecoder(None, translate=True)
         # Tells the kinds of newline it has seen, in one pass in C: counting them takes three.
         self._newlines = IncrementalNewlineDecoder(None, translate=False)
@@ -80,17 +88,24 @@ class ContentDecoder:
         kinds = newlines.newlines
         if kinds != "\r\n" and kinds is not None:
             self.bare_newline = True
-        if self._in_header:
-            self._look_at_header(piece)
         if stuffed:
             # RFC 5321 section 4.5.2: a dot at the beginning of a line was put there by the client.
             piece = piece.replace(b"\r\n.", b"\r\n")
+        if self.bare_newline and self.policy == "normalize":
+            piece = self._normalize(piece)
+        if self._in_header:
+            self._look_at_header(piece)
         if self._skip and piece:
             piece = piece[2:]
             self._skip = False
-        if self.bare_newline and self.policy == "normalize":
-            piece = _BARE_NEWLINE.sub(b"\r\n", piece)
         return piece
+
+    def _normalize(self, piece: bytes) -> bytes:
+        """*piece* with CRLF for each run of CRs before a LF, for each LF and each other CR."""
+        piece = b"\r" * self._crs + piece
+        self._crs = min(len(piece) - len(piece.rstrip(b"\r")), MAX_CR_RUN)
+        piece = _CR_RUN.sub(_line_end, piece[: len(piece) - self._crs])
+        return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
     def _cut(self, data: bytes) -> tuple[bytes, bool]:
         """What of *data* is certainly content, and whether lines in it begin with a dot."""
@@ -129,3 +144,8 @@ class ContentDecoder:
             # One octet less than the field's name, so that it is counted once.
             self._overlap = window[1 - len(_RECEIVED) :]
         self.received_fields += window.lower().count(_RECEIVED)
+
+
+def _line_end(found: re.Match[bytes]) -> bytes:
+    crs = len(found[0]) - 1
+    return b"\n" * max(crs - MAX_CR_RUN + 1, 1)

@@ -107,14 +107,13 @@ class LineReader:
         buffer = self.buffer
         start = self.position
         end = buffer.find(b"\r\n" if self._strict else b"\n", self._searched)
+        after = end + (2 if self._strict else 1)
+        if self.policy == "normalize":
+            end, after = self._normalized_end(end)
+        elif not self._strict and end > start and buffer[end - 1] == 13:
+            end -= 1
         if end < 0:
             return self._incomplete()
-        if self._strict:
-            after = end + 2
-        else:
-            after = end + 1
-            if end > start and buffer[end - 1] == 13:
-                end -= 1
         line = buffer[start:end]
         if after == len(buffer):
             self.buffer = b""
@@ -131,6 +130,24 @@ class LineReader:
         if b"\n" in line or b"\r" in line:
             return self._broken(line, Problem.BARE_NEWLINE)
         return line
+
+    def _normalized_end(self, lf: int) -> tuple[int, int]:
+        """Where the line ends and the next one begins, or -1, where *lf* is the next LF or -1.
+
+        As in content, CRs and the LF behind them are one line end, and each other CR is one. A
+        line that is too long with all the CRs behind it is dropped with all of them.
+        """
+        start = self.position
+        cr = self.buffer.find(b"\r", start, lf if lf >= 0 else len(self.buffer))
+        if cr < 0:
+            return lf, lf + 1
+        behind = len(self.buffer) - len(self.buffer[cr:].lstrip(b"\r"))
+        if behind == len(self.buffer):
+            return -1, -1  # a LF may follow
+        if behind == lf:
+            return cr, lf + 1
+        too_long = behind - start > self._max_line or self._skipping is not None
+        return cr, behind if too_long else cr + 1
 
     def _broken(self, line: bytes, problem: Problem) -> Problem:
         """*problem*, or why what follows *line* can't be commands."""

@@ -6,16 +6,15 @@ Every function here raises `Reject` with the reply that the client gets, and not
 from __future__ import annotations
 
 import re
-import unicodedata
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
+from .names import MAX_DOMAIN, hides_syntax, unicode_domain
 from .reply import Reject
 
 # RFC 5321 section 4.5.3.1.3: a path has at most 256 octets with its "<" and ">". The 64 octets
 # of a local-part (section 4.5.3.1.1) are what a server must take; forwarders send longer ones.
 MAX_PATH = 256
-MAX_DOMAIN = 255  # RFC 5321 section 4.5.3.1.2
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 _DOT_STRING = rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*"
@@ -84,7 +83,7 @@ def _parse_unusual_path(text: str, sender: bool, smtputf8: bool, lenient: bool) 
         end = len(path)
         if not lenient or "@" not in path or "<" in path or ">" in path:
             raise _bad_path(sender, "A path is an address in angle brackets")
-    if end > MAX_PATH:
+    if end > MAX_PATH and not lenient:
         raise _bad_path(sender, "Path too long")
     rest = text[end:]
     route = _SOURCE_ROUTE.match(path)
@@ -102,10 +101,13 @@ def _parse_unusual_path(text: str, sender: bool, smtputf8: bool, lenient: bool) 
     # isprintable is false for ZWNJ and ZWJ too, which some scripts' domain names need.
     if not path.replace("\u200c", "").replace("\u200d", "").isprintable():
         raise _bad_path(sender, "The address holds a character that can't be printed")
-    if lenient:
-        local, at, domain = path.rpartition("@")
-        return (f"{local}@{unicode_domain(domain)}" if at else path), rest
-    return _check_mailbox(path, sender), rest
+    try:
+        return _check_mailbox(path, sender), rest
+    except Reject:
+        if not lenient:
+            raise
+    local, at, domain = path.rpartition("@")
+    return f"{local}{at}{unicode_domain(domain) if at else domain}", rest
 
 
 def _path_end(text: str) -> int:
@@ -135,7 +137,7 @@ def _check_mailbox(path: str, sender: bool) -> str:
     if (
         len(domain.encode("utf-8")) > MAX_DOMAIN
         or not _U_DOMAIN.fullmatch(domain)
-        or _hides_syntax(domain)
+        or hides_syntax(domain)
     ):
         raise _bad_path(sender, "Bad domain syntax")
     return f"{local.group()}@{unicode_domain(domain)}"
@@ -147,59 +149,23 @@ def _address_literal(literal: str, sender: bool) -> str:
         if literal[:5].upper() == "IPV6:":
             if "%" in literal:
                 raise AddressValueError("a scope is no part of an address literal")
-            return f"IPv6:{IPv6Address(literal[5:]).compressed}"
+            return f"IPv6:{_ipv6(literal[5:])}"
         return str(IPv4Address(literal))
     except ValueError:
         raise _bad_path(sender, "Bad address literal") from None
 
 
+def _ipv6(text: str) -> str:
+    address = IPv6Address(text)
+    if address.ipv4_mapped is not None:
+        # RFC 5952 section 5: with the IPv4 address in dots; CPython 3.12 writes hexadecimal.
+        return f"::ffff:{address.ipv4_mapped}"
+    return address.compressed
+
+
 def _bad_path(sender: bool, text: str) -> Reject:
     # RFC 3463 section 3.2: X.1.7 is about the sender's address, X.1.3 about the recipient's.
     return Reject(501, text, "5.1.7" if sender else "5.1.3")
-
-
-def _hides_syntax(domain: str) -> bool:
-    """Whether IDNA's mappings would find ASCII in *domain* that isn't there yet.
-
-    UTS 46 and Python's own codec make a dot of U+3002, "1." of U+2488 and "@" of U+FF20: whoever
-    looks such a name up sees another domain than the program that was asked. No U-label holds
-    any of them (RFC 5890 section 2.3.2.1).
-    """
-    if domain.isascii():
-        return False
-    return any(
-        one == "\u3002" or (one.isascii() and not one.isalnum())
-        for char in domain
-        if not char.isascii()
-        for one in unicodedata.normalize("NFKC", char)
-    )
-
-
-def unicode_domain(domain: str) -> str:
-    """*domain* with its A-labels as U-labels; a label that isn't a real A-label stays as it is."""
-    if "xn--" not in domain.lower():
-        return domain
-    return ".".join(_unicode_label(label) for label in domain.split("."))
-
-
-def _unicode_label(label: str) -> str:
-    if label[:4].lower() != "xn--":
-        return label
-    try:
-        decoded = label[4:].lower().encode("ascii").decode("punycode")
-        same = decoded.encode("punycode").decode("ascii") == label[4:].lower()
-    except (UnicodeError, OverflowError):  # CPython's decoder overflows since 3.13
-        return label
-    if decoded[:1] == "-" or decoded[-1:] == "-":
-        return label  # RFC 5891 section 4.2.3.1
-    # Only letters, marks and digits: no dot, no "@", nothing invisible comes out of a label.
-    body = (
-        decoded.replace("-", "").replace("\u200c", "").replace("\u200d", "").replace("\u00b7", "")
-    )
-    wordlike = all(char.isalnum() or f"a{char}".isidentifier() for char in body)
-    if not (same and body and wordlike) or decoded.isascii() or _hides_syntax(decoded):
-        return label
-    return decoded
 
 
 def parse_parameters(text: str) -> dict[str, str | bool]:

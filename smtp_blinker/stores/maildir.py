@@ -17,7 +17,7 @@ import gevent
 from gevent import get_hub, monkey
 from gevent.event import AsyncResult
 
-from ..session import Session
+from ..session import Session, header_address
 from ..smtp.reply import Reject
 
 log = logging.getLogger("smtp_blinker")
@@ -347,19 +347,11 @@ def _trace_header(session: Session, by: str, message_id: str) -> bytes:
     envelope = session.envelope
     sender = envelope.mail_from.address if envelope.mail_from is not None else ""
     # RFC 5321 section 4.4: final delivery puts the reverse-path first.
-    lines = [f"Return-Path: <{_printable(sender)}>\r\n"]
-    lines += [f"Delivered-To: {_printable(rcpt.address)}\r\n" for rcpt in envelope.rcpt_to]
+    lines = [f"Return-Path: <{header_address(sender, envelope)}>\r\n"]
+    lines += [
+        f"Delivered-To: {header_address(rcpt.address, envelope)}\r\n" for rcpt in envelope.rcpt_to
+    ]
     return "".join(lines).encode() + session.received_header(by, message_id)
-
-
-def _printable(address: str) -> str:
-    """*address*, in which no control, line separator or surrogate can end or forge a line.
-
-    The server takes no such address; a store is the last who can see to it.
-    """
-    if address.isprintable():
-        return address
-    return "".join(char if char.isprintable() else "?" for char in address)
 
 
 def _make_folder(path: str, mode: int = 0o777) -> None:
