@@ -603,9 +603,8 @@ def test_a_picture_named_often_does_not_fill_the_memory() -> None:
     )
     from smtp_blinker.web import html
 
-    text = html.document(mime.parse(data), data)
-    assert text is not None
-    assert text.count("data:image/png") >= 1
+    text = b"".join(html.document(mime.parse(data), data))
+    assert text.count(b"data:image/png") >= 1
     assert len(text) < html.MAX_IMAGES + 2**20
 
 
@@ -744,7 +743,7 @@ def test_a_password_is_demanded_everywhere_but_for_health(
     client = app.test_client()
     paths = [rule.rule for rule in app.url_map.iter_rules()]
     for path in paths:
-        response = client.get(path.replace("<int:number>", "1").replace("<", "").replace(">", ""))
+        response = client.get(path.replace("<number>", "1").replace("<", "").replace(">", ""))
         if path.startswith("/healthz/"):
             assert response.status_code == 200
         else:
