@@ -621,7 +621,7 @@ def test_web_page_has_every_route_of_the_api(tmp_path):
     for rule in create_app([], tmp_path).url_map.iter_rules():
         if rule.endpoint in ("static", "index"):
             continue
-        path = rule.rule.replace("<id>", "ID").replace("<number>", "NUMBER")
+        path = rule.rule.replace("<id>", "ID").replace("<int:number>", "NUMBER")
         short = path.replace("/api/messages/ID/", "…/")
         methods = "|".join(rule.methods - {"HEAD", "OPTIONS"})
         assert re.search(

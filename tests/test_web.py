@@ -743,7 +743,7 @@ def test_a_password_is_demanded_everywhere_but_for_health(
     client = app.test_client()
     paths = [rule.rule for rule in app.url_map.iter_rules()]
     for path in paths:
-        response = client.get(path.replace("<number>", "1").replace("<", "").replace(">", ""))
+        response = client.get(path.replace("<int:number>", "1").replace("<", "").replace(">", ""))
         if path.startswith("/healthz/"):
             assert response.status_code == 200
         else:

@@ -14,6 +14,7 @@ import gevent
 from flask import Flask, Response, abort, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import IntegerConverter
 
 from .. import __version__
 from ..listeners.metrics import EventMetrics
@@ -37,6 +38,12 @@ MAX_STREAMS: Final = 500
 #: Connections and clients that are listed.
 LISTED: Final = 200
 TOP: Final = 10
+
+
+class _NumberConverter(IntegerConverter):
+    """Numbers that Python reads: int() refuses more than 4300 digits."""
+
+    regex = r"\d{1,9}"
 
 
 class Page:
@@ -80,6 +87,7 @@ def create_app(
     answers 503 unless every one of *servers* accepts clients.
     """
     app = Flask(__name__)
+    app.url_map.converters["int"] = _NumberConverter
     app.config["MAX_CONTENT_LENGTH"] = 65536  # no route reads a body
     inbox = Inbox(maildir) if maildir is not None else None
     page = Page(list(servers), inbox, CollectorRegistry() if registry is None else registry)

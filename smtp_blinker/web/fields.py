@@ -116,6 +116,7 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[Field | None, i
             stop = data.find(b"\n", stop, most) + 1 or most
             if stop == most or data[stop] not in b" \t":
                 break
+            breathe()
         yield _field(data[start : min(stop, start + MAX_FIELD)]), stop
         start = stop
         breathe()

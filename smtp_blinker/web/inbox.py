@@ -19,9 +19,8 @@ from typing import Any, BinaryIO, Final, ParamSpec, TypeVar, cast
 from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
-from . import mime, transfer
+from . import html, mime, transfer
 from .errors import in_one_line
-from .html import html_text
 from .query import Searchable, compile_query
 from .steps import begin, breathe
 
@@ -464,12 +463,13 @@ def _beginning(path: str) -> tuple[bytes, mime.Message]:
 def shown_text(message: mime.Message, data: bytes, limit: int) -> str:
     """The message's text: that of its text parts, else that of its HTML without the tags.
 
-    *limit* bounds the encoded octets that are read of all of them.
+    *limit* bounds the encoded octets that are read of all of them; of HTML fewer are.
     """
     plain = message.texts("plain")
     if not plain:
-        html = message.texts("html")[:1]
-        return "".join(html_text(part.text(data, limit)) for part in html)
+        html_parts = message.texts("html")[:1]
+        limit = min(limit, html.LOOKED_AT)
+        return "".join(html.html_text(part.text(data, limit)) for part in html_parts)
     texts = []
     for part in plain:
         texts.append(part.text(data, limit))

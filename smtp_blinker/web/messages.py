@@ -141,11 +141,11 @@ def make_blueprint(inbox: Inbox) -> Blueprint:
         name = mime.clean_name(entry.subject) or "message"
         return _inert(_attachment(pieces, "message/rfc822", f"{name}.eml"))
 
-    @routes.get("/<id>/parts/<number>")
-    def download_part(id: str, number: str) -> Response:
+    @routes.get("/<id>/parts/<int:number>")
+    def download_part(id: str, number: int) -> Response:
         entry = known(id)
         parts = there(inbox.examine(entry, lambda data, message: message.parts))
-        part = next((part for part in parts if str(part.number) == number), None)
+        part = next((part for part in parts if part.number == number), None)
         if part is None or part.is_multipart:
             abort(404, "the message has no such part")
         pieces = there(inbox.pieces(entry, part))
@@ -196,11 +196,11 @@ def _json_response(pieces: list[bytes]) -> Response:
 
 
 def _encode(fields: dict[str, Any]) -> list[bytes]:
-    """JSON in pieces, made value by value: all at once would take long for a long message."""
+    """A JSON object in pieces. Texts that may be long are among *fields*, not deeper."""
     pieces: list[bytes] = []
     texts: list[str] = []
     size = 0
-    for text in json.JSONEncoder(separators=(",", ":")).iterencode(fields):
+    for text in _json_texts(fields):
         texts.append(text)
         size += len(text)
         if size >= WINDOW:
@@ -208,6 +208,21 @@ def _encode(fields: dict[str, Any]) -> list[bytes]:
             texts, size = [], 0
             breathe()
     return [*pieces, "".join(texts).encode()]
+
+
+def _json_texts(fields: dict[str, Any]) -> Iterator[str]:
+    before = "{"
+    for name, value in fields.items():
+        yield f'{before}"{name}":'
+        before = ","
+        if isinstance(value, str):
+            yield '"'
+            for start in range(0, len(value), WINDOW):
+                yield json.dumps(value[start : start + WINDOW])[1:-1]
+            yield '"'
+        else:
+            yield from json.JSONEncoder(separators=(",", ":")).iterencode(value)
+    yield "}"
 
 
 def _describe(entry: Entry, data: bytes, message: mime.Message) -> dict[str, Any]:
@@ -250,8 +265,8 @@ def _left_out(entry: Entry, message: mime.Message) -> Iterator[str]:
     for part in message.texts("html")[:1]:
         if part.end - part.start > html.LOOKED_AT:
             yield (
-                f"Links and mistakes were looked for in the first {html.LOOKED_AT // 1024} KiB of "
-                "its HTML."
+                f"Text, links and mistakes were looked for in the first {html.LOOKED_AT // 1024} "
+                "KiB of its HTML."
             )
         if part.end - part.start > html.MAX_HTML:
             yield f"Of its HTML the first {html.MAX_HTML // 1024} KiB are shown."

@@ -27,7 +27,7 @@ from .fields import (
     read_header,
     trace,
 )
-from .steps import breathe, find
+from .steps import WINDOW, breathe, find
 
 #: Levels of multiparts and parts that are looked at; the rest is left as it is.
 MAX_DEPTH: Final = 20
@@ -36,7 +36,7 @@ MAX_PARTS: Final = 500
 MAX_PART_HEADER: Final = 32 * 1024
 MAX_PART_HEADERS: Final = 512 * 1024
 #: Lines beginning with "--" that are looked at.
-MAX_DASHES: Final = 50_000
+MAX_DASHES: Final = 20_000
 #: Characters of a file name.
 MAX_NAME: Final = 200
 
@@ -45,6 +45,7 @@ _MAX_DELIMITER: Final = 200
 _MAX_LINE: Final = 1000
 # RFC 2045 section 5.1, without what a header field of HTTP could be cut at
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}")
+_NOT_IN_NAMES = re.compile('[<>:"|?*]')
 _CONTENT_NAMES: Final = frozenset(
     {"content-type", "content-disposition", "content-transfer-encoding", "content-id"}
 )
@@ -92,7 +93,15 @@ class Part:
     def text(self, data: bytes, limit: int | None = None) -> str:
         """The part's text with LF line ends; what its charset doesn't know becomes U+FFFD."""
         text = charsets.decode(self.content(data, limit), self.charset)
-        return text.replace("\r\n", "\n").replace("\x00", "\ufffd")
+        lines: list[str] = []
+        at = 0
+        while at < len(text):
+            end = at + WINDOW
+            end += text[end - 1 : end] == "\r"  # its LF may follow
+            lines.append(text[at:end].replace("\r\n", "\n").replace("\x00", "\ufffd"))
+            at = end
+            breathe()
+        return "".join(lines)
 
 
 @dataclass(slots=True)
@@ -181,6 +190,8 @@ class _Parser:
         self._multiparts: list[_Multipart] = []
         #: Two hyphens and the boundary of each.
         self._delimiters: tuple[bytes, ...] = ()
+        #: The same with the two hyphens behind it that close a multipart.
+        self._closing: tuple[bytes, ...] = ()
         #: The numbers of the parts that haven't ended yet, the innermost last.
         self._unended: list[int] = []
         #: Of each part, the type it has if it turns out to be none of its own.
@@ -195,7 +206,7 @@ class _Parser:
             self._end_parts(multipart.depth, delimiter.line)
             self._forget_multiparts(delimiter.level + (not delimiter.closes))
             at = delimiter.end
-            if delimiter.closes:
+            if delimiter.closes or at == len(self.data):  # nothing begins here
                 continue
             if len(self.message.parts) >= MAX_PARTS:
                 self._leave_out(f"It has more than {MAX_PARTS} parts; the others are not shown.")
@@ -280,6 +291,7 @@ class _Parser:
         default = "message/rfc822" if digest else "text/plain"
         self._multiparts.append(_Multipart(part.depth, default))
         self._delimiters += (delimiter,)
+        self._closing += (delimiter + b"--",)
 
     def _next_delimiter(self, at: int, end: int) -> _Delimiter | None:
         """The first delimiter of an open multipart that begins in ``data[at:end]``."""
@@ -292,6 +304,7 @@ class _Parser:
             if self._dashes > MAX_DASHES:
                 self._leave_out(f"It has more than {MAX_DASHES} lines that begin with --.")
                 return None
+            breathe()
             at = line + 2
             if data.startswith(self._delimiters, line):
                 stop = data.find(b"\n", line, line + _MAX_LINE)
@@ -304,11 +317,13 @@ class _Parser:
     def _delimiter(self, line: int, end: int) -> _Delimiter | None:
         """The delimiter that the line ``data[line:end]`` is, of the outermost multipart."""
         text = self.data[line:end]
+        # A longer line is the delimiter of another multipart, or text.
+        opened = text.rstrip()
+        if opened not in self._delimiters and not text.startswith(self._closing):
+            return None
         for level, delimiter in enumerate(self._delimiters):
-            rest = text[len(delimiter) :]
-            closes = rest.startswith(b"--")
-            # A longer line is the delimiter of another multipart, or text.
-            if text.startswith(delimiter) and (closes or not rest.strip()):
+            closes = text.startswith(self._closing[level])
+            if closes or opened == delimiter:
                 return _Delimiter(line, end, level, closes)
         return None
 
@@ -329,6 +344,7 @@ class _Parser:
         """Look for no delimiters any more of the multiparts from that level on."""
         del self._multiparts[level:]
         self._delimiters = self._delimiters[:level]
+        self._closing = self._closing[:level]
 
     def _show_what_is_no_multipart(self) -> None:
         """Make a text of each multipart whose boundary doesn't occur: show what is there."""
@@ -356,7 +372,7 @@ def _header_end(data: bytes, start: int, end: int) -> tuple[int, int]:
     if data.startswith((b"\n", b"\r\n"), start, end):
         return start, data.index(b"\n", start) + 1
     found = find(data, b"\n\n", start, end)
-    other = find(data, b"\n\r\n", start, end if found < 0 else found)
+    other = find(data, b"\n\r\n", start, end if found < 0 else found + 2)
     if other >= 0:
         return other, other + 3
     return (found, found + 2) if found >= 0 else (end, end)
@@ -372,5 +388,6 @@ def _media_type(value: str) -> str:
 def clean_name(name: str) -> str:
     """*name* as the name of a file: no folders, nothing that doesn't print."""
     name = re.split(r"[/\\]", name)[-1]
-    name = "".join(char for char in name if char.isprintable() and char not in '<>:"|?*')
-    return name.strip(" .")[:MAX_NAME]
+    if not name.isprintable():
+        name = "".join(filter(str.isprintable, name))
+    return _NOT_IN_NAMES.sub("", name).strip(" .")[:MAX_NAME]
