@@ -36,7 +36,7 @@ except ImportError:
     sys.exit(2)
 import gevent
 from gevent.event import Event
-from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.pywsgi import WSGIServer
 
 # From a checkout the program runs without being installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -53,10 +53,6 @@ from smtp_blinker.users import UserFile, set_password
 log = logging.getLogger("smtp_blinker.serve")
 
 ENVIRONMENT = "SMTP_BLINKER"
-#: Connections to the web page at once; each page that is open keeps one.
-HTTP_CLIENTS = 1000
-#: Seconds in which the next octets of a request must come, or those of an answer be taken.
-HTTP_TIMEOUT = 60.0
 DEFAULT_HTTP = "127.0.0.1:8025"
 #: Where a server that listens everywhere is reached from here.
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -614,21 +610,6 @@ def close(servers: Sequence[SMTPServer]) -> None:
         server.close()
 
 
-class PageHandler(WSGIHandler):
-    # What gevent's TimeoutError has in the place of a number: it is nobody's fault here.
-    ignored_socket_errors: Any = (*WSGIHandler.ignored_socket_errors, "timed out")
-
-
-class PageServer(WSGIServer):
-    """Lets nobody hold a connection who neither asks nor listens."""
-
-    handler_class = PageHandler
-
-    def handle(self, sock: Any, address: Any) -> None:
-        sock.settimeout(HTTP_TIMEOUT)
-        super().handle(sock, address)
-
-
 def open_page(
     settings: Settings, servers: Sequence[SMTPServer], check: Callable[[], object]
 ) -> WSGIServer | str:
@@ -641,7 +622,7 @@ def open_page(
     if settings.http is None:
         return ""
     try:
-        from smtp_blinker.web import create_app
+        from smtp_blinker.web import PageServer, create_app
     except ImportError as exc:
         return no_page(settings, servers, f"{exc}; or give --http off", exc)
     app = create_app(
@@ -652,7 +633,7 @@ def open_page(
         check=check,
     )
     assert isinstance(settings.http.address, tuple)
-    page = PageServer(settings.http.address, app, spawn=HTTP_CLIENTS, log=None, error_log=log)
+    page = PageServer(settings.http.address, app)
     try:
         page.init_socket()
     except OSError as exc:

@@ -3,17 +3,17 @@
 Needs ``pip install 'smtp_blinker[web]'``. It is an ordinary WSGI program, made to be served by
 gevent in the process of the SMTP server::
 
-    from gevent.pywsgi import WSGIServer
-    from smtp_blinker.web import create_app
+    from smtp_blinker.web import PageServer, create_app
 
     app = create_app([server], "./Maildir")
-    WSGIServer(("127.0.0.1", 8025), app, log=None).start()
+    PageServer(("127.0.0.1", 8025), app).start()
 
 docs/web.md lists the page's keys, the search words and the JSON API.
 """
 
 try:
     from .app import create_app
+    from .server import PageServer
 except ModuleNotFoundError as exc:
     if exc.name not in {"flask", "prometheus_client"}:
         raise
@@ -21,4 +21,4 @@ except ModuleNotFoundError as exc:
         f"smtp_blinker.web needs {exc.name}: pip install 'smtp_blinker[web]'"
     ) from exc
 
-__all__ = ["create_app"]
+__all__ = ["PageServer", "create_app"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -13,26 +14,36 @@ import gevent
 from flask import Flask, Response, abort, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import IntegerConverter
 
 from .. import __version__
 from ..listeners.metrics import EventMetrics
 from ..listeners.tracking import Connection, ConnectionTracker
+from .errors import in_one_line
 from .inbox import Inbox, in_thread
 from .live import Feed, address_text
 from .messages import make_blueprint
 from .security import protect
 
+log = logging.getLogger(__name__)
+
 #: Seconds between two looks at what happened, for each page that is open.
 LOOK_EVERY: Final = 0.25
 #: Seconds after which a page that was told nothing is told so.
 HEARTBEAT: Final = 15.0
-#: Events that a page which has just been opened is told.
+#: Events that a page which has just been opened is told, and that are told at once.
 BACKLOG: Final = 100
 #: Pages that may be open; each keeps a connection, and monitors need some too.
 MAX_STREAMS: Final = 500
 #: Connections and clients that are listed.
 LISTED: Final = 200
 TOP: Final = 10
+
+
+class _NumberConverter(IntegerConverter):
+    """Numbers that Python reads: int() refuses more than 4300 digits."""
+
+    regex = r"\d{1,9}"
 
 
 class Page:
@@ -78,6 +89,7 @@ def create_app(
     it is called in a thread for each of these requests (`MaildirStore.check_folders`).
     """
     app = Flask(__name__)
+    app.url_map.converters["int"] = _NumberConverter
     app.config["MAX_CONTENT_LENGTH"] = 65536  # no route reads a body
     inbox = Inbox(maildir) if maildir is not None else None
     page = Page(list(servers), inbox, CollectorRegistry() if registry is None else registry)
@@ -91,8 +103,14 @@ def create_app(
 
     @app.errorhandler(OSError)
     def explain_file(exc: OSError) -> Any:
-        app.logger.error("the Maildir: %s", exc)
+        log.error("the Maildir: %s", in_one_line(exc))
         return jsonify(error=f"the Maildir can't be used: {exc.strerror}"), 503
+
+    @app.errorhandler(Exception)
+    def explain_fault(exc: Exception) -> Any:
+        # Flask would write the path as it came, with line ends in it.
+        log.error("%a %a: %s", request.method, request.path, in_one_line(exc))
+        return jsonify(error="there is no answer to this; the log says why"), 500
 
     @app.errorhandler(HTTPException)
     def explain(exc: HTTPException) -> Any:
@@ -162,11 +180,12 @@ def _news(page: Page, last: int) -> Iterator[str]:
     yield "retry: 2000\n\n"
     while True:
         text = ""
-        for item in page.feed.since(last):
+        items = page.feed.since(last)[:BACKLOG]  # the rest in the next turn, after others'
+        for item in items:
             text += f"id: {item.number}\nevent: smtp\ndata: {json.dumps(item.as_dict())}\n\n"
             last = item.number
         if page.inbox is not None:
-            with suppress(OSError):  # the list tells of a Maildir that can't be read
+            with suppress(Exception):  # the list tells what is wrong with the Maildir
                 page.inbox.refresh(LOOK_EVERY)
             if page.inbox.version != version:
                 version = page.inbox.version
@@ -181,7 +200,7 @@ def _news(page: Page, last: int) -> Iterator[str]:
         if text:
             told = time.monotonic()
             yield text
-        gevent.sleep(LOOK_EVERY)
+        gevent.sleep(LOOK_EVERY if len(items) < BACKLOG else 0)
 
 
 def _add_monitoring(app: Flask, page: Page, check: Callable[[], object] | None) -> None:
@@ -209,7 +228,7 @@ def _count_messages(registry: CollectorRegistry, inbox: Inbox) -> None:
     def total() -> float:
         try:
             inbox.refresh(0)
-        except OSError:
+        except Exception:  # the list tells what is wrong with the Maildir
             return float("nan")
         return len(inbox)
 

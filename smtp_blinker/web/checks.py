@@ -10,12 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from html import unescape
 from itertools import islice
 from typing import Final
 
-from . import html, mime
+from . import charsets, html
 from .mime import Message
+from .steps import breathe, matches, search
 
 #: What is told about one message.
 MAX_TOLD: Final = 50
@@ -23,8 +23,14 @@ MAX_TOLD: Final = 50
 CLIPPED: Final = 102 * 1024
 #: Seconds that Date may differ from the arrival.
 CLOCKS: Final = 86400.0
-#: Octets of a part's text that are looked at.
+#: Octets of text that are looked at, of all parts together.
 LOOKED_AT: Final = 2**20
+#: Characters of a line, without its end (RFC 5322 section 2.1.1).
+MAX_LINE: Final = 998
+#: Characters of a Date field; one with a comment has some 50.
+MAX_DATE: Final = 200
+#: Pictures that are looked at.
+MAX_PICTURES: Final = 1000
 
 # RFC 5322 section 3.6
 _ONCE: Final = frozenset(
@@ -42,7 +48,6 @@ _ONCE: Final = frozenset(
         "to",
     }
 )
-_LONG_LINE = re.compile(rb"[^\r\n]{999}")  # RFC 5322 section 2.1.1
 _PLACEHOLDER = re.compile(r"\{\{[^{}\n]{0,80}\}\}|\{%[^{}\n]{0,80}%\}|<%=[^<>\n]{0,80}%>")
 _LOCAL_LINK = re.compile(
     r"https?://(?:localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|\[::1\])(?![\w.-])", re.IGNORECASE
@@ -51,6 +56,8 @@ _USELESS = re.compile(r"<(script|form|iframe|object|embed|video|audio)\b", re.IG
 _STYLESHEET = re.compile(r"<link\b[^<>]{0,500}\bstylesheet\b", re.IGNORECASE)
 _IMAGE = re.compile(r"<img\b([^<>]{0,5000})>", re.IGNORECASE)
 _ALT = re.compile(r"\balt\b", re.IGNORECASE)
+# More characters than any of the patterns above matches.
+_LONGEST: Final = 5100
 
 
 def check(message: Message, data: bytes, arrived: float, links: list[str]) -> list[str]:
@@ -83,7 +90,7 @@ def _header(message: Message, arrived: float) -> Iterator[str]:
         yield "The Bcc field was sent along: every recipient can read it."
     if count["date"]:
         try:
-            date = parsedate_to_datetime(message.first("date")).timestamp()
+            date = parsedate_to_datetime(message.first("date")[:MAX_DATE]).timestamp()
         except Exception:  # its ways to fail at hostile dates are many
             yield "The Date can't be read."
         else:
@@ -94,50 +101,74 @@ def _header(message: Message, arrived: float) -> Iterator[str]:
 
 
 def _octets(message: Message, data: bytes) -> Iterator[str]:
-    session = mime.trace(message.fields).session or {}
+    session = message.trace.session or {}
     # RFC 6531: with SMTPUTF8 header fields may be in UTF-8.
     if not (session.get("protocol") or "").startswith("UTF8"):
         for name in dict.fromkeys(each.name for each in message.fields if not each.value.isascii()):
             yield f"The field {name} isn't ASCII; it needs encoded words (RFC 2047) or SMTPUTF8."
-    if _LONG_LINE.search(data) is not None:
+    if has_long_line(data):
         yield "A line is longer than 998 octets; some servers cut it or refuse the message."
     declared = message.first("content-type").lower()
     if declared.startswith("multipart/") and not message.parts[0].is_multipart:
         yield "It says that it is a multipart, but its boundary doesn't occur."
 
 
+def has_long_line(data: bytes) -> bool:
+    """Whether a line is longer than `MAX_LINE` octets.
+
+    From the beginning of a line it goes on behind the last line end within reach, so that no octet
+    is looked at more than twice.
+    """
+    at = 0
+    while len(data) - at > MAX_LINE:
+        reach = at + MAX_LINE + 1
+        end = max(data.rfind(b"\n", at, reach), data.rfind(b"\r", at, reach))
+        if end < 0:
+            return True
+        at = end + 1
+        breathe()
+    return False
+
+
 def _texts(message: Message, data: bytes) -> Iterator[str]:
     plain, html = message.texts("plain"), message.texts("html")
     if html and not plain:
         yield "There is HTML but no text beside it."
+    room = LOOKED_AT
     for part in plain + html:
-        content = part.content(data, LOOKED_AT)
+        if room <= 0:
+            break
+        content = part.content(data, room)
         what = f"The {part.content_type} part"
         if part.charset is None:
             if not content.isascii():
                 yield f"{what} isn't ASCII, and names no charset."
-        elif part.end - part.start <= LOOKED_AT:  # what is cut may be cut in a character
-            problem = mime.charset_problem(content, part.charset)
+        elif part.end - part.start <= room:  # what is cut may be cut in a character
+            problem = charsets.problem(content, part.charset)
             if problem is not None:
                 yield f"{what}: {problem}"
-        found = _PLACEHOLDER.search(part.text(data, LOOKED_AT))
+        found = search(_PLACEHOLDER, charsets.decode(content, part.charset), 0, _LONGEST)
         if found is not None:
             yield f"A placeholder wasn't filled in: {found[0]}"
+        room -= part.end - part.start
 
 
 def _html(message: Message, data: bytes) -> Iterator[str]:
     ids = {part.content_id for part in message.parts}
     for part in message.texts("html")[:1]:
-        markup = part.text(data, html.MAX_HTML)
+        markup = part.text(data, html.LOOKED_AT)
         if len(markup.encode("utf-8", "replace")) > CLIPPED:
             yield "The HTML is larger than 102 KiB; Gmail cuts off the rest."
-        for name in dict.fromkeys(unescape(found[1]) for found in html.CID.finditer(markup)):
+        names = (html.unescape(found[1]) for found in html.content_ids(markup))
+        for name in dict.fromkeys(islice(names, MAX_PICTURES)):
             if name not in ids:
                 yield f"The HTML shows cid:{name[:100]}, which no part has."
-        for name in dict.fromkeys(found[1].lower() for found in _USELESS.finditer(markup)):
+        useless = (found[1].lower() for found in matches(_USELESS, markup, _LONGEST))
+        for name in dict.fromkeys(useless):
             yield f"Mail programs don't show <{name}>, or not all of them."
-        if _STYLESHEET.search(markup) is not None:
+        if search(_STYLESHEET, markup, 0, _LONGEST) is not None:
             yield "Mail programs don't load style sheets; put the style into the HTML."
-        bare = sum(_ALT.search(each[1]) is None for each in islice(_IMAGE.finditer(markup), 1000))
+        pictures = islice(matches(_IMAGE, markup, _LONGEST), MAX_PICTURES)
+        bare = sum(_ALT.search(picture[1]) is None for picture in pictures)
         if bare:
             yield f"Pictures without an alt text: {bare}."

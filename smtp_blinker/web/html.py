@@ -10,17 +10,24 @@ is what a policy has no say in.
 from __future__ import annotations
 
 import base64
+import html
 import re
-from collections.abc import Iterable
-from html import unescape
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Final
 
+from . import transfer
 from .mime import Message, Part
+from .steps import breathe, matches, pieces, search
 
 #: Octets of HTML that are shown, and of its images after base64, all together.
 MAX_HTML: Final = 2 * 2**20
 MAX_IMAGES: Final = 20 * 2**20
+#: Characters of HTML in which links, pictures and mistakes are looked for.
+LOOKED_AT: Final = 512 * 1024
+#: Links that are listed, and places where a picture is put in.
 MAX_LINKS: Final = 200
+MAX_PLACES: Final = 1000
 
 #: What an <img> may show. A script in an SVG doesn't run there.
 IMAGE_TYPES: Final = frozenset(
@@ -31,17 +38,34 @@ IMAGE_TYPES: Final = frozenset(
 # and <meta> would contradict ours. An unknown element in their place does nothing, and since
 # nothing is removed, nothing new can grow together from what is left.
 _RENAMED = re.compile(r"<(?=(?:link|meta|base)\b)", re.IGNORECASE)
-#: A picture by its Content-ID.
-CID: Final = re.compile(r"cid:([^\s\"'<>()]{1,300})", re.IGNORECASE)
+# A picture by its Content-ID.
+_CID = re.compile(r"cid:([^\s\"'<>()]{1,300})", re.IGNORECASE)
 # With `\s*` on both sides of what may be missing, a run of spaces would be tried in all ways.
 _REMOTE = re.compile(
     r"(?:\b(?:src|srcset|background|poster)\s{0,9}=\s{0,9}[\"']?|\burl\(\s{0,9}[\"']?)"
     r"\s{0,9}(?:https?:)?//",
     re.IGNORECASE,
 )
-_LINK = re.compile(r"\bhref\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'<>]+))", re.IGNORECASE)
+_LINK = re.compile(
+    r"\bhref\s{0,9}=\s{0,9}(?:\"([^\"]{0,2000})\"|'([^']{0,2000})'|([^\s\"'<>]{1,2000}))",
+    re.IGNORECASE,
+)
 _LINK_SCHEME = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
 _URL_IN_TEXT = re.compile(r"https?://[^\s<>\"']{1,2000}")
+# More characters than any of the patterns above matches.
+_LONGEST: Final = 2100
+
+_UNSEEN_NAMES: Final = ("style", "script", "head", "title", "template")
+_UNSEEN = re.compile(rf"<(?:({'|'.join(_UNSEEN_NAMES)})\b|!--)", re.IGNORECASE | re.ASCII)
+_CLOSING: Final = {"": re.compile("-->")} | {
+    name: re.compile(rf"</{name}\b[^<>]{{0,1000}}>", re.IGNORECASE) for name in _UNSEEN_NAMES
+}
+_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h[1-6]|/table)\b[^<>]*>", re.IGNORECASE)
+# `[^<>]`, not `[^>]`: a run of "<" must not be searched to its end from each of them.
+_TAG = re.compile(r"</?[A-Za-z!?][^<>]*>")
+_BLANKS = re.compile(r"[^\S\n]+")
+_BLANK_LINES = re.compile(r"\n\s*\n\s*")
+_LONG_NUMBER = re.compile(r"&#(?:[xX][0-9a-fA-F]{8,}|[0-9]{8,});?")
 
 
 def policy(*, remote_images: bool = False) -> str:
@@ -55,52 +79,117 @@ def policy(*, remote_images: bool = False) -> str:
     )
 
 
-def document(message: Message, data: bytes) -> str | None:
-    """The message's HTML for its frame, with its own images in it; None if it has none."""
+def document(message: Message, data: bytes) -> list[bytes]:
+    """The message's HTML for its frame, with its own images in it; nothing if it has none.
+
+    UTF-8, in pieces.
+    """
     parts = message.texts("html")
     if not parts:
-        return None
-    html = _RENAMED.sub("<x-", parts[0].text(data, MAX_HTML))
-    html = _with_images(html, message.parts, data)
+        return []
     # Links leave the frame; in it they would be refused.
-    return f'<!doctype html><base target="_blank">{html}'
+    beginning = b'<!doctype html><base target="_blank">'
+    return [beginning, *_with_images(parts[0].text(data, MAX_HTML), message.parts, data)]
 
 
-def has_remote(html: str) -> bool:
-    """Whether *html* asks for something from another host."""
-    return _REMOTE.search(html) is not None
+def has_remote(markup: str) -> bool:
+    """Whether *markup* asks for something from another host."""
+    return search(_REMOTE, markup, 0, _LONGEST) is not None
 
 
-def links(html: str, text: str) -> list[str]:
+def links(markup: str, text: str) -> list[str]:
     """The addresses that the message links to, each once: web pages, mail, telephones."""
-    candidates: Iterable[str] = (
-        *(unescape(next(filter(None, found), "")).strip() for found in _LINK.findall(html)),
-        *(found.rstrip(".,;:!?)]}") for found in _URL_IN_TEXT.findall(text)),
+    in_markup = (
+        unescape(match[1] or match[2] or match[3] or "").strip()
+        for match in matches(_LINK, markup, _LONGEST)
     )
-    found = dict.fromkeys(link for link in candidates if _LINK_SCHEME.match(link))
-    return list(found)[:MAX_LINKS]
+    in_text = (match[0].rstrip(".,;:!?)]}") for match in matches(_URL_IN_TEXT, text, _LONGEST))
+    found: dict[str, None] = {}
+    for link in chain(in_markup, in_text):
+        if _LINK_SCHEME.match(link):
+            found[link] = None
+            if len(found) == MAX_LINKS:
+                break
+    return list(found)
 
 
-def _with_images(html: str, parts: Iterable[Part], data: bytes) -> str:
-    """*html* with the images that it names by Content-ID as ``data:`` addresses."""
+def content_ids(markup: str) -> Iterator[re.Match[str]]:
+    """The places where *markup* shows a picture by its Content-ID, which is the first group."""
+    return matches(_CID, markup, _LONGEST)
+
+
+def _with_images(markup: str, parts: Iterable[Part], data: bytes) -> Iterator[bytes]:
+    """*markup* with the images that it names by Content-ID as ``data:`` addresses."""
     images = {
         part.content_id: part
         for part in parts
         if part.content_id is not None and part.content_type in IMAGE_TYPES
     }
-    made: dict[str, str] = {}
+    made: dict[str, list[bytes]] = {}
     room = MAX_IMAGES
-
-    def address(match: re.Match[str]) -> str:
-        nonlocal room
+    at = 0
+    for match in islice(content_ids(markup), MAX_PLACES):
         name = unescape(match[1])
         part = images.get(name)
-        if part is None:
-            return match[0]
+        if part is None or _size_in_base64(part) > room:
+            continue
         if name not in made:
-            encoded = base64.b64encode(part.content(data)).decode()
-            made[name] = f"data:{part.content_type};base64,{encoded}"
-        room -= len(made[name])  # each time: it stands in the HTML that often
-        return made[name] if room >= 0 else match[0]
+            octets = transfer.decode(transfer.cut(data, part.start, part.end), part.encoding)
+            beginning = f"data:{part.content_type};base64,".encode()
+            made[name] = [beginning, *_to_base64(octets)]
+        room -= sum(map(len, made[name]))  # each time: it stands in the HTML that often
+        yield from _harmless(markup[at : match.start()])
+        yield from made[name]
+        at = match.end()
+    yield from _harmless(markup[at:])
 
-    return CID.sub(address, html)
+
+def _size_in_base64(part: Part) -> int:
+    """About how many octets of base64 *part* is, or somewhat less."""
+    size = part.end - part.start
+    return size if part.encoding == "base64" else size * 4 // 3
+
+
+def _to_base64(octets: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in octets:
+        rest += piece
+        whole = len(rest) // 3 * 3
+        yield base64.b64encode(rest[:whole])
+        rest = rest[whole:]
+    yield base64.b64encode(rest)
+
+
+def _harmless(markup: str) -> Iterator[bytes]:
+    for piece in pieces(markup):
+        yield _RENAMED.sub("<x-", piece).encode("utf-8", "replace")
+
+
+def unescape(text: str) -> str:
+    """`html.unescape` for numbers of any length, which Python refuses to read."""
+    return html.unescape(_LONG_NUMBER.sub(_shorten, text))
+
+
+def _shorten(reference: re.Match[str]) -> str:
+    digits = reference[0].removesuffix(";").lstrip("&#xX0")
+    if len(digits) > 7:
+        return "\ufffd"  # no character has such a number
+    return f"&#{'x' if reference[0][2] in 'xX' else ''}{digits or '0'};"
+
+
+def html_text(markup: str) -> str:
+    """What a person would read of *markup*, roughly; linear in its length."""
+    seen: list[str] = []
+    at = 0
+    while (found := search(_UNSEEN, markup, at, _LONGEST)) is not None:
+        seen.append(markup[at : found.start()])
+        end = search(_CLOSING[(found[1] or "").lower()], markup, found.end(), _LONGEST)
+        at = end.end() if end is not None else len(markup)
+        breathe()
+    seen.append(markup[at:])
+    return "".join(_text(piece) for piece in pieces("".join(seen))).strip()
+
+
+def _text(markup: str) -> str:
+    text = _TAG.sub(" ", _BREAK.sub("\n", markup.replace("\n", " ")))
+    return _BLANK_LINES.sub("\n\n", _BLANKS.sub(" ", unescape(text)))

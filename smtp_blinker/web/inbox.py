@@ -6,19 +6,25 @@ nobody opens. A folder is read again only after it changed, and a file only once
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, BinaryIO, Final, ParamSpec, TypeVar, cast
 
 from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
-from . import mime
+from . import html, mime, transfer
+from .errors import in_one_line
 from .query import Searchable, compile_query
+from .steps import begin, breathe
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,14 +32,25 @@ T = TypeVar("T")
 #: Octets of a message that the index reads, and that a reader is shown at most.
 INDEXED: Final = 2**20
 READABLE: Final = 64 * 2**20
-#: Octets of encoded text that the index looks at, and characters of it that it keeps.
+#: Octets of encoded text that the index looks at.
 INDEXED_TEXT: Final = 64 * 1024
-KEPT_TEXT: Final = 8192
+#: Characters that an entry of the index keeps of each field that the list shows, of the snippet,
+#: of the names of attachments, of the text, and of all that search looks at.
+SHOWN: Final = 400
 SNIPPET: Final = 160
+NAMES: Final = 2048
+KEPT_TEXT: Final = 8192
+SEARCHED: Final = {
+    "from": 1024,
+    "to": 32 * 1024,
+    "subject": 1024,
+    "text": NAMES + 1 + KEPT_TEXT,
+}
 #: Octets of a download that are read at once.
 PIECE: Final = 256 * 1024
-#: Recipients named in the list.
+#: Recipients named in the list, and characters of each.
 LISTED_RECIPIENTS: Final = 20
+MAX_RECIPIENT: Final = 320
 
 # A folder that changed this short a time before it was read may have changed again since,
 # within the resolution of its time stamp.
@@ -57,16 +74,23 @@ def in_thread(work: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
 
     def guarded() -> T | _Failure:
         # Returned, not raised: the threadpool prints a traceback of whatever is raised in it.
+        begin()
         try:
             return work(*args, **keywords)
         except Exception as exc:
             return _Failure(exc)
 
     with _threads:
-        result: T | _Failure = get_hub().threadpool.apply(guarded)
+        task = get_hub().threadpool.spawn(guarded)
+        try:
+            result: Any = task.get()
+        except BaseException:
+            # This greenlet is killed, but the thread goes on with what our callers guard.
+            task.wait()
+            raise
     if isinstance(result, _Failure):
         raise result.exception
-    return result
+    return cast(T, result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +112,10 @@ class Entry:
     snippet: str = ""
     recipients: tuple[str, ...] = ()
     attachments: int = 0
+    #: Whether there was more than the bounds allow: search may not find what is left out.
+    cut: bool = False
+    #: Whether reading it failed; then the fields from `sender` on are empty.
+    unreadable: bool = False
     #: What search looks at, casefolded: "from", "to", "subject", "text".
     folded: dict[str, str] = field(default_factory=dict)
 
@@ -101,8 +129,10 @@ class Entry:
             "to": self.to,
             "subject": self.subject,
             "snippet": self.snippet,
-            "recipients": self.recipients[:LISTED_RECIPIENTS],
+            "recipients": self.recipients,
             "attachments": self.attachments,
+            "cut": self.cut,
+            "unreadable": self.unreadable,
         }
 
 
@@ -144,8 +174,6 @@ class Inbox:
 
     def find(self, query: str = "") -> list[Entry]:
         """The messages that match, newest first; see `query` for the language."""
-        if not query.strip():
-            return self._find(lambda message: True)
         return in_thread(self._find, compile_query(query))
 
     def looked_into(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -170,24 +198,34 @@ class Inbox:
         """The message as it is stored, *limit* octets at most; None if it is gone."""
         return self._with_file(entry, lambda path: _read(path, limit))
 
-    def parse(self, entry: Entry) -> tuple[bytes, mime.Message] | None:
-        """The message and what is in it; None if it is gone."""
+    def examine(self, entry: Entry, work: Callable[[bytes, mime.Message], T]) -> T | None:
+        """*work*'s result, given the message and what is in it; None if it is gone.
 
-        def work(path: str) -> tuple[bytes, mime.Message]:
+        In one step, since the message may be large: as few are in memory as threads work.
+        """
+
+        def read(path: str) -> T:
             data = _read(path, READABLE)
-            return data, mime.parse(data)
+            return work(data, mime.parse(data))
 
-        return self._with_file(entry, work)
+        return self._with_file(entry, read)
 
-    def pieces(self, entry: Entry) -> Iterator[bytes] | None:
-        """The whole message as it is stored, however large; None if it is gone."""
+    def pieces(self, entry: Entry, part: mime.Part | None = None) -> Iterator[bytes] | None:
+        """The whole message as it is stored, however large, or *part* of it decoded.
+
+        None if it is gone. A piece at a time is in memory.
+        """
         file = self._with_file(entry, lambda path: open(_open(path), "rb"))  # noqa: SIM115
         if file is None:
             return None
+        if part is None:
+            source = _pieces(file, 0, sys.maxsize)
+        else:
+            source = transfer.decode(_pieces(file, part.start, part.end), part.encoding)
 
         def read() -> Iterator[bytes]:
             with file:
-                while piece := in_thread(file.read, PIECE):
+                while (piece := in_thread(next, source, None)) is not None:
                     yield piece
 
         return read()
@@ -228,6 +266,7 @@ class Inbox:
             id = self._pending.pop()
             if not self._entries[id].indexed:
                 self._look_into(id)
+            breathe()
 
     def _scan(self) -> None:
         """Compare the folders with what is known, if they changed."""
@@ -248,6 +287,7 @@ class Inbox:
                     entries[id] = replace(known, path=path, unread=unread)
                 else:
                     entries[id] = known
+                breathe()
         settled = all(now - stamp > _SETTLED * 1e9 for stamp in stamps.values())
         self._stamps = stamps if settled else {}
         if entries != self._entries:
@@ -266,15 +306,23 @@ class Inbox:
         entry = self._entries[id]
         try:
             summary = _summary(entry)
-        except OSError:  # gone, or not ours to read: the next scan tells
+        except FileNotFoundError:  # the next scan tells
             summary = replace(entry, indexed=True)
+        except Exception as exc:  # one message must not hide the others
+            log.error("a message can't be read: %a: %s", entry.id, in_one_line(exc))
+            summary = replace(entry, indexed=True, unreadable=True)
         self._entries[id] = summary
         self.version += 1
 
     def _find(self, matches: Callable[[Searchable], bool]) -> list[Entry]:
         entries = self._entries
-        known = (entries.get(id) for id in list(self._ids))
-        return [entry for entry in known if entry is not None and matches(entry)]
+        found = []
+        for id in list(self._ids):
+            entry = entries.get(id)
+            if entry is not None and matches(entry):
+                found.append(entry)
+            breathe()
+        return found
 
     def _flag(self, path: str, read: bool) -> str:
         name, _, flags = os.path.basename(path).partition(":2,")
@@ -350,6 +398,13 @@ def _read(path: str, limit: int) -> bytes:
         return file.read(limit)
 
 
+def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    file.seek(start)
+    while start < end and (piece := file.read(min(PIECE, end - start))):
+        start += len(piece)
+        yield piece
+
+
 def _unlink(path: str) -> bool:
     os.unlink(path)
     return True
@@ -357,42 +412,68 @@ def _unlink(path: str) -> bool:
 
 def _summary(entry: Entry) -> Entry:
     """*entry* with what the list and the search need of its file."""
-    data = _read(entry.path, INDEXED)
+    data, message = _beginning(entry.path)
     size = os.stat(entry.path).st_size
-    message = mime.parse(data)
     text = shown_text(message, data, INDEXED_TEXT)
-    trace = mime.trace(message.fields)
+    trace = message.trace
     sender = message.first("from") or trace.mail_from or ""
     to = ", ".join(message.every("to"))
     copies = ", ".join(message.every("cc"))
     subject = message.first("subject")
-    recipients = tuple(trace.rcpt_to)
-    names = " ".join(part.filename for part in message.attachments if part.filename)
+    attachments = message.attachments
+    names = " ".join(part.filename for part in attachments if part.filename)
+    found = {
+        "from": f"{sender} {trace.mail_from or ''}",
+        "to": f"{to} {copies} {' '.join(trace.rcpt_to)}",
+        "subject": subject,
+        "text": f"{names[:NAMES]} {text[:KEPT_TEXT]}",
+    }
     return replace(
         entry,
         size=size,
         indexed=True,
-        sender=sender[:400],
-        to=to[:400],
-        subject=subject[:400],
+        sender=sender[:SHOWN],
+        to=to[:SHOWN],
+        subject=subject[:SHOWN],
         snippet=" ".join(text[: SNIPPET * 4].split())[:SNIPPET],
-        recipients=recipients,
-        attachments=len(message.attachments),
+        recipients=tuple(each[:MAX_RECIPIENT] for each in trace.rcpt_to[:LISTED_RECIPIENTS]),
+        attachments=len(attachments),
+        cut=bool(message.left_out)
+        or len(names) > NAMES
+        or any(len(text) > SEARCHED[place] for place, text in found.items()),
+        # Casefolding may make a text longer.
         folded={
-            "from": f"{sender} {trace.mail_from or ''}".casefold(),
-            "to": f"{to} {copies} {' '.join(recipients)}"[: 4 * KEPT_TEXT].casefold(),
-            "subject": subject.casefold(),
-            "text": f"{names} {text[:KEPT_TEXT]}".casefold(),
+            place: text[: SEARCHED[place]].casefold()[: SEARCHED[place]]
+            for place, text in found.items()
         },
     )
+
+
+def _beginning(path: str) -> tuple[bytes, mime.Message]:
+    """The beginning of a message, `INDEXED` octets or more behind the trace fields."""
+    limit = INDEXED
+    while True:
+        data = _read(path, limit)
+        message = mime.parse(data)
+        if len(data) < limit or message.trace_end <= limit - INDEXED // 2 or limit >= READABLE:
+            return data, message
+        limit *= 4
 
 
 def shown_text(message: mime.Message, data: bytes, limit: int) -> str:
     """The message's text: that of its text parts, else that of its HTML without the tags.
 
-    *limit* bounds the encoded octets of each part that are read.
+    *limit* bounds the encoded octets that are read of all of them; of HTML fewer are.
     """
     plain = message.texts("plain")
-    if plain:
-        return "\n\n".join(part.text(data, limit) for part in plain[:20]).strip("\n")
-    return "\n\n".join(mime.html_text(part.text(data, limit)) for part in message.texts("html")[:1])
+    if not plain:
+        html_parts = message.texts("html")[:1]
+        limit = min(limit, html.LOOKED_AT)
+        return "".join(html.html_text(part.text(data, limit)) for part in html_parts)
+    texts = []
+    for part in plain:
+        texts.append(part.text(data, limit))
+        limit -= part.end - part.start
+        if limit <= 0:
+            break
+    return "\n\n".join(texts).strip("\n")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import gevent
-from flask import Blueprint, Response, abort, jsonify, request
+from flask import Blueprint, Response, abort, request
 
-from . import html, mime
+from . import charsets, html, mime
+from . import query as search
 from .checks import check
-from .inbox import READABLE, Entry, Inbox, in_thread, shown_text
+from .errors import in_one_line
+from .inbox import READABLE, Entry, Inbox, in_thread, log, shown_text
+from .steps import WINDOW, breathe
+
+T = TypeVar("T")
 
 #: Messages on a page of the list, by default and at most.
 PAGE: Final = 50
@@ -32,6 +38,23 @@ def make_blueprint(inbox: Inbox) -> Blueprint:
     """The routes under /api/messages."""
     routes = Blueprint("messages", __name__, url_prefix="/api/messages")
 
+    @routes.before_request
+    def check_change() -> None:
+        """Refuse a request for a change that says anything which isn't understood."""
+        if request.method in {"GET", "HEAD", "OPTIONS"}:
+            return
+        if request.content_length or "Transfer-Encoding" in request.headers:
+            abort(400, "a request for a change has no body")
+        about_all = "id" not in (request.view_args or {})
+        for name, values in request.args.lists():
+            if name != "q" or not about_all or len(values) > 1:
+                abort(400, f"the parameter {name[:40]!a} is unknown here, or is given twice")
+            problem = search.problem(values[0])
+            if problem is not None:
+                abort(400, problem)
+        if request.query_string and not request.args:
+            abort(400, "the query is empty")
+
     @routes.get("")
     def list_messages() -> Response:
         query = request.args.get("q", "")
@@ -46,7 +69,7 @@ def make_blueprint(inbox: Inbox) -> Blueprint:
             if found or time.monotonic() >= deadline:
                 break
             gevent.sleep(LOOK_EVERY)
-        return jsonify(
+        return _json(
             messages=[
                 entry.as_dict() for entry in inbox.looked_into(found[offset : offset + limit])
             ],
@@ -59,37 +82,48 @@ def make_blueprint(inbox: Inbox) -> Blueprint:
 
     @routes.delete("")
     def delete_messages() -> Response:
-        return jsonify(deleted=inbox.delete(matching()))
+        return _json(deleted=inbox.delete(matching()))
 
     @routes.put("/seen")
     def see_messages() -> Response:
-        return jsonify(changed=inbox.mark(matching(), read=True))
+        return _json(changed=inbox.mark(matching(), read=True))
 
     @routes.get("/<id>")
     def show_message(id: str) -> Response:
         entry = known(id)
-        data, message = parsed(entry)
-        return jsonify(in_thread(_describe, entry, data, message))
+
+        def describe(data: bytes, message: mime.Message) -> list[bytes]:
+            return _encode(_describe(entry, data, message))
+
+        try:
+            found = inbox.examine(entry, describe)
+        except Exception as exc:  # what is wrong with it isn't known; it can be downloaded
+            log.error("a message can't be read: %a: %s", id, in_one_line(exc))
+            nothing = _describe(entry, b"", mime.parse(b""))
+            found = _encode({**nothing, "checks": [], "unreadable": True})
+        return _json_response(there(found))
 
     @routes.delete("/<id>")
     def delete_message(id: str) -> Response:
-        return jsonify(deleted=inbox.delete([known(id)]))
+        return _json(deleted=inbox.delete([known(id)]))
 
     @routes.put("/<id>/seen")
     def see_message(id: str) -> Response:
-        return jsonify(changed=inbox.mark([known(id)], read=True))
+        return _json(changed=inbox.mark([known(id)], read=True))
 
     @routes.delete("/<id>/seen")
     def unsee_message(id: str) -> Response:
-        return jsonify(changed=inbox.mark([known(id)], read=False))
+        return _json(changed=inbox.mark([known(id)], read=False))
 
     @routes.get("/<id>/html")
     def show_html(id: str) -> Response:
-        data, message = parsed(known(id))
-        text = in_thread(html.document, message, data)
-        if text is None:
+        def document(data: bytes, message: mime.Message) -> list[bytes]:
+            return html.document(message, data)
+
+        pieces = there(inbox.examine(known(id), document))
+        if not pieces:
             abort(404, "the message has no HTML")
-        response = Response(text.encode("utf-8", "replace"), mimetype="text/html")
+        response = Response(pieces, mimetype="text/html")
         response.headers["Content-Security-Policy"] = html.policy(
             remote_images=request.args.get("images") == "remote"
         )
@@ -97,34 +131,30 @@ def make_blueprint(inbox: Inbox) -> Blueprint:
 
     @routes.get("/<id>/source")
     def show_source(id: str) -> Response:
-        data = inbox.read(known(id), MAX_TEXT)
-        if data is None:
-            abort(404, "the message is gone")
-        text = mime.decode_text(data, "utf-8")
+        text = in_thread(charsets.decode, there(inbox.read(known(id), MAX_TEXT)), "utf-8")
         return _inert(Response(text.encode(), mimetype="text/plain"))
 
     @routes.get("/<id>/raw")
     def download(id: str) -> Response:
         entry = known(id)
-        pieces = inbox.pieces(entry)
-        if pieces is None:
-            abort(404, "the message is gone")
+        pieces = there(inbox.pieces(entry))
         name = mime.clean_name(entry.subject) or "message"
         return _inert(_attachment(pieces, "message/rfc822", f"{name}.eml"))
 
     @routes.get("/<id>/parts/<int:number>")
     def download_part(id: str, number: int) -> Response:
-        data, message = parsed(known(id))
-        part = next((part for part in message.parts if part.number == number), None)
+        entry = known(id)
+        parts = there(inbox.examine(entry, lambda data, message: message.parts))
+        part = next((part for part in parts if part.number == number), None)
         if part is None or part.is_multipart:
             abort(404, "the message has no such part")
-        content = in_thread(part.content, data)
+        pieces = there(inbox.pieces(entry, part))
         if "inline" in request.args and part.content_type in _INLINE:
-            return _inert(Response(content, mimetype=part.content_type))
+            return _inert(Response(pieces, mimetype=part.content_type))
         # The page may load scripts and styles from here: nothing of a message counts as one.
         loadable = re.search("script|css", part.content_type) is not None
         content_type = "application/octet-stream" if loadable else part.content_type
-        return _inert(_attachment(content, content_type, part.filename or f"part-{number}"))
+        return _inert(_attachment(pieces, content_type, part.filename or f"part-{number}"))
 
     def matching() -> list[Entry]:
         inbox.refresh()
@@ -139,8 +169,7 @@ def make_blueprint(inbox: Inbox) -> Blueprint:
             abort(404, "there is no such message")
         return entry
 
-    def parsed(entry: Entry) -> tuple[bytes, mime.Message]:
-        found = inbox.parse(entry)
+    def there(found: T | None) -> T:
         if found is None:
             abort(404, "the message is gone")
         return found
@@ -158,14 +187,53 @@ def _seconds(name: str, most: float) -> float:
     return min(value, most) if value > 0 else 0.0  # NaN isn't either
 
 
+def _json(**fields: Any) -> Response:
+    return _json_response(in_thread(_encode, fields))
+
+
+def _json_response(pieces: list[bytes]) -> Response:
+    return Response(pieces, mimetype="application/json")
+
+
+def _encode(fields: dict[str, Any]) -> list[bytes]:
+    """A JSON object in pieces. Texts that may be long are among *fields*, not deeper."""
+    pieces: list[bytes] = []
+    texts: list[str] = []
+    size = 0
+    for text in _json_texts(fields):
+        texts.append(text)
+        size += len(text)
+        if size >= WINDOW:
+            pieces.append("".join(texts).encode())
+            texts, size = [], 0
+            breathe()
+    return [*pieces, "".join(texts).encode()]
+
+
+def _json_texts(fields: dict[str, Any]) -> Iterator[str]:
+    before = "{"
+    for name, value in fields.items():
+        yield f'{before}"{name}":'
+        before = ","
+        if isinstance(value, str):
+            yield '"'
+            for start in range(0, len(value), WINDOW):
+                yield json.dumps(value[start : start + WINDOW])[1:-1]
+            yield '"'
+        else:
+            yield from json.JSONEncoder(separators=(",", ":")).iterencode(value)
+    yield "}"
+
+
 def _describe(entry: Entry, data: bytes, message: mime.Message) -> dict[str, Any]:
     """All that the page shows of a message, but its HTML and its source."""
-    trace = mime.trace(message.fields)
+    trace = message.trace
     html_parts = message.texts("html")
-    markup = html_parts[0].text(data, html.MAX_HTML) if html_parts else ""
+    markup = html_parts[0].text(data, html.LOOKED_AT) if html_parts else ""
     text = shown_text(message, data, MAX_TEXT)
     attached = {part.number for part in message.attachments}
     links = html.links(markup, text)
+    left_out = [*message.left_out, *_left_out(entry, message)]
     return {
         **entry.as_dict(),
         "to": ", ".join(message.every("to")),
@@ -183,8 +251,25 @@ def _describe(entry: Entry, data: bytes, message: mime.Message) -> dict[str, Any
         "links": links,
         "checks": check(message, data, entry.time, links),
         "parts": [_describe_part(part, part.number in attached) for part in message.parts],
-        "cut": entry.size > READABLE,
+        "cut": bool(left_out),
+        "left_out": left_out,
     }
+
+
+def _left_out(entry: Entry, message: mime.Message) -> Iterator[str]:
+    """What isn't shown of a message because it is too long, in sentences."""
+    if entry.size > READABLE:
+        yield f"Only its first {READABLE // 2**20} MiB were read."
+    if sum(part.end - part.start for part in message.texts("plain")) > MAX_TEXT:
+        yield f"Of its text the first {MAX_TEXT // 1024} KiB are shown."
+    for part in message.texts("html")[:1]:
+        if part.end - part.start > html.LOOKED_AT:
+            yield (
+                f"Text, links and mistakes were looked for in the first {html.LOOKED_AT // 1024} "
+                "KiB of its HTML."
+            )
+        if part.end - part.start > html.MAX_HTML:
+            yield f"Of its HTML the first {html.MAX_HTML // 1024} KiB are shown."
 
 
 def _describe_part(part: mime.Part, attached: bool) -> dict[str, Any]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 #: Characters of a query, and words, that are looked at.
 MAX_QUERY: Final = 500
 MAX_WORDS: Final = 20
 
 _WORD = re.compile(r'(-?)(?:(from|to|subject|text|is|has):)?(?:"([^"]*)"?|(\S+))', re.IGNORECASE)
+_STATES: Final = frozenset({"unread", "read"})
+_ATTACHMENT: Final = "attachment"
+_PLACE = re.compile(r"[^\W\d_]+:")
 
 
 class Searchable(Protocol):
@@ -37,13 +40,16 @@ class _Term:
     negated: bool
 
     def __call__(self, message: Searchable) -> bool:
+        # What wasn't looked into has no words, and doesn't lack any either.
+        if self.place != "is" and not message.folded:
+            return False
         return self._found(message) is not self.negated
 
     def _found(self, message: Searchable) -> bool:
-        if self.place == "is" and self.text in {"unread", "read"}:
+        if self.place == "is" and self.text in _STATES:
             return message.unread is (self.text == "unread")
         if self.place == "has":
-            return self.text.startswith("attachment") and message.attachments > 0
+            return self.text.startswith(_ATTACHMENT) and message.attachments > 0
         if self.place in message.folded:
             return self.text in message.folded[self.place]
         return any(self.text in text for text in message.folded.values())
@@ -51,9 +57,48 @@ class _Term:
 
 def compile_query(query: str) -> Callable[[Searchable], bool]:
     """A function that says whether a message matches; everything matches an empty query."""
-    terms = []
-    for sign, place, quoted, plain in _WORD.findall(query[:MAX_QUERY])[:MAX_WORDS]:
-        text = (quoted or plain).casefold()
-        if text:
-            terms.append(_Term(place.lower(), text, bool(sign)))
+    terms = [
+        _Term(word.place, word.text, word.negated)
+        for word in _words(query)[:MAX_WORDS]
+        if word.text
+    ]
     return lambda message: all(term(message) for term in terms)
+
+
+def problem(query: str) -> str | None:
+    """Why *query* can't say which messages are to be changed, or None.
+
+    Every part of it must count, or more messages would match than was meant.
+    """
+    words = _words(query)
+    if not words:
+        return "the search is empty"
+    if len(query) > MAX_QUERY or len(words) > MAX_WORDS:
+        return f"the search is longer than {MAX_QUERY} characters or {MAX_WORDS} words"
+    for word in words:
+        if not word.text:
+            return "a word of the search is empty"
+        if word.place == "is" and word.text not in _STATES:
+            return "is: takes unread or read"
+        if word.place == "has" and not word.text.startswith(_ATTACHMENT):
+            return "has: takes attachment"
+        # Found nowhere, so that all messages would lack it.
+        if word.negated and not word.quoted and not word.place and _PLACE.match(word.text):
+            return "there is no such place to search; other words with a colon need quotation marks"
+    return None
+
+
+class _Word(NamedTuple):
+    negated: bool
+    #: In lower case, "" for all of them.
+    place: str
+    quoted: bool
+    #: Casefolded.
+    text: str
+
+
+def _words(query: str) -> list[_Word]:
+    return [
+        _Word(bool(sign), place.lower(), not plain, (quoted or plain).casefold())
+        for sign, place, quoted, plain in _WORD.findall(query[:MAX_QUERY])
+    ]

@@ -284,6 +284,35 @@ def test_a_message_is_read_in_every_view(page: Page) -> None:
     assert page.complaints() == []
 
 
+def test_a_message_that_is_cut_says_so(page: Page) -> None:
+    parts = "".join(f"--b\nContent-Type: a/b; name={n:03}{'n' * 100}\n\nx\n" for n in range(600))
+    head = "Subject: many\nContent-Type: multipart/mixed; boundary=b\n\n"
+    page.send(f"{head}{parts}--b--\n".encode())
+    page.send(plain("few"))
+    page.open()
+    page.shows("few", "many")
+    assert page.texts("#list .cut") == ["cut "]
+    page.open_first()
+    page.one("#message h1")
+    assert page.texts("#left-out li") == []
+    page.press("j")
+    wait_until(lambda: page.texts("#message h1") == ["many"])
+    assert page.texts("#left-out li") == ["It has more than 500 parts; the others are not shown."]
+    assert page.complaints() == []
+
+
+def test_a_message_to_a_thousand_is_shown_like_any_other(page: Page) -> None:
+    names = [f"recipient{number}@{'x' * 40}.example" for number in range(1000)]
+    page.send(b"From: bob@example.org\nSubject: all\nContent-Type: text/html\n\n<p>Hello", *names)
+    page.open()
+    page.shows("all")
+    page.open_first()
+    assert page.in_frame(lambda: page.one("p").text) == "Hello"
+    assert page.texts("#left-out li") == []
+    page.click("#tab-headers")
+    wait_until(lambda: page.body_has("and 800 more"))
+
+
 def test_the_view_stays_from_message_to_message(page: Page) -> None:
     page.send(plain("one"))
     page.send(rich())

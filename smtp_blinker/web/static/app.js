@@ -32,14 +32,22 @@ function paperclip() {
   return icon;
 }
 
+// What a stranger wrote is never given to a pattern that may look at it more than once or twice.
+
+const CLOSING = ".,;:!?)]}";
+const MAX_LINKED = 1000;
+
 /** Text with its web addresses as links, which open a tab that doesn't know the page. */
 function linked(text) {
   const nodes = [];
   let at = 0;
   for (const match of text.matchAll(/https?:\/\/[^\s<>"']{1,2000}/g)) {
-    const address = match[0].replace(/[.,;:!?)\]}]+$/, "");
+    if (nodes.length >= 2 * MAX_LINKED) break;
+    let end = match[0].length;
+    while (CLOSING.includes(match[0][end - 1])) end -= 1;
+    const address = match[0].slice(0, end);
     nodes.push(text.slice(at, match.index), el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, address));
-    at = match.index + address.length;
+    at = match.index + end;
   }
   return [...nodes, text.slice(at)];
 }
@@ -238,9 +246,12 @@ function showEmptyList(pending) {
   }
 }
 
+const subjectOf = (message) => message.subject || (message.unreadable ? "(could not be read)" : "(no subject)");
+
 function listRow(message, arrived) {
   const to = message.to || message.recipients.join(", ");
-  const clip = message.attachments ? el("span", { class: "clip", title: plural(message.attachments, "attachment") }, paperclip(), ` ${message.attachments}`) : null;
+  const cut = message.cut ? el("span", { class: "cut", title: "It has more than the list and the search know" }, "cut ") : null;
+  const clip = message.attachments ? el("span", { title: plural(message.attachments, "attachment") }, paperclip(), ` ${message.attachments}`) : null;
   return el("a", {
     href: `#/m/${encodeURIComponent(message.id)}`, "data-id": message.id,
     class: [message.unread ? "unread" : "", arrived ? "arrived" : ""].join(" ").trim(),
@@ -248,7 +259,7 @@ function listRow(message, arrived) {
   },
   el("span", { class: "who" }, nameOf(message.from) || "(no sender)", to ? ` → ${nameOf(to)}` : ""),
   el("time", { class: "when", datetime: new Date(message.time * 1000).toISOString() }, when(message.time)),
-  el("span", { class: "subject" }, message.subject || "(no subject)"), clip,
+  el("span", { class: "subject" }, subjectOf(message)), cut || clip ? el("span", { class: "clip" }, cut, clip) : null,
   el("span", { class: "snippet" }, message.snippet || "\u00a0"));
 }
 
@@ -346,7 +357,7 @@ const TABS = ["html", "text", "headers", "parts", "links", "checks", "source"];
 let chosenTab; // the view that the reader chose last
 
 function showMessage(data) {
-  const seen = new Set(`${data.to} ${data.cc}`.toLowerCase().match(/[^\s<>,;"]+@[^\s<>,;"]+/g) || []);
+  const seen = new Set(`${data.to} ${data.cc}`.toLowerCase().split(/[\s<>,;"]+/));
   const date = new Date(data.time * 1000);
   const hidden = data.envelope.rcpt_to.filter((address) => !seen.has(address.toLowerCase()));
   const facts = el("dl", { class: "facts" },
@@ -397,11 +408,17 @@ function showMessage(data) {
   });
   const attached = data.parts.filter((part) => part.attachment);
   $("message").replaceChildren(
-    el("div", { class: "head" }, actions, el("h1", {}, data.subject || "(no subject)"), facts,
+    el("div", { class: "head" }, actions, el("h1", {}, subjectOf(data)), facts, notice(data),
       attached.length ? el("div", { class: "chips", id: "attachments" }, ...attached.slice(0, CHIPS).map((part) => chip(data, part)),
         attached.length > CHIPS ? el("button", { type: "button", class: "chip", onclick: () => $("tab-parts").click() }, `and ${attached.length - CHIPS} more`) : null) : null, bar),
     body);
   show(tabs.some(([name]) => name === chosenTab) ? chosenTab : tabs[0][0]);
+}
+
+/** Why not all of the message is shown. */
+function notice(data) {
+  const texts = data.unreadable ? ["This message could not be read. Download has it as it is stored."] : data.left_out;
+  return texts.length ? el("ul", { class: "notice", id: "left-out" }, ...texts.map((text) => el("li", {}, text))) : null;
 }
 
 const CHIPS = 8;
@@ -544,11 +561,14 @@ async function unread() {
   loadList();
 }
 
+/** What chooses the messages on the list; a change of all of them must not name a search. */
+const searched = () => (inbox.query ? `?${new URLSearchParams({ q: inbox.query })}` : "");
+
 async function deleteAll() {
   const count = plural(inbox.matching, "message");
   if (!await confirmed(inbox.query ? `Delete the ${count} that match “${inbox.query}”? There is no way back.` : `Delete all ${count}? There is no way back.`)) return;
   try {
-    const answer = await ask(`/api/messages?${new URLSearchParams({ q: inbox.query })}`, "DELETE");
+    const answer = await ask(`/api/messages${searched()}`, "DELETE");
     say(`${plural(answer.deleted, "message")} deleted`);
   } catch (error) { failed(error); }
   inbox.offset = 0;
@@ -557,7 +577,7 @@ async function deleteAll() {
 }
 
 async function seeAll() {
-  try { await ask(`/api/messages/seen?${new URLSearchParams({ q: inbox.query })}`, "PUT"); } catch (error) { failed(error); }
+  try { await ask(`/api/messages/seen${searched()}`, "PUT"); } catch (error) { failed(error); }
   loadList();
 }
 

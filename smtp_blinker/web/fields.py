@@ -1,0 +1,268 @@
+"""Header fields: those of a message, the parameters of one, and those that the server wrote.
+
+Nothing raises, and the time is linear in the octets that are looked at, which are bounded.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from . import charsets, transfer
+from .steps import breathe
+
+#: Header fields of a message that are looked at, and their octets; trace fields don't count.
+MAX_FIELDS: Final = 1000
+MAX_HEADER: Final = 256 * 1024
+#: Octets of one field, and of one that describes a part.
+MAX_FIELD: Final = 8192
+MAX_CONTENT_FIELD: Final = 4096
+#: Recipients that are named, and trace fields that are looked at.
+MAX_RECIPIENTS: Final = 1000
+MAX_TRACE: Final = 20_000
+#: Parameters of one field, and pieces of one parameter (RFC 2231 section 3).
+MAX_PARAMETERS: Final = 100
+
+_FIELD_NAME = re.compile(rb"[!-9;-~]{1,100}")
+_CONTENT_FIELD = re.compile(
+    rb"^(content-(?:type|disposition|transfer-encoding|id))[ \t]*:((?:[^\n]*\n[ \t])*[^\n]*)",
+    re.IGNORECASE | re.MULTILINE,
+)
+# RFC 2045 section 5.1. A quoted string that isn't closed ends with the field.
+_PARAMETER = re.compile(r";\s*([^\s=;\"]{1,80})\s*=\s*(\"(?:[^\"\\]|\\.)*\"?|[^;]*)", re.DOTALL)
+_ESCAPED = re.compile(r"\\([\\\"])")
+# RFC 2047 section 2; spaces in the text are wrong and common.
+_WORD = re.compile(
+    r"=\?([A-Za-z0-9_.:+-]{1,40})(?:\*[A-Za-z0-9-]{0,20})?\?([QqBb])\?([^?]{0,4000})\?="
+)
+_BETWEEN_WORDS = re.compile(r"(\?=)\s+(?==\?)")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# They make a line read otherwise than it is written, "gnp.exe" as "exe.png".
+_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
+class Field(NamedTuple):
+    """A header field: its name as it was written, its value unfolded but not decoded."""
+
+    name: str
+    value: str
+
+    @property
+    def text(self) -> str:
+        """The value for people: encoded words decoded, no control characters."""
+        return decode_words(self.value)
+
+
+class Header(NamedTuple):
+    """The header section of a message, as far as it was read."""
+
+    fields: list[Field]
+    #: Where the trace fields that the server wrote end, in octets.
+    trace_end: int
+    #: How many recipients they name; `fields` has the first `MAX_RECIPIENTS` of them.
+    recipients: int
+    #: Whether there were more or longer fields than are looked at.
+    cut: bool
+
+
+def read_header(data: bytes, end: int) -> Header:
+    """The header section ``data[:end]``.
+
+    What the server itself wrote at the top doesn't use up the bounds for the rest: it has a field
+    for each recipient.
+    """
+    found: list[Field] = []
+    trace_end = recipients = 0
+    for each, stop in islice(_fields(data, 0, end), MAX_TRACE):
+        if each is None or not _is_trace(each.name, is_first=not trace_end):
+            break
+        trace_end = stop
+        recipients += each.name.lower() == "delivered-to"
+        if recipients <= MAX_RECIPIENTS or each.name.lower() != "delivered-to":
+            found.append(each)
+        if each.name.lower() == "received":
+            break
+    cut = recipients > MAX_RECIPIENTS or end - trace_end > MAX_HEADER
+    start = trace_end
+    for number, (each, stop) in enumerate(_fields(data, start, min(end, start + MAX_HEADER))):
+        if number >= MAX_FIELDS:
+            cut = True
+            break
+        if each is not None:
+            found.append(each)
+            cut = cut or stop - start > MAX_FIELD
+        start = stop
+    return Header(found, trace_end, recipients, cut)
+
+
+def _is_trace(name: str, *, is_first: bool) -> bool:
+    """Whether a field that only trace fields precede is one too."""
+    return name.lower() in ("delivered-to", "received") or (
+        is_first and name.lower() == "return-path"
+    )
+
+
+def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[Field | None, int]]:
+    """Each field in ``data[start:end]`` and where it ends; None for what isn't a field."""
+    while start < end:
+        stop = start
+        most = min(end, start + MAX_HEADER)
+        while True:
+            stop = data.find(b"\n", stop, most) + 1 or most
+            if stop == most or data[stop] not in b" \t":
+                break
+            breathe()
+        yield _field(data[start : min(stop, start + MAX_FIELD)]), stop
+        start = stop
+        breathe()
+
+
+def _field(raw: bytes) -> Field | None:
+    raw_name, colon, value = raw.partition(b":")
+    raw_name = raw_name.rstrip()
+    # Anything else (a "From " line, junk) is no field, and neither is what continues it.
+    if not colon or _FIELD_NAME.fullmatch(raw_name) is None:
+        return None
+    return Field(raw_name.decode(), _unfold(value))
+
+
+def _unfold(value: bytes) -> str:
+    lines = (line.rstrip(b"\r") for line in value.split(b"\n"))
+    return charsets.decode_unlabelled(b"".join(lines)).strip()
+
+
+def content_fields(section: bytes) -> dict[str, str]:
+    """What *section*, the header section of a part, says about it, by names in lower case."""
+    found: dict[str, str] = {}
+    for match in _CONTENT_FIELD.finditer(section):
+        found.setdefault(match[1].decode().lower(), _unfold(match[2][:MAX_CONTENT_FIELD]))
+    return found
+
+
+class Parameters(NamedTuple):
+    """The value of a field such as Content-Type."""
+
+    #: What stands before the parameters, in lower case.
+    value: str
+    #: The parameters by their names in lower case, not decoded; of equal names the first.
+    parameters: dict[str, str]
+
+    def get(self, name: str) -> str:
+        """The parameter *name* decoded (RFC 2231), "" if there is none."""
+        found = self.parameters
+        if name in found:
+            return found[name]
+        if f"{name}*" in found:
+            charset, octets = _extended(found[f"{name}*"])
+            return charsets.decode(octets, charset)
+        charset, octets = "", b""
+        for number in range(MAX_PARAMETERS):
+            piece = f"{name}*{number}"
+            if f"{piece}*" in found and not number:
+                charset, octets = _extended(found[f"{piece}*"])
+            elif f"{piece}*" in found:
+                octets += unquote_to_bytes(found[f"{piece}*"])
+            elif piece in found:
+                octets += found[piece].encode()
+            else:
+                break
+        return charsets.decode(octets, charset)
+
+
+def parse_parameters(text: str) -> Parameters:
+    """The value and the parameters of a field (RFC 2045 section 5.1)."""
+    value = text.partition(";")[0]
+    found: dict[str, str] = {}
+    for match in islice(_PARAMETER.finditer(text, len(value)), MAX_PARAMETERS):
+        parameter = match[2].strip()
+        if parameter.startswith('"'):
+            parameter = _ESCAPED.sub(r"\1", parameter[1:].removesuffix('"'))
+        found.setdefault(match[1].lower(), parameter)
+    return Parameters(value.strip().lower(), found)
+
+
+def _extended(value: str) -> tuple[str, bytes]:
+    """The charset and the octets of ``charset'language'text`` (RFC 2231 section 4)."""
+    charset, quote, rest = value.partition("'")
+    _, second_quote, text = rest.partition("'")
+    if not quote or not second_quote:
+        return "", unquote_to_bytes(value)
+    return charset, unquote_to_bytes(text)
+
+
+def decode_words(value: str) -> str:
+    """A header field's value with its encoded words decoded (RFC 2047), in one line.
+
+    Controls that change the direction of text are left out.
+    """
+    value = value[:MAX_FIELD]
+    if "=?" in value:
+        value = _BETWEEN_WORDS.sub(r"\1", value)
+        pieces: list[str] = []
+        at = 0
+        pending, pending_charset = b"", ""
+        for word in _WORD.finditer(value):
+            charset, encoding, text = word.groups()
+            if word.start() != at or charset.lower() != pending_charset:
+                pieces += [charsets.decode(pending, pending_charset), value[at : word.start()]]
+                pending = b""
+            # A character may be cut in two by the end of a word: decode neighbours together.
+            pending += _word_octets(encoding, text)
+            pending_charset = charset.lower()
+            at = word.end()
+        pieces += [charsets.decode(pending, pending_charset), value[at:]]
+        value = "".join(pieces)
+    return _CONTROLS.sub(" ", _DIRECTIONS.sub("", value)).strip()
+
+
+def _word_octets(encoding: str, text: str) -> bytes:
+    raw = text.encode("utf-8", "replace")
+    if encoding in "Bb":
+        return transfer.from_base64(raw)
+    return binascii.a2b_qp(raw, header=True)
+
+
+_RECEIVED = re.compile(
+    r"from (?P<helo>\S+)(?: \((?:(?P<hostname>\S+) )?\[(?P<address>[^\]]*)\]\))?"
+    r" by (?P<by>\S+) with (?P<protocol>\S+)"
+    r"(?: \(version=(?P<tls>\S+) cipher=(?P<cipher>\S+)\))?"
+    r"(?: id (?P<id>\S+))?(?: for <(?P<recipient>[^>]*)>)?; (?P<date>.*)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The SMTP envelope and session, as Return-Path, Delivered-To and Received tell them."""
+
+    #: None where the message has no Return-Path; "" is the null reverse-path.
+    mail_from: str | None
+    rcpt_to: list[str]
+    #: helo, hostname, address, by, protocol, tls, cipher, id, recipient, date; None if unknown.
+    session: dict[str, str | None] | None
+
+
+def trace(fields: list[Field]) -> Trace:
+    """The trace of the last hop: the fields above the first that isn't one of these.
+
+    Fields further down were in the message when it arrived: its sender could write what he
+    liked.
+    """
+    mail_from: str | None = None
+    rcpt_to: list[str] = []
+    for number, each in enumerate(fields):
+        name = each.name.lower()
+        if not _is_trace(name, is_first=number == 0):
+            break
+        if name == "return-path":
+            mail_from = each.value.strip().removeprefix("<").removesuffix(">")
+        elif name == "delivered-to":
+            rcpt_to.append(each.value.strip())
+        else:
+            match = _RECEIVED.match(" ".join(each.value.split()))
+            return Trace(mail_from, rcpt_to, match.groupdict() if match is not None else None)
+    return Trace(mail_from, rcpt_to, None)

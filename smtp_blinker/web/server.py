@@ -1,0 +1,127 @@
+"""The HTTP server of the page: it answers monitors, however many others ask or listen slowly."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import Any, Final
+
+import gevent
+from gevent.pool import Pool
+from gevent.pywsgi import Input, WSGIHandler, WSGIServer
+
+from .errors import in_one_line
+
+log = logging.getLogger(__name__)
+
+#: Connections at once; each page that is open keeps one.
+MAX_CLIENTS: Final = 1000
+#: Seconds in which a whole request must come, and in which a piece of an answer must be taken.
+TIMEOUT: Final = 60.0
+
+_BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class PageHandler(WSGIHandler):
+    """One connection. It ends without a word when its greenlet is killed."""
+
+    server: Any
+    #: Whether it is being answered with events, for as long as it lasts.
+    has_events = False
+    # What gevent's TimeoutError has in the place of a number: the client takes no more.
+    ignored_socket_errors: Any = (*WSGIHandler.ignored_socket_errors, "timed out")
+
+    def handle(self) -> None:
+        with suppress(OSError):  # the client left before it was told what is wrong
+            super().handle()
+
+    def handle_one_request(self) -> Any:
+        self.server.moves(self)
+        self._deadline = gevent.Timeout.start_new(self.server.timeout, gevent.GreenletExit)
+        try:
+            return super().handle_one_request()
+        finally:
+            self._deadline.close()
+
+    def read_request(self, raw_requestline: str) -> Any:
+        try:
+            return super().read_request(raw_requestline)
+        finally:
+            self._deadline.close()
+
+    def get_environ(self) -> Any:
+        environ = super().get_environ()
+        # No route reads a body, so nobody has to wait for one; what follows can't be a request.
+        if self.content_length or "HTTP_TRANSFER_ENCODING" in environ:
+            self.close_connection = True
+        self.wsgi_input = environ["wsgi.input"] = Input(self.rfile, 0)
+        return environ
+
+    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        content_type = dict(headers).get("Content-Type", "")
+        self.has_events = content_type.startswith("text/event-stream")
+        return super().start_response(status, headers, exc_info)
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.server.moves(self)
+
+    def handle_error(self, t: Any, v: Any, tb: Any) -> None:
+        self.close_connection = True
+        if not issubclass(t, gevent.GreenletExit):
+            log.error("the answer to %a broke off: %s", self.requestline, in_one_line(v))
+
+    def _handle_client_error(self, ex: Exception) -> tuple[str, bytes] | None:
+        if isinstance(ex, OSError):
+            return None  # the client left
+        log.warning("%a sent what isn't HTTP: %s", self.client_address, in_one_line(ex))
+        return "400", _BAD_REQUEST
+
+
+class PageServer(WSGIServer):
+    """Serves the page *app* on *listener*, which is what `gevent.server.StreamServer` takes.
+
+    A client has *timeout* seconds for a whole request, an octet at a time or not, and for each
+    piece of an answer. When *max_clients* are connected and another one comes, the one that has
+    neither asked nor taken anything for the longest time is disconnected; pages that show events
+    only if there are no others. So a monitor is always answered.
+    """
+
+    handler_class = PageHandler
+
+    def __init__(
+        self,
+        listener: Any,
+        app: Any,
+        *,
+        max_clients: int = MAX_CLIENTS,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        # A pool without a size, to end with the server; a full one would accept nobody.
+        super().__init__(listener, app, spawn=Pool(), log=None, error_log=log)
+        self.max_clients = max_clients
+        self.timeout = timeout
+        #: Those that haven't moved for the longest time come first.
+        self._greenlets: dict[PageHandler, Any] = {}
+
+    def handle(self, sock: Any, address: Any) -> None:
+        sock.settimeout(self.timeout)
+        if len(self._greenlets) >= self.max_clients:
+            self._disconnect_one()
+        handler = self.handler_class(sock, address, self)
+        self._greenlets[handler] = gevent.getcurrent()
+        try:
+            handler.handle()
+        finally:
+            self._greenlets.pop(handler, None)
+
+    def moves(self, handler: PageHandler) -> None:
+        """Note that the client of *handler* asks, or has taken a piece of an answer."""
+        greenlet = self._greenlets.pop(handler, None)
+        if greenlet is not None:
+            self._greenlets[handler] = greenlet
+
+    def _disconnect_one(self) -> None:
+        handlers = [handler for handler in self._greenlets if not handler.has_events]
+        oldest = next(iter(handlers or self._greenlets))
+        self._greenlets.pop(oldest).kill(block=False)
