@@ -1,8 +1,8 @@
 """This library, accepting and discarding.
 
-Usage: smtp_blinker_server.py PORT [--tls FILE] [--listeners | --logging]. With --listeners the three
-that come with the library hear of everything; with --logging there are none, and the hook itself
-logs one line: what any log of messages costs that is written with the standard library.
+Usage: smtp_blinker_server.py PORT [--tls FILE] [--listeners | --logging]. With --listeners the
+three that come with the library hear of everything; with --logging there are none, and the hook
+itself logs one line: what any log of messages costs that is written with the standard library.
 """
 
 import argparse
