@@ -173,8 +173,7 @@ def guess(place: Place, password: bytes) -> None:
         say(client, (HELLO, b"250"))
         line = b"AUTH PLAIN " + base64.b64encode(b"\0user\0" + password) + b"\r\n"
         assert len(line) <= AUTH_LINE
-        client.sendall(line * 3)
-        drop(client)
+        say(client, (line, b"535"))
 
 
 def guess_short(place: Place) -> None:
