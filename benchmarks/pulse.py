@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ BEAT: Final = 0.001
 LONG: Final = 0.02
 
 _WANTED = struct.Struct("=q")  # the number of the measurement, which the reader chooses
-_RECORD = struct.Struct("=3q5d")
+_RECORD = struct.Struct("=2q2dq")
 
 
 @dataclass(slots=True)
@@ -32,26 +33,20 @@ class Pulse:
 
     measurement: int = 0
     beats: int = 0
-    #: Stalls longer than `LONG`.
-    long: int = 0
     longest: float = 0.0
-    #: The wait for a processor that was left out of the longest stall.
-    queue: float = 0.0
-    #: CPU time during the longest stall: of the hub's thread, and of the whole process.
-    hub: float = 0.0
-    process: float = 0.0
-    #: The longest stall when no stall counts for more than the CPU time of the process meanwhile.
-    #: Other programs can't make it longer: a thread that waits for a processor uses none.
+    #: The longest when no stall counts for more than the CPU time of the process meanwhile. Other
+    #: programs can't make it longer: a thread that waits for a processor uses none.
     worked: float = 0.0
+    #: How many of these were longer than `LONG`.
+    long: int = 0
 
-    def add(self, late: float, queue: float, hub: float, process: float) -> None:
-        stall = late - queue
+    def add(self, stall: float, process: float) -> None:
+        """Count a stall during which the process used so much CPU time."""
         self.beats += 1
-        self.worked = max(self.worked, min(stall, process))
-        if stall > LONG:
-            self.long += 1
-        if stall > self.longest:
-            self.longest, self.queue, self.hub, self.process = stall, queue, hub, process
+        self.longest = max(self.longest, stall)
+        worked = min(stall, process)
+        self.worked = max(self.worked, worked)
+        self.long += worked > LONG
 
 
 class Meter:
@@ -79,18 +74,19 @@ def beat(file: Path) -> None:
 
     memory = _map(file)
     pulse = Pulse()
-    queue, hub, process = queue_time(), time.thread_time(), time.process_time()
+    queue_time = queue_clock()
+    queue, process = queue_time(), time.process_time()
     while True:
         due = time.monotonic() + BEAT
         gevent.sleep(BEAT)
         late = time.monotonic() - due
-        before = queue, hub, process
-        queue, hub, process = queue_time(), time.thread_time(), time.process_time()
+        queue_before, process_before = queue, process
+        queue, process = queue_time(), time.process_time()
         (wanted,) = _WANTED.unpack_from(memory, 0)
         if wanted != pulse.measurement:
             pulse = Pulse(wanted)  # this beat began before it
         else:
-            pulse.add(late, queue - before[0], hub - before[1], process - before[2])
+            pulse.add(late - (queue - queue_before), process - process_before)
         _RECORD.pack_into(memory, _WANTED.size, *astuple(pulse))
 
 
@@ -99,19 +95,21 @@ def _map(file: Path) -> mmap.mmap:
         return mmap.mmap(opened.fileno(), 0)
 
 
-# Unlike os.pread and CDLL, PyDLL keeps the GIL: another thread might not give it back for long.
-_pread = ctypes.PyDLL(None).pread
-_buffer = ctypes.create_string_buffer(64)
-_statistics = -1
+def queue_clock() -> Callable[[], float]:
+    """A clock of the time in which the main thread could have run but had no processor.
 
-
-def queue_time() -> float:
-    """Seconds that the main thread could have run, so far, while other threads had the processors.
-
-    0 on a kernel that doesn't count it.
+    It always says 0 where the kernel doesn't count that.
     """
-    global _statistics
-    if _statistics < 0:
-        _statistics = os.open(f"/proc/self/task/{os.getpid()}/schedstat", os.O_RDONLY)
-    length = _pread(_statistics, _buffer, len(_buffer), 0)
-    return int(_buffer.raw[:length].split()[1]) / 1e9
+    try:
+        file = os.open(f"/proc/self/task/{os.getpid()}/schedstat", os.O_RDONLY)
+    except OSError:
+        return lambda: 0.0
+    # Unlike os.pread and CDLL, PyDLL keeps the GIL: another thread might not soon give it back.
+    pread = ctypes.PyDLL(None).pread
+    buffer = ctypes.create_string_buffer(64)
+
+    def clock() -> float:
+        length = pread(file, buffer, len(buffer), 0)
+        return int(buffer.raw[:length].split()[1]) / 1e9
+
+    return clock

@@ -157,12 +157,17 @@ class Effort:
 
     rounds: int
     seconds: float  # of CPU in each measurement; a tick is 0.01
+    warm_up: float  # the part of a scenario's first round
     idle: int  # connections
     transactions: int  # of a fresh client, each time
 
     def messages(self, scenario: Scenario, cost: float) -> int:
         """How many make a round where one takes *cost* CPU seconds."""
-        return max(scenario.warm_up // 4, int(self.seconds / max(cost, 1e-5)))
+        return max(self.first(scenario) // 4, int(self.seconds / max(cost, 1e-5)))
+
+    def first(self, scenario: Scenario) -> int:
+        """How many make the first round."""
+        return int(scenario.warm_up * self.warm_up)
 
 
 def drive(server: Server, scenario: Scenario, messages: int) -> tuple[float, float]:
@@ -186,7 +191,7 @@ def compare(scenario: Scenario, contenders: Sequence[Peer], effort: Effort) -> d
             try:
                 server = stack.enter_context(closing(Server(peer)))
                 # Two rounds aren't counted: caches fill, code is compiled.
-                _, first = drive(server, scenario, scenario.warm_up)
+                _, first = drive(server, scenario, effort.first(scenario))
                 _, cost = drive(server, scenario, 2 * effort.messages(scenario, first))
             except Unavailable as reason:
                 print(f"left out: {reason}", file=sys.stderr)
@@ -318,9 +323,9 @@ def main() -> int:
     """Exit status 1 if a target was missed, 2 if nothing can be measured."""
     options = arguments()
     if options.quick:
-        effort = Effort(options.rounds or 2, 0.2, 500, 50)
+        effort = Effort(options.rounds or 2, 0.1, 0.2, 500, 50)
     else:
-        effort = Effort(options.rounds or 9, 0.8, IDLE_CONNECTIONS, 300)
+        effort = Effort(options.rounds or 9, 0.8, 1.0, IDLE_CONNECTIONS, 300)
     try:
         peers.tool("smtp-source", "postfix")
     except Unavailable as reason:

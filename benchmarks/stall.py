@@ -44,10 +44,8 @@ class Scenario:
     #: What is in the Maildir before, how large, and how many of it.
     mail: tuple[hostile.Mail, int, int] | None = None
     certificate: str = "ec"
-    #: "disk" or "dns".
+    #: What fails meanwhile: "disk" or "dns", see servers/stall_server.py.
     fault: str = ""
-    #: Why the rate of the mail is not judged.
-    slow: str = ""
 
 
 PAGE = ((1, visitors.watch), (1, visitors.follow))
@@ -101,12 +99,7 @@ SCENARIOS = {
     "dns": Scenario(
         "50 whose names can't be looked up", ((50, visitors.from_anywhere),), fault="dns"
     ),
-    "disk": Scenario(
-        "A disk that takes 0.25 s for each fsync, an open page",
-        PAGE,
-        fault="disk",
-        slow="the disk's",
-    ),
+    "disk": Scenario("A disk that takes 0.25 s for each fsync", PAGE, fault="disk"),
     "rsa-2048": Scenario(
         "TLS handshakes, RSA 2048", strangers(visitors.handshake), certificate="rsa:2048"
     ),
@@ -209,7 +202,7 @@ def measure(scenario: Scenario, folder: Path, users: Path, calm: float, seconds:
         if server.wait(PATIENCE):
             pulse = server.meter.read()
         else:
-            pulse.longest = max(pulse.longest, PATIENCE)
+            pulse.longest = pulse.worked = PATIENCE
         return Result(before, beside, pulse)
 
 
@@ -235,9 +228,7 @@ def run_scenarios(names: Sequence[str], calm: float, seconds: float, report: Rep
         (
             "beside the mail",
             "longest stall, ms",
-            "CPU in it, ms",
-            "of the hub, ms",
-            "not counted, ms",
+            "of its own work, ms",
             "over 20 ms",
             "messages/s",
             "alone",
@@ -247,9 +238,7 @@ def run_scenarios(names: Sequence[str], calm: float, seconds: float, report: Rep
             (
                 SCENARIOS[name].title,
                 f"{result.pulse.longest * 1e3:.1f}",
-                f"{result.pulse.process * 1e3:.1f}",
-                f"{result.pulse.hub * 1e3:.1f}",
-                f"{result.pulse.queue * 1e3:.1f}",
+                f"{result.pulse.worked * 1e3:.1f}",
                 f"{result.pulse.long}",
                 f"{result.beside:.0f}",
                 f"{result.alone:.0f}",
@@ -259,9 +248,11 @@ def run_scenarios(names: Sequence[str], calm: float, seconds: float, report: Rep
         ],
     )
     for name, result in found.items():
-        longest = result.pulse.longest * 1e3
-        report.at_most(f"{name}: longest stall, ms", LONG * 1e3, longest)
-        if not SCENARIOS[name].slow:
+        # What is feared of a fault is that the hub waits, not that it works.
+        fault, seen = SCENARIOS[name].fault, result.pulse
+        longest = seen.longest if fault else seen.worked
+        report.at_most(f"{name}: longest stall, ms", LONG * 1e3, longest * 1e3)
+        if fault != "disk":  # the disk sets the rate
             report.at_least(f"{name}: rate of the mail, times", HALF, result.ratio)
 
 
