@@ -46,6 +46,25 @@ def smtp_blinker(name: str = "smtp_blinker", *flags: str) -> Peer:
     return Peer(name, (sys.executable, script, "{port}", *flags))
 
 
+def with_tls(peer: Peer) -> Peer:
+    """The same with a certificate, offering STARTTLS."""
+    return Peer(peer.name, (*peer.command, "--tls", str(certificate("ec"))))
+
+
+def certificate(kind: str) -> Path:
+    """A self-signed certificate and its key, in one PEM file: "ec" (P-256) or "rsa:BITS"."""
+    file = CACHE / f"{kind.replace(':', '-')}.pem"
+    if not file.exists():
+        curve = ["-pkeyopt", "ec_paramgen_curve:P-256"] if kind == "ec" else []
+        command = [tool("openssl", "openssl"), "req", "-x509", "-nodes", "-newkey", kind, *curve]
+        key = CACHE / "key.pem"
+        out = ["-subj", "/CN=localhost", "-days", "36500", "-keyout", str(key), "-out", str(file)]
+        build([*command, *out])
+        file.write_text(file.read_text() + key.read_text())
+        key.unlink()
+    return file
+
+
 def with_listeners() -> Peer:
     return smtp_blinker("with listeners", "--listeners")
 
@@ -106,6 +125,16 @@ def available() -> Iterator[Peer]:
     for make in (smtp_blinker, smtp_server, aiosmtpd, go_smtp, ground, smtp_sink):
         try:
             yield make()
+        except Unavailable as reason:
+            print(f"left out: {reason}", file=sys.stderr)
+
+
+def available_with_tls() -> Iterator[Peer]:
+    """Those of the servers that can be had with TLS: in the others the client has no STARTTLS."""
+    CACHE.mkdir(exist_ok=True)
+    for make in (smtp_blinker, smtp_server, go_smtp, ground):
+        try:
+            yield with_tls(make())
         except Unavailable as reason:
             print(f"left out: {reason}", file=sys.stderr)
 

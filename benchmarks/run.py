@@ -18,18 +18,29 @@ from peers import Peer, Server, Unavailable
 OURS = "smtp_blinker"
 LISTENING = "with listeners"
 IDLE_CONNECTIONS, IDLE_KIB, IDLE_SLOWER = 5000, 14.0, 2.0
-LISTENERS_SLOWER = 1.2
+LISTENERS_SLOWER = 1.72
+ADDRESSES = ("-f", "sender@example.org", "-t", "recipient@example.com", "-M", "client.example")
+TLS_SOURCE = peers.HERE / "tls_source.py"
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One way to drive smtp-source, and how many times a peer's speed this library must have."""
+    """One way to send mail, and how many times a peer's speed this library must have."""
 
     title: str
-    source: tuple[str, ...]
+    source: tuple[str, ...]  # arguments of smtp-source, or of tls_source.py
     warm_up: int  # messages in the first round
-    targets: dict[str, float]
+    targets: dict[str, float] = field(default_factory=dict)
     aims: dict[str, float] = field(default_factory=dict)
+    tls: bool = False
+
+    def command(self, port: int, messages: int) -> tuple[str, ...]:
+        """The program that sends so many messages to that port, and its arguments."""
+        if self.tls:
+            return (sys.executable, str(TLS_SOURCE), *self.source, str(port), str(messages))
+        number = ("-m", str(messages))
+        source = peers.tool("smtp-source", "postfix")
+        return (source, *self.source, *ADDRESSES, *number, f"inet:127.0.0.1:{port}")
 
 
 SCENARIOS = {
@@ -44,7 +55,6 @@ SCENARIOS = {
         "The same, each to a recipient that was never seen before",
         ("-d", "-s", "10", "-l", "1024", "-N"),
         4000,
-        {},
     ),
     "connections": Scenario(
         "A connection per message of 1 KiB, 50 at a time",
@@ -63,6 +73,21 @@ SCENARIOS = {
         ("-d", "-s", "10", "-l", "1048576"),
         60,
         {"smtp-server": 1.15, "go-smtp": 2.0},
+    ),
+    "tls-connections": Scenario(
+        "A connection with STARTTLS per message of 1 KiB, 50 at a time",
+        ("--connections", "50"),
+        400,
+        tls=True,
+    ),
+    "tls-small": Scenario(
+        "Messages of 1 KiB on 10 kept connections with TLS", ("--kept",), 2000, tls=True
+    ),
+    "tls-large": Scenario(
+        "Messages of 1 MiB on 10 kept connections with TLS",
+        ("--kept", "--size", "1048576"),
+        40,
+        tls=True,
     ),
 }
 CHOICES = (*SCENARIOS, "idle", "listeners")
@@ -132,28 +157,27 @@ class Effort:
 
     rounds: int
     seconds: float  # of CPU in each measurement; a tick is 0.01
+    warm_up: float  # the part of a scenario's first round
     idle: int  # connections
     transactions: int  # of a fresh client, each time
 
     def messages(self, scenario: Scenario, cost: float) -> int:
         """How many make a round where one takes *cost* CPU seconds."""
-        return max(scenario.warm_up // 4, int(self.seconds / max(cost, 1e-5)))
+        return max(self.first(scenario) // 4, int(self.seconds / max(cost, 1e-5)))
+
+    def first(self, scenario: Scenario) -> int:
+        """How many make the first round."""
+        return int(scenario.warm_up * self.warm_up)
 
 
 def drive(server: Server, scenario: Scenario, messages: int) -> tuple[float, float]:
     """Send the messages; return messages per second and CPU seconds per message."""
-    addresses = ("-f", "sender@example.org", "-t", "recipient@example.com", "-M", "client.example")
-    command = (peers.tool("smtp-source", "postfix"), *scenario.source, *addresses)
+    command = scenario.command(server.port, messages)
     cpu, started = server.cpu(), time.perf_counter()
-    done = subprocess.run(
-        (*command, "-m", str(messages), f"inet:127.0.0.1:{server.port}"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     seconds = time.perf_counter() - started
     if done.returncode:
-        raise Unavailable(f"{server.name}: smtp-source failed: {done.stderr.strip()[-300:]}")
+        raise Unavailable(f"{server.name}: the client failed: {done.stderr.strip()[-300:]}")
     time.sleep(0.1)  # the server may still be closing connections
     return messages / seconds, (server.cpu() - cpu) / messages
 
@@ -167,7 +191,7 @@ def compare(scenario: Scenario, contenders: Sequence[Peer], effort: Effort) -> d
             try:
                 server = stack.enter_context(closing(Server(peer)))
                 # Two rounds aren't counted: caches fill, code is compiled.
-                _, first = drive(server, scenario, scenario.warm_up)
+                _, first = drive(server, scenario, effort.first(scenario))
                 _, cost = drive(server, scenario, 2 * effort.messages(scenario, first))
             except Unavailable as reason:
                 print(f"left out: {reason}", file=sys.stderr)
@@ -232,15 +256,19 @@ def ratio(found: dict[str, Series], above: str, below: str) -> float | None:
 
 
 def run_listeners(effort: Effort, report: Report) -> None:
-    contenders = (peers.smtp_blinker(), peers.with_listeners(), peers.with_a_log_line())
-    for name, scenario in SCENARIOS.items():
-        if not scenario.targets:
-            continue
-        report.heading(f"listeners, {name}: {scenario.title}")
-        found = compare(scenario, contenders, effort)
-        print_comparison(report, found)
-        slower = ratio(found, LISTENING, OURS)
-        report.at_most(f"listeners: {name}, CPU, times", LISTENERS_SLOWER, slower)
+    """What the log, tracking and metrics cost a small message, beside smtp-server without any."""
+    scenario = SCENARIOS["small"]
+    report.heading(f"listeners: {scenario.title}")
+    contenders = [peers.smtp_blinker(), peers.with_listeners(), peers.with_a_log_line()]
+    try:
+        contenders.append(peers.smtp_server())
+    except Unavailable as reason:
+        print(f"left out: {reason}", file=sys.stderr)
+    found = compare(scenario, contenders, effort)
+    print_comparison(report, found)
+    ours, theirs = ratio(found, LISTENING, OURS), ratio(found, LISTENING, "smtp-server")
+    report.at_most("listeners: CPU of smtp-server without any, times", 1.0, theirs)
+    report.at_most("listeners: CPU of this server without any, times", LISTENERS_SLOWER, ours)
 
 
 def run_idle(contenders: Sequence[Peer], effort: Effort, report: Report) -> None:
@@ -295,9 +323,9 @@ def main() -> int:
     """Exit status 1 if a target was missed, 2 if nothing can be measured."""
     options = arguments()
     if options.quick:
-        effort = Effort(options.rounds or 2, 0.2, 500, 50)
+        effort = Effort(options.rounds or 2, 0.1, 0.2, 500, 50)
     else:
-        effort = Effort(options.rounds or 9, 0.8, IDLE_CONNECTIONS, 300)
+        effort = Effort(options.rounds or 9, 0.8, 1.0, IDLE_CONNECTIONS, 300)
     try:
         peers.tool("smtp-source", "postfix")
     except Unavailable as reason:
@@ -307,10 +335,11 @@ def main() -> int:
     if (load := os.getloadavg()[0]) > 1:
         print(f"other work runs here (load {load:.1f}): these figures are rough", file=sys.stderr)
     contenders = list(peers.available())
+    with_tls = list(peers.available_with_tls())
     report = Report(options.markdown)
-    for name in SCENARIOS:
+    for name, scenario in SCENARIOS.items():
         if name in options.only:
-            run_scenario(name, contenders, effort, report)
+            run_scenario(name, with_tls if scenario.tls else contenders, effort, report)
     if "idle" in options.only:
         run_idle([*contenders, peers.with_listeners()], effort, report)
     if "listeners" in options.only:

@@ -1,13 +1,13 @@
 """This library, accepting and discarding.
 
-Usage: smtp_blinker_server.py PORT [--listeners | --logging]. With --listeners the three that come
-with the library hear of everything; with --logging there are none, and the hook itself logs one
-line: what any log of messages costs that is written with the standard library.
+Usage: smtp_blinker_server.py PORT [--tls FILE] [--listeners | --logging]. With --listeners the
+three that come with the library hear of everything; with --logging there are none, and the hook
+itself logs one line: what any log of messages costs that is written with the standard library.
 """
 
+import argparse
 import logging
 import os
-import sys
 from typing import BinaryIO
 
 from smtp_blinker import Session, SMTPServer
@@ -41,9 +41,19 @@ logger = logging.getLogger("benchmark")
 logger.setLevel(logging.INFO)
 logger.addHandler(logging.FileHandler(os.devnull))
 
-port, *flags = sys.argv[1:]
-hook = log_and_discard if "--logging" in flags else discard
-server = SMTPServer(("127.0.0.1", int(port)), disable_reverse_lookup=True, on_data=hook)
-if "--listeners" in flags:
+parser = argparse.ArgumentParser()
+parser.add_argument("port", type=int)
+parser.add_argument("--tls", metavar="FILE")
+parser.add_argument("--listeners", action="store_true")
+parser.add_argument("--logging", action="store_true")
+options = parser.parse_args()
+
+server = SMTPServer(
+    ("127.0.0.1", options.port),
+    disable_reverse_lookup=True,
+    certfile=options.tls,
+    on_data=log_and_discard if options.logging else discard,
+)
+if options.listeners:
     listen(server)
 server.serve_forever()

@@ -1,7 +1,9 @@
-// The peer: a go-smtp server (Debian's version, 0.12) that accepts and discards. Usage: gosmtp PORT
+// The peer: a go-smtp server (Debian's version, 0.12) that accepts and discards.
+// Usage: gosmtp PORT [--tls FILE]
 package main
 
 import (
+	"crypto/tls"
 	"io"
 	"log"
 	"os"
@@ -36,5 +38,12 @@ func main() {
 	server.Addr = "127.0.0.1:" + os.Args[1]
 	server.Domain = "localhost"
 	server.AuthDisabled = true
+	if len(os.Args) > 3 {
+		certificate, err := tls.LoadX509KeyPair(os.Args[3], os.Args[3])
+		if err != nil {
+			log.Fatal(err)
+		}
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	}
 	log.Fatal(server.ListenAndServe())
 }

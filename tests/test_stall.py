@@ -1,0 +1,178 @@
+"""No visitor makes the hub stand still: the short form of benchmarks/stall.py.
+
+It doesn't fail because the machine is slow or busy. What counts is the CPU time that the server's
+process used between two turns of its hub, to which other programs add nothing; it is measured
+against a loop that runs at the same time; and a stall is what is too long at every attempt.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import wait_until
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import hostile  # noqa: E402
+import visitors  # noqa: E402
+from hostile import KIB, MIB  # noqa: E402
+from measured import MeasuredServer, make_users  # noqa: E402
+from pulse import Meter, Pulse  # noqa: E402
+from visitors import Place  # noqa: E402
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+
+#: Seconds of stall that are too long, on a machine that needs REFERENCE seconds for the loop. What
+#: is as it should be takes a fifth of them at most, what is quadratic four times as much at least.
+TOO_LONG, PAGE_TOO_LONG = 0.01, 0.1
+TURNS, REFERENCE = 200_000, 0.008
+ATTEMPTS = 5
+
+
+def slowness() -> float:
+    """How many times slower this machine is at the moment than that one; never less than 1."""
+    began = time.thread_time()
+    total = 0
+    for number in range(TURNS):
+        total += number
+    return max((time.thread_time() - began) / REFERENCE, 1.0)
+
+
+def stall(meter: Meter, visit: Callable[[], Any]) -> float:
+    """The longest stall because of *visit*, in seconds of that machine."""
+    before = slowness()
+    meter.reset()
+    wait_until(lambda: meter.read().beats, "the hub runs")
+    visit()
+    # What the visit left to be done belongs to it.
+    beats = meter.read().beats
+    wait_until(lambda: meter.read().beats > beats + 1, "the hub runs again")
+    return meter.read().worked / max(before, slowness())
+
+
+def check(meter: Meter, visit: Callable[[], Any], too_long: float) -> None:
+    stalls: list[float] = []
+    while not stalls or stalls[-1] > too_long:
+        assert len(stalls) < ATTEMPTS, f"seconds: {stalls}"
+        stalls.append(stall(meter, visit))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeasuredServer]:
+    folder = tmp_path_factory.mktemp("stall")
+    make_users(folder / "users")
+    server = MeasuredServer(folder, folder / "users")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def place(server: MeasuredServer) -> Place:
+    return Place(server.smtp, server.smtps, server.http)
+
+
+STRANGERS = (
+    visitors.handshake,
+    visitors.guess_long,
+    visitors.guess_marks,
+    visitors.guess_unordered_marks,
+    visitors.mail_to_a_thousand,
+    visitors.mail_of_many_lines,
+    visitors.mail_of_one_line,
+    visitors.octet_by_octet,
+    visitors.pipelined,
+    visitors.long_command,
+)
+
+
+@pytest.mark.parametrize("visit", STRANGERS, ids=lambda visit: visit.__name__)
+def test_no_stranger_makes_the_hub_stand_still(
+    server: MeasuredServer, place: Place, visit: visitors.Visit
+) -> None:
+    check(server.meter, partial(visit, place), TOO_LONG)
+
+
+MAILS = (
+    (hostile.long_lines, 256 * KIB),
+    (hostile.attachment, 8 * MIB),
+    (hostile.character_reference, 64 * KIB),
+    (hostile.empty_parameters, 256 * KIB),
+    (hostile.content_fields, 256 * KIB),
+    (hostile.false_boundaries, 256 * KIB),
+    (hostile.slow_charset, 64 * KIB),
+    (hostile.charset_names, 256 * KIB),
+    (hostile.file_names, 427 * KIB),
+)
+
+
+@pytest.mark.parametrize(("make", "size"), MAILS, ids=[make.__name__ for make, _ in MAILS])
+def test_no_mail_that_is_read_makes_the_hub_stand_still(
+    server: MeasuredServer, place: Place, make: hostile.Mail, size: int
+) -> None:
+    def read() -> None:
+        id = server.put(make(size))
+        visitors.get(place, "/api/messages?limit=1")
+        visitors.open_mails(Place(server.smtp, server.smtps, server.http, (id,)))
+
+    check(server.meter, read, PAGE_TOO_LONG)
+
+
+# The meter itself
+
+PROGRAM = """
+import sys, time, unicodedata
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import gevent, pulse
+
+def work():
+    unicodedata.normalize("NFC", "\\u0315" * 4000 + "\\u0327" * 4000)  # it keeps the GIL
+
+gevent.spawn(pulse.beat, Path(sys.argv[1]))
+gevent.sleep(0.02)
+if sys.argv[3] == "hub":
+    work()
+elif sys.argv[3] == "thread":
+    gevent.get_hub().threadpool.apply(work)
+else:
+    time.sleep(0.3)
+gevent.sleep(0.02)
+began = time.thread_time()
+work()
+print(time.thread_time() - began)
+"""
+
+
+def watched(folder: Path, what: str) -> tuple[Pulse, float]:
+    """What the meter showed of a process that does *what*, and the seconds that its work takes."""
+    meter = Meter(folder / "pulse")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, folder / "pulse", BENCHMARKS, what],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return meter.read(), float(done.stdout)
+
+
+@pytest.mark.parametrize("where", ["hub", "thread"])
+def test_meter_sees_work_in_the_hub_and_in_a_thread_that_keeps_the_gil(
+    tmp_path: Path, where: str
+) -> None:
+    pulse, work = watched(tmp_path, where)
+    assert pulse.worked > work / 3
+    assert pulse.longest >= pulse.worked
+
+
+def test_meter_tells_a_hub_that_waits_from_one_that_works(tmp_path: Path) -> None:
+    pulse, _ = watched(tmp_path, "wait")
+    assert pulse.longest > 0.2
+    assert pulse.worked < 0.1
