@@ -371,7 +371,11 @@ class SMTPServer(HookDecorators, StreamServer):
         # been in a thread whose hub isn't gone as far as gevent can tell.
         self._one_ended = Event()
         for connection in list(self.connections):
-            connection.drain()
+            if connection.greenlet.dead:
+                self.release(connection)
+                self.ended(connection)  # a KeyboardInterrupt struck where nothing could be done
+            else:
+                connection.drain()
         self._wait_for_end(monotonic() + timeout)
         for _ in range(KILLS):
             if not self.connections:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import SECONDS, RawClient, free_port, wait_until
+from support import SECONDS, RawClient, free_port, serve, wait_until
+
+from smtp_blinker.connection import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -210,6 +212,16 @@ def test_ctrl_c_under_load(tmp_path: Path, struck: int) -> None:
         assert program.ended() == (130, "")
         for thread in threads:
             thread.join(SECONDS)
+
+
+def test_a_client_whose_greenlet_was_struck_before_it_served_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Connection, "run", lambda connection: None)
+    with serve(close_timeout=10 * SECONDS) as served, RawClient(served.address):
+        wait_until(lambda: served.server.connections)
+        served.start_to_stop().join(SECONDS)
+        assert not served.server.connections
 
 
 def test_a_program_may_catch_it(tmp_path: Path) -> None:
