@@ -257,6 +257,16 @@ class RefusedEvent(Event):
     #: The text of the reply.
     reply: str
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "remote_address": self.remote_address,
+            "command": self.command,
+            "argument": self.argument,
+            "code": self.code,
+            "reply": self.reply,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class DisconnectEvent(Event):

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from smtp_blinker import signals
+from smtp_blinker.commands import COMMANDS
 from smtp_blinker.listeners import log, metrics, tracking
 from smtp_blinker.signals import (
     AuthEvent,
@@ -25,6 +26,7 @@ from smtp_blinker.signals import (
     DisconnectEvent,
     ErrorEvent,
     MessageEvent,
+    RefusedEvent,
     SecureEvent,
     emit,
     emit_error,
@@ -71,8 +73,20 @@ def message_event(id="a", code=250, **changes):
     return MessageEvent(**{**fields, **changes})
 
 
-def disconnect_event(id="a", reason="quit"):
-    return DisconnectEvent(id, "192.0.2.9", 1.5, 1, 100, 200, reason)
+def refused_event(command="RCPT", argument="TO:<b@example.com>", code=550, **changes):
+    fields = {
+        "id": "a",
+        "remote_address": "192.0.2.9",
+        "command": command,
+        "argument": argument,
+        "code": code,
+        "reply": "relaying denied",
+    }
+    return RefusedEvent(**{**fields, **changes})
+
+
+def disconnect_event(id="a", reason="quit", detail=""):
+    return DisconnectEvent(id, "192.0.2.9", 1.5, 1, 100, 200, reason, detail)
 
 
 def error_event(error=None, code="ECONNRESET", remote_address="192.0.2.9", **changes):
@@ -189,6 +203,7 @@ def test_receivers_take_keywords_of_later_versions(listener, server):
             "_on_secure": SecureEvent("a", None, "TLSv1.3", "AES"),
             "_on_auth": AuthEvent("a", "PLAIN", None, False),
             "_on_message": message_event(),
+            "_on_refused": refused_event(),
             "_on_error": error_event(),
             "_on_disconnect": disconnect_event(),
         }.get(receiver.__name__)
@@ -256,8 +271,13 @@ def test_one_line_for_each_event(server, event_log):
     emit(signals.auth, server, AuthEvent("a", "PLAIN", "ann", True))
     emit(signals.auth, server, AuthEvent("a", "PLAIN", None, False))
     emit(signals.message, server, message_event("a"))
+    emit(signals.message, server, message_event("a", 452, reply="no room"))
+    emit(signals.refused, server, refused_event())
+    emit(signals.refused, server, refused_event("DATA", "", 503, reply="Bad sequence"))
+    emit(signals.refused, server, refused_event("", "", 421, reply="Too many connections"))
     emit_error(server, error_event(id="a", response_code=451, meta={"stage": "content"}))
     emit(signals.disconnect, server, disconnect_event("a"))
+    emit(signals.disconnect, server, disconnect_event("b", "tls", "the client distrusts us"))
     emit(signals.close, server)
     assert [(record.levelname, record.getMessage()) for record in event_log.records] == [
         ("INFO", "listening on 127.0.0.1:2525"),
@@ -271,8 +291,19 @@ def test_one_line_for_each_event(server, event_log):
         (
             "INFO",
             "[a] message 1 answered 250, 2000 bytes in 0.020 s, "
-            "from <a@example.com> to <b@example.com>",
+            "from <a@example.com> to <b@example.com>: OK",
         ),
+        (
+            "INFO",
+            "[a] message 1 answered 452, 2000 bytes in 0.020 s, "
+            "from <a@example.com> to <b@example.com>: no room",
+        ),
+        (
+            "INFO",
+            "[a] refused 192.0.2.9, answered 550 relaying denied: RCPT TO:<b@example.com>",
+        ),
+        ("INFO", "[a] refused 192.0.2.9, answered 503 Bad sequence: DATA"),
+        ("INFO", "[a] refused 192.0.2.9, answered 421 Too many connections"),
         (
             "WARNING",
             "[a] error ECONNRESET (network), client 192.0.2.9, answered 451, stage content: "
@@ -283,15 +314,22 @@ def test_one_line_for_each_event(server, event_log):
             "[a] disconnect of 192.0.2.9, quit after 1.500 s, 1 messages, "
             "100 bytes in, 200 bytes out",
         ),
+        (
+            "INFO",
+            "[b] disconnect of 192.0.2.9, tls after 1.500 s, 1 messages, "
+            "100 bytes in, 200 bytes out: the client distrusts us",
+        ),
         ("INFO", "closed 127.0.0.1:2525"),
     ]
 
 
 def test_a_client_of_a_unix_socket_has_a_name_too(server, event_log):
     emit(signals.connect, server, connect_event(remote_address="", remote_port=0))
+    emit(signals.refused, server, refused_event(remote_address=""))
     emit(signals.disconnect, server, DisconnectEvent("a", "", 1.0, 0, 1, 2, "quit"))
     assert [line.split(", ")[0] for line in event_log.lines] == [
         "[a] connect from unix port 0",
+        "[a] refused unix",
         "[a] disconnect of unix",
     ]
 
@@ -361,11 +399,12 @@ def test_what_a_client_sends_cannot_break_or_forge_a_line(server, event_log, tex
     )
     emit(signals.secure, server, SecureEvent("a", text, text, text))
     emit(signals.auth, server, AuthEvent("a", text, text, False))
-    emit(signals.message, server, message_event(mail_from=text, rcpt_to=(text, text)))
+    emit(signals.message, server, message_event(mail_from=text, rcpt_to=(text, text), reply=text))
+    emit(signals.refused, server, refused_event(text, text, reply=text))
     emit_error(server, error_event(raised(ValueError(text)), text, meta={text: text}))
-    emit(signals.disconnect, server, disconnect_event(reason=text))
+    emit(signals.disconnect, server, disconnect_event(reason=text, detail=text))
     lines = event_log.lines
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         assert line.isprintable()
         line.encode()
@@ -389,11 +428,18 @@ def test_json_keeps_what_a_client_sent_within_its_line(server, events, text):
 
 def test_text_has_a_bound_and_json_has_all(server, event_log):
     recipients = tuple(f"user{n}@example.com" for n in range(1000))
-    emit(signals.message, server, message_event(rcpt_to=recipients, mail_from="x" * 100_000))
-    (record,) = event_log.records
-    assert len(record.getMessage()) < 3 * log.MAX_TEXT
-    assert record.getMessage().endswith("<user4@example.com> and 995 more")
-    assert record.smtp["rcpt_to"] == list(recipients)
+    long = "x" * 100_000
+    emit(signals.message, server, message_event(rcpt_to=recipients, mail_from=long, reply=long))
+    emit(signals.refused, server, refused_event(argument=long, reply=long))
+    emit(signals.disconnect, server, disconnect_event(detail=long))
+    message, refused, disconnect = event_log.records
+    for record in event_log.records:
+        assert len(record.getMessage()) < 3 * log.MAX_TEXT
+        assert record.getMessage().endswith("x...")
+    assert "<user4@example.com> and 995 more: x" in message.getMessage()
+    assert message.smtp["rcpt_to"] == list(recipients)
+    assert message.smtp["reply"] == refused.smtp["reply"] == long
+    assert refused.smtp["argument"] == disconnect.smtp["detail"] == long
 
 
 def test_json_line_has_the_events_fields(server, events):
@@ -402,9 +448,11 @@ def test_json_line_has_the_events_fields(server, events):
     before = time.time()
     event = error_event(id="a", meta={"stage": "content"})
     emit_error(server, event)
+    emit(signals.refused, server, refused_event())
     emit(signals.close, server)
     listener.detach()
-    error, closed = map(json.loads, events.records.lines)
+    error, refused, closed = map(json.loads, events.records.lines)
+    assert refused["smtp"] == {"signal": "refused", **refused_event().as_dict()}
     assert error["smtp"] == {"signal": "error", "category": "network", **event.as_dict()}
     assert error["level"] == "WARNING"
     assert error["logger"] == "test.events"
@@ -419,6 +467,14 @@ def test_json_formatter_takes_records_of_others():
     line = json.loads(log.JSONFormatter().format(record))
     assert line["message"] == "Elvis left"
     assert "smtp" not in line
+
+
+def test_refused_commands_can_be_switched_off(server, events):
+    events.setLevel(logging.WARNING)
+    listener = log.EventLog(events).attach(server)
+    emit(signals.refused, server, refused_event())
+    listener.detach()
+    assert events.records.records == []
 
 
 def test_switched_off_log_builds_nothing(server, events):
@@ -727,6 +783,34 @@ def test_messages_are_counted_by_reply_and_measured(server, registry):
     assert get("smtp_message_seconds_count") == 2
 
 
+def test_refused_commands_are_counted_by_verb_and_reply(server, registry):
+    get = registry.get_sample_value
+    assert get("smtp_refused_total", {"verb": "RCPT", "code": "451"}) == 0
+    assert get("smtp_refused_total", {"verb": "RCPT", "code": "550"}) == 0
+    emit(signals.refused, server, refused_event())
+    emit(signals.refused, server, refused_event(argument="TO:<c@example.com>"))
+    emit(signals.refused, server, refused_event("AUTH", "PLAIN", 535))
+    emit(signals.refused, server, refused_event("", "", 421))
+    emit(signals.message, server, message_event(code=550))
+    assert get("smtp_refused_total", {"verb": "RCPT", "code": "550"}) == 2
+    assert get("smtp_refused_total", {"verb": "AUTH", "code": "535"}) == 1
+    assert get("smtp_refused_total", {"verb": "none", "code": "421"}) == 1
+    text = generate_latest(registry).decode()
+    assert text.count("smtp_refused_total{") == 4
+
+
+def test_every_verb_has_room_for_its_codes(server, registry):
+    codes = range(500, 515)  # more than any verb has
+    for verb in COMMANDS:
+        for code in codes:
+            emit(signals.refused, server, refused_event(verb.decode(), "", code))
+    get = registry.get_sample_value
+    for verb in COMMANDS:
+        for code in codes:
+            labels = {"verb": verb.decode(), "code": str(code)}
+            assert get("smtp_refused_total", labels) == 1, labels
+
+
 def test_errors_auth_and_tls_are_counted(server, registry):
     get = registry.get_sample_value
     emit_error(server, error_event())
@@ -743,6 +827,8 @@ def test_no_client_can_invent_label_values_without_bound(server, registry):
     for n in range(5 * metrics.MAX_LABEL_VALUES):
         emit(signals.auth, server, AuthEvent("a", f"X-{n}", None, False))
         emit_error(server, error_event(code=f"Error{n}"))
+        emit(signals.refused, server, refused_event(code=n))
+        emit(signals.refused, server, refused_event("MAIL", code=n))
     get = registry.get_sample_value
     assert get("smtp_auth_total", {"method": "other", "outcome": "failure"}) == 500
     # Three codes have their places from the start.
@@ -751,6 +837,8 @@ def test_no_client_can_invent_label_values_without_bound(server, registry):
     assert get("smtp_errors_total", {"code": "Error1"}) == 2
     text = generate_latest(registry).decode()
     assert text.count("smtp_errors_total{") == metrics.MAX_LABEL_VALUES + 1
+    assert text.count("smtp_refused_total{") == metrics.MAX_VERBS_AND_CODES + 1
+    assert 'smtp_refused_total{code="other",verb="other"}' in text
 
 
 def test_detached_metrics_keep_their_counts_and_count_nobody_as_open(server):

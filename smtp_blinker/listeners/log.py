@@ -30,6 +30,7 @@ from ..signals import (
     DisconnectEvent,
     ErrorEvent,
     MessageEvent,
+    RefusedEvent,
     SecureEvent,
     auth,
     close,
@@ -38,6 +39,7 @@ from ..signals import (
     error,
     listening,
     message,
+    refused,
     secure,
 )
 
@@ -110,8 +112,8 @@ def category(event: ErrorEvent) -> str:
 
 
 class EventLog:
-    """Writes one line per connection, AUTH, message, error and disconnect, and for the server's
-    start and end.
+    """Writes one line per connection, AUTH, message, refused command, error and disconnect, and for
+    the server's start and end.
 
     *logger*: by default ``logging.getLogger("smtp_blinker.events")``.
     *alert_after*, *alert_per*: that many errors within that many seconds make one CRITICAL line
@@ -122,9 +124,11 @@ class EventLog:
     text writes it as lines of its own, in which a client's text can stand unescaped. Without,
     the line names the files and line numbers that the exception came through.
 
-    Levels: TLS handshakes DEBUG; connections, AUTH, messages, disconnects, start and end INFO;
-    failed AUTH and faults of clients WARNING; faults of the program and the server ERROR.
-    Each line of text is one line, whatever a client sent: what doesn't print is escaped.
+    Levels: TLS handshakes DEBUG; connections, AUTH, messages, refused commands, disconnects, start
+    and end INFO; failed AUTH and faults of clients WARNING; faults of the program and the server
+    ERROR. A refused command is no WARNING: on a public port every scanner causes them, at any rate.
+    Each line of text is one line, whatever a client sent: what doesn't print is escaped. What a
+    client or a hook chose stands at its end.
     """
 
     def __init__(
@@ -154,6 +158,7 @@ class EventLog:
             (secure, self._on_secure),
             (auth, self._on_auth),
             (message, self._on_message),
+            (refused, self._on_refused),
             (error, self._on_error),
             (disconnect, self._on_disconnect),
             (close, self._on_close),
@@ -230,7 +235,7 @@ class EventLog:
                 logging.INFO,
                 "message",
                 event.as_dict(),
-                "[%s] message %s answered %s, %s bytes in %.3f s, from <%s> to %s",
+                "[%s] message %s answered %s, %s bytes in %.3f s, from <%s> to %s: %s",
                 event.id,
                 event.transaction,
                 event.code,
@@ -238,6 +243,21 @@ class EventLog:
                 event.seconds,
                 event.mail_from,
                 _recipients(event.rcpt_to),
+                event.reply,
+            )
+
+    def _on_refused(self, server: object, event: RefusedEvent, **extra: object) -> None:
+        if self.logger.isEnabledFor(logging.INFO):
+            self._write(
+                logging.INFO,
+                "refused",
+                event.as_dict(),
+                "[%s] refused %s, answered %s %s%s",
+                event.id,
+                event.remote_address or _UNIX,
+                event.code,
+                event.reply,
+                f": {event.command} {event.argument}".rstrip() if event.command else "",
             )
 
     def _on_disconnect(self, server: object, event: DisconnectEvent, **extra: object) -> None:
@@ -246,7 +266,7 @@ class EventLog:
                 logging.INFO,
                 "disconnect",
                 event.as_dict(),
-                "[%s] disconnect of %s, %s after %.3f s, %s messages, %s bytes in, %s bytes out",
+                "[%s] disconnect of %s, %s after %.3f s, %s messages, %s bytes in, %s bytes out%s",
                 event.id,
                 event.remote_address or _UNIX,
                 event.reason,
@@ -254,6 +274,7 @@ class EventLog:
                 event.messages,
                 event.bytes_in,
                 event.bytes_out,
+                f": {event.detail}" if event.detail else "",
             )
 
     def _on_error(self, server: object, event: ErrorEvent, **extra: object) -> None:

@@ -17,12 +17,14 @@ from ..signals import (
     DisconnectEvent,
     ErrorEvent,
     MessageEvent,
+    RefusedEvent,
     SecureEvent,
     auth,
     connect,
     disconnect,
     error,
     message,
+    refused,
     secure,
 )
 
@@ -37,6 +39,8 @@ except ImportError as exc:
 #: More values of a label than this are counted together as "other". The library's own values
 #: are far fewer; it is here for a program with an exception class per fault.
 MAX_LABEL_VALUES: Final = 100
+#: The same for the pairs of verb and code: there are some thirty verbs, and a few codes for each.
+MAX_VERBS_AND_CODES: Final = 500
 
 # A client can name any mechanism it likes; what isn't one of these is "other".
 _AUTH_METHODS: Final = frozenset(
@@ -67,6 +71,7 @@ _FIRST_REASONS: Final = (
     *("refused", "abuse", "tls", "proxy", "error"),
 )
 _FIRST_PROTOCOLS: Final = ("TLSv1.2", "TLSv1.3")
+_FIRST_REFUSALS: Final = (("RCPT", 451), ("RCPT", 550))
 _SIZE_BUCKETS: Final = tuple(1024 * 4**n for n in range(9))  # 1 KiB to 64 MiB
 _SECONDS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -75,11 +80,12 @@ class _Children(dict[tuple[object, ...], Counter]):
     """The children of *counter* by their label values. `Counter.labels` costs more than all
     the rest of an event, so each is looked up once."""
 
-    def __init__(self, counter: Counter) -> None:
+    def __init__(self, counter: Counter, most: int = MAX_LABEL_VALUES) -> None:
         self._counter = counter
+        self._most = most
 
     def __missing__(self, values: tuple[object, ...]) -> Counter:
-        if len(self) >= MAX_LABEL_VALUES:
+        if len(self) >= self._most:
             return self._counter.labels(*("other" for _ in values))
         child = self[values] = self._counter.labels(*values)
         return child
@@ -94,6 +100,9 @@ class EventMetrics:
     ``smtp_disconnects_total``       reason     connections that ended, each one accepted
     ``smtp_errors_total``            code       errors
     ``smtp_messages_total``          code       messages by the code of their reply
+    ``smtp_refused_total``           verb,      refused commands by the code of their reply; verb is
+                                     code       ``none`` for a client refused before its greeting,
+                                                and where no known verb was sent
     ``smtp_message_size_bytes``                 histogram of their content's octets
     ``smtp_message_seconds``                    histogram of the time from 354 to the reply
     ``smtp_received_bytes_total``               octets from clients, counted as a client leaves
@@ -125,6 +134,10 @@ class EventMetrics:
         self._messages = _Children(
             counter("smtp_messages", "Messages answered, by reply code", "code")
         )
+        self._refused = _Children(
+            counter("smtp_refused", "Refused commands, by verb and reply code", "verb", "code"),
+            MAX_VERBS_AND_CODES,
+        )
         self._size = Histogram(
             "smtp_message_size_bytes",
             "Octets of content per message",
@@ -154,6 +167,8 @@ class EventMetrics:
         for children, values in firsts:
             for value in values:
                 children[(value,)]  # made by being looked up
+        for refusal in _FIRST_REFUSALS:
+            self._refused[refusal]
         # `connect` can come twice for a connection (XFORWARD), and `disconnect` comes also for
         # one that never had a `connect`: only the ids tell how many are open.
         self._open: set[str] = set()
@@ -162,6 +177,7 @@ class EventMetrics:
             (secure, self._on_secure),
             (auth, self._on_auth),
             (message, self._on_message),
+            (refused, self._on_refused),
             (error, self._on_error),
             (disconnect, self._on_disconnect),
         )
@@ -196,6 +212,9 @@ class EventMetrics:
         self._messages[(event.code,)].inc()
         self._size.observe(event.size)
         self._seconds.observe(event.seconds)
+
+    def _on_refused(self, server: object, event: RefusedEvent, **extra: object) -> None:
+        self._refused[event.command or "none", event.code].inc()
 
     def _on_error(self, server: object, event: ErrorEvent, **extra: object) -> None:
         self._errors[(event.code,)].inc()
