@@ -428,6 +428,7 @@ def test_signals_are_all_heard(place, trusting):
         smtp.sendmail("ann@example.com", ["bob@example.net"], "Subject: Hi\n\nHello\n")
         with pytest.raises(smtplib.SMTPDataError):
             smtp.sendmail("ann@example.com", ["bob@example.net"], "Subject: bug\n\n")
+        smtp.docmd("RCPT TO:<bob@example.net>")
     program.wait_for("quit after 1 messages")
     program.signal(signal.SIGTERM)
     assert program.exit_status() == 0
@@ -437,8 +438,10 @@ def test_signals_are_all_heard(place, trusting):
         "] TLSv1.3, TLS_",
         "] ann is not let in, PLAIN",
         "] ann is let in, PLAIN",
-        " bytes: 250",
-        " bytes: 451",
+        " bytes: 250 OK",
+        " bytes: 451 Local error",
+        "] AUTH: 535 ",
+        "] RCPT: 503 ",
         "] HookError: a fault of this program, store",
         "closed",
     ):
@@ -582,6 +585,7 @@ def test_signals_page_has_every_signal_and_every_field():
         "secure": signals.SecureEvent,
         "auth": signals.AuthEvent,
         "message": signals.MessageEvent,
+        "refused": signals.RefusedEvent,
         "disconnect": signals.DisconnectEvent,
         "close": None,
         "listening": None,
@@ -676,7 +680,7 @@ FUNCTIONS = {
     "sum", "rate", "increase", "histogram_quantile", "by", "le", "unless", "offset", "or", "on",
     "up", "max", "time", "clamp_min", "and", "vector",
 }  # fmt: skip
-LABELS = {"instance", "job", "code", "reason", "method", "outcome", "protocol"}
+LABELS = {"instance", "job", "code", "reason", "verb", "method", "outcome", "protocol"}
 
 
 @pytest.fixture(scope="module")
@@ -689,6 +693,7 @@ def known_metrics():
         (signals.secure, signals.SecureEvent("i", None, "TLSv1.3", "c")),
         (signals.auth, signals.AuthEvent("i", "PLAIN", "ann", True)),
         (signals.message, signals.MessageEvent("i", 1, "", (), 1, 250, "OK", 0.1)),
+        (signals.refused, signals.RefusedEvent("i", "", "RCPT", "", 550, "no")),
         (signals.error, signals.ErrorEvent(OSError(), "EMFILE")),
         (signals.disconnect, signals.DisconnectEvent("i", "", 1.0, 1, 1, 1, "quit")),
     ]

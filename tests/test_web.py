@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from email.message import EmailMessage
@@ -34,6 +35,7 @@ from smtp_blinker.signals import (
     DisconnectEvent,
     ErrorEvent,
     MessageEvent,
+    RefusedEvent,
     SecureEvent,
 )
 from smtp_blinker.stores import MaildirStore
@@ -852,8 +854,15 @@ def events_of_a_session(server: FakeServer, number: int, address: str = "192.0.2
     )
 
 
-def end_of_session(server: FakeServer, number: int, address: str = "192.0.2.1") -> None:
-    event = DisconnectEvent(f"session{number}", address, 1.0, 1, 5000, 300, "quit")
+def refuse(server: FakeServer, command: str, argument: str, code: int, reply: str) -> None:
+    event = RefusedEvent("session1", "192.0.2.1", command, argument, code, reply)
+    signals.emit(signals.refused, server, event)
+
+
+def end_of_session(
+    server: FakeServer, number: int, address: str = "192.0.2.1", detail: str = ""
+) -> None:
+    event = DisconnectEvent(f"session{number}", address, 1.0, 1, 5000, 300, "quit", detail)
     signals.emit(signals.disconnect, server, event)
 
 
@@ -897,6 +906,29 @@ def test_live_shows_connections_counts_and_clients(client: FlaskClient, server: 
     ]
     assert live["servers"] == [{"address": "127.0.0.1:2525", "ready": True}]
     assert ask(client, "/api/live?step=60")["series"]["step"] == 60
+
+
+def test_live_counts_refused_commands(client: FlaskClient, server: FakeServer) -> None:
+    refuse(server, "RCPT", "TO:<b@example.com>", 550, "no such mailbox")
+    refuse(server, "", "", 421, "Too many connections")
+    # A fault of a hook comes as `error` and as `refused`: that is one reply.
+    signals.emit(signals.error, server, ErrorEvent(KeyError(), "HookError", "192.0.2.1", 451))
+    refuse(server, "MAIL", "FROM:<a@example.org>", 451, "Local error")
+    live = ask(client, "/api/live")
+    assert live["totals"]['smtp_refused_total{verb="RCPT",code="550"}'] == 1
+    assert live["totals"]['smtp_refused_total{verb="none",code="421"}'] == 1
+    sums: Counter[str] = Counter()
+    for interval in live["series"]["intervals"]:
+        sums.update(interval["counts"])
+    assert sums == {
+        "refused:RCPT": 1,
+        "refused:none": 1,
+        "refused:MAIL": 1,
+        "reply:550": 1,
+        "reply:421": 1,
+        "reply:451": 1,
+        "error:HookError": 1,
+    }
 
 
 def test_other_servers_are_not_shown(client: FlaskClient) -> None:
@@ -945,19 +977,25 @@ def test_series_keep_their_intervals_and_forget_the_old() -> None:
 def test_events_are_few_and_short_whatever_happens() -> None:
     feed = Feed()
     server = FakeServer()
+    long = "x" * 10_000
     feed.attach(server)
     try:
-        for number in range(KEPT + 10):
-            event = AuthEvent(str(number), "PLAIN", "x" * 10_000, False)
-            signals.emit(signals.auth, server, event)
-            end_of_session(server, number, f"192.0.2.{number}")
+        for number in range(KEPT // 4 + 10):
+            signals.emit(signals.auth, server, AuthEvent(str(number), "PLAIN", long, False))
+            event = MessageEvent(str(number), 1, "", ("b@example.com",) * 9, 1, 550, long, 0.1)
+            signals.emit(signals.message, server, event)
+            refuse(server, "RCPT", long, 550, long)
+            end_of_session(server, number, f"192.0.2.{number}", long)
     finally:
         feed.detach()
     items = feed.since(0)
     assert len(items) == KEPT
     assert [item.number for item in feed.since(feed.last - 2)] == [feed.last - 1, feed.last]
     assert feed.since(feed.last) == []
-    assert all(len(json.dumps(item.as_dict())) < 1000 for item in items)
+    assert all(len(json.dumps(item.as_dict())) < 1200 for item in items)
+    # What a client or a hook may make long isn't kept either.
+    kept = [item.event for item in items if item.signal != "auth"]
+    assert all(len(str(event)) < 1500 for event in kept)
 
 
 def test_the_least_of_many_clients_are_forgotten() -> None:
@@ -1021,7 +1059,24 @@ def test_events_are_streamed_as_they_happen(client: FlaskClient, server: FakeSer
     ]
     many = events[5]
     assert (many["code"], len(many["rcpt_to"]), many["recipients"]) == (550, 5, 99)
+    assert (many["reply"], events[6]["detail"]) == ("no", "")
     stream.close()  # type: ignore[attr-defined]
+
+
+def test_refused_commands_are_streamed(client: FlaskClient, server: FakeServer) -> None:
+    refuse(server, "RCPT", "TO:<b@example.com>", 550, "no such mailbox")
+    [event] = events_until(stream_of(client), "refused")
+    assert {**event, "time": 0} == {
+        "number": 1,
+        "time": 0,
+        "signal": "refused",
+        "id": "session1",
+        "remote_address": "192.0.2.1",
+        "command": "RCPT",
+        "argument": "TO:<b@example.com>",
+        "code": 550,
+        "reply": "no such mailbox",
+    }
 
 
 def test_a_stream_goes_on_where_it_was_cut(client: FlaskClient, server: FakeServer) -> None:

@@ -13,6 +13,7 @@ from smtp_blinker.signals import (
     error,
     listening,
     message,
+    refused,
     secure,
 )
 
@@ -58,7 +59,13 @@ def logged_in(server, event):
 # message
 @message.connect_via(server)
 def answered(server, event):
-    print(f"[{event.id}] {event.size} bytes: {event.code}", flush=True)
+    print(f"[{event.id}] {event.size} bytes: {event.code} {event.reply}", flush=True)
+
+
+# refused
+@refused.connect_via(server)
+def turned_down(server, event):
+    print(f"[{event.id}] {event.command}: {event.code} {event.reply}", flush=True)
 
 
 # error
@@ -70,7 +77,7 @@ def failed(server, event):
 # disconnect
 @disconnect.connect_via(server)
 def left(server, event):
-    print(f"[{event.id}] {event.reason} after {event.messages} messages", flush=True)
+    print(f"[{event.id}] {event.reason} after {event.messages} messages {event.detail}", flush=True)
 
 
 # close

@@ -17,6 +17,7 @@ from ..signals import (
     ErrorEvent,
     Event,
     MessageEvent,
+    RefusedEvent,
     SecureEvent,
     auth,
     close,
@@ -25,6 +26,7 @@ from ..signals import (
     error,
     listening,
     message,
+    refused,
     secure,
 )
 
@@ -37,6 +39,9 @@ MAX_RECIPIENTS: Final = 5
 MAX_KINDS: Final = 100
 #: Clients that are counted; the lesser half is forgotten when there are more.
 MAX_CLIENTS: Final = 2000
+
+# Their replies are counted with `message` or `refused`.
+_HOOK_FAULTS: Final = ("HookError", "HookTimeout")
 
 
 class Item(NamedTuple):
@@ -103,6 +108,7 @@ class Feed:
             (secure, self._on_secure),
             (auth, self._on_auth),
             (message, self._on_message),
+            (refused, self._on_refused),
             (error, self._on_error),
             (disconnect, self._on_disconnect),
             (close, self._on_close),
@@ -149,6 +155,10 @@ class Feed:
         self.last += 1
         self._items.append(Item(self.last, time.time(), signal, event))
 
+    def _keep_bounded(self, signal: str, event: Event, text: str) -> None:
+        """Keep *event*, or its beginnings when *text*, a field of it, is long."""
+        self._keep(signal, event if len(text) <= MAX_TEXT else _short(event.as_dict()))
+
     def _count(self, kind: str, amount: int = 1) -> None:
         self.seconds.add(kind, amount)
         self.minutes.add(kind, amount)
@@ -175,11 +185,16 @@ class Feed:
             fields = event.as_dict()
             fields["rcpt_to"] = fields["rcpt_to"][:MAX_RECIPIENTS]
             fields["recipients"] = len(event.rcpt_to)
-            self._keep("message", fields)
+            self._keep("message", _short(fields))
         else:
-            self._keep("message", event)
+            self._keep_bounded("message", event, event.reply)
         self._count("messages")
         self._count("bytes", event.size)
+        self._count(f"reply:{event.code}")
+
+    def _on_refused(self, server: object, event: RefusedEvent, **extra: object) -> None:
+        self._keep_bounded("refused", event, event.argument + event.reply)
+        self._count(f"refused:{event.command or 'none'}")
         self._count(f"reply:{event.code}")
 
     def _on_error(self, server: object, event: ErrorEvent, **extra: object) -> None:
@@ -187,11 +202,11 @@ class Feed:
         # may be as long as it likes.
         self._keep("error", _short(event.as_dict()))
         self._count(f"error:{event.code}")
-        if event.response_code is not None:
+        if event.response_code is not None and event.code not in _HOOK_FAULTS:
             self._count(f"reply:{event.response_code}")
 
     def _on_disconnect(self, server: object, event: DisconnectEvent, **extra: object) -> None:
-        self._keep("disconnect", event)
+        self._keep_bounded("disconnect", event, event.detail)
         self._count(f"disconnect:{event.reason}")
         counts = self._clients.setdefault(event.remote_address, [0, 0, 0])
         counts[0] += 1

@@ -685,6 +685,40 @@ def test_live_shows_what_happens_as_it_happens(page: Page) -> None:
     assert page.complaints() == []
 
 
+def test_live_says_why_something_was_refused(page: Page) -> None:
+    page.open("#/live")
+    page.one("#events")
+    with smtplib.SMTP("127.0.0.1", page.port, local_hostname="client.example") as client:
+        client.ehlo()
+        assert client.docmd("RCPT TO:<b@example.com>")[0] == 503
+        assert client.docmd("my secret")[0] == 500
+        client.mail("a@example.org")
+        client.rcpt("b@example.com")
+        assert client.docmd("DATA")[0] == 354
+        client.send(b"a bare\nnewline\r\n.\r\n")
+        assert client.getreply()[0] == 550
+        client.sock.sendall(b"Subject: no command\r\n")
+        assert client.getreply()[0] == 421
+
+    def shown(text: str) -> Callable[[], bool]:
+        return lambda: text in page.one("#events").text
+
+    wait_until(shown(": RCPT TO:<b@example.com>"), "the command")
+    wait_until(shown("127.0.0.1 503 Need MAIL command"), "its reply")
+    wait_until(shown("127.0.0.1 500 Command not recognized"), "an unknown verb")
+    wait_until(shown(" ms: Bare CR or LF"), "the reply of a message")
+    wait_until(shown(" out: Message content where a command is expected"), "the detail")
+    assert "secret" not in page.one("#events").text
+    wait_until(lambda: any("RCPT" in text for text in page.texts("#plots .legend")))
+    wait_until(lambda: "3\nrefused commands" in page.one("#tiles").text)
+    page.run(
+        "const filter = document.getElementById('event-filter');"
+        "filter.value = 'refused'; filter.dispatchEvent(new Event('change'));"
+    )
+    wait_until(lambda: set(page.texts("#events .kind")) == {"refused"}, "the filter")
+    assert page.complaints() == []
+
+
 def test_the_page_comes_back_when_its_server_does(page: Page) -> None:
     page.open()
     page.stop()

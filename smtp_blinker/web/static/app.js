@@ -566,7 +566,8 @@ async function seeAll() {
 const PLOTS = [
   { title: "Messages", hint: "per second", kinds: ["messages"], rate: true, colors: { messages: 0 } },
   { title: "Octets of messages", hint: "per second", kinds: ["bytes"], rate: true, colors: { bytes: 2 }, unit: size, base: 1024, names: { bytes: "octets" } },
-  { title: "Replies by code", hint: "to messages, and of errors", prefix: "reply:", color: (kind) => ({ 2: [0, 2], 4: [1, 4], 5: [7, 3] }[kind[0]] || [6]) },
+  { title: "Replies by code", hint: "to messages and refused commands", prefix: "reply:", color: (kind) => ({ 2: [0, 2], 4: [1, 4], 5: [7, 3] }[kind[0]] || [6]) },
+  { title: "Refused commands", hint: "by verb", prefix: "refused:", colors: { RCPT: 7, MAIL: 1, DATA: 3, AUTH: 5, none: 6 } },
   { title: "Disconnects by reason", prefix: "disconnect:", colors: { quit: 0, eof: 4, timeout: 1, reset: 3, shutdown: 2, refused: 7, abuse: 5 } },
   { title: "Errors by code", prefix: "error:", color: () => [7, 1, 3, 5, 4, 2, 6] },
   { title: "AUTH", prefix: "auth:", colors: { success: 0, failure: 7 } },
@@ -718,6 +719,7 @@ function showLive(data) {
     ["connections", amount(sum(totals, "smtp_connections_total"))],
     ["accepted", amount(accepted)],
     ["refused", amount(refused), refused > 0],
+    ["refused commands", amount(sum(totals, "smtp_refused_total"))],
     ["received", size(sum(totals, "smtp_received_bytes_total"))],
     ["errors", amount(errors), errors > 0],
     ["AUTH failures", amount(failures), failures > 0],
@@ -751,10 +753,11 @@ function describe(event) {
     case "auth": return `${event.method} ${event.success ? "succeeded" : "failed"}${event.username === null ? "" : ` for ${event.username}`}`;
     case "message": {
       const more = event.recipients ? ` and ${event.recipients - event.rcpt_to.length} more` : "";
-      return `${event.code} <${event.mail_from}> → ${event.rcpt_to.map((address) => `<${address}>`).join(" ")}${more}, ${size(event.size)}, ${(event.seconds * 1000).toFixed(1)} ms`;
+      return `${event.code} <${event.mail_from}> → ${event.rcpt_to.map((address) => `<${address}>`).join(" ")}${more}, ${size(event.size)}, ${(event.seconds * 1000).toFixed(1)} ms: ${event.reply}`;
     }
+    case "refused": return `${event.remote_address || "local"} ${event.code} ${event.reply}${event.command ? `: ${event.command} ${event.argument}` : ""}`;
     case "error": return `${event.code}: ${event.error.type} ${event.error.message}${event.remote_address ? `, ${event.remote_address}` : ""}${Object.entries(event.meta || {}).map(([name, value]) => `, ${name} ${value}`).join("")}`;
-    case "disconnect": return `${event.remote_address} ${event.reason} after ${event.seconds.toFixed(event.seconds < 10 ? 2 : 0)} s, ${plural(event.messages, "message")}, ${size(event.bytes_in)} in, ${size(event.bytes_out)} out`;
+    case "disconnect": return `${event.remote_address} ${event.reason} after ${event.seconds.toFixed(event.seconds < 10 ? 2 : 0)} s, ${plural(event.messages, "message")}, ${size(event.bytes_in)} in, ${size(event.bytes_out)} out${event.detail ? `: ${event.detail}` : ""}`;
     default: return event.address || "";
   }
 }
