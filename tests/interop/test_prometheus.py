@@ -159,6 +159,16 @@ def traffic(port: int, certificates: Certificates) -> None:
         sock.recv(100)  # and leaves
 
 
+FROM_THE_START = (
+    *("Clients", "Messages", "Put off", "Faults"),
+    *("Refused", "Why", "Errors", "TLS"),
+)
+WITH_THE_TRAFFIC = (
+    *("Messages accepted", "Put off", "Faults"),
+    *("Refused", "TLS", "AUTH", "Octets"),
+)
+
+
 def test_every_panel_of_the_dashboard_has_numbers(
     scraped: tuple[Any, Prometheus], certificates: Certificates
 ) -> None:
@@ -177,7 +187,7 @@ def test_every_panel_of_the_dashboard_has_numbers(
     # Before the first client these are zero, not absent: the first fault has to be seen.
     for title, expression in expressions.items():
         answer = prometheus.ask(expression)
-        if title.startswith(("Clients", "Messages", "Put off", "Faults", "Why", "Errors", "TLS")):
+        if title.startswith(FROM_THE_START):
             assert {value for _, value in answer} == {0.0}, (title, answer)
 
     for clients in (4, 8):  # a series that begins has grown by nothing yet
@@ -192,7 +202,7 @@ def test_every_panel_of_the_dashboard_has_numbers(
         answer = prometheus.ask(expression)
         assert answer, (title, expression)
         assert not any(math.isnan(value) for _, value in answer), (title, answer)
-        if title.startswith(("Messages accepted", "Put off", "Faults", "TLS", "AUTH", "Octets")):
+        if title.startswith(WITH_THE_TRAFFIC):
             assert any(value > 0 for _, value in answer), (title, answer)
     firing = {labels["alertname"] for labels, _ in prometheus.ask('ALERTS{alertstate="firing"}')}
     assert firing == {"SMTPProgramFaults"}
