@@ -64,6 +64,7 @@ TAIL = """
 | N51 | LMTP, three of five recipients accepted | three replies after the dot, in their order |
 | N52 | `stop` | idle clients 421 4.3.2 at once; content under way gets its reply, then 421 |
 | N55 | a million empty lines | 500 5.5.2 nine times, then 421 4.7.0: ten unrecognised commands are enough |
+| N56 | a command that ends with a bare LF, and silence | 500 5.5.2, close: what comes later is never read as a command |
 """
 
 

@@ -133,6 +133,9 @@ UNKNOWN_PARAMETER = "555 5.5.4"
 SEQUENCE = "503 5.5.1"
 BAD_SENDER = "501 5.1.7"
 BAD_RECIPIENT = "501 5.1.3"
+#: To message content where a command is expected.
+CONTENT = "421 4.7.0"
+NO_DATA = f"{SEQUENCE}|554 5.5.1"
 
 EHLO = ("EHLO client.example",)
 IN_MAIL = (*EHLO, "MAIL FROM:<a@example.org>")
@@ -163,7 +166,7 @@ LINES = (
     CommandRow("L02", b"NOOP\rNOOP\r\n", (SYNTAX,)),
     CommandRow("L02a", b"NOOP\r\r\n", (SYNTAX,)),
     CommandRow("L02b", b"\rNOOP\r\n", (SYNTAX,)),
-    CommandRow("L02c", b"NOOP\r\0\nNOOP\r\n", (SYNTAX,)),
+    CommandRow("L02c", b"NOOP\r\0\nNOOP\r\n", (SYNTAX,), ends=True),
     CommandRow("L04", b"MAIL FROM:<a@example.org>\nRCPT TO:<b@example.com>\r\n", (SYNTAX,)),
     CommandRow("L04a", b"QUIT\nRSET\r\nNOOP\r\n", (SYNTAX, OK)),
     CommandRow("L04b", b"MAIL FROM:<a@example.org\n>\r\n", (SYNTAX,)),
@@ -215,7 +218,7 @@ ORDER = (
     _line("S01d", "RSET", OK, before=()),
     _line("S02", "RCPT TO:<b@example.com>", SEQUENCE),
     _line("S02a", "DATA", SEQUENCE),
-    _line("S03", "DATA", f"{SEQUENCE}|554 5.5.1", before=IN_MAIL),
+    _line("S03", "DATA", NO_DATA, before=IN_MAIL),
     _line("S04", "MAIL FROM:<c@example.org>", SEQUENCE, before=IN_MAIL),
     _line("S04a", "MAIL FROM:<c@example.org>", SEQUENCE, before=IN_RCPT),
     _line("S05", "DATA foo", ARGUMENT, before=IN_RCPT),
@@ -233,7 +236,8 @@ ORDER = (
     CommandRow("S09a", b"HELO\r\nMAIL FROM:<a@example.org>\r\n", (ARGUMENT, SEQUENCE), before=()),
     CommandRow("S09b", b"HELO x\r\nMAIL FROM:<a@example.org>\r\n", ("250", SENDER_OK)),
     _line("S10", "FOOBAR", f"{SYNTAX}|500 5.5.1"),
-    _line("S10a", "MAILFROM:<a@example.org>", SYNTAX),
+    _line("S10a", "MAILFROM:<a@example.org>", CONTENT, ends=True),
+    _line("S10h", "MAILFROM <a@example.org>", SYNTAX),
     _line("S10b", "__init__", SYNTAX),
     _line("S10c", "QUITX", SYNTAX),
     _line("S10d", "MAIL", "501 5.5.2"),
@@ -475,6 +479,45 @@ ENDINGS = (
                (SYNTAX, SYNTAX, SYNTAX), before=(), ends=True),
 )  # fmt: skip
 
+# The beginning of a TLS 1.3 ClientHello; its random octets may be any.
+_CLIENT_HELLO = (
+    b"\x16\x03\x01\x00\x47\x01\x00\x00\x43\x03\x03"
+    + b"\x0a\x0d\x0a"
+    + b"RSET"
+    + b"\x0d\x0aNOOP\x0d\x0a"
+)
+
+# What a client sends that believes to be somewhere else: in TLS, or in the content of a message.
+# Its next line may be one that is a command.
+ELSEWHERE = (
+    CommandRow("F01", _CLIENT_HELLO, (SYNTAX,), ends=True),
+    CommandRow("F01a", _CLIENT_HELLO, (SYNTAX,), before=(), ends=True),
+    CommandRow("F01b", _CLIENT_HELLO, (SYNTAX,), {"bare_newline": "normalize"}, ends=True),
+    CommandRow("F01c", _CLIENT_HELLO, (SYNTAX,), {"bare_newline": "allow"}, ends=True),
+    CommandRow("F01d", b"\x16\x03\x03\r\nRSET\r\n", (SYNTAX,), before=IN_RCPT, ends=True),
+    CommandRow("F01e", b"\x03\0\0\x2aCookie: mstshash=x\r\nRSET\r\n", (SYNTAX,), ends=True),
+    CommandRow("F02", b"Subject: x\r\n\r\nRSET\r\n", (CONTENT,), ends=True),
+    CommandRow("F02a", b"Received: from x\r\nRSET\r\n", (CONTENT,), before=(), ends=True),
+    CommandRow("F02b", b"x-odd_name! \t:\r\nRSET\r\n", (CONTENT,), before=IN_RCPT, ends=True),
+    CommandRow("F02c", b"RSET:\r\nRSET\r\n", (CONTENT,), ends=True),
+    _line("F02d", "From sender: x", SYNTAX),
+    _line("F02e", ": x", SYNTAX),
+    CommandRow("F03", b"DATA\r\nSubject: x\r\n\r\nRSET\r\n.\r\n", (NO_DATA, CONTENT),
+               before=IN_MAIL, ends=True),
+    CommandRow("F03a", b"DATA\r\nHello Bob,\r\nRSET\r\n.\r\n", (NO_DATA, CONTENT),
+               before=IN_MAIL, ends=True),
+    CommandRow("F03b", b"DATA\r\n\r\nRSET\r\n.\r\n", (NO_DATA, CONTENT), before=IN_MAIL, ends=True),
+    CommandRow("F03c", b"DATA\r\n.\r\nRSET\r\n", (NO_DATA, CONTENT), before=IN_MAIL, ends=True),
+    CommandRow("F03d", b"DATA\r\na\nb\r\nRSET\r\n", (NO_DATA, CONTENT), before=IN_MAIL, ends=True),
+    CommandRow("F03e", b"DATA\r\n" + b"x" * 5000 + b"\r\nRSET\r\n", (NO_DATA, CONTENT),
+               before=IN_MAIL, ends=True),
+    CommandRow("F03f", b"DATA x\r\nHello Bob,\r\nRSET\r\n.\r\n", (ARGUMENT, CONTENT),
+               before=IN_RCPT, ends=True),
+    CommandRow("F03g", b"DATA\r\nHello Bob,\r\nRSET\r\n", (SEQUENCE, CONTENT), ends=True),
+    CommandRow("F03h", b"DATA\r\nDATA\r\nRSET\r\nFOO\r\n", (NO_DATA, NO_DATA, OK, SYNTAX),
+               before=IN_MAIL),
+)  # fmt: skip
+
 PROXIES = (
     _line("X01", "PROXY TCP4 192.0.2.1 192.0.2.2 1 25", SYNTAX, before=()),
     _line("X01a", "PROXY UNKNOWN", SYNTAX, before=()),
@@ -561,4 +604,13 @@ AUTHENTICATION = (
                ("334", "235 2.7.0", SENDER_OK), _DEMANDED),
 )  # fmt: skip
 
-COMMAND_ROWS = (*LINES, *ORDER, *PARAMETERS, *PATHS, *ENDINGS, *PROXIES, *AUTHENTICATION)
+COMMAND_ROWS = (
+    *LINES,
+    *ORDER,
+    *PARAMETERS,
+    *PATHS,
+    *ENDINGS,
+    *ELSEWHERE,
+    *PROXIES,
+    *AUTHENTICATION,
+)
