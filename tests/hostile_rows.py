@@ -480,12 +480,7 @@ ENDINGS = (
 )  # fmt: skip
 
 # The beginning of a TLS 1.3 ClientHello; its random octets may be any.
-_CLIENT_HELLO = (
-    b"\x16\x03\x01\x00\x47\x01\x00\x00\x43\x03\x03"
-    + b"\x0a\x0d\x0a"
-    + b"RSET"
-    + b"\x0d\x0aNOOP\x0d\x0a"
-)
+_CLIENT_HELLO = b"\x16\x03\x01\x00\x47\x01\x00\x00\x43\x03\x03\n\r\nRSET\r\nNOOP\r\n"
 
 # What a client sends that believes to be somewhere else: in TLS, or in the content of a message.
 # Its next line may be one that is a command.
