@@ -226,8 +226,11 @@ def test_observe_logs_and_counts(place):
     place.send()
     with pytest.raises(smtplib.SMTPDataError):
         place.send("You won the lottery")
-    program.wait_for("answers so far: {250: 1, 554: 1}")
-    assert "message 1 answered 554" in program.output
+    with place.smtp() as smtp:
+        assert smtp.docmd("RCPT TO:<ann@example.com>")[0] == 503
+    program.wait_for("answers so far: {250: 1, 554: 1, 503: 1}")
+    assert re.search("message 1 answered 554.*: no lotteries\n", program.output)
+    assert "refused 127.0.0.1, answered 503 Need MAIL command: RCPT TO:<ann" in program.output
     assert re.search(r"INFO \[\w{16}\] connect from 127.0.0.1 port \d+", program.output)
 
 

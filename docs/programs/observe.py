@@ -5,7 +5,7 @@ from collections import Counter
 
 from smtp_blinker import Reject, SMTPServer
 from smtp_blinker.listeners.log import EventLog
-from smtp_blinker.signals import disconnect, message
+from smtp_blinker.signals import disconnect, message, refused
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 
@@ -19,6 +19,7 @@ def store(stream, session):
         raise Reject(554, "no lotteries", "5.7.1")
 
 
+@refused.connect_via(server)  # a command, or the client itself
 @message.connect_via(server)
 def count(server, event):
     answers[event.code] += 1
