@@ -26,6 +26,10 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NoReturn
 
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until `serve` can let messages end first, Ctrl-C ends the program at once and says nothing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 try:
     import click
     from click.core import ParameterSource
@@ -321,6 +325,9 @@ def adduser(context: click.Context, name: str, users: str | None, password_stdin
     path = users or context.parent.params["users"]
     if path is None:
         raise click.UsageError("say which file to write with --users FILE")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        # The prompt must show again what is typed when Ctrl-C ends it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:

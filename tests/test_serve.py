@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import mailbox
 import os
+import pty
 import re
 import shutil
 import signal
@@ -13,6 +15,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -478,6 +481,26 @@ def test_second_sigint_does_not_wait(tmp_path: Path) -> None:
         client.close()
 
 
+@pytest.mark.parametrize("module", ["click", "cryptography"])
+def test_sigint_before_it_serves_ends_it_without_a_word(tmp_path: Path, module: str) -> None:
+    (tmp_path / f"{module}.py").write_text(
+        "import time\nprint('importing', flush=True)\ntime.sleep(3600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(SERVE), *ANYWHERE, "--self-signed"],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=SECONDS) == ("", None)
+        assert process.returncode == -signal.SIGINT
+
+
 @WORKERS
 def test_hangup_reads_users_anew_without_dropping_a_client(
     tmp_path: Path, workers: tuple[str, ...]
@@ -765,6 +788,35 @@ def test_adduser_refuses_in_one_line(tmp_path: Path) -> None:
         assert ended.returncode == 2
         assert len(ended.stderr.splitlines()) == 1
     assert os.listdir(tmp_path) == []
+
+
+def test_sigint_at_the_password_is_one_line(tmp_path: Path) -> None:
+    ours, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, str(SERVE), "adduser", "alice", "--users", "users"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        preexec_fn=partial(take_terminal, terminal),
+        start_new_session=True,
+    ) as process:
+        os.close(terminal)
+        said = b""
+        while b"Password:" not in said:
+            said += os.read(ours, 1000)
+        poll(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO)
+        os.write(ours, b"\x03")
+        assert process.wait(SECONDS) == 1
+    assert termios.tcgetattr(ours)[3] & termios.ECHO
+    said += os.read(ours, 1000)
+    os.close(ours)
+    assert said.replace(b"\r", b"").split() == [b"Password:", b"Aborted!"]
+
+
+def take_terminal(terminal: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
 def test_adduser_asks_which_file(tmp_path: Path) -> None:
