@@ -32,6 +32,10 @@ class Facts(Protocol):
     def secure(self) -> bool: ...
 
     @property
+    def binarymime(self) -> bool:
+        """Whether BODY=BINARYMIME is offered."""
+
+    @property
     def starttls(self) -> bool:
         """Whether STARTTLS can be used now."""
 
@@ -90,10 +94,13 @@ def _size(value: Value, envelope: Envelope, facts: Facts) -> None:
         raise Reject(552, f"Message exceeds the maximum size of {limit} octets", "5.3.4")
 
 
+_BODIES: Final = frozenset({"7bit", "8bitmime"})
+
+
 def _body(value: Value, envelope: Envelope, facts: Facts) -> None:
-    """RFC 6152 section 2."""
+    """RFC 6152 section 2, RFC 3030 section 3."""
     body_type = _text("BODY", value).lower()
-    if body_type not in {"7bit", "8bitmime"}:
+    if body_type not in ({"7bit", "8bitmime", "binarymime"} if facts.binarymime else _BODIES):
         raise Reject(501, "BODY takes 7BIT or 8BITMIME", "5.5.4")
     envelope.body_type = body_type
 
@@ -197,6 +204,8 @@ EXTENSIONS: Final = (
         mail={"RET": _ret, "ENVID": _envid},
         rcpt={"NOTIFY": _notify, "ORCPT": _orcpt},
     ),
+    Extension("CHUNKING", _always("CHUNKING")),  # RFC 3030 section 2
+    Extension("BINARYMIME", _always("BINARYMIME"), default=False, needs=("CHUNKING", "8BITMIME")),
     Extension("SIZE", _size_line, mail={"SIZE": _size}),  # RFC 1870
     Extension("AUTH", _auth_line, mail={"AUTH": _auth}),  # RFC 4954
     Extension("STARTTLS", lambda facts: "STARTTLS" if facts.starttls else None),  # RFC 3207

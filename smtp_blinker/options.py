@@ -59,6 +59,12 @@ def _network(name: str, entry: object) -> Network:
         raise ValueError(f"{name}: {exc}") from None
 
 
+def _policy(name: str, policy: object) -> str:
+    if policy not in BARE_NEWLINE_POLICIES:
+        raise ValueError(f"{name} is one of {', '.join(BARE_NEWLINE_POLICIES)}, not {policy!r}")
+    return str(policy)
+
+
 @dataclass(frozen=True)
 class Options:
     """Checked options. Raises TypeError for a wrong type, ValueError for a wrong value."""
@@ -103,6 +109,7 @@ class Options:
     # How strict
     greeting_delay: float = 0  # seconds
     bare_newline: str | Mapping[str, str] = "reject"
+    chunk_bare_newline: str | Mapping[str, str] = "normalize"
     lenient_address_parsing: bool = False
     logger: logging.Logger | bool | None = None
 
@@ -160,9 +167,17 @@ class Options:
 
     def bare_newline_policy(self, address: str) -> str:
         """The policy for a client's address: that of the smallest network it is in."""
-        if isinstance(self.bare_newline, str):
-            return self.bare_newline
-        policies: tuple[tuple[Network, str], ...] = self.__dict__["_policies"]
+        return self._policy_for("bare_newline", address)
+
+    def chunk_policy(self, address: str) -> str:
+        """The same for content that comes by BDAT."""
+        return self._policy_for("chunk_bare_newline", address)
+
+    def _policy_for(self, name: str, address: str) -> str:
+        option = getattr(self, name)
+        if isinstance(option, str):
+            return option
+        policies: tuple[tuple[Network, str], ...] = self.__dict__[f"_{name}"]
         if address:
             parsed = ip_address(address)
             for network, policy in policies:
@@ -237,27 +252,24 @@ class Options:
             raise TypeError(
                 f"resolver takes an object with reverse(ip) -> names, not {self.resolver!r}"
             )
-        policy = self.bare_newline
-        if isinstance(policy, str):
-            self._policy(policy)
-        elif isinstance(policy, Mapping):
-            policies = [
-                (_network("bare_newline", network), self._policy(name))
-                for network, name in policy.items()
-            ]
-            policies.sort(key=lambda entry: -entry[0].prefixlen)
-            self._set("_policies", tuple(policies))
-        else:
-            raise TypeError(f"bare_newline takes a policy or a mapping of networks, not {policy!r}")
+        for name in ("bare_newline", "chunk_bare_newline"):
+            self._newline_policies(name)
         if not (self.logger is None or isinstance(self.logger, (bool, logging.Logger))):
             raise TypeError(f"logger takes a logging.Logger, True or None, not {self.logger!r}")
 
-    def _policy(self, policy: object) -> str:
-        if policy not in BARE_NEWLINE_POLICIES:
-            raise ValueError(
-                f"bare_newline is one of {', '.join(BARE_NEWLINE_POLICIES)}, not {policy!r}"
-            )
-        return str(policy)
+    def _newline_policies(self, name: str) -> None:
+        option = getattr(self, name)
+        if isinstance(option, str):
+            _policy(name, option)
+        elif isinstance(option, Mapping):
+            policies = [
+                (_network(name, network), _policy(name, policy))
+                for network, policy in option.items()
+            ]
+            policies.sort(key=lambda entry: -entry[0].prefixlen)
+            self._set(f"_{name}", tuple(policies))
+        else:
+            raise TypeError(f"{name} takes a policy or a mapping of networks, not {option!r}")
 
     def _tls(self) -> None:
         check_certificates({name: getattr(self, name) for name in CERTIFICATE_SETTINGS})

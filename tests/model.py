@@ -119,9 +119,11 @@ HELLO = frozenset({b"HELO", b"EHLO", b"LHLO"})
 JUNK = frozenset({b"NOOP", b"RSET", b"VRFY", b"HELP", b"EXPN", b"XCLIENT", b"XFORWARD"})
 UNIMPLEMENTED = frozenset({b"TURN", b"ETRN", b"ATRN", b"SEND", b"SOML", b"SAML"})
 KNOWN = HELLO | JUNK | UNIMPLEMENTED
+CHUNK = re.compile(r"([0-9]{1,18})( LAST)?", re.IGNORECASE)
 KNOWN |= {b"MAIL", b"RCPT", b"DATA", b"QUIT", b"BDAT", b"AUTH", b"STARTTLS"}
 #: A line that begins so is a typing error and no header field.
 VERB_STARTS = tuple(KNOWN)
+TRANSACTION = ("MAIL", "RCPT", "CHUNKS")
 ARGUMENT = {"501 5.5.4"}
 ORDER = {"503 5.5.1"}
 
@@ -142,7 +144,7 @@ class Session:
     """The model of one session; `receive`, `pause` and `leave` are what a client may do."""
 
     rules: Rules = field(default_factory=Rules)
-    #: START, READY, MAIL, RCPT, AUTH, CONTENT or CLOSED.
+    #: START, READY, MAIL, RCPT, CHUNKS, AUTH, CONTENT, CHUNK or CLOSED.
     state: str = "START"
     delivered: list[Message] = field(default_factory=list)
 
@@ -164,6 +166,9 @@ class Session:
         self._asked: list[str] = []
         self._name = ""
         self._draining = False
+        #: The size of the chunk that comes next, whether it is the last, and the refusals of it.
+        self._chunk: tuple[int, bool, set[str]] | None = None
+        self._content_so_far = b""
 
     # What the client does, and what the server has said to it
 
@@ -183,7 +188,7 @@ class Session:
 
     def _is_ending(self) -> bool:
         """Whether the server stops now: only content goes on to its end."""
-        return self._draining and self.state != "CONTENT"
+        return self._draining and self.state not in ("CONTENT", "CHUNK", "CHUNKS")
 
     def pause(self, replies: list[str]) -> None:
         """The client keeps silent for a moment: a line that ends with a bare LF has ended."""
@@ -194,6 +199,7 @@ class Session:
     def _end_bare_line(self) -> None:
         if (
             self.state not in ("CLOSED", "CONTENT")
+            and self._chunk is None
             and self.rules.policy == "reject"
             and self._unread.endswith(b"\n")
         ):
@@ -252,6 +258,8 @@ class Session:
         """Do the next thing that has arrived whole; False when nothing has."""
         if self.state == "CONTENT":
             return self._content()
+        if self._chunk is not None:
+            return self._end_of_chunk(*self._chunk)
         newline = CRLF if self.rules.policy == "reject" else b"\n"
         line, found, rest = self._unread.partition(newline)
         if self.state != "AUTH" and self._unread.startswith(b"\x16\x03"):
@@ -314,14 +322,23 @@ class Session:
                 enough = self._unrecognized >= rules.max_unrecognized
                 self._answer(what, {"421 4.7.0"} if enough else {"500 5.5.2"})
             return
+        if verb == b"BDAT" and not CHUNK.fullmatch(rest.rstrip(b" \t").decode("latin-1")):
+            # How many octets follow can't be known.
+            self._answer(what, {"501 5.5.4"})
+            self.state = "CLOSED"
+            return
         if rules.users is not None and not rules.auth_optional and not self._authenticated:
             if verb != b"AUTH":
                 self._unauthenticated += 1
                 if self._unauthenticated > rules.max_unauthenticated_commands:
                     self._answer(what, {"421 4.7.0"})
                     return
-            if verb in (b"MAIL", b"RCPT", b"DATA"):
-                self._answer(what, ORDER if self.state == "START" else {"530 5.7.0"})
+            if verb in (b"MAIL", b"RCPT", b"DATA", b"BDAT"):
+                refused = ORDER if self.state == "START" else {"530 5.7.0"}
+                if verb == b"BDAT":
+                    self._refuse_chunk(rest.rstrip(b" \t").decode(), refused, what)
+                else:
+                    self._answer(what, refused)
                 return
         if verb in JUNK or verb in UNIMPLEMENTED:
             self._junk += 1
@@ -374,6 +391,7 @@ class Session:
             self._forget()
 
     def _forget(self) -> None:
+        self._content_so_far = b""
         self._sender = ""
         self._recipients = []
 
@@ -385,15 +403,61 @@ class Session:
         elif verb == b"VRFY":
             allowed = wrong or ({"252 2.5.0"} if text else ARGUMENT)
         elif verb in (b"XCLIENT", b"XFORWARD"):
-            allowed = wrong | {"550 5.7.0"} | (ORDER if self.state in ("MAIL", "RCPT") else set())
+            allowed = wrong | {"550 5.7.0"} | (ORDER if self.state in TRANSACTION else set())
         else:
-            allowed = wrong | {"502 5.5.1"} | (ORDER if self.state in ("MAIL", "RCPT") else set())
+            allowed = wrong | {"502 5.5.1"} | (ORDER if self.state in TRANSACTION else set())
         self._answer(what, allowed)
 
+    # Chunks: RFC 3030 section 2
+
     def _bdat(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
-        """Not offered; its octets can't be told from commands, so nothing may follow."""
-        self._answer(what, wrong or {"502 5.5.1"})
-        self.state = "CLOSED"
+        if self.state not in ("RCPT", "CHUNKS"):
+            self._refuse_chunk(text, ORDER, what)
+            return
+        found = CHUNK.fullmatch(text)
+        assert found is not None
+        if int(found[1]) == 0 and not found[2]:
+            self._junk += 1
+            if self._junk > self.rules.max_junk_commands:
+                self._answer(what, {"421 4.7.0"})
+                return
+        self.state = "CHUNK"
+        self._chunk = int(found[1]), found[2] is not None, set()
+        self._errors = 0
+
+    def _refuse_chunk(self, text: str, refused: set[str], what: str) -> None:
+        """The octets come all the same; only a 421 doesn't wait for them."""
+        found = CHUNK.fullmatch(text)
+        assert found is not None
+        if self._errors + 1 > self.rules.max_errors:
+            self._answer(what, refused)
+        else:
+            self._chunk = int(found[1]), found[2] is not None, refused
+
+    def _end_of_chunk(self, size: int, last: bool, refused: set[str]) -> bool:
+        if len(self._unread) < size:
+            return False
+        octets, self._unread = self._unread[:size], self._unread[size:]
+        self._chunk = None
+        if refused:
+            self._answer("a chunk", refused)
+            return True
+        self._content_so_far += octets
+        # A CR at its end may belong to a LF in the next chunk.
+        content = self._content_so_far if last else self._content_so_far.rstrip(b"\r")
+        content = re.sub(rb"\r+\n|\r|\n", b"\r\n", content)
+        refusals = set()
+        stuffed = [b"." + line for line in content.split(CRLF)]
+        if received_fields(stuffed, "normalize") > 100:
+            refusals.add("554 5.4.6")
+        if 0 < self.rules.size < len(content):
+            refusals.add("552 5.3.4")
+        if last or refusals:
+            self._end_of_message(content, refusals, each=last)
+        else:
+            self._answer("a chunk", {"250 2.0.0"})
+            self.state = "CHUNKS"
+        return True
 
     def _quit(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
         if self._answer(what, wrong or {"221 2.0.0"}):
@@ -531,10 +595,15 @@ class Session:
             refusals.add("554 5.4.6")  # RFC 5321 section 6.3
         if 0 < self.rules.size < len(content):
             refusals.add("552 5.3.4")
+        self._end_of_message(content, refusals, each=True)
+        return True
+
+    def _end_of_message(self, content: bytes, refusals: set[str], each: bool) -> None:
+        """The message is answered, with LMTP for *each* recipient."""
         self.state = "READY"
         # RFC 2033 section 4.2: LMTP answers for each recipient.
         taken = []
-        for recipient in self._recipients if self.rules.lmtp else [""]:
+        for recipient in self._recipients if self.rules.lmtp and each else [""]:
             self._errors = 0  # DATA was a good command; all these are one more
             taken.append(self._answer(f"the end of data {recipient}", refusals or {"250 2.0.0"}))
         assert len(set(taken)) == 1
@@ -543,7 +612,6 @@ class Session:
         self._messages += 1
         self._junk = self._hellos = self._unrecognized = 0
         self._forget()
-        return True
 
     # AUTH with PLAIN and LOGIN: RFC 4954 section 4
 

@@ -21,7 +21,15 @@ PACKAGE = Path(smtp_blinker.__file__).parent
 FLOORS = (
     # The protocol in the words of its RFCs: octets and text in, values out.
     {
-        *("smtp.reply", "smtp.lines", "smtp.content", "smtp.names", "smtp.paths", "smtp.proxy"),
+        *(
+            "smtp.reply",
+            "smtp.lines",
+            "smtp.content",
+            "smtp.chunks",
+            "smtp.names",
+            "smtp.paths",
+            "smtp.proxy",
+        ),
         "smtp.xclient",
     },
     {"smtp.verbs", "smtp.protocol"},
@@ -44,7 +52,12 @@ FLOORS = (
         ),
         *("connection.hook_timer", "connection.data_result", "connection.events"),
         *("connection.incoming", "connection.handshakes", "connection.client"),
-        *("connection.delivery", "connection.opening", "connection.connection"),
+        *(
+            "connection.chunks",
+            "connection.delivery",
+            "connection.opening",
+            "connection.connection",
+        ),
     },
     # What starts and stops.
     {"threads", "ctrl_c", "server"},

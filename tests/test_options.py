@@ -108,7 +108,7 @@ def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
         ("helo_response", "%s %s %s"), ("size", -1), ("max_clients", -1), ("max_recipients", 0),
         ("max_command_length", 0), ("max_command_length", -5), ("socket_timeout", -0.1),
         ("socket_timeout", float("nan")), ("socket_timeout", float("inf")), ("data_timeout", -1),
-        ("extensions", {"CHUNKING"}),
+        ("extensions", {"CHUNKS"}),
         ("extensions", DEFAULT_EXTENSIONS - {"8BITMIME"}), ("extensions", ["smtputf8"]),
         ("extensions", {"REQUIRETLS"}), ("extensions", {"SIZ"}),
         ("auth_methods", ["SCRAM-SHA-1"]), ("use_proxy", ["nonsense"]),

@@ -178,6 +178,7 @@ def test_an_argument_is_text_and_its_fault_comes_with_it(line, expected):
         (b"Subject: x", reply.CONTENT_NOT_EXPECTED, "", False),
         (b"NO\rOP", reply.BARE_NEWLINE, "", False),
         (b"x" * 600, reply.LINE_TOO_LONG, "", False),
+        (b"BDAT -5", reply.BAD_CHUNK_SIZE, "refused", False),
         (b"BDAT 5\r LAST", reply.NOT_RECOGNIZED, "refused", False),
     ],
 )

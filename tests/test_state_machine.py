@@ -141,6 +141,12 @@ SIMPLE = st.sampled_from(
     [b"NOOP", b"NOOP x", b"noop ", b"RSET", b"RSET\t", b"HELP", b"VRFY a", b"EXPN a", b"DATA",
      b"data", b"TURN", b"ETRN x", b"XFORWARD ADDR=1", b"XCLIENT NAME=x", b"STARTTLS"]
 )  # fmt: skip
+# A CRLF follows each: the octets of some chunks go on behind it, and some end before it.
+CHUNK = st.sampled_from(
+    [b"BDAT 0", b"BDAT 0 LAST", b"bdat 2 last\r\n", b"BDAT 4 LAST\r\nRSET", b"BDAT 6\r\nNOOP",
+     b"BDAT 5 LAST\r\n.\r\n.", b"BDAT 3\r\na\nb", b"BDAT 1\r\n\r", b"BDAT 1 LAST\r\n\r",
+     b"BDAT 40", b"BDAT 600 LAST\r\n" + b"x" * 600, b"BDAT 22\r\nReceived: x\r\nRSET\r\nxx"]
+)  # fmt: skip
 BROKEN = st.sampled_from(
     [b"", b" ", b".", b"*", b"FOO", b"FOO BAR", b"EHLO", b"HELO ", b"EHLO a b", b"DATA x",
      b"RSET x", b"QUIT x", b"VRFY", b"NOOP \xff\xfe", b"MAIL", b"RCPT", b"MAIL FROM", b"RCPT TO:",
@@ -174,10 +180,18 @@ RESPONSE = st.one_of(
     ),
 )
 #: After these the server closes.
-FATAL = st.sampled_from([b"QUIT", b"quit ", b"BDAT 3 LAST", b"GET / HTTP/1.1", b"\0", b"\0\1\2"])
+FATAL = st.sampled_from([b"QUIT", b"quit ", b"BDAT x", b"GET / HTTP/1.1", b"\0", b"\0\1\2"])
 HELLO = st.sampled_from([b"EHLO client.example", b"HELO client.example", b"LHLO client.example"])
 COMMAND = st.one_of(
-    HELLO, paths("MAIL"), paths("RCPT"), paths("RCPT"), st.just(b"DATA"), SIMPLE, BROKEN, AUTH
+    HELLO,
+    paths("MAIL"),
+    paths("RCPT"),
+    paths("RCPT"),
+    st.just(b"DATA"),
+    CHUNK,
+    SIMPLE,
+    BROKEN,
+    AUTH,
 )
 CONTENT_PART = st.sampled_from(
     [b"Subject: x\r\n", b"\r\n", b"x\r\n", b".", b"..", b".\r\n", b"..\r\n", b".x\r\n", b" .\r\n",

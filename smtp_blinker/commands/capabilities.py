@@ -48,6 +48,10 @@ class Capabilities:
         return self._session.secure
 
     @property
+    def binarymime(self) -> bool:
+        return "BINARYMIME" in self._options.extensions
+
+    @property
     def size(self) -> int:
         return self._options.size
 

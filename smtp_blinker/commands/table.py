@@ -12,7 +12,7 @@ from .auth import auth, starttls
 from .context import CommandContext
 from .forwarding import xclient, xforward
 from .hello import ehlo, helo, lhlo
-from .transaction import data, mail, rcpt, rset
+from .transaction import bdat, data, mail, rcpt, rset
 
 HELP_VERBS: Final = ("HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "HELP")
 
@@ -48,6 +48,7 @@ _FUNCTIONS: Final = {
     "MAIL": mail,
     "RCPT": rcpt,
     "DATA": data,
+    "BDAT": bdat,
     "RSET": rset,
     "NOOP": noop,
     "HELP": help_,

@@ -77,7 +77,19 @@ def _offered(context: CommandContext) -> frozenset[str]:
 
 
 def data(context: CommandContext, argument: str) -> Reply:
+    if context.session.envelope.body_type == "binarymime":
+        # RFC 3030 section 3: binary content has no lines, so DATA can't carry it.
+        raise Reject(503, "BODY=BINARYMIME needs BDAT", "5.5.1")
     return reply.START_CONTENT
+
+
+def bdat(context: CommandContext, argument: str) -> Reply:
+    """RFC 3030 section 2. The reply is that of the chunk, once its octets are there."""
+    if "CHUNKING" not in context.options.extensions:
+        raise Refusal(reply.NOT_IMPLEMENTED)
+    if context.protocol.chunk_left == 0 and not context.protocol.chunk_is_last:
+        context.limits.junk()  # it brings no message on
+    return reply.CHUNK_OK
 
 
 def rset(context: CommandContext, argument: str) -> Reply:

@@ -170,6 +170,8 @@ class Client:
         seconds = self.options.hook_timeout
         timer = None
         incoming = self.incoming
+        if name != "on_data":
+            incoming = None  # a command between two chunks, which has a clock of its own
         if seconds is not None:
             timer = HookTimer(seconds)
             if incoming is not None:

@@ -20,8 +20,9 @@ from ..smtp.protocol import MAX_PLAIN, Command, Event
 from ..smtp.reply import Refusal, Reply
 from ..smtp.verbs import State
 from ..stream import TruncatedError
+from .chunks import ChunkedIncoming
 from .client import Client
-from .delivery import deliver
+from .delivery import deliver, deliver_chunks
 from .handshakes import Ended
 from .opening import greet, prepare, upgrade
 from .tls import tls_failure
@@ -40,8 +41,12 @@ MAX_LINGERING: Final = 100
 
 # In CPython 3.11 an Enum gives out its members slowly.
 _AUTH: Final = State.AUTH
+_CHUNKS: Final = State.CHUNKS
 _CONTENT: Final = State.CONTENT
+_CHUNK: Final = State.CHUNK
 _UPGRADE: Final = State.UPGRADE
+#: Where a message is on its way in.
+_MESSAGE: Final = (State.CONTENT, State.CHUNK, State.CHUNKS)
 
 
 class Connection(Client):
@@ -62,7 +67,7 @@ class Connection(Client):
 
     def _stop_waiting(self) -> None:
         """Runs in the hub."""
-        if self.transport.waiting and self.protocol.state is not State.CONTENT:
+        if self.transport.waiting and self.protocol.state not in _MESSAGE:
             self.transport.interrupt()
 
     def kill(self) -> None:
@@ -117,7 +122,7 @@ class Connection(Client):
             return "tls"
         except OSError as exc:
             # Outside a transaction this is how rude clients hang up.
-            if self.protocol.state in (State.MAIL, State.RCPT, State.CONTENT):
+            if self.protocol.state in (State.MAIL, State.RCPT, *_MESSAGE):
                 self.report_fault(exc, error_code(exc))
             return "eof" if isinstance(exc, TruncatedError) else "reset"
 
@@ -194,23 +199,25 @@ class Connection(Client):
             if state > _AUTH:
                 if state is _CONTENT:
                     deliver(self)
-                    if self.close_reason:
-                        return self.close_reason
+                elif state is _CHUNK:
+                    deliver_chunks(self, self)
                 elif state is _UPGRADE:
                     # RFC 3207 section 4: what came in plain text is never taken for protected.
                     protocol.take_all()
                     upgrade(self)
                 else:
                     return "quit"
+                if self.close_reason:
+                    return self.close_reason
 
     def step(self) -> State:
         """Answer one event, whose reply leaves with the next flush; the state after it.
 
         Raises Ended for the reply that ends the connection.
         """
-        if self.draining:
-            raise Interrupted  # whatever the client has pipelined behind its last message
         protocol = self.protocol
+        if self.draining and protocol.state is not _CHUNKS:
+            raise Interrupted  # whatever the client has pipelined behind its last message
         event = protocol.next_event()
         if event is NEED_DATA:
             event = self._wait_for_event()
@@ -222,6 +229,12 @@ class Connection(Client):
             said = self._refused(refusal.reply, event)  # type: ignore[arg-type]
         else:
             self.limits.errors = 0
+            if said is reply.CHUNK_OK:
+                protocol.answered(said)
+                return protocol.state  # the reply comes when the chunk's octets are there
+        if protocol.chunk_left:
+            # RFC 3030 section 2: the octets of a refused chunk are read, and are no commands.
+            ChunkedIncoming(self, "allow").discard_chunk()
         self.send(said)
         protocol.answered(said)
         return protocol.state
@@ -235,7 +248,7 @@ class Connection(Client):
         deadline = monotonic() + self.options.socket_timeout
         size = COMMAND_READ if protocol.has_data else MAX_PLAIN
         while True:
-            if self.draining:
+            if self.draining and protocol.state is not _CHUNKS:
                 raise Interrupted
             patience = deadline
             if protocol.ends_with_bare_newline:
@@ -261,9 +274,6 @@ class Connection(Client):
             argument = event.argument
             if event.verb.name == "RCPT":
                 refusal = self.limits.refused_recipient(refusal)
-            elif event.verb.name == "BDAT":
-                # Its octets follow at once (RFC 3030 section 2) and can't be told from commands.
-                self.close_reason = "refused"
         said = self.refuse(refusal)
         self.report_refused(argument, said)
         if self.close_reason:

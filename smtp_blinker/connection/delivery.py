@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -10,30 +10,50 @@ from ..session import Address, Envelope
 from ..signals import message
 from ..smtp.reply import Refusal, Reply
 from ..stream import MessageStream
+from .chunks import ChunkedIncoming, GivenUp, Stepper
 from .client import Client
 from .data_result import replies_to
 from .incoming import Incoming
 
 
 def deliver(client: Client) -> None:
-    """Receive one message and answer it.
+    """Receive one message by DATA and answer it.
 
     Raises why it can't end: `TruncatedError`, another `OSError`, or `Interrupted`.
     """
+    decoder, arrived = client.protocol.start_content()
+    incoming = Incoming(client.transport, decoder, arrived, client.options)
+    _deliver(client, incoming, lambda: client.protocol.end_content(decoder.rest))
+
+
+def deliver_chunks(client: Client, stepper: Stepper) -> None:
+    """The same for one that comes by BDAT, whose first chunk is there; also raises `Ended`."""
+    options = client.options
+    if client.session.envelope.body_type == "binarymime":
+        policy = "allow"  # RFC 3030 section 3: it has no lines
+    else:
+        policy = options.chunk_policy(client.session.remote_address)
+    incoming = ChunkedIncoming(stepper, policy)
+    try:
+        _deliver(client, incoming, client.protocol.end_chunks)
+    except GivenUp:
+        client.incoming = None
+
+
+def _deliver(client: Client, incoming: Incoming, end: Callable[[], None]) -> None:
     started = monotonic()
     # A hook may change its envelope; what the client was promised stays.
     envelope = client.session.envelope
     sender, recipients = envelope.mail_from, list(envelope.rcpt_to)
-    decoder, arrived = client.protocol.start_content()
-    incoming = Incoming(client.transport, decoder, arrived, client.options)
     client.incoming = incoming
     result = _ask_program(client, incoming)
-    incoming.drain()
+    incoming.drain(isinstance(result, Refusal))
     client.incoming = None
     if incoming.lost is not None:
         raise incoming.lost
-    client.protocol.end_content(decoder.rest)
-    lmtp = client.options.lmtp
+    end()
+    # RFC 2033 section 4.2: a reply for each recipient, but only one to a chunk that isn't the last.
+    lmtp = client.options.lmtp and incoming.is_at_end
     replies, faults = replies_to(result, len(recipients) if lmtp else 1, lmtp)
     for fault in faults:
         client.report_fault(fault, "HookError", response_code=451, hook="on_data")

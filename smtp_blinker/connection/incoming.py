@@ -85,8 +85,16 @@ class Incoming:
             raise Reject(self.refusal.code, self.refusal.text, self.refusal.enhanced)
         return b""
 
-    def drain(self) -> None:
-        """Read to the true end of the content and drop it; see `lost` for how that went."""
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the reply to what has arrived ends the transaction for each recipient."""
+        return True
+
+    def drain(self, refused: bool) -> None:
+        """Read on and drop it, to where the client waits for a reply; see `lost` for how that went.
+
+        *refused* tells whether the message is refused already.
+        """
         try:
             while not self._decoder.ended:
                 self._receive()
@@ -95,19 +103,22 @@ class Incoming:
 
     def _receive(self) -> bytes:
         """What the next octets of the network decode to, which may be nothing."""
-        decoder = self._decoder
-        began = None
         data = self._arrived
         if data:
             self._arrived = b""
-        else:
-            began = monotonic()
-            data = self._wait(began)
-        piece = decoder.feed(data)
-        self.byte_length += len(piece)
-        if began is not None and not decoder.ended:
+            return self._check(self._decoder.feed(data))
+        began = monotonic()
+        size = CONTENT_READ if self.byte_length else FIRST_CONTENT_READ
+        piece = self._decoder.feed(self._wait(began, size))
+        if not self._decoder.ended:
             # What a slow hook takes isn't the client's time, and the other way round.
             self._patience -= monotonic() - began
+        return self._check(piece)
+
+    def _check(self, piece: bytes) -> bytes:
+        """Count *piece*, and note what the server itself refuses."""
+        decoder = self._decoder
+        self.byte_length += len(piece)
         # In this order, so that the reply doesn't depend on which of them arrived first.
         if decoder.bare_newline and decoder.policy == "reject":
             self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
@@ -118,7 +129,8 @@ class Incoming:
             self.refusal = Reply(552, text, "5.3.4")
         return piece
 
-    def _wait(self, now: float) -> bytes:
+    def _wait(self, now: float, size: int) -> bytes:
+        """1 to *size* octets of the network."""
         if self.lost is not None:
             raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from self.lost
         transport = self._transport
@@ -132,7 +144,6 @@ class Incoming:
         if timer is not None:
             timer.pause()
         try:
-            size = CONTENT_READ if self.byte_length else FIRST_CONTENT_READ
             data = transport.receive(size, now + allowed)
             if not data:
                 raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")

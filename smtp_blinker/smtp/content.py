@@ -82,6 +82,10 @@ class ContentDecoder:
             stuffed = False
         else:
             piece, stuffed = self._cut(data)
+        return self._take(piece, stuffed)
+
+    def _take(self, piece: bytes, stuffed: bool) -> bytes:
+        """What the program gets of *piece*, which is certainly content."""
         # A CR at the end of a piece stands alone: one that may not is held back.
         newlines = self._newlines
         newlines.decode(latin_1_decode(piece)[0], True)
@@ -106,6 +110,12 @@ class ContentDecoder:
         self._crs = min(len(piece) - len(piece.rstrip(b"\r")), MAX_CR_RUN)
         piece = _CR_RUN.sub(_line_end, piece[: len(piece) - self._crs])
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+
+    def _last_crs(self) -> bytes:
+        """The CRs that a LF could still have followed, at the end of content without an end of
+        data; each stands alone."""
+        crs, self._crs = self._crs, 0
+        return b"\r\n" * crs
 
     def _cut(self, data: bytes) -> tuple[bytes, bool]:
         """What of *data* is certainly content, and whether lines in it begin with a dot."""

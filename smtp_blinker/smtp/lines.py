@@ -207,6 +207,17 @@ class LineReader:
         """Whether anything has arrived that was not looked at."""
         return self.position < len(self.buffer)
 
+    def take(self, size: int) -> bytes:
+        """Up to *size* octets that were not looked at, which are then gone from here."""
+        start = self.position
+        data = self.buffer[start : start + size]
+        end = start + len(data)
+        if end == len(self.buffer):
+            self.buffer = b""
+            end = 0
+        self.position = self._searched = end
+        return data
+
     def take_all(self) -> bytes:
         """Everything unread, which is then gone from here."""
         data = self._unread()

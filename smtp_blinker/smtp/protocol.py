@@ -40,8 +40,12 @@ _BROKEN_LINES: Final = {
 #: Why the connection ends with the reply to a broken line.
 _ENDS: Final = {Problem.BINARY: "abuse", Problem.BROKEN_CHUNK: "refused"}
 
+#: RFC 3030 section 2. Of thousands of digits Python makes no number.
+_CHUNK: Final = re.compile(r"([0-9]{1,18})( LAST)?", re.I | re.ASCII)
+
 _VERB_STARTS: Final = tuple(VERBS)
 _AUTH: Final = VERBS[b"AUTH"]
+_BDAT: Final = VERBS[b"BDAT"]
 
 # The states that every command looks at: in CPython 3.11 an Enum gives out its members slowly.
 _STATE_READY: Final = State.READY
@@ -108,13 +112,17 @@ class Protocol:
     *max_line* and *policy*: see `LineReader`. `next_event` raises nothing for any input.
     """
 
-    __slots__ = ("_lines", "_state", "_verb")
+    __slots__ = ("_lines", "_state", "_verb", "chunk_is_last", "chunk_left")
 
     def __init__(self, max_line: int, policy: str) -> None:
         self._lines = LineReader(max_line, policy)
         self._state = State.START
         #: The verb of the command that is to be answered; None for a line without one.
         self._verb: Verb | None = None
+        #: Octets of the latest BDAT's chunk that were not taken yet, whatever it is answered: they
+        #: are never read as commands.
+        self.chunk_left = 0
+        self.chunk_is_last = False
 
     @property
     def state(self) -> State:
@@ -176,7 +184,19 @@ class Protocol:
                 return self._unrecognized(line)
             event = Command(verb, *_argument(octets, verb))
         self._verb = event.verb
+        if event.verb is _BDAT:
+            return self._chunk(event)
         return event
+
+    def _chunk(self, command: Command) -> Event:
+        found = _CHUNK.fullmatch(command.argument)
+        if found is None:
+            # How many octets follow can't be known, so nothing after them can be read.
+            self._verb = None
+            return Fault(reply.BAD_CHUNK_SIZE, "a BDAT without a size", "refused")
+        self.chunk_left = int(found[1])
+        self.chunk_is_last = found[2] is not None
+        return command
 
     def _broken(self, problem: Problem) -> Fault:
         self._verb = None
@@ -248,6 +268,24 @@ class Protocol:
         """The content has ended; *rest* is what followed it."""
         self._lines.receive_data(rest)
         self._state = _STATE_READY
+
+    def take_of_chunk(self) -> bytes:
+        """What of the chunk has arrived already."""
+        data = self._lines.take(self.chunk_left)
+        self.chunk_left -= len(data)
+        return data
+
+    def await_chunk(self) -> None:
+        """The chunk's octets are all there, and it wasn't the last."""
+        self._state = State.CHUNKS
+
+    def end_chunks(self) -> None:
+        """The message that came in chunks has ended, well or not."""
+        self._state = _STATE_READY
+
+    @property
+    def policy(self) -> str:
+        return self._lines.policy
 
     def start_tls(self) -> None:
         """A handshake has succeeded. RFC 3207 section 4: what came in plain text before it is

@@ -21,13 +21,15 @@ class State(IntEnum):
     READY = 1
     MAIL = 2  # a reverse-path was accepted
     RCPT = 3  # and a forward-path
-    AUTH = 4  # after a 334: a response of a SASL exchange comes next
-    CONTENT = 5  # content comes next
-    UPGRADE = 6  # a TLS handshake comes next
-    CLOSED = 7
+    CHUNKS = 4  # between two chunks of a message
+    AUTH = 5  # after a 334: a response of a SASL exchange comes next
+    CONTENT = 6  # content comes next
+    CHUNK = 7  # the octets of a chunk come next
+    UPGRADE = 8  # a TLS handshake comes next
+    CLOSED = 9
 
 
-_ANY: Final = (State.START, State.READY, State.MAIL, State.RCPT)
+_ANY: Final = (State.START, State.READY, State.MAIL, State.RCPT, State.CHUNKS)
 _STAY: Final = {state: state for state in _ANY}
 
 
@@ -46,7 +48,7 @@ class Verb:
     junk: bool = False
     #: Whether non-ASCII text may stand in the argument (RFC 6531 section 3.4).
     utf8: bool = False
-    #: Whether its argument may be kept in memory: that of AUTH is a secret.
+    #: Whether its lines may be cached: that of AUTH is a secret, those of BDAT have a chunk behind.
     cacheable: bool = True
 
 
@@ -58,9 +60,16 @@ _ROWS: Final = (
     Verb("MAIL", {State.READY: State.MAIL}, needs_auth=True, utf8=True),
     Verb("RCPT", {State.MAIL: State.RCPT, State.RCPT: State.RCPT}, needs_auth=True, utf8=True),
     Verb("DATA", {State.RCPT: State.CONTENT}, takes_argument=False, needs_auth=True),
+    # RFC 3030 section 2: DATA and BDAT can't be mixed, and the transaction ends with LAST.
+    Verb(
+        "BDAT",
+        {State.RCPT: State.CHUNK, State.CHUNKS: State.CHUNK},
+        needs_auth=True,
+        cacheable=False,
+    ),
     Verb(
         "RSET",
-        {**_STAY, State.MAIL: State.READY, State.RCPT: State.READY},
+        {**dict.fromkeys(_ANY, State.READY), State.START: State.START},
         takes_argument=False,
         junk=True,
     ),
@@ -82,14 +91,14 @@ _ROWS: Final = (
     Verb("XFORWARD", {State.START: State.START, State.READY: State.READY}, junk=True),
     # Known and not implemented: 502 (RFC 5321 section 4.2.4) instead of 500.
     *(Verb(name, _STAY, junk=True) for name in ("TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML")),
-    Verb("BDAT", _STAY),
 )
 
 #: Every verb by its name in upper case, as it comes on the wire.
 VERBS: Final[Mapping[bytes, Verb]] = {verb.name.encode("ascii"): verb for verb in _ROWS}
 VERB_NAMES: Final = frozenset(verb.name for verb in _ROWS)
 
-_MAIL_VERBS: Final = frozenset({"MAIL", "RCPT", "DATA", "AUTH"})
+_MAIL_VERBS: Final = frozenset({"MAIL", "RCPT", "DATA", "BDAT", "AUTH"})
+_CONTENT_VERBS: Final = frozenset({"DATA", "BDAT"})
 
 
 def out_of_sequence(verb: str, state: State) -> Reply:
@@ -98,8 +107,8 @@ def out_of_sequence(verb: str, state: State) -> Reply:
         return reply.HELLO_FIRST
     if verb == "MAIL":
         return reply.NESTED_MAIL
-    if verb == "RCPT" or (verb == "DATA" and state is State.READY):
+    if state is State.READY and (verb == "RCPT" or verb in _CONTENT_VERBS):
         return reply.MAIL_FIRST
-    if verb == "DATA":
+    if state is State.MAIL and verb in _CONTENT_VERBS:
         return reply.RECIPIENT_FIRST
     return reply.BAD_SEQUENCE

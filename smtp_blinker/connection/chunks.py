@@ -1,0 +1,120 @@
+"""A message that comes in chunks (RFC 3030): BDAT commands are served while it is read."""
+
+from __future__ import annotations
+
+import errno
+from time import monotonic
+from typing import Protocol
+
+from ..options import Options
+from ..smtp import reply
+from ..smtp.chunks import ChunkDecoder
+from ..smtp.protocol import Protocol as SMTPProtocol
+from ..smtp.reply import Reply
+from ..smtp.verbs import State
+from ..stream import TruncatedError
+from .handshakes import Ended
+from .incoming import CONTENT_READ, Incoming
+from .transport import Interrupted, Transport
+
+
+class Stepper(Protocol):
+    """The connection, as far as it serves the commands between two chunks."""
+
+    options: Options
+    protocol: SMTPProtocol
+    transport: Transport
+
+    def send(self, answer: Reply) -> None: ...
+
+    def step(self) -> State: ...
+
+
+class GivenUp(Exception):
+    """The client has begun something else before the last chunk; it was answered."""
+
+
+class ChunkedIncoming(Incoming):
+    """The content of a message in chunks, from the first BDAT to the one with LAST.
+
+    A chunk that has ended is answered, and the commands behind it are served, from within the
+    reading of the next piece.
+    """
+
+    __slots__ = ("_stepper",)
+
+    def __init__(self, stepper: Stepper, policy: str) -> None:
+        super().__init__(stepper.transport, ChunkDecoder(policy), b"", stepper.options)
+        self._stepper = stepper
+
+    @property
+    def is_at_end(self) -> bool:
+        return self._stepper.protocol.chunk_is_last
+
+    def drain(self, refused: bool) -> None:
+        """Read to the end of the content or, of a message that is refused, of the chunk: its later
+        chunks are read and refused as commands are."""
+        protocol = self._stepper.protocol
+        try:
+            while not self.ended:
+                if (refused or self.refusal is not None) and protocol.chunk_left == 0:
+                    return
+                self._receive()
+        except ConnectionError:
+            pass
+
+    def _receive(self) -> bytes:
+        protocol = self._stepper.protocol
+        if self.lost is not None:
+            self._wait(0.0, 0)  # raises
+        if protocol.chunk_left == 0:
+            if protocol.chunk_is_last:
+                assert isinstance(self._decoder, ChunkDecoder)
+                return self._check(self._decoder.finish())
+            self._await_chunk()
+        return self._check(self._decoder.feed(self._of_chunk()))
+
+    def _of_chunk(self) -> bytes:
+        """Octets of the chunk; b"" for one that is empty."""
+        protocol = self._stepper.protocol
+        data = protocol.take_of_chunk()
+        if data or protocol.chunk_left == 0:
+            return data
+        began = monotonic()
+        # No octet behind the chunk is read with it.
+        data = self._wait(began, min(protocol.chunk_left, CONTENT_READ))
+        protocol.chunk_left -= len(data)
+        self._patience -= monotonic() - began
+        return data
+
+    def _await_chunk(self) -> None:
+        """Answer the chunk that has ended, and serve commands until the next begins."""
+        stepper = self._stepper
+        timer = self.hook_timer
+        if timer is not None:
+            timer.pause()
+        began = monotonic()
+        try:
+            stepper.send(reply.CHUNK_OK)
+            stepper.protocol.await_chunk()
+            state = State.CHUNKS
+            while state is State.CHUNKS:
+                state = stepper.step()
+            if state is not State.CHUNK:
+                raise Ended("quit") if state is State.CLOSED else GivenUp
+        except (OSError, Interrupted, Ended, GivenUp) as exc:
+            self.lost = exc
+            raise TruncatedError(errno.ECONNABORTED, "the message was given up") from exc
+        finally:
+            self._patience -= monotonic() - began
+            if timer is not None:
+                timer.resume()
+
+    def discard_chunk(self) -> None:
+        """Read the octets of a chunk that is refused, and drop them; raises why that ended."""
+        try:
+            while self._stepper.protocol.chunk_left:
+                self._of_chunk()
+        except TruncatedError:
+            assert self.lost is not None
+            raise self.lost from None
