@@ -278,7 +278,8 @@ def test_commands_are_the_same_however_they_arrive(serving: Serving, row: Comman
     served = serving(**row.options)
     for pieces in ways_to_send(row.sent, b"" if row.ends else TAIL, row.id, times=3):
         check_commands(served, row, whole_lines(pieces))
-    assert served.messages == []
+    assert set(served.contents()) == {row.delivers} - {None}
+    served.messages.clear()
     if "on_auth" not in row.options or "auth_optional" in row.options:
         assert_serves(served)
 
@@ -302,7 +303,7 @@ def test_commands_over_lmtp(serving: Serving, row: CommandRow) -> None:
         replace(row, before=before),
         [row.sent + (b"" if row.ends else TAIL)],
     )
-    assert served.messages == []
+    assert set(served.contents()) == {row.delivers} - {None}
 
 
 def test_ids_of_rows_are_unique() -> None:
