@@ -36,15 +36,20 @@ class Workers:
     def __init__(self, most: int) -> None:
         self.most = most
         self._reset()
+        os.register_at_fork(after_in_child=self._reset)  # which leaves the threads behind
 
     def _reset(self) -> None:
-        self._process = os.getpid()
         self._tasks = _SimpleQueue()
         #: For the two numbers.
         self._lock = _allocate_lock()
         self._threads = 0
         #: Threads that wait for a task, less the tasks that wait for a thread.
         self._idle = 0
+
+    @property
+    def all_busy(self) -> bool:
+        """Whether more work would have to wait for a thread."""
+        return self._idle <= 0 and self._threads == self.most
 
     def run(self, work: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
         """Do *work* in a thread and wait for it; returns or raises what it does."""
@@ -55,8 +60,6 @@ class Workers:
 
         Raises RuntimeError when a thread is needed and can't be had.
         """
-        if self._process != os.getpid():
-            self._reset()  # a fork leaves the threads behind
         self._claim_thread()
         result: AsyncResult[Any] = AsyncResult()
         done = get_hub().loop.async_()
