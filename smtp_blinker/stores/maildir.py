@@ -74,8 +74,7 @@ class MaildirStore:
     empty line follows them when the first line of the content is no header field, since it would
     continue the Received field. Line ends are LF, as programs that read Maildirs expect; a CR or
     LF alone stays what it is. Of a message a few pieces of 64 KiB are in memory at once.
-    Everything that waits for the disk is done in threads, where it holds up no other
-    client.
+    Everything that waits for the disk is done in threads, where it holds up no other client.
     """
 
     def __init__(self, path: str | os.PathLike[str], hostname: str | None = None) -> None:
