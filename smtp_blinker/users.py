@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gevent import get_hub
-from gevent.lock import BoundedSemaphore
-
+from .pools import PASSWORDS
 from .session import Credentials, Session
 
 # scrypt's cost: 128 * N * r = 16 MiB and some 50 ms for each password that is tried.
@@ -29,8 +27,10 @@ _KEY_LENGTH: Final = 32
 _MAX_MEMORY: Final = 2**28
 _MAX_P: Final = 64
 
-#: Passwords that are tried at once: the rest of gevent's threadpool is for the mail.
-AT_ONCE: Final = 4
+#: Octets of a name or password that is brought into its normal form; a longer one is taken as it
+#: is. For a stranger's text that takes time proportional to the square of the length, and every
+#: thread waits: 2 ms for so much of the worst.
+MAX_NORMALIZED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,14 @@ class _Hash:
         salted = replace(_PATTERN, salt=os.urandom(_SALT_LENGTH))
         return replace(salted, key=salted.derive(password))
 
-    def of_nobody(self) -> _Hash:
+    def of_no_password(self) -> _Hash:
         """One that costs as much and that no password has."""
         return replace(self, salt=os.urandom(len(self.salt)), key=os.urandom(len(self.key)))
+
+    @property
+    def cost(self) -> tuple[int, int, int]:
+        """What the time depends on."""
+        return self.n, self.r, self.p
 
     @property
     def memory(self) -> int:
@@ -82,10 +87,8 @@ class _Hash:
         return 128 * self.r * (self.n + self.p + 2)
 
     def derive(self, password: str) -> bytes:
-        # One user's keyboards may compose an accent or not (RFC 8265 section 4.2).
-        octets = unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
         return hashlib.scrypt(
-            octets,
+            _normal(password).encode("utf-8", "surrogatepass"),
             salt=self.salt,
             n=self.n,
             r=self.r,
@@ -102,16 +105,34 @@ class _Hash:
         return f"scrypt${self.n}${self.r}${self.p}${salt}${key}"
 
 
+def _normal(text: str) -> str:
+    """One user's keyboards may compose an accent or not (RFC 8265 sections 3.3.2 and 4.2.2)."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_NORMALIZED:
+        return text
+    return unicodedata.normalize("NFC", text)
+
+
 _PATTERN: Final = _Hash(_N, _R, _P, b"\0" * _SALT_LENGTH, b"\0" * _KEY_LENGTH)
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    #: As the file has it.
+    name: str
+    hash: _Hash
 
 
 class UserFile:
     """The users that the file *path* names: ``SMTPServer(address, on_auth=UserFile(path))``.
 
     A line is ``name:hash``; empty lines and those that begin with "#" mean nothing. Names are
-    compared as they are, octet for octet. Called with credentials it returns the user's name,
-    or None for whoever isn't one, after the same time whether the name exists or not. The work
-    is done in gevent's threadpool, some passwords at a time, so that other clients don't wait.
+    compared letter for letter, however their accents are composed. Called with credentials it
+    returns the user's name as the file has it, or None for a wrong name or password. The work is
+    done in threads, some passwords at a time, so that other clients don't wait.
+
+    Each attempt takes the same time, whether the name exists or not: where the entries have
+    different costs, one derivation of each cost is done for every name. So a file in which the
+    cost is raised entry by entry takes longer, and is quick again once all entries are new.
 
     PLAIN and LOGIN carry a password; for other mechanisms the answer is None, and so it is for a
     PLAIN client that wants to act as somebody else. An XCLIENT login has no password: a proxy
@@ -123,35 +144,45 @@ class UserFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._turns = BoundedSemaphore(AT_ONCE)
-        self._users: Mapping[str, _Hash] = {}
-        self._nobody = _PATTERN
+        self._users: Mapping[str, _User] = {}
+        self._decoys: tuple[_Hash, ...] = ()
         self.reload()
 
     def reload(self) -> None:
         """Read the file anew; where that raises, the users are those of before."""
         with open(self.path, "rb") as file:
             users = _parse(file.read(), self.path)
+        by_cost = {user.hash.cost: user.hash for user in users.values()} or {
+            _PATTERN.cost: _PATTERN
+        }
         self._users = users
-        # Whoever isn't in the file is looked at as long as those who are.
-        self._nobody = next(iter(users.values()), _PATTERN).of_nobody()
+        #: One of each cost in the file.
+        self._decoys = tuple(one.of_no_password() for one in by_cost.values())
 
     def __len__(self) -> int:
         return len(self._users)
 
     def __call__(self, auth: Credentials, session: Session) -> str | None:
-        name = auth.username
-        known = self._users.get(name)
+        user = self._users.get(_normal(auth.username))
         if auth.method == "XCLIENT":
-            return name if known is not None else None
+            return user.name if user is not None else None
         if auth.method not in {"PLAIN", "LOGIN"} or auth.password is None:
             return None
-        if auth.authzid and auth.authzid != name:
+        if auth.authzid and _normal(auth.authzid) != _normal(auth.username):
             return None
-        with self._turns:
-            verify = (known or self._nobody).verify
-            right = get_hub().threadpool.apply(verify, (auth.password,))
-        return name if right and known is not None else None
+        right = PASSWORDS.run(_verify, user, self._decoys, auth.password)
+        return user.name if right and user is not None else None
+
+
+def _verify(user: _User | None, decoys: tuple[_Hash, ...], password: str) -> bool:
+    """Whether *password* is that of *user*; one derivation of the cost of each of *decoys*."""
+    right = False
+    for decoy in decoys:
+        if user is not None and user.hash.cost == decoy.cost:
+            right = user.hash.verify(password)
+        else:
+            decoy.verify(password)
+    return right
 
 
 def hash_password(password: str) -> str:
@@ -178,7 +209,7 @@ def set_password(path: str | os.PathLike[str], name: str, password: str) -> None
         raise ValueError(
             "a user's name is printable, has no colon, no space around it and no # before it"
         )
-    entry = f"{name}:{hash_password(password)}"
+    hashed = hash_password(password)
     path = os.path.realpath(path)  # a symbolic link stays one
     try:
         with open(path, "rb") as file:
@@ -186,13 +217,15 @@ def set_password(path: str | os.PathLike[str], name: str, password: str) -> None
             old = os.fstat(file.fileno())
     except FileNotFoundError:
         text, old = b"", None
-    _parse(text, path)
+    known = _parse(text, path).get(_normal(name))
+    name = known.name if known is not None else name
+    entry = f"{name}:{hashed}"
     lines = [
         entry if _name_of(line) == name else line
         for line in text.decode("utf-8").removesuffix("\n").split("\n")
         if text
     ]
-    if entry not in lines:
+    if known is None:
         lines.append(entry)
     new = f"{path}.new{os.getpid()}"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -225,8 +258,9 @@ def _name_of(line: str) -> str | None:
     return name.strip() if colon else ""
 
 
-def _parse(text: bytes, path: str) -> dict[str, _Hash]:
-    users: dict[str, _Hash] = {}
+def _parse(text: bytes, path: str) -> dict[str, _User]:
+    """The users by the normal form of their names."""
+    users: dict[str, _User] = {}
     for number, octets in enumerate(text.split(b"\n"), 1):
         try:
             line = octets.decode("utf-8")
@@ -235,9 +269,9 @@ def _parse(text: bytes, path: str) -> dict[str, _Hash]:
                 continue
             if not name or not name.isprintable():
                 raise ValueError("an entry is name:hash")
-            if name in users:
+            if _normal(name) in users:
                 raise ValueError("a second entry for the same name")
-            users[name] = _Hash.parse(line.partition(":")[2].strip())
+            users[_normal(name)] = _User(name, _Hash.parse(line.partition(":")[2].strip()))
         except UnicodeDecodeError:
             raise ValueError(f"{path}, line {number}: not UTF-8") from None
         except ValueError as exc:

@@ -34,7 +34,7 @@ FLOORS = (
     },
     {"smtp.verbs", "smtp.protocol"},
     # Values: what a program sees, and what it may set.
-    {"signals", "session", "stream", "extensions"},
+    {"signals", "session", "stream", "extensions", "pools"},
     {"options", "hooks", "listener", "sasl.exchange"},
     # A function for each verb.
     {
@@ -66,7 +66,7 @@ FLOORS = (
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 #: Beside the core: built on top of it, and not imported by it.
 ON_TOP = {
-    "users": {"session"},
+    "users": {"pools", "session"},
     "sharing": {"server", "signals"},
     "gunicorn": {"server", "session", "sharing", "signals", "smtp.reply"},
     "pytest_plugin": {"testing"},
@@ -78,7 +78,7 @@ CORE_FOLDERS = {"smtp", "sasl", "commands", "connection"}
 FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - CORE_FOLDERS
 SHARES = {
     "listeners": {"signals"},
-    "stores": {"session", "signals", "smtp.reply", "stream"},
+    "stores": {"pools", "session", "signals", "smtp.reply", "stream"},
     # Its faults end connections by force, so it knows them.
     "testing": {
         *("connection.connection", "extensions", "options", "server", "session", "signals"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 import socket as stdlib_socket
 import subprocess
 import sys
@@ -302,7 +303,7 @@ BARE = [b"a\nb", b"a\rb", b"a\r\rb", b"a\n", b"a\r", b"\n.\n", b"\r.\r\nx"]
 
 
 def normal(content: bytes) -> bytes:
-    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    return re.sub(rb"\r+\n|\r|\n", b"\r\n", content)
 
 
 @pytest.mark.parametrize("content", BARE)

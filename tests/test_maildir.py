@@ -23,6 +23,7 @@ import gevent
 import pytest
 from support import SECONDS, Served, serve, wait_until
 
+from smtp_blinker.pools import STORES
 from smtp_blinker.session import Address, Session
 from smtp_blinker.smtp.reply import Reject
 from smtp_blinker.stores import MaildirStore, maildir
@@ -314,7 +315,7 @@ def test_full_disk_is_452_and_leaves_nothing(
     assert (refused.value.code, refused.value.enhanced) == (452, "4.3.1")
     assert stored(store) == []
     assert leftovers(store) == []
-    assert capfd.readouterr().err == ""  # the threadpool prints what is raised in it
+    assert capfd.readouterr().err == ""
     store(io.BytesIO(CONTENT), a_session())
     assert len(stored(store)) == 1
 
@@ -476,7 +477,6 @@ def test_interrupted_while_the_threads_are_busy_leaves_nothing(
     store: MaildirStore, size: int
 ) -> None:
     go = threading.Event()
-    pool = gevent.get_hub().threadpool
     reads = iter([b"x" * size, b"y"])
     fill: list[Any] = []
 
@@ -484,11 +484,11 @@ def test_interrupted_while_the_threads_are_busy_leaves_nothing(
         def read(self, _: int = -1, /) -> bytes:
             piece = next(reads, b"")
             if not piece or size < maildir.PIECE:
-                fill.extend(pool.spawn(go.wait, 60) for _ in range(pool.maxsize - len(fill)))
+                fill.extend(STORES.spawn(go.wait, 60) for _ in range(STORES.most - len(fill)))
             return piece
 
     client = gevent.spawn(store, Stream(), a_session())
-    poll(lambda: len(fill) == pool.maxsize)
+    poll(lambda: len(fill) == STORES.most)
     gevent.sleep(0.01)
     assert not client.ready()
     client.kill(timeout=30)

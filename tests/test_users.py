@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 import time
+import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gevent
 import pytest
 
 from smtp_blinker import users
+from smtp_blinker.pools import PASSWORDS
 from smtp_blinker.session import Credentials, Session
 from smtp_blinker.users import UserFile, hash_password, set_password
 
@@ -95,6 +99,122 @@ def test_unknown_user_costs_as_much_as_a_known_one(
     assert costs == [{"n": 32, "r": 8, "p": 2, "dklen": 32}] * 2
 
 
+def weak(name: str, password: str, n: int, r: int = 8, p: int = 1) -> str:
+    """An entry whose cost is *n*, *r* and *p*."""
+    salted = users._Hash(n, r, p, os.urandom(16), b"")
+    key = hashlib.scrypt(password.encode(), salt=salted.salt, n=n, r=r, p=p, dklen=32)
+    return f"{name}:{replace(salted, key=key)}\n"
+
+
+def test_entries_of_different_cost_take_every_name_the_same_work(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_text(
+        weak("cheap", "1", 32)
+        + weak("cheap2", "2", 32)
+        + weak("dear", "3", 128)
+        + weak("wide", "4", 32, r=16)
+        + weak("parallel", "5", 32, p=4)
+    )
+    file = UserFile(path)
+    costs: list[tuple[int, ...]] = []
+    scrypt: Callable[..., bytes] = hashlib.scrypt
+
+    def spy(password: bytes, **parameters: int) -> bytes:
+        costs.append(tuple(parameters[name] for name in "nrp"))
+        return scrypt(password, **parameters)
+
+    monkeypatch.setattr(hashlib, "scrypt", spy)
+    seen = set()
+    for name in ("cheap", "cheap2", "dear", "wide", "parallel", "nobody", "é" * 5000):
+        for password in ("1", "2", "3", "4", "5", "x", "", "é" * 5000):
+            costs.clear()
+            right = file(plain(name, password), Session())
+            assert (right == name) == (
+                (name, password)
+                in {
+                    ("cheap", "1"),
+                    ("cheap2", "2"),
+                    ("dear", "3"),
+                    ("wide", "4"),
+                    ("parallel", "5"),
+                }
+            )
+            seen.add(tuple(costs))
+    [derivations] = seen
+    assert sorted(derivations) == [(32, 8, 1), (32, 8, 4), (32, 16, 1), (128, 8, 1)]
+
+
+def test_a_file_without_users_takes_as_long_as_one_with_new_entries(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_text("# nobody yet\n")
+    costs = []
+    monkeypatch.setattr(
+        hashlib, "scrypt", lambda password, *, n, **rest: costs.append(n) or b"x" * 32
+    )
+    assert UserFile(path)(plain("alice", "x"), Session()) is None
+    assert costs == [16384]
+
+
+NFC, NFD = "andr\u00e9", "andre\u0301"
+
+
+@pytest.mark.parametrize("spelling", [NFC, NFD])
+@pytest.mark.parametrize("typed", [NFC, NFD])
+def test_composed_and_decomposed_accents_are_one_name(
+    path: Path, entry: str, spelling: str, typed: str
+) -> None:
+    path.write_text(f"{spelling}:{entry}\n")
+    file = UserFile(path)
+    assert file(plain(typed, "sesame"), Session()) == spelling
+    assert file(plain(typed, "sesame", NFC), Session()) == spelling
+    assert file(plain(typed, "sesame", NFD), Session()) == spelling
+    assert file(plain(typed, "sesame", "andre"), Session()) is None
+    assert file(login(typed, "sesame"), Session()) == spelling
+    assert file(Credentials("XCLIENT", typed), Session()) == spelling
+    assert file(plain("andre", "sesame"), Session()) is None
+
+
+def test_two_spellings_of_one_name_are_two_entries_for_it(path: Path, entry: str) -> None:
+    path.write_text(f"{NFC}:{entry}\n{NFD}:{entry}\n")
+    with pytest.raises(ValueError, match="line 2: a second entry"):
+        UserFile(path)
+
+
+@pytest.mark.parametrize(("old", "new"), [(NFC, NFD), (NFD, NFC)])
+def test_set_password_knows_a_name_in_another_spelling(
+    path: Path, entry: str, old: str, new: str
+) -> None:
+    path.write_text(f"{old}:{entry}\n")
+    set_password(path, new, "other")
+    assert path.read_text().startswith(f"{old}:")
+    assert UserFile(path)(plain(new, "other"), Session()) == old
+    assert len(UserFile(path)) == 1
+
+
+def test_only_short_text_is_normalized(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFC takes time proportional to the square of the length, and every thread waits."""
+    normalize: Callable[[str, str], str] = unicodedata.normalize
+    lengths = []
+
+    def spy(form: str, text: str) -> str:
+        lengths.append(len(text.encode("utf-8", "surrogatepass")))
+        return normalize(form, text)
+
+    long = "\u0344" * 5000
+    set_password(path, "longest", long)
+    set_password(path, "surrogate", "\ud800" * 3)
+    file = UserFile(path)
+    monkeypatch.setattr(unicodedata, "normalize", spy)
+    for text in (long, "\u0344" * 512, "\u0344" * 513, "a" * 12000, "\ud800" * 400):
+        assert file(plain(text, "x"), Session()) is None
+        assert file(plain("alice", text), Session()) is None
+        assert file(plain("alice", "x", text), Session()) is None
+    assert file(plain("longest", long), Session()) == "longest"
+    assert max(lengths) == users.MAX_NORMALIZED == 1024
+
+
 def test_composed_and_decomposed_accents_are_one_password(tmp_path: Path) -> None:
     set_password(tmp_path / "users", "zoë", "caf\u00e9")
     assert UserFile(tmp_path / "users")(plain("zoë", "cafe\u0301"), Session()) == "zoë"
@@ -108,23 +228,36 @@ def test_other_greenlets_run_while_a_password_is_tried(path: Path) -> None:
     assert client.get(timeout=30) == "alice"
 
 
-def test_passwords_that_are_tried_leave_threads_for_others(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_few_passwords_are_tried_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = UserFile(path)
-    running, most = [0], [0]
+    running = Counts()
 
     def count(self: users._Hash, password: str) -> bool:
-        running[0] += 1
-        most[0] = max(most[0], running[0])
-        time.sleep(0.01)
-        running[0] -= 1
+        with running:
+            time.sleep(0.01)
         return True
 
     monkeypatch.setattr(users._Hash, "verify", count)
     clients = [gevent.spawn(file, plain("alice", "x"), Session()) for _ in range(20)]
     gevent.joinall(clients, raise_error=True)
-    assert 1 <= most[0] <= users.AT_ONCE
+    assert 1 <= running.most <= PASSWORDS.most
+
+
+class Counts:
+    """How many were in it at the same time, at most."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = self.most = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            self._now -= 1
 
 
 def test_reload_sees_new_users_and_forgets_old_ones(path: Path, entry: str) -> None:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import _socket  # what gevent's resolver calls, and monkey patching doesn't change
 from collections.abc import Callable
 from typing import Any, Final
 
 import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult
+from gevent.resolver.thread import Resolver as ThreadResolver
 
+from ..pools import LOOKUPS
 from ..smtp.xclient import is_host_name
 
 #: Seconds that anybody waits for a name.
 LOOKUP_SECONDS: Final = 1.5
-#: Lookups under way at once. gevent's resolver has ten threads for the whole program: a dead DNS
-#: server must not take them all, and whoever comes while these hang is served under its address.
-MAX_LOOKUPS: Final = 8
+#: Lookups of a server under way at once; a client that comes while they hang (a dead DNS server) is
+#: served under its address.
+MAX_LOOKUPS: Final = LOOKUPS.most
 #: The same for a program's own resolver.
 MAX_CUSTOM_LOOKUPS: Final = 256
 
 
 class ReverseResolver:
-    """*resolver* has ``reverse(ip) -> names``, which may block; None stands for gevent's."""
+    """*resolver* has ``reverse(ip) -> names``, which may block; None stands for gevent's.
+
+    Where gevent's uses threads, as it does by default, ours are used instead of them: the
+    program's own look-ups don't wait for those here.
+    """
 
     def __init__(self, resolver: Any = None) -> None:
         self._resolver = resolver
@@ -34,7 +41,7 @@ class ReverseResolver:
 
         The callable returns within `LOOKUP_SECONDS` of this call, and raises nothing.
         """
-        if len(self._under_way) >= self._most:
+        if len(self._under_way) >= self._most or (self._resolver is None and LOOKUPS.all_busy):
             return lambda: ""
         result: AsyncResult[str] = AsyncResult()
         timer = get_hub().loop.timer(LOOKUP_SECONDS)
@@ -77,6 +84,14 @@ class ReverseResolver:
             names = list(self._resolver.reverse(address))
             name = str(names[0]) if names else ""
         else:
-            name = get_hub().resolver.gethostbyaddr(address)[0]
+            name = _gethostbyaddr(address)[0]
         # DNS labels may hold any octet, and whoever owns the address chooses them.
         return name.lower().rstrip(".") if is_host_name(name) else ""
+
+
+def _gethostbyaddr(address: str) -> tuple[str, list[str], list[str]]:
+    resolver = get_hub().resolver
+    if isinstance(resolver, ThreadResolver):
+        return LOOKUPS.run(_socket.gethostbyaddr, address)
+    found: tuple[str, list[str], list[str]] = resolver.gethostbyaddr(address)
+    return found

@@ -14,9 +14,10 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 import gevent
-from gevent import get_hub, monkey
+from gevent import monkey
 from gevent.event import AsyncResult
 
+from ..pools import STORES
 from ..session import Session, header_address
 from ..smtp.reply import Reject
 
@@ -73,8 +74,7 @@ class MaildirStore:
     empty line follows them when the first line of the content is no header field, since it would
     continue the Received field. Line ends are LF, as programs that read Maildirs expect; a CR or
     LF alone stays what it is. Of a message a few pieces of 64 KiB are in memory at once.
-    Everything that waits for the disk is done in gevent's threadpool, where it holds up no other
-    client.
+    Everything that waits for the disk is done in threads, where it holds up no other client.
     """
 
     def __init__(self, path: str | os.PathLike[str], hostname: str | None = None) -> None:
@@ -147,7 +147,7 @@ class MaildirStore:
         try:
             for piece in _pieces(stream):
                 draft.add(piece)
-                # One trip to the threadpool is enough for a message of less than a piece.
+                # One trip to a thread is enough for a message of less than a piece.
                 if draft.buffered >= PIECE:
                     self._run(draft, draft.write, session)
             self._run(draft, draft.publish, session)
@@ -170,7 +170,7 @@ class MaildirStore:
 class _Draft:
     """One message on its way into the Maildir, not to be seen there before it is whole.
 
-    `write`, `publish` and `discard` block; `run` does one of them in the threadpool. At most one
+    `write`, `publish` and `discard` block; `run` does one of them in a thread. At most one
     of them may run at a time.
     """
 
@@ -272,13 +272,13 @@ class _Draft:
             os.close(fd)
 
     def run(self, step: Callable[[], None]) -> None:
-        """Do *step* in the threadpool; when it fails, nothing is left of the message.
+        """Do *step* in a thread; when it fails, nothing is left of the message.
 
         What is thrown into the greenlet meanwhile is raised, and the message is never published;
         unless that was decided already: then it is ignored, and the step's own result counts.
         """
         self._running = True
-        self._task = get_hub().threadpool.spawn(self._do, step)
+        self._task = STORES.spawn(self._do, step)
         try:
             failure = self._task.get()
         except BaseException:
@@ -301,7 +301,6 @@ class _Draft:
         return task.get()
 
     def _do(self, step: Callable[[], None]) -> BaseException | None:
-        # Returned, not raised: the threadpool prints a traceback of whatever is raised in it.
         try:
             step()
         except BaseException as exc:
@@ -325,7 +324,7 @@ class _Draft:
 
     def _discard_after(self, task: AsyncResult[BaseException | None]) -> None:
         task.wait()
-        get_hub().threadpool.apply(self.discard)
+        STORES.run(self.discard)
 
 
 def _pieces(stream: MessageSource) -> Iterator[bytes]:
