@@ -116,7 +116,7 @@ def charset_mail(charset: bytes, text: bytes) -> Callable[[int], bytes]:
 
 MARKUP = (
     b"<", b"<a>", b"<!--", b"<!---->", b"<style>", b"<sTyLe></STYle>", b"</style ", b"<br ",
-    b"&", b"&#1;", b"&#x1", b"&aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", b"href=", b'href="', b"href='\"",
+    b"&", b"&#1;", b"&#x1", b"&aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", b"href=", b'href="', b"href='\"",
     b"href= ", b"src= ", b"srcset", b"url( ", b"cid:x ", b"<link", b"<link x", b"<meta ", b"<img ",
     b"<img>", b"<img cid:", b"<form", b"{{", b"{%", b"<%=", b"http://a ", b"https://", b" ", b"\n",
     b"\r\n", b"\0", b"\xff", b"\xf0\x9f\x98\x80",
@@ -150,7 +150,7 @@ WORST: dict[str, Callable[[int], bytes]] = {
     "endless field": lambda size: b"X: y\n" + repeated(b" z\n", size),
     "encoded words": lambda size: b"Subject: " + repeated(b"=?utf-8?q?", size),
     "trace fields": lambda size: repeated(b"Delivered-To: a@b.example\n", size),
-    "punycode": charset_mail(b"punycode_", b"a-b9c"),
+    "punycode": charset_mail(b"punycode_", b"b9c"),
     "idna": charset_mail(b"IDNA", b"xn--a."),
     "utf-7": charset_mail(b"utf-7", b"+2AA-"),
     "escapes": charset_mail(b"Unicode-Escape", b"\\x"),
@@ -163,9 +163,9 @@ WORST: dict[str, Callable[[int], bytes]] = {
 
 
 def cost(mailbox: Mailbox, content: bytes) -> float:
-    """Seconds of CPU for all that the page may ask of a message, the best of three times."""
+    """Seconds of CPU for all that the page may ask of a message, the better of two times."""
     best = float("inf")
-    for number in range(3):
+    for number in range(2):
         id = mailbox.put(content, f"{1_700_000_000 + number}.x")
         began = time.process_time()
         assert mailbox.listed() == [id]
@@ -177,36 +177,36 @@ def cost(mailbox: Mailbox, content: bytes) -> float:
     return best
 
 
+@pytest.fixture(scope="module")
+def harmless(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """What a message of 256 KiB costs that nobody made to hurt."""
+    mailbox = Mailbox(tmp_path_factory.mktemp("harmless"))
+    return cost(mailbox, text_mail(b"A line of text, not too long.\n")(256 * KIB))
+
+
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("make", WORST.values(), ids=WORST)
 def test_work_is_linear_in_the_size_of_a_message(
-    mailbox: Mailbox, make: Callable[[int], bytes]
+    mailbox: Mailbox, harmless: float, make: Callable[[int], bytes]
 ) -> None:
-    small = cost(mailbox, make(64 * KIB))
-    # Quadratic work would be 64 times as much.
-    assert cost(mailbox, make(512 * KIB)) < 20 * small + 0.1
-
-
-@pytest.mark.usefixtures("no_pauses")
-@pytest.mark.parametrize("make", WORST.values(), ids=WORST)
-def test_the_worst_message_costs_little_more_than_a_harmless_one(
-    mailbox: Mailbox, make: Callable[[int], bytes]
-) -> None:
-    harmless = cost(mailbox, text_mail(b"A line of text, not too long.\n")(512 * KIB))
-    assert cost(mailbox, make(512 * KIB)) < 40 * harmless + 0.1
+    large = cost(mailbox, make(256 * KIB))
+    # Quadratic work would be 64 times as much as for an eighth of it.
+    assert large < 20 * cost(mailbox, make(32 * KIB)) + 0.1
+    assert large < 40 * harmless + 0.1
 
 
 # Patterns
 
 MODULES = (charsets, checks, fields, html, inbox, messages, mime, query)
 TOKENS = (
-    " ", "\t", "\n", "\r", "<", ">", "a", "A", "1", "=", "?", "(", "[", "]", '"', "'", "&", "&#", "&#x",
-    "-", "--", "\\", ";", ":", "/", ".", "%", "*", "{{", "{%", "<%=", "cid:", "href", "href=",
-    'href="', "href='", "src", "src=", "srcset", "url(", "http", "http://", "https:", "<a", "<a ",
-    "</", "</style", "<style", "<!--", "<br", "<img", "<img alt", "<link", "<link stylesheet",
-    "<meta", "=?", "=?a?q?", "=?a?b?a", "?=", "?= ", "content-type", "content-type:", "\n ", "\n\n",
-    ";a", ";a=", ';a="', '\\"', "from a", "from a (", "from a (a [", " by a", " with a",
-    " (version=a cipher=a", " id a", " for <", "is:", 'is:"', '-"', "subject:",
+    " ", "\t", "\n", "\r", "<", ">", "a", "A", "1", "=", "?", "(", "[", "]", '"', "'", "&", "&#",
+    "&#x", "-", "--", "\\", ";", ":", "/", ".", "%", "*", "{{", "{%", "<%=", "cid:", "href",
+    "href=", 'href="', "href='", "src", "src=", "srcset", "url(", "http", "http://", "https:",
+    "<a", "<a ", "</", "</style", "<style", "<!--", "<br", "<img", "<img alt", "<link",
+    "<link stylesheet", "<meta", "=?", "=?a?q?", "=?a?b?a", "?=", "?= ", "content-type",
+    "content-type:", "\n ", "\n\n", ";a", ";a=", ';a="', '\\"', "from a", "from a (",
+    "from a (a [", " by a", " with a", " (version=a cipher=a", " id a", " for <", "is:", 'is:"',
+    '-"', "subject:",
 )  # fmt: skip
 
 
@@ -219,26 +219,42 @@ def patterns() -> Iterator[Any]:
                     yield pytest.param(pattern, id=f"{module.__name__[17:]}{name}{key}")
 
 
+#: Those that are only matched with the beginning of a text, not searched in it.
+ANCHORED = frozenset(
+    {
+        checks._LOCAL_LINK,
+        fields._FIELD_NAME,
+        fields._RECEIVED,
+        html._LINK_SCHEME,
+        inbox._ARRIVED,
+        mime._MEDIA_TYPE,
+        query._PLACE,
+    }
+)
+
+
 def seconds(pattern: re.Pattern[Any], text: str) -> float:
-    searched = text.encode() if isinstance(pattern.pattern, bytes) else text
+    looked_at = text.encode() if isinstance(pattern.pattern, bytes) else text
     began = time.thread_time()
-    for _ in pattern.finditer(searched):
-        pass
+    if pattern in ANCHORED:
+        pattern.match(looked_at)
+    else:
+        for _ in pattern.finditer(looked_at):
+            pass
     return time.thread_time() - began
 
 
-@pytest.mark.parametrize("pattern", patterns())
+@pytest.mark.parametrize("pattern", list(patterns()))
 def test_a_pattern_is_linear_whatever_it_looks_at(pattern: re.Pattern[Any]) -> None:
-    size = 32 * KIB
-    for begin, token in itertools.product(("", *TOKENS), TOKENS):
-        if begin and len(token) > 1:
-            continue
-        text = begin + token * (size // len(token))
-        if seconds(pattern, text) > 0.02:  # else it isn't worth a closer look
-            quarter = begin + token * (size // len(token) // 4)
-            large = min(seconds(pattern, text) for _ in range(3))
-            small = min(seconds(pattern, quarter) for _ in range(3))
-            assert large < 8 * small + 0.001, (begin, token)
+    beginnings = ["", *TOKENS]
+    for token in TOKENS:
+        # What comes before a run may make a pattern look at all of it.
+        for begin in beginnings if len(token) == 1 else [""]:
+            text, quarter = (begin + token * (size // len(token)) for size in (8 * KIB, 2 * KIB))
+            if seconds(pattern, text) > 0.005:  # else it isn't worth a closer look
+                large = min(seconds(pattern, text) for _ in range(3))
+                small = min(seconds(pattern, quarter) for _ in range(3))
+                assert large < 8 * small + 0.001, (begin, token)
 
 
 # Steps
@@ -277,7 +293,7 @@ def test_work_on_a_message_is_done_in_short_steps(
     mailbox.listed()
     pauses.clear()
     mailbox.get(f"/{ID}")
-    assert len(pauses) >= 4
+    assert len(pauses) >= MIB // steps.WINDOW
 
 
 @given(st.text("ab<", max_size=60), st.integers(1, 9))
@@ -316,6 +332,38 @@ def test_line_ends_become_lf_wherever_a_step_ends(
     for window in range(1, 9):
         monkeypatch.setattr(mime, "WINDOW", window)
         assert part.text(data) == text.replace("\r\n", "\n").replace("\0", "\ufffd")
+
+
+def test_a_line_is_measured_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps_made: list[None] = []
+    monkeypatch.setattr(checks, "breathe", lambda: steps_made.append(None))
+    for text in (b"x" * 998 + b"\n", b"x\n", b"\r\n", b"x" * 499 + b"\r", b"\n" * 998 + b"x"):
+        data = repeated(text, MIB)
+        steps_made.clear()
+        assert not checks.has_long_line(data)
+        assert len(steps_made) <= 2 * len(data) / 999 + 2
+        assert checks.has_long_line(data + b"\n" + b"x" * 999)
+
+
+@given(st.lists(st.integers(0, 1200), max_size=6), st.sampled_from([b"\n", b"\r", b"\r\n"]))
+def test_a_long_line_is_found_wherever_it_is(lengths: list[int], end: bytes) -> None:
+    data = end.join(b"x" * length for length in lengths)
+    assert checks.has_long_line(data) is any(length > 998 for length in lengths)
+
+
+def test_lines_are_looked_at_once_however_deep_the_multiparts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searches: list[None] = []
+    monkeypatch.setattr(mime, "find", lambda *where: searches.append(None) or steps.find(*where))
+    content = nested_boundaries(200 * KIB)
+    message = mime.parse(content)
+    assert len(message.parts) == 21
+    # For each line one, and three for each header: its end, in two kinds, and a delimiter in it.
+    assert len(searches) <= content.count(b"\n--") + 3 * 21 + 21
+    searches.clear()
+    mime.parse(nested_boundaries(8 * MIB))
+    assert len(searches) <= mime.MAX_DASHES + 100
 
 
 # Large messages
@@ -531,8 +579,8 @@ def test_what_is_no_charset_of_ours_is_never_looked_up(
         ("latin1", b"\x80", "\x80"),
         ("iso-8859-15", b"\xa4", "€"),
         ("Windows-1252", b"\x80\x81", "€\ufffd"),
-        ("cp1251", b"\xc0", "А"),
-        ("koi8-r", b"\xc1", "а"),
+        ("cp1251", b"\xc6", "Ж"),
+        ("koi8-r", b"\xd6", "ж"),
         ("GB18030", b"\xc4\xe3", "你"),
         ("big5", b"\xa7A", "你"),
         ("Shift_JIS", b"\x82\xa0", "あ"),
@@ -564,7 +612,7 @@ def test_every_charset_takes_octets_of_every_kind(codec: str) -> None:
 
 
 def test_names_of_charsets_leave_nothing_behind(mailbox: Mailbox, looked_up: list[str]) -> None:
-    for number in range(20):
+    for number in range(4):
         words = b"".join(b"=?x%d-%d?q?a?= " % (number, each) for each in range(400))
         parts = b"".join(
             b"--b\nContent-Type: text/plain; charset=y%d-%d\n\nx\n" % (number, each)
@@ -619,7 +667,7 @@ def characters(entry: inbox.Entry) -> int:
 
 
 def most_characters() -> int:
-    listed = 3 * inbox.SHOWN + inbox.SNIPPET + inbox.LISTED_RECIPIENTS * inbox.MAX_RECIPIENT
+    listed = 3 * inbox.SHOWN + inbox.SNIPPET + inbox.LISTED_RECIPIENTS * fields.MAX_RECIPIENT
     return listed + sum(inbox.SEARCHED.values())
 
 
@@ -652,7 +700,7 @@ def test_an_entry_of_the_index_is_bounded_and_says_that_it_is_cut(
     ("content", "sentence"),
     [
         (of_parts(b"\nx\n", 8 * KIB), "It has more than 500 parts; the others are not shown."),
-        (nested_boundaries(200 * KIB), "It has more than "),
+        (nested_boundaries(600 * KIB), "It has more than "),
         (
             b"".join(
                 b"Content-Type: multipart/x; boundary=%d\n\n--%d\n" % (n, n) for n in range(30)
@@ -706,8 +754,8 @@ def test_pictures_are_bounded_however_they_are_encoded(mailbox: Mailbox) -> None
     [
         "query=x", "q=", "q", "Q=x", "q=%20", "q=x&query=y", "q=x&q=y", "query=", "=x", "&", "&&",
         "search=x", "q%5B%5D=x", "limit=1", "q=x&limit=1", "wait=1", "q=-", "q=%22%22", "q=-%22%22",
-        "q=is:unraed", "q=-is:x", "q=has:x", "q=-has:atachment", "q=-form:x", "q=-subject:", "q=-is:",
-        "q=%22%22%20x", "q=" + "a%20" * 21, "q=" + "a" * 501, "q=x%20" + "-a%20" * 20, "_method=GET",
+        "q=is:unraed", "q=-is:x", "q=has:x", "q=-has:atachment", "q=-form:x", "q=-to:", "q=-is:",
+        "q=%22%22%20x", "q=" + "a%20" * 21, "q=" + "a" * 501, "q=x%20" + "-a%20" * 20, "_method=x",
     ],
 )  # fmt: skip
 def test_a_change_that_is_not_understood_changes_nothing(mailbox: Mailbox, query: str) -> None:

@@ -22,8 +22,9 @@ MAX_HEADER: Final = 256 * 1024
 #: Octets of one field, and of one that describes a part.
 MAX_FIELD: Final = 8192
 MAX_CONTENT_FIELD: Final = 4096
-#: Recipients that are named, and trace fields that are looked at.
+#: Recipients that are named, characters of each, and trace fields that are looked at.
 MAX_RECIPIENTS: Final = 1000
+MAX_RECIPIENT: Final = 400
 MAX_TRACE: Final = 20_000
 #: Parameters of one field, and pieces of one parameter (RFC 2231 section 3).
 MAX_PARAMETERS: Final = 100
@@ -66,7 +67,7 @@ class Header(NamedTuple):
     trace_end: int
     #: How many recipients they name; `fields` has the first `MAX_RECIPIENTS` of them.
     recipients: int
-    #: Whether there were more or longer fields than are looked at.
+    #: Whether there were more or longer fields behind the trace than are looked at.
     cut: bool
 
 
@@ -87,7 +88,7 @@ def read_header(data: bytes, end: int) -> Header:
             found.append(each)
         if each.name.lower() == "received":
             break
-    cut = recipients > MAX_RECIPIENTS or end - trace_end > MAX_HEADER
+    cut = end - trace_end > MAX_HEADER
     start = trace_end
     for number, (each, stop) in enumerate(_fields(data, start, min(end, start + MAX_HEADER))):
         if number >= MAX_FIELDS:
@@ -261,7 +262,7 @@ def trace(fields: list[Field]) -> Trace:
         if name == "return-path":
             mail_from = each.value.strip().removeprefix("<").removesuffix(">")
         elif name == "delivered-to":
-            rcpt_to.append(each.value.strip())
+            rcpt_to.append(each.value.strip()[:MAX_RECIPIENT])
         else:
             match = _RECEIVED.match(" ".join(each.value.split()))
             return Trace(mail_from, rcpt_to, match.groupdict() if match is not None else None)
