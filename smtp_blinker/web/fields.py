@@ -35,8 +35,9 @@ _CONTENT_FIELD = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 # RFC 2045 section 5.1. A quoted string that isn't closed ends with the field.
-_PARAMETER = re.compile(r";\s*([^\s=;\"]{1,80})\s*=\s*(\"(?:[^\"\\]|\\.)*\"?|[^;]*)", re.DOTALL)
-_ESCAPED = re.compile(r"\\([\\\"])")
+_PARAMETER = re.compile(
+    r";\s*([^\s=;\"]{1,80})\s*=\s*(\"[^\"\\]*(?:\\.[^\"\\]*)*\"?|[^;]*)", re.DOTALL
+)
 # RFC 2047 section 2; spaces in the text are wrong and common.
 _WORD = re.compile(
     r"=\?([A-Za-z0-9_.:+-]{1,40})(?:\*[A-Za-z0-9-]{0,20})?\?([QqBb])\?([^?]{0,4000})\?="
@@ -182,9 +183,14 @@ def parse_parameters(text: str) -> Parameters:
     for match in islice(_PARAMETER.finditer(text, len(value)), MAX_PARAMETERS):
         parameter = match[2].strip()
         if parameter.startswith('"'):
-            parameter = _ESCAPED.sub(r"\1", parameter[1:].removesuffix('"'))
+            parameter = _unescape(parameter[1:].removesuffix('"'))
         found.setdefault(match[1].lower(), parameter)
     return Parameters(value.strip().lower(), found)
+
+
+def _unescape(text: str) -> str:
+    """Backslashes and quotation marks only: others write file names with single backslashes."""
+    return "\\".join(piece.replace('\\"', '"') for piece in text.split("\\\\"))
 
 
 def _extended(value: str) -> tuple[str, bytes]:
