@@ -689,7 +689,7 @@ def test_an_entry_of_the_index_is_bounded_and_says_that_it_is_cut(
     box = inbox.Inbox(mailbox.folder)
     box.refresh()
     [entry] = box.find()
-    assert characters(entry) <= most_characters() <= 56 * KIB
+    assert characters(entry) <= most_characters() <= 54 * KIB
     assert entry.cut
     assert mailbox.get()["messages"][0]["cut"]
     mailbox.put(b"Subject: short\n\n" + b"long text " * 10_000, "2.short")
