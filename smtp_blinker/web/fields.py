@@ -22,8 +22,9 @@ MAX_HEADER: Final = 256 * 1024
 #: Octets of one field, and of one that describes a part.
 MAX_FIELD: Final = 8192
 MAX_CONTENT_FIELD: Final = 4096
-#: Recipients that are named, and trace fields that are looked at.
+#: Recipients that are named, characters of each, and trace fields that are looked at.
 MAX_RECIPIENTS: Final = 1000
+MAX_RECIPIENT: Final = 400
 MAX_TRACE: Final = 20_000
 #: Parameters of one field, and pieces of one parameter (RFC 2231 section 3).
 MAX_PARAMETERS: Final = 100
@@ -34,8 +35,9 @@ _CONTENT_FIELD = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 # RFC 2045 section 5.1. A quoted string that isn't closed ends with the field.
-_PARAMETER = re.compile(r";\s*([^\s=;\"]{1,80})\s*=\s*(\"(?:[^\"\\]|\\.)*\"?|[^;]*)", re.DOTALL)
-_ESCAPED = re.compile(r"\\([\\\"])")
+_PARAMETER = re.compile(
+    r";\s*([^\s=;\"]{1,80})\s*=\s*(\"[^\"\\]*(?:\\.[^\"\\]*)*\"?|[^;]*)", re.DOTALL
+)
 # RFC 2047 section 2; spaces in the text are wrong and common.
 _WORD = re.compile(
     r"=\?([A-Za-z0-9_.:+-]{1,40})(?:\*[A-Za-z0-9-]{0,20})?\?([QqBb])\?([^?]{0,4000})\?="
@@ -66,7 +68,7 @@ class Header(NamedTuple):
     trace_end: int
     #: How many recipients they name; `fields` has the first `MAX_RECIPIENTS` of them.
     recipients: int
-    #: Whether there were more or longer fields than are looked at.
+    #: Whether there were more or longer fields behind the trace than are looked at.
     cut: bool
 
 
@@ -87,7 +89,7 @@ def read_header(data: bytes, end: int) -> Header:
             found.append(each)
         if each.name.lower() == "received":
             break
-    cut = recipients > MAX_RECIPIENTS or end - trace_end > MAX_HEADER
+    cut = end - trace_end > MAX_HEADER
     start = trace_end
     for number, (each, stop) in enumerate(_fields(data, start, min(end, start + MAX_HEADER))):
         if number >= MAX_FIELDS:
@@ -181,9 +183,14 @@ def parse_parameters(text: str) -> Parameters:
     for match in islice(_PARAMETER.finditer(text, len(value)), MAX_PARAMETERS):
         parameter = match[2].strip()
         if parameter.startswith('"'):
-            parameter = _ESCAPED.sub(r"\1", parameter[1:].removesuffix('"'))
+            parameter = _unescape(parameter[1:].removesuffix('"'))
         found.setdefault(match[1].lower(), parameter)
     return Parameters(value.strip().lower(), found)
+
+
+def _unescape(text: str) -> str:
+    """Backslashes and quotation marks only: others write file names with single backslashes."""
+    return "\\".join(piece.replace('\\"', '"') for piece in text.split("\\\\"))
 
 
 def _extended(value: str) -> tuple[str, bytes]:
@@ -261,7 +268,7 @@ def trace(fields: list[Field]) -> Trace:
         if name == "return-path":
             mail_from = each.value.strip().removeprefix("<").removesuffix(">")
         elif name == "delivered-to":
-            rcpt_to.append(each.value.strip())
+            rcpt_to.append(each.value.strip()[:MAX_RECIPIENT])
         else:
             match = _RECEIVED.match(" ".join(each.value.split()))
             return Trace(mail_from, rcpt_to, match.groupdict() if match is not None else None)

@@ -48,9 +48,8 @@ SEARCHED: Final = {
 }
 #: Octets of a download that are read at once.
 PIECE: Final = 256 * 1024
-#: Recipients named in the list, and characters of each.
+#: Recipients named in the list.
 LISTED_RECIPIENTS: Final = 20
-MAX_RECIPIENT: Final = 320
 
 # A folder that changed this short a time before it was read may have changed again since,
 # within the resolution of its time stamp.
@@ -436,7 +435,7 @@ def _summary(entry: Entry) -> Entry:
         to=to[:SHOWN],
         subject=subject[:SHOWN],
         snippet=" ".join(text[: SNIPPET * 4].split())[:SNIPPET],
-        recipients=tuple(each[:MAX_RECIPIENT] for each in trace.rcpt_to[:LISTED_RECIPIENTS]),
+        recipients=tuple(trace.rcpt_to[:LISTED_RECIPIENTS]),
         attachments=len(attachments),
         cut=bool(message.left_out)
         or len(names) > NAMES

@@ -196,7 +196,7 @@ def _json_response(pieces: list[bytes]) -> Response:
 
 
 def _encode(fields: dict[str, Any]) -> list[bytes]:
-    """A JSON object in pieces. Texts that may be long are among *fields*, not deeper."""
+    """A JSON object in pieces. What is deeper in it than one level must be short."""
     pieces: list[bytes] = []
     texts: list[str] = []
     size = 0
@@ -220,8 +220,13 @@ def _json_texts(fields: dict[str, Any]) -> Iterator[str]:
             for start in range(0, len(value), WINDOW):
                 yield json.dumps(value[start : start + WINDOW])[1:-1]
             yield '"'
+        elif isinstance(value, list):
+            yield "["
+            for number, item in enumerate(value):
+                yield f",{json.dumps(item)}" if number else json.dumps(item)
+            yield "]"
         else:
-            yield from json.JSONEncoder(separators=(",", ":")).iterencode(value)
+            yield json.dumps(value)
     yield "}"
 
 

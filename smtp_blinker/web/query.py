@@ -76,7 +76,7 @@ def problem(query: str) -> str | None:
     if len(query) > MAX_QUERY or len(words) > MAX_WORDS:
         return f"the search is longer than {MAX_QUERY} characters or {MAX_WORDS} words"
     for word in words:
-        if not word.text:
+        if not word.text or not (word.quoted or word.text.strip("-")):
             return "a word of the search is empty"
         if word.place == "is" and word.text not in _STATES:
             return "is: takes unread or read"
