@@ -18,7 +18,6 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from smtp_blinker import signals
-from smtp_blinker.commands import COMMANDS
 from smtp_blinker.listeners import log, metrics, tracking
 from smtp_blinker.signals import (
     AuthEvent,
@@ -31,6 +30,7 @@ from smtp_blinker.signals import (
     emit,
     emit_error,
 )
+from smtp_blinker.smtp.verbs import VERBS
 
 LISTENERS = Path(log.__file__).parent
 
@@ -801,11 +801,11 @@ def test_refused_commands_are_counted_by_verb_and_reply(server, registry):
 
 def test_every_verb_has_room_for_its_codes(server, registry):
     codes = range(500, 515)  # more than any verb has
-    for verb in COMMANDS:
+    for verb in VERBS:
         for code in codes:
             emit(signals.refused, server, refused_event(verb.decode(), "", code))
     get = registry.get_sample_value
-    for verb in COMMANDS:
+    for verb in VERBS:
         for code in codes:
             labels = {"verb": verb.decode(), "code": str(code)}
             assert get("smtp_refused_total", labels) == 1, labels
