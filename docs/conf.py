@@ -35,14 +35,15 @@ python_maximum_signature_line_length = 88
 # what a docstring has in backquotes and is no name: a folder, a value, an attribute.
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
+    ("py:class", "WriteableBuffer"),  # of typeshed
     (
         "py:.*",
         r"(collections|email|enum|flask|functools|gevent|greenlet|http|ipaddress|logging|os|pathlib"
         r"|prometheus_client|ssl|types|typing|unittest|blinker|gunicorn|_\w+)\..*",
     ),
     # Of the library, but no program needs them: type variables, protocols, the inner modules.
-    ("py:.*", r"(smtp_blinker\.)?(\w+\.)*(_\w+|DataResult|\w+Hook|MessageSource)"),
-    ("py:.*", r"smtp_blinker\.(connection|content|options|threads|transport)\.\w+"),
+    ("py:.*", r"(smtp_blinker\.)?(\w+\.)*(_\w+|DataResult|\w+Hook|(Message|Piece)Source)"),
+    ("py:.*", r"smtp_blinker\.(connection|options|threads)(\.\w+)+"),
 ]
 
 

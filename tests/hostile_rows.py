@@ -510,7 +510,7 @@ ENDINGS = (
 _CLIENT_HELLO = b"\x16\x03\x01\x00\x47\x01\x00\x00\x43\x03\x03\n\r\nRSET\r\nNOOP\r\n"
 
 # What a client sends that believes to be somewhere else: in TLS, or in the content of a message.
-# Its next line may be one that is a command.
+# What follows may have lines that are commands.
 ELSEWHERE = (
     CommandRow("F01", _CLIENT_HELLO, (SYNTAX,), ends=True),
     CommandRow("F01a", _CLIENT_HELLO, (SYNTAX,), before=(), ends=True),
