@@ -63,7 +63,7 @@ class Exchange:
         self.method = method
         #: Known once the client has said it.
         self.username: str | None = None
-        #: Whether what the client gave was judged and refused, though it may not know that yet.
+        #: Whether the credentials were refused, though the client may not know that yet.
         self.has_failed = False
         self.user: Any = None
         self._facts = facts

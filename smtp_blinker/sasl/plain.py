@@ -13,7 +13,7 @@ def plain(initial: bytes | None, facts: Facts) -> Mechanism:
     if len(parts) != 3:
         raise malformed("PLAIN takes authzid NUL authcid NUL password")
     authzid, authcid = decode_name(parts[0]), decode_name(parts[1])
-    # Clients are about that give their name as the authzid and leave the authcid empty.
+    # Some clients give their name as the authzid and leave the authcid empty.
     username = authcid or authzid
     if not username:
         raise malformed("no user name")

@@ -1,8 +1,8 @@
-"""SCRAM-SHA-256 and SCRAM-SHA-1 (RFC 5802, RFC 7677): client and server prove that they know the
-password, and neither says it.
+"""SCRAM-SHA-256 and SCRAM-SHA-1 (RFC 5802, RFC 7677): the client proves that it knows the
+password, the server that it has the keys, and neither sends them.
 
-There is no channel binding, and so no -PLUS: Python's ssl has of its three types only tls-unique,
-which TLS 1.3 has not.
+There is no channel binding, and so no -PLUS: Python's ssl offers only tls-unique, which TLS 1.3
+doesn't have.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class ScramKeys:
     """What a server keeps of a password for SCRAM (RFC 5802 section 3), and `on_scram` returns.
 
     *salt* has 1 to 1024 octets; *stored_key* and *server_key* are as long as the mechanism's
-    digest. Who has them can't log in with them, but can try passwords, and can pose as the
-    server. Raises TypeError or ValueError for what no keys can be.
+    digest. An attacker who steals them can't log in with them, but can guess passwords offline
+    and pose as the server. Raises TypeError or ValueError for what no keys can be.
     """
 
     salt: bytes
@@ -102,8 +102,8 @@ class ScramKeys:
 
 
 class Decoys:
-    """Keys for names that aren't there: the same for the same name as long as the process runs,
-    and with the iterations and the length of the salt of the first user that was."""
+    """Keys for unknown user names: the same for the same name as long as the process runs, with
+    the iterations and the length of the salt of the first known user."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
@@ -200,7 +200,7 @@ def _scram(mechanism: str, initial: bytes | None) -> Mechanism:
     found: ScramKeys | None = yield AskKeys(first.username, mechanism)
     if found is not None:
         DECOYS.learn(mechanism, found)
-    decoy = DECOYS.keys(mechanism, first.username)  # for a user that is there too: as much work
+    decoy = DECOYS.keys(mechanism, first.username)  # for a known user too: as much work
     keys = decoy if found is None else found
 
     nonce = first.nonce + new_nonce()
