@@ -135,6 +135,15 @@ def test_a_certificate_without_a_name_acts_for_nobody_by_itself(serving, context
     assert [names[0] for names in asked] == ["", ""]
 
 
+def test_a_proxy_s_certificate_is_not_that_of_its_client(serving, context, asked):
+    with serving(use_xclient=True) as server:
+        client = secured(server, context("proxy@example.org"))
+        client.ok("EHLO proxy", "XCLIENT ADDR=192.0.2.7")
+        assert "AUTH PLAIN" in client.cmd("EHLO me")
+        assert client.cmd("AUTH EXTERNAL =").startswith("504 5.5.4")
+    assert asked == []
+
+
 def test_a_refused_certificate_is_a_failure(serving, context):
     with serving(on_auth=lambda auth, session: None) as server:
         client = secured(server, context("ann@example.org"))

@@ -93,9 +93,11 @@ class Capabilities:
 
     def _can_use(self, mechanism: str) -> bool:
         if mechanism == "EXTERNAL":
-            # RFC 4422 appendix A: the certificate is all that is asked for.
+            # RFC 4422 appendix A: the certificate is all that is asked for. After XCLIENT it is the
+            # proxy's.
             tls = self._session.tls
-            return tls is not None and bool(tls.peer_certificate)
+            certificate = None if tls is None else tls.peer_certificate
+            return bool(certificate) and not self._session.xclient
         return mechanism not in DIGESTS or self._hooks.on_scram is not None
 
     def forwarding(self, verb: str) -> bool:
