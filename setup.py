@@ -28,6 +28,7 @@ test = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "scramp>=1.4",
     "selenium>=4",
     "tox>=4.11",
     "trustme>=1.1",

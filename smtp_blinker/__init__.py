@@ -5,6 +5,7 @@ which tell. See README.md for a first program.
 """
 
 from .extensions import DEFAULT_EXTENSIONS
+from .sasl.scram import ScramKeys
 from .server import SMTPServer
 from .session import Address, Credentials, Envelope, Session
 from .smtp.reply import AuthenticationFailed, Reject
@@ -21,5 +22,6 @@ __all__ = [
     "MessageStream",
     "Reject",
     "SMTPServer",
+    "ScramKeys",
     "Session",
 ]

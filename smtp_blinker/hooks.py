@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final, TypeVar
 
+from .sasl.scram import ScramKeys
 from .session import Address, Credentials, Session
 from .smtp.reply import Reject
 from .stream import MessageStream
 
 SessionHook = Callable[[Session], Any]
 AuthHook = Callable[[Credentials, Session], Any]
+ScramHook = Callable[[str, str, Session], ScramKeys | None]
 AddressHook = Callable[[Address, Session], Any]
 #: What `on_data` returns: the text of the 250 reply, or None; for LMTP also one of these or a
 #: `Reject` for each recipient.
@@ -22,6 +24,7 @@ DataHook = Callable[[MessageStream, Session], DataResult]
 
 _SessionHook = TypeVar("_SessionHook", bound=SessionHook)
 _AuthHook = TypeVar("_AuthHook", bound=AuthHook)
+_ScramHook = TypeVar("_ScramHook", bound=ScramHook)
 _AddressHook = TypeVar("_AddressHook", bound=AddressHook)
 _DataHook = TypeVar("_DataHook", bound=DataHook)
 
@@ -30,6 +33,7 @@ ARGUMENTS: Final = {
     "on_connect": ("session",),
     "on_secure": ("session",),
     "on_auth": ("auth", "session"),
+    "on_scram": ("username", "mechanism", "session"),
     "on_mail_from": ("address", "session"),
     "on_rcpt_to": ("address", "session"),
     "on_data": ("stream", "session"),
@@ -47,6 +51,7 @@ class Hooks:
         self.on_connect: SessionHook | None = None
         self.on_secure: SessionHook | None = None
         self.on_auth: AuthHook | None = None
+        self.on_scram: ScramHook | None = None
         self.on_mail_from: AddressHook | None = None
         self.on_rcpt_to: AddressHook | None = None
         self.on_data: DataHook | None = None
@@ -91,8 +96,8 @@ _PROMISES: Final = (("ready", "get"), ("done", "result"))
 _LIKE_A_REPLY: Final = re.compile(r"\s*(?:[2-5][0-9]{2}|[245]\.[0-9]{1,3}\.[0-9]{1,3})(?![\w.])")
 
 
-def checked(name: str, result: Any) -> Any:
-    """*result*, which the hook *name* has returned and which is not None.
+def checked(name: str, result: Any, args: Sequence[Any] = ()) -> Any:
+    """*result*, which the hook *name*, called with *args*, has returned and which is not None.
 
     Raises what was returned where it was meant to be raised, and TypeError or ValueError for
     everything that the hook's line in the documentation doesn't name: a program that returns False
@@ -103,6 +108,8 @@ def checked(name: str, result: Any) -> Any:
         raise result
     if name == "on_data":
         return result if isinstance(result, (list, tuple)) else checked_text(result)
+    if name == "on_scram":
+        return _checked_keys(result, args[1])
     if name != "on_auth":
         _close(result)
         raise TypeError(
@@ -115,6 +122,17 @@ def checked(name: str, result: Any) -> Any:
         _close(result)
         raise TypeError(f"on_auth returned a {kind.__name__}, which is not finished")
     bool(result)
+    return result
+
+
+def _checked_keys(result: Any, mechanism: str) -> ScramKeys:
+    if not isinstance(result, ScramKeys):
+        _close(result)
+        raise TypeError(
+            f"on_scram returned {_shown(result)}; it returns ScramKeys, or None for no such user"
+        )
+    if not result.fits(mechanism):
+        raise ValueError(f"on_scram returned keys that are not {mechanism}'s")
     return result
 
 
@@ -183,6 +201,12 @@ class HookDecorators:
     def on_auth(self, hook: _AuthHook) -> _AuthHook:
         """Asked with credentials: ``hook(auth, session)`` returns the user or a false value."""
         self.hooks.set("on_auth", hook)
+        return hook
+
+    def on_scram(self, hook: _ScramHook) -> _ScramHook:
+        """Asked for SCRAM, before the client has proved anything: ``hook(username, mechanism,
+        session)`` returns the user's `ScramKeys`, or None where there is no such user."""
+        self.hooks.set("on_scram", hook)
         return hook
 
     def on_mail_from(self, hook: _AddressHook) -> _AddressHook:

@@ -20,7 +20,10 @@ from .smtp.verbs import VERB_NAMES
 
 Network = IPv4Network | IPv6Network
 
-AUTH_METHODS = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER")
+AUTH_METHODS = (
+    *("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER"),
+    *("SCRAM-SHA-256", "SCRAM-SHA-1", "EXTERNAL"),
+)
 BARE_NEWLINE_POLICIES = ("reject", "normalize", "allow")
 
 

@@ -327,11 +327,13 @@ class Credentials:
         challenge: str | None = None,
         challenge_response: str | None = None,
     ) -> None:
-        #: "PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER", or "XCLIENT" (no password).
+        #: The mechanism: "PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER"; "SCRAM-SHA-256",
+        #: "SCRAM-SHA-1", "EXTERNAL" (the client has proved who it is); or "XCLIENT" (no password).
         self.method = method
         self.username = username
         self.password = password
-        #: Of PLAIN's two identities, as they came (RFC 4616), the one that knows the password.
+        #: Of the two identities of PLAIN (RFC 4616, as they came), SCRAM and EXTERNAL the one that
+        #: knows the password, or that the certificate names.
         self.authcid = authcid
         self._authzid = authzid
         #: Whether a program asked for `authzid`. One that didn't has not allowed another identity.
@@ -343,19 +345,15 @@ class Credentials:
 
     @property
     def authzid(self) -> str | None:
-        """Whom a PLAIN client wants to act as; "" for itself. The hook that reads it decides;
-        where none does, acting for another than `authcid` is refused."""
+        """Whom a client of PLAIN, SCRAM or EXTERNAL wants to act as; "" for itself. The hook that
+        reads it decides; where none does, acting for another than `username` is refused."""
         self._authzid_was_read = True
         return self._authzid
 
     @property
     def is_unasked_for_another(self) -> bool:
         """Whether the client wants to act for another, and the program has not looked at whom."""
-        return (
-            bool(self.authcid and self._authzid)
-            and self._authzid != self.authcid
-            and not self._authzid_was_read
-        )
+        return bool(self._authzid) and self._authzid != self.username and not self._authzid_was_read
 
     def validate_password(self, password: str | None) -> bool:
         """Whether the client knows *password*; takes the same time for any wrong one.

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_blinker import AuthenticationFailed, Credentials, Reject
+from smtp_blinker import AuthenticationFailed, Reject
 from smtp_blinker.sasl.exchange import MECHANISMS, Exchange, decode_base64
+from smtp_blinker.sasl.mechanism import Ask, AskKeys, Facts
 from smtp_blinker.smtp.reply import Reply
 
 
@@ -20,7 +21,7 @@ def b64(octets):
 
 
 def exchange(method):
-    return Exchange(method, "mx.example")
+    return Exchange(method, Facts("mx.example"))
 
 
 def challenge(answer):
@@ -28,6 +29,13 @@ def challenge(answer):
     assert isinstance(answer, Reply)
     assert (answer.code, answer.enhanced) == (334, None)
     return base64.b64decode(answer.text)
+
+
+def credentials(answer):
+    """What the program is asked about."""
+    assert isinstance(answer, Ask)
+    assert answer.is_proved
+    return answer.credentials
 
 
 def refused(call, *args):
@@ -41,8 +49,8 @@ def test_plain_with_and_without_an_initial_response():
     with_initial = exchange("PLAIN").begin(response)
     without = exchange("PLAIN")
     assert challenge(without.begin(None)) == b""
-    for auth in (with_initial, without.respond(response)):
-        assert isinstance(auth, Credentials)
+    for asked in (with_initial, without.respond(response)):
+        auth = credentials(asked)
         assert (auth.method, auth.username, auth.password) == ("PLAIN", "alice", "sécret")
         assert (auth.authcid, auth.authzid) == ("alice", "boss")
         assert auth.validate_password("sécret")
@@ -74,8 +82,7 @@ def test_login_asks_twice_or_once():
     at_once = exchange("LOGIN")
     assert challenge(at_once.begin(b64(b"alice"))).lower().startswith(b"pass")
     for one in (asked, at_once):
-        auth = one.respond(b64(b"secret"))
-        assert isinstance(auth, Credentials)
+        auth = credentials(one.respond(b64(b"secret")))
         assert (auth.method, auth.username, auth.password) == ("LOGIN", "alice", "secret")
 
 
@@ -89,8 +96,7 @@ def test_malformed_login_name_is_refused(name):
 def test_empty_login_password_reaches_the_program():
     one = exchange("LOGIN")
     one.begin(b64(b"alice"))
-    auth = one.respond(b"")
-    assert isinstance(auth, Credentials)
+    auth = credentials(one.respond(b""))
     assert auth.password == ""
 
 
@@ -100,8 +106,7 @@ def test_cram_md5_is_answered_with_a_digest():
     assert nonce.startswith(b"<")
     assert nonce.endswith(b"@mx.example>")
     digest = hmac.new(b"secret", nonce, "md5").hexdigest()
-    auth = one.respond(b64(b"alice w " + digest.upper().encode()))
-    assert isinstance(auth, Credentials)
+    auth = credentials(one.respond(b64(b"alice w " + digest.upper().encode())))
     assert (auth.method, auth.username, auth.password) == ("CRAM-MD5", "alice w", None)
     assert auth.validate_password("secret")
     assert not auth.validate_password("other")
@@ -131,8 +136,8 @@ def test_xoauth2_brings_a_token():
     response = b64(b"user=alice@example.org\x01auth=Bearer to.ken==\x01\x01")
     one = exchange("XOAUTH2")
     assert challenge(one.begin(None)) == b""
-    for auth in (exchange("XOAUTH2").begin(response), one.respond(response)):
-        assert isinstance(auth, Credentials)
+    for asked in (exchange("XOAUTH2").begin(response), one.respond(response)):
+        auth = credentials(asked)
         assert (auth.method, auth.username) == ("XOAUTH2", "alice@example.org")
         assert (auth.access_token, auth.password) == ("to.ken==", None)
         assert not auth.validate_password("to.ken==")
@@ -155,7 +160,7 @@ def test_xoauth2_failure_waits_for_one_answer(answer):
     # RFC 7628 section 3.2.3
     one = exchange("XOAUTH2")
     one.begin(b64(b"user=alice\x01auth=Bearer x\x01\x01"))
-    shown = one.challenge_failure(AuthenticationFailed(data={"status": "401"}))
+    shown = one.refuse(AuthenticationFailed(data={"status": "401"}))
     assert json.loads(challenge(shown)) == {"status": "401"}
     assert refused(one.respond, answer) == "535 5.7.8"
 
@@ -218,8 +223,9 @@ def test_whatever_comes_only_reject_escapes(method, initial, lines):
             result = step(line)
         except Reject:
             return
-        if isinstance(result, Credentials):
-            assert result.username
-            assert result.username.isprintable()
+        if isinstance(result, Ask | AskKeys):
+            name = result.credentials.username if isinstance(result, Ask) else result.username
+            assert name or method == "EXTERNAL"
+            assert name.isprintable()
             return
         assert result.code == 334

@@ -6,6 +6,7 @@ Each program runs in a folder and a process of its own; only its port numbers ar
 from __future__ import annotations
 
 import ast
+import base64
 import doctest
 import json
 import os
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scramp
 import yaml
 from prometheus_client import CollectorRegistry
 from support import SECONDS, free_port, wait_until
@@ -265,6 +267,29 @@ def test_auth_users_lets_those_of_the_file_in(place):
         smtp.login("ann", "secret")
         smtp.sendmail("ann@example.com", ["bob@example.net"], "Subject: Hi\n\nHello\n")
     program.wait_for("a message of ann")
+
+
+@pytest.mark.parametrize(("name", "password"), [("ann", "secret"), ("ann", "x"), ("bob", "x")])
+def test_auth_scram_knows_its_keys(place, name, password):
+    place.run("auth_scram.py")
+    peer = scramp.ScramClient(["SCRAM-SHA-256"], name, password)
+
+    def respond(challenge):
+        if challenge.startswith(b"r="):
+            peer.set_server_first(challenge.decode())
+            return peer.get_client_final()
+        peer.set_server_final(challenge.decode())
+        return ""
+
+    with place.smtp() as smtp:
+        smtp.ehlo()
+        assert smtp.esmtp_features["auth"].split() == ["SCRAM-SHA-256"]
+        first = base64.b64encode(peer.get_client_first().encode()).decode()
+        code, answer = smtp.docmd("AUTH", f"SCRAM-SHA-256 {first}")
+        while code == 334:
+            response = respond(base64.b64decode(answer)).encode()
+            code, answer = smtp.docmd(base64.b64encode(response).decode())
+        assert code == (235 if password == "secret" else 535)
 
 
 @pytest.mark.parametrize("method", ["CRAM-MD5", "PLAIN", "LOGIN"])

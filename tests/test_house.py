@@ -35,7 +35,11 @@ FLOORS = (
     {"smtp.verbs", "smtp.protocol"},
     # Values: what a program sees, and what it may set.
     {"signals", "session", "stream", "extensions", "pools"},
-    {"options", "hooks", "listener", "sasl.exchange"},
+    {
+        *("sasl.mechanism", "sasl.plain", "sasl.cram_md5", "sasl.oauth", "sasl.external"),
+        *("sasl.saslprep", "sasl.scram", "sasl.exchange"),
+        *("options", "hooks", "listener"),
+    },
     # A function for each verb.
     {
         *("commands.limits", "commands.capabilities", "commands.context", "commands.forwarding"),

@@ -111,7 +111,7 @@ def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
         ("extensions", {"CHUNKS"}),
         ("extensions", DEFAULT_EXTENSIONS - {"8BITMIME"}), ("extensions", ["smtputf8"]),
         ("extensions", {"REQUIRETLS"}), ("extensions", {"SIZ"}),
-        ("auth_methods", ["SCRAM-SHA-1"]), ("use_proxy", ["nonsense"]),
+        ("auth_methods", ["SCRAM-SHA-1-PLUS"]), ("use_proxy", ["nonsense"]),
         ("use_xclient", ["10.0.0.0/99"]), ("ignored_hosts", ["localhost"]),
         ("bare_newline", "strict"), ("bare_newline", {"10.0.0.0/8": "never"}),
         ("bare_newline", {"here": "allow"}), ("cert_reqs", 99), ("secure", True),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..sasl.exchange import OAUTH_MECHANISMS, Exchange
-from ..session import Credentials
+from ..sasl.exchange import Exchange
+from ..sasl.mechanism import Ask, AskKeys, Facts, Question
+from ..sasl.scram import ScramKeys
 from ..smtp import reply
 from ..smtp.reply import AuthenticationFailed, Refusal, Reject, Reply
 from .context import CommandContext
@@ -33,64 +34,86 @@ def auth(context: CommandContext, argument: str) -> Reply:
     if context.session.user is not None:
         raise Reject(503, "Already authenticated", "5.5.1")
     method = words[0].upper()
-    if method not in options.auth_methods:
+    if method not in context.capabilities.mechanisms:
         raise Reject(504, "Unrecognized authentication mechanism", "5.5.4")
     limit = options.max_auth_failures
     if limit is not None and context.limits.auth_failures >= limit:
         raise Refusal(reply.TOO_MANY_AUTH_FAILURES)
     context.mechanism = method
-    exchange = context.exchange = Exchange(method, options.name)
+    tls = context.session.tls
+    certificate = None if tls is None else tls.peer_certificate
+    exchange = context.exchange = Exchange(method, Facts(options.name, certificate))
     initial = words[1].encode("ascii") if len(words) == 2 else None
-    return _auth_step(context, exchange, lambda: exchange.begin(initial))
+    return _go_on(context, exchange, lambda: exchange.begin(initial))
 
 
 def auth_response(context: CommandContext, exchange: Exchange, line: bytes) -> Reply:
     """The answer to a line inside the exchange."""
-    return _auth_step(context, exchange, lambda: exchange.respond(line))
+    return _go_on(context, exchange, lambda: exchange.respond(line))
 
 
-def _auth_step(
-    context: CommandContext, exchange: Exchange, step: Callable[[], Reply | Credentials]
+def _go_on(
+    context: CommandContext, exchange: Exchange, step: Callable[[], Reply | Question]
 ) -> Reply:
+    """Take *step*, and ask the program what has to be asked; what the client hears then."""
     try:
         result = step()
-        return result if isinstance(result, Reply) else _decide(context, exchange, result)
+        while not isinstance(result, Reply):
+            result = _ask(context, exchange, result)
     except Refusal:
         context.exchange = None
         context.authenticated(exchange.method, exchange.username, False)
-        if exchange.username is None:
-            # The 334 before it was a good reply: without this there is no end of begun exchanges.
+        if not exchange.has_failed:
+            # A 334 before it was a good reply: without this there is no end of begun exchanges.
             context.limits.junk()
         raise
+    if result is reply.AUTHENTICATED:
+        context.session.user = exchange.user
+        context.exchange = None
+        context.authenticated(exchange.method, exchange.username, True)
+    return result
 
 
 #: Seconds that a failed AUTH is answered later than the failure before it.
 AUTH_FAILURE_DELAY: Final = 0.25
 
 
-def _decide(context: CommandContext, exchange: Exchange, credentials: Credentials) -> Reply:
-    exchange.username = credentials.username
+def _ask(context: CommandContext, exchange: Exchange, question: Question) -> Reply | Question:
+    """Ask the program, and go on with its answer."""
+    answer: Any
     try:
-        user = _user(context, credentials)
+        if isinstance(question, AskKeys):
+            exchange.username = question.username
+            answer = _scram_keys(context, question)
+        else:
+            exchange.username = question.credentials.username
+            answer = _user(context, question)
     except Refusal as refusal:
-        if refusal.reply.code < 500:
-            context.limits.junk()
-            raise
-        # Counted before the client hears of it in any form: whatever it sends next, or if it
-        # leaves, it has made this guess.
-        context.limits.auth_failures += 1
-        context.pause(AUTH_FAILURE_DELAY * context.limits.auth_failures)
-        if exchange.method in OAUTH_MECHANISMS and isinstance(refusal, AuthenticationFailed):
-            return exchange.challenge_failure(refusal)
-        raise
-    context.session.user = user
-    context.exchange = None
-    context.authenticated(exchange.method, credentials.username, True)
-    return reply.AUTHENTICATED
+        if refusal.reply.code >= 500:
+            # Counted before the client hears of it in any form: whatever it sends next, or if it
+            # leaves, it has made this guess.
+            exchange.has_failed = True
+            context.limits.auth_failures += 1
+            context.pause(AUTH_FAILURE_DELAY * context.limits.auth_failures)
+        return exchange.refuse(refusal)
+    return exchange.answer(answer)
 
 
-def _user(context: CommandContext, credentials: Credentials) -> Any:
+def _scram_keys(context: CommandContext, question: AskKeys) -> ScramKeys | None:
+    """What the program has for a name, before anything is proved; None: there is no such user."""
+    if context.hooks.on_scram is None:
+        return None
+    keys: ScramKeys | None = context.call_hook(
+        "on_scram", question.username, question.mechanism, context.session
+    )
+    return keys
+
+
+def _user(context: CommandContext, question: Ask) -> Any:
     """The user whose credentials these are; raises what refuses them."""
+    if not question.is_proved:
+        raise AuthenticationFailed
+    credentials = question.credentials
     hook = context.hooks.on_auth
     user = None if hook is None else context.call_hook("on_auth", credentials, context.session)
     if not user:

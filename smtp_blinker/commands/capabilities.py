@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..hooks import Hooks
 from ..options import Options
+from ..sasl.scram import DIGESTS
 from ..session import Session
 
 
@@ -88,7 +89,16 @@ class Capabilities:
         """What AUTH offers now."""
         if self._session.user is not None or not self.auth or self.auth_needs_tls:
             return ()
-        return tuple(self._options.auth_methods)
+        return tuple(filter(self._can_use, self._options.auth_methods))
+
+    def _can_use(self, mechanism: str) -> bool:
+        if mechanism == "EXTERNAL":
+            # RFC 4422 appendix A: the certificate is all that is asked for. After XCLIENT it is the
+            # proxy's.
+            tls = self._session.tls
+            certificate = None if tls is None else tls.peer_certificate
+            return bool(certificate) and not self._session.xclient
+        return mechanism not in DIGESTS or self._hooks.on_scram is not None
 
     def forwarding(self, verb: str) -> bool:
         """Whether this peer is trusted with XCLIENT or XFORWARD."""

@@ -179,7 +179,7 @@ class Client:
         try:
             try:
                 result = hook(*args)
-                return None if result is None else checked(name, result)
+                return None if result is None else checked(name, result, args)
             finally:
                 # What listeners do about it is not the hook's time.
                 if timer is not None:

@@ -1,6 +1,5 @@
-"""SASL exchanges as pure objects (RFC 4422, RFC 4954): lines in, challenges and credentials out.
-
-A mechanism is a generator: it yields challenges, is sent responses, and returns `Credentials`.
+"""SASL exchanges as pure objects (RFC 4422, RFC 4954): lines in; challenges, and questions to the
+program, out.
 """
 
 from __future__ import annotations
@@ -8,21 +7,33 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import secrets
-import time
-from collections.abc import Callable, Generator
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-from ..session import Credentials
-from ..smtp.reply import AuthenticationFailed, Reject, Reply
+from ..smtp.reply import AUTHENTICATED, Refusal, Reject, Reply
+from .cram_md5 import cram_md5
+from .external import external
+from .mechanism import Facts, Mechanism, Question
+from .oauth import oauthbearer, xoauth2
+from .plain import login, plain
+from .scram import scram_sha_1, scram_sha_256
+
+#: Each is called with the initial response, or None, and the facts.
+MECHANISMS: Final[dict[str, Callable[[bytes | None, Facts], Mechanism]]] = {
+    "PLAIN": plain,
+    "LOGIN": login,
+    "CRAM-MD5": cram_md5,
+    "XOAUTH2": xoauth2,
+    "OAUTHBEARER": oauthbearer,
+    "SCRAM-SHA-256": scram_sha_256,
+    "SCRAM-SHA-1": scram_sha_1,
+    "EXTERNAL": external,
+}
 
 # RFC 4648 section 4, with its padding and nothing else; b64decode would skip foreign octets.
 _BASE64: Final = re.compile(
     rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", re.ASCII
 )
-_CRAM_RESPONSE: Final = re.compile(r"(.+) ([0-9A-Fa-f]{32})")
-
-Mechanism = Generator[bytes, bytes, Credentials]
 
 
 def decode_base64(text: bytes) -> bytes:
@@ -38,164 +49,61 @@ def decode_base64(text: bytes) -> bytes:
     raise Reject(501, "Cannot decode the response: not base64", "5.5.2")
 
 
-def _text(octets: bytes) -> str:
-    try:
-        return octets.decode("utf-8")  # RFC 4616 section 2
-    except UnicodeDecodeError:
-        raise _malformed("not UTF-8") from None
-
-
-def _identity(octets: bytes) -> str:
-    """A user name: it ends in logs and headers, so it holds nothing that can't be printed."""
-    text = _text(octets)
-    if not text.isprintable():
-        raise _malformed("a name holds a character that can't be printed")
-    return text
-
-
-def _malformed(why: str) -> Reject:
-    return Reject(501, f"Malformed credentials: {why}", "5.5.2")
-
-
-def _plain(initial: bytes | None, name: str) -> Mechanism:
-    """RFC 4616: authzid NUL authcid NUL passwd."""
-    response = (yield b"") if initial is None else initial
-    parts = response.split(b"\0")
-    if len(parts) != 3:
-        raise _malformed("PLAIN takes authzid NUL authcid NUL password")
-    authzid, authcid = _identity(parts[0]), _identity(parts[1])
-    # Clients are about that give their name as the authzid and leave the authcid empty.
-    username = authcid or authzid
-    if not username:
-        raise _malformed("no user name")
-    return Credentials(
-        "PLAIN", username, password=_text(parts[2]), authcid=authcid, authzid=authzid
-    )
-
-
-def _login(initial: bytes | None, name: str) -> Mechanism:
-    """draft-murchison-sasl-login: two prompts; the name may come with the command."""
-    username = _identity((yield b"Username:") if initial is None else initial)
-    if not username:
-        raise _malformed("no user name")
-    password = _text((yield b"Password:"))
-    if "\0" in password:
-        raise _malformed("NUL in the password")
-    return Credentials("LOGIN", username, password=password)
-
-
-def _cram_md5(initial: bytes | None, name: str) -> Mechanism:
-    """RFC 2195; the challenge comes from the system's random source."""
-    if initial is not None:
-        # RFC 4954 section 4: the server goes first in this mechanism.
-        raise Reject(501, "CRAM-MD5 takes no initial response", "5.7.0")
-    challenge = f"<{secrets.token_hex(16)}.{int(time.time())}@{name}>"
-    response = _text((yield challenge.encode("ascii", "replace")))
-    found = _CRAM_RESPONSE.fullmatch(response)
-    if found is None:
-        raise _malformed("CRAM-MD5 takes a user name, a space and a digest of 32 hex digits")
-    return Credentials(
-        "CRAM-MD5",
-        _identity(found[1].encode()),
-        challenge=challenge.encode("ascii", "replace").decode("ascii"),
-        challenge_response=found[2].lower(),
-    )
-
-
-def _xoauth2(initial: bytes | None, name: str) -> Mechanism:
-    """Google's XOAUTH2: user=… ^A auth=Bearer … ^A ^A."""
-    response = (yield b"") if initial is None else initial
-    fields: dict[str, str] = {}
-    for part in response.split(b"\x01"):
-        key, equals, value = part.partition(b"=")
-        if equals:
-            fields.setdefault(_text(key).lower(), _text(value))
-    username = _identity(fields.get("user", "").encode())
-    scheme, _, token = fields.get("auth", "").strip().partition(" ")
-    token = token.strip()
-    if not username or scheme.lower() != "bearer" or not token or not token.isprintable():
-        raise _malformed("XOAUTH2 takes user= and auth=Bearer")
-    return Credentials("XOAUTH2", username, access_token=token)
-
-
-_GS2_HEADER: Final = re.compile(r"[ny],(?:a=((?:[^=,]|=2C|=3D)*))?,")
-
-
-def _oauthbearer(initial: bytes | None, name: str) -> Mechanism:
-    """RFC 7628 section 3.1: a GS2 header, then key=value pairs, all ended by ^A."""
-    response = (yield b"") if initial is None else initial
-    header, separator, rest = response.partition(b"\x01")
-    found = _GS2_HEADER.fullmatch(_identity(header))
-    fields: dict[str, str] = {}
-    for part in rest.split(b"\x01"):
-        key, equals, value = part.partition(b"=")
-        if equals:
-            fields.setdefault(_text(key).lower(), _text(value))
-    scheme, _, token = fields.get("auth", "").strip().partition(" ")
-    token = token.strip()
-    if found is None or not separator or scheme.lower() != "bearer" or not token:
-        raise _malformed("OAUTHBEARER takes a GS2 header and auth=Bearer")
-    if not token.isprintable():
-        raise _malformed("OAUTHBEARER takes a printable token")
-    authzid = (found[1] or "").replace("=2C", ",").replace("=3D", "=")
-    return Credentials("OAUTHBEARER", authzid, authzid=authzid, access_token=token)
-
-
-#: Those whose failure is shown to the client as JSON before the 535.
-OAUTH_MECHANISMS: Final = frozenset({"OAUTHBEARER", "XOAUTH2"})
-
-MECHANISMS: Final[dict[str, Callable[[bytes | None, str], Mechanism]]] = {
-    "PLAIN": _plain,
-    "LOGIN": _login,
-    "CRAM-MD5": _cram_md5,
-    "XOAUTH2": _xoauth2,
-    "OAUTHBEARER": _oauthbearer,
-}
-
-
 class Exchange:
-    """One AUTH exchange. `begin` and `respond` return a 334 reply, or the credentials.
+    """One AUTH exchange.
 
-    Both raise Reject for what ends the exchange: a malformed response, "*", or, after
-    `challenge_failure`, the failure itself.
+    Each method returns what comes next: a 334 reply, a question to the program, which `answer` or
+    `refuse` answers, or at the end AUTHENTICATED; then `user` is the user. Each raises the Refusal
+    that ends the exchange otherwise.
     """
 
-    __slots__ = ("_failure", "_mechanism", "_name", "method", "username")
+    __slots__ = ("_facts", "_mechanism", "has_failed", "method", "user", "username")
 
-    def __init__(self, method: str, name: str) -> None:
+    def __init__(self, method: str, facts: Facts) -> None:
         self.method = method
-        #: Known once the client has given credentials.
+        #: Known once the client has said it.
         self.username: str | None = None
-        self._name = name
+        #: Whether the credentials were refused, though the client may not know that yet.
+        self.has_failed = False
+        self.user: Any = None
+        self._facts = facts
         self._mechanism: Mechanism | None = None
-        self._failure: Reject | None = None
 
-    def begin(self, initial: bytes | None) -> Reply | Credentials:
+    def begin(self, initial: bytes | None) -> Reply | Question:
         """*initial* is the base64 initial response of the command, or None."""
         if initial is not None:
             # RFC 4954 section 4: "=" is an empty initial response.
             initial = b"" if initial == b"=" else decode_base64(initial)
-        self._mechanism = MECHANISMS[self.method](initial, self._name)
-        return self._step(None)
+        self._mechanism = MECHANISMS[self.method](initial, self._facts)
+        return self.answer(None)
 
-    def respond(self, line: bytes) -> Reply | Credentials:
+    def respond(self, line: bytes) -> Reply | Question:
         """*line* is a line of the client's without its CRLF."""
-        if self._failure is not None:
-            raise self._failure
-        if line == b"*":
-            raise Reject(501, "Authentication cancelled", "5.7.0")  # RFC 4954 section 4
-        return self._step(decode_base64(line))
-
-    def challenge_failure(self, failure: AuthenticationFailed) -> Reply:
-        """The 334 that shows an OAuth client *failure*'s JSON; its answer gets the failure."""
-        self._failure = failure
-        return Reply(334, failure.challenge)
-
-    def _step(self, response: bytes | None) -> Reply | Credentials:
-        assert self._mechanism is not None
         try:
-            challenge = self._mechanism.send(response)  # type: ignore[arg-type]
+            if line == b"*":
+                raise Reject(501, "Authentication cancelled", "5.7.0")  # RFC 4954 section 4
+            response = decode_base64(line)
+        except Reject as refusal:
+            return self.refuse(refusal)
+        return self.answer(response)
+
+    def answer(self, value: Any) -> Reply | Question:
+        """*value* is what was asked for: see `Mechanism`."""
+        assert self._mechanism is not None
+        return self._go_on(self._mechanism.send, value)
+
+    def refuse(self, refusal: Refusal) -> Reply | Question:
+        """The mechanism may still have something to say before *refusal* is raised."""
+        assert self._mechanism is not None
+        # Without the way here: the program may keep it, and with its frames the session.
+        return self._go_on(self._mechanism.throw, refusal.with_traceback(None))
+
+    def _go_on(self, resume: Callable[[Any], bytes | Question], value: Any) -> Reply | Question:
+        try:
+            said = resume(value)
         except StopIteration as done:
-            credentials: Credentials = done.value
-            return credentials
-        return Reply(334, base64.b64encode(challenge).decode("ascii"))
+            self.user = done.value
+            return AUTHENTICATED
+        if isinstance(said, bytes):
+            return Reply(334, base64.b64encode(said).decode("ascii"))
+        return said

@@ -189,10 +189,10 @@ class AuthenticationFailed(Reject):
     ) -> None:
         super().__init__(code, text, enhanced)
         self.data = dict(data or {})
-        #: *data* as the base64 text of a 334 reply. Made here, where the program can see what is
-        #: wrong with it.
-        self.challenge = base64.b64encode(json.dumps(self.data).encode()).decode("ascii")
-        if len(self.challenge) > MAX_AUTH_LINE - 6:
+        #: *data* as JSON, the challenge of a 334 reply. Made here, where the program can see what
+        #: is wrong with it.
+        self.challenge = json.dumps(self.data).encode()
+        if len(base64.b64encode(self.challenge)) > MAX_AUTH_LINE - 6:
             raise ValueError("data is too long for a challenge: it takes some 9 KB of JSON")
 
 

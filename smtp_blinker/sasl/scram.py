@@ -1,0 +1,249 @@
+"""SCRAM-SHA-256 and SCRAM-SHA-1 (RFC 5802, RFC 7677): the client proves that it knows the
+password, the server that it has the keys, and neither sends them.
+
+There is no channel binding, and so no -PLUS: Python's ssl offers only tls-unique, which TLS 1.3
+doesn't have.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..session import Credentials
+from .mechanism import (
+    Ask,
+    AskKeys,
+    Facts,
+    Mechanism,
+    check_name,
+    decode_saslname,
+    decode_text,
+    malformed,
+)
+from .saslprep import saslprep
+
+#: The hash function of each mechanism.
+DIGESTS: Final = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-1": "sha1"}
+
+#: What a client has to compute for each login; RFC 7677 section 4 asks for 4096 at least.
+ITERATIONS: Final = 100_000
+MAX_ITERATIONS: Final = 2**31 - 1
+SALT_LENGTH: Final = 16
+MAX_SALT: Final = 1024
+
+#: Characters of a user name, and of a client's nonce, which comes back in a challenge.
+MAX_NAME: Final = 255
+MAX_NONCE: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ScramKeys:
+    """What a server keeps of a password for SCRAM (RFC 5802 section 3), and `on_scram` returns.
+
+    *salt* has 1 to 1024 octets; *stored_key* and *server_key* are as long as the mechanism's
+    digest. An attacker who steals them can't log in with them, but can guess passwords offline
+    and pose as the server. Raises TypeError or ValueError for what no keys can be.
+    """
+
+    salt: bytes
+    iterations: int
+    stored_key: bytes = field(repr=False)
+    server_key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("salt", "stored_key", "server_key"):
+            if not isinstance(getattr(self, name), bytes):
+                raise TypeError(f"{name} takes bytes")
+        if isinstance(self.iterations, bool) or not isinstance(self.iterations, int):
+            raise TypeError("iterations takes a whole number")
+        if not 1 <= self.iterations <= MAX_ITERATIONS:
+            raise ValueError(f"iterations is from 1 to {MAX_ITERATIONS}")
+        if not 1 <= len(self.salt) <= MAX_SALT:
+            raise ValueError(f"salt has 1 to {MAX_SALT} octets")
+        if len(self.stored_key) not in (20, 32) or len(self.stored_key) != len(self.server_key):
+            raise ValueError("stored_key and server_key have 32 octets (SHA-256) or 20 (SHA-1)")
+
+    @classmethod
+    def from_password(
+        cls,
+        password: str,
+        mechanism: str = "SCRAM-SHA-256",
+        iterations: int = ITERATIONS,
+        salt: bytes | None = None,
+    ) -> ScramKeys:
+        """The keys of *password* for *mechanism* ("SCRAM-SHA-256" or "SCRAM-SHA-1").
+
+        *salt* is by default a random one of 16 octets. It takes some 40 ms and is for the moment
+        when a password is set, not for each login. Raises ValueError for an empty password, one
+        that SASLprep (RFC 4013) doesn't allow, and another mechanism.
+        """
+        if mechanism not in DIGESTS:
+            raise ValueError(f"mechanism is one of {', '.join(DIGESTS)}, not {mechanism!r}")
+        prepared = saslprep(password)
+        if not prepared:
+            raise ValueError("the password is empty")
+        salt = secrets.token_bytes(SALT_LENGTH) if salt is None else salt
+        digest = DIGESTS[mechanism]
+        salted = hashlib.pbkdf2_hmac(digest, prepared.encode(), salt, iterations)
+        client_key = hmac.digest(salted, b"Client Key", digest)
+        stored_key = hashlib.new(digest, client_key).digest()
+        return cls(salt, iterations, stored_key, hmac.digest(salted, b"Server Key", digest))
+
+    def fits(self, mechanism: str) -> bool:
+        """Whether they are as long as *mechanism*'s."""
+        return len(self.stored_key) == hashlib.new(DIGESTS[mechanism]).digest_size
+
+
+class Decoys:
+    """Keys for unknown user names: the same for the same name as long as the process runs, with
+    the iterations and the length of the salt of the first known user."""
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._likeness: dict[str, tuple[int, int]] = {}
+
+    def learn(self, mechanism: str, keys: ScramKeys) -> None:
+        self._likeness.setdefault(mechanism, (keys.iterations, len(keys.salt)))
+
+    def keys(self, mechanism: str, username: str) -> ScramKeys:
+        iterations, length = self._likeness.get(mechanism, (ITERATIONS, SALT_LENGTH))
+        size = hashlib.new(DIGESTS[mechanism]).digest_size
+        name = f"{mechanism} {username}".encode()
+        seed = hmac.digest(self._secret, name, "sha512")
+        octets = hashlib.shake_256(seed).digest(length + 2 * size)
+        salt, stored, server = octets[:length], octets[length:-size], octets[-size:]
+        return ScramKeys(salt, iterations, stored, server)
+
+
+DECOYS: Final = Decoys()
+
+
+def new_nonce() -> bytes:
+    return secrets.token_urlsafe(24).encode()
+
+
+# RFC 5802 section 7. A saslname has neither "," nor "=", but as =2C and =3D; extensions that
+# aren't known are optional, and ignored.
+_NAME: Final = r"((?:[^=,\0]|=2C|=3D)+)"
+_EXTENSIONS: Final = r"(?:,[A-Za-z]=[^,\0]+)*"
+_FIRST: Final = re.compile(rf"([nyp])(=[^,]*)?,(?:a={_NAME})?,(.*)", re.DOTALL)
+_FIRST_BARE: Final = re.compile(rf"n={_NAME},r=([\x21-\x2b\x2d-\x7e]+){_EXTENSIONS}")
+_FINAL: Final = re.compile(
+    rf"(c=([A-Za-z0-9+/=]*),r=([^,]*){_EXTENSIONS}),p=([A-Za-z0-9+/]+={{0,2}})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """client-first-message."""
+
+    gs2_header: bytes
+    bare: bytes
+    authzid: str
+    username: str
+    nonce: bytes
+
+
+def _parse_first(message: bytes) -> _First:
+    text = decode_text(message)
+    found = _FIRST.fullmatch(text)
+    if found is None:
+        raise malformed("SCRAM takes a GS2 header, n= and r=")
+    flag, binding, authzid, bare = found.groups()
+    if flag == "p":
+        # RFC 5802 section 6: only a mechanism with -PLUS has it, and none of them was offered.
+        raise malformed("channel binding is not supported")
+    if binding is not None:
+        raise malformed("the GS2 header begins with n, or y,")
+    if bare.startswith("m="):
+        raise malformed("the extension m= is not supported")  # RFC 5802 section 5.1
+    parts = _FIRST_BARE.fullmatch(bare)
+    if parts is None:
+        raise malformed("SCRAM takes n= and r=")
+    username, nonce = _prepare(parts[1]), parts[2].encode()
+    if len(nonce) > MAX_NONCE:
+        raise malformed("the nonce is too long")
+    octets = bare.encode()
+    return _First(
+        message[: len(message) - len(octets)],
+        octets,
+        _prepare(authzid) if authzid else "",
+        username,
+        nonce,
+    )
+
+
+def _prepare(name: str) -> str:
+    name = decode_saslname(name)
+    if len(name) > MAX_NAME:
+        raise malformed("the user name is too long")
+    try:
+        # RFC 5802 section 5.1: a name is looked up, so characters that are new are allowed.
+        name = saslprep(name, allow_unassigned=True)
+    except ValueError as exc:
+        raise malformed(f"the user name has {exc}") from None
+    if not name:
+        raise malformed("no user name")
+    return check_name(name)
+
+
+def _scram(mechanism: str, initial: bytes | None) -> Mechanism:
+    digest = DIGESTS[mechanism]
+    first = _parse_first((yield b"") if initial is None else initial)
+    found: ScramKeys | None = yield AskKeys(first.username, mechanism)
+    if found is not None:
+        DECOYS.learn(mechanism, found)
+    decoy = DECOYS.keys(mechanism, first.username)  # for a known user too: as much work
+    keys = decoy if found is None else found
+
+    nonce = first.nonce + new_nonce()
+    challenge = b"r=%b,s=%b,i=%d" % (nonce, base64.b64encode(keys.salt), keys.iterations)
+    final = _FINAL.fullmatch(decode_text((yield challenge)))
+    if final is None:
+        raise malformed("SCRAM takes c=, r= and p=")
+    without_proof, binding, said_nonce, proof = (part.encode() for part in final.groups())
+    signed = b",".join((first.bare, challenge, without_proof))
+
+    is_right = _knows_password(keys, _decode(proof), signed, digest)
+    is_right &= hmac.compare_digest(said_nonce, nonce)
+    is_right &= hmac.compare_digest(_decode(binding), first.gs2_header)
+    signature = hmac.digest(keys.server_key, signed, digest)
+    credentials = Credentials(
+        mechanism, first.username, authcid=first.username, authzid=first.authzid
+    )
+    user = yield Ask(credentials, is_proved=is_right and found is not None)
+    # RFC 4954 section 4: what the server says last is a challenge, which an empty line answers.
+    if (yield b"v=" + base64.b64encode(signature)):
+        raise malformed("the server's signature is answered with an empty line")
+    return user
+
+
+def _knows_password(keys: ScramKeys, proof: bytes, signed: bytes, digest: str) -> bool:
+    """RFC 5802 section 3: ClientKey is what the proof and the signature differ by."""
+    signature = hmac.digest(keys.stored_key, signed, digest)
+    if len(proof) != len(signature):
+        raise malformed("the proof has another length than the digest")
+    client_key = bytes(one ^ other for one, other in zip(proof, signature, strict=True))
+    return hmac.compare_digest(hashlib.new(digest, client_key).digest(), keys.stored_key)
+
+
+def _decode(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise malformed("not base64") from None
+
+
+def scram_sha_256(initial: bytes | None, facts: Facts) -> Mechanism:
+    return _scram("SCRAM-SHA-256", initial)
+
+
+def scram_sha_1(initial: bytes | None, facts: Facts) -> Mechanism:
+    return _scram("SCRAM-SHA-1", initial)
