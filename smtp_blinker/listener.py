@@ -1,9 +1,14 @@
-"""What a server can listen on, checked before gevent guesses what was meant."""
+"""What a server can listen on, checked before gevent guesses what was meant; UNIX sockets."""
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
 from ipaddress import IPv6Address
 from typing import Any, Final
+
+from gevent.socket import socket as gevent_socket
 
 #: Before the path of a UNIX-domain socket.
 UNIX_PREFIX: Final = "unix:"
@@ -95,3 +100,35 @@ def _check_ipv6(host: str, listener: object) -> None:
 def _check_port(port: int, listener: object) -> None:
     if not 0 <= port <= 65535:
         raise _wrong(ValueError, f"the port in {listener!r} is not from 0 to 65535")
+
+
+def open_unix_listener(path: str, backlog: int) -> Any:
+    """A listening UNIX socket at *path*; one that a dead server left behind is replaced."""
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    sock = gevent_socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        sock.listen(backlog or 128)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _answers(path: str) -> bool:
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    probe.setblocking(False)  # it may be too busy to accept us
+    try:
+        probe.connect(path)
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True
+    finally:
+        probe.close()
+    return True

@@ -6,8 +6,8 @@ import errno
 import logging
 import os
 import socket as stdlib_socket
-import stat
 from collections import Counter
+from contextlib import suppress
 from ipaddress import IPv6Address
 from time import monotonic
 from typing import Any, Final, NoReturn
@@ -25,7 +25,7 @@ from .connection.resolver import ReverseResolver
 from .connection.tls import SecureContexts
 from .ctrl_c import quiet_ctrl_c
 from .hooks import HookDecorators, Hooks
-from .listener import UNIX_PREFIX, check_listener
+from .listener import UNIX_PREFIX, check_listener, open_unix_listener
 from .options import Options, make_options
 from .smtp import reply
 from .smtp.reply import Reply
@@ -111,7 +111,7 @@ class SMTPServer(HookDecorators, StreamServer):
         if self.family == stdlib_socket.AF_UNIX and isinstance(self.address, str):
             # A socket that was given is closed by `stop` and made anew, as gevent does with TCP.
             if not hasattr(self, "socket"):
-                self.socket = _unix_listener(self.address, self.backlog)
+                self.socket = open_unix_listener(self.address, self.backlog)
         elif self.family is not None:
             super().init_socket()
 
@@ -364,7 +364,8 @@ class SMTPServer(HookDecorators, StreamServer):
         ours = self._unix_path is not None and hasattr(self, "socket")
         super().close()
         if ours:
-            _remove_socket(str(self._unix_path))
+            with suppress(OSError):
+                os.unlink(str(self._unix_path))
 
     def _drain(self, timeout: float) -> None:
         # A new one: an event belongs to the hub that used it first, and the last run may have
@@ -411,42 +412,3 @@ def _address_key(address: str) -> str:
     if ":" not in address:
         return address
     return str(int(IPv6Address(address)) >> 64)
-
-
-def _unix_listener(path: str, backlog: int) -> Any:
-    """A listening UNIX socket at *path*; one that a dead server left behind is replaced."""
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-    sock = gevent_socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-        sock.listen(backlog or 128)
-    except OSError:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock
-
-
-def _answers(path: str) -> bool:
-    probe = stdlib_socket.socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_STREAM)
-    probe.setblocking(False)  # it may be too busy to accept us
-    try:
-        probe.connect(path)
-    except ConnectionRefusedError:
-        return False
-    except OSError:
-        return True
-    finally:
-        probe.close()
-    return True
-
-
-def _remove_socket(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
