@@ -1,9 +1,9 @@
-"""What a server can listen on, checked before gevent guesses what was meant."""
+"""What a server can listen on, checked before gevent guesses what was meant; UNIX sockets."""
 
 from __future__ import annotations
 
 import os
-import socket as stdlib_socket
+import socket
 import stat
 from ipaddress import IPv6Address
 from typing import Any, Final
@@ -102,14 +102,14 @@ def _check_port(port: int, listener: object) -> None:
         raise _wrong(ValueError, f"the port in {listener!r} is not from 0 to 65535")
 
 
-def unix_listener(path: str, backlog: int) -> Any:
+def open_unix_listener(path: str, backlog: int) -> Any:
     """A listening UNIX socket at *path*; one that a dead server left behind is replaced."""
     try:
         if stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
             os.unlink(path)
     except FileNotFoundError:
         pass
-    sock = gevent_socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_STREAM)
+    sock = gevent_socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
         sock.listen(backlog or 128)
@@ -121,7 +121,7 @@ def unix_listener(path: str, backlog: int) -> Any:
 
 
 def _answers(path: str) -> bool:
-    probe = stdlib_socket.socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_STREAM)
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     probe.setblocking(False)  # it may be too busy to accept us
     try:
         probe.connect(path)
@@ -132,10 +132,3 @@ def _answers(path: str) -> bool:
     finally:
         probe.close()
     return True
-
-
-def remove_socket(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket as stdlib_socket
 from collections import Counter
+from contextlib import suppress
 from ipaddress import IPv6Address
 from time import monotonic
 from typing import Any, Final, NoReturn
@@ -23,7 +25,7 @@ from .connection.resolver import ReverseResolver
 from .connection.tls import SecureContexts
 from .ctrl_c import quiet_ctrl_c
 from .hooks import HookDecorators, Hooks
-from .listener import UNIX_PREFIX, check_listener, remove_socket, unix_listener
+from .listener import UNIX_PREFIX, check_listener, open_unix_listener
 from .options import Options, make_options
 from .smtp import reply
 from .smtp.reply import Reply
@@ -109,7 +111,7 @@ class SMTPServer(HookDecorators, StreamServer):
         if self.family == stdlib_socket.AF_UNIX and isinstance(self.address, str):
             # A socket that was given is closed by `stop` and made anew, as gevent does with TCP.
             if not hasattr(self, "socket"):
-                self.socket = unix_listener(self.address, self.backlog)
+                self.socket = open_unix_listener(self.address, self.backlog)
         elif self.family is not None:
             super().init_socket()
 
@@ -362,7 +364,8 @@ class SMTPServer(HookDecorators, StreamServer):
         ours = self._unix_path is not None and hasattr(self, "socket")
         super().close()
         if ours:
-            remove_socket(str(self._unix_path))
+            with suppress(OSError):
+                os.unlink(str(self._unix_path))
 
     def _drain(self, timeout: float) -> None:
         # A new one: an event belongs to the hub that used it first, and the last run may have

@@ -85,6 +85,81 @@ def test_messages_come_in_the_order_they_were_acknowledged(server: SMTPTestServe
     assert subjects(server) == ["one", "two", "three"]
 
 
+#: Header fields for which one version or another of Python's email package raises.
+HOSTILE_FIELDS = [
+    b"Content-Type: text/plain; name*",
+    b"Content-Type: text/plain; name*0*",
+    b"Content-Type: message/rfc822; x*",
+    b"Content-Type: message/delivery-status; x*0*",
+    b"Content-Type: multipart/mixed; boundary*",
+    b"Content-Type: multipart/mixed; boundary*=x\0''b",
+    b"Content-Type: text/plain; charset*=x\0''b",
+    b"Content-Type: text/plain; x*0*=idna''.%zz",
+    b"Content-Disposition: attachment; filename*",
+    b"Content-Disposition: inline; filename*0*",
+    b"To: <",
+    b"To: b@",
+    b"To: =?utf-8?q??=>",
+    b"Cc: :name*==;1.0",
+    b'From: \xc3\xa9...<"',
+    b"Message-ID: <",
+    b"Subject: =?utf-8?q?=?= =?",
+    b"\xff\xfe: x",
+    b"Content-Type: message/rfc822\r\n\r\n" * 1500 + b"Content-Type: text/plain",
+]
+
+
+@pytest.mark.parametrize("field", HOSTILE_FIELDS, ids=lambda field: repr(field[:50]))
+@pytest.mark.parametrize("kind", [SMTPTestServer, SMTPDFix])
+def test_what_python_can_not_parse_is_received(kind: type[SMTPTestServer], field: bytes) -> None:
+    content = b"Subject: hello\r\n" + field + b"\r\n\r\nText\r\n"
+    with kind() as server:
+        with connect(server) as client:
+            client.ehlo()
+            client.mail("a@example.org", ["BODY=8BITMIME"])
+            client.rcpt("b@example.com")
+            assert client.data(content)[0] == 250
+        [message] = server.messages
+        assert message.content == content
+        assert message["Subject"] == "hello"
+        assert message.envelope.rcpt_to == ["b@example.com"]
+        assert server.errors == []
+        assert "hello" in repr(message)
+        # What tests do with it, of which nothing may raise.
+        assert len(message.keys()) == len(message.items())
+        assert isinstance(str(message["To"]), str)
+        parts = list(message.walk())
+        assert all(part.get_content_type() for part in parts)
+        assert all(part.is_attachment() in (True, False) for part in parts)
+        message.get_body()
+
+
+def test_parts_are_divided_in_spite_of_a_broken_parameter(server: SMTPTestServer) -> None:
+    with connect(server) as client:
+        client.sendmail(
+            "a@example.org",
+            ["b@example.com"],
+            "Content-Type: multipart/mixed; boundary=cut; x*\r\n\r\n"
+            "--cut\r\nContent-Type: text/plain; name*\r\n\r\nHello\r\n"
+            "--cut\r\nContent-Disposition: attachment; filename*\r\n\r\nAttached\r\n"
+            "--cut--\r\n",
+        )
+    [message] = server.messages
+    text = message.get_body()
+    assert text is not None
+    assert text.get_content() == "Hello"
+    assert text["Content-Type"] == "text/plain; name*"
+    assert [part.get_content() for part in message.iter_attachments()] == ["Attached"]
+
+
+def test_what_can_not_be_divided_has_its_fields_and_one_text(server: SMTPTestServer) -> None:
+    send(server, subject="hello\r\nContent-Type: multipart/mixed; boundary*=x\0''b")
+    [message] = server.messages
+    assert message["Subject"] == "hello"
+    assert message.get_payload() == "Text\n"
+    assert [type(defect) for defect in message.defects] == [ValueError]
+
+
 def test_wait_for_returns_when_there_are_enough(server: SMTPTestServer) -> None:
     code = (
         "import smtplib, sys\n"
@@ -454,6 +529,12 @@ def test_smtpd_has_messages_as_smtpdfix_makes_them(smtpd: SMTPDFix) -> None:
     assert received["X-MailFrom"] == "a@example.org"
     assert received["X-RcptTo"] == "b@example.com, c@example.com"
     assert received.envelope.rcpt_to == ["b@example.com", "c@example.com"]
+
+
+def test_smtpd_has_messages_that_can_be_printed(smtpd: SMTPDFix) -> None:
+    send(smtpd)
+    assert str(smtpd.messages[0]).startswith("Subject: hello\n")
+    assert smtpd.messages[0].get_body() is not None
 
 
 def test_smtpd_takes_bare_newlines_as_smtpdfix_does(smtpd: SMTPDFix) -> None:

@@ -11,7 +11,8 @@ The fixtures for pytest are in `smtp_blinker.pytest_plugin`; docs/pytest.md is t
 
 from __future__ import annotations
 
-from .server import STAGES, ReceivedEnvelope, ReceivedMessage, SMTPTestServer
+from .message import ReceivedEnvelope, ReceivedMessage
+from .server import STAGES, SMTPTestServer
 from .smtpdfix import SMTPDFix, SMTPDFixConfig
 
 __all__ = [

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
 import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from email.message import EmailMessage
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
@@ -25,6 +22,7 @@ from ..session import Address, Credentials, Session
 from ..smtp.reply import Reject
 from ..stream import MessageStream
 from .certificate import Certificate
+from .message import ReceivedEnvelope, ReceivedMessage, parse_message
 
 #: What a client may be waiting for the answer to when a fault strikes. CONNECT is before the
 #: greeting, DATA after the 354 amid the content, CONTENT after its end.
@@ -33,39 +31,6 @@ STAGES: Final = ("CONNECT", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", 
 _SETTLE: Final = 0.25
 #: Seconds between two looks at what is waited for.
 _LOOK: Final = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedEnvelope:
-    """What SMTP said about a message."""
-
-    #: "" for the null reverse-path.
-    mail_from: str
-    rcpt_to: list[str]
-    #: The parameters of MAIL, such as SIZE and BODY, in upper case.
-    args: Mapping[str, str | bool]
-
-
-class ReceivedMessage(EmailMessage):
-    """A message as it was received, with what was beside it. Its lines end with LF.
-
-    The parts of a multipart message are of this class too, without the attributes below.
-    """
-
-    envelope: ReceivedEnvelope
-    #: Its sender's session: user, secure, tls, host_name_appears_as, remote_address …
-    session: Session
-    #: The message octet for octet, dots unstuffed.
-    content: bytes
-
-    def __repr__(self) -> str:
-        envelope: ReceivedEnvelope | None = getattr(self, "envelope", None)
-        if envelope is None:
-            return super().__repr__()
-        recipients = " ".join(f"<{address}>" for address in envelope.rcpt_to[:5])
-        more = "" if len(envelope.rcpt_to) <= 5 else f" and {len(envelope.rcpt_to) - 5} more"
-        subject = "no subject" if self["Subject"] is None else repr(str(self["Subject"]))
-        return f"<message {subject} from <{envelope.mail_from}> to {recipients}{more}>"
 
 
 @dataclass(slots=True)
@@ -449,17 +414,11 @@ class SMTPTestServer:
 
     def _parse(self, content: bytes, session: Session) -> ReceivedMessage:
         # With the line ends of Python's programs; `content` has those of the wire.
-        return parse_message(content.replace(b"\r\n", b"\n"), email.policy.default)
+        return parse_message(content.replace(b"\r\n", b"\n"))
 
     def _on_error(self, server: SMTPServer, event: signals.ErrorEvent) -> None:
         if event.id not in self._dropped:
             self.errors.append(event)
-
-
-def parse_message(content: bytes, policy: Any) -> ReceivedMessage:
-    message: Any = email.message_from_bytes(content, _class=ReceivedMessage, policy=policy)
-    assert isinstance(message, ReceivedMessage)
-    return message
 
 
 class _Front(SMTPServer):

@@ -12,7 +12,8 @@ from typing import Any, Final
 from ..extensions import DEFAULT_EXTENSIONS
 from ..session import Credentials, Session
 from ..smtp.reply import Reject
-from .server import ReceivedMessage, SMTPTestServer, parse_message
+from .message import ReceivedMessage, parse_message
+from .server import SMTPTestServer
 
 _TRUTH: Final = {
     **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
