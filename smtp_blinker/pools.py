@@ -1,7 +1,7 @@
 """Threads for work that blocks: so many for each kind, so that no kind waits for another.
 
-gevent has ten threads for the whole program, and its own DNS is done there too: look-ups that hang
-would take them from the mail. Those stay with the program.
+gevent has a pool of ten threads for the whole program, in which its own DNS is done too. That one
+is left to the program: look-ups that hang would take all of it, and mail could not be stored.
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ class Workers:
 
         Raises RuntimeError when a thread is needed and can't be had.
         """
-        self._claim_thread()
         result: AsyncResult[Any] = AsyncResult()
         done = get_hub().loop.async_()
         outcome: list[Callable[[], None]] = []
@@ -83,6 +82,11 @@ class Workers:
             except ValueError:
                 pass  # the hub is gone, and with it all that waited
 
+        try:
+            self._claim_thread()
+        except RuntimeError:
+            done.close()
+            raise
         done.start(finish)
         self._tasks.put(task)
         return result

@@ -64,6 +64,13 @@ def test_the_name_is_found_in_any_records_and_pieces(name: str, size: int) -> No
         assert hello.octets == cut
 
 
+@pytest.mark.parametrize("before", [b"\x16\3\1\0\0", b"\x15\3\1\0\2\1\0" * 3])
+def test_empty_records_and_alerts_hide_no_name(before: bytes) -> None:
+    octets = before + hello_of("mx.example")
+    for hello in (fed(octets), octet_by_octet(octets)):
+        assert hello.server_name == b"mx.example"
+
+
 def test_a_hello_without_a_name_has_none() -> None:
     assert fed(hello_of(None)).server_name is None
     assert fed(hello_of(None)).complete
@@ -72,8 +79,8 @@ def test_a_hello_without_a_name_has_none() -> None:
 @pytest.mark.parametrize(
     "octets",
     [
-        b"EHLO me\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x80\x2e\1\3\1", b"\x16\3\1\0\0",
-        b"\x16\2\0\0\4\1\0\0\0", b"\x15\3\1\0\2\2\x28", b"\x16\3\1\0\5hello",
+        b"EHLO me\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x80\x2e\1\3\1",
+        b"\x16\2\0\0\4\1\0\0\0", b"\x16\3\1\0\5hello",
         b"\x16\3\1\0\4\1\xff\xff\xff", b"\x14\3\3\0\1\1",
     ],
 )  # fmt: skip

@@ -367,16 +367,31 @@ def test_an_odd_server_name_is_no_word_on_standard_error(name, ca, tmp_path, cer
     assert capfd.readouterr().err == ""
 
 
+def in_records(hello: bytes, size: int) -> bytes:
+    body = hello[5:]
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(hello[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda hello: hello,
+        lambda hello: in_records(hello, 1),
+        lambda hello: b"\x15\x03\x01\x00\x02\x01\x00" + hello,  # a warning first
+        lambda hello: b"\x16\x03\x01\x00\x00" + hello,
+    ],
+)
 @pytest.mark.parametrize("maker", [ssl, gevent_ssl])
 @pytest.mark.parametrize("name", [b"\xff.example", "bücher.example".encode()])
-def test_a_name_that_no_callback_can_be_given_is_an_alert(name, maker, certificate, capfd):
+def test_a_name_that_no_callback_can_be_given_is_an_alert(name, maker, cut, certificate, capfd):
     names = []
     context = context_of(certificate.options, maker)
     context.sni_callback = lambda channel, name, context: names.append(name)
     with running(secure=True, ssl_context=context) as server:
         witness = Witness(server)
         client = Client(server, greet=False)
-        client.send(client_hello(name))
+        client.send(cut(client_hello(name)))
         # A record of an alert: fatal, unrecognized_name (RFC 8446 section 6).
         assert client.everything() == b"\x15\x03\x03\x00\x02\x02\x70"
         assert witness.one("error").code == "TLSError"
@@ -387,8 +402,13 @@ def test_a_name_that_no_callback_can_be_given_is_an_alert(name, maker, certifica
 
 
 @pytest.mark.parametrize("maker", [ssl, gevent_ssl])
-def test_what_the_program_s_sni_callback_raises_is_in_the_error_event(maker, certificate, capfd):
+@pytest.mark.parametrize("returns", [False, True])
+def test_a_broken_sni_callback_of_the_program_is_in_the_error_event(
+    returns, maker, certificate, capfd
+):
     def broken(channel, name, context):
+        if returns:
+            return "nonsense"
         raise KeyError(name)
 
     context = context_of(certificate.options, maker)
@@ -401,7 +421,7 @@ def test_what_the_program_s_sni_callback_raises_is_in_the_error_event(maker, cer
         client.close()
         error = witness.one("error")
         assert error.code == "TLSError"
-        assert isinstance(error.error.__cause__, KeyError)
+        assert isinstance(error.error.__cause__, TypeError if returns else KeyError)
     assert capfd.readouterr().err == ""
 
 

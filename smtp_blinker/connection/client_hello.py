@@ -10,11 +10,13 @@ from __future__ import annotations
 from struct import unpack_from
 from typing import Final
 
-#: Octets of records that are kept while the ClientHello isn't whole; OpenSSL takes 16 KiB of it.
-MAX_OCTETS: Final = 32 * 1024
+#: OpenSSL takes a ClientHello of 16 KiB at most, in records of one octet each if need be.
 _MAX_MESSAGE: Final = 16 * 1024
+#: Octets that are kept while it isn't whole.
+MAX_OCTETS: Final = 6 * (4 + _MAX_MESSAGE)
 
-_HANDSHAKE: Final = 22  # RFC 8446 section 5.1: a kind of record
+_ALERT: Final = 21  # RFC 8446 section 5.1: a kind of record; OpenSSL reads on behind a warning
+_HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1  # section 4: a kind of handshake message
 _SERVER_NAME: Final = 0  # RFC 6066 section 1.1: a kind of extension
 _HOST_NAME: Final = 0  # section 3
@@ -44,15 +46,16 @@ class ClientHello:
         self.octets += data
         while not self.complete and len(self.octets) >= self._record + 5:
             kind, version, _, length = unpack_from(">BBBH", self.octets, self._record)
-            if kind != _HANDSHAKE or version != 3 or not length:
+            if kind not in (_HANDSHAKE, _ALERT) or version != 3:
                 self.complete = True
                 return
             end = self._record + 5 + length
             if len(self.octets) < end:
                 break
-            self._message += self.octets[self._record + 5 : end]
+            if kind == _HANDSHAKE and length:
+                self._message += self.octets[self._record + 5 : end]
+                self._read_message()
             self._record = end
-            self._read_message()
         if len(self.octets) > MAX_OCTETS:
             self.complete = True
 

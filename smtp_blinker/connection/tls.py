@@ -215,7 +215,10 @@ class _GuardedCallback:
         self, channel: ssl.SSLObject, name: str | None, context: ssl.SSLContext
     ) -> int | None:
         try:
-            return self._callback(channel, name, context)
+            result = self._callback(channel, name, context)
+            if result is not None and not isinstance(result, int):
+                raise TypeError(f"sni_callback returns None or an alert's number, not {result!r}")
+            return result
         except Exception as exc:
             channel.smtp_failure = exc  # type: ignore[attr-defined]
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
