@@ -30,6 +30,7 @@ from smtp_blinker.web import (
     charsets,
     checks,
     create_app,
+    entry,
     fields,
     html,
     inbox,
@@ -197,7 +198,7 @@ def test_work_is_linear_in_the_size_of_a_message(
 
 # Patterns
 
-MODULES = (charsets, checks, fields, html, inbox, messages, mime, query)
+MODULES = (charsets, checks, entry, fields, html, inbox, messages, mime, query)
 TOKENS = (
     " ", "\t", "\n", "\r", "<", ">", "a", "A", "1", "=", "?", "(", "[", "]", '"', "'", "&", "&#",
     "&#x", "-", "--", "\\", ";", ":", "/", ".", "%", "*", "{{", "{%", "<%=", "cid:", "href",
@@ -384,9 +385,9 @@ def test_a_download_is_never_whole_in_memory(mailbox: Mailbox) -> None:
     mailbox.put(b"Content-Transfer-Encoding: base64\n\n" + b"QUJD" * (4 * MIB))
     box = inbox.Inbox(mailbox.folder)
     box.refresh()
-    [entry] = box.find()
+    [one] = box.find()
     part = mime.Part(0, 0, "text/plain", None, "base64", None, None, False, 35, 16 * MIB)
-    for pieces in (box.pieces(entry, part), box.pieces(entry)):
+    for pieces in (box.pieces(one, part), box.pieces(one)):
         assert pieces is not None
         tracemalloc.start()
         assert sum(map(len, pieces)) > 8 * MIB
@@ -661,14 +662,14 @@ def test_the_trace_fields_of_many_recipients_leave_room_for_the_rest(
     assert b"Hello" in mailbox.client.get(f"/api/messages/{ID}/html").data
 
 
-def characters(entry: inbox.Entry) -> int:
-    texts = (entry.sender, entry.to, entry.subject, entry.snippet, *entry.recipients)
-    return sum(map(len, (*texts, *entry.folded.values())))
+def characters(one: entry.Entry) -> int:
+    texts = (one.sender, one.to, one.subject, one.snippet, *one.recipients)
+    return sum(map(len, (*texts, *one.folded.values())))
 
 
 def most_characters() -> int:
-    listed = 3 * inbox.SHOWN + inbox.SNIPPET + inbox.LISTED_RECIPIENTS * fields.MAX_RECIPIENT
-    return listed + sum(inbox.SEARCHED.values())
+    listed = 3 * entry.SHOWN + entry.SNIPPET + entry.LISTED_RECIPIENTS * fields.MAX_RECIPIENT
+    return listed + sum(entry.SEARCHED.values())
 
 
 @pytest.mark.parametrize(
@@ -688,9 +689,9 @@ def test_an_entry_of_the_index_is_bounded_and_says_that_it_is_cut(
     mailbox.put(content)
     box = inbox.Inbox(mailbox.folder)
     box.refresh()
-    [entry] = box.find()
-    assert characters(entry) <= most_characters() <= 54 * KIB
-    assert entry.cut
+    [one] = box.find()
+    assert characters(one) <= most_characters() <= 54 * KIB
+    assert one.cut
     assert mailbox.get()["messages"][0]["cut"]
     mailbox.put(b"Subject: short\n\n" + b"long text " * 10_000, "2.short")
     assert mailbox.get("?q=short")["messages"][0]["cut"] is False

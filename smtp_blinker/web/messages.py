@@ -15,8 +15,9 @@ from flask import Blueprint, Response, abort, request
 from . import charsets, html, mime
 from . import query as search
 from .checks import check
+from .entry import Entry, shown_text
 from .errors import in_one_line
-from .inbox import READABLE, Entry, Inbox, in_thread, log, shown_text
+from .inbox import READABLE, Inbox, in_thread, log
 from .steps import WINDOW, breathe
 
 T = TypeVar("T")

@@ -1,0 +1,124 @@
+"""What the inbox knows of a message without reading its file again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from . import html, mime
+
+#: Octets of encoded text that the index looks at.
+INDEXED_TEXT: Final = 64 * 1024
+#: Characters that an entry of the index keeps of each field that the list shows, of the snippet,
+#: of the names of attachments, of the text, and of all that search looks at.
+SHOWN: Final = 400
+SNIPPET: Final = 160
+NAMES: Final = 2048
+KEPT_TEXT: Final = 8192
+SEARCHED: Final = {
+    "from": 1024,
+    "to": 32 * 1024,
+    "subject": 1024,
+    "text": NAMES + 1 + KEPT_TEXT,
+}
+#: Recipients named in the list.
+LISTED_RECIPIENTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message in the list."""
+
+    #: The file's name without its flags: it stays the same when the message is read or moved.
+    id: str
+    path: str
+    #: When it arrived, in seconds since the epoch.
+    time: float
+    unread: bool
+    size: int = 0
+    #: False until the file was looked into; the fields below are empty until then.
+    indexed: bool = False
+    sender: str = ""
+    to: str = ""
+    subject: str = ""
+    snippet: str = ""
+    recipients: tuple[str, ...] = ()
+    attachments: int = 0
+    #: Whether there was more than the bounds allow: search may not find what is left out.
+    cut: bool = False
+    #: Whether reading it failed; then the fields from `sender` on are empty.
+    unreadable: bool = False
+    #: What search looks at, casefolded: "from", "to", "subject", "text".
+    folded: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "time": self.time,
+            "unread": self.unread,
+            "size": self.size,
+            "from": self.sender,
+            "to": self.to,
+            "subject": self.subject,
+            "snippet": self.snippet,
+            "recipients": self.recipients,
+            "attachments": self.attachments,
+            "cut": self.cut,
+            "unreadable": self.unreadable,
+        }
+
+
+def summarize(entry: Entry, size: int, data: bytes, message: mime.Message) -> Entry:
+    """*entry* with what the list and the search need of its file, which has *size* octets."""
+    text = shown_text(message, data, INDEXED_TEXT)
+    trace = message.trace
+    sender = message.first("from") or trace.mail_from or ""
+    to = ", ".join(message.every("to"))
+    copies = ", ".join(message.every("cc"))
+    subject = message.first("subject")
+    attachments = message.attachments
+    names = " ".join(part.filename for part in attachments if part.filename)
+    found = {
+        "from": f"{sender} {trace.mail_from or ''}",
+        "to": f"{to} {copies} {' '.join(trace.rcpt_to)}",
+        "subject": subject,
+        "text": f"{names[:NAMES]} {text[:KEPT_TEXT]}",
+    }
+    return replace(
+        entry,
+        size=size,
+        indexed=True,
+        sender=sender[:SHOWN],
+        to=to[:SHOWN],
+        subject=subject[:SHOWN],
+        snippet=" ".join(text[: SNIPPET * 4].split())[:SNIPPET],
+        recipients=tuple(trace.rcpt_to[:LISTED_RECIPIENTS]),
+        attachments=len(attachments),
+        cut=bool(message.left_out)
+        or len(names) > NAMES
+        or any(len(text) > SEARCHED[place] for place, text in found.items()),
+        # Casefolding may make a text longer.
+        folded={
+            place: text[: SEARCHED[place]].casefold()[: SEARCHED[place]]
+            for place, text in found.items()
+        },
+    )
+
+
+def shown_text(message: mime.Message, data: bytes, limit: int) -> str:
+    """The message's text: that of its text parts, else that of its HTML without the tags.
+
+    *limit* bounds the encoded octets that are read of all of them; of HTML fewer are.
+    """
+    plain = message.texts("plain")
+    if not plain:
+        html_parts = message.texts("html")[:1]
+        limit = min(limit, html.LOOKED_AT)
+        return "".join(html.html_text(part.text(data, limit)) for part in html_parts)
+    texts = []
+    for part in plain:
+        texts.append(part.text(data, limit))
+        limit -= part.end - part.start
+        if limit <= 0:
+            break
+    return "\n\n".join(texts).strip("\n")
