@@ -22,6 +22,7 @@ test = [
     f"atheris>=3; {linux}",
     "aiosmtplib>=3",
     "Flask>=3",
+    "freezegun>=1.5",
     "hypothesis>=6.100",
     "proxy-protocol>=0.11",
     "psutil>=5.9",

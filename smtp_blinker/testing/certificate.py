@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+import datetime
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
+import weakref
 from pathlib import Path
+
+_MAKE_FILES = (
+    "import sys; from smtp_blinker.testing.certificate import make_files; make_files(sys.argv[1])"
+)
 
 
 class Certificate:
-    """Files with a new authority and a certificate from it; removed with this object."""
+    """Files with a new authority and a certificate from it; removed with this object.
+
+    Raises ImportError without trustme.
+    """
 
     def __init__(self) -> None:
-        try:
-            import trustme
-        except ImportError as exc:
-            raise ImportError("TLS needs trustme: pip install 'smtp_blinker[pytest]'") from exc
-        self._folder = tempfile.TemporaryDirectory(prefix="smtp_blinker-")
-        authority = trustme.CA()
-        issued = authority.issue_cert("localhost", "127.0.0.1", "::1")
-        self.ca_file = Path(self._folder.name, "ca.pem")
-        authority.cert_pem.write_to_path(self.ca_file)
-        self.certfile = Path(self._folder.name, "server.pem")
-        issued.private_key_and_cert_chain_pem.write_to_path(self.certfile)
-        # Who is given this file as the one to trust finds the authority in it.
-        authority.cert_pem.write_to_path(self.certfile, append=True)
+        folder = tempfile.mkdtemp(prefix="smtp_blinker-")
+        # Not a TemporaryDirectory, which warns when nobody has cleaned it up.
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        if datetime.datetime.__module__ == "datetime":
+            make_files(folder)
+        else:
+            # freezegun has replaced it, and cryptography signs with the real one only.
+            subprocess.run(
+                [sys.executable, "-c", _MAKE_FILES, folder],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                check=True,
+            )
+        self.ca_file = Path(folder, "ca.pem")
+        self.certfile = Path(folder, "server.pem")
+
+
+def make_files(folder: str) -> None:
+    """Write ca.pem and server.pem, for localhost, into *folder*."""
+    try:
+        import trustme
+    except ImportError as exc:
+        raise ImportError("TLS needs trustme: pip install 'smtp_blinker[pytest]'") from exc
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1", "::1")
+    authority.cert_pem.write_to_path(Path(folder, "ca.pem"))
+    certfile = Path(folder, "server.pem")
+    issued.private_key_and_cert_chain_pem.write_to_path(certfile)
+    # A client that is given this file as the one to trust finds the authority in it.
+    authority.cert_pem.write_to_path(certfile, append=True)

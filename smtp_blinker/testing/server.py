@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from time import monotonic
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
@@ -146,14 +145,15 @@ class SMTPTestServer:
         """The messages, once there are *count*; TimeoutError when there aren't in *timeout*
         seconds, which tells what there was instead."""
         __tracebackhide__ = True  # the line of the test is of interest
-        deadline = monotonic() + timeout
-        while len(self.messages) < count:
-            if monotonic() > deadline:
-                raise TimeoutError(
-                    f"{len(self.messages)} of {count} messages came within {timeout} seconds"
-                    f"{self._instead()}"
-                )
-            gevent.sleep(_LOOK)  # the sender may be a greenlet of this thread
+        # By the timer of the event loop: the test may have frozen every clock of Python's.
+        with gevent.Timeout(max(timeout, 0.0), False):  # type: ignore[arg-type]
+            while len(self.messages) < count:
+                gevent.sleep(_LOOK)  # the sender may be a greenlet of this thread
+        if len(self.messages) < count:
+            raise TimeoutError(
+                f"{len(self.messages)} of {count} messages came within {timeout} seconds"
+                f"{self._instead()}"
+            )
         return list(self.messages)
 
     def _instead(self) -> str:
@@ -315,9 +315,9 @@ class SMTPTestServer:
         self._servers.append(server)
 
     def _replace_all(self) -> None:
-        deadline = monotonic() + _SETTLE
-        while monotonic() < deadline and any(server.connections for server in self._servers):
-            gevent.sleep(_LOOK)
+        with gevent.Timeout(_SETTLE, False):  # type: ignore[arg-type]
+            while any(server.connections for server in self._servers):
+                gevent.sleep(_LOOK)
         self._stop_servers()
         self._replace()
 
