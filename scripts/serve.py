@@ -553,7 +553,7 @@ def make_servers(
     Not *listening* they are for sockets that gunicorn has.
     """
     try:
-        return [
+        servers = [
             SMTPServer(
                 listen.address if listening else None,
                 name=settings.name,
@@ -569,6 +569,7 @@ def make_servers(
                 use_xclient=trust(settings.xclient, listen),
                 use_xforward=trust(settings.xforward, listen),
                 logger=settings.log_level == "debug" or None,
+                auth_methods=("SCRAM-SHA-256", "PLAIN", "LOGIN"),
                 on_auth=users,
                 on_rcpt_to=recipient_check(settings.domain),
             )
@@ -576,6 +577,15 @@ def make_servers(
         ]
     except (TypeError, ValueError) as exc:
         raise Unusable(str(exc)) from exc
+    if users is not None:
+        offer_scram(users, servers)
+    return servers
+
+
+def offer_scram(users: UserFile, servers: Sequence[SMTPServer]) -> None:
+    """Offer SCRAM where no user is without keys: a client that can choose takes it."""
+    for server in servers:
+        server.hooks.set("on_scram", users.scram if users.all_have_scram else None)
 
 
 def trust(names: Sequence[str], listen: Listen) -> bool | list[str]:
@@ -680,6 +690,7 @@ def reload(settings: Settings, users: UserFile | None, servers: Sequence[SMTPSer
     if users is not None:
         try:
             users.reload()
+            offer_scram(users, servers)
             log.info("%s users read from %s", len(users), users.path)
         except (OSError, ValueError) as exc:
             log.error("the users stay as they were: %s", exc)

@@ -1,4 +1,4 @@
-"""A file of users and hashed passwords as `on_auth`."""
+"""A file of users and hashed passwords as `on_auth` and `on_scram`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from .pools import PASSWORDS
+from .sasl.scram import DIGESTS, ScramKeys
 from .session import Credentials, Session
 
 # scrypt's cost: 128 * N * r = 16 MiB and some 50 ms for each password that is tried.
@@ -120,12 +122,15 @@ class _User:
     #: As the file has it.
     name: str
     hash: _Hash
+    #: By mechanism.
+    scram: Mapping[str, ScramKeys]
 
 
 class UserFile:
     """The users that the file *path* names: ``SMTPServer(address, on_auth=UserFile(path))``.
 
-    A line is ``name:hash``; empty lines and those that begin with "#" mean nothing. Names are
+    A line is ``name:hash`` or ``name:hash keys``; empty lines and those that begin with "#" mean
+    nothing. The keys are for SCRAM, whose hook is `scram`. Names are
     compared letter for letter, however their accents are composed. Called with credentials it
     returns the user's name as the file has it, or None for a wrong name or password. The work is
     done in threads, some passwords at a time, so that other clients don't wait.
@@ -134,9 +139,9 @@ class UserFile:
     different costs, one derivation of each cost is done for every name. So a file in which the
     cost is raised entry by entry takes longer, and is quick again once all entries are new.
 
-    PLAIN and LOGIN carry a password; for other mechanisms the answer is None, and so it is for a
-    PLAIN client that wants to act as somebody else. An XCLIENT login has no password: a proxy
-    that the server was told to trust has checked it, and the name only has to exist.
+    PLAIN and LOGIN carry a password. After SCRAM, whose proof the server has verified, and for an
+    XCLIENT login, which a trusted proxy has checked, the name only has to exist. For other
+    mechanisms the answer is None, and so it is for a client that wants to act as somebody else.
 
     The constructor and `reload` raise `OSError` for a file that can't be read and `ValueError`,
     which names the line but never shows a hash, for one that can't be understood.
@@ -164,14 +169,25 @@ class UserFile:
 
     def __call__(self, auth: Credentials, session: Session) -> str | None:
         user = self._users.get(_normal(auth.username))
-        if auth.method == "XCLIENT":
+        if auth.authzid and _normal(auth.authzid) != _normal(auth.username):
+            return None
+        if auth.method == "XCLIENT" or auth.method in DIGESTS:
             return user.name if user is not None else None
         if auth.method not in {"PLAIN", "LOGIN"} or auth.password is None:
             return None
-        if auth.authzid and _normal(auth.authzid) != _normal(auth.username):
-            return None
         right = PASSWORDS.run(_verify, user, self._decoys, auth.password)
         return user.name if right and user is not None else None
+
+    def scram(self, username: str, mechanism: str, session: Session) -> ScramKeys | None:
+        """The hook `on_scram`: ``SMTPServer(address, on_auth=users, on_scram=users.scram)``."""
+        user = self._users.get(_normal(username))
+        return None if user is None else user.scram.get(mechanism)
+
+    @property
+    def all_have_scram(self) -> bool:
+        """Whether each user has keys for SCRAM-SHA-256. A client that can choose takes it, and
+        those without keys can't log in then: offer it once this is true."""
+        return all("SCRAM-SHA-256" in user.scram for user in self._users.values())
 
 
 def _verify(user: _User | None, decoys: tuple[_Hash, ...], password: str) -> bool:
@@ -195,8 +211,58 @@ def hash_password(password: str) -> str:
     return str(_Hash.of(password))
 
 
+def _scram_entry(password: str) -> str:
+    """The keys for SCRAM-SHA-256 as they stand behind the hash; "" where SASLprep (RFC 4013) has
+    no form for *password*."""
+    try:
+        keys = ScramKeys.from_password(password)
+    except ValueError:
+        return ""
+    return " " + _scram_text("SCRAM-SHA-256", keys)
+
+
+def _scram_text(mechanism: str, keys: ScramKeys) -> str:
+    """The form of RFC 5803 section 2, which PostgreSQL has too."""
+    salt, stored_key, server_key = (
+        base64.b64encode(part).decode("ascii")
+        for part in (keys.salt, keys.stored_key, keys.server_key)
+    )
+    return f"{mechanism}${keys.iterations}:{salt}${stored_key}:{server_key}"
+
+
+_SCRAM: Final = re.compile(r"([A-Z0-9-]+)\$([0-9]{1,10}):([^$:]+)\$([^$:]+):([^$:]+)", re.ASCII)
+
+
+def _parse_scram(text: str) -> tuple[str, ScramKeys]:
+    found = _SCRAM.fullmatch(text)
+    if found is None or found[1] not in DIGESTS:
+        raise ValueError("not keys for SCRAM that `serve.py adduser` writes")
+    try:
+        salt, stored, server = (
+            base64.b64decode(part, validate=True) for part in found.groups()[2:]
+        )
+    except (ValueError, binascii.Error):
+        raise ValueError("keys for SCRAM that are not base64") from None
+    keys = ScramKeys(salt, int(found[2]), stored, server)
+    if not keys.fits(found[1]):
+        raise ValueError("keys for SCRAM of the wrong length")
+    return found[1], keys
+
+
+def _parse_user(name: str, text: str) -> _User:
+    """*text* is what stands after the colon."""
+    hashed, *others = text.split() or [""]
+    scram = dict(map(_parse_scram, others))
+    if len(scram) != len(others):
+        raise ValueError("keys for one mechanism twice")
+    return _User(name, _Hash.parse(hashed), scram)
+
+
 def set_password(path: str | os.PathLike[str], name: str, password: str) -> None:
     """Add the user *name* to the file *path*, or change the password; all else is kept.
+
+    The line gets a hash and the keys for SCRAM-SHA-256, which takes some 100 ms. A password that
+    SASLprep (RFC 4013) has no form for, with emoji for example, gets no keys.
 
     The file is made, with mode 0600, where there is none. It is replaced in one step, with the
     owner and the mode it had, and is on the disk on return. Of two changes at the same moment one
@@ -209,7 +275,7 @@ def set_password(path: str | os.PathLike[str], name: str, password: str) -> None
         raise ValueError(
             "a user's name is printable, has no colon, no space around it and no # before it"
         )
-    hashed = hash_password(password)
+    hashed = hash_password(password) + _scram_entry(password)
     path = os.path.realpath(path)  # a symbolic link stays one
     try:
         with open(path, "rb") as file:
@@ -271,7 +337,7 @@ def _parse(text: bytes, path: str) -> dict[str, _User]:
                 raise ValueError("an entry is name:hash")
             if _normal(name) in users:
                 raise ValueError("a second entry for the same name")
-            users[_normal(name)] = _User(name, _Hash.parse(line.partition(":")[2].strip()))
+            users[_normal(name)] = _parse_user(name, line.partition(":")[2])
         except UnicodeDecodeError:
             raise ValueError(f"{path}, line {number}: not UTF-8") from None
         except ValueError as exc:

@@ -70,7 +70,7 @@ FLOORS = (
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 #: Beside the core: built on top of it, and not imported by it.
 ON_TOP = {
-    "users": {"pools", "session"},
+    "users": {"sasl.scram", "pools", "session"},
     "sharing": {"server", "signals"},
     "gunicorn": {"server", "session", "sharing", "signals", "smtp.reply"},
     "pytest_plugin": {"testing"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import mailbox
@@ -26,9 +27,12 @@ from types import TracebackType
 
 import psutil
 import pytest
+import scramp
 import trustme
 from cryptography.hazmat.primitives import serialization
 from support import free_port
+
+from smtp_blinker.users import hash_password
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = ROOT / "scripts" / "serve.py"
@@ -516,6 +520,45 @@ def test_hangup_reads_users_anew_without_dropping_a_client(
         server.wait_for_log("2 users", times=3 if workers else 1)
         client.login("bob", "mellon")
         client.sendmail("you@example.org", "me@example.com", MESSAGE)
+
+
+def scram_login(client: smtplib.SMTP, name: str, password: str) -> int:
+    """The code that ends an exchange of SCRAM-SHA-256."""
+    peer = scramp.ScramClient(["SCRAM-SHA-256"], name, password)
+    first = base64.b64encode(peer.get_client_first().encode()).decode()
+    code, challenge = client.docmd("AUTH", f"SCRAM-SHA-256 {first}")
+    assert code == 334
+    peer.set_server_first(base64.b64decode(challenge).decode())
+    code, challenge = client.docmd(base64.b64encode(peer.get_client_final().encode()).decode())
+    if code == 334:
+        peer.set_server_final(base64.b64decode(challenge).decode())
+        code, _ = client.docmd("")
+    return code
+
+
+@WORKERS
+def test_scram_is_offered_once_all_users_have_keys(
+    tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    adduser(tmp_path, "alice", "sesame\n")
+    users = tmp_path / "users"
+    with_keys = users.read_text()
+    # As an earlier version wrote it.
+    users.write_text(f"{with_keys}bob:{hash_password('mellon')}\n")
+    with Running(tmp_path, *ANYWHERE, "--users", "users", *workers) as server:
+        with server.client() as client:
+            client.ehlo()
+            assert client.esmtp_features["auth"].split() == ["PLAIN", "LOGIN"]
+            client.login("bob", "mellon")
+        adduser(tmp_path, "bob", "mellon\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("2 users", times=3 if workers else 1)
+        with server.client() as client:
+            client.ehlo()
+            assert client.esmtp_features["auth"].split() == ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
+            assert scram_login(client, "bob", "sesame") == 535
+            assert scram_login(client, "bob", "mellon") == 235
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
 
 
 @WORKERS
