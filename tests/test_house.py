@@ -34,11 +34,11 @@ FLOORS = (
     },
     {"smtp.verbs", "smtp.protocol"},
     # Values: what a program sees, and what it may set.
-    {"signals", "session", "stream", "extensions", "pools"},
+    {"signals", "session", "stream", "extensions", "pools", "certificates"},
     {
         *("sasl.mechanism", "sasl.plain", "sasl.cram_md5", "sasl.oauth", "sasl.external"),
         *("sasl.saslprep", "sasl.scram", "sasl.exchange"),
-        *("options", "hooks", "listener"),
+        *("options", "hooks", "listener", "keywords"),
     },
     # A function for each verb.
     {
