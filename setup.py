@@ -46,7 +46,10 @@ setup(
     package_data={"smtp_blinker": ["py.typed", "web/templates/*", "web/static/*"]},
     python_requires=">=3.11",
     install_requires=["gevent>=26.4", "blinker>=1.8"],
-    entry_points={"pytest11": ["smtp_blinker.pytest_plugin = smtp_blinker.pytest_plugin"]},
+    entry_points={
+        "console_scripts": ["smtp-blinker = smtp_blinker.serve:main"],
+        "pytest11": ["smtp_blinker.pytest_plugin = smtp_blinker.pytest_plugin"],
+    },
     extras_require={
         **extras,
         "test": sorted({*test, *(name for names in extras.values() for name in names)}),

@@ -4,27 +4,39 @@ import logging
 import signal
 import sys
 import time
+from typing import Any
 
 import gevent
 
-from smtp_blinker import SMTPServer
-from smtp_blinker.signals import auth, close, connect, disconnect, error, listening
+from smtp_blinker import Credentials, MessageStream, Session, SMTPServer
+from smtp_blinker.signals import (
+    AuthEvent,
+    ConnectEvent,
+    DisconnectEvent,
+    ErrorEvent,
+    auth,
+    close,
+    connect,
+    disconnect,
+    error,
+    listening,
+)
 
 port = int(sys.argv[1]) if len(sys.argv) > 1 else 2525
 logging.basicConfig(level=logging.INFO)
 
 # Connection tracking
-connections = {}
+connections: dict[str, dict[str, Any]] = {}
 total_connections = 0
 total_errors = 0
 
 
-def on_auth(credentials, session):
+def on_auth(credentials: Credentials, session: Session) -> str | None:
     # Implement authentication
     return credentials.username
 
 
-def on_data(stream, session):
+def on_data(stream: MessageStream, session: Session) -> str:
     stream.read()
     return "Message queued"
 
@@ -34,7 +46,7 @@ server = SMTPServer(("127.0.0.1", port), logger=True, on_auth=on_auth, on_data=o
 
 # Track new connections
 @connect.connect_via(server)
-def track(server, event):
+def track(server: SMTPServer, event: ConnectEvent) -> None:
     global total_connections
     total_connections += 1
     connections[event.id] = {
@@ -48,21 +60,21 @@ def track(server, event):
 
 
 @auth.connect_via(server)
-def authenticated(server, event):
+def authenticated(server: SMTPServer, event: AuthEvent) -> None:
     if event.success and event.id in connections:
         connections[event.id]["authenticated"] = True
         print(f"[AUTH] {event.id} is {event.username}", flush=True)
 
 
 @disconnect.connect_via(server)
-def forget(server, event):
+def forget(server: SMTPServer, event: DisconnectEvent) -> None:
     if connections.pop(event.id, None) is not None:
         print(f"[DISCONNECT] {event.id}: {event.reason}", flush=True)
 
 
 # Handle errors
 @error.connect_via(server)
-def report(server, event):
+def report(server: SMTPServer, event: ErrorEvent) -> None:
     global total_errors
     total_errors += 1
     if event.remote_address:
@@ -77,7 +89,7 @@ def report(server, event):
 
 # Handle server close
 @close.connect_via(server)
-def closed(server):
+def closed(server: SMTPServer) -> None:
     print("[CLOSE] Server shut down", flush=True)
     print(
         f"Final stats - Total connections: {total_connections}, Errors: {total_errors}", flush=True
@@ -86,12 +98,12 @@ def closed(server):
 
 
 @listening.connect_via(server)
-def started(server):
+def started(server: SMTPServer) -> None:
     print(f"SMTP server listening on port {port}", flush=True)
 
 
 # Graceful shutdown
-def shut_down():
+def shut_down() -> None:
     print("Shutting down gracefully...", flush=True)
     server.stop()
 

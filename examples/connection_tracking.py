@@ -5,17 +5,18 @@
 
 import sys
 import time
+from typing import Any
 
 from smtp_blinker import SMTPServer
-from smtp_blinker.signals import connect, disconnect
+from smtp_blinker.signals import ConnectEvent, DisconnectEvent, connect, disconnect
 
 port = int(sys.argv[1]) if len(sys.argv) > 1 else 2525
 server = SMTPServer(("127.0.0.1", port))
-connections = {}
+connections: dict[str, dict[str, Any]] = {}
 
 
 @connect.connect_via(server)
-def add(server, event):
+def add(server: SMTPServer, event: ConnectEvent) -> None:
     connections[event.id] = {
         "remote_address": event.remote_address,
         "hostname": event.client_hostname,
@@ -27,7 +28,7 @@ def add(server, event):
 # An entry goes when its connection ends, or the table grows for ever. A client that never got
 # as far as HELO ends without an entry.
 @disconnect.connect_via(server)
-def remove(server, event):
+def remove(server: SMTPServer, event: DisconnectEvent) -> None:
     entry = connections.pop(event.id, None)
     if entry is not None:
         seconds = time.time() - entry["connected_at"]

@@ -5,21 +5,21 @@ import json
 import sys
 import traceback
 
-from smtp_blinker import SMTPServer
-from smtp_blinker.signals import error
+from smtp_blinker import MessageStream, Session, SMTPServer
+from smtp_blinker.signals import ErrorEvent, error
 
 port = int(sys.argv[1]) if len(sys.argv) > 1 else 2525
 server = SMTPServer(("127.0.0.1", port))
 
 
 @server.on_data
-def store(stream, session):
+def store(stream: MessageStream, session: Session) -> str:
     message = email.message_from_bytes(stream.read())
     return f"queued as {message['Subject'].lower()}"  # a bug: not every message has a Subject
 
 
 @error.connect_via(server)
-def report(server, event):
+def report(server: SMTPServer, event: ErrorEvent) -> None:
     details = {
         "message": str(event.error),
         "code": event.code,

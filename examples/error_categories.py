@@ -6,22 +6,22 @@
 import sys
 from collections import Counter
 
-from smtp_blinker import SMTPServer
-from smtp_blinker.signals import error
+from smtp_blinker import Address, Session, SMTPServer
+from smtp_blinker.signals import ErrorEvent, error
 
 port = int(sys.argv[1]) if len(sys.argv) > 1 else 2525
 server = SMTPServer(("127.0.0.1", port))
-seen = Counter()
+seen: Counter[str] = Counter()
 
 
 @server.on_rcpt_to
-def look_up(address, session):
+def look_up(address: Address, session: Session) -> None:
     if address.address.startswith("broken@"):
         raise LookupError("the user database can't be reached")
 
 
 @error.connect_via(server)
-def categorize(server, event):
+def categorize(server: SMTPServer, event: ErrorEvent) -> None:
     match event.code:
         case "ECONNRESET" | "EPIPE" | "ETIMEDOUT":
             category, advice = "network", "the client is gone, nothing to do"

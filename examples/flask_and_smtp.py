@@ -13,7 +13,7 @@ or it is gunicorn's gevent worker, which patches, and serves SMTP too:
 import mailbox
 import os
 
-from flask import Flask, jsonify
+from flask import Flask, Response, jsonify
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.stores import MaildirStore
@@ -25,13 +25,13 @@ app = Flask(__name__)
 
 
 @app.get("/")
-def subjects():
+def subjects() -> Response:
     messages = mailbox.Maildir(store.path, create=False)
     return jsonify(sorted(str(message["Subject"]) for message in messages))
 
 
 @app.get("/process")
-def process():
+def process() -> str:
     return str(os.getpid())
 
 

@@ -15,7 +15,7 @@ server = SMTPServer(("127.0.0.1", port))
 class Database:
     """Stands for whatever the program has to put away."""
 
-    def disconnect(self):
+    def disconnect(self) -> None:
         print("Database disconnected", flush=True)
 
 
@@ -23,13 +23,13 @@ database = Database()
 
 
 @close.connect_via(server)
-def clean_up(server):
+def clean_up(server: SMTPServer) -> None:
     print("SMTP server has been shut down", flush=True)
     database.disconnect()
     print("All resources cleaned up", flush=True)
 
 
-def shut_down():
+def shut_down() -> None:
     print("Received SIGTERM, closing server...", flush=True)
     server.stop()
 

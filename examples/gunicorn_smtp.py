@@ -28,7 +28,7 @@ EventMetrics().attach(server)
 
 # Counted in all processes, told by whichever of them is asked.
 everybody = CollectorRegistry()
-multiprocess.MultiProcessCollector(everybody)
+multiprocess.MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
 
 # In the order of `bind`.
 services = [server, make_wsgi_app(everybody)]

@@ -15,12 +15,12 @@ ended = Event()
 
 
 @listening.connect_via(server)
-def say(server):
+def say(server: SMTPServer) -> None:
     print(f"Listening on port {server.server_port}", flush=True)
 
 
 @close.connect_via(server)
-def restart(server):
+def restart(server: SMTPServer) -> None:
     if not ended.is_set():
         print("Server closed, restarting in 1 second...", flush=True)
         gevent.spawn_later(1, server.start)

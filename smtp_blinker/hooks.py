@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final, TypeVar
 
@@ -42,20 +43,18 @@ ARGUMENTS: Final = {
 NAMES: Final = tuple(ARGUMENTS)
 
 
+@dataclass(slots=True, kw_only=True)
 class Hooks:
     """The callback registry. None accepts whatever the event is about."""
 
-    __slots__ = NAMES
-
-    def __init__(self) -> None:
-        self.on_connect: SessionHook | None = None
-        self.on_secure: SessionHook | None = None
-        self.on_auth: AuthHook | None = None
-        self.on_scram: ScramHook | None = None
-        self.on_mail_from: AddressHook | None = None
-        self.on_rcpt_to: AddressHook | None = None
-        self.on_data: DataHook | None = None
-        self.on_close: SessionHook | None = None
+    on_connect: SessionHook | None = None
+    on_secure: SessionHook | None = None
+    on_auth: AuthHook | None = None
+    on_scram: ScramHook | None = None
+    on_mail_from: AddressHook | None = None
+    on_rcpt_to: AddressHook | None = None
+    on_data: DataHook | None = None
+    on_close: SessionHook | None = None
 
     def set(self, name: str, hook: Any) -> None:
         """Register *hook*. Raises TypeError when it can't be called with the hook's arguments, or
@@ -226,6 +225,6 @@ class HookDecorators:
         return hook
 
     def on_close(self, hook: _SessionHook) -> _SessionHook:
-        """Told when the connection has ended, however it ended: ``hook(session)``."""
+        """Called when the connection has ended, however it ended: ``hook(session)``."""
         self.hooks.set("on_close", hook)
         return hook

@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from gevent.socket import socket as gevent_socket
 
+#: What `SMTPServer` takes as its first argument.
+Listener = tuple[str, int] | tuple[str, int, int, int] | str | socket.socket | gevent_socket | None
+
 #: Before the path of a UNIX-domain socket.
 UNIX_PREFIX: Final = "unix:"
 
@@ -102,7 +105,7 @@ def _check_port(port: int, listener: object) -> None:
         raise _wrong(ValueError, f"the port in {listener!r} is not from 0 to 65535")
 
 
-def open_unix_listener(path: str, backlog: int) -> Any:
+def open_unix_listener(path: str, backlog: int) -> gevent_socket:
     """A listening UNIX socket at *path*; one that a dead server left behind is replaced."""
     try:
         if stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):

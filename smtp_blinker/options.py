@@ -12,19 +12,33 @@ import socket
 import ssl
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any, Literal, Protocol, get_args
 
+from .certificates import CERTIFICATE_SETTINGS, check_certificates
 from .extensions import DEFAULT_EXTENSIONS, OPT_IN_EXTENSIONS, check_extensions
 from .smtp.verbs import VERB_NAMES
 
 Network = IPv4Network | IPv6Network
 
+BareNewline = Literal["reject", "normalize", "allow"]
+BareNewlines = BareNewline | Mapping[str, BareNewline]
+SNIOptions = Mapping[str, ssl.SSLContext | Mapping[str, Any]]
+#: All peers (True), none (False), or these addresses and networks.
+Trusted = bool | Iterable[str | IPv4Address | IPv6Address | Network]
+
 AUTH_METHODS = (
     *("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER"),
     *("SCRAM-SHA-256", "SCRAM-SHA-1", "EXTERNAL"),
 )
-BARE_NEWLINE_POLICIES = ("reject", "normalize", "allow")
+BARE_NEWLINE_POLICIES: tuple[str, ...] = get_args(BareNewline)
+
+
+class Resolver(Protocol):
+    """Who finds the names of a client's address; the option `resolver`."""
+
+    def reverse(self, ip: str, /) -> Iterable[str]:
+        """The host names of *ip*; it may block, and raise."""
 
 
 class Trust:
@@ -68,74 +82,77 @@ def _policy(name: str, policy: object) -> str:
     return str(policy)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """Checked options. Raises TypeError for a wrong type, ValueError for a wrong value."""
+    """Checked options, each with its line of help.
+
+    Raises TypeError for a wrong type, ValueError for a wrong value.
+    """
 
     # Names and texts
-    name: str = field(default_factory=socket.gethostname)
-    banner: str | None = None
-    helo_response: str = "%s Nice to meet you, %s"
+    name: Annotated[str, "The server's name in replies"] = field(default_factory=socket.gethostname)
+    banner: Annotated[str | None, "Text after ESMTP in the greeting"] = None
+    helo_response: Annotated[str, "To HELO; %s: server, client"] = "%s Nice to meet you, %s"
 
     # What is offered
-    size: int = 0  # octets, 0 for no limit; RFC 1870
-    reject_oversized: bool = True
-    hide_size: bool = False
-    extensions: Collection[str] = DEFAULT_EXTENSIONS
-    disabled_commands: Collection[str] = ()
-    auth_methods: Collection[str] = ("PLAIN", "LOGIN")
-    auth_optional: bool = False
-    auth_required_message: str | None = None
-    allow_insecure_auth: bool = False
-    lmtp: bool = False  # RFC 2033
+    size: Annotated[int, "Largest message in bytes, 0 for no limit (RFC 1870)"] = 0
+    reject_oversized: Annotated[bool, "Whether the server refuses what is beyond size"] = True
+    hide_size: Annotated[bool, "Keep the number out of EHLO"] = False
+    extensions: Annotated[Collection[str], "Keywords that EHLO may show"] = DEFAULT_EXTENSIONS
+    disabled_commands: Annotated[Collection[str], "Verbs that are answered 502"] = ()
+    auth_methods: Annotated[Collection[str], "Mechanisms, as EHLO shows them"] = ("PLAIN", "LOGIN")
+    auth_optional: Annotated[bool, "Accept mail without AUTH too"] = False
+    auth_required_message: Annotated[str | None, "Text of the reply 530"] = None
+    allow_insecure_auth: Annotated[bool, "Offer AUTH before STARTTLS too"] = False
+    lmtp: Annotated[bool, "Speak LMTP (RFC 2033)"] = False
 
     # TLS
-    certfile: str | os.PathLike[str] | None = None
-    keyfile: str | os.PathLike[str] | None = None
-    ca_certs: str | os.PathLike[str] | None = None
-    cert_reqs: int | None = None  # ssl.CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED
-    ciphers: str | None = None
-    ssl_context: ssl.SSLContext | None = None
-    secure: bool = False  # RFC 8314: TLS from the first octet
-    needs_upgrade: bool = False
-    secured: bool = False
-    sni_options: Mapping[str, Any] = field(default_factory=dict)
+    certfile: Annotated[str | os.PathLike[str] | None, "Certificate and chain, PEM"] = None
+    keyfile: Annotated[str | os.PathLike[str] | None, "Its key, if not in certfile"] = None
+    ca_certs: Annotated[str | os.PathLike[str] | None, "Authorities for clients"] = None
+    cert_reqs: Annotated[int | None, "ssl.CERT_NONE, CERT_OPTIONAL or CERT_REQUIRED"] = None
+    ciphers: Annotated[str | None, "OpenSSL cipher string for TLS 1.2"] = None
+    ssl_context: Annotated[ssl.SSLContext | None, "Replaces the five above"] = None
+    secure: Annotated[bool, "TLS from the first octet (RFC 8314)"] = False
+    needs_upgrade: Annotated[bool, "The same as secure, as in smtp-server"] = False
+    secured: Annotated[bool, "TLS has ended upstream: count sessions as secure"] = False
+    sni_options: Annotated[SNIOptions, "Certificates by host name"] = field(default_factory=dict)
 
     # Who the client is
-    disable_reverse_lookup: bool = False
-    resolver: Any = None
-    use_proxy: Any = False
-    use_xclient: Any = False
-    use_xforward: Any = False
-    ignored_hosts: Collection[str] = ()
+    disable_reverse_lookup: Annotated[bool, "Ask no DNS for the client's name"] = False
+    resolver: Annotated[Resolver | None, "Finds host names; None for gevent's"] = None
+    use_proxy: Annotated[Trusted, "Peers that must send a PROXY header"] = False
+    use_xclient: Annotated[Trusted, "Peers that may use XCLIENT"] = False
+    use_xforward: Annotated[Trusted, "Peers that may use XFORWARD"] = False
+    ignored_hosts: Annotated[Collection[str], "Addresses that are not logged"] = ()
 
     # How strict
-    greeting_delay: float = 0  # seconds
-    bare_newline: str | Mapping[str, str] = "reject"
-    chunk_bare_newline: str | Mapping[str, str] = "normalize"
-    lenient_address_parsing: bool = False
-    logger: logging.Logger | bool | None = None
+    greeting_delay: Annotated[float, "Seconds to watch for clients that talk first"] = 0
+    bare_newline: Annotated[BareNewlines, "What becomes of a lone CR or LF"] = "reject"
+    chunk_bare_newline: Annotated[BareNewlines, "The same for BDAT"] = "normalize"
+    lenient_address_parsing: Annotated[bool, "Accept what breaks RFC 5321"] = False
+    logger: Annotated[logging.Logger | bool | None, "Logs commands and replies"] = None
 
     # Limits: counts
-    max_clients: int | None = None
-    max_clients_per_ip: int | None = None
-    max_recipients: int | None = 1000  # RFC 5321 section 4.5.3.1.8 asks for 100 at least
-    max_refused_recipients: int | None = 1000
-    max_messages: int | None = None
-    max_command_length: int = 2048  # octets with CRLF; RFC 5321 section 4.5.3.1.4 asks for 512
-    max_unauthenticated_commands: int | None = 10
-    max_errors: int | None = 20
-    max_junk_commands: int | None = 100
-    max_auth_failures: int | None = 3  # RFC 4954 section 9: not below 3
+    max_clients: Annotated[int | None, "Connections at once"] = None
+    max_clients_per_ip: Annotated[int | None, "The same of an IPv4 address or IPv6 /64"] = None
+    max_recipients: Annotated[int | None, "RFC 5321 section 4.5.3.1.8: at least 100"] = 1000
+    max_refused_recipients: Annotated[int | None, "RCPT refused on one connection"] = 1000
+    max_messages: Annotated[int | None, "Messages on one connection"] = None
+    max_command_length: Annotated[int, "Octets; RFC 5321 section 4.5.3.1.4: at least 512"] = 2048
+    max_unauthenticated_commands: Annotated[int | None, "Commands before AUTH"] = 10
+    max_errors: Annotated[int | None, "Replies 5yz in a row"] = 20
+    max_junk_commands: Annotated[int | None, "NOOP, RSET and similar between two messages"] = 100
+    max_auth_failures: Annotated[int | None, "RFC 4954 section 9: at least 3"] = 3
 
     # Limits: seconds
-    socket_timeout: float = 60
-    session_timeout: float | None = None
-    data_timeout: float | None = 600
-    handshake_timeout: float = 30
-    proxy_timeout: float = 5
-    hook_timeout: float | None = None
-    close_timeout: float = 30
+    socket_timeout: Annotated[float, "Seconds for a command or the next piece of content"] = 60
+    session_timeout: Annotated[float | None, "Seconds for the connection"] = None
+    data_timeout: Annotated[float | None, "Seconds for the content of one message"] = 600
+    handshake_timeout: Annotated[float, "Seconds for a TLS handshake"] = 30
+    proxy_timeout: Annotated[float, "Seconds for the PROXY header"] = 5
+    hook_timeout: Annotated[float | None, "Seconds for a hook, its reading not counted"] = None
+    close_timeout: Annotated[float, "Seconds that stop() waits for messages on their way"] = 30
 
     def __post_init__(self) -> None:
         for name in _TEXTS:
@@ -167,6 +184,11 @@ class Options:
     def begins_with_tls(self) -> bool:
         """Whether a handshake comes before the greeting."""
         return (self.secure or self.needs_upgrade) and not self.secured
+
+    def trust(self, name: Literal["use_proxy", "use_xclient", "use_xforward"]) -> Trust:
+        """Which peers the option *name* trusts."""
+        trust: Trust = getattr(self, name)
+        return trust
 
     def bare_newline_policy(self, address: str) -> str:
         """The policy for a client's address: that of the smallest network it is in."""
@@ -285,78 +307,6 @@ class Options:
                     raise ValueError(f"{name} needs a certificate: give certfile or ssl_context")
 
 
-#: What makes a context, and what replaces or accompanies it.
-CERTIFICATE_SETTINGS = (
-    "certfile", "keyfile", "ca_certs", "cert_reqs", "ciphers", "ssl_context", "sni_options",
-)  # fmt: skip
-
-#: What a dict in sni_options may have.
-_SNI_SETTINGS = frozenset(CERTIFICATE_SETTINGS[:5])
-
-
-def check_certificates(settings: Mapping[str, Any]) -> None:
-    """Raise the TypeError or ValueError of a wrong or contradictory setting, before a file is
-    opened. None is no setting; of CERTIFICATE_SETTINGS any may be missing."""
-    for name in ("certfile", "keyfile", "ca_certs"):
-        value = settings.get(name)
-        # The standard library takes a number for a file descriptor, and closes it.
-        if value is not None and not isinstance(value, (str, os.PathLike)):
-            raise TypeError(f"{name} takes a path, not {value!r}")
-    ciphers, cert_reqs = settings.get("ciphers"), settings.get("cert_reqs")
-    if ciphers is not None and not isinstance(ciphers, str):
-        raise TypeError(f"ciphers takes text, not {ciphers!r}")
-    if cert_reqs is not None and cert_reqs not in tuple(ssl.VerifyMode):
-        raise ValueError(f"cert_reqs is one of ssl.CERT_*, not {cert_reqs!r}")
-    context = settings.get("ssl_context")
-    if context is not None:
-        if not isinstance(context, ssl.SSLContext):
-            raise TypeError(f"ssl_context takes an ssl.SSLContext, not {context!r}")
-        for name in CERTIFICATE_SETTINGS[:5]:
-            if settings.get(name) is not None:
-                raise ValueError(f"give either ssl_context or {name}: set it on the context")
-    if settings.get("keyfile") is not None and settings.get("certfile") is None:
-        raise ValueError("keyfile is given without certfile")
-    if cert_reqs == ssl.CERT_REQUIRED and context is None and settings.get("ca_certs") is None:
-        raise ValueError("cert_reqs needs ca_certs, or no client's certificate is good enough")
-    demanded = ssl.CERT_REQUIRED in (cert_reqs, context.verify_mode if context else None)
-    by_name = settings.get("sni_options", {})
-    if not isinstance(by_name, Mapping):
-        raise TypeError(f"sni_options takes a mapping of host name to context, not {by_name!r}")
-    for name, entry in by_name.items():
-        if not isinstance(name, str):
-            raise TypeError(f"sni_options has host names as its keys, not {name!r}")
-        if isinstance(entry, ssl.SSLContext):
-            if demanded and entry.verify_mode == ssl.CERT_NONE:
-                # Which is also what a context has that says nothing.
-                raise ValueError(
-                    f"sni_options[{name!r}] asks for no client certificate, though the default "
-                    "requires one: set its verify_mode, or give a dict with cert_reqs=CERT_NONE"
-                )
-            continue
-        if (
-            not isinstance(entry, Mapping)
-            or not set(entry) <= _SNI_SETTINGS
-            or entry.get("certfile") is None
-        ):
-            raise TypeError(
-                f"sni_options[{name!r}] takes an ssl.SSLContext or a dict with certfile and "
-                f"keyfile, not {entry!r}"
-            )
-        try:
-            check_certificates(sni_settings(settings, entry))
-        except (TypeError, ValueError) as exc:
-            raise type(exc)(f"sni_options[{name!r}]: {exc}") from None
-
-
-def sni_settings(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes the context of *entry*, a dict in sni_options.
-
-    What it doesn't say is that of *settings*; but a keyfile belongs to its own certfile.
-    """
-    inherited = {name: settings.get(name) for name in ("ca_certs", "cert_reqs", "ciphers")}
-    return inherited | {name: value for name, value in entry.items() if value is not None}
-
-
 _KINDS: dict[type, str] = {str: "text", bool: "True or False"}
 _TEXTS = ("name", "banner", "helo_response", "auth_required_message", "ciphers")
 _FLAGS = (
@@ -401,12 +351,13 @@ _SECONDS = {
 _MAY_BE_NO_TIME = frozenset({"greeting_delay", "close_timeout"})
 
 
-def make_options(values: Mapping[str, Any]) -> Options:
-    """Options from keywords; TypeError names an unknown one and the nearest that exists."""
+def make_options(values: Mapping[str, Any], hooks: Iterable[str] = ()) -> Options:
+    """Options from keywords; TypeError names an unknown one and the nearest that exists, which may
+    be one of *hooks*."""
     known = {f.name for f in fields(Options)}
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, [*known, *hooks], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"SMTPServer has no option {name!r}{hint}")
     return Options(**values)

@@ -9,7 +9,7 @@ import socket as stdlib_socket
 from collections import Counter
 from contextlib import suppress
 from ipaddress import IPv6Address
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import gevent
 from gevent import getcurrent, spawn_raw
@@ -24,6 +24,7 @@ from .connection.resolver import ReverseResolver
 from .connection.tls import SecureContexts
 from .ctrl_c import quiet_ctrl_c
 from .hooks import HookDecorators, Hooks
+from .keywords import Keywords, describe, takes
 from .listener import UNIX_PREFIX, check_listener, open_unix_listener
 from .options import Options, make_options
 from .smtp import reply
@@ -40,16 +41,16 @@ class SMTPServer(HookDecorators, StreamServer):
 
     *listener* is what `gevent.server.StreamServer` takes (an address tuple, ``":2525"``, a bound
     socket), ``"unix:/path"`` for a UNIX-domain socket, or None for a server that is given its
-    sockets by somebody else through `handle`. Hooks and options are keywords; docs/options.md
-    lists them. A hook may also be registered later, with the decorator of its name, or be a method
-    of that name in a subclass.
+    sockets by another program through `handle`. A hook may also be registered later, with the
+    decorator of its name, or be a method of that name in a subclass.
 
     Raises TypeError for what is no listener and for an unknown or wrongly typed keyword, ValueError
     for a wrong value or a contradiction, OSError or ssl.SSLError for a certificate that can't be
     loaded.
     """
 
-    def __init__(self, listener: Any, *misplaced: NoReturn, **keywords: Any) -> None:
+    @takes(Keywords)
+    def __init__(self, listener: Any, *misplaced: object, **keywords: Any) -> None:
         check_listener(listener, *misplaced)
         self.hooks = Hooks()
         for name in hooks.NAMES:
@@ -57,7 +58,7 @@ class SMTPServer(HookDecorators, StreamServer):
                 self.hooks.set(name, getattr(self, name))  # a subclass has it as a method
             if name in keywords:
                 self.hooks.set(name, keywords.pop(name))
-        self.options: Options = make_options(keywords)
+        self.options: Options = make_options(keywords, hooks.NAMES)
         logger = self.options.logger
         self.logger: logging.Logger | None = (
             logging.getLogger("smtp_blinker") if logger is True else logger or None
@@ -410,3 +411,6 @@ def _address_key(address: str) -> str:
     if ":" not in address:
         return address
     return str(int(IPv6Address(address)) >> 64)
+
+
+describe(SMTPServer)

@@ -191,6 +191,11 @@ class MessageStream(_Base):
         return False
 
     @property
+    def name(self) -> str:
+        """For what shows a file's name, as `io.TextIOWrapper` does; always ``"<message>"``."""
+        return "<message>"
+
+    @property
     def closed(self) -> bool:
         return False
 

@@ -58,7 +58,7 @@ class _Hash:
                 base64.b64decode(key, validate=True),
             )
         except (ValueError, binascii.Error):
-            raise ValueError("not a hash that `serve.py adduser` writes") from None
+            raise ValueError("not a hash that `smtp-blinker adduser` writes") from None
         # RFC 7914 section 2: N is a power of two larger than 1.
         if scheme != "scrypt" or parsed.n < 2 or parsed.n & (parsed.n - 1):
             raise ValueError("not an scrypt hash")

@@ -672,9 +672,9 @@ def test_prometheus_page_has_every_metric_with_its_labels(known_metrics):
     assert not table
 
 
-def test_options_of_serve_py_that_pages_name_exist():
+def test_options_of_smtp_blinker_that_pages_name_exist():
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/serve.py"), "--help"],
+        [sys.executable, "-m", "smtp_blinker", "--help"],
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -683,7 +683,8 @@ def test_options_of_serve_py_that_pages_name_exist():
     known = set(re.findall(r"--[a-z][\w-]+", done.stdout))
     for page in (ROOT / "README.md", *PAGES):
         for line in page.read_text().splitlines():
-            options = re.findall(r"(?<!\w)--[a-z][\w-]+", line.partition("serve.py ")[2])
+            _, _, rest = line.partition("smtp-blinker ")
+            options = re.findall(r"(?<!\w)--[a-z][\w-]+", rest)
             assert set(options) <= known, (page.name, line)
 
 

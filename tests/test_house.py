@@ -34,11 +34,11 @@ FLOORS = (
     },
     {"smtp.verbs", "smtp.protocol"},
     # Values: what a program sees, and what it may set.
-    {"signals", "session", "stream", "extensions", "pools"},
+    {"signals", "session", "stream", "extensions", "pools", "certificates"},
     {
         *("sasl.mechanism", "sasl.plain", "sasl.cram_md5", "sasl.oauth", "sasl.external"),
         *("sasl.saslprep", "sasl.scram", "sasl.exchange"),
-        *("options", "hooks", "listener"),
+        *("options", "hooks", "listener", "keywords"),
     },
     # A function for each verb.
     {
@@ -74,6 +74,7 @@ ON_TOP = {
     "sharing": {"server", "signals"},
     "gunicorn": {"server", "session", "sharing", "signals", "smtp.reply"},
     "pytest_plugin": {"testing"},
+    "__main__": {"serve"},
 }
 #: Folders of the core; their `__init__` has a docstring only.
 CORE_FOLDERS = {"smtp", "sasl", "commands", "connection"}
@@ -88,6 +89,8 @@ SHARES = {
         *("connection.connection", "extensions", "options", "server", "session", "signals"),
         *("smtp.reply", "stream"),
     },
+    # The program that has all of it.
+    "serve": {*FLOOR, *ON_TOP, *FOLDERS},
 }
 PUBLIC = {
     *("__init__", "server", "session", "signals", "smtp.reply", "stream", "listeners", "stores"),

@@ -1,4 +1,4 @@
-"""scripts/serve.py as a user runs it: a process, its ports, its signals, its Maildir."""
+"""The program smtp-blinker as a user runs it: a process, its ports, its signals, its Maildir."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import fcntl
 import json
 import mailbox
 import os
+import pkgutil
 import pty
 import re
 import shutil
@@ -25,6 +26,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 
+import click
 import psutil
 import pytest
 import scramp
@@ -32,6 +34,9 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from support import free_port
 
+import smtp_blinker
+import smtp_blinker.serve
+from smtp_blinker.serve.values import parse_size
 from smtp_blinker.users import hash_password
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -628,17 +633,131 @@ def taken_port() -> Iterator[int]:
         yield sock.getsockname()[1]
 
 
-def test_without_click_the_line_is_a_command_that_brings_it() -> None:
-    code = "import runpy, sys; sys.modules['click'] = None; runpy.run_path(sys.argv[1])"
-    ended = subprocess.run(
-        [sys.executable, "-c", code, str(SERVE)],
+#: The ways to start the program from a checkout.
+WAYS = pytest.mark.parametrize(
+    "way", [(str(SERVE),), ("-m", "smtp_blinker")], ids=["script", "module"]
+)
+
+
+def start(folder: Path, way: tuple[str, ...], *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *way, *args],
+        cwd=folder,
+        env=environment(PYTHONPATH=str(ROOT)),
         capture_output=True,
         text=True,
-        env=environment(),
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@WAYS
+def test_without_click_the_line_is_a_command_that_brings_it(
+    tmp_path: Path, way: tuple[str, ...]
+) -> None:
+    # A click that can't be imported, before the real one.
+    (tmp_path / "click.py").write_text("raise ModuleNotFoundError(name='click')")
+    ended = subprocess.run(
+        [sys.executable, *way],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}"),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
         check=False,
     )
     assert ended.returncode == 2
-    assert f"; {sys.executable} -m pip install '{ROOT}[serve]'\n" in ended.stderr
+    [line] = ended.stderr.splitlines()
+    assert line.endswith(f": click is missing; {sys.executable} -m pip install '{ROOT}[serve]'")
+
+
+@WAYS
+def test_both_ways_start_the_same_program(tmp_path: Path, way: tuple[str, ...]) -> None:
+    shown = start(tmp_path, way, "--version")
+    assert (shown.returncode, shown.stdout) == (0, f"smtp-blinker {smtp_blinker.__version__}\n")
+    usage, _, options = start(tmp_path, way, "--help").stdout.partition("\n")
+    assert usage.startswith("Usage: ")
+    assert options == run(tmp_path, "--help").stdout.partition("\n")[2]
+
+
+def test_the_command_that_pip_makes_is_this_program() -> None:
+    setup = (ROOT / "setup.py").read_text()
+    [entry] = re.findall(r'"smtp-blinker = ([\w.:]+)"', setup)
+    assert pkgutil.resolve_name(entry) is smtp_blinker.serve.main
+
+
+def test_the_command_that_a_module_proposes_is_that_module(tmp_path: Path) -> None:
+    ended = start(tmp_path, ("-m", "smtp_blinker"), *ANYWHERE, "--users", "users")
+    assert ended.stderr.startswith("smtp-blinker: ")
+    assert f"{sys.executable} -m smtp_blinker adduser NAME --users users" in ended.stderr
+
+
+def test_help_has_a_heading_for_each_group(tmp_path: Path) -> None:
+    shown = run(tmp_path, "--help").stdout
+    headings = re.findall(r"^(\S.*):$", shown, re.M)
+    assert headings == [
+        "Listening", "Mail", "TLS", "AUTH", "Limits", "Proxies and gateways", "Web page", "Log",
+        "Other", "Commands",
+    ]  # fmt: skip
+    groups = dict(zip(headings, re.split(r"^\S.*:$", shown, flags=re.M)[1:], strict=True))
+    assert "--size" in groups["Limits"]
+    assert "--cert" in groups["TLS"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("1000", 1000), ("10K", 10240), ("10k", 10240), ("25M", 25 * 2**20), ("2G", 2**31)],
+)
+def test_a_size_may_have_a_unit(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "M", "-1", "+1", "1.5M", "1 M", "25MB", "1T", "\u0663", "1\n", "9" * 5000, "9" * 18 + "K"],
+)
+def test_a_size_that_is_none_is_an_error(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no size such as"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--listen", "2525"),
+        ("--name", "bad name"),
+        ("--domain", "@example.com"),
+        ("--self-signed", "maybe"),
+        ("--size", "much"),
+        ("--max-clients", "0"),
+        ("--trusted-proxy", "foo"),
+        ("--http-auth", "x"),
+        ("--log-level", "loud"),
+        # These are found wrong after the command line was read.
+        ("--maildir", "/dev/null/Maildir"),
+        ("--cert", "none.pem"),
+        ("--key", "none.pem"),
+        ("--users", "none"),
+        ("--require-auth", "yes"),
+        ("--http", "192.0.2.1:80"),
+    ],
+)
+def test_an_error_names_the_variable_that_it_is_about(
+    tmp_path: Path, option: str, value: str
+) -> None:
+    variable = "SMTP_BLINKER_" + option[2:].replace("-", "_").upper()
+    ended = subprocess.run(
+        [sys.executable, str(SERVE), *(() if option == "--listen" else ANYWHERE)],
+        cwd=tmp_path,
+        env=environment(**{variable: value}),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert f"(from {variable})" in ended.stderr.splitlines()[-1]
+    assert option in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,7 @@ def test_standard_library_reads_it_as_a_file(pieces):
     with io.TextIOWrapper(stream_of(*pieces), encoding="utf-8", newline="") as text:
         assert text.read() == CONTENT.decode()
     with io.TextIOWrapper(stream_of(*pieces), encoding="ascii") as text:
+        assert text.name == "<message>"
         assert list(text) == [line + "\n" for line in CONTENT.decode().splitlines()]
     rows = csv.reader(io.TextIOWrapper(stream_of(*pieces), encoding="ascii", newline=""))
     assert next(rows) == ["Subject: t"]

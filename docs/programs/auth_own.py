@@ -1,6 +1,6 @@
 """Ask a table of one's own, for passwords and for challenges."""
 
-from smtp_blinker import Reject, SMTPServer
+from smtp_blinker import Address, Credentials, Reject, Session, SMTPServer
 
 PASSWORDS = {"ann": "secret"}  # CRAM-MD5 needs the password itself
 
@@ -13,7 +13,7 @@ server = SMTPServer(
 
 
 @server.on_auth
-def check(auth, session):
+def check(auth: Credentials, session: Session) -> dict[str, str] | None:
     if auth.authzid and auth.authzid != auth.authcid:
         raise Reject(535, "nobody acts for others here", "5.7.8")
     # As much work for a user who doesn't exist.
@@ -24,7 +24,7 @@ def check(auth, session):
 
 
 @server.on_mail_from
-def own_address_only(address, session):
+def own_address_only(address: Address, session: Session) -> None:
     if session.user and address.address != session.user["may_send_as"]:
         raise Reject(550, "that isn't your address", "5.7.1")
 

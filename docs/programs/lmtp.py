@@ -2,7 +2,7 @@
 
 import os
 
-from smtp_blinker import Reject, SMTPServer
+from smtp_blinker import Address, MessageStream, Reject, Session, SMTPServer
 
 QUOTA = 10_000  # bytes a mailbox
 used = {"ann@example.com": 0, "bob@example.com": QUOTA}
@@ -11,15 +11,15 @@ server = SMTPServer("unix:lmtp.sock", lmtp=True, use_xforward=True)
 
 
 @server.on_rcpt_to
-def known_only(address, session):
+def known_only(address: Address, session: Session) -> None:
     if address.address.lower() not in used:
         raise Reject(550, "no such mailbox", "5.1.1")
 
 
 @server.on_data
-def deliver(stream, session):
+def deliver(stream: MessageStream, session: Session) -> list[str | Reject | None]:
     message = stream.read()
-    results = []
+    results: list[str | Reject | None] = []
     for address in session.envelope.rcpt_to:
         mailbox = address.address.lower()
         if used[mailbox] + len(message) > QUOTA:

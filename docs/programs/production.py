@@ -7,7 +7,7 @@ import gevent
 from gevent.pywsgi import WSGIServer
 from prometheus_client import make_wsgi_app
 
-from smtp_blinker import Reject, SMTPServer
+from smtp_blinker import Address, Reject, Session, SMTPServer
 from smtp_blinker.listeners.log import EventLog, JSONFormatter
 from smtp_blinker.listeners.metrics import EventMetrics
 from smtp_blinker.stores import MaildirStore
@@ -36,7 +36,7 @@ server = SMTPServer(
 
 
 @server.on_rcpt_to
-def only_our_domain(address, session):
+def only_our_domain(address: Address, session: Session) -> None:
     recipient = address.address.lower()
     if not recipient.endswith(f"@{DOMAIN}") and recipient != "postmaster":
         raise Reject(550, "relaying denied", "5.7.1")
@@ -47,7 +47,7 @@ EventMetrics().attach(server)
 metrics = WSGIServer(("127.0.0.1", 9100), make_wsgi_app(), log=None)
 
 
-def reload():
+def reload() -> None:
     try:
         server.update_secure_context()  # the same files, read again
     except OSError as exc:

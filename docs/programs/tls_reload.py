@@ -5,21 +5,21 @@ import signal
 import gevent
 
 from smtp_blinker import SMTPServer
-from smtp_blinker.signals import secure
+from smtp_blinker.signals import SecureEvent, secure
 
-certificate = {"certfile": "cert.pem", "keyfile": "key.pem"}
+CERT, KEY = "cert.pem", "key.pem"
 servers = [
-    SMTPServer(("127.0.0.1", 2525), **certificate),
-    SMTPServer(("127.0.0.1", 4650), secure=True, **certificate),
+    SMTPServer(("127.0.0.1", 2525), certfile=CERT, keyfile=KEY),
+    SMTPServer(("127.0.0.1", 4650), secure=True, certfile=CERT, keyfile=KEY),
 ]
 
 
 @secure.connect
-def tell(server, event):
+def tell(server: SMTPServer, event: SecureEvent) -> None:
     print(f"{event.protocol} for {event.servername}", flush=True)
 
 
-def reload():
+def reload() -> None:
     for server in servers:
         try:
             server.update_secure_context()

@@ -102,8 +102,7 @@ class Capabilities:
 
     def forwarding(self, verb: str) -> bool:
         """Whether this peer is trusted with XCLIENT or XFORWARD."""
-        options = self._options
-        trusted = options.use_xclient if verb == "XCLIENT" else options.use_xforward
+        trusted = self._options.trust("use_xclient" if verb == "XCLIENT" else "use_xforward")
         return (
             bool(trusted)
             and self.peer in trusted

@@ -41,7 +41,7 @@ def prepare(client: Client) -> None:
 
 def _read_proxy_header(client: Client) -> None:
     peer = client.capabilities.peer
-    if peer not in client.options.use_proxy:
+    if peer not in client.options.trust("use_proxy"):
         raise Ended("proxy", f"{peer or 'a UNIX socket'} is not in use_proxy")
     if not client.server.admit_peer(client):
         raise Ended("refused", "too many peers that have sent no PROXY header")

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from types import GetSetDescriptorType
 from typing import Any, Final
 
-from ..options import CERTIFICATE_SETTINGS, Options, check_certificates, sni_settings
+from ..certificates import CERTIFICATE_SETTINGS, check_certificates, sni_settings
+from ..options import Options
 from ..session import TLSInfo
 from ..smtp.names import ascii_domain
 from .client_hello import ClientHello

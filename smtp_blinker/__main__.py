@@ -1,0 +1,6 @@
+"""``python -m smtp_blinker``: the program `smtp-blinker`."""
+
+from smtp_blinker.serve import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The options that name certificates, checked before a file is opened."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+#: What makes a context, and what replaces or accompanies it.
+CERTIFICATE_SETTINGS = (
+    "certfile", "keyfile", "ca_certs", "cert_reqs", "ciphers", "ssl_context", "sni_options",
+)  # fmt: skip
+
+#: What a dict in sni_options may have.
+_SNI_SETTINGS = frozenset(CERTIFICATE_SETTINGS[:5])
+
+
+def check_certificates(settings: Mapping[str, Any]) -> None:
+    """Raise the TypeError or ValueError of a wrong or contradictory setting, before a file is
+    opened. None is no setting; of CERTIFICATE_SETTINGS any may be missing."""
+    for name in ("certfile", "keyfile", "ca_certs"):
+        value = settings.get(name)
+        # The standard library takes a number for a file descriptor, and closes it.
+        if value is not None and not isinstance(value, (str, os.PathLike)):
+            raise TypeError(f"{name} takes a path, not {value!r}")
+    ciphers, cert_reqs = settings.get("ciphers"), settings.get("cert_reqs")
+    if ciphers is not None and not isinstance(ciphers, str):
+        raise TypeError(f"ciphers takes text, not {ciphers!r}")
+    if cert_reqs is not None and cert_reqs not in tuple(ssl.VerifyMode):
+        raise ValueError(f"cert_reqs is one of ssl.CERT_*, not {cert_reqs!r}")
+    context = settings.get("ssl_context")
+    if context is not None:
+        if not isinstance(context, ssl.SSLContext):
+            raise TypeError(f"ssl_context takes an ssl.SSLContext, not {context!r}")
+        for name in CERTIFICATE_SETTINGS[:5]:
+            if settings.get(name) is not None:
+                raise ValueError(f"give either ssl_context or {name}: set it on the context")
+    if settings.get("keyfile") is not None and settings.get("certfile") is None:
+        raise ValueError("keyfile is given without certfile")
+    if cert_reqs == ssl.CERT_REQUIRED and context is None and settings.get("ca_certs") is None:
+        raise ValueError("cert_reqs needs ca_certs, or no client's certificate is good enough")
+    demanded = ssl.CERT_REQUIRED in (cert_reqs, context.verify_mode if context else None)
+    by_name = settings.get("sni_options", {})
+    if not isinstance(by_name, Mapping):
+        raise TypeError(f"sni_options takes a mapping of host name to context, not {by_name!r}")
+    for name, entry in by_name.items():
+        if not isinstance(name, str):
+            raise TypeError(f"sni_options has host names as its keys, not {name!r}")
+        if isinstance(entry, ssl.SSLContext):
+            if demanded and entry.verify_mode == ssl.CERT_NONE:
+                # Which is also what a context has that says nothing.
+                raise ValueError(
+                    f"sni_options[{name!r}] asks for no client certificate, though the default "
+                    "requires one: set its verify_mode, or give a dict with cert_reqs=CERT_NONE"
+                )
+            continue
+        if (
+            not isinstance(entry, Mapping)
+            or not set(entry) <= _SNI_SETTINGS
+            or entry.get("certfile") is None
+        ):
+            raise TypeError(
+                f"sni_options[{name!r}] takes an ssl.SSLContext or a dict with certfile and "
+                f"keyfile, not {entry!r}"
+            )
+        try:
+            check_certificates(sni_settings(settings, entry))
+        except (TypeError, ValueError) as exc:
+            raise type(exc)(f"sni_options[{name!r}]: {exc}") from None
+
+
+def sni_settings(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the context of *entry*, a dict in sni_options.
+
+    What it doesn't say is that of *settings*; but a keyfile belongs to its own certfile.
+    """
+    inherited = {name: settings.get(name) for name in ("ca_certs", "cert_reqs", "ciphers")}
+    return inherited | {name: value for name, value in entry.items() if value is not None}

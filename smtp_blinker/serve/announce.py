@@ -1,0 +1,79 @@
+"""What the program prints when it serves: where to send mail, and a line to try it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Final
+
+from gevent.pywsgi import WSGIServer
+
+from .settings import Settings
+from .values import PROTOCOLS, Listen
+
+#: Where a server that listens everywhere is reached from here.
+LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def announce(settings: Settings, ports: Sequence[int], page: WSGIServer | str) -> None:
+    """Say where to send mail, with a line to try it."""
+    bound = []
+    for listen, port in zip(settings.listen, ports, strict=True):
+        if isinstance(listen.address, tuple):
+            listen = Listen(listen.scheme, (listen.address[0], port))
+        bound.append(listen)
+        protocol = PROTOCOLS[listen.scheme]
+        say(f"Listening on {listen} ({protocol}); mail goes to {settings.maildir}")
+    encrypted = settings.self_signed or settings.cert is not None
+    if settings.users is not None and not encrypted:
+        say("Passwords are sent in plain text: give --cert and --key, or --self-signed to try.")
+    if not isinstance(page, str):
+        announce_page(settings, page)
+    elif page:
+        say(f"No web page: {page}")
+    if not settings.trusted_proxy:  # only the proxy can send there
+        say(f"Try: {trial(settings, bound[0], encrypted)}")
+
+
+def say(line: str) -> None:
+    """Print *line*; when its reader is gone, mail is received all the same."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or it would be tried again at the end
+
+
+def announce_page(settings: Settings, page: WSGIServer) -> None:
+    assert settings.http is not None
+    host = str(settings.http.address[0])
+    shown = LOOPBACK.get(host, host)
+    say(f"Web page: http://{Listen('http', (shown, page.server_port or 0))}/")
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback and settings.http_auth is None:
+        say("Everyone who reaches the page can read and delete the mail: give --http-auth.")
+
+
+def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:
+    """A shell command that sends a message to *listen*, with nothing but Python."""
+    kind = {"smtp": "SMTP", "smtps": "SMTP_SSL", "lmtp": "LMTP"}[listen.scheme]
+    if isinstance(listen.address, str):
+        arguments = repr(listen.address.removeprefix("unix:"))
+    else:
+        host, port = listen.address
+        arguments = f"{LOOPBACK.get(host, host)!r}, {port}"
+    steps = [f"import smtplib; s = smtplib.{kind}({arguments})"]
+    if settings.require_auth:
+        if encrypted and kind != "SMTP_SSL":
+            steps.append("s.starttls()")
+        steps.append("s.login('NAME', 'PASSWORD')")
+    recipient = "postmaster" if settings.domain else "me@example.com"
+    content = f"To: {recipient}\\nSubject: It works\\n\\nHello"
+    steps.append(f"s.sendmail('you@example.com', '{recipient}', '{content}')")
+    # Nothing in it means anything to a shell within double quotes.
+    return f'{shlex.quote(sys.executable)} -c "{"; ".join(steps)}"'

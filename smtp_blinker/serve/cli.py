@@ -1,0 +1,201 @@
+"""The command line: every option with its group, its default and its help."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from smtp_blinker import __version__
+from smtp_blinker.users import set_password
+
+from .help import GroupedHelp, option, with_variables
+from .program import serve
+from .settings import Settings, Unusable
+from .values import (
+    UNIX,
+    parse_addresses,
+    parse_domain,
+    parse_http,
+    parse_http_auth,
+    parse_name,
+    parse_size,
+    parse_trust,
+)
+
+ENVIRONMENT = "SMTP_BLINKER"
+COUNT = click.IntRange(1)
+
+
+def each(parse: Callable[[str], str]) -> Callable[..., tuple[str, ...]]:
+    """A callback that checks each value of an option."""
+    return lambda context, parameter, values: tuple(map(parse, values))
+
+
+def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A callback that checks the value, or all values together, of an option."""
+    return lambda context, parameter, value: parse(value)
+
+
+@click.group(
+    cls=GroupedHelp,
+    invoke_without_command=True,
+    context_settings={
+        "auto_envvar_prefix": ENVIRONMENT,
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@option(
+    "Listening",
+    "--listen",
+    "-l",
+    metavar="ADDRESS",
+    multiple=True,
+    callback=checked(parse_addresses),
+    default=["127.0.0.1:2525"],
+    help="HOST:PORT or [IPV6]:PORT; with smtps:// before it TLS begins at once, with lmtp:// it "
+    "is LMTP; lmtp:///PATH is a UNIX socket. Repeatable.",
+)
+@option(
+    "Listening",
+    "--name",
+    default=socket.gethostname,
+    callback=checked(parse_name),
+    show_default="host name",
+    help="This server's name.",
+)
+@option(
+    "Listening",
+    "--workers",
+    type=COUNT,
+    default=1,
+    help="Processes, with the extra gunicorn and without the web page; --max-clients and "
+    "--max-clients-per-ip count in each of them.",
+)
+@option(
+    "Mail", "--maildir", "-m", default="./Maildir", help="Where the mail goes; made if missing."
+)
+@option(
+    "Mail",
+    "--domain",
+    "-d",
+    multiple=True,
+    callback=each(parse_domain),
+    help="Accept mail for this domain (repeatable) and postmaster only; without it, for anyone.",
+)
+@option("TLS", "--cert", help="TLS certificate with its chain, PEM.")
+@option("TLS", "--key", help="Its private key, PEM.", show_default="in the --cert file")
+@option("TLS", "--self-signed", is_flag=True, help="Make a certificate for this run, to try TLS.")
+@option("AUTH", "--users", help="Offer AUTH to those in this file; `adduser` writes it.")
+@option("AUTH", "--require-auth", is_flag=True, help="Accept mail only after AUTH, by LMTP too.")
+@option(
+    "Limits",
+    "--size",
+    callback=checked(parse_size),
+    metavar="SIZE",
+    default="25M",
+    help="Largest message, in bytes or with K, M or G; 0 for no limit.",
+)
+@option(
+    "Limits",
+    "--max-clients",
+    type=COUNT,
+    default=1000,
+    help="Connections at once, of each listen address.",
+)
+@option("Limits", "--max-clients-per-ip", type=COUNT, help="The same from one address.  [no limit]")
+@option("Limits", "--max-recipients", type=COUNT, default=1000, help="Of one message.")
+@option(
+    "Proxies and gateways",
+    "--trusted-proxy",
+    multiple=True,
+    callback=each(parse_trust),
+    help=f"Address or network of a proxy that must send a PROXY header, or {UNIX} for UNIX "
+    "sockets; other clients are refused there. Repeatable.",
+)
+@option(
+    "Proxies and gateways",
+    "--xclient",
+    multiple=True,
+    callback=each(parse_trust),
+    help=f"Address or network that may use XCLIENT, or {UNIX}. Repeatable.",
+)
+@option(
+    "Proxies and gateways",
+    "--xforward",
+    multiple=True,
+    callback=each(parse_trust),
+    help=f"Address or network that may use XFORWARD, or {UNIX}. Repeatable.",
+)
+@option(
+    "Web page",
+    "--http",
+    metavar="ADDRESS",
+    callback=checked(parse_http),
+    default="127.0.0.1:8025",
+    help="HOST:PORT of the web page with its API and /metrics, or off.",
+)
+@option(
+    "Web page",
+    "--http-auth",
+    metavar="NAME:PASSWORD",
+    callback=checked(parse_http_auth),
+    help="Demand them there; in the environment fewer people can read it than in a command.",
+)
+@option(
+    "Web page",
+    "--http-host",
+    multiple=True,
+    help="Host name it is reached by, besides localhost, --name and any address. Repeatable.",
+)
+@option("Log", "--log-format", type=click.Choice(["text", "json"]), default="text")
+@option(
+    "Log", "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"
+)
+@click.version_option(__version__, prog_name="smtp-blinker", message="%(prog)s %(version)s")
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> None:
+    """Receive mail by SMTP, SMTPS and LMTP and store each message in a Maildir.
+
+    SIGTERM and SIGINT let messages that are being received end, then stop. SIGHUP reads the
+    certificate and the users anew without dropping a client.
+    """
+    if context.invoked_subcommand is None:
+        asked = context.get_parameter_source("http") is not ParameterSource.DEFAULT
+        try:
+            serve(Settings(http_asked=asked, **options))
+        except Unusable as exc:
+            raise Unusable(with_variables(context, exc.message)) from exc
+
+
+@command.command()
+@click.argument("name")
+@option(
+    "Options", "--users", envvar=f"{ENVIRONMENT}_USERS", help="The users file; made if missing."
+)
+@option("Options", "--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.pass_context
+def adduser(context: click.Context, name: str, users: str | None, password_stdin: bool) -> None:
+    """Let NAME log in, or change NAME's password."""
+    assert context.parent is not None
+    path = users or context.parent.params["users"]
+    if path is None:
+        raise click.UsageError("say which file to write with --users FILE")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        # The prompt must turn the terminal's echo on again when Ctrl-C ends it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    try:
+        set_password(path, name, password)
+    except (OSError, ValueError) as exc:
+        raise Unusable(f"{path} was not changed: {exc}") from exc
+    click.echo(f"{name} can log in; a running server reads the file at SIGHUP")

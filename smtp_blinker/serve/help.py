@@ -1,0 +1,67 @@
+"""How `--help` shows the options, in groups, and how an error names the variable it is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class Option(click.Option):
+    """An option of one group of `--help`."""
+
+    def __init__(self, *declarations: Any, group: str, **keywords: Any) -> None:
+        super().__init__(*declarations, **keywords)
+        self.group = group
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        name = None if ctx is None else variable(ctx, self)
+        option = max(self.opts, key=len)
+        return f"'{option}'" if name is None else f"'{option}' (from {name})"
+
+
+def option(group: str, *declarations: str, **keywords: Any) -> Callable[[Decorated], Decorated]:
+    """What adds an option to a command, as `click.option` does, in *group* of its help."""
+    shown = {"show_default": True, "show_envvar": True} | keywords
+    return click.option(*declarations, cls=Option, group=group, **shown)
+
+
+def variable(context: click.Context, parameter: click.Parameter) -> str | None:
+    """The environment variable that *parameter* has its value from; None if it has it from
+    elsewhere."""
+    name = parameter.name
+    if name is None or context.get_parameter_source(name) is not ParameterSource.ENVIRONMENT:
+        return None
+    if parameter.envvar is not None:
+        return str(parameter.envvar)
+    return f"{context.auto_envvar_prefix}_{name.upper()}"
+
+
+def with_variables(context: click.Context, message: str) -> str:
+    """*message* with the environment variable behind each option that has its value from there."""
+    for parameter in context.command.params:
+        name = variable(context, parameter)
+        if name is not None:
+            option = max(parameter.opts, key=len)
+            message = re.sub(rf"{option}(?![\w-])", f"{option} (from {name})", message)
+    return message
+
+
+class GroupedHelp(click.Group):
+    """A command whose `--help` has a heading for each group of options."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(parameter, "group", "Other"), []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+        self.format_commands(ctx, formatter)

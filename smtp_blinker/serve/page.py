@@ -1,0 +1,50 @@
+"""The web page, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gevent.pywsgi import WSGIServer
+
+from smtp_blinker import SMTPServer
+
+from .servers import bind_problem, close
+from .settings import Settings, Unusable
+
+
+def open_page(
+    settings: Settings, servers: Sequence[SMTPServer], check: Callable[[], object]
+) -> WSGIServer | str:
+    """The web page, its address bound; or why there is none, "" if none is wanted.
+
+    *check* raises the OSError that keeps mail from being stored.
+    A page that --http asks for is an error when it can't be served; without the default one mail
+    is received all the same.
+    """
+    if settings.http is None:
+        return ""
+    try:
+        from smtp_blinker.web import PageServer, create_app
+    except ImportError as exc:
+        return no_page(settings, servers, f"{exc}; or give --http off", exc)
+    app = create_app(
+        servers,
+        settings.maildir,
+        credentials=settings.http_auth,
+        hosts=(settings.name, *settings.http_host),
+        check=check,
+    )
+    assert isinstance(settings.http.address, tuple)
+    page = PageServer(settings.http.address, app)
+    try:
+        page.init_socket()
+    except OSError as exc:
+        return no_page(settings, servers, bind_problem(settings.http, exc, "--http"), exc)
+    return page
+
+
+def no_page(settings: Settings, servers: Sequence[SMTPServer], problem: str, exc: Exception) -> str:
+    if settings.http_asked:
+        close(servers)
+        raise Unusable(problem) from exc
+    return problem

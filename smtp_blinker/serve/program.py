@@ -1,0 +1,59 @@
+"""The program from its start to its end, in one process.
+
+All settings are checked, and every address is bound, before the first client is served: a setting
+that can't be used is one line on standard error, and the exit status is 2.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import gevent
+from gevent.event import Event
+
+from .announce import announce
+from .certificate import open_certificate
+from .page import open_page
+from .process import open_store, raise_file_limit, reload, start_logging
+from .servers import bind, make_servers
+from .settings import Settings
+from .users import open_users
+from .workers import serve_with_workers
+
+
+def serve(settings: Settings) -> None:
+    """Run the server until a signal ends it; raises `Unusable` before it has begun anything."""
+    raise_file_limit()
+    if settings.workers > 1:
+        serve_with_workers(settings)
+    users = open_users(settings)
+    tls = open_certificate(settings)
+    servers = make_servers(settings, users, tls)
+    # Before a client or supervisor can see that it has begun.
+    stopping = Event()
+    gevent.signal_handler(signal.SIGTERM, stopping.set)
+    gevent.signal_handler(signal.SIGINT, stop_or_die, stopping)
+    gevent.signal_handler(signal.SIGHUP, reload, settings, users, servers)
+    bind(settings, servers)
+    page = open_page(settings, servers, lambda: store.check_folders())
+    store = open_store(settings, servers)  # the last of them: it makes the folder
+    start_logging(settings)
+    for server in servers:
+        server.on_data(store)
+        server.start()
+    if not isinstance(page, str):
+        page.start()
+    announce(settings, [server.server_port or 0 for server in servers], page)
+    stopping.wait()
+    # Meanwhile the page says that this server isn't ready any more.
+    gevent.joinall([gevent.spawn(server.stop) for server in servers], raise_error=True)
+    if not isinstance(page, str):
+        page.stop(timeout=1)
+
+
+def stop_or_die(stopping: Event) -> None:
+    """SIGINT: the first asks to drain, the second doesn't wait for it."""
+    if stopping.is_set():
+        os._exit(128 + signal.SIGINT)
+    stopping.set()

@@ -1,0 +1,50 @@
+"""What the command line says, once it is checked, and the error for what can't be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from . import program_name
+from .values import Listen
+
+
+class Unusable(click.ClickException):
+    """A setting can't be used: one line on standard error, and exit status 2."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"{program_name()}: {self.message}", file=file, err=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of the command line, under their names there."""
+
+    listen: tuple[Listen, ...]
+    maildir: str
+    name: str
+    domain: tuple[str, ...]
+    cert: str | None
+    key: str | None
+    self_signed: bool
+    users: str | None
+    require_auth: bool
+    size: int
+    max_clients: int
+    max_clients_per_ip: int | None
+    workers: int
+    max_recipients: int
+    trusted_proxy: tuple[str, ...]
+    xclient: tuple[str, ...]
+    xforward: tuple[str, ...]
+    http: Listen | None
+    #: Whether the user set it: then a page that can't be served is an error.
+    http_asked: bool
+    http_auth: tuple[str, str] | None
+    http_host: tuple[str, ...]
+    log_format: str
+    log_level: str

@@ -1,0 +1,125 @@
+"""What the words on the command line mean: addresses, names, domains, networks, sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Final
+
+import click
+
+from smtp_blinker import Reject
+from smtp_blinker.smtp.paths import parse_path
+from smtp_blinker.smtp.xclient import is_host_name
+
+PROTOCOLS: Final = {"smtp": "SMTP", "smtps": "SMTPS", "lmtp": "LMTP"}
+#: In the place of a network: every client that connects by a UNIX socket.
+UNIX: Final = "unix"
+UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address to listen on."""
+
+    scheme: str
+    #: What `SMTPServer` takes: host and port, or "unix:/path".
+    address: tuple[str, int] | str
+
+    def __str__(self) -> str:
+        if isinstance(self.address, str):
+            return self.address
+        host, port = self.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_listen(text: str) -> Listen:
+    """``[SCHEME://]HOST:PORT`` with smtp, smtps or lmtp as the scheme, or ``lmtp:///PATH``.
+
+    Raises `click.BadParameter` for anything else.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "smtp", text
+    if scheme not in PROTOCOLS:
+        raise click.BadParameter(f"{scheme}:// is none of smtp://, smtps://, lmtp://")
+    if scheme == "lmtp" and rest.startswith("/"):
+        return Listen(scheme, f"unix:{rest}")
+    host, colon, port = rest.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise click.BadParameter(f"an IPv6 address must be in brackets: [{host}]:{port}")
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        raise click.BadParameter(f"{text!r} is neither [SCHEME://]HOST:PORT nor lmtp:///PATH")
+    return Listen(scheme, (host, int(port)))
+
+
+def parse_addresses(texts: Sequence[str]) -> tuple[Listen, ...]:
+    """One address at least; raises `click.BadParameter` for none (an empty variable)."""
+    if not texts:
+        raise click.BadParameter("it must not be empty")
+    return tuple(map(parse_listen, texts))
+
+
+def parse_http(text: str) -> Listen | None:
+    """``HOST:PORT``, or None for "off"; raises `click.BadParameter` for anything else."""
+    if text == "off":
+        return None
+    if "://" in text or ":" not in text:
+        raise click.BadParameter(f"{text!r} is not HOST:PORT")
+    return parse_listen(text)
+
+
+def parse_name(text: str) -> str:
+    """A host name that can stand in a reply; raises `click.BadParameter` for others."""
+    if not is_host_name(text):
+        raise click.BadParameter(f"{text!r} is no host name; write an international one as xn--…")
+    return text
+
+
+def parse_domain(text: str) -> str:
+    """A domain as it is compared; raises `click.BadParameter` for what is none."""
+    try:
+        address, rest = parse_path(f"TO:<postmaster@{text}>", False, True, False)
+    except Reject:
+        address, rest = "", ""
+    if not address or rest:
+        raise click.BadParameter(
+            f"{text!r} is no domain such as example.com; in the environment spaces separate several"
+        )
+    return address.partition("@")[2].lower()
+
+
+def parse_trust(text: str) -> str:
+    """An address or network, or UNIX; raises `click.BadParameter` for what is none."""
+    if text != UNIX:
+        try:
+            ip_network(text, strict=False)
+        except ValueError as exc:
+            raise click.BadParameter(f"{exc}; for UNIX sockets write {UNIX}") from None
+    return text
+
+
+def parse_http_auth(text: str | None) -> tuple[str, str] | None:
+    """``NAME:PASSWORD``; raises `click.BadParameter` for anything else, not showing it."""
+    if text is None:
+        return None
+    name, _, password = text.partition(":")
+    if not name or not password:
+        raise click.BadParameter("it is NAME:PASSWORD, and neither may be empty")
+    return name, password
+
+
+def parse_size(text: str) -> int:
+    """A number of bytes: ``1000``, or with a unit of 1024 ``10K``, ``25M``, ``2G``.
+
+    Raises `click.BadParameter` for anything else.
+    """
+    found = re.fullmatch(r"([0-9]{1,20})([KMG]?)", text.upper())
+    size = int(found[1]) * UNITS[found[2]] if found is not None else -1
+    if not 0 <= size < 10**20:  # RFC 1870 section 3: 20 digits at most
+        raise click.BadParameter(f"{text!r} is no size such as 10K, 25M or 26214400")
+    return size
