@@ -95,7 +95,7 @@ def _read(
     except Reject as exc:
         raised = exc
     stream.forget()
-    incoming.drain()
+    incoming.drain(False)
     if expected is None:
         assert incoming.lost is not None, "a cut-off message went for a whole one"
         assert raised is not None

@@ -248,7 +248,7 @@ def test_bare_newline_is_a_reject_for_the_reader(reader):
     with pytest.raises(Reject) as caught:
         READERS[reader](stream)
     assert (caught.value.code, caught.value.enhanced) == (550, "5.5.2")
-    stream.incoming.drain()
+    stream.incoming.drain(False)
     assert stream.incoming.refusal is not None
     assert stream.incoming.refusal.code == 550
 
@@ -285,7 +285,7 @@ def test_answer_does_not_depend_on_the_pieces():
     answers = set()
     for pieces in [[data], octets(data), *two_pieces(data)]:
         stream = stream_of(*pieces, size=20)
-        stream.incoming.drain()
+        stream.incoming.drain(False)
         assert stream.incoming.refusal is not None
         answers.add(stream.incoming.refusal.code)
     assert len(answers) == 1
@@ -297,7 +297,7 @@ def test_refused_message_is_read_to_its_true_end():
     stream = Read(Incoming(wire, decoder, b"", make_options({})))
     with pytest.raises(Reject):
         stream.read()
-    stream.incoming.drain()
+    stream.incoming.drain(False)
     assert decoder.ended
     assert decoder.rest == b"QUIT\r\n"
 
@@ -306,14 +306,14 @@ def test_what_is_left_is_dropped():
     stream = stream_of(*cut_at(SENT, [20, 30]))
     assert stream.read(3) == CONTENT[:3]
     stream.forget()
-    stream.incoming.drain()
+    stream.incoming.drain(False)
     assert stream.byte_length == len(CONTENT)
     assert stream.read() == b""
 
 
 def test_draining_a_lost_message_raises_nothing():
     stream = stream_of(b"half")
-    stream.incoming.drain()
+    stream.incoming.drain(False)
     assert isinstance(stream.incoming.lost, ConnectionError)
 
 
