@@ -925,3 +925,28 @@ def test_a_session_without_mail_starts_no_server(session: pytest.Pytester) -> No
         """
     )
     passes(session, 1)
+
+
+def test_a_certificate_leaves_no_warning_in_development_mode(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "import smtplib, ssl\n"
+        "def test_it(smtp_server):\n"
+        "    smtp_server.use_starttls()\n"
+        "    context = ssl.create_default_context()\n"
+        "    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE\n"
+        "    with smtplib.SMTP(smtp_server.host, smtp_server.port) as client:\n"
+        "        client.starttls(context=context)\n"
+        "        client.sendmail('a@example.org', ['b@example.com'], 'Subject: x')\n"
+        "    smtp_server.wait_for(1)\n"
+    )
+    options = ["-X", "dev", "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, *options, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Warning" not in done.stdout + done.stderr
