@@ -109,7 +109,8 @@ def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
     [
         ("name", ""), ("name", "a\r\nb"), ("banner", "a\nb"), ("helo_response", "\x00"),
         ("helo_response", "%s %s %s"), ("size", -1), ("max_clients", -1), ("max_recipients", 0),
-        ("max_hold", 0), ("max_hold", 10**9), ("max_rcpt_domains", 0), ("max_command_length", 0), ("max_command_length", -5), ("socket_timeout", -0.1),
+        ("max_hold", 0), ("max_hold", 10**9), ("max_rcpt_domains", 0),
+        ("max_command_length", 0), ("max_command_length", -5), ("socket_timeout", -0.1),
         ("socket_timeout", float("nan")), ("socket_timeout", float("inf")), ("data_timeout", -1),
         ("extensions", {"CHUNKS"}),
         ("extensions", DEFAULT_EXTENSIONS - {"8BITMIME"}), ("extensions", ["smtputf8"]),
