@@ -18,6 +18,7 @@ SessionHook = Callable[[Session], Any]
 AuthHook = Callable[[Credentials, Session], Any]
 ScramHook = Callable[[str, str, Session], ScramKeys | None]
 AddressHook = Callable[[Address, Session], Any]
+VrfyHook = Callable[[str, Session], str | None]
 #: What `on_data` returns: the text of the 250 reply, or None; for LMTP also one of these or a
 #: `Reject` for each recipient.
 DataResult = str | Sequence[str | Reject | None] | None
@@ -27,6 +28,7 @@ _SessionHook = TypeVar("_SessionHook", bound=SessionHook)
 _AuthHook = TypeVar("_AuthHook", bound=AuthHook)
 _ScramHook = TypeVar("_ScramHook", bound=ScramHook)
 _AddressHook = TypeVar("_AddressHook", bound=AddressHook)
+_VrfyHook = TypeVar("_VrfyHook", bound=VrfyHook)
 _DataHook = TypeVar("_DataHook", bound=DataHook)
 
 #: Every hook with the arguments that it is called with.
@@ -38,6 +40,7 @@ ARGUMENTS: Final = {
     "on_mail_from": ("address", "session"),
     "on_rcpt_to": ("address", "session"),
     "on_data": ("stream", "session"),
+    "on_vrfy": ("argument", "session"),
     "on_close": ("session",),
 }
 NAMES: Final = tuple(ARGUMENTS)
@@ -54,6 +57,7 @@ class Hooks:
     on_mail_from: AddressHook | None = None
     on_rcpt_to: AddressHook | None = None
     on_data: DataHook | None = None
+    on_vrfy: VrfyHook | None = None
     on_close: SessionHook | None = None
 
     def set(self, name: str, hook: Any) -> None:
@@ -107,6 +111,8 @@ def checked(name: str, result: Any, args: Sequence[Any] = ()) -> Any:
         raise result
     if name == "on_data":
         return result if isinstance(result, (list, tuple)) else checked_text(result)
+    if name == "on_vrfy":
+        return checked_text(result, name)
     if name == "on_scram":
         return _checked_keys(result, args[1])
     if name != "on_auth":
@@ -135,17 +141,20 @@ def _checked_keys(result: Any, mechanism: str) -> ScramKeys:
     return result
 
 
-def checked_text(result: Any) -> str:
-    """*result*, the text of a 250 reply, as `on_data` returned it for all or one recipient."""
+def checked_text(result: Any, name: str = "on_data") -> str:
+    """*result*, the text of a 250 reply: of `on_data` for all or one recipient, of `on_vrfy`."""
     if not isinstance(result, str):
         _close(result)
         raise TypeError(
-            f"on_data returned {_shown(result)}; it returns the text of the 250 reply or None, "
+            f"{name} returned {_shown(result)}; it returns the text of the 250 reply or None, "
             "and raises Reject to refuse"
         )
+    if name == "on_vrfy" and not result.strip():
+        # RFC 5321 section 3.5.1: a 250 names the mailbox.
+        raise ValueError("on_vrfy returned an empty text; it returns None to tell nothing")
     if _LIKE_A_REPLY.match(result):
         raise ValueError(
-            f"on_data returned {_shown(result)}, which begins like a reply; it returns only the "
+            f"{name} returned {_shown(result)}, which begins like a reply; it returns only the "
             "text of the 250, and raises Reject to refuse"
         )
     return result
@@ -222,6 +231,12 @@ class HookDecorators:
         """Given each message as it arrives: ``hook(stream, session)`` returns the text of the 250
         or None; for LMTP also a list with one of these, or a `Reject`, for each recipient."""
         self.hooks.set("on_data", hook)
+        return hook
+
+    def on_vrfy(self, hook: _VrfyHook) -> _VrfyHook:
+        """Asked for VRFY: ``hook(argument, session)`` returns the text of the 250, which names the
+        mailbox, or None for a 252, which tells nothing."""
+        self.hooks.set("on_vrfy", hook)
         return hook
 
     def on_close(self, hook: _SessionHook) -> _SessionHook:

@@ -31,6 +31,8 @@ AUTH_METHODS = (
     *("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER"),
     *("SCRAM-SHA-256", "SCRAM-SHA-1", "EXTERNAL"),
 )
+#: RFC 4865: the seconds of FUTURERELEASE have 9 digits at most.
+MAX_HOLD = 999_999_999
 BARE_NEWLINE_POLICIES: tuple[str, ...] = get_args(BareNewline)
 
 
@@ -105,6 +107,7 @@ class Options:
     auth_required_message: Annotated[str | None, "Text of the reply 530"] = None
     allow_insecure_auth: Annotated[bool, "Offer AUTH before STARTTLS too"] = False
     lmtp: Annotated[bool, "Speak LMTP (RFC 2033)"] = False
+    max_hold: Annotated[int, "Longest hold of FUTURERELEASE in seconds"] = 7 * 24 * 3600
 
     # TLS
     certfile: Annotated[str | os.PathLike[str] | None, "Certificate and chain, PEM"] = None
@@ -137,6 +140,7 @@ class Options:
     max_clients: Annotated[int | None, "Connections at once"] = None
     max_clients_per_ip: Annotated[int | None, "The same of an IPv4 address or IPv6 /64"] = None
     max_recipients: Annotated[int | None, "RFC 5321 section 4.5.3.1.8: at least 100"] = 1000
+    max_rcpt_domains: Annotated[int | None, "Recipients' domains in one message"] = None
     max_refused_recipients: Annotated[int | None, "RCPT refused on one connection"] = 1000
     max_messages: Annotated[int | None, "Messages on one connection"] = None
     max_command_length: Annotated[int, "Octets; RFC 5321 section 4.5.3.1.4: at least 512"] = 2048
@@ -165,6 +169,8 @@ class Options:
             self._number(name, (int, float), 0, optional)
             if getattr(self, name) == 0 and name not in _MAY_BE_NO_TIME:
                 raise ValueError(f"{name} is more than 0: no client is that fast")
+        if self.max_hold > MAX_HOLD:
+            raise ValueError(f"max_hold is at most {MAX_HOLD}, not {self.max_hold!r}")
         self._collections()
         self._addresses()
         self._tls()
@@ -328,6 +334,8 @@ _COUNTS: dict[str, tuple[int, bool]] = {
     "max_clients_per_ip": (1, True),
     "max_recipients": (1, True),
     "max_refused_recipients": (0, True),
+    "max_rcpt_domains": (1, True),
+    "max_hold": (1, False),
     "max_messages": (1, True),
     "max_command_length": (1, False),
     "max_unauthenticated_commands": (0, True),

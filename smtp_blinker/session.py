@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,31 @@ class EnvelopeDSN:
     envid: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DeliverBy:
+    """BY= of MAIL (RFC 2852 section 4)."""
+
+    #: Seconds from now, -999999999 to 999999999; greater than 0 where the mode is "R".
+    seconds: int
+    #: What to do with the message after that: "R", return it, or "N", notify the sender.
+    mode: str
+    #: Whether each server on the way is to report that it passed the message on.
+    trace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientValidSince:
+    """RRVS= of RCPT (RFC 7293)."""
+
+    #: The mailbox must have had its present owner since then; in UTC.
+    since: datetime
+    #: What a next server without RRVS gets: "R", not the message; "C", the message.
+    action: str = "R"
+
+
 NO_RECIPIENT_DSN = RecipientDSN()
 NO_ENVELOPE_DSN = EnvelopeDSN()
+NO_DOMAINS: frozenset[str] = frozenset()
 
 
 class Address:
@@ -57,7 +81,7 @@ class Address:
     parameters: keywords in upper case, values with their xtext decoded, True for a bare keyword.
     """
 
-    __slots__ = ("_args", "address", "dsn")
+    __slots__ = ("_args", "address", "dsn", "rrvs")
 
     def __init__(
         self,
@@ -68,6 +92,8 @@ class Address:
         self.address = address
         self._args = args
         self.dsn = dsn
+        #: What RRVS= asked (RFC 7293), or None.
+        self.rrvs: RecipientValidSince | None = None
 
     @property
     def args(self) -> Mapping[str, str | bool]:
@@ -98,8 +124,13 @@ class Envelope:
         "__dict__",
         "auth",
         "body_type",
+        "deliver_by",
         "dsn",
+        "hold_for",
+        "hold_until",
         "mail_from",
+        "priority",
+        "rcpt_domains",
         "rcpt_to",
         "require_tls",
         "size",
@@ -118,6 +149,16 @@ class Envelope:
         self.size: int | None = None
         #: AUTH= of MAIL (RFC 4954 section 5): a mailbox, "<>", or None.
         self.auth: str | None = None
+        #: BY= of MAIL (RFC 2852), or None.
+        self.deliver_by: DeliverBy | None = None
+        #: MT-PRIORITY= of MAIL (RFC 6710), -9 to 9, or None.
+        self.priority: int | None = None
+        #: HOLDFOR= of MAIL (RFC 4865), seconds, or None.
+        self.hold_for: int | None = None
+        #: HOLDUNTIL= of MAIL (RFC 4865), in UTC, or None. There is never both.
+        self.hold_until: datetime | None = None
+        #: The domains of the accepted recipients in lower case; kept for `max_rcpt_domains` only.
+        self.rcpt_domains: frozenset[str] = NO_DOMAINS
 
     def __repr__(self) -> str:
         return f"<Envelope {self.mail_from!r} -> {self.rcpt_to!r}>"
@@ -378,9 +419,11 @@ class Credentials:
 __all__ = [
     "Address",
     "Credentials",
+    "DeliverBy",
     "Envelope",
     "EnvelopeDSN",
     "RecipientDSN",
+    "RecipientValidSince",
     "Session",
     "TLSInfo",
 ]

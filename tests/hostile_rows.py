@@ -144,6 +144,7 @@ IN_MAIL = (*EHLO, "MAIL FROM:<a@example.org>")
 IN_RCPT = (*IN_MAIL, "RCPT TO:<b@example.com>")
 
 _ALL = {"extensions": DEFAULT_EXTENSIONS | {"DSN", "REQUIRETLS"}}
+_QUEUE = {"extensions": DEFAULT_EXTENSIONS | {"DELIVERBY", "MT-PRIORITY", "FUTURERELEASE", "RRVS"}}
 _MIB = {"size": 2**20}
 
 
@@ -342,6 +343,27 @@ PARAMETERS = (
     _mail("N25a", "<a@b.example> AUTH=e+3Dmc2@example.com", SENDER_OK),
     _mail("N25b", "<a@b.example> AUTH=bad+ZZ", ARGUMENT),
     _mail("N25c", "<a@b.example> AUTH", ARGUMENT),
+    _mail("N25d", "<a@b.example> AUTH=me", ARGUMENT),
+    _mail("N25e", "<a@b.example> AUTH=<a@b.example>", ARGUMENT),
+    _mail("N28", "<a@example.org> BY=0;R", ARGUMENT, options=_QUEUE),
+    _mail("N28a", "<a@example.org> BY=-1;R", ARGUMENT, options=_QUEUE),
+    _mail("N28b", "<a@example.org> BY=0;N", SENDER_OK, options=_QUEUE),
+    _mail("N28c", "<a@example.org> BY=1234567890;R", ARGUMENT, options=_QUEUE),
+    _mail("N28d", "<a@example.org> BY=120;R", UNKNOWN_PARAMETER),
+    # No smallest time is announced.
+    _mail("N29", "<a@example.org> BY=120;R", SENDER_OK, options=_QUEUE),
+    _mail("N30", "<a@example.org> MT-PRIORITY=10", ARGUMENT, options=_QUEUE),
+    _mail("N30a", "<a@example.org> MT-PRIORITY=-9", SENDER_OK, options=_QUEUE),
+    _mail("N30b", "<a@example.org> MT-PRIORITY=+1", ARGUMENT, options=_QUEUE),
+    _mail("N31", "<a@example.org> HOLDFOR=60 HOLDUNTIL=2026-12-01T00:00:00Z", ARGUMENT,
+          options=_QUEUE),
+    _mail("N31a", "<a@example.org> HOLDUNTIL=2020-01-01T00:00:00Z", ARGUMENT, options=_QUEUE),
+    _mail("N31b", "<a@example.org> HOLDUNTIL=9999-12-31T23:59:60Z", ARGUMENT, options=_QUEUE),
+    _mail("N32", "<a@example.org> HOLDFOR=604801", ARGUMENT, options=_QUEUE),
+    _mail("N32a", "<a@example.org> HOLDFOR=604800", SENDER_OK, options=_QUEUE),
+    _mail("N32b", "<a@example.org> HOLDFOR=0", ARGUMENT, options=_QUEUE),
+    CommandRow("N35", b"RCPT TO:<c@EXAMPLE.com>\r\nRCPT TO:<c@example.net>\r\n",
+               (RECIPIENT_OK, "452 4.5.3"), {"max_rcpt_domains": 1}, before=IN_RCPT),
     CommandRow("H01", b"HELO x\r\nMAIL FROM:<a@example.org> SIZE=1\r\n",
                ("250", f"{UNKNOWN_PARAMETER}|{ARGUMENT}"), before=()),
     CommandRow("H01a", b"HELO x\r\nMAIL FROM:<a@example.org> SIZE=1\r\n",
@@ -428,6 +450,8 @@ PATHS = (
     _rcpt("R03d", "<b@example.com> NOTIFY=SUCCESS NOTIFY=DELAY", ARGUMENT, options=_ALL),
     _rcpt("R03e", "<b@example.com> NOTIFY", ARGUMENT, options=_ALL),
     _rcpt("R05", "<b@example.com> FOO=1", UNKNOWN_PARAMETER),
+    _rcpt("R05b", "<b@example.com> RRVS=2014-04-03T23:01:00Z;C", RECIPIENT_OK, options=_QUEUE),
+    _rcpt("R05c", "<b@example.com> RRVS=2014-04-03", ARGUMENT, options=_QUEUE),
     _rcpt("R05a", "<b@example.com> SIZE=1", UNKNOWN_PARAMETER),
     _rcpt("R06", "<b@example.com> NOTIFY=FOO", ARGUMENT, options=_ALL),
     _rcpt("R06a", "<b@example.com> NOTIFY=SUCCESS,", ARGUMENT, options=_ALL),

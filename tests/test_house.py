@@ -28,13 +28,14 @@ FLOORS = (
             "smtp.chunks",
             "smtp.names",
             "smtp.paths",
+            "smtp.dates",
             "smtp.proxy",
         ),
         "smtp.xclient",
     },
     {"smtp.verbs", "smtp.protocol"},
     # Values: what a program sees, and what it may set.
-    {"signals", "session", "stream", "extensions", "pools", "certificates"},
+    {"signals", "session", "stream", "parameters", "extensions", "pools", "certificates"},
     {
         *("sasl.mechanism", "sasl.plain", "sasl.cram_md5", "sasl.oauth", "sasl.external"),
         *("sasl.saslprep", "sasl.scram", "sasl.exchange"),
@@ -43,7 +44,7 @@ FLOORS = (
     # A function for each verb.
     {
         *("commands.limits", "commands.capabilities", "commands.context", "commands.forwarding"),
-        *("commands.hello", "commands.transaction", "commands.auth"),
+        *("commands.hello", "commands.transaction", "commands.verify", "commands.auth"),
         *("commands.table", "commands.dispatch"),
     },
     # What blocks.
@@ -96,7 +97,17 @@ PUBLIC = {
     *("__init__", "server", "session", "signals", "smtp.reply", "stream", "listeners", "stores"),
 }
 #: Folders and modules that see no socket, no greenlet and no clock to wait on.
-PURE = ("smtp.", "sasl.", "commands.", "session", "options", "hooks", "extensions", "stream")
+PURE = (
+    "smtp.",
+    "sasl.",
+    "commands.",
+    "session",
+    "options",
+    "hooks",
+    "parameters",
+    "extensions",
+    "stream",
+)
 #: Lines of a module and of a function's body that a reader still finds the way in.
 MAX_MODULE = 450
 MAX_FUNCTION = 50

@@ -41,6 +41,8 @@ DEFAULTS = {
     "max_clients": None,
     "max_clients_per_ip": None,
     "max_recipients": 1000,
+    "max_rcpt_domains": None,
+    "max_hold": 7 * 24 * 3600,
     "max_messages": None,
     "max_command_length": 2048,
     "max_unauthenticated_commands": 10,
@@ -84,7 +86,8 @@ def test_extensions_by_default_are_those_that_promise_nothing():
     [
         ("name", 5), ("banner", b"x"), ("helo_response", None), ("auth_required_message", 5),
         ("size", "1"), ("size", 1.5), ("size", True), ("size", None), ("max_clients", "many"),
-        ("max_command_length", None), ("max_errors", 1.5), ("socket_timeout", "60"),
+        ("max_command_length", None), ("max_hold", None), ("max_hold", 1.5), ("max_hold", True),
+        ("max_rcpt_domains", "1"), ("max_errors", 1.5), ("socket_timeout", "60"),
         ("socket_timeout", None), ("socket_timeout", True), ("data_timeout", "x"),
         ("hook_timeout", []), ("secure", 1), ("lmtp", "yes"), ("hide_size", None),
         ("disable_reverse_lookup", 0), ("extensions", "SIZE"), ("extensions", None),
@@ -106,6 +109,7 @@ def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
     [
         ("name", ""), ("name", "a\r\nb"), ("banner", "a\nb"), ("helo_response", "\x00"),
         ("helo_response", "%s %s %s"), ("size", -1), ("max_clients", -1), ("max_recipients", 0),
+        ("max_hold", 0), ("max_hold", 10**9), ("max_rcpt_domains", 0),
         ("max_command_length", 0), ("max_command_length", -5), ("socket_timeout", -0.1),
         ("socket_timeout", float("nan")), ("socket_timeout", float("inf")), ("data_timeout", -1),
         ("extensions", {"CHUNKS"}),

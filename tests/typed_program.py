@@ -31,6 +31,10 @@ def on_auth(auth: Credentials, session: Session) -> str | None:
     return auth.username
 
 
+def on_vrfy(argument: str, session: Session) -> str | None:
+    return f"<{argument}>" if session.user else None
+
+
 def store(stream: MessageStream, session: Session) -> str:
     return f"{len(stream.read())} bytes"
 
@@ -58,6 +62,9 @@ def right() -> None:
         size=25 * 2**20,
         extensions=DEFAULT_EXTENSIONS - {"SMTPUTF8"} | {"DSN"},
         auth_methods=["PLAIN"],
+        max_rcpt_domains=10,
+        max_hold=3600,
+        on_vrfy=on_vrfy,
         ssl_context=ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
         sni_options={"example.org": {"certfile": "cert.pem"}},
         use_proxy=["127.0.0.1", "10.0.0.0/8"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Protocol
 
 from ..hooks import Hooks
@@ -59,6 +60,26 @@ class Capabilities:
     @property
     def hide_size(self) -> bool:
         return self._options.hide_size
+
+    @property
+    def max_messages(self) -> int | None:
+        return self._options.max_messages
+
+    @property
+    def max_recipients(self) -> int | None:
+        return self._options.max_recipients
+
+    @property
+    def max_rcpt_domains(self) -> int | None:
+        return self._options.max_rcpt_domains
+
+    @property
+    def max_hold(self) -> int:
+        return self._options.max_hold
+
+    @property
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     @property
     def starttls(self) -> bool:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 from ..smtp import reply
-from ..smtp.reply import Refusal, Reject, Reply
+from ..smtp.reply import Refusal, Reply
 from ..smtp.verbs import VERBS, Verb
 from .auth import auth, starttls
 from .context import CommandContext
 from .forwarding import xclient, xforward
 from .hello import ehlo, helo, lhlo
 from .transaction import bdat, data, mail, rcpt, rset
+from .verify import expn, vrfy
 
 HELP_VERBS: Final = ("HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "HELP")
 
@@ -31,12 +32,6 @@ def help_(context: CommandContext, argument: str) -> Reply:
     return Reply(214, f"Commands: {verbs}; see RFC 5321", "2.0.0")
 
 
-def vrfy(context: CommandContext, argument: str) -> Reply:
-    if not argument:
-        raise Reject(501, "Syntax: VRFY address", "5.5.4")
-    return reply.CANNOT_VERIFY  # RFC 5321 section 3.5.3: tells nothing
-
-
 def not_implemented(context: CommandContext, argument: str) -> Reply:
     raise Refusal(reply.NOT_IMPLEMENTED)
 
@@ -53,6 +48,7 @@ _FUNCTIONS: Final = {
     "NOOP": noop,
     "HELP": help_,
     "VRFY": vrfy,
+    "EXPN": expn,
     "QUIT": quit_,
     "STARTTLS": starttls,
     "AUTH": auth,

@@ -102,7 +102,7 @@ def _parse_unusual_path(text: str, sender: bool, smtputf8: bool, lenient: bool) 
     if not path.replace("\u200c", "").replace("\u200d", "").isprintable():
         raise _bad_path(sender, "The address holds a character that can't be printed")
     try:
-        return _check_mailbox(path, sender), rest
+        return check_mailbox(path, sender), rest
     except Reject:
         if not lenient:
             raise
@@ -127,7 +127,8 @@ def _path_end(text: str) -> int:
     return -1
 
 
-def _check_mailbox(path: str, sender: bool) -> str:
+def check_mailbox(path: str, sender: bool = True) -> str:
+    """*path*, a mailbox (RFC 5321 section 4.1.2), in the form that `Address` has it."""
     local = _LOCAL_PART.match(path)
     if local is None or path[local.end() : local.end() + 1] != "@":
         raise _bad_path(sender, "Bad address syntax")

@@ -1,0 +1,23 @@
+"""VRFY and EXPN."""
+
+from __future__ import annotations
+
+from ..smtp import reply
+from ..smtp.reply import Refusal, Reject, Reply
+from .context import CommandContext
+
+
+def vrfy(context: CommandContext, argument: str) -> Reply:
+    if not argument:
+        raise Reject(501, "Syntax: VRFY address", "5.5.4")
+    text = None
+    if context.hooks.on_vrfy is not None:
+        text = context.call_hook("on_vrfy", argument, context.session)
+    if text is None:
+        return reply.CANNOT_VERIFY  # RFC 5321 section 3.5.3: tells nothing
+    return Reply(250, text, "2.1.5")
+
+
+def expn(context: CommandContext, argument: str) -> Reply:
+    # RFC 5321 section 7.3: it tells strangers who is on a list.
+    raise Refusal(reply.NOT_IMPLEMENTED)
