@@ -510,7 +510,7 @@ ENDINGS = (
                before=IN_RCPT),
     CommandRow("B12", b"BDAT 4\r\nRSETMAIL FROM:<evil@example.org>\r\n", (OK, SEQUENCE),
                before=IN_RCPT),
-    CommandRow("B13", b"MAIL FROM:<> BODY=BINARYMIME\r\nRCPT TO:<b@example.com>\r\nDATA\r\n",
+    CommandRow("B13b", b"MAIL FROM:<> BODY=BINARYMIME\r\nRCPT TO:<b@example.com>\r\nDATA\r\n",
                (SENDER_OK, RECIPIENT_OK, SEQUENCE),
                {"extensions": DEFAULT_EXTENSIONS | {"BINARYMIME"}}),
     CommandRow("B13a", b"MAIL FROM:<> BODY=BINARYMIME\r\n", (f"{ARGUMENT}|555 5.5.4",)),

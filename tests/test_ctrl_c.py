@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from support import SECONDS, RawClient, free_port, serve, wait_until
 
-from smtp_blinker.connection import Connection
+from smtp_blinker.connection.connection import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
 

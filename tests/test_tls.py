@@ -343,8 +343,10 @@ def client_hello(server_name: bytes) -> bytes:
     with pytest.raises(ssl.SSLWantReadError):
         trusting().wrap_bio(incoming, outgoing, server_hostname=stand_in).do_handshake()
     hello = outgoing.read()
-    assert hello.count(stand_in.encode()) == 1
-    return hello.replace(stand_in.encode(), server_name)
+    # RFC 6066 section 3: the name stands behind its type and its length.
+    front = b"\0" + len(server_name).to_bytes(2, "big")
+    assert hello.count(front + stand_in.encode()) == 1
+    return hello.replace(front + stand_in.encode(), front + server_name)
 
 
 ODD_NAMES = [

@@ -153,7 +153,10 @@ def test_pages_with_events_stay_while_there_are_others(tmp_path: Path) -> None:
         slow = [connect(server, b"GET / HT") for _ in range(5)]
         assert answer(slow[0]) == b""
         assert answer(connect(server, HEALTH)).startswith(b"HTTP/1.1 200 ")
-        readers += [connect(server, events) for _ in range(2)]
+        for _ in range(2):
+            reader = connect(server, events)
+            assert b"text/event-stream" in reader.recv(65536)  # until then it is no page
+            readers.append(reader)
         # Where there are none but pages, the first of them goes; the browser connects again.
         wait_until(lambda: len(server.pool) == 3)
         answer(readers[0])
