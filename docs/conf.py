@@ -38,7 +38,7 @@ nitpick_ignore_regex = [
     ("py:class", "WriteableBuffer"),  # of typeshed
     (
         "py:.*",
-        r"(collections|email|enum|flask|functools|gevent|greenlet|http|ipaddress|logging|os|pathlib"
+        r"(collections|datetime|email|enum|flask|functools|gevent|greenlet|http|ipaddress|logging|os|pathlib"
         r"|prometheus_client|ssl|types|typing|unittest|blinker|gunicorn|_\w+)\..*",
     ),
     # Of the library, but no program needs them: type variables, protocols, the inner modules.
