@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import Any
 
@@ -431,3 +432,81 @@ def test_a_lost_tls_connection_inside_a_chunk_stores_nothing(certificate: Any) -
         client.sock.sendall(client._outgoing.read() + b"x" * 96)
         assert witness.one("disconnect").messages == 0
     assert not store.contents
+
+
+def test_a_timeout_of_the_program_s_own_between_chunks_loses_nothing_and_answers_once() -> None:
+    contents: list[bytes] = []
+
+    def on_data(stream: Any, session: Any) -> str:
+        for _ in range(3):
+            with gevent.Timeout(0.05, False):
+                contents.append(stream.read())
+        if not contents:
+            contents.append(stream.read())
+        return "stored"
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        begin(client)
+        client.send(bdat(b"one\r\n"))
+        assert client.reply() == "250 2.0.0 Chunk received"
+        assert client.silent(0.3)
+        client.send(bdat(b"two\r\n", last=True))
+        assert client.reply() == "250 2.0.0 stored"
+        client.ok("NOOP")
+    assert contents == [b"one\r\ntwo\r\n"]
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_fault_between_chunks_is_the_reply_to_the_next(last: bool) -> None:
+    def on_data(stream: Any, session: Any) -> None:
+        with gevent.Timeout(0.05):
+            stream.read()
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        begin(client)
+        client.send(bdat(b"one\r\n"))
+        assert client.reply() == "250 2.0.0 Chunk received"
+        assert client.silent(0.3)  # no command waits for a reply
+        client.send(bdat(INNER, last))
+        assert client.reply().startswith("451")
+        client.ok("NOOP")
+
+
+def test_a_hook_that_swallows_the_refusal_changes_nothing() -> None:
+    def on_data(stream: Any, session: Any) -> str:
+        for _ in range(5):
+            with contextlib.suppress(Reject):
+                stream.read()
+        return "stored"
+
+    with running(on_data=on_data, size=100) as server:
+        client = Client(server, hello="EHLO me")
+        begin(client)
+        client.send(bdat(b"x" * 200) + bdat(INNER, last=True) + b"NOOP\r\n")
+        assert client.reply().startswith("552")
+        assert client.reply().startswith("503")
+        assert client.reply().startswith("250")
+
+
+def test_chunks_are_read_in_the_hook_s_own_greenlet() -> None:
+    failures: list[BaseException] = []
+
+    def on_data(stream: Any, session: Any) -> None:
+        def read() -> None:
+            try:
+                stream.read()
+            except BaseException as exc:
+                failures.append(exc)
+
+        gevent.spawn(read).join()
+
+    with running(on_data=on_data) as server:
+        client = Client(server, hello="EHLO me")
+        begin(client)
+        client.send(bdat(b"x"))
+        client.reply()
+        client.send(bdat(b"y", last=True))
+        assert client.reply().startswith("250")
+    assert [type(one) for one in failures] == [RuntimeError]

@@ -54,20 +54,26 @@ class ChunkedIncoming(Incoming):
     def drain(self, refused: bool) -> None:
         """Read to the end of the content or, of a message that is refused, of the chunk: its later
         chunks are read and refused as commands are."""
-        protocol = self._stepper.protocol
         try:
             while not self.ended:
-                if (refused or self.refusal is not None) and protocol.chunk_left == 0:
+                if (refused or self.refusal is not None) and self._is_chunk_read():
                     return
                 self._receive()
         except ConnectionError:
             pass
+
+    def _is_chunk_read(self) -> bool:
+        """Whether the client waits for the reply to a chunk, and not for its next command's."""
+        protocol = self._stepper.protocol
+        return protocol.chunk_left == 0 and protocol.state is State.CHUNK
 
     def _receive(self) -> bytes:
         protocol = self._stepper.protocol
         if self.lost is not None:
             self._wait(0.0, 0)  # raises
         if protocol.chunk_left == 0:
+            if self.refusal is not None and self._is_chunk_read():
+                return b""  # the chunk's reply is that refusal
             if protocol.chunk_is_last:
                 assert isinstance(self._decoder, ChunkDecoder)
                 return self._check(self._decoder.finish())
@@ -89,14 +95,16 @@ class ChunkedIncoming(Incoming):
 
     def _await_chunk(self) -> None:
         """Answer the chunk that has ended, and serve commands until the next begins."""
+        self._check_greenlet()
         stepper = self._stepper
         timer = self.hook_timer
         if timer is not None:
             timer.pause()
         began = monotonic()
         try:
-            stepper.send(reply.CHUNK_OK)
-            stepper.protocol.await_chunk()
+            if stepper.protocol.state is State.CHUNK:  # else a Timeout of the program's came here
+                stepper.send(reply.CHUNK_OK)
+                stepper.protocol.await_chunk()
             state = State.CHUNKS
             while state is State.CHUNKS:
                 state = stepper.step()

@@ -129,14 +129,17 @@ class Incoming:
             self.refusal = Reply(552, text, "5.3.4")
         return piece
 
+    def _check_greenlet(self) -> None:
+        if getcurrent() is not self._transport.greenlet:
+            # The hub would wake the wrong one, and this one never.
+            raise RuntimeError("a message is read in the greenlet that its hook was called in")
+
     def _wait(self, now: float, size: int) -> bytes:
         """1 to *size* octets of the network."""
         if self.lost is not None:
             raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from self.lost
+        self._check_greenlet()
         transport = self._transport
-        if getcurrent() is not transport.greenlet:
-            # The hub would wake the wrong one, and this one never.
-            raise RuntimeError("a message is read in the greenlet that its hook was called in")
         allowed = self._options.socket_timeout
         if self._patience < allowed:
             allowed = self._patience
