@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from email.message import EmailMessage
@@ -38,7 +38,7 @@ from smtp_blinker.signals import (
 from smtp_blinker.stores import MaildirStore
 from smtp_blinker.web import create_app, mime
 from smtp_blinker.web.inbox import Inbox
-from smtp_blinker.web.live import KEPT, Feed, Series
+from smtp_blinker.web.live import KEPT, Feed, Item, Series
 from smtp_blinker.web.query import compile_query
 
 PNG = base64.b64decode(
@@ -1235,3 +1235,26 @@ def test_ten_thousand_messages_are_listed_and_searched_from_memory(folder: Folde
     assert time.process_time() - began < 20
     assert inbox.delete(inbox.find()) == 10_001
     assert folder.files() == []
+
+
+def test_an_event_is_encoded_once_for_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed()
+    for number in range(5):
+        feed._keep("listening", {"address": f"{number}:25"})
+    encoded = []
+    monkeypatch.setattr(Item, "as_dict", lambda item: encoded.append(item.number) or {})
+    for _ in range(100):
+        assert "".join(item.as_text for item in feed.since(2)).count("event: smtp") == 3
+    assert encoded == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("last", "numbers"), [(-5, [3, 4]), (0, [3, 4]), (3, [4]), (4, []), (9, [])]
+)
+def test_events_since_a_number(last: int, numbers: list[int]) -> None:
+    feed = Feed()
+    assert feed.since(last) == []
+    feed._items = deque(maxlen=2)
+    for _ in range(4):
+        feed._keep("close", None)
+    assert [item.number for item in feed.since(last)] == numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
@@ -182,7 +183,7 @@ def _news(page: Page, last: int) -> Iterator[str]:
         text = ""
         items = page.feed.since(last)[:BACKLOG]  # the rest in the next turn, after others'
         for item in items:
-            text += f"id: {item.number}\nevent: smtp\ndata: {json.dumps(item.as_dict())}\n\n"
+            text += item.as_text
             last = item.number
         if page.inbox is not None:
             with suppress(Exception):  # the list tells what is wrong with the Maildir
@@ -200,7 +201,8 @@ def _news(page: Page, last: int) -> Iterator[str]:
         if text:
             told = time.monotonic()
             yield text
-        gevent.sleep(LOOK_EVERY if len(items) < BACKLOG else 0)
+        # Not all pages in the same turn of the loop, or mail would wait for all of them.
+        gevent.sleep(LOOK_EVERY * random.uniform(0.5, 1) if len(items) < BACKLOG else 0)
 
 
 def _add_monitoring(app: Flask, page: Page, check: Callable[[], object] | None) -> None:

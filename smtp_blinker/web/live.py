@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 
 from blinker import ANY
 
@@ -44,13 +47,19 @@ MAX_CLIENTS: Final = 2000
 _HOOK_FAULTS: Final = ("HookError", "HookTimeout")
 
 
-class Item(NamedTuple):
+@dataclass(eq=False)
+class Item:
     """An event that happened."""
 
     number: int
     time: float
     signal: str
     event: Event | dict[str, Any] | None
+
+    @cached_property
+    def as_text(self) -> str:
+        """The event as every open page is sent it: made once, however many there are."""
+        return f"id: {self.number}\nevent: smtp\ndata: {json.dumps(self.as_dict())}\n\n"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, and short whatever a client sent."""
@@ -127,9 +136,10 @@ class Feed:
 
     def since(self, number: int) -> list[Item]:
         """The kept events that came after that number."""
-        if number >= self.last:
-            return []
-        return [item for item in list(self._items) if item.number > number]
+        items = list(self._items)
+        # Their numbers have no gaps: looking at each would cost every open page all that is kept.
+        new = items[-1].number - number if items else 0
+        return items[-new:] if new > 0 else []
 
     def top_clients(self, most: int, open_now: Iterable[Connection]) -> list[dict[str, Any]]:
         """Who sent the most messages; octets are known when a connection has ended."""
