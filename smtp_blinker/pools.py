@@ -7,6 +7,7 @@ is left to the program: look-ups that hang would take all of it, and mail could 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
@@ -31,10 +32,12 @@ class Workers:
 
     They start when there is work and end `IDLE_SECONDS` after the last of it, so that nothing
     has to be closed. Any number of hubs may use them, and a forked process has its own.
+    *nice* is how far they stand back when processors are scarce: 0 not at all, 19 most (Linux).
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, nice: int = 0) -> None:
         self.most = most
+        self._nice = nice
         self._reset()
         os.register_at_fork(after_in_child=self._reset)  # which leaves the threads behind
 
@@ -100,6 +103,8 @@ class Workers:
                 self._threads += 1
 
     def _serve(self) -> None:
+        if self._nice and sys.platform == "linux":  # elsewhere it would be the whole process
+            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + self._nice)
         while True:
             try:
                 task: Any = self._tasks.get(timeout=IDLE_SECONDS)
@@ -119,6 +124,7 @@ class Workers:
 #: Reverse look-ups; while these hang the next clients are served under their addresses.
 LOOKUPS: Final = Workers(8)
 #: Passwords: each takes a processor for a while, and 16 MiB or what the users file says.
-PASSWORDS: Final = Workers(4)
+#: Who guesses passwords must not slow mail down.
+PASSWORDS: Final = Workers(4, nice=10)
 #: What stores write and sync.
 STORES: Final = Workers(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import os
 import subprocess
 import sys
 import threading
@@ -293,3 +294,12 @@ def test_look_ups_that_hang_hold_up_neither_stop_nor_a_thread_s_end(
     blocked.release()
     poll(lambda: not LOOKUPS.all_busy)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no priority per thread")
+def test_passwords_stand_back_when_processors_are_scarce():
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    inside = PASSWORDS.run(os.getpriority, os.PRIO_PROCESS, 0)
+    assert inside == min(own + 10, 19)
+    assert STORES.run(os.getpriority, os.PRIO_PROCESS, 0) == own
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
