@@ -32,7 +32,8 @@ class HeaderEdits:
         self._removed: dict[bytes, list[re.Pattern[str] | None]] = {}
 
     def add(self, name: str, value: str, utf8: bool) -> None:
-        self._added.append((name.lower(), value, _field(name, value, utf8)))
+        octets = _field(name, value, utf8)
+        self._added.append((name.lower(), value, octets))
 
     def remove(self, name: str, matching: str | re.Pattern[str] | None) -> None:
         key = _checked_name(name).lower()
