@@ -72,7 +72,7 @@ class Spool:
         return SPOOLS.run(self._file.read, offset, size)
 
     def open(self) -> BinaryIO:
-        """A file of its own over the message, at its beginning; whoever asked closes it."""
+        """A file of its own over the message, at its beginning; the caller closes it."""
         if self._file is None:
             return io.BytesIO(self._held)
         raw = cast("Any", _FileView(self))
