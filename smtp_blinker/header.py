@@ -15,9 +15,6 @@ _NOT_IN_VALUE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]
 # RFC 5322 section 2.1.1: octets of a line, without its CRLF.
 _GOOD_LINE: Final = 78
 _LONGEST_LINE: Final = 998
-#: A field with the lines that continue it.
-_FIELD: Final = re.compile(rb"[^\n]*(?:\n(?:[ \t][^\n]*(?:\n|\Z))*+|\Z)")
-_UP_TO_LAST_FIELD: Final = re.compile(rb".*\n(?=[^ \t])", re.DOTALL)
 
 
 class HeaderEdits:
@@ -58,9 +55,17 @@ class HeaderEdits:
         return bool(self._removed)
 
     def left_of(self, header: bytes) -> Iterator[bytes]:
-        """Each field of *header*, b"" for one that is taken away."""
-        for found in _FIELD.finditer(header):
-            field = found[0]
+        """Each field of *header*, b"" for one that is taken away.
+
+        Up to 1 MiB is looked at between two of them; the first is b"", so that others can have
+        their turn after the whole was looked at once.
+        """
+        joined = _joined(header)
+        yield b""
+        end = 0
+        while end < len(header):
+            start, end = end, joined.find(b"\n", end) + 1 or len(header)
+            field = header[start:end]
             yield b"" if self._takes(field) else field
 
     def _takes(self, field: bytes) -> bool:
@@ -73,7 +78,10 @@ class HeaderEdits:
             return True
         # RFC 5322 section 2.2.3: unfolding
         octets = field[colon + 1 :].replace(b"\r\n", b"").replace(b"\n", b"")
-        value = octets.decode("utf-8", "replace").strip()
+        try:
+            value = octets.decode().strip()
+        except UnicodeDecodeError:
+            value = octets.decode("latin-1").strip()
         return any(pattern is None or pattern.search(value) for pattern in patterns)
 
 
@@ -124,8 +132,14 @@ def header_length(content: bytes, is_whole: bool) -> int:
         return min(ends)
     if is_whole:
         return len(content)
-    found = _UP_TO_LAST_FIELD.match(content)
-    return found.end() if found else 0
+    return _joined(content).rfind(b"\n", 0, len(content) - 1) + 1
+
+
+def _joined(header: bytes) -> bytes:
+    """*header*, as long as it is, with the LF before each continued line replaced: those that are
+    left end a field. By `replace`, since no loop and no regular expression is as fast on a field
+    of half a million lines."""
+    return header.replace(b"\n ", b"  ").replace(b"\n\t", b"  ")
 
 
 def _checked_name(name: str) -> str:

@@ -112,7 +112,7 @@ def wrong() -> None:
     SMTPServer(None, on_data=on_connect)  # type: ignore[arg-type]
     SMTPServer(None, on_rcpt_to=store)  # type: ignore[arg-type]
     SMTPServer(None, on_rcpt_to=all_of(store))  # type: ignore[arg-type]
-    SMTPServer(None, on_data=all_of(5))  # type: ignore[arg-type]
+    SMTPServer(None, on_data=all_of(5))  # type: ignore[arg-type, type-var]
 
 
 class Domains(SMTPServer):

@@ -204,7 +204,8 @@ class SpooledPieces:
         if edits.removes:
             head = self._spool.read(0, MAX_HEADER)
             length = header_length(head, len(head) == self._spool.size)
-            for number, field in enumerate(edits.left_of(head[:length]), 1):
+            gevent.sleep(0)
+            for number, field in enumerate(edits.left_of(head[:length])):
                 pieces.append(field)
                 if number % FIELDS_AT_ONCE == 0:
                     gevent.sleep(0)
