@@ -56,11 +56,10 @@ def all_of(*hooks: _Hook) -> _Hook:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What decides at one stage: the policies' methods, and then the program's hook."""
+    """What decides at one stage: the policies' methods, and then the program's hook or None.
+
+    Each is called by itself, with a time limit and a report of its own.
+    """
 
     methods: tuple[Callable[..., Any], ...]
     program: Any
-
-    def __call__(self, *args: Any) -> Any:
-        """For type checkers only: each part is called by itself, with its own time and report."""
-        raise NotImplementedError

@@ -163,7 +163,7 @@ def _field(name: str, value: str, utf8: bool) -> bytes:
     lines = [f"{name}:".encode("ascii")]
     for word in re.findall(" *[^ ]+", f" {value.strip(' ')}"):
         octets = word.encode()
-        # A line of spaces only would be no fold, so one follows no bare name.
+        # The first word stays beside the name: a first line without a value is rare, and misread.
         if len(lines[-1]) + len(octets) > _GOOD_LINE and not lines[-1].endswith(b":"):
             lines.append(octets)
         else:

@@ -37,8 +37,8 @@ class Spool:
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
-        #: What is in memory; beside a file only what isn't written yet.
-        self._held: bytearray | bytes = bytearray()
+        #: The message, unless it is in the file.
+        self._held = b""
         self._file: _TemporaryFile | None = None
         self.size = 0
         self.is_closed = False
@@ -68,7 +68,7 @@ class Spool:
     def read(self, offset: int, size: int) -> bytes:
         """Octets from *offset* on, *size* at most, b"" at the end. Raises OSError."""
         if self._file is None:
-            return bytes(self._held[offset : offset + size])
+            return self._held[offset : offset + size]
         return SPOOLS.run(self._file.read, offset, size)
 
     def open(self) -> BinaryIO:
