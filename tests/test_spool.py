@@ -265,6 +265,31 @@ def test_a_full_disk_is_452_and_a_line_for_the_operator(
     assert looks.contents == store.contents == [b"x" * 50 + b"\r\n"]
 
 
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_a_full_disk_answers_the_chunk_and_the_later_chunks_are_no_message(
+    lmtp: bool, monkeypatch: Any
+) -> None:
+    looks = Looks()
+    with running(spool_memory=10, lmtp=lmtp) as server:
+        witness = Witness(server)
+        server.use(looks)
+        client = Client(server, hello="LHLO me" if lmtp else "EHLO me")
+        with monkeypatch.context() as patched:
+            patched.setattr(tempfile, "TemporaryFile", full)
+            client.ok("MAIL FROM:<a@example.org>")
+            client.ok("RCPT TO:<b@example.com>")
+            client.ok("RCPT TO:<c@example.com>")
+            client.send(b"BDAT 20\r\n" + b"x" * 20)
+            first = client.reply()
+            client.send(b"BDAT 20 LAST\r\n" + b"x" * 20)
+            rest = client.reply()
+        assert [first, rest[:3]] == [NO_STORAGE, "503"]
+        client.ok("NOOP")
+        assert witness.one("error").code == "ENOSPC"
+        assert send(client, b"x\r\n").startswith("250")
+    assert looks.contents == [b"x\r\n"]
+
+
 def test_a_disk_that_is_really_full() -> None:
     """/dev/full takes no octet, as the device of a full disk."""
     with running(spool_memory=10) as server:
