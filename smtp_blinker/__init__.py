@@ -4,6 +4,7 @@
 which tell. See README.md for a first program.
 """
 
+from .deciders import Policy, all_of
 from .extensions import DEFAULT_EXTENSIONS
 from .sasl.scram import ScramKeys
 from .server import SMTPServer
@@ -20,8 +21,10 @@ __all__ = [
     "Credentials",
     "Envelope",
     "MessageStream",
+    "Policy",
     "Reject",
     "SMTPServer",
     "ScramKeys",
     "Session",
+    "all_of",
 ]

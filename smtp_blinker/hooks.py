@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final, TypeVar
 
+from .deciders import AllOf, Policy, Stage
 from .sasl.scram import ScramKeys
 from .session import Address, Credentials, Session
 from .smtp.reply import Reject
@@ -44,11 +45,36 @@ ARGUMENTS: Final = {
     "on_close": ("session",),
 }
 NAMES: Final = tuple(ARGUMENTS)
+#: What only the program decides.
+PROGRAM_ONLY: Final = ("on_scram", "on_data", "on_vrfy")
+#: Every method of a policy with the arguments that it is called with.
+POLICY_ARGUMENTS: Final = {
+    **{name: args for name, args in ARGUMENTS.items() if name not in PROGRAM_ONLY},
+    "on_message": ("content", "session"),
+}
+
+
+class _PolicyMethods:
+    """What policies bring to the registry; not fields, since no keyword sets it."""
+
+    __slots__ = ("_methods", "on_message")
+
+    def __post_init__(self) -> None:
+        self._methods: dict[str, tuple[Callable[..., Any], ...]] = {}
+        #: The methods of policies that are asked with a whole message.
+        self.on_message: tuple[Callable[..., Any], ...] = ()
+
+    def _add(self, name: str, method: Callable[..., Any]) -> None:
+        self._methods[name] = (*self._methods.get(name, ()), method)
+        self.on_message = self._methods.get("on_message", ())
 
 
 @dataclass(slots=True, kw_only=True)
-class Hooks:
-    """The callback registry. None accepts whatever the event is about."""
+class Hooks(_PolicyMethods):
+    """The callback registry. None accepts whatever the event is about.
+
+    At a stage where policies are asked as well its hook is a `Stage`.
+    """
 
     on_connect: SessionHook | None = None
     on_secure: SessionHook | None = None
@@ -65,13 +91,48 @@ class Hooks:
         when a call would not run it."""
         if hook is not None:
             check_callable(name, hook)
+        methods = self._methods.get(name)
+        # Policies alone don't make AUTH offered: none of them knows a user.
+        if methods and (hook is not None or name != "on_auth"):
+            hook = Stage(methods, hook)
         setattr(self, name, hook)
+
+    def use(self, name: str, method: Callable[..., Any]) -> None:
+        """Have a policy's *method* asked at the stage *name*, after those that are there."""
+        self._add(name, method)
+        if name != "on_message":
+            present = getattr(self, name)
+            self.set(name, present.program if isinstance(present, Stage) else present)
+
+
+def policy_methods(policy: object) -> dict[str, Callable[..., Any]]:
+    """The methods of *policy* by the stages that they are asked at. Raises TypeError for what is
+    no policy."""
+    if isinstance(policy, type):
+        raise TypeError(f"use takes policies, not a class: {policy!r}")
+    for name in PROGRAM_ONLY:
+        if getattr(policy, name, None) is not None:
+            raise TypeError(f"{policy!r} has {name}, which is the program's and no policy's")
+    methods = {}
+    for name in POLICY_ARGUMENTS:
+        method = getattr(policy, name, None)
+        if method is not None:
+            check_callable(name, method)
+            methods[name] = method
+    if not methods and not callable(getattr(policy, "attach", None)):
+        known = ", ".join(POLICY_ARGUMENTS)
+        raise TypeError(f"a policy has attach or one or more of {known}; {policy!r} has none")
+    return methods
 
 
 def check_callable(name: str, hook: Any) -> None:
     """Raise TypeError unless *hook* is a function that runs when it is called as *name*."""
     if not callable(hook):
         raise TypeError(f"{name} takes a callable, not {hook!r}")
+    if isinstance(hook, AllOf):
+        for one in hook.hooks:
+            check_callable(name, one)
+        return
     call = getattr(type(hook), "__call__", None)  # noqa: B004
     if _only_prepares(hook) or _only_prepares(call):
         # It would refuse no client: a call makes an object and runs none of its lines.
@@ -81,7 +142,7 @@ def check_callable(name: str, hook: Any) -> None:
         signature = inspect.signature(hook, follow_wrapped=False)
     except (TypeError, ValueError):
         return  # a builtin that doesn't say
-    arguments = ARGUMENTS[name]
+    arguments = ARGUMENTS.get(name) or POLICY_ARGUMENTS[name]
     try:
         signature.bind(*arguments)
     except TypeError as exc:
@@ -194,6 +255,23 @@ class HookDecorators:
     """
 
     hooks: Hooks
+
+    def use(self, *policies: Policy) -> None:
+        """Ask *policies* at each stage that they have a method for, in this order, after those that
+        are used already and before the program's own hook.
+
+        The first `Reject` ends the stage; what they return is ignored; any other exception is a
+        fault, as in a hook. At `on_close` each is called, whatever the others raise. A policy
+        with ``attach(server)`` has it called here. Raises TypeError for what has no such method,
+        or one that can't be called with its arguments, and then uses none of them.
+        """
+        found = [(policy, policy_methods(policy)) for policy in policies]
+        for policy, methods in found:
+            attach = getattr(policy, "attach", None)
+            if attach is not None:
+                attach(self)
+            for name, method in methods.items():
+                self.hooks.use(name, method)
 
     def on_connect(self, hook: _SessionHook) -> _SessionHook:
         """Asked before the greeting: ``hook(session)``. Refusing or a fault ends the session."""

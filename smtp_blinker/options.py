@@ -99,6 +99,7 @@ class Options:
     # What is offered
     size: Annotated[int, "Largest message in bytes, 0 for no limit (RFC 1870)"] = 0
     reject_oversized: Annotated[bool, "Whether the server refuses what is beyond size"] = True
+    spool_memory: Annotated[int, "Bytes of a message for policies kept in memory"] = 2**20
     hide_size: Annotated[bool, "Keep the number out of EHLO"] = False
     extensions: Annotated[Collection[str], "Keywords that EHLO may show"] = DEFAULT_EXTENSIONS
     disabled_commands: Annotated[Collection[str], "Verbs that are answered 502"] = ()
@@ -336,6 +337,7 @@ _COUNTS: dict[str, tuple[int, bool]] = {
     "max_refused_recipients": (0, True),
     "max_rcpt_domains": (1, True),
     "max_hold": (1, False),
+    "spool_memory": (0, False),
     "max_messages": (1, True),
     "max_command_length": (1, False),
     "max_unauthenticated_commands": (0, True),

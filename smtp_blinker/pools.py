@@ -128,3 +128,5 @@ LOOKUPS: Final = Workers(8)
 PASSWORDS: Final = Workers(4, nice=10)
 #: What stores write and sync.
 STORES: Final = Workers(10)
+#: Messages that are spooled for policies.
+SPOOLS: Final = Workers(4)

@@ -11,6 +11,7 @@ from datetime import datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+from .header import EditableHeader, HeaderEdits
 from .smtp.names import ascii_domain
 from .smtp.reply import Reply
 
@@ -117,7 +118,7 @@ class Address:
         return hash(self.address)
 
 
-class Envelope:
+class Envelope(EditableHeader):
     """One mail transaction: a new one begins at MAIL, RSET, EHLO, STARTTLS and after a message."""
 
     __slots__ = (
@@ -133,6 +134,7 @@ class Envelope:
         "rcpt_domains",
         "rcpt_to",
         "require_tls",
+        "results",
         "size",
         "smtputf8",
     )
@@ -159,6 +161,9 @@ class Envelope:
         self.hold_until: datetime | None = None
         #: The domains of the accepted recipients in lower case; kept for `max_rcpt_domains` only.
         self.rcpt_domains: frozenset[str] = NO_DOMAINS
+        #: What policies found out about the message, by their names.
+        self.results: dict[str, Any] = {}
+        self.header_edits: HeaderEdits | None = None
 
     def __repr__(self) -> str:
         return f"<Envelope {self.mail_from!r} -> {self.rcpt_to!r}>"
@@ -198,6 +203,7 @@ class Session:
         "proxy",
         "remote_address",
         "remote_port",
+        "results",
         "secure",
         "servername",
         "tls",
@@ -240,6 +246,8 @@ class Session:
         #: The last 4yz or 5yz reply.
         self.error: Reply | None = None
         self.envelope = Envelope()
+        #: What policies found out about the client, by their names.
+        self.results: dict[str, Any] = {}
 
     @property
     def client_hostname(self) -> str:
@@ -390,6 +398,10 @@ class Credentials:
         reads it decides; where none does, acting for another than `username` is refused."""
         self._authzid_was_read = True
         return self._authzid
+
+    def forget_reads(self) -> None:
+        """Policies have looked at it, and the program not yet."""
+        self._authzid_was_read = False
 
     @property
     def is_unasked_for_another(self) -> bool:

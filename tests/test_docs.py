@@ -223,6 +223,20 @@ def test_decide_accepts_its_mailboxes_only(place):
     program.wait_for("7 bytes for Ann@example.com, postmaster")
 
 
+def test_composing_asks_the_policies_and_then_the_hooks(place):
+    program = place.run("composing.py")
+    with place.smtp() as smtp:
+        smtp.mail("bob@example.net")
+        assert smtp.rcpt("ann@example.net") == (550, b"5.7.1 relaying denied")
+        assert smtp.rcpt("eve@example.com") == (550, b"5.1.1 no such mailbox here")
+        assert smtp.rcpt("ann@example.com")[0] == 250
+        assert smtp.rcpt("ann@example.com")[0] == 452
+        assert smtp.data(b"X-Virus-Checked: forged\r\n\r\nHello\r\n")[0] == 250
+    with place.smtp() as smtp, pytest.raises(smtplib.SMTPDataError, match="has a virus"):
+        smtp.sendmail("bob@example.net", ["ann@example.com"], "\n$EICAR-STANDARD-ANTIVIRUS\n")
+    program.wait_for("X-Virus-Checked: mx.example.com {'test_file': False}")
+
+
 def test_observe_logs_and_counts(place):
     program = place.run("observe.py")
     place.send()

@@ -35,11 +35,14 @@ FLOORS = (
     },
     {"smtp.verbs", "smtp.protocol"},
     # Values: what a program sees, and what it may set.
-    {"signals", "session", "stream", "parameters", "extensions", "pools", "certificates"},
+    {
+        *("signals", "session", "header", "stream", "parameters", "extensions", "pools"),
+        "certificates",
+    },
     {
         *("sasl.mechanism", "sasl.plain", "sasl.cram_md5", "sasl.oauth", "sasl.external"),
         *("sasl.saslprep", "sasl.scram", "sasl.exchange"),
-        *("options", "hooks", "listener", "keywords"),
+        *("options", "deciders", "hooks", "listener", "keywords"),
     },
     # A function for each verb.
     {
@@ -56,7 +59,7 @@ FLOORS = (
             "connection.resolver",
         ),
         *("connection.hook_timer", "connection.data_result", "connection.events"),
-        *("connection.incoming", "connection.handshakes", "connection.client"),
+        *("connection.incoming", "connection.spool", "connection.handshakes", "connection.client"),
         *(
             "connection.chunks",
             "connection.delivery",
@@ -102,7 +105,9 @@ PURE = (
     "sasl.",
     "commands.",
     "session",
+    "header",
     "options",
+    "deciders",
     "hooks",
     "parameters",
     "extensions",

@@ -11,15 +11,18 @@ import email.policy
 import io
 import ssl
 from email.message import EmailMessage
+from typing import BinaryIO
 
 from smtp_blinker import (
     DEFAULT_EXTENSIONS,
     Address,
     Credentials,
     MessageStream,
+    Policy,
     Reject,
     Session,
     SMTPServer,
+    all_of,
 )
 
 
@@ -53,7 +56,22 @@ def parse(stream: MessageStream) -> EmailMessage:
     return message
 
 
+class Limits:
+    """A policy, which needs no base class."""
+
+    def on_rcpt_to(self, address: Address, session: Session) -> None:
+        session.envelope.add_header("X-Recipient", address.address)
+
+
+class Named(Policy):
+    def on_message(self, content: BinaryIO, session: Session) -> None:
+        session.envelope.results["named"] = len(content.read())
+
+
 def right() -> None:
+    SMTPServer(None, on_rcpt_to=all_of(on_rcpt_to, on_rcpt_to), spool_memory=0).use(Limits())
+    policies: list[Policy] = [Limits(), Named()]
+    SMTPServer(None, on_data=all_of(store, store)).use(*policies)
     SMTPServer(("127.0.0.1", 2525))
     SMTPServer("unix:/run/lmtp.sock", lmtp=True, on_data=store_for_each)
     SMTPServer(
@@ -93,6 +111,8 @@ def wrong() -> None:
     SMTPServer(None, on_dat=store)  # type: ignore[call-arg]
     SMTPServer(None, on_data=on_connect)  # type: ignore[arg-type]
     SMTPServer(None, on_rcpt_to=store)  # type: ignore[arg-type]
+    SMTPServer(None, on_rcpt_to=all_of(store))  # type: ignore[arg-type]
+    SMTPServer(None, on_data=all_of(5))  # type: ignore[arg-type, type-var]
 
 
 class Domains(SMTPServer):

@@ -13,6 +13,7 @@ from gevent import GreenletExit, getcurrent
 from ..commands.capabilities import Capabilities
 from ..commands.context import Forwarded
 from ..commands.limits import Limits
+from ..deciders import Stage
 from ..hooks import Hooks, checked
 from ..options import Options
 from ..sasl.exchange import Exchange
@@ -167,6 +168,23 @@ class Client:
         that was lost meanwhile is the caller's to notice.
         """
         hook = getattr(self.hooks, name)
+        if type(hook) is not Stage:
+            return self._call(name, hook, args)
+        for method in hook.methods:
+            try:
+                self.call_policy(name, method, *args)
+            except Refusal:
+                if name != "on_close":
+                    raise
+        if name == "on_auth":
+            args[0].forget_reads()  # a policy that looks at whom it is for allows nothing
+        return None if hook.program is None else self._call(name, hook.program, args)
+
+    def call_policy(self, name: str, method: Any, *args: Any) -> None:
+        """Call a policy's method in the same way; its result is ignored."""
+        self._call(name, method, args, ignored=True)
+
+    def _call(self, name: str, hook: Any, args: tuple[Any, ...], ignored: bool = False) -> Any:
         seconds = self.options.hook_timeout
         timer = None
         incoming = self.incoming
@@ -179,7 +197,7 @@ class Client:
         try:
             try:
                 result = hook(*args)
-                return None if result is None else checked(name, result, args)
+                return None if result is None or ignored else checked(name, result, args)
             finally:
                 # What listeners do about it is not the hook's time.
                 if timer is not None:

@@ -7,13 +7,15 @@ from time import monotonic
 from typing import Any
 
 from ..session import Address, Envelope
-from ..signals import message
+from ..signals import error_code, message
+from ..smtp import reply
 from ..smtp.reply import Refusal, Reply
-from ..stream import MessageStream
+from ..stream import MessageStream, PieceSource
 from .chunks import ChunkedIncoming, GivenUp, Stepper
 from .client import Client
 from .data_result import replies_to
 from .incoming import Incoming
+from .spool import Spool, SpooledPieces, SpoolFailed
 
 
 def deliver(client: Client) -> None:
@@ -73,11 +75,42 @@ def _deliver(client: Client, incoming: Incoming, end: Callable[[], None]) -> Non
 
 def _ask_program(client: Client, incoming: Incoming) -> Any:
     """What `on_data` returned, or the `Refusal` that it ended with."""
+    if client.hooks.on_message:
+        return _ask_policies(client, incoming)
+    return _ask_on_data(client, incoming)
+
+
+def _ask_policies(client: Client, incoming: Incoming) -> Any:
+    """The same where policies look at the whole message first."""
+    client.transport.flush()
+    spool = Spool(client.options.spool_memory)
+    session = client.session
+    try:
+        spool.fill(incoming)
+        for method in client.hooks.on_message:
+            with spool.open() as content:
+                client.call_policy("on_message", method, content, session)
+        edits = session.envelope.header_edits
+        return _ask_on_data(client, SpooledPieces(spool, edits, incoming.size_exceeded))
+    except SpoolFailed as failed:
+        cause = failed.__cause__
+        assert cause is not None
+        client.report_fault(cause, error_code(cause), response_code=452, spooled=spool.size)
+        return Refusal(reply.INSUFFICIENT_STORAGE)
+    except Refusal as refusal:
+        return Refusal(refusal.reply)
+    except ConnectionError:
+        return None  # the client has gone, which `incoming.lost` says
+    finally:
+        spool.close()
+
+
+def _ask_on_data(client: Client, source: PieceSource) -> Any:
     if client.hooks.on_data is None:
         return None
     # The client has its 354 whatever the hook does before it reads.
     client.transport.flush()
-    stream = MessageStream(incoming)
+    stream = MessageStream(source)
     try:
         return client.call_hook("on_data", stream, client.session)
     except Refusal as refusal:

@@ -229,6 +229,7 @@ NOT_DELIVERED_BARE_NEWLINE = Reply(
 )
 LOOP_DETECTED = Reply(554, "Too many Received header fields, this looks like a loop", "5.4.6")
 TOO_MANY_RECIPIENTS = Reply(452, "Too many recipients", "4.5.3")
+INSUFFICIENT_STORAGE = Reply(452, "Insufficient system storage, try again later", "4.3.1")
 TOO_MANY_DOMAINS = Reply(452, "Too many recipient domains", "4.5.3")
 
 INTERNAL_ERROR = Reply(421, "Internal error, closing connection", "4.3.0")
