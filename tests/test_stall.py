@@ -10,13 +10,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
+from contract import Client, running
 from support import wait_until
+
+from smtp_blinker.connection.connection import COMMANDS_PER_TURN
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -123,6 +128,28 @@ def test_no_mail_that_is_read_makes_the_hub_stand_still(
         visitors.open_mails(Place(server.smtp, server.smtps, server.http, (id,)))
 
     check(server.meter, read, PAGE_TOO_LONG)
+
+
+def test_other_clients_get_their_turn_between_pipelined_commands() -> None:
+    turns: list[int] = []
+    seen: Counter[int] = Counter()
+
+    def on_rcpt_to(address: Any, session: Any) -> None:
+        seen[len(turns)] += 1
+
+    commands = ["MAIL FROM:<a@example.org>", *["RCPT TO:<b@example.com>"] * 200]
+    watcher = gevent.get_hub().loop.check()  # runs when the loop has looked for I/O
+    watcher.start(turns.append, 0)
+    try:
+        with running(on_rcpt_to=on_rcpt_to) as server, Client(server, hello="EHLO c") as client:
+            client.send("".join(f"{command}\r\n" for command in commands).encode())
+            for _ in commands:
+                assert client.reply().startswith("250")
+    finally:
+        watcher.stop()
+        watcher.close()
+    assert seen.total() == 200
+    assert max(seen.values()) <= COMMANDS_PER_TURN
 
 
 # The meter itself

@@ -87,6 +87,7 @@ class Client:
         "mechanism",
         "messages",
         "options",
+        "pipelined",
         "protocol",
         "server",
         "session",
@@ -116,6 +117,8 @@ class Client:
         self.limits = Limits(options)
         #: Messages that were answered 250.
         self.messages = 0
+        #: Events that had arrived when the one before was answered.
+        self.pipelined = 0
         self.draining = False
         self.killed = False
         #: How the server counts it: by this address, or "" where it has none, as UNINTRODUCED

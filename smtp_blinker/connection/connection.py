@@ -30,6 +30,9 @@ from .transport import MAX_UNSENT, Interrupted
 
 #: Octets that are asked of the socket at once while the rest of a command is expected.
 COMMAND_READ: Final = 8 * 1024
+#: Pipelined commands that are answered before other clients get their turn. A few hundred fit into
+#: one read, and where listeners hear of each refusal they take longer than others should wait.
+COMMANDS_PER_TURN: Final = 16
 #: A client whose line ends with a bare LF waits for its answer: when nothing has followed for
 #: this many seconds it gets it. What follows at once belongs to the line still.
 BARE_NEWLINE_GRACE: Final = 0.2
@@ -221,8 +224,8 @@ class Connection(Client):
         event = protocol.next_event()
         if event is NEED_DATA:
             event = self._wait_for_event()
-        elif len(self.transport.unsent) > MAX_UNSENT:
-            self.transport.flush()
+        else:
+            self._take_turns()
         try:
             said = answer(self, event)  # type: ignore[arg-type]  # no Problem is left
         except Refusal as refusal:
@@ -238,6 +241,14 @@ class Connection(Client):
         self.send(said)
         protocol.answered(said)
         return protocol.state
+
+    def _take_turns(self) -> None:
+        """For an event that need not be waited for: let others run now and then."""
+        self.pipelined += 1
+        if self.pipelined % COMMANDS_PER_TURN == 0:
+            self.transport.let_others_run()
+        if len(self.transport.unsent) > MAX_UNSENT:
+            self.transport.flush()
 
     def _wait_for_event(self) -> Event:
         """The next event that arrives.
