@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
 
 from . import parameters
@@ -23,8 +24,9 @@ class Extension:
     """One extension."""
 
     keyword: str
-    #: The EHLO line, or None when it isn't shown in this session.
-    line: Callable[[Facts], str | None]
+    #: What makes the EHLO line, or None when it isn't shown in this session. By default the line
+    #: is the keyword.
+    line: Callable[[Facts], str | None] | None = None
     #: On by default: it needs no promise from the program.
     default: bool = True
     #: Part of the option `extensions`; the others have options of their own.
@@ -73,30 +75,24 @@ def _future_release_line(facts: Facts) -> str:
     return f"FUTURERELEASE {facts.max_hold} {latest:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _always(keyword: str) -> Callable[[Facts], str | None]:
-    return lambda facts: keyword
-
-
 #: Every extension, in the order of EHLO.
 EXTENSIONS: Final = (
-    Extension("PIPELINING", _always("PIPELINING")),  # RFC 2920
-    Extension("8BITMIME", _always("8BITMIME"), mail={"BODY": parameters.body}),  # RFC 6152
+    Extension("PIPELINING"),  # RFC 2920
+    Extension("8BITMIME", mail={"BODY": parameters.body}),  # RFC 6152
     Extension(
         "SMTPUTF8",  # RFC 6531
-        _always("SMTPUTF8"),
         needs=("8BITMIME",),  # RFC 6531 section 3.1
         mail={"SMTPUTF8": parameters.smtputf8},
     ),
-    Extension("ENHANCEDSTATUSCODES", _always("ENHANCEDSTATUSCODES")),  # RFC 2034
+    Extension("ENHANCEDSTATUSCODES"),  # RFC 2034
     Extension(
         "DSN",  # RFC 3461
-        _always("DSN"),
         default=False,
         mail={"RET": parameters.ret, "ENVID": parameters.envid},
         rcpt={"NOTIFY": parameters.notify, "ORCPT": parameters.orcpt},
     ),
-    Extension("CHUNKING", _always("CHUNKING")),  # RFC 3030 section 2
-    Extension("BINARYMIME", _always("BINARYMIME"), default=False, needs=("CHUNKING", "8BITMIME")),
+    Extension("CHUNKING"),  # RFC 3030 section 2
+    Extension("BINARYMIME", default=False, needs=("CHUNKING", "8BITMIME")),
     Extension("SIZE", _size_line, mail={"SIZE": parameters.size}),  # RFC 1870
     Extension("AUTH", _auth_line, mail={"AUTH": parameters.auth}),  # RFC 4954
     Extension("STARTTLS", lambda facts: "STARTTLS" if facts.starttls else None),  # RFC 3207
@@ -109,13 +105,11 @@ EXTENSIONS: Final = (
     Extension("LIMITS", _limits_line),  # RFC 9422
     Extension(
         "DELIVERBY",  # RFC 2852
-        _always("DELIVERBY"),
         default=False,
         mail={"BY": parameters.deliver_by},
     ),
     Extension(
         "MT-PRIORITY",  # RFC 6710
-        _always("MT-PRIORITY"),
         default=False,
         mail={"MT-PRIORITY": parameters.mt_priority},
     ),
@@ -125,7 +119,7 @@ EXTENSIONS: Final = (
         default=False,
         mail={"HOLDFOR": parameters.hold_for, "HOLDUNTIL": parameters.hold_until},
     ),
-    Extension("RRVS", _always("RRVS"), default=False, rcpt={"RRVS": parameters.rrvs}),  # RFC 7293
+    Extension("RRVS", default=False, rcpt={"RRVS": parameters.rrvs}),  # RFC 7293
     Extension("XCLIENT", _forwarding_line("XCLIENT", XCLIENT_ATTRIBUTES), optional=False),
     Extension("XFORWARD", _forwarding_line("XFORWARD", XFORWARD_ATTRIBUTES), optional=False),
 )
@@ -154,13 +148,19 @@ def check_extensions(keywords: Collection[str]) -> None:
             raise ValueError(f"extensions has {one.keyword}, which needs {' and '.join(missing)}")
 
 
-def ehlo_lines(offered: Collection[str], facts: Facts) -> list[str]:
+def ehlo_lines(offered: frozenset[str], facts: Facts) -> list[str]:
     """The lines of EHLO behind its first; *offered* is the option `extensions`."""
-    return [
-        line
-        for one in EXTENSIONS
-        if (one.keyword in offered or not one.optional) and (line := one.line(facts)) is not None
-    ]
+    lines = []
+    for one in _offered(offered):
+        line = one.keyword if one.line is None else one.line(facts)
+        if line is not None:
+            lines.append(line)
+    return lines
+
+
+@lru_cache(maxsize=16)
+def _offered(keywords: frozenset[str]) -> tuple[Extension, ...]:
+    return tuple(one for one in EXTENSIONS if one.keyword in keywords or not one.optional)
 
 
 def set_mail_parameters(

@@ -38,7 +38,8 @@ def _check_protocol(context: CommandContext, lmtp: bool) -> None:
 
 def _extended(context: CommandContext, argument: str, verb: str) -> Reply:
     greeting = _hello(context, argument, verb)
-    return _hello_reply(greeting, *ehlo_lines(context.options.extensions, context.capabilities))
+    offered: frozenset[str] = context.options.extensions  # type: ignore[assignment]  # made one
+    return _hello_reply(greeting, *ehlo_lines(offered, context.capabilities))
 
 
 def _hello(context: CommandContext, argument: str, verb: str) -> str:

@@ -257,12 +257,13 @@ class Connection(Client):
         """
         protocol = self.protocol
         deadline = monotonic() + self.options.socket_timeout
-        size = COMMAND_READ if protocol.has_data else MAX_PLAIN
+        has_begun = protocol.has_data
         while True:
             if self.draining and protocol.state is not _CHUNKS:
                 raise Interrupted
             patience = deadline
-            if protocol.ends_with_bare_newline:
+            size = COMMAND_READ if has_begun else MAX_PLAIN
+            if has_begun and protocol.ends_with_bare_newline:
                 patience = min(monotonic() + BARE_NEWLINE_GRACE, deadline)
             try:
                 data = self.transport.receive(size, patience)
@@ -276,7 +277,7 @@ class Connection(Client):
             event = protocol.next_event()
             if event is not NEED_DATA:
                 return event  # type: ignore[return-value]
-            size = COMMAND_READ
+            has_begun = True
 
     def _refused(self, refusal: Reply, event: Event) -> Reply:
         """The reply to a refused command. Raises Ended when the connection ends with it."""
