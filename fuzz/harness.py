@@ -74,6 +74,9 @@ class ScriptedTransport:
         assert not self.closed, "used after close"
         assert deadline <= monotonic() + 3600, "no deadline"
 
+    def let_others_run(self) -> None:
+        """There are no others."""
+
     def receive(self, size: int, deadline: float, *, raw: bool = False) -> bytes:
         self.flush(deadline)
         self.before_receive()
