@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import trustme
 from hypothesis import HealthCheck, settings
@@ -11,6 +13,11 @@ pytest.register_assert_rewrite("support")
 from support import Certificate  # noqa: E402
 
 # A slow machine is no failure.
+# A background job of a shell without job control ignores SIGINT, and so would the programs that the
+# tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
