@@ -12,12 +12,12 @@ pytest.register_assert_rewrite("support")
 
 from support import Certificate  # noqa: E402
 
-# A slow machine is no failure.
 # A background job of a shell without job control ignores SIGINT, and so would the programs that the
 # tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A slow machine is no failure.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
