@@ -34,6 +34,12 @@ def quiet_ctrl_c() -> Iterator[None]:
     except KeyboardInterrupt:
         if hasattr(sys, "ps1"):
             raise
+        hook = sys.excepthook
+        # Since CPython 3.14 a KeyboardInterrupt goes before SystemExit: the process ends by SIGINT,
+        # which a shell shows as 130 too, after Python has shown the exception.
+        sys.excepthook = lambda kind, exc, trace: (
+            None if isinstance(exc, Interrupt) else hook(kind, exc, trace)
+        )
         raise Interrupt(128 + SIGINT) from None  # as a shell has it for SIGINT
     finally:
         hub.NOT_ERROR = not_errors
