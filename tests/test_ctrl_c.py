@@ -94,7 +94,7 @@ class Program:
         try:
             printed, _ = self.process.communicate(timeout=5)
         except subprocess.TimeoutExpired:
-            # On CPython 3.14 the first is lost now and then on its way into a hook: a person presses
+            # On CPython 3.14 the first is lost now and then on its way into a hook: one presses
             # the keys again.
             self.process.send_signal(signal.SIGINT)
             printed, _ = self.process.communicate(timeout=SECONDS)
