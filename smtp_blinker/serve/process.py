@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import resource
 from collections.abc import Sequence
@@ -36,6 +37,15 @@ def raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # some systems don't take "unlimited"
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def spare_the_collector() -> None:
+    """Have garbage collection pass by all that lives until the end: modules, routes, options.
+
+    Each full collection would look at all of it, and nobody be served for 15 to 45 ms.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> MaildirStore:

@@ -15,7 +15,7 @@ from gevent.event import Event
 from .announce import announce
 from .certificate import open_certificate
 from .page import open_page
-from .process import open_store, raise_file_limit, reload, start_logging
+from .process import open_store, raise_file_limit, reload, spare_the_collector, start_logging
 from .servers import bind, make_servers
 from .settings import Settings
 from .users import open_users
@@ -39,6 +39,7 @@ def serve(settings: Settings) -> None:
     page = open_page(settings, servers, lambda: store.check_folders())
     store = open_store(settings, servers)  # the last of them: it makes the folder
     start_logging(settings)
+    spare_the_collector()
     for server in servers:
         server.on_data(store)
         server.start()

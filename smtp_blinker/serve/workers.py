@@ -10,7 +10,7 @@ import gevent
 
 from .announce import announce
 from .certificate import open_certificate
-from .process import open_store, reload, start_logging
+from .process import open_store, reload, spare_the_collector, start_logging
 from .servers import bind, close, make_servers
 from .settings import Settings, Unusable
 from .users import open_users
@@ -62,6 +62,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         announce(settings, ports, "it is about one process" if settings.http is not None else "")
 
     start_logging(settings)
+    spare_the_collector()  # before the fork, so that the processes share these pages of memory
     run(
         lambda: servers,
         [listen.address for listen in settings.listen],

@@ -88,6 +88,8 @@ class PageServer(WSGIServer):
     """
 
     handler_class = PageHandler
+    #: Connections accepted in one turn of the loop: mail waits for what they ask.
+    max_accept = 4
 
     def __init__(
         self,
