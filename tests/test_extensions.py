@@ -33,6 +33,7 @@ def facts(**changes: Any) -> Any:
         "max_recipients": None,
         "max_rcpt_domains": None,
         "max_hold": 1000,
+        "binarymime": False,
         "now": NOW,
         "forwarding": lambda verb: False,
     }
@@ -200,6 +201,8 @@ def test_rrvs_takes_a_time_and_an_action(value, action):
         *("RRVS", "RRVS=C", "RRVS=;C", "RRVS=2014-04-03T23:01:00Z;", "RRVS=2014-04-03;R"),
         *("RRVS=2014-04-03T23:01:00Z;X", "RRVS=2014-04-03T23:01:00Z;C;R"),
         *("RRVS=2014-04-03T23:01:00Z;CR", "RRVS=2014-04-03T23:01:00"),
+        # RFC 7293 section 3.1: no fraction of a second
+        *("RRVS=2014-04-03T23:01:00.5Z", "RRVS=2014-04-03T23:01:00.000Z;C"),
     ],
 )
 def test_rrvs_takes_nothing_else(value):
@@ -231,10 +234,33 @@ def test_auth_takes_a_mailbox_or_nothing_known(value, expected):
         *("AUTH=a@b@c", "AUTH=bad+ZZ", "AUTH=a+3db@example.org", "AUTH=a+0D+0Ab@example.org"),
         *("AUTH=a@-b", "AUTH=a+20b@example.org", "AUTH=a@[300.1.1.1]", "AUTH=a..b@example.org"),
         *("AUTH=\u00e9@example.org", "AUTH=+C3+A9@example.org", f"AUTH=a@{'b' * 300}"),
+        *("SMTPUTF8 AUTH=+C3@example.org", "SMTPUTF8 AUTH=+E9@example.org", "SMTPUTF8 AUTH=+C3+A9"),
+        "SMTPUTF8 AUTH=a@+E2+80+A8.example",
     ],
 )
 def test_auth_takes_nothing_else(parameter):
     assert refusal(mail, parameter) == "501 5.5.4"
+
+
+@pytest.mark.parametrize("value", ["\u00e9@b\u00fccher.example", "+C3+A9@b+C3+BCcher.example"])
+def test_auth_takes_utf8_beside_smtputf8_in_any_order(value):
+    expected = "\u00e9@b\u00fccher.example"
+    assert mail(f"SMTPUTF8 AUTH={value}").auth == expected
+    assert mail(f"AUTH={value} SMTPUTF8").auth == expected
+    assert refusal(mail, f"AUTH={value}") == "501 5.5.4"
+
+
+# BODY
+
+
+@pytest.mark.parametrize(
+    ("binarymime", "text"),
+    [(False, "BODY takes 7BIT or 8BITMIME"), (True, "BODY takes 7BIT, 8BITMIME or BINARYMIME")],
+)
+def test_a_wrong_body_is_told_what_it_takes(binarymime, text):
+    with pytest.raises(Reject) as caught:
+        mail("BODY=x", binarymime=binarymime)
+    assert (caught.value.code, caught.value.enhanced, caught.value.text) == (501, "5.5.4", text)
 
 
 # EHLO
