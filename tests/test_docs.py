@@ -639,6 +639,14 @@ def test_signals_page_has_every_signal_and_every_field():
             assert f"`{field.name}`" in section, f"{name}: {field.name}"
 
 
+def test_rfcs_page_names_tests_that_exist():
+    _, heading, table = (DOCS / "rfcs.md").read_text().partition("## Where each is tested")
+    named = set(re.findall(r"`((?:interop/)?test_\w+\.py)`", table))
+    assert heading
+    assert named
+    assert not [name for name in named if not (ROOT / "tests" / name).is_file()]
+
+
 def test_rfcs_page_has_every_verb_extension_and_mechanism():
     text = (DOCS / "rfcs.md").read_text()
     words = VERB_NAMES | DEFAULT_EXTENSIONS | OPT_IN_EXTENSIONS

@@ -129,7 +129,7 @@ def exim(certificates: Certificates) -> Iterator[Exim]:
         shutil.copyfile(certificates.ca, folder / "ca.pem")
         (folder / "ca.pem").chmod(0o644)
         # A copy, since it starts itself again as USER, who can't enter root's home.
-        yield Exim(shutil.copy(path, folder), folder)
+        yield Exim(str(shutil.copy(path, str(folder))), folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
