@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import re
 import runpy
 import shutil
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import blinker
+import gevent.socket
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -75,3 +78,33 @@ def test_tox_ends_with_the_names_of_what_it_had_no_interpreter_for(tmp_path, ski
     last = done.stdout.splitlines()[-1]
     assert last == "Did not run because their interpreters were not found: py398, py399"
     assert done.returncode != 0
+
+
+def test_the_oldest_libraries_are_tested():
+    bounds = re.findall(r'"((?:gevent|blinker)>=[\d.]+)"', (ROOT / "setup.py").read_text())
+    section = (ROOT / "tox.ini").read_text().partition("[testenv:tests-min]")[2]
+    pins = re.findall(r"(gevent|blinker)==([\d.]+)\n", section)
+    assert len(bounds) == 2
+    for bound in bounds:
+        name, _, version = bound.partition(">=")
+        # "1.8" admits 1.8.0, which is the one to install.
+        assert (name, f"{version}.0") in pins
+
+
+def test_gevent_has_the_private_parts_that_are_used():
+    """Each is named with its user; what a later gevent drops is found here, by its name."""
+    with gevent.socket.socket() as sock:
+        assert isinstance(sock._sock, _socket.socket)  # connection/transport.py
+    hub = gevent.get_hub()
+    assert KeyboardInterrupt not in hub.NOT_ERROR  # ctrl_c.py
+    assert isinstance(hub.NOT_ERROR, tuple)
+    for name in ("io", "timer", "async_"):  # connection/transport.py, threads.py
+        assert callable(getattr(hub.loop, name))
+
+
+def test_blinker_has_what_signals_are_read_by():
+    signal = blinker.Signal()
+    assert signal.receivers == {}  # asked before an event is made
+    signal.connect(print, weak=False)
+    assert list(signal.receivers.values()) == [print]
+    assert list(signal.receivers_for(None)) == [print]
