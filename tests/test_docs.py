@@ -570,6 +570,7 @@ def test_pages_name_no_place_of_the_machine_they_were_written_on(page):
 
 #: Where links may lead.
 PUBLIC = {
+    "semver.org",
     "aiosmtpd.aio-libs.org",
     "blinker.readthedocs.io",
     "docs.djangoproject.com",

@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,7 @@ OLDEST, NEWEST = SUPPORTED[0], SUPPORTED[-1]
         ("tox.ini", ", ".join(f"py3{minor}" for minor in SUPPORTED)),
         ("README.md", f"CPython 3.{OLDEST} to 3.{NEWEST}"),
         ("README.md", f"CPython 3.{OLDEST} or later"),
+        ("docs/install.md", f"| CPython | 3.{OLDEST} | 3.{NEWEST} |"),
         ("docs/tutorial.md", f"CPython 3.{OLDEST} or later"),
         ("CHANGES.md", f"CPython 3.{OLDEST} to 3.{NEWEST}"),
         ("contrib/Dockerfile", f"FROM python:3.{NEWEST}-slim"),
@@ -89,6 +91,15 @@ def test_the_oldest_libraries_are_tested():
         name, _, version = bound.partition(">=")
         # "1.8" admits 1.8.0, which is the one to install.
         assert (name, f"{version}.0") in pins
+
+
+def test_the_install_page_has_each_extra_and_bound():
+    page = (ROOT / "docs" / "install.md").read_text()
+    extras = set(metadata("smtp_blinker").get_all("Provides-Extra")) - {"test"}
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == extras
+    setup = (ROOT / "setup.py").read_text()
+    for name, bound in re.findall(r'"(gevent|blinker)>=([\d.]+)"', setup):
+        assert f"| {name} | {bound} |" in page
 
 
 def test_gevent_has_the_private_parts_that_are_used():
