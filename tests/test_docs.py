@@ -570,13 +570,13 @@ def test_pages_name_no_place_of_the_machine_they_were_written_on(page):
 
 #: Where links may lead.
 PUBLIC = {
-    "semver.org",
     "aiosmtpd.aio-libs.org",
     "blinker.readthedocs.io",
     "docs.djangoproject.com",
     "grafana.com",
     "nodemailer.com",
     "prometheus.io",
+    "semver.org",
     "www.gevent.org",
     "www.haproxy.org",
     "www.postfix.org",
