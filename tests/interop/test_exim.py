@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject
+from smtp_blinker.stores import MaildirStore
 
 from .support import CONTENT, HOST, Certificates, Served, beside, missing, succeed
 
@@ -155,6 +156,16 @@ def test_exim_sends_a_message_in_one_chunk(serve: Serve, exim: Exim) -> None:
     assert served.mail.transmission_type == "ESMTP"
     [line] = exim.deliveries()
     assert " K " in line  # Exim's own word for "by BDAT"
+
+
+def test_a_message_by_bdat_is_stored_whole(serve: Serve, exim: Exim, tmp_path: Path) -> None:
+    served = by_bdat(serve, on_data=MaildirStore(tmp_path / "Maildir"))
+    content = CONTENT + b"0123456789abcdef\r\n" * 100_000
+    exim.relay(served, content, "b@example.com")
+    [file] = (tmp_path / "Maildir" / "new").iterdir()
+    # The store has lines as files do, and its own trace fields above those of Exim.
+    stored = file.read_bytes().replace(b"\n", b"\r\n")
+    assert_whole(stored[stored.index(b"Received: from root") :], content)
 
 
 def test_exim_sends_a_large_message_in_chunks(serve: Serve, exim: Exim) -> None:

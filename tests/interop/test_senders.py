@@ -188,6 +188,26 @@ def phpmailer(
     return started(path, script, str(way.served.port), *login, *recipients, content=content)
 
 
+def symfony_mailer(
+    way: Way, content: bytes, recipients: tuple[str, ...]
+) -> subprocess.CompletedProcess[bytes]:
+    path = program("php", "php-cli")
+    if not Path("/usr/share/php/Symfony/Component/Mailer").is_dir():
+        missing("Symfony Mailer", "php-symfony-mailer")
+    script = PROGRAMS / "symfony_mailer.php"
+    login = (way.user, way.password, way.authority)
+    return started(path, script, str(way.served.port), *login, *recipients, content=content)
+
+
+def ruby(
+    way: Way, content: bytes, recipients: tuple[str, ...]
+) -> subprocess.CompletedProcess[bytes]:
+    path = program("ruby", "ruby")
+    script = PROGRAMS / "net_smtp.rb"
+    login = (way.user, way.password, way.authority)
+    return started(path, script, str(way.served.port), *login, *recipients, content=content)
+
+
 def net_smtp(
     way: Way, content: bytes, recipients: tuple[str, ...]
 ) -> subprocess.CompletedProcess[bytes]:
@@ -273,7 +293,9 @@ SENDERS = (
     Sender("s-nail", s_nail, protocol="SMTP", writes_header=True),
     Sender("mutt", mutt, writes_header=True),
     Sender("phpmailer", phpmailer, writes_header=True, adds=b"\r\n"),
+    Sender("symfony-mailer", symfony_mailer, adds=b"\r\n"),
     Sender("net-smtp", net_smtp),
+    Sender("ruby", ruby),
     Sender("jakarta-mail", jakarta_mail),
 )
 ALL = pytest.mark.parametrize("sender", SENDERS, ids=lambda sender: sender.name)
