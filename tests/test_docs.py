@@ -713,7 +713,7 @@ def test_options_of_smtp_blinker_that_pages_name_exist():
 
 
 def test_links_between_pages_lead_somewhere():
-    tops = (ROOT / name for name in ("README.md", "SECURITY.md", "CHANGES.md"))
+    tops = (ROOT / name for name in ("README.md", "SECURITY.md", "CHANGES.md", "CONTRIBUTING.md"))
     for page in (*tops, *ROOT.glob("*/README.md"), *PAGES):
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             if "://" in target:
