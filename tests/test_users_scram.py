@@ -96,7 +96,7 @@ def test_keys_of_both_mechanisms_fit_in_a_line(path: Path, line: str) -> None:
     path.write_text(f"{line}   SCRAM-SHA-1${iterations}:{salt}${stored}:{server}\n")
     keys = UserFile(path).scram("alice", "SCRAM-SHA-1", Session())
     assert keys is not None
-    assert keys == ScramKeys.from_password("mellon", "SCRAM-SHA-1", iterations, keys.salt)
+    assert keys == ScramKeys.from_password("mellon", "SCRAM-SHA-1", int(iterations), keys.salt)
 
 
 def with_iterations(line: str, *counts: int) -> str:

@@ -11,6 +11,7 @@ import sys
 from importlib.metadata import metadata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import blinker
 import gevent.socket
@@ -43,12 +44,14 @@ OLDEST, NEWEST = SUPPORTED[0], SUPPORTED[-1]
         ("contrib/Dockerfile", f"FROM python:3.{NEWEST}-slim"),
     ],
 )
-def test_each_file_names_the_same_versions(file, text):
+def test_each_file_names_the_same_versions(file: Any, text: Any) -> None:
     assert text in (ROOT / file).read_text()
 
 
 @pytest.mark.parametrize("variable", ["HOME", "PYENV_ROOT"])
-def test_tox_looks_among_the_versions_of_pyenv(monkeypatch, tmp_path, variable):
+def test_tox_looks_among_the_versions_of_pyenv(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: Any
+) -> None:
     versions = tmp_path / (".pyenv/versions" if variable == "HOME" else "versions")
     for name in ("2.7.18", "3.9.18", "3.13.2", "3.13.10", "3.14-dev", "3.14.0t", "pypy3.11-7.3"):
         (versions / name / "bin").mkdir(parents=True)
@@ -63,7 +66,9 @@ def test_tox_looks_among_the_versions_of_pyenv(monkeypatch, tmp_path, variable):
 
 
 @pytest.mark.parametrize("skip", ["true", "false"])
-def test_tox_ends_with_the_names_of_what_it_had_no_interpreter_for(tmp_path, skip):
+def test_tox_ends_with_the_names_of_what_it_had_no_interpreter_for(
+    tmp_path: Path, skip: Any
+) -> None:
     shutil.copy(ROOT / "toxfile.py", tmp_path)
     (tmp_path / "tox.ini").write_text(
         f"[tox]\nenv_list = py398, py399\nskip_missing_interpreters = {skip}\n"
@@ -82,7 +87,7 @@ def test_tox_ends_with_the_names_of_what_it_had_no_interpreter_for(tmp_path, ski
     assert done.returncode != 0
 
 
-def test_the_oldest_libraries_are_tested():
+def test_the_oldest_libraries_are_tested() -> None:
     bounds = re.findall(r'"((?:gevent|blinker)>=[\d.]+)"', (ROOT / "setup.py").read_text())
     section = (ROOT / "tox.ini").read_text().partition("[testenv:tests-min]")[2]
     pins = re.findall(r"(gevent|blinker)==([\d.]+)\n", section)
@@ -93,17 +98,18 @@ def test_the_oldest_libraries_are_tested():
         assert (name, f"{version}.0") in pins
 
 
-def test_the_install_page_has_each_extra_and_bound():
+def test_the_install_page_has_each_extra_and_bound() -> None:
     page = (ROOT / "docs" / "install.md").read_text()
-    extras = set(metadata("smtp_blinker").get_all("Provides-Extra")) - {"test"}
+    extras = set(metadata("smtp_blinker").get_all("Provides-Extra") or ()) - {"test"}
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == extras
     setup = (ROOT / "setup.py").read_text()
     for name, bound in re.findall(r'"(gevent|blinker)>=([\d.]+)"', setup):
         assert f"| {name} | {bound} |" in page
 
 
-def test_gevent_has_the_private_parts_that_are_used():
+def test_gevent_has_the_private_parts_that_are_used() -> None:
     """Each is named with its user; what a later gevent drops is found here, by its name."""
+    sock: Any
     with gevent.socket.socket() as sock:
         assert isinstance(sock._sock, _socket.socket)  # connection/transport.py
     hub = gevent.get_hub()
@@ -113,7 +119,7 @@ def test_gevent_has_the_private_parts_that_are_used():
         assert callable(getattr(hub.loop, name))
 
 
-def test_blinker_has_what_signals_are_read_by():
+def test_blinker_has_what_signals_are_read_by() -> None:
     signal = blinker.Signal()
     assert signal.receivers == {}  # asked before an event is made
     signal.connect(print, weak=False)
