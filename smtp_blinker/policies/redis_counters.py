@@ -129,6 +129,8 @@ class _Pool:
         self.pid = os.getpid()
         self.idle: list[Any] = []
         self.room = BoundedSemaphore(MAX_CONNECTIONS)
+        #: What renews the leases while there are any; a hub that has ended has taken it along.
+        self.heart: Any = None
 
 
 class RedisCounters:
@@ -173,7 +175,6 @@ class RedisCounters:
         self._retry_at: float | None = None
         #: What is counted while Redis is away, and all leases of this process.
         self._local = MemoryCounters()
-        self._heart: Any = None
 
     @property
     def away(self) -> bool:
@@ -210,12 +211,17 @@ class RedisCounters:
         local = number if answer is None else float("inf")
         if not self._local.lease(key, holder, local):  # type: ignore[arg-type]
             return False
-        if self._heart is None or self._heart.dead:
-            self._heart = gevent.spawn(self._beat)
+        pool = self._pool()
+        if pool.heart is None:
+            pool.heart = gevent.spawn(self._beat)
         return True
 
     def release(self, key: str, holder: str) -> None:
         self._local.release(key, holder)
+        pool = self._pool()
+        if not self._local.leases and pool.heart is not None:
+            pool.heart.kill(block=False)
+            pool.heart = None
         self._command(_PATIENCE, "ZREM", f"{self._prefix}l:{key}", holder)
 
     def triplet(self, key: str, delay: float, window: float, keep: float, timeout: float) -> float:
@@ -226,8 +232,8 @@ class RedisCounters:
         return float(answer) / 1e6
 
     def _beat(self) -> None:
-        """Renew the leases of this process for as long as it has any."""
-        while self._local.leases:
+        """Renew the leases of this process."""
+        while True:
             gevent.sleep(RENEW_SECONDS)
             self.renew()
 

@@ -117,7 +117,7 @@ def test_a_dead_node_s_leases_end_and_a_living_one_s_do_not(
     monkeypatch.setattr(module, "LEASE_SECONDS", 0.5)
     dead = RedisCounters(redis.url)
     assert dead.lease("n", "a", 2, PATIENCE)
-    dead._heart.kill()
+    dead._pool().heart.kill()
     monkeypatch.setattr(module, "LEASE_SECONDS", 3600.0)
     living = RedisCounters(redis.url)
     assert living.lease("n", "b", 2, PATIENCE)
@@ -138,10 +138,28 @@ def test_the_heart_beats_while_there_are_leases(
         return asked(redis, "ZCARD", "smtp_blinker:l:n")
 
     wait_until(renewed, "the lease is there again")
+    heart = counters._pool().heart
     counters.release("n", "a")
-    counters._heart.join(PATIENCE)
-    assert counters._heart.dead
+    heart.join(PATIENCE)
+    assert heart.dead
     assert asked(redis, "ZCARD", "smtp_blinker:l:n") == 0
+
+
+def test_each_hub_renews_for_itself(redis: RedisServer) -> None:
+    counters = RedisCounters(redis.url)
+
+    def elsewhere() -> Any:
+        assert counters.lease("n", "a", 2, PATIENCE)
+        return gevent.get_hub()
+
+    # The heart of a hub that may be gone is not relied on.
+    assert gevent.get_hub().threadpool.apply(elsewhere) is not gevent.get_hub()
+    assert counters._pool().heart is None
+    assert counters.lease("n", "b", 2, PATIENCE)
+    assert not counters._pool().heart.dead
+    counters.release("n", "b")
+    counters.release("n", "a")
+    assert counters._pool().heart is None
 
 
 def test_a_triplet_passes_on_another_node(redis: RedisServer) -> None:
