@@ -20,6 +20,7 @@ from gevent import socket as gevent_socket
 from gevent.lock import BoundedSemaphore
 
 from ..signals import ErrorEvent, emit_error
+from .base import PolicyFailure
 from .counters import Hit, MemoryCounters
 
 try:
@@ -330,8 +331,9 @@ class RedisCounters:
         was_there = self._retry_at is None
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if was_there:
-            meta = {"counters": type(self).__name__}
-            emit_error(self._server(), ErrorEvent(exc, "CountersAway", meta=meta))
+            failure = PolicyFailure(f"{type(self).__name__}: {type(exc).__name__}: {exc}")
+            failure.__cause__ = exc
+            emit_error(self._server(), ErrorEvent(failure, "CountersAway"))
 
 
 def _micro(seconds: float) -> int:
