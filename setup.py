@@ -10,9 +10,11 @@ version = re.search(r'__version__ = "(.+)"', (here / "smtp_blinker/__init__.py")
 assert version is not None
 
 extras = {
+    "dns": ["dnspython>=2.6"],
     "gunicorn": ["gunicorn[gevent]>=25"],  # what its gevent worker imports, this one's does too
     "metrics": ["prometheus_client>=0.20"],
     "pytest": ["pytest>=8", "trustme>=1.1"],
+    "redis": ["redis>=5"],
     "web": ["Flask>=3", "prometheus_client>=0.20"],
 }
 extras["serve"] = sorted({"click>=8.1", "cryptography>=42", *extras["web"]})

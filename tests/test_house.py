@@ -88,6 +88,7 @@ FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - CORE_FO
 SHARES = {
     "listeners": {"signals"},
     "stores": {"pools", "session", "signals", "smtp.reply", "stream"},
+    "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply"},
     # Its faults end connections by force, so it knows them.
     "testing": {
         *("connection.connection", "extensions", "options", "server", "session", "signals"),
@@ -289,18 +290,30 @@ def test_importing_the_library_patches_nothing_and_loads_nothing_on_top():
 
 #: The modules that each extra is for.
 EXTRAS = {
+    "dns": "smtp_blinker.policies.dnsbl",
     "gunicorn": "smtp_blinker.gunicorn",
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",
+    "redis": "smtp_blinker.policies.redis_counters",
     "web": "smtp_blinker.web",
 }
 #: Imports as if of all distributions those in its first argument only were installed.
 IMPORT_WITH_THESE_ONLY = """
 import sys
-from importlib.metadata import packages_distributions
+from importlib import metadata
 
 installed = set(sys.argv[1].split())
-distributions = packages_distributions()
+distributions = metadata.packages_distributions()
+real_version = metadata.version
+
+
+def version(name):  # which dnspython asks for what it can use
+    if name.lower() not in installed:
+        raise metadata.PackageNotFoundError(name)
+    return real_version(name)
+
+
+metadata.version = version
 
 
 class NotInstalled:
