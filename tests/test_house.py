@@ -290,6 +290,7 @@ def test_importing_the_library_patches_nothing_and_loads_nothing_on_top():
 #: The modules that each extra is for.
 EXTRAS = {
     "gunicorn": "smtp_blinker.gunicorn",
+    "s3": "smtp_blinker.stores.s3",
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",
     "web": "smtp_blinker.web",
