@@ -290,6 +290,8 @@ def test_importing_the_library_patches_nothing_and_loads_nothing_on_top():
 #: The modules that each extra is for.
 EXTRAS = {
     "gunicorn": "smtp_blinker.gunicorn",
+    "amqp": "smtp_blinker.stores.amqp",
+    "redis": "smtp_blinker.stores.redis_stream",
     "s3": "smtp_blinker.stores.s3",
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",

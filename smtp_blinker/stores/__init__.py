@@ -6,13 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .contents import Contents, FolderContents
+from .entry import Envelope
 from .maildir import MaildirStore
 
 if TYPE_CHECKING:
+    from .amqp import AMQPStore
+    from .redis_stream import RedisStreamStore
     from .s3 import S3Contents
 
 #: What needs an extra, and so is imported when it is asked for.
-_WITH_EXTRA = {"S3Contents": "s3"}
+_WITH_EXTRA = {"AMQPStore": "amqp", "RedisStreamStore": "redis_stream", "S3Contents": "s3"}
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +24,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["Contents", "FolderContents", "MaildirStore", "S3Contents"]
+__all__ = [
+    "AMQPStore",
+    "Contents",
+    "Envelope",
+    "FolderContents",
+    "MaildirStore",
+    "RedisStreamStore",
+    "S3Contents",
+]

@@ -72,6 +72,14 @@ class Engine:
             self.process.wait()
             self.process = None
 
+    def restart(self) -> None:
+        """End it as its script does, and start it again."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(START_SECONDS)
+        self.kill()
+        self.start()
+
     def end(self) -> None:
         """Kill it, and all that belongs to it, for good."""
         self.kill()
