@@ -86,7 +86,7 @@ CORE_FOLDERS = {"smtp", "sasl", "commands", "connection"}
 #: the public names.
 FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - CORE_FOLDERS
 SHARES = {
-    "listeners": {"signals"},
+    "listeners": {"signals", "stores"},
     "stores": {"pools", "session", "signals", "smtp.reply", "stream"},
     # Its faults end connections by force, so it knows them.
     "testing": {
