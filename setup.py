@@ -10,11 +10,13 @@ version = re.search(r'__version__ = "(.+)"', (here / "smtp_blinker/__init__.py")
 assert version is not None
 
 extras = {
+    "amqp": ["amqp>=5.3"],
     "dns": ["dnspython>=2.6"],
     "gunicorn": ["gunicorn[gevent]>=25"],  # what its gevent worker imports, this one's does too
     "metrics": ["prometheus_client>=0.20"],
     "pytest": ["pytest>=8", "trustme>=1.1"],
-    "redis": ["redis>=5"],
+    "redis": ["redis>=6"],
+    "s3": ["boto3>=1.36"],
     "web": ["Flask>=3", "prometheus_client>=0.20"],
 }
 extras["serve"] = sorted({"click>=8.1", "cryptography>=42", *extras["web"]})
@@ -26,6 +28,7 @@ test = [
     "Flask>=3",
     "freezegun>=1.5",
     "hypothesis>=6.100",
+    "moto[server]>=5",
     "proxy-protocol>=0.11",
     "psutil>=5.9",
     "pytest>=8",

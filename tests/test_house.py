@@ -86,7 +86,7 @@ CORE_FOLDERS = {"smtp", "sasl", "commands", "connection"}
 #: the public names.
 FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - CORE_FOLDERS
 SHARES = {
-    "listeners": {"signals"},
+    "listeners": {"signals", "stores"},
     "stores": {"pools", "session", "signals", "smtp.reply", "stream"},
     "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply"},
     # Its faults end connections by force, so it knows them.
@@ -292,6 +292,9 @@ def test_importing_the_library_patches_nothing_and_loads_nothing_on_top():
 EXTRAS = {
     "dns": "smtp_blinker.policies.dnsbl",
     "gunicorn": "smtp_blinker.gunicorn",
+    "amqp": "smtp_blinker.stores.amqp",
+    "redis": "smtp_blinker.stores.redis_stream",
+    "s3": "smtp_blinker.stores.s3",
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",
     "redis": "smtp_blinker.policies.redis_counters",
