@@ -6,7 +6,8 @@ import binascii
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from .steps import WINDOW, breathe
+#: Octets that are decoded at once.
+PIECE: Final = 256 * 1024
 
 _NOT_BASE64: Final = bytes(
     set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
@@ -53,6 +54,5 @@ def _decode_quoted_printable(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def cut(data: bytes, start: int, end: int) -> Iterator[bytes]:
     """``data[start:end]`` in pieces."""
-    for at in range(start, end, WINDOW):
-        yield data[at : min(at + WINDOW, end)]
-        breathe()
+    for at in range(start, end, PIECE):
+        yield data[at : min(at + PIECE, end)]

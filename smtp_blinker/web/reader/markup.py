@@ -18,7 +18,6 @@ from typing import Final
 
 from . import transfer
 from .mime import Message, Part
-from .steps import breathe, matches, pieces, search
 
 #: Octets of HTML that are shown, and of its images after base64, all together.
 MAX_HTML: Final = 2 * 2**20
@@ -52,8 +51,6 @@ _LINK = re.compile(
 )
 _LINK_SCHEME = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
 _URL_IN_TEXT = re.compile(r"https?://[^\s<>\"']{1,2000}")
-# More characters than any of the patterns above matches.
-_LONGEST: Final = 2100
 
 _UNSEEN_NAMES: Final = ("style", "script", "head", "title", "template")
 _UNSEEN = re.compile(rf"<(?:({'|'.join(_UNSEEN_NAMES)})\b|!--)", re.IGNORECASE | re.ASCII)
@@ -94,16 +91,15 @@ def document(message: Message, data: bytes) -> list[bytes]:
 
 def has_remote(markup: str) -> bool:
     """Whether *markup* asks for something from another host."""
-    return search(_REMOTE, markup, 0, _LONGEST) is not None
+    return _REMOTE.search(markup) is not None
 
 
 def links(markup: str, text: str) -> list[str]:
     """The addresses that the message links to, each once: web pages, mail, telephones."""
     in_markup = (
-        unescape(match[1] or match[2] or match[3] or "").strip()
-        for match in matches(_LINK, markup, _LONGEST)
+        unescape(match[1] or match[2] or match[3] or "").strip() for match in _LINK.finditer(markup)
     )
-    in_text = (match[0].rstrip(".,;:!?)]}") for match in matches(_URL_IN_TEXT, text, _LONGEST))
+    in_text = (match[0].rstrip(".,;:!?)]}") for match in _URL_IN_TEXT.finditer(text))
     found: dict[str, None] = {}
     for link in chain(in_markup, in_text):
         if _LINK_SCHEME.match(link):
@@ -115,7 +111,7 @@ def links(markup: str, text: str) -> list[str]:
 
 def content_ids(markup: str) -> Iterator[re.Match[str]]:
     """The places where *markup* shows a picture by its Content-ID, which is the first group."""
-    return matches(_CID, markup, _LONGEST)
+    return _CID.finditer(markup)
 
 
 def _with_images(markup: str, parts: Iterable[Part], data: bytes) -> Iterator[bytes]:
@@ -161,8 +157,7 @@ def _to_base64(octets: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _harmless(markup: str) -> Iterator[bytes]:
-    for piece in pieces(markup):
-        yield _RENAMED.sub("<x-", piece).encode("utf-8", "replace")
+    yield _RENAMED.sub("<x-", markup).encode("utf-8", "replace")
 
 
 def unescape(text: str) -> str:
@@ -181,13 +176,12 @@ def html_text(markup: str) -> str:
     """What a person would read of *markup*, roughly; linear in its length."""
     seen: list[str] = []
     at = 0
-    while (found := search(_UNSEEN, markup, at, _LONGEST)) is not None:
+    while (found := _UNSEEN.search(markup, at)) is not None:
         seen.append(markup[at : found.start()])
-        end = search(_CLOSING[(found[1] or "").lower()], markup, found.end(), _LONGEST)
+        end = _CLOSING[(found[1] or "").lower()].search(markup, found.end())
         at = end.end() if end is not None else len(markup)
-        breathe()
     seen.append(markup[at:])
-    return "".join(_text(piece) for piece in pieces("".join(seen))).strip()
+    return _text("".join(seen)).strip()
 
 
 def _text(markup: str) -> str:

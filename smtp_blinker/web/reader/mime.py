@@ -27,7 +27,6 @@ from .fields import (
     read_header,
     trace,
 )
-from .steps import WINDOW, breathe, find
 
 #: Levels of multiparts and parts that are looked at; the rest is left as it is.
 MAX_DEPTH: Final = 20
@@ -93,15 +92,7 @@ class Part:
     def text(self, data: bytes, limit: int | None = None) -> str:
         """The part's text with LF line ends; what its charset doesn't know becomes U+FFFD."""
         text = charsets.decode(self.content(data, limit), self.charset)
-        lines: list[str] = []
-        at = 0
-        while at < len(text):
-            end = at + WINDOW
-            end += text[end - 1 : end] == "\r"  # its LF may follow
-            lines.append(text[at:end].replace("\r\n", "\n").replace("\x00", "\ufffd"))
-            at = end
-            breathe()
-        return "".join(lines)
+        return text.replace("\r\n", "\n").replace("\x00", "\ufffd")
 
 
 @dataclass(slots=True)
@@ -212,7 +203,6 @@ class _Parser:
                 self._leave_out(f"It has more than {MAX_PARTS} parts; the others are not shown.")
                 break
             at = self._begin_part(at, multipart)
-            breathe()
         self._show_what_is_no_multipart()
         return self.message
 
@@ -297,14 +287,13 @@ class _Parser:
         """The first delimiter of an open multipart that begins in ``data[at:end]``."""
         data = self.data
         while self._multiparts:
-            line = find(data, b"\n--", at - 1, end + 2) + 1
+            line = data.find(b"\n--", max(at - 1, 0), end + 2) + 1
             if not 0 < line < end:
                 return None
             self._dashes += 1
             if self._dashes > MAX_DASHES:
                 self._leave_out(f"It has more than {MAX_DASHES} lines that begin with --.")
                 return None
-            breathe()
             at = line + 2
             if data.startswith(self._delimiters, line):
                 stop = data.find(b"\n", line, line + _MAX_LINE)
@@ -371,8 +360,8 @@ def _header_end(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Where the header section ends, and where the body begins."""
     if data.startswith((b"\n", b"\r\n"), start, end):
         return start, data.index(b"\n", start) + 1
-    found = find(data, b"\n\n", start, end)
-    other = find(data, b"\n\r\n", start, end if found < 0 else found + 2)
+    found = data.find(b"\n\n", start, end)
+    other = data.find(b"\n\r\n", start, end if found < 0 else found + 2)
     if other >= 0:
         return other, other + 3
     return (found, found + 2) if found >= 0 else (end, end)

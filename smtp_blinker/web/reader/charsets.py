@@ -12,8 +12,6 @@ from encodings.aliases import aliases
 from importlib import import_module
 from typing import Final
 
-from .steps import breathe
-
 #: Octets that are decoded at once. Most codecs take a microsecond for each that they don't know.
 STEP: Final = 8192
 
@@ -57,7 +55,6 @@ def _decode(data: bytes, codec: str, errors: str) -> str:
     found = []
     for start in range(0, len(data), STEP):
         found.append(decoder.decode(data[start : start + STEP]))
-        breathe()
     found.append(decoder.decode(b"", True))
     return "".join(found)
 
