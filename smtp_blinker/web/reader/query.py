@@ -52,7 +52,7 @@ class _Term:
             return self.text.startswith(_ATTACHMENT) and message.attachments > 0
         if self.place in message.folded:
             return self.text in message.folded[self.place]
-        for text in message.folded.values():  # a generator would take twice as long
+        for text in message.folded.values():  # noqa: SIM110 - any() would take twice as long
             if self.text in text:
                 return True
         return False
