@@ -368,7 +368,9 @@ def test_raw_and_source_are_the_octets_that_are_stored(client: FlaskClient, fold
     id = folder.put(content)
     raw = client.get(f"/api/messages/{id}/raw")
     assert raw.data == content
-    assert raw.headers["Content-Disposition"] == "attachment; filename*=UTF-8''c.eml"
+    assert raw.headers["Content-Disposition"] == (
+        "attachment; filename=\"c.eml\"; filename*=UTF-8''c.eml"
+    )
     source = client.get(f"/api/messages/{id}/source")
     assert source.content_type == "text/plain; charset=utf-8"
     assert source.text.startswith("From: Bob")
@@ -386,7 +388,13 @@ def test_attachments_are_downloaded_and_never_shown(client: FlaskClient, folder:
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     html = folder.put(b"Content-Type: text/html; name=x.html\n\n<script>alert(1)</script>")
     response = client.get(f"/api/messages/{html}/parts/0?inline")
-    assert response.headers["Content-Disposition"] == "attachment; filename*=UTF-8''x.html"
+    assert (response.text, response.content_type) == (
+        "<script>alert(1)</script>",
+        "text/plain; charset=utf-8",
+    )
+    assert response.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+    response = client.get(f"/api/messages/{html}/parts/0")
+    assert response.headers["Content-Disposition"].endswith("; filename*=UTF-8''x.html")
 
 
 def test_a_content_type_is_one_or_nothing_is_said(client: FlaskClient, folder: Folder) -> None:
@@ -394,13 +402,41 @@ def test_a_content_type_is_one_or_nothing_is_said(client: FlaskClient, folder: F
         b"text/pl\x01ain",
         b"image/png\x0bx",
         b"text/html\x00",
-        b"a/b\tc",
         b"a/\xff",
     ):
         id = folder.put(b"Content-Type: " + content_type + b"\n\n<script>")
         response = client.get(f"/api/messages/{id}/parts/0?inline")
-        assert response.content_type == "application/octet-stream"
+        assert response.content_type == "text/plain; charset=utf-8"  # RFC 2045 section 5.2
+        response = client.get(f"/api/messages/{id}/parts/0")
+        assert response.content_type == "text/plain"
         assert response.headers["Content-Disposition"].startswith("attachment;")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "name"),
+    [
+        ("text/calendar", "part-0.ics"),
+        ("message/rfc822", "part-0.eml"),
+        ("application/pdf", "part-0.pdf"),
+        ("a/b", "part-0"),
+    ],
+)
+def test_a_part_without_a_name_is_saved_under_one(
+    client: FlaskClient, folder: Folder, content_type: str, name: str
+) -> None:
+    id = folder.put(f"Content-Type: {content_type}\n\nx".encode())
+    disposition = client.get(f"/api/messages/{id}/parts/0").headers["Content-Disposition"]
+    assert disposition == f"attachment; filename=\"{name}\"; filename*=UTF-8''{name}"
+
+
+def test_a_name_is_also_there_for_programs_that_know_ascii_only(
+    client: FlaskClient, folder: Folder
+) -> None:
+    id = folder.put(b"Content-Type: a/b; name*=utf-8''%C3%A4%22x.pdf\n\nx")
+    disposition = client.get(f"/api/messages/{id}/parts/0").headers["Content-Disposition"]
+    plain = disposition.split("; ")[1].removeprefix("filename=")
+    assert plain == '"_x.pdf"'
+    assert disposition.endswith("; filename*=UTF-8''%C3%A4x.pdf")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ MAX_PAGE: Final = 500
 MAX_WAIT: Final = 60.0
 LOOK_EVERY: Final = 0.1
 
+_NOT_IN_A_NAME = re.compile(r"[^ !#-\[\]-~]")
+
 routes = Blueprint("messages", __name__, url_prefix="/api/messages")
 
 
@@ -128,17 +130,19 @@ def download(id: str) -> Response:
 
 @routes.get("/<id>/parts/<int:number>")
 def download_part(id: str, number: int) -> Response:
-    answer, pieces = _there(_inbox().look_into_file(id, "part", number=number))
+    inline = "inline" in request.args
+    answer, pieces = _there(_inbox().look_into_file(id, "part", number=number, as_text=inline))
     if not answer.fields["found"]:
         abort(404, "the message has no such part")
     content_type = answer.fields["content_type"]
-    if "inline" in request.args and content_type in INLINE:
-        return _inert(Response(pieces, mimetype=content_type))
+    if inline and answer.fields["image"] in INLINE:
+        return _inert(Response(pieces, mimetype=answer.fields["image"]))
+    if answer.fields.get("is_text"):
+        return _inert(Response(pieces, mimetype="text/plain"))
     # The page may load scripts and styles from here: nothing of a message counts as one.
     if re.search("script|css", content_type) is not None:
         content_type = "application/octet-stream"
-    name = answer.fields["filename"] or f"part-{number}"
-    return _inert(_attachment(pieces, content_type, name))
+    return _inert(_attachment(pieces, content_type, answer.fields["filename"]))
 
 
 def _inbox() -> Inbox:
@@ -180,7 +184,10 @@ def _json_response(body: bytes) -> Response:
 def _attachment(content: bytes | Iterator[bytes], content_type: str, name: str) -> Response:
     response = Response(content, content_type=content_type)
     encoded = quote(name.encode("utf-8", "replace"), safe="")
-    response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{encoded}"
+    plain = _NOT_IN_A_NAME.sub("_", name)  # for what doesn't know the other one (curl -OJ)
+    response.headers["Content-Disposition"] = (
+        f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
+    )
     return response
 
 

@@ -14,6 +14,8 @@ from itertools import islice
 from typing import Final
 
 from . import charsets, markup
+from .bodies import texts
+from .markup_text import LOOKED_AT as LOOKED_AT_IN_HTML
 from .mime import Message
 
 #: What is told about one message.
@@ -127,7 +129,7 @@ def has_long_line(data: bytes) -> bool:
 
 
 def _texts(message: Message, data: bytes) -> Iterator[str]:
-    plain, html = message.texts("plain"), message.texts("html")
+    plain, html = texts(message, "plain"), texts(message, "html")
     if html and not plain:
         yield "There is HTML but no text beside it."
     room = LOOKED_AT
@@ -151,11 +153,11 @@ def _texts(message: Message, data: bytes) -> Iterator[str]:
 
 def _html(message: Message, data: bytes) -> Iterator[str]:
     ids = {part.content_id for part in message.parts}
-    for part in message.texts("html")[:1]:
-        text = part.text(data, markup.LOOKED_AT)
+    for part in texts(message, "html")[:1]:
+        text = part.text(data, LOOKED_AT_IN_HTML)
         if len(text.encode("utf-8", "replace")) > CLIPPED:
             yield "The HTML is larger than 102 KiB; Gmail cuts off the rest."
-        names = (markup.unescape(found[1]) for found in markup.content_ids(text))
+        names = map(markup.content_id, markup.content_ids(text))
         for name in dict.fromkeys(islice(names, MAX_PICTURES)):
             if name not in ids:
                 yield f"The HTML shows cid:{name[:100]}, which no part has."

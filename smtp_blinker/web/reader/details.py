@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from . import markup, mime
+from . import markup, mime, tnef
+from .bodies import attachments, shown_text, texts
 from .checks import check
-from .entry import shown_text
 from .files import READABLE
+from .markup_text import LOOKED_AT
 
 #: Octets of text that are shown; the whole can be downloaded.
 MAX_TEXT: Final = 2**20
@@ -20,10 +21,10 @@ INLINE: Final = markup.IMAGE_TYPES - {"image/svg+xml"}
 def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict[str, Any]:
     """*listed*, which is what the list knows, and everything else."""
     trace = message.trace
-    html_parts = message.texts("html")
-    html = html_parts[0].text(data, markup.LOOKED_AT) if html_parts else ""
+    html_parts = texts(message, "html")
+    html = "".join(part.text(data, LOOKED_AT // len(html_parts)) for part in html_parts)
     text = shown_text(message, data, MAX_TEXT)
-    attached = {part.number for part in message.attachments}
+    attached = {part.number for part in attachments(message)}
     links = markup.links(html, text)
     left_out = [*message.left_out, *_left_out(listed["size"], message)]
     return {
@@ -37,12 +38,12 @@ def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict
         "session": trace.session,
         "headers": [[each.name, each.text] for each in message.fields],
         "text": text[:MAX_TEXT],
-        "text_from_html": not message.texts("plain") and bool(html_parts),
+        "text_from_html": not texts(message, "plain") and bool(html_parts),
         "html": bool(html_parts),
         "remote_content": markup.has_remote(html),
         "links": links,
         "checks": check(message, data, listed["time"], links),
-        "parts": [_describe_part(part, part.number in attached) for part in message.parts],
+        "parts": [_describe_part(part, part.number in attached, data) for part in message.parts],
         "cut": bool(left_out),
         "left_out": left_out,
         "unreadable": False,
@@ -58,20 +59,21 @@ def _left_out(size: int, message: mime.Message) -> Iterator[str]:
     """What isn't shown of a message because it is too long, in sentences."""
     if size > READABLE:
         yield f"Only its first {READABLE // 2**20} MiB were read."
-    if sum(part.end - part.start for part in message.texts("plain")) > MAX_TEXT:
+    if sum(part.end - part.start for part in texts(message, "plain")) > MAX_TEXT:
         yield f"Of its text the first {MAX_TEXT // 1024} KiB are shown."
-    for part in message.texts("html")[:1]:
-        if part.end - part.start > markup.LOOKED_AT:
+    for part in texts(message, "html")[:1]:
+        if part.end - part.start > LOOKED_AT:
             yield (
                 "Text, links and mistakes were looked for in the first "
-                f"{markup.LOOKED_AT // 1024} KiB of its HTML."
+                f"{LOOKED_AT // 1024} KiB of its HTML."
             )
         if part.end - part.start > markup.MAX_HTML:
             yield f"Of its HTML the first {markup.MAX_HTML // 1024} KiB are shown."
 
 
-def _describe_part(part: mime.Part, attached: bool) -> dict[str, Any]:
+def _describe_part(part: mime.Part, attached: bool, data: bytes) -> dict[str, Any]:
     encoded = part.end - part.start
+    is_tnef = part.content_type in tnef.TYPES
     return {
         "number": part.number,
         "depth": part.depth,
@@ -82,7 +84,10 @@ def _describe_part(part: mime.Part, attached: bool) -> dict[str, Any]:
         "content_id": part.content_id,
         "multipart": part.is_multipart,
         "attachment": attached,
-        "image": part.content_type in INLINE,
+        "image": markup.image_type(part, data) in INLINE,
+        # Shown as text where it stands, with ?inline.
+        "readable": part.content_type.startswith("text/"),
+        "contains": tnef.names(part.content(data, tnef.LOOKED_AT)) if is_tnef else [],
         # Good enough to be read by people, without decoding all of it.
         "size": encoded * 3 // 4 if part.encoding == "base64" else encoded,
     }

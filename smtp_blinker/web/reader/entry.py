@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import markup, mime
+from . import mime
+from .bodies import attachments, shown_text
 
 #: Octets of encoded text that the index looks at.
 INDEXED_TEXT: Final = 64 * 1024
@@ -76,8 +77,8 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
     to = ", ".join(message.every("to"))
     copies = ", ".join(message.every("cc"))
     subject = message.first("subject")
-    attachments = message.attachments
-    names = " ".join(part.filename for part in attachments if part.filename)
+    attached = attachments(message)
+    names = " ".join(part.filename for part in attached if part.filename)
     found = {
         "from": f"{sender} {trace.mail_from or ''}",
         "to": f"{to} {copies} {' '.join(trace.rcpt_to)}",
@@ -91,7 +92,7 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
         "subject": subject[:SHOWN],
         "snippet": " ".join(text[: SNIPPET * 4].split())[:SNIPPET],
         "recipients": trace.rcpt_to[:LISTED_RECIPIENTS],
-        "attachments": len(attachments),
+        "attachments": len(attached),
         "cut": bool(message.left_out)
         or len(names) > NAMES
         or any(len(text) > SEARCHED[place] for place, text in found.items()),
@@ -101,22 +102,3 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
             for place, text in found.items()
         },
     }
-
-
-def shown_text(message: mime.Message, data: bytes, limit: int) -> str:
-    """The message's text: that of its text parts, else that of its HTML without the tags.
-
-    *limit* bounds the encoded octets that are read of all of them; of HTML fewer are.
-    """
-    plain = message.texts("plain")
-    if not plain:
-        html_parts = message.texts("html")[:1]
-        limit = min(limit, markup.LOOKED_AT)
-        return "".join(markup.html_text(part.text(data, limit)) for part in html_parts)
-    texts = []
-    for part in plain:
-        texts.append(part.text(data, limit))
-        limit -= part.end - part.start
-        if limit <= 0:
-            break
-    return "\n\n".join(texts).strip("\n")

@@ -19,6 +19,27 @@ from .frames import Frame
 INDEXED: Final = 2**20
 #: Octets of source that are shown; the whole can be downloaded.
 MAX_SOURCE: Final = 2**20
+#: For the names of parts that have none.
+_EXTENSIONS: Final = {
+    "text/plain": ".txt",
+    "text/html": ".html",
+    "text/calendar": ".ics",
+    "text/csv": ".csv",
+    "text/vcard": ".vcf",
+    "message/rfc822": ".eml",
+    "message/delivery-status": ".txt",
+    "application/pdf": ".pdf",
+    "application/json": ".json",
+    "application/zip": ".zip",
+    "application/ms-tnef": ".dat",
+    "application/pgp-signature": ".asc",
+    "application/pkcs7-signature": ".p7s",
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/gif": ".gif",
+    "image/webp": ".webp",
+    "image/svg+xml": ".svg",
+}
 #: Seconds after which the rest of a batch is left for another request.
 BATCH_SECONDS: Final = 0.2
 
@@ -77,8 +98,20 @@ def _part(request: Frame) -> Frame:
         return Frame({"found": False})
     part = parts[number]
     content = transfer.decode(transfer.cut(data, part.start, part.end), part.encoding)
-    about = {"content_type": part.content_type, "filename": part.filename}
+    about = {
+        "content_type": part.content_type,
+        "filename": part.filename or _name_of(part),
+        "image": markup.image_type(part, data),
+    }
+    if request.fields.get("as_text") and part.content_type.startswith("text/"):
+        text = part.text(data, MAX_SOURCE).encode("utf-8", "replace")
+        return _written(request, [text], {"found": True, "is_text": True, **about})
     return _written(request, content, {"found": True, **about})
+
+
+def _name_of(part: mime.Part) -> str:
+    """The name of a part without one: its extension says what it is."""
+    return f"part-{part.number}{_EXTENSIONS.get(part.content_type, '')}"
 
 
 def _source(request: Frame) -> Frame:
