@@ -85,6 +85,9 @@ CORE_FOLDERS = {"smtp", "sasl", "commands", "connection"}
 #: Folders built on top, and what of the core they may import; what isn't listed here may import
 #: the public names.
 FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - CORE_FOLDERS
+PUBLIC = {
+    *("__init__", "server", "session", "signals", "smtp.reply", "stream", "listeners", "stores"),
+}
 SHARES = {
     "listeners": {"signals", "stores"},
     "stores": {"pools", "session", "signals", "smtp.reply", "stream"},
@@ -94,11 +97,9 @@ SHARES = {
         *("connection.connection", "extensions", "options", "server", "session", "signals"),
         *("smtp.reply", "stream"),
     },
+    "web": {*PUBLIC, "pools"},
     # The program that has all of it.
     "serve": {*FLOOR, *ON_TOP, *FOLDERS},
-}
-PUBLIC = {
-    *("__init__", "server", "session", "signals", "smtp.reply", "stream", "listeners", "stores"),
 }
 #: Folders and modules that see no socket, no greenlet and no clock to wait on.
 PURE = (
@@ -254,6 +255,13 @@ def test_what_is_built_on_top_imports_its_share_of_the_core_only(path):
     share = SHARES.get(folder, PUBLIC)
     others = {name for name in own if name.split(".")[0] not in share & FOLDERS | {folder}}
     assert others <= share
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "web/reader").glob("*.py")), ids=module_name)
+def test_what_looks_into_messages_imports_its_own_folder_and_the_standard_library(path):
+    own, others = imports(path)
+    assert all(name.startswith("web.reader") for name in own)
+    assert others <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("name", sorted(ON_TOP))
