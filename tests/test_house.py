@@ -301,11 +301,10 @@ EXTRAS = {
     "dns": "smtp_blinker.policies.dnsbl",
     "gunicorn": "smtp_blinker.gunicorn",
     "amqp": "smtp_blinker.stores.amqp",
-    "redis": "smtp_blinker.stores.redis_stream",
     "s3": "smtp_blinker.stores.s3",
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",
-    "redis": "smtp_blinker.policies.redis_counters",
+    "redis": "smtp_blinker.policies.redis_counters, smtp_blinker.stores.redis_stream",
     "web": "smtp_blinker.web",
 }
 #: Imports as if of all distributions those in its first argument only were installed.
