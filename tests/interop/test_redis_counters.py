@@ -146,7 +146,9 @@ def test_the_heart_beats_while_there_are_leases(
     assert asked(redis, "ZCARD", "smtp_blinker:l:n") == 0
 
 
-def test_what_was_given_back_while_it_was_renewed_stays_given_back(redis: RedisServer) -> None:
+def test_what_was_given_back_while_it_was_renewed_stays_given_back(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counters = RedisCounters(redis.url)
     assert counters.lease("n", "a", 1, PATIENCE)
     assert counters.lease("m", "b", 1, PATIENCE)
@@ -156,7 +158,7 @@ def test_what_was_given_back_while_it_was_renewed_stays_given_back(redis: RedisS
         counters.release("n", "a")  # amid the renewal
         return script(name, *args)
 
-    counters._script = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(counters, "_script", slow)
     counters.renew()
     assert asked(redis, "ZCARD", "smtp_blinker:l:n") == 0
     assert asked(redis, "ZCARD", "smtp_blinker:l:m") == 1
