@@ -114,6 +114,21 @@ def test_what_a_client_sends_again_has_another_id_and_the_same_content_id(
     assert first.content_id == again.content_id != other.content_id
 
 
+def test_many_messages_at_once_find_a_queue_that_is_not_there_yet(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node]
+) -> None:
+    node = start()
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda: answers.append(node.send())) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert [answer[:4] for answer in answers] == ["250 "] * 16, node.lines
+    with Reader(engine, queue) as reader:
+        assert len(reader.entries()) == 16
+
+
 def test_large_content_is_among_the_contents_before_its_entry_is_there(
     engine: RabbitMQ, queue: str, start: Callable[..., Node], tmp_path: Path
 ) -> None:
