@@ -104,11 +104,24 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     callback=each(parse_domain),
     help="Accept mail for this domain (repeatable) and postmaster only; without it, for anyone.",
 )
+@option(
+    "Mail",
+    "--lenient",
+    is_flag=True,
+    help="Take mail from old devices: lone CR and LF, addresses without brackets, names with "
+    "spaces in EHLO, parameters of DSN.",
+)
 @option("TLS", "--cert", help="TLS certificate with its chain, PEM.")
 @option("TLS", "--key", help="Its private key, PEM.", show_default="in the --cert file")
 @option("TLS", "--self-signed", is_flag=True, help="Make a certificate for this run, to try TLS.")
 @option("AUTH", "--users", help="Offer AUTH to those in this file; `adduser` writes it.")
 @option("AUTH", "--require-auth", is_flag=True, help="Accept mail only after AUTH, by LMTP too.")
+@option(
+    "AUTH",
+    "--accept-any-auth",
+    is_flag=True,
+    help="Accept any name with any password, also without TLS, to catch mail.",
+)
 @option(
     "Limits",
     "--size",

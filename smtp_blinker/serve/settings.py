@@ -34,11 +34,13 @@ class Settings:
     events: str | None
     name: str
     domain: tuple[str, ...]
+    lenient: bool
     cert: str | None
     key: str | None
     self_signed: bool
     users: str | None
     require_auth: bool
+    accept_any_auth: bool
     size: int
     max_clients: int
     max_clients_per_ip: int | None
