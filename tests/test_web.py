@@ -281,6 +281,46 @@ def test_search_finds_sender_recipient_subject_and_text(
         assert subjects(client, q=query) == found, query
 
 
+def test_search_compares_sizes_and_days(client: FlaskClient, folder: Folder) -> None:
+    folder.put(plain("small"), at=1_764_288_000)  # 2025-11-28
+    folder.put(plain("large", "x" * 20_000), at=1_764_374_400)
+    assert subjects(client, q="larger:10k") == ["large"]
+    assert subjects(client, q="smaller:10K") == subjects(client, q="-larger:10k") == ["small"]
+    assert subjects(client, q="after:2025-11-29") == ["large"]
+    assert subjects(client, q="before:2025-11-29") == ["small"]
+    assert subjects(client, q="after:2025-11-28 before:2025-11-30") == ["large", "small"]
+    for wrong in ("larger:x", "-larger:x", "after:2025-13-01", "-before:yesterday", "larger:"):
+        assert subjects(client, q=wrong) == []
+        if wrong[-1] != ":":
+            assert client.delete(f"/api/messages?q={wrong}").status_code == 400
+
+
+def test_search_finds_copies_and_ids(client: FlaskClient, folder: Folder) -> None:
+    folder.put(plain("one", Cc="Carol <carol@example.net>", **{"Message-ID": "<1@example.org>"}))
+    folder.put(plain("two", "carol@example.net <1@example.org>"))
+    assert subjects(client, q="cc:carol") == subjects(client, q="message-id:1@example") == ["one"]
+    assert subjects(client, q="1@example.org") == ["two", "one"]
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("form:bob", "form: is no place to search; it was looked for as text"),
+        ("is:unraed", "is: takes unread or read"),
+        ("larger:big", "larger: takes a size as 10k"),
+        ("before:now", "before: takes a day as 2026-11-28"),
+        ("from:bob", None),
+        ('"form:bob"', None),
+        ("re: x", None),
+        ("", None),
+    ],
+)
+def test_a_search_that_may_be_a_mistake_is_said(
+    client: FlaskClient, query: str, says: str | None
+) -> None:
+    assert ask(client, "/api/messages", query_string={"q": query})["hint"] == says
+
+
 def test_a_query_without_end_is_cut_off() -> None:
     matches = compile_query("a " * 100_000 + "zzz")
     message: Any = type("M", (), {"unread": True, "attachments": 0, "folded": {"text": "a"}})()

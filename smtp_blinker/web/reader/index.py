@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from .entry import Entry
 from .frames import Frame
-from .query import compile_query
+from .query import compile_query, hint
 
 #: Messages that the reader is given at once.
 BATCH: Final = 256
@@ -83,6 +83,7 @@ class Index:
             "messages": [entry.as_dict() for entry in page],
             "offset": offset,
             "matching": len(found),
+            "hint": hint(request.fields["q"]),
             **self._counts(),
         }
         del answer["version"]

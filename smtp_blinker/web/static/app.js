@@ -104,6 +104,7 @@ $("event-pause").addEventListener("click", () => {
   $("event-pause").textContent = paused ? "Go on" : "Pause";
 });
 if (HAS_INBOX) {
+  $("search").value = inbox.query;
   $("search").addEventListener("input", () => {
     clearTimeout(searchTimer);
     if (!$("live").hidden) go("#/");

@@ -16,7 +16,7 @@ export async function loadList() {
   if (turn < inbox.shown || query !== question()) return; // something else is wanted by now
   inbox.shown = turn;
   if (inbox.offset && !answer.messages.length) { inbox.offset = Math.max(0, inbox.offset - PAGE); loadList(); return; }
-  Object.assign(inbox, { messages: answer.messages, matching: answer.matching, total: answer.total });
+  Object.assign(inbox, { messages: answer.messages, matching: answer.matching, total: answer.total, hint: answer.hint });
   showCounts(answer);
   showList(answer.pending);
 }
@@ -74,6 +74,7 @@ function showEmptyList(pending) {
     $("list-empty").replaceChildren(
       el("strong", {}, pending ? "Still looking …" : "Nothing found"),
       el("span", {}, `No message matches “${inbox.query}”.`),
+      inbox.hint ? el("span", { id: "hint" }, `${inbox.hint}.`) : null,
       el("button", { type: "button", onclick: () => search("") }, "Show all"));
     return;
   }
@@ -114,6 +115,9 @@ export function markCurrent() {
 export function search(query) {
   $("search").value = query;
   inbox.query = query.trim();
+  // Kept in the address: a reload, a bookmark and a link find the same.
+  const kept = inbox.query ? `?${new URLSearchParams({ q: inbox.query })}` : location.pathname;
+  history.replaceState(null, "", kept + location.hash);
   inbox.offset = 0;
   $("list").scrollTop = 0;
   inbox.known = null;
