@@ -253,6 +253,19 @@ def test_any_password_is_right_for_a_catcher(tmp_path: Path, method: str) -> Non
         assert not any("--accept-any-auth" in line for line in server.said)
 
 
+def test_old_mail_is_deleted_where_that_is_wanted(tmp_path: Path) -> None:
+    new = tmp_path / "Maildir" / "new"
+    new.mkdir(parents=True)
+    for number in range(5):
+        (new / f"{1_700_000_000 + number}.x").write_text(MESSAGE)
+    options = ["-l", "127.0.0.1:0", "--http", "127.0.0.1:0", "--keep-messages", "2"]
+    with Running(tmp_path, *options) as server:
+        server.wait_for_log("3 messages were too old or too many")
+        assert sorted(path.name for path in new.iterdir()) == ["1700000003.x", "1700000004.x"]
+    for other in (["--http", "off"], ["--workers", "2"]):
+        assert "--http" in refused(tmp_path, *ANYWHERE, *other, "--keep-days", "1")
+
+
 def test_who_lets_everyone_in_is_told_so_where_others_reach_the_server(tmp_path: Path) -> None:
     with Running(tmp_path, "-l", "0.0.0.0:0", "--http", "off", "--accept-any-auth") as server:
         assert any("any password" in line for line in server.said)

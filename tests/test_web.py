@@ -37,7 +37,7 @@ from smtp_blinker.signals import (
 )
 from smtp_blinker.stores import MaildirStore
 from smtp_blinker.web import create_app
-from smtp_blinker.web.inbox import Inbox
+from smtp_blinker.web.inbox import Inbox, Keep
 from smtp_blinker.web.live import KEPT, Feed, Item, Series
 from smtp_blinker.web.reader import mime
 from smtp_blinker.web.reader.frames import Frame
@@ -1321,6 +1321,30 @@ def test_ten_thousand_messages_are_listed_and_searched_from_memory(
     assert (matching, len(json.loads(body)["messages"])) == (10_000, 50)
     assert inbox.delete(q="") == 10_001
     assert folder.files() == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        (Keep(), 4),
+        (Keep(days=1), 3),
+        (Keep(days=1e-9), 0),
+        (Keep(messages=2), 2),
+        (Keep(messages=9), 4),
+        (Keep(size=250), 2),
+        (Keep(days=1, messages=1, size=1000), 1),
+    ],
+)
+def test_the_oldest_messages_go(folder: Folder, inbox: Inbox, keep: Keep, left: int) -> None:
+    now = int(time.time())
+    ids = [
+        folder.put(b"x" * 100, at=now - age, flags=flags)
+        for age, flags in ((90_000, None), (300, "S"), (200, None), (100, ""))
+    ]
+    (folder.path / "new" / ".hidden").touch()
+    assert inbox.expire(keep) == 4 - left
+    kept = [name.partition("/")[2].partition(":")[0] for name in folder.files()]
+    assert sorted(kept) == sorted([".hidden", *ids[4 - left :]])
 
 
 def test_an_event_is_encoded_once_for_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from .values import (
     parse_http,
     parse_http_auth,
     parse_name,
+    parse_optional_size,
     parse_rates,
     parse_size,
     parse_trust,
@@ -110,6 +111,25 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     is_flag=True,
     help="Take mail from old devices: lone CR and LF, addresses without brackets, names with "
     "spaces in EHLO, parameters of DSN.",
+)
+@option(
+    "Mail",
+    "--keep-days",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Delete messages that are older, read or not. Needs the web page.  [keep all]",
+)
+@option(
+    "Mail",
+    "--keep-messages",
+    type=COUNT,
+    help="Delete the oldest when there are more. Needs the web page.  [keep all]",
+)
+@option(
+    "Mail",
+    "--keep-size",
+    callback=checked(parse_optional_size),
+    metavar="SIZE",
+    help="Delete the oldest when all together have more bytes. Needs the web page.  [keep all]",
 )
 @option("TLS", "--cert", help="TLS certificate with its chain, PEM.")
 @option("TLS", "--key", help="Its private key, PEM.", show_default="in the --cert file")
@@ -240,7 +260,9 @@ def command(context: click.Context, /, **options: Any) -> None:
     if context.invoked_subcommand is None:
         asked = context.get_parameter_source("http") is not ParameterSource.DEFAULT
         try:
-            serve(Settings(http_asked=asked, **options))
+            settings = Settings(http_asked=asked, **options)
+            settings.check()
+            serve(settings)
         except Unusable as exc:
             raise Unusable(with_variables(context, exc.message)) from exc
 

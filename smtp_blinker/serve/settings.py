@@ -35,6 +35,9 @@ class Settings:
     name: str
     domain: tuple[str, ...]
     lenient: bool
+    keep_days: float | None
+    keep_messages: int | None
+    keep_size: int | None
     cert: str | None
     key: str | None
     self_signed: bool
@@ -62,3 +65,16 @@ class Settings:
     http_host: tuple[str, ...]
     log_format: str
     log_level: str
+
+    @property
+    def keeps_some(self) -> bool:
+        """Whether old messages are to be deleted."""
+        return (self.keep_days, self.keep_messages, self.keep_size) != (None, None, None)
+
+    def check(self) -> None:
+        """Raise `Unusable` for options that can't stand together."""
+        if self.keeps_some and (self.http is None or self.workers > 1):
+            raise Unusable(
+                "--keep-days, --keep-messages and --keep-size need the web page: --http, and no "
+                "--workers"
+            )

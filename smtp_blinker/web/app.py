@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import gevent
 from flask import Flask, Response, abort, jsonify, render_template, request
@@ -21,7 +21,7 @@ from .. import __version__
 from ..listeners.metrics import EventMetrics
 from ..listeners.tracking import Connection, ConnectionTracker
 from .child import Busy, Failed
-from .inbox import Inbox, in_thread
+from .inbox import Inbox, Keep, in_thread
 from .live import Feed, address_text
 from .messages import routes
 from .reader.errors import in_one_line
@@ -35,6 +35,8 @@ LOOK_EVERY: Final = 0.25
 HEARTBEAT: Final = 15.0
 #: Events that a page which has just been opened is told, and that are told at once.
 BACKLOG: Final = 100
+#: Seconds between two looks for messages that are too old or too many.
+EXPIRE_EVERY: Final = 30.0
 #: Pages that may be open; each keeps a connection, and monitors need some too.
 MAX_STREAMS: Final = 500
 #: Connections and clients that are listed.
@@ -63,6 +65,18 @@ class Page:
         for server in servers or (None,):
             for listener in (self.feed, self.tracker, self.metrics):
                 listener.attach(server)
+
+    def keep(self, keep: Keep, every: float = EXPIRE_EVERY) -> NoReturn:
+        """Remove what is beyond *keep* of the mail, every so many seconds, for ever."""
+        assert self.inbox is not None
+        while True:
+            try:
+                deleted = self.inbox.expire(keep)
+                if deleted:
+                    log.info("%d messages were too old or too many and are deleted", deleted)
+            except (OSError, Busy, Failed) as exc:  # it is tried again
+                log.error("old messages can't be deleted: %s", in_one_line(exc))
+            gevent.sleep(every)
 
     def detach(self) -> None:
         """Stop listening and end the page's processes, for a program that goes on without it."""
