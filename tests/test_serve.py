@@ -253,6 +253,19 @@ def test_any_password_is_right_for_a_catcher(tmp_path: Path, method: str) -> Non
         assert not any("--accept-any-auth" in line for line in server.said)
 
 
+def test_the_page_is_shown_below_a_path(tmp_path: Path) -> None:
+    options = [*ANYWHERE, "--http", "127.0.0.1:0", "--http-path", "mail"]
+    with Running(tmp_path, *options) as server:
+        url = next(line.split()[2] for line in server.said if line.startswith("Web page:"))
+        connection = HTTPConnection(url.split("/")[2], timeout=SECONDS)
+        connection.request("GET", "/mail/api/messages")
+        assert connection.getresponse().status == 200
+        connection.close()
+    ended = run(tmp_path, *ANYWHERE, "--http-path", "/a b/")
+    assert ended.returncode == 2
+    assert "--http-path" in ended.stderr
+
+
 def test_old_mail_is_deleted_where_that_is_wanted(tmp_path: Path) -> None:
     new = tmp_path / "Maildir" / "new"
     new.mkdir(parents=True)

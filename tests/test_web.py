@@ -907,6 +907,31 @@ def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
         assert sink not in script
 
 
+def test_the_page_may_stand_below_a_path(folder: Folder) -> None:
+    app = create_app([FakeServer()], folder.path, path="/mail/")
+    client = app.test_client()
+    id = folder.put(plain())
+    try:
+        for path in ("/mail/", "/"):  # a proxy may have taken it off
+            assert client.get(path).status_code == 200
+            assert ask(client, f"{path}api/messages/{id}")["subject"] == "hello"
+            assert client.get(f"{path}static/app.js").status_code == 200
+        assert client.get("/healthz/live").status_code == 200
+        redirect = client.get("/mail")
+        assert (redirect.status_code, redirect.headers["Location"]) == (308, "/mail/")
+        assert client.get("/mailbox/").status_code == 404
+        foreign = {"Sec-Fetch-Site": "cross-site"}
+        assert client.get(f"/mail/api/messages/{id}", headers=foreign).status_code == 403
+    finally:
+        app.extensions["smtp_blinker"].detach()
+
+
+@pytest.mark.parametrize("path", ["", "mail", "/mail", "mail/", "/ä/"])
+def test_a_path_has_a_slash_at_each_end(path: str) -> None:
+    with pytest.raises(ValueError, match="/mail/"):
+        create_app([FakeServer()], path=path)
+
+
 # Live
 
 

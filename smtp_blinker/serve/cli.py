@@ -23,6 +23,7 @@ from .values import (
     parse_domain,
     parse_http,
     parse_http_auth,
+    parse_http_path,
     parse_name,
     parse_optional_size,
     parse_rates,
@@ -244,6 +245,14 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--events",
     metavar="URL",
     help="Publish what happens as JSON, to RabbitMQ (amqp://…) or a stream of Redis (redis://…).",
+)
+@option(
+    "Web page",
+    "--http-path",
+    metavar="PATH",
+    callback=checked(parse_http_path),
+    default="/",
+    help="Where a proxy shows it, as /mail/.",
 )
 @option("Log", "--log-format", type=click.Choice(["text", "json"]), default="text")
 @option(

@@ -33,6 +33,7 @@ def open_page(
         settings.maildir if settings.deliver is None else None,
         credentials=settings.http_auth,
         hosts=(settings.name, *settings.http_host),
+        path=settings.http_path,
         check=check,
     )
     assert isinstance(settings.http.address, tuple)

@@ -63,6 +63,7 @@ class Settings:
     http_asked: bool
     http_auth: tuple[str, str] | None
     http_host: tuple[str, ...]
+    http_path: str
     log_format: str
     log_level: str
 

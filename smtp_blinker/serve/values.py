@@ -146,3 +146,11 @@ def parse_size(text: str) -> int:
 def parse_optional_size(text: str | None) -> int | None:
     """The same for a size that needn't be given; 0 stands for none too."""
     return None if text is None else parse_size(text) or None
+
+
+def parse_http_path(text: str) -> str:
+    """A path with a slash at each end."""
+    path = "/".join(["", *filter(None, text.split("/")), ""])
+    if not re.fullmatch(r"[/A-Za-z0-9._~-]+", path):
+        raise click.BadParameter("a path takes letters, digits and . _ ~ - between slashes")
+    return path

@@ -20,6 +20,7 @@ from werkzeug.routing import IntegerConverter
 from .. import __version__
 from ..listeners.metrics import EventMetrics
 from ..listeners.tracking import Connection, ConnectionTracker
+from .below import below
 from .child import Busy, Failed
 from .inbox import Inbox, Keep, in_thread
 from .live import Feed, address_text
@@ -92,6 +93,7 @@ def create_app(
     *,
     credentials: tuple[str, str] | None = None,
     hosts: Collection[str] = (),
+    path: str = "/",
     registry: CollectorRegistry | None = None,
     check: Callable[[], object] | None = None,
 ) -> Flask:
@@ -99,14 +101,19 @@ def create_app(
 
     Without a Maildir there is no inbox. *credentials* are the user name and the password that
     are demanded for everything but ``/healthz``. *hosts* are further names that the page is
-    reached by; it answers to localhost and to any address. *registry* is a registry of
+    reached by; it answers to localhost and to any address. *path* is where a proxy shows it, as
+    "/mail/". *registry* is a registry of
     prometheus_client that no `EventMetrics` counts in yet, by default a new one.
 
     Create it before the servers start, or what happened before isn't known. ``/healthz/ready``
     answers 503 unless every one of *servers* accepts clients, and when *check* raises an `OSError`:
     it is called in a thread for each of these requests (`MaildirStore.check_folders`).
     """
+    if not (path.startswith("/") and path.endswith("/")) or not path.isascii():
+        raise ValueError(f"path must begin and end with a slash, as /mail/; it is {path!r}")
     app = Flask(__name__)
+    if path != "/":
+        app.wsgi_app = below(path, app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.url_map.converters["int"] = _NumberConverter
     app.config["MAX_CONTENT_LENGTH"] = 65536  # no route reads a body
     inbox = Inbox(maildir) if maildir is not None else None
