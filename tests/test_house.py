@@ -90,7 +90,9 @@ PUBLIC = {
 }
 SHARES = {
     "listeners": {"signals", "stores"},
-    "stores": {"pools", "session", "signals", "smtp.reply", "stream"},
+    "stores": {
+        *("connection.spool", "pools", "session", "signals", "smtp.names", "smtp.reply", "stream"),
+    },
     "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply"},
     # Its faults end connections by force, so it knows them.
     "testing": {

@@ -9,6 +9,8 @@ from .contents import Contents, FolderContents
 from .entry import Envelope
 from .maildir import MaildirStore
 from .queue import QueueStore, Unavailable
+from .relay import RelayStore
+from .webhook import WebhookStore
 
 if TYPE_CHECKING:
     from .amqp import AMQPStore
@@ -33,6 +35,8 @@ __all__ = [
     "MaildirStore",
     "QueueStore",
     "RedisStreamStore",
+    "RelayStore",
     "S3Contents",
     "Unavailable",
+    "WebhookStore",
 ]

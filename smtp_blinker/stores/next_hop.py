@@ -1,0 +1,131 @@
+"""Connections to the next hop: smtplib on gevent's sockets, which needs no patching."""
+
+from __future__ import annotations
+
+import smtplib
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from gevent import socket, ssl
+
+from .client_tls import client_context
+
+_PORTS: Final = {"smtp": 25, "smtps": 465, "lmtp": 24}
+
+
+class _GeventSocket(smtplib.SMTP):
+    """What makes the socket: *hop* knows where to."""
+
+    hop: NextHop
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> Any:
+        return self.hop.open()
+
+
+class _SMTP(_GeventSocket):
+    pass
+
+
+class _LMTP(_GeventSocket, smtplib.LMTP):
+    pass
+
+
+class NextHop:
+    """What a URL says about the next hop, and how a connection to it begins.
+
+    Raises ValueError for a wrong *url*. *starttls* and *url* are what `RelayStore` says.
+    """
+
+    def __init__(self, url: str, starttls: bool | None, name: str) -> None:
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        self._scheme = parts.scheme
+        self._path = unquote(parts.path) if parts.scheme == "lmtp" and not parts.netloc else ""
+        self._host = parts.hostname or ""
+        shape = self._path.startswith("/") if self._path else self._host and parts.path in {"", "/"}
+        if parts.scheme not in _PORTS or port == 0 or not shape or parts.query or parts.fragment:
+            raise ValueError(
+                "the URL must be smtp://HOST:PORT, smtps://HOST:PORT, lmtp://HOST:PORT or "
+                f"lmtp:///PATH, not {url!r}"
+            )
+        if starttls and parts.scheme == "smtps":
+            raise ValueError("starttls doesn't go with smtps://, which has TLS from the beginning")
+        self._port = port or _PORTS[parts.scheme]
+        self._user = None if parts.username is None else unquote(parts.username)
+        self._password = unquote(parts.password or "")
+        self._is_near = bool(self._path) or _is_loopback(self._host)
+        self._starttls = starttls
+        self._name = name
+        self._context = client_context()
+        #: The URL without the password, for people.
+        self.shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    def open(self) -> Any:
+        """A socket, over TLS where that comes first."""
+        if self._path:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.connect(self._path)
+            except BaseException:
+                sock.close()
+                raise
+            return sock
+        sock = socket.create_connection((self._host, self._port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._scheme != "smtps":
+            return sock
+        try:
+            return self._context.wrap_socket(sock, server_hostname=self._host)
+        except BaseException:
+            sock.close()
+            raise
+
+    def connect(self) -> smtplib.SMTP:
+        """A connection on which a transaction can begin. Raises OSError and SMTPException."""
+        make = _LMTP if self._scheme == "lmtp" else _SMTP
+        smtp = make(local_hostname=self._name)
+        smtp.hop = self
+        setattr(smtp, "_host", self._host)  # noqa: B010  # the name that STARTTLS verifies
+        try:
+            self._begin(smtp)
+        except BaseException:
+            smtp.close()
+            raise
+        return smtp
+
+    def _begin(self, smtp: smtplib.SMTP) -> None:
+        code, text = smtp.connect(self._host or "localhost", self._port)
+        if code != 220:
+            raise smtplib.SMTPConnectError(code, text)
+        smtp.ehlo_or_helo_if_needed()
+        if self._wants_starttls(smtp):
+            smtp.starttls(context=self._context)
+            smtp.ehlo_or_helo_if_needed()
+        if self._user is not None:
+            if not (isinstance(smtp.sock, ssl.SSLSocket) or self._is_near):
+                raise smtplib.SMTPNotSupportedError(
+                    f"{self.shown} offers no TLS: the password isn't sent"
+                )
+            smtp.login(self._user, self._password)
+
+    def _wants_starttls(self, smtp: smtplib.SMTP) -> bool:
+        if self._starttls:
+            if not smtp.has_extn("starttls"):
+                raise smtplib.SMTPNotSupportedError(f"{self.shown} offers no STARTTLS")
+            return True
+        if self._starttls is None and not self._is_near and self._scheme != "smtps":
+            return smtp.has_extn("starttls")
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
