@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject
+from smtp_blinker.stores import RelayStore
 
 from .support import (
     ASCII_CONTENT,
@@ -321,3 +322,28 @@ def test_postfix_delivers_over_lmtp(relay: Relay, over: str) -> None:
     assert sorted(mail.rcpt_to) == [f"b@{over}.example", f"c@{over}.example"]
     assert mail.transmission_type == "LMTP"
     assert_forwarded(served, mail)
+
+
+def test_postfix_is_the_next_hop_of_a_relay_store(relay: Relay) -> None:
+    store = RelayStore(f"smtp://{HOST}:{relay.port}", name="mx.example")
+    options = {"on_data": store, "extensions": DEFAULT_EXTENSIONS | {"DSN"}}
+    with serving(**options) as ours, smtplib.SMTP(HOST, ours.port, "me", SECONDS) as smtp:
+        for _ in range(3):
+            smtp.sendmail(
+                "a@example.org",
+                ["b@smtp.example", "c@smtp.example"],
+                ASCII_CONTENT,
+                ["RET=HDRS", "ENVID=one+2Btwo"],
+                ["NOTIFY=FAILURE"],
+            )
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            smtp.sendmail("a@example.org", ["b@smtp.example", "b@[::::]"], ASCII_CONTENT)
+    assert refused.value.smtp_code >= 500
+    mails = relay.wait(relay.smtp, 3)
+    assert len(mails) == 3
+    for mail in mails:
+        assert sorted(mail.rcpt_to) == ["b@smtp.example", "c@smtp.example"]
+        assert (mail.envelope.dsn.ret, mail.envelope.dsn.envid) == ("HDRS", "one+two")
+        header, _, body = mail.content.partition(b"\r\n\r\n")
+        assert body == ASCII_CONTENT.partition(b"\r\n\r\n")[2]
+        assert b"by mx.example with ESMTP" in header
