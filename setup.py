@@ -45,6 +45,7 @@ setup(
     description="An SMTP and LMTP server on gevent whose blinker signals tell what happens",
     long_description=(here / "README.md").read_text(),
     long_description_content_type="text/markdown",
+    author="The smtp_blinker authors",
     license="MIT",
     packages=find_packages(include=["smtp_blinker", "smtp_blinker.*"]),
     package_data={"smtp_blinker": ["py.typed", "web/templates/*", "web/static/*"]},

@@ -22,7 +22,7 @@ from hostile import KIB, MIB
 from measured import MeasuredServer, make_users
 from pulse import LONG, Pulse
 from run import Report
-from tls_source import ENVELOPE, HELLO, message
+from source import ENVELOPE, HELLO, message
 from visitors import Place, Visit
 
 #: Connections that send mail all the time; as many strangers have half of the server at most.

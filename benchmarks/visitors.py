@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 
 import hostile
 from idle import connect, expect
-from tls_source import ENVELOPE, HELLO, message
+from source import ENVELOPE, HELLO, message
 
 #: Seconds until what failed is tried again.
 PAUSE: Final = 0.05

@@ -16,7 +16,10 @@ version = release = re.search(  # type: ignore[union-attr]
     r'__version__ = "(.+)"', (ROOT / "smtp_blinker/__init__.py").read_text()
 )[1]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+# Without the prompts of what is typed, and without what is answered.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 exclude_patterns = ["_build", "programs", "**/.*"]
 html_theme = "furo"
 html_title = f"smtp_blinker {version}"

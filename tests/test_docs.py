@@ -576,6 +576,7 @@ PUBLIC = {
     "grafana.com",
     "nodemailer.com",
     "prometheus.io",
+    "semver.org",
     "www.gevent.org",
     "www.haproxy.org",
     "www.postfix.org",
@@ -637,6 +638,14 @@ def test_signals_page_has_every_signal_and_every_field():
         assert f'start-after: "# {name}"' in section
         for field in fields(event) if event else ():
             assert f"`{field.name}`" in section, f"{name}: {field.name}"
+
+
+def test_rfcs_page_names_tests_that_exist():
+    _, heading, table = (DOCS / "rfcs.md").read_text().partition("## Where each is tested")
+    named = set(re.findall(r"`((?:interop/)?test_\w+\.py)`", table))
+    assert heading
+    assert named
+    assert not [name for name in named if not (ROOT / "tests" / name).is_file()]
 
 
 def test_rfcs_page_has_every_verb_extension_and_mechanism():
@@ -704,7 +713,7 @@ def test_options_of_smtp_blinker_that_pages_name_exist():
 
 
 def test_links_between_pages_lead_somewhere():
-    tops = (ROOT / name for name in ("README.md", "SECURITY.md", "CHANGES.md"))
+    tops = (ROOT / name for name in ("README.md", "SECURITY.md", "CHANGES.md", "CONTRIBUTING.md"))
     for page in (*tops, *ROOT.glob("*/README.md"), *PAGES):
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             if "://" in target:

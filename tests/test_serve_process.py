@@ -7,7 +7,7 @@ import gc
 from smtp_blinker.serve import process
 
 
-def test_garbage_collection_passes_by_what_lives_until_the_end():
+def test_garbage_collection_passes_by_what_lives_until_the_end() -> None:
     before = gc.get_freeze_count()
     try:
         process.spare_the_collector()
