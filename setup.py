@@ -11,6 +11,7 @@ assert version is not None
 
 extras = {
     "amqp": ["amqp>=5.3"],
+    "dns": ["dnspython>=2.6"],
     "gunicorn": ["gunicorn[gevent]>=25"],  # what its gevent worker imports, this one's does too
     "metrics": ["prometheus_client>=0.20"],
     "pytest": ["pytest>=8", "trustme>=1.1"],

@@ -81,6 +81,10 @@ SCENARIOS = {
     "boundaries": Scenario(
         "False boundaries, 20 deep (C3)", READER, (hostile.false_boundaries, MIB, 10)
     ),
+    "worst": Scenario(
+        "Ten of C3 arrive, 20 open pages",
+        ((10, visitors.watch), (10, visitors.follow), (1, visitors.ten_of_the_worst)),
+    ),
     "charset": Scenario("Charset punycode_ (C4)", READER, (hostile.slow_charset, 512 * KIB, 10)),
     "charsets": Scenario(
         "300,000 charsets that don't exist (C5)", READER, (hostile.charset_names, 262 * KIB, 20)

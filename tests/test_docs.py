@@ -19,6 +19,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -235,6 +236,24 @@ def test_composing_asks_the_policies_and_then_the_hooks(place):
     with place.smtp() as smtp, pytest.raises(smtplib.SMTPDataError, match="has a virus"):
         smtp.sendmail("bob@example.net", ["ann@example.com"], "\n$EICAR-STANDARD-ANTIVIRUS\n")
     program.wait_for("X-Virus-Checked: mx.example.com {'test_file': False}")
+
+
+def test_policies_greylist_and_limit(place):
+    program = place.run("policies.py")
+    with place.smtp() as smtp:
+        smtp.mail("bob@example.net")
+        code, text = smtp.rcpt("ann@example.com")
+        assert (code, text) == (451, b"4.7.1 Greylisted, try again in 1 second")
+        time.sleep(1.01)  # as the reply says
+        assert smtp.rcpt("ann@example.com")[0] == 250
+        assert smtp.data(b"Hello\r\n")[0] == 250
+        program.wait_for("7 bytes from 127.0.0.0/24, {'wait': 0.0, 'client': '127.0.0.0/24'}")
+        said = []
+        for _ in range(10):
+            said.append(smtp.mail("bob@example.net"))
+            smtp.rset()
+    assert said[-1][0] == 451
+    assert said[-1][1].startswith(b"4.7.0 Too many messages, try again in")
 
 
 def test_observe_logs_and_counts(place):

@@ -90,8 +90,8 @@ class FleetEvents:
     ) -> None:
         if buffer < 1:
             raise ValueError(f"buffer must be 1 or more (events), not {buffer!r}")
-        require_patched(type(self).__name__)
         self._publisher = _publisher(url, name, kept)
+        require_patched(type(self).__name__)
         self.node = node or socket.gethostname()
         self.dropped = 0
         self.published = 0

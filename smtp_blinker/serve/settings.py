@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from smtp_blinker.policies.limits import Of
+
 from . import program_name
 from .values import Listen
 
@@ -26,6 +28,10 @@ class Settings:
 
     listen: tuple[Listen, ...]
     maildir: str
+    #: Where mail goes instead: the URL of a queue.
+    deliver: str | None
+    contents: str | None
+    events: str | None
     name: str
     domain: tuple[str, ...]
     cert: str | None
@@ -38,6 +44,12 @@ class Settings:
     max_clients_per_ip: int | None
     workers: int
     max_recipients: int
+    #: What is counted, and the rate.
+    rate: tuple[tuple[Of, str], ...]
+    max_auth_failures_per_account: int | None
+    counters: str | None
+    dnsbl: tuple[str, ...]
+    greylist: bool
     trusted_proxy: tuple[str, ...]
     xclient: tuple[str, ...]
     xforward: tuple[str, ...]

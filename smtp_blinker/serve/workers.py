@@ -10,7 +10,9 @@ import gevent
 
 from .announce import announce
 from .certificate import open_certificate
-from .process import open_store, reload, spare_the_collector, start_logging
+from .policies import open_policies
+from .process import deliver_to, open_store, reload, spare_the_collector, start_logging
+from .queues import open_events
 from .servers import bind, close, make_servers
 from .settings import Settings, Unusable
 from .users import open_users
@@ -30,6 +32,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         raise Unusable("the web page is about one process: give --http off or --workers 1")
     users = open_users(settings)
     tls = open_certificate(settings)
+    policies = open_policies(settings)
     # An address that can't be bound is one line here too.
     trial = make_servers(settings, users, tls)
     bind(settings, trial)
@@ -37,7 +40,8 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     store = open_store(settings)
     servers = make_servers(settings, users, tls, listening=False)
     for server in servers:
-        server.on_data(store)
+        deliver_to(store, server)
+        server.use(*policies)
     read_again = functools.partial(reload, settings, users, servers)
 
     class ServeWorker(SMTPWorker):
@@ -49,6 +53,10 @@ def serve_with_workers(settings: Settings) -> NoReturn:
             # A terminal's SIGINT reaches all processes; the arbiter decides what it means.
             if sig != signal.SIGINT:
                 super().handle_quit(sig, frame)
+
+        def init_process(self) -> None:
+            open_events(settings)
+            super().init_process()
 
     def hang_up(arbiter: Any) -> None:
         read_again()

@@ -107,7 +107,7 @@ class AMQPStore(QueueStore):
         except Exception as exc:
             raise Unavailable(f"RabbitMQ is away: {exc}", may_have_it=sent) from exc
 
-    def check(self) -> None:
+    def _check(self) -> None:
         try:
             with self._pool.use():
                 pass

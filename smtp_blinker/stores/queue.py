@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import gevent
@@ -82,19 +83,31 @@ class QueueStore(ABC):
         return f"queued as {envelope.id}"
 
     def _hand_over_in_time(self, received: Received, session: Session) -> Envelope:
+        try:
+            with self._deadline():
+                return self._hand_over(received, session)
+        except Unavailable as exc:
+            exc.may_have_it = exc.may_have_it or received.is_referred_to
+            raise
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
         deadline = gevent.Timeout(self.timeout)
         deadline.start()
         try:
-            return self._hand_over(received, session)
+            yield
         except gevent.Timeout as exc:
             if exc is not deadline:
                 raise
-            raise Unavailable(
-                f"{self.engine} did not answer within {self.timeout:g} s",
-                may_have_it=received.is_referred_to,
-            ) from None
+            text = f"{self.engine} did not answer within {self.timeout:g} s"
+            raise Unavailable(text) from None
         finally:
             deadline.close()
+
+    def check(self) -> None:
+        """Raise `Unavailable` where the engine can't be used now. Adds nothing to the queue."""
+        with self._deadline():
+            self._check()
 
     def _hand_over(self, received: Received, session: Session) -> Envelope:
         # The content first: an entry never names a content that isn't there yet.
@@ -126,8 +139,8 @@ class QueueStore(ABC):
         """
 
     @abstractmethod
-    def check(self) -> None:
-        """Raise `Unavailable` where the engine can't be used now. Writes nothing."""
+    def _check(self) -> None:
+        """Raise `Unavailable` where the engine can't be used now."""
 
     @abstractmethod
     def close(self) -> None:

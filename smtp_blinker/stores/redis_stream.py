@@ -123,7 +123,7 @@ class RedisStreamStore(QueueStore):
                 may_have_it=True,
             )
 
-    def check(self) -> None:
+    def _check(self) -> None:
         try:
             with self._pool.use() as connection:
                 ask(connection, "PING")

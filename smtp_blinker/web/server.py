@@ -10,7 +10,7 @@ import gevent
 from gevent.pool import Pool
 from gevent.pywsgi import Input, WSGIHandler, WSGIServer
 
-from .errors import in_one_line
+from .reader.errors import in_one_line
 
 log = logging.getLogger(__name__)
 
