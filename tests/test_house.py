@@ -90,7 +90,12 @@ PUBLIC = {
 }
 SHARES = {
     "listeners": {"signals", "stores"},
-    "stores": {"pools", "session", "signals", "smtp.reply", "stream"},
+    # Some keep a whole message to hand it on, as policies have it kept, and look at results as the
+    # server does.
+    "stores": {
+        *("connection.spool", "hooks", "pools", "session", "signals", "smtp.names", "smtp.reply"),
+        "stream",
+    },
     "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply"},
     # Its faults end connections by force, so it knows them.
     "testing": {
@@ -301,11 +306,10 @@ EXTRAS = {
     "dns": "smtp_blinker.policies.dnsbl",
     "gunicorn": "smtp_blinker.gunicorn",
     "amqp": "smtp_blinker.stores.amqp",
-    "redis": "smtp_blinker.stores.redis_stream",
     "s3": "smtp_blinker.stores.s3",
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",
-    "redis": "smtp_blinker.policies.redis_counters",
+    "redis": "smtp_blinker.policies.redis_counters, smtp_blinker.stores.redis_stream",
     "web": "smtp_blinker.web",
 }
 #: Imports as if of all distributions those in its first argument only were installed.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .contents import Contents, FolderContents
 from .entry import Envelope
 from .maildir import MaildirStore
+from .recipient import RecipientStore
 
 if TYPE_CHECKING:
     from .amqp import AMQPStore
@@ -30,6 +31,7 @@ __all__ = [
     "Envelope",
     "FolderContents",
     "MaildirStore",
+    "RecipientStore",
     "RedisStreamStore",
     "S3Contents",
 ]
