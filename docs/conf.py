@@ -42,7 +42,7 @@ nitpick_ignore_regex = [
     (
         "py:.*",
         r"(collections|datetime|email|enum|flask|functools|gevent|greenlet|http|ipaddress|logging|os|pathlib"
-        r"|re|prometheus_client|ssl|types|typing|unittest|blinker|gunicorn|_\w+)\..*",
+        r"|re|prometheus_client|ssl|threading|types|typing|unittest|blinker|gunicorn|_\w+)\..*",
     ),
     # Of the library, but no program needs them: type variables, protocols, the inner modules.
     ("py:.*", r"(smtp_blinker\.)?(\w+\.)*(_\w+|DataResult|\w+Hook|(Message|Piece)Source)"),

@@ -28,6 +28,7 @@ from typing import Any
 import pytest
 import scramp
 import yaml
+from interop.engines import Redis
 from prometheus_client import CollectorRegistry
 from support import SECONDS, free_port, wait_until
 from test_house import FLOORS
@@ -47,7 +48,7 @@ DOCS = ROOT / "docs"
 PROGRAMS = DOCS / "programs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 #: Port numbers that programs and configurations name.
-PORTS = (2525, 2526, 4650, 8000, 9100)
+PORTS = (2525, 2526, 4650, 6379, 8000, 9100)
 
 
 class Program:
@@ -463,6 +464,27 @@ def test_django_site_saves_each_message(place):
     assert shown.exit_status() == 0, shown.output
     assert "bob@example.net ['ann@example.com'] b'Subject: For the table" in shown.output
     shown.end()
+
+
+if shutil.which("redis-server"):
+
+    def test_queue_has_what_was_accepted_and_its_consumer_handles_it(place):
+        engine = Redis(place.folder / "redis")
+        engine.port = place.ports[6379]
+        try:
+            engine.start()
+            place.run("mail_queue.py")
+            place.send()
+            with place.smtp() as smtp:
+                smtp.sendmail("eve@example.net", ["ann@example.com"], "x" * 200_000)
+            consumer = place.run("mail_consumer.py")
+            consumer.wait_for("22 bytes from bob@example.net")
+            consumer.wait_for("200002 bytes from eve@example.net")
+            consumer.signal(signal.SIGTERM)
+            assert consumer.exit_status() == 0
+            assert not list((place.folder / "contents").iterdir())
+        finally:
+            engine.end()
 
 
 def test_metrics_are_there_to_be_scraped(place):

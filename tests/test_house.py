@@ -94,7 +94,7 @@ SHARES = {
     # server does.
     "stores": {
         *("connection.spool", "hooks", "pools", "session", "signals", "smtp.names", "smtp.reply"),
-        "stream",
+        *("smtp.proxy", "stream"),
     },
     "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply"},
     # Its faults end connections by force, so it knows them.

@@ -832,7 +832,7 @@ def test_no_client_can_invent_label_values_without_bound(server, registry):
         emit(signals.refused, server, refused_event("MAIL", code=n))
     get = registry.get_sample_value
     assert get("smtp_auth_total", {"method": "other", "outcome": "failure"}) == 500
-    # Three codes have their places from the start.
+    # Five codes have their places from the start.
     assert get("smtp_errors_total", {"code": "other"}) == 405
     emit_error(server, error_event(code="Error1"))
     assert get("smtp_errors_total", {"code": "Error1"}) == 2

@@ -11,7 +11,6 @@ import logging
 import os
 import time
 import weakref
-from itertools import islice
 from typing import Any, Final
 
 import gevent
@@ -223,6 +222,9 @@ class RedisCounters:
         if not self._local.leases and pool.heart is not None:
             pool.heart.kill(block=False)
             pool.heart = None
+        self._forget(key, holder)
+
+    def _forget(self, key: str, holder: str) -> None:
         self._command(_PATIENCE, "ZREM", f"{self._prefix}l:{key}", holder)
 
     def triplet(self, key: str, delay: float, window: float, keep: float, timeout: float) -> float:
@@ -240,19 +242,21 @@ class RedisCounters:
 
     def renew(self) -> None:
         """Renew all leases of this process now; Redis may have lost them, or not know them yet."""
-        held = ((key, holder) for key, all in self._local.leases.items() for holder in all)
-        todo = list(held)
+        leases = self._local.leases
+        todo = [(key, holder) for key, holders in leases.items() for holder in holders]
         for start in range(0, len(todo), RENEW_AT_ONCE):
-            # Those that were given back meanwhile must not come again.
             some = [
                 (key, holder)
-                for key, holder in islice(todo, start, start + RENEW_AT_ONCE)
-                if holder in self._local.leases.get(key, ())
+                for key, holder in todo[start : start + RENEW_AT_ONCE]
+                if holder in leases.get(key, ())
             ]
             if some:
                 holders = [holder for _, holder in some]
                 keys = ["l:" + key for key, _ in some]
                 self._script("renew", _PATIENCE, keys, [_micro(LEASE_SECONDS), *holders])
+            for key, holder in some:
+                if holder not in leases.get(key, ()):
+                    self._forget(key, holder)  # given back meanwhile, and perhaps renewed after it
 
     # Redis
 

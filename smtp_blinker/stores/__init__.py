@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from .contents import Contents, FolderContents
 from .entry import Envelope
 from .maildir import MaildirStore
+from .queue import QueueStore, Unavailable
 from .recipient import RecipientStore
+from .spool import SpoolStore
 
 if TYPE_CHECKING:
     from .amqp import AMQPStore
@@ -31,7 +33,10 @@ __all__ = [
     "Envelope",
     "FolderContents",
     "MaildirStore",
+    "QueueStore",
     "RecipientStore",
     "RedisStreamStore",
     "S3Contents",
+    "SpoolStore",
+    "Unavailable",
 ]

@@ -85,7 +85,7 @@ class Envelope:
         return cls(
             id=entry_id(session),
             content_id=_content_id(mail_from, rcpt_to, sha256),
-            time=datetime.now(UTC),
+            time=envelope.received_at or datetime.now(UTC),
             mail_from=mail_from,
             rcpt_to=rcpt_to,
             body_type=envelope.body_type,

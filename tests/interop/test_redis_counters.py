@@ -146,6 +146,25 @@ def test_the_heart_beats_while_there_are_leases(
     assert asked(redis, "ZCARD", "smtp_blinker:l:n") == 0
 
 
+def test_what_was_given_back_while_it_was_renewed_stays_given_back(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counters = RedisCounters(redis.url)
+    assert counters.lease("n", "a", 1, PATIENCE)
+    assert counters.lease("m", "b", 1, PATIENCE)
+    script = counters._script
+
+    def slow(name: str, *args: Any) -> Any:
+        counters.release("n", "a")  # amid the renewal
+        return script(name, *args)
+
+    monkeypatch.setattr(counters, "_script", slow)
+    counters.renew()
+    assert asked(redis, "ZCARD", "smtp_blinker:l:n") == 0
+    assert asked(redis, "ZCARD", "smtp_blinker:l:m") == 1
+    counters.release("m", "b")
+
+
 def test_each_hub_renews_for_itself(redis: RedisServer) -> None:
     counters = RedisCounters(redis.url)
 
