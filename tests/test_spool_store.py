@@ -17,9 +17,12 @@ from pathlib import Path
 
 import gevent
 import pytest
+from prometheus_client import CollectorRegistry
 from support import SECONDS, serve, wait_until
 
 from smtp_blinker import Reject, Session
+from smtp_blinker.listeners.log import category
+from smtp_blinker.listeners.metrics import SpoolMetrics
 from smtp_blinker.session import (
     Address,
     DeliverBy,
@@ -611,6 +614,58 @@ def test_the_maildir_has_the_time_of_the_reception(tmp_path):
     assert one_pass(spool)
     [stored] = Path(maildir.path, "new").iterdir()
     assert b";\n\tFri, 02 Jan 2026 03:04:05 -0000\n" in stored.read_bytes()
+
+
+def test_metrics_tell_what_waits(tmp_path, inner):
+    registry = CollectorRegistry()
+    spool = SpoolStore(inner, tmp_path, **SLOW)
+    SpoolMetrics(spool, registry=registry)
+
+    def values():
+        return [
+            registry.get_sample_value(f"smtp_spool_{name}", {"spool": str(tmp_path)})
+            for name in ("messages", "bytes", "seconds")
+        ]
+
+    assert values() == [0, 0, 0]
+    inner.failure = OSError("away")
+    hand_over(spool)
+    messages, octets, seconds = values()
+    assert (messages, octets) == (1, files(spool)[0].stat().st_size)
+    assert 0 < seconds < SECONDS
+    with pytest.raises(ValueError, match="Duplicated"):
+        SpoolMetrics(spool, registry=registry)
+
+
+@pytest.mark.parametrize("failure", [ConnectionRefusedError("away"), Reject(451, "later")])
+def test_an_outage_is_the_operator_s_business(tmp_path, inner, failure):
+    inner.failure = failure
+    with errors() as heard:
+        hand_over(SpoolStore(inner, tmp_path, **SLOW))
+    assert category(heard[0]) == "other"
+    json.dumps(heard[0].as_dict())
+
+
+def test_the_file_is_on_the_disk_before_its_name_is_and_both_before_the_answer(
+    tmp_path, inner, monkeypatch
+):
+    inner.failure = OSError("away")
+    spool = SpoolStore(inner, tmp_path, **SLOW)
+    did = []
+    fsync, rename = os.fsync, os.rename
+
+    def recorded_fsync(fd):
+        did.append(("fsync", os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))))
+        fsync(fd)
+
+    def recorded_rename(source, target):
+        did.append(("rename", os.path.basename(target)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "rename", recorded_rename)
+    name = hand_over(spool).removeprefix("spooled as ")
+    assert did == [("fsync", name), ("rename", name), ("fsync", "queue")]
 
 
 # The saved session

@@ -53,6 +53,8 @@ class SpoolStore:
     policies of *store* are asked too, and only what they refuse for good is refused, or anything
     while nothing can be spooled.
 
+    ``messages``, ``bytes`` and ``age`` (seconds) say what waits, as this process has last seen it.
+
     Raises TypeError for a *store* that can't be called, ValueError for wrong delays, and the
     `OSError` that keeps the folders (mode 0700) from being made.
     """
