@@ -828,13 +828,14 @@ from smtp_blinker.stores import SpoolStore
 
 def store(stream, session):
     content = stream.read()
-    assert content.endswith(b"\\r\\n.end\\r\\n")
+    assert content.endswith((b"\\r\\n.end\\r\\n", b"\\r\\nHello\\r\\n"))
     name = content.split(b"\\r\\n")[0].removeprefix(b"Subject: ")
     os.write(1, name + f" {len(content)}\\n".encode())
 
 spool = SpoolStore(store, sys.argv[1])
 while spool.messages:
     spool._drain.run(lambda: False)
+    gevent.sleep(0.01)
 os.write(1, b"done 0\\n")
 """
 
@@ -875,3 +876,21 @@ def test_kill_9_loses_nothing_that_was_answered_and_leaves_no_half_message(tmp_p
     names = [name for name, _ in handed_over]
     assert len(set(names)) == len(names)
     assert list(Path(tmp_path, "failed").iterdir()) == []
+
+
+def test_several_processes_hand_over_each_message_once_and_in_order(tmp_path, inner):
+    subjects = [f"number {number}" for number in range(100)]
+    spool = spooled(inner, tmp_path / "spool", *subjects)
+    with open(tmp_path / "log", "ab") as log:
+        processes = [
+            subprocess.Popen([sys.executable, "-c", SENDER, spool.path], stdout=log, cwd=ROOT)
+            for _ in range(3)
+        ]
+        try:
+            assert [process.wait(4 * SECONDS) for process in processes] == [0, 0, 0]
+        finally:
+            for process in processes:
+                process.kill()
+    lines = [line.rsplit(" ", 1)[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line for line in lines if line != "done"] == subjects
+    assert lines.count("done") == 3

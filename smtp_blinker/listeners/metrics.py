@@ -234,7 +234,7 @@ class EventMetrics:
 
 
 class Spool(Protocol):
-    """What `SpoolMetrics` reads: ``path``, ``messages``, ``bytes`` and ``age`` of a `SpoolStore`."""
+    """What `SpoolMetrics` reads: ``path``, ``messages``, ``bytes``, ``age`` of a `SpoolStore`."""
 
     @property
     def path(self) -> str: ...
