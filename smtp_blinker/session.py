@@ -133,6 +133,7 @@ class Envelope(EditableHeader):
         "priority",
         "rcpt_domains",
         "rcpt_to",
+        "received_at",
         "require_tls",
         "results",
         "size",
@@ -160,6 +161,9 @@ class Envelope(EditableHeader):
         self.hold_for: int | None = None
         #: HOLDUNTIL= of MAIL (RFC 4865), in UTC, or None. There is never both.
         self.hold_until: datetime | None = None
+        #: When the message was received, with the time zone, where a store hands it over later;
+        #: None where that is now.
+        self.received_at: datetime | None = None
         #: The domains of the accepted recipients in lower case; kept for `max_rcpt_domains` only.
         self.rcpt_domains: frozenset[str] = NO_DOMAINS
         #: What policies found out about the message, by their names.
@@ -319,7 +323,9 @@ class Session:
             lines.append(f"for <{recipient}>")
         if self.envelope.priority is not None:
             lines.append(f"PRIORITY {self.envelope.priority}")  # RFC 6710 sections 4.1 and 7
-        text = "Received: " + "\r\n\t".join(lines) + f";\r\n\t{formatdate(time.time())}\r\n"
+        at = self.envelope.received_at
+        date = formatdate(time.time() if at is None else at.timestamp())
+        text = "Received: " + "\r\n\t".join(lines) + f";\r\n\t{date}\r\n"
         return text.encode()
 
     def __repr__(self) -> str:

@@ -23,6 +23,7 @@ import time
 import urllib.request
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ import smtp_blinker
 from smtp_blinker import DEFAULT_EXTENSIONS, SMTPServer, signals
 from smtp_blinker.extensions import OPT_IN_EXTENSIONS
 from smtp_blinker.hooks import NAMES
-from smtp_blinker.listeners.metrics import EventMetrics
+from smtp_blinker.listeners.metrics import EventMetrics, SpoolMetrics
 from smtp_blinker.options import AUTH_METHODS, Options
 from smtp_blinker.smtp.verbs import VERB_NAMES
 from smtp_blinker.users import set_password
@@ -774,7 +775,7 @@ FUNCTIONS = {
     "sum", "rate", "increase", "histogram_quantile", "by", "le", "unless", "offset", "or", "on",
     "up", "max", "time", "clamp_min", "and", "vector",
 }  # fmt: skip
-LABELS = {"instance", "job", "code", "reason", "verb", "method", "outcome", "protocol"}
+LABELS = {"instance", "spool", "job", "code", "reason", "verb", "method", "outcome", "protocol"}
 
 
 @pytest.fixture(scope="module")
@@ -794,6 +795,7 @@ def known_metrics():
     for signal_, event in sent:
         signals.emit(signal_, server, event)
     metrics.detach()
+    SpoolMetrics(SimpleNamespace(path="/", messages=1, bytes=1, age=1.0), registry=registry)
     return {
         sample.name: set(sample.labels)
         for metric in registry.collect()

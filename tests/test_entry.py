@@ -68,6 +68,27 @@ def test_a_result_that_json_has_no_form_for_is_its_text():
     assert json.loads(text)["results"]["when"] == "2026-01-02 00:00:00+00:00"
 
 
+class Verdict:
+    """A result as policies make them: an object with others inside."""
+
+    def __init__(self, *inner):
+        self.inner = inner
+
+    def as_dict(self):
+        return {"listed": True, "zones": frozenset({"zen.example"}), "inner": self.inner}
+
+
+def test_a_result_is_what_its_as_dict_says():
+    made = session()
+    made.results["blocklist"] = Verdict(Verdict())
+    made.envelope.results["spf"] = [Verdict()]
+    entry = json.loads(Envelope.of(made, 5, SHA256).as_json())
+    inner = {"listed": True, "zones": ["zen.example"], "inner": []}
+    assert entry["results"] == {"blocklist": {**inner, "inner": [inner]}, "spf": [inner]}
+    # A consumer of the same process sees what one elsewhere does.
+    assert Envelope.of(made, 5, SHA256).results == entry["results"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "null", "{}", '{"version": 2}', '{"version": 1, "id": "x"}', "\xff"],

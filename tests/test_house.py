@@ -90,8 +90,11 @@ PUBLIC = {
 }
 SHARES = {
     "listeners": {"signals", "stores"},
+    # Some keep a whole message to hand it on, as policies have it kept, and look at results as the
+    # server does.
     "stores": {
-        *("connection.spool", "pools", "session", "signals", "smtp.names", "smtp.reply", "stream"),
+        *("connection.spool", "hooks", "pools", "session", "signals", "smtp.names", "smtp.reply"),
+        *("smtp.proxy", "stream"),
     },
     "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply"},
     # Its faults end connections by force, so it knows them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import itertools
 import json
 import os
@@ -25,7 +26,7 @@ from flask.testing import FlaskClient
 from gevent.pywsgi import WSGIServer
 from support import SECONDS, serve
 
-from smtp_blinker import signals, web
+from smtp_blinker import Address, Session, signals, web
 from smtp_blinker.signals import (
     AuthEvent,
     ConnectEvent,
@@ -35,7 +36,7 @@ from smtp_blinker.signals import (
     RefusedEvent,
     SecureEvent,
 )
-from smtp_blinker.stores import MaildirStore
+from smtp_blinker.stores import MaildirStore, SpoolStore, Unavailable
 from smtp_blinker.web import create_app
 from smtp_blinker.web.inbox import Inbox, Keep
 from smtp_blinker.web.live import KEPT, Feed, Item, Series
@@ -1281,6 +1282,42 @@ def test_ready_means_that_mail_can_be_stored(tmp_path: Path) -> None:
     assert client.get("/healthz/live").status_code == 200
     os.unlink(store.path)
     assert client.get("/healthz/ready").status_code == 200
+
+
+def test_ready_with_a_spool_and_not_when_it_can_not_be_written(tmp_path: Path) -> None:
+    def away(stream: Any, session: Any) -> None:
+        raise OSError("away")
+
+    spool = SpoolStore(away, tmp_path / "spool", delay=3600, max_delay=3600)
+    session = Session()
+    session.envelope.rcpt_to = [Address("ann@example.com")]
+    assert spool(io.BytesIO(b"Hello\r\n"), session).startswith("spooled as ")
+    client = create_app([], check=spool.check).test_client()
+    assert client.get("/healthz/ready").status_code == 200
+    shutil.rmtree(spool.path)
+    Path(spool.path).touch()
+    answer = client.get("/healthz/ready")
+    assert (answer.status_code, answer.text) == (503, "can't store mail: Not a directory\n")
+
+
+def test_a_store_s_own_error_is_in_the_log_and_not_in_the_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hubs = []
+
+    class Engine:
+        needs_thread = False
+
+        def check(self) -> None:
+            hubs.append(gevent.get_hub())
+            raise Unavailable("RabbitMQ is away: 10.0.0.7")
+
+    client = create_app([], check=Engine().check).test_client()
+    answer = client.get("/healthz/ready")
+    assert (answer.status_code, answer.text) == (503, "can't store mail\n")
+    assert "10.0.0.7" in caplog.text
+    # Its sockets are this hub's.
+    assert hubs == [gevent.get_hub()]
 
 
 def test_not_ready_while_draining(folder: Folder) -> None:

@@ -6,7 +6,7 @@ import io
 import os
 import tempfile
 from collections.abc import Callable
-from typing import IO, Any, BinaryIO, Final, cast
+from typing import IO, Any, BinaryIO, Final, Protocol, cast
 
 import gevent
 from gevent import monkey
@@ -75,8 +75,7 @@ class Spool:
         """A file of its own over the message, at its beginning; the caller closes it."""
         if self._file is None:
             return io.BytesIO(self._held)
-        raw = cast("Any", _FileView(self))
-        return cast("BinaryIO", io.BufferedReader(raw, CONTENT_READ))
+        return FileView(self).buffered()
 
     def close(self) -> None:
         self.is_closed = True
@@ -127,12 +126,27 @@ class _TemporaryFile:
                 self._file = None
 
 
-class _FileView(io.RawIOBase):
-    """The file of a spool as a policy reads it: each read is done in a thread."""
+class Readable(Protocol):
+    """Octets that are read where it holds up no other client."""
 
-    def __init__(self, spool: Spool) -> None:
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def read(self, offset: int, size: int, /) -> bytes:
+        """Octets from *offset* on, *size* at most, b"" at the end. Raises OSError."""
+
+
+class FileView(io.RawIOBase):
+    """A spool, or another content, as a file that policies and stores read."""
+
+    def __init__(self, spool: Readable) -> None:
         self._spool = spool
         self._offset = 0
+
+    def buffered(self) -> BinaryIO:
+        """A file for others, at its beginning; closing it closes nothing else."""
+        return cast("BinaryIO", io.BufferedReader(cast("Any", self), CONTENT_READ))
 
     def readable(self) -> bool:
         return True

@@ -77,6 +77,8 @@ _LISTENER: Final = {
     "EPERM",
     "EPROTONOSUPPORT",
 }
+#: Whatever the error is: the network between a store and us is none of a client's.
+_OTHER: Final = {"StoreAway", "SpoolFailed", "SpoolError"}
 #: Faults of clients and of the way to them: WARNING. All others are the operator's: ERROR.
 _CLIENT_SIDE: Final = {"network", "tls", "proxy"}
 
@@ -93,11 +95,13 @@ def category(event: ErrorEvent) -> str:
     * ``"listener"``: the server's own socket: it can't be opened (EADDRINUSE, EACCES), or the
       process is out of what accepting a client takes (EMFILE, ENFILE, ENOBUFS);
     * ``"network"``: the connection to a client broke or stalled (ECONNRESET, EPIPE, ETIMEDOUT);
-    * ``"other"``: anything else, such as a fault of the library.
+    * ``"other"``: anything else, such as a fault of the library, or a store that is away.
     """
     code = event.code
     if code in _PROGRAM:
         return "program"
+    if code in _OTHER:
+        return "other"
     if code == "TLSError":
         return "tls"
     if code == "ProxyError":

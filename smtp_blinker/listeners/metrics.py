@@ -6,8 +6,8 @@ prometheus_client.start_http_server(9000)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
 
 from blinker import ANY
 
@@ -30,6 +30,8 @@ from ..signals import (
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
 except ImportError as exc:
     raise ImportError(
         "smtp_blinker.listeners.metrics needs prometheus_client:"
@@ -67,7 +69,7 @@ _AUTH_METHODS: Final = frozenset(
 # of what never came yet as unknown.
 _FIRST_ERRORS: Final = (
     *("HookError", "HookTimeout", "ListenerError"),
-    *("CountersAway", "PolicyFailure"),
+    *("CountersAway", "PolicyFailure", "StoreAway", "SpoolFailed"),
 )
 _FIRST_REASONS: Final = (
     *("quit", "eof", "reset", "timeout", "shutdown"),
@@ -229,3 +231,49 @@ class EventMetrics:
         if event.id in self._open:
             self._open.remove(event.id)
             self._connected.dec()
+
+
+class Spool(Protocol):
+    """What `SpoolMetrics` reads: ``path``, ``messages``, ``bytes``, ``age`` of a `SpoolStore`."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def messages(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def age(self) -> float: ...
+
+
+class SpoolMetrics(Collector):
+    """What waits in spools, as it is when the metrics are fetched.
+
+    =======================  =====  ==============================================
+    ``smtp_spool_messages``  spool  messages that wait
+    ``smtp_spool_bytes``     spool  octets of their files
+    ``smtp_spool_seconds``   spool  for how long the oldest one waits; 0 for none
+    =======================  =====  ==============================================
+
+    The label is the folder. *registry* takes one `SpoolMetrics` (ValueError for a second).
+    """
+
+    def __init__(self, *spools: Spool, registry: CollectorRegistry = REGISTRY) -> None:
+        self._spools = spools
+        registry.register(self)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """For the registry: the names."""
+        return self.collect()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """For the registry: the names and values."""
+        for name, text, values in (
+            ("messages", "Messages that wait", [one.messages for one in self._spools]),
+            ("bytes", "Octets of the files that wait", [one.bytes for one in self._spools]),
+            ("seconds", "Age of the oldest message that waits", [one.age for one in self._spools]),
+        ):
+            family = GaugeMetricFamily(f"smtp_spool_{name}", text, labels=["spool"])
+            for spool, value in zip(self._spools, values, strict=True):
+                family.add_metric([spool.path], value)
+            yield family

@@ -9,7 +9,9 @@ from .contents import Contents, FolderContents
 from .entry import Envelope
 from .maildir import MaildirStore
 from .queue import QueueStore, Unavailable
+from .recipient import RecipientStore
 from .relay import RelayStore
+from .spool import SpoolStore
 from .webhook import WebhookStore
 
 if TYPE_CHECKING:
@@ -34,9 +36,11 @@ __all__ = [
     "FolderContents",
     "MaildirStore",
     "QueueStore",
+    "RecipientStore",
     "RedisStreamStore",
     "RelayStore",
     "S3Contents",
+    "SpoolStore",
     "Unavailable",
     "WebhookStore",
 ]

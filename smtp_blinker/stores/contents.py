@@ -16,10 +16,11 @@ import time
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, Protocol, cast
 
+from .disk import sync_folder
+
 _KEY: Final = re.compile("[0-9A-Za-z_-]{1,80}")
 #: What files begin with that are being written. No key begins so.
 _DRAFT: Final = ".draft-"
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Draft(Protocol):
@@ -70,8 +71,8 @@ class FolderContents:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
         os.makedirs(self.path, 0o700, exist_ok=True)
-        _sync_folder(self.path)
-        _sync_folder(os.path.dirname(self.path))
+        sync_folder(self.path)
+        sync_folder(os.path.dirname(self.path))
 
     def draft(self) -> Draft:
         return _FileDraft(self)
@@ -128,7 +129,7 @@ class _FileDraft:
         os.rename(self._path, path)
         self._path = ""
         self._close()
-        _sync_folder(self._contents.path)
+        sync_folder(self._contents.path)
 
     def discard(self) -> None:
         path, self._path = self._path, ""
@@ -179,7 +180,7 @@ def _temporary_file(folder: str) -> tuple[int, str]:
         return tempfile.mkstemp(prefix=_DRAFT, dir=folder)
     except FileNotFoundError:
         os.makedirs(folder, 0o700, exist_ok=True)  # it was removed meanwhile
-        _sync_folder(os.path.dirname(folder))
+        sync_folder(os.path.dirname(folder))
         return tempfile.mkstemp(prefix=_DRAFT, dir=folder)
 
 
@@ -187,11 +188,3 @@ def _write(fd: int, data: bytes) -> None:
     rest: Any = memoryview(data)
     while rest:  # a disk that is nearly full takes a part
         rest = rest[os.write(fd, rest) :]
-
-
-def _sync_folder(path: str) -> None:
-    fd = os.open(path, _FOLDER)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

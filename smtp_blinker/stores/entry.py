@@ -85,7 +85,7 @@ class Envelope:
         return cls(
             id=entry_id(session),
             content_id=_content_id(mail_from, rcpt_to, sha256),
-            time=datetime.now(UTC),
+            time=envelope.received_at or datetime.now(UTC),
             mail_from=mail_from,
             rcpt_to=rcpt_to,
             body_type=envelope.body_type,
@@ -104,12 +104,15 @@ class Envelope:
             ),
             size=size,
             sha256=sha256,
-            results={**session.results, **envelope.results},
+            results=json_ready({**session.results, **envelope.results}),
             content_key=content_key,
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object: ``version`` and the fields, times in RFC 3339."""
+        """The JSON object: ``version`` and the fields, times in RFC 3339.
+
+        A result is what its ``as_dict()`` says; what JSON has no form for is its text.
+        """
         return {
             "version": VERSION,
             "id": self.id,
@@ -122,13 +125,13 @@ class Envelope:
             "client": {one.name: getattr(self.client, one.name) for one in fields(Client)},
             "size": self.size,
             "sha256": self.sha256,
-            "results": dict(self.results),
+            "results": json_ready(self.results),
             "content_key": self.content_key,
         }
 
     def as_json(self) -> bytes:
-        """The JSON object in one line of ASCII. What JSON has no form for is its text there."""
-        return json.dumps(self.as_dict(), default=str).encode("ascii")
+        """The JSON object in one line of ASCII."""
+        return json.dumps(self.as_dict()).encode("ascii")
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Envelope:
@@ -164,6 +167,20 @@ class Envelope:
 def entry_id(session: Session) -> str:
     """The id of the entry for *session*'s present transaction."""
     return f"{session.id}-{session.transaction}"
+
+
+def json_ready(value: Any) -> Any:
+    """*value*, which policies found out, in what JSON has a form for."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    as_dict = getattr(value, "as_dict", None)
+    if as_dict is not None:
+        value = as_dict()
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [json_ready(one) for one in value]
+    return str(value)
 
 
 def _path(address: Address) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import logging
 import os
 import re
 import socket
@@ -19,9 +18,7 @@ from gevent.event import AsyncResult
 
 from ..pools import STORES
 from ..session import Session, header_address
-from ..smtp.reply import Reject
-
-log = logging.getLogger("smtp_blinker")
+from .disk import FOLDER, NO_SPACE, make_folder, no_space, sync_folder
 
 #: Octets that are asked of the stream at once, and kept before they are written.
 PIECE: Final = 65536
@@ -35,11 +32,6 @@ _LONGEST_LINE: Final = 998
 # blanks between them being obsolete but valid (section 4.5.8); or with the empty line that ends
 # an empty header.
 _BEGINS_WITH_HEADER: Final = re.compile(rb"[!-9;-~]+[ \t]*:|\r?\n")
-
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-
-# A full disk, a full quota, a file larger than the file system or the process may make.
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 # One for the process: two stores may share a folder, and a second has many microseconds but
 # clocks that don't show them all.
@@ -86,11 +78,11 @@ class MaildirStore:
         self._new = os.path.join(self.path, "new")
         self._make_folders()
         # Should the last run have made them and ended before they were on the disk.
-        _sync_folder(self.path)
+        sync_folder(self.path)
 
     def _make_folders(self) -> None:
         for folder in (self.path, self._tmp, self._new, os.path.join(self.path, "cur")):
-            _make_folder(folder, 0o700)
+            make_folder(folder, 0o700)
 
     def check_folders(self) -> None:
         """Make the folders that are missing; raises the `OSError` when mail can't be stored there.
@@ -160,10 +152,8 @@ class MaildirStore:
         try:
             draft.run(step)
         except OSError as exc:
-            if exc.errno in _NO_SPACE:
-                # A refusal is no fault that the error signal tells of, but somebody has to act.
-                log.error("[%s] a message was not stored: %s", session.id, exc)
-                raise Reject(452, "Insufficient system storage, try again later", "4.3.1") from exc
+            if exc.errno in NO_SPACE:
+                raise no_space(exc, session.id) from exc
             raise
 
 
@@ -238,10 +228,10 @@ class _Draft:
         # message either, since the name was made with O_EXCL and is never used again.
         path = os.path.join(self._new, os.path.basename(self._path))
         try:
-            folder = os.open(self._new, _FOLDER)
+            folder = os.open(self._new, FOLDER)
         except FileNotFoundError:
             self._make_folders()
-            folder = os.open(self._new, _FOLDER)
+            folder = os.open(self._new, FOLDER)
         try:
             if not self._decided.acquire(blocking=False):
                 # The client won't hear 250, so it will send the message again.
@@ -351,26 +341,3 @@ def _trace_header(session: Session, by: str, message_id: str) -> bytes:
         f"Delivered-To: {header_address(rcpt.address, envelope)}\r\n" for rcpt in envelope.rcpt_to
     ]
     return "".join(lines).encode() + session.received_header(by, message_id)
-
-
-def _make_folder(path: str, mode: int = 0o777) -> None:
-    """Make the folder *path* and those above it, where they are missing, for good."""
-    if os.path.isdir(path):
-        return
-    parent = os.path.dirname(path)
-    _make_folder(parent)
-    try:
-        os.mkdir(path, mode)
-    except FileExistsError:
-        if not os.path.isdir(path):  # or another process was quicker
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
-    _sync_folder(parent)
-
-
-def _sync_folder(path: str) -> None:
-    """Have the folder's entries on the disk."""
-    fd = os.open(path, _FOLDER)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

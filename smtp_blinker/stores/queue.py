@@ -39,6 +39,8 @@ class QueueStore(ABC):
 
     #: The engine's name in messages.
     engine: str
+    #: For the page: `check` uses connections that belong to the greenlets of this thread.
+    needs_thread: Final = False
 
     def __init__(
         self, *, contents: Contents | None, inline: int, max_size: int, timeout: float

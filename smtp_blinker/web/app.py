@@ -106,8 +106,9 @@ def create_app(
     prometheus_client that no `EventMetrics` counts in yet, by default a new one.
 
     Create it before the servers start, or what happened before isn't known. ``/healthz/ready``
-    answers 503 unless every one of *servers* accepts clients, and when *check* raises an `OSError`:
-    it is called in a thread for each of these requests (`MaildirStore.check_folders`).
+    answers 503 unless every one of *servers* accepts clients, and when *check* raises: it is called
+    for each of these requests (`MaildirStore.check_folders`, `SpoolStore.check`), in a thread,
+    unless its object has a false ``needs_thread``, as stores have that wait for a network.
     """
     if not (path.startswith("/") and path.endswith("/")) or not path.isascii():
         raise ValueError(f"path must begin and end with a slash, as /mail/; it is {path!r}")
@@ -253,10 +254,20 @@ def _add_monitoring(app: Flask, page: Page, check: Callable[[], object] | None) 
             return Response("not accepting clients\n", 503, mimetype="text/plain")
         try:
             if check is not None:
-                in_thread(check)
+                owner = getattr(check, "__self__", None)
+                run = in_thread if getattr(owner, "needs_thread", True) else _run
+                run(check)
         except OSError as exc:
             return Response(f"can't store mail: {exc.strerror}\n", 503, mimetype="text/plain")
+        except Exception as exc:
+            # It may name hosts, which are no business of who asks here.
+            log.error("mail can't be stored: %s", in_one_line(exc))
+            return Response("can't store mail\n", 503, mimetype="text/plain")
         return Response("ok\n", mimetype="text/plain")
+
+
+def _run(check: Callable[[], object]) -> object:
+    return check()
 
 
 def _count_messages(registry: CollectorRegistry, inbox: Inbox) -> None:

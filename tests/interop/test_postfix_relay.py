@@ -336,9 +336,6 @@ def test_postfix_is_the_next_hop_of_a_relay_store(relay: Relay) -> None:
                 ["RET=HDRS", "ENVID=one+2Btwo"],
                 ["NOTIFY=FAILURE"],
             )
-        with pytest.raises(smtplib.SMTPDataError) as refused:
-            smtp.sendmail("a@example.org", ["b@smtp.example", "b@[::::]"], ASCII_CONTENT)
-    assert refused.value.smtp_code >= 500
     mails = relay.wait(relay.smtp, 3)
     assert len(mails) == 3
     for mail in mails:

@@ -1,0 +1,265 @@
+"""The folders of a spool on this disk, and the files in them. All of it blocks.
+
+An entry is one file: a line of JSON (`saved_session`), and the content. It is written in tmp/ and
+moved to queue/ once it is whole and on the disk. The names are in the order of arrival.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import heapq
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Final
+
+from gevent import monkey
+
+from ..session import Session, new_id
+from .disk import make_folder, sync_folder
+from .saved_session import load
+
+#: Seconds after which a file in tmp/ is the rest of a crash: it takes no more than the disk needs.
+STALE: Final = 3600
+#: Entries that one look at the queue brings.
+BATCH: Final = 1000
+#: Octets of the longest line of JSON that is read: 1000 recipients have fewer than 4 MiB.
+_LONGEST_HEAD: Final = 64 * 2**20
+_NAME: Final = re.compile(r"([0-9]{20})-[a-z2-7]{16}")
+
+# A real one, in a process that is monkey patched too.
+_allocate_lock: Final = monkey.get_original("_thread", "allocate_lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is in the queue."""
+
+    #: The first `BATCH` of those that were asked for.
+    names: tuple[str, ...] = ()
+    messages: int = 0
+    #: Octets of all files.
+    bytes: int = 0
+    #: When the oldest one arrived, in seconds since 1970.
+    oldest: float | None = None
+
+
+class SpoolFolder:
+    """The folder *path*, with tmp, queue and failed in it; made with mode 0700.
+
+    The constructor raises the `OSError` that prevents it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(path)
+        self.tmp = os.path.join(self.path, "tmp")
+        self.queue = os.path.join(self.path, "queue")
+        self.failed = os.path.join(self.path, "failed")
+        self._last = 0
+        self.make_folders()
+        # Should the last run have made them and ended before they were on the disk.
+        sync_folder(self.path)
+
+    def make_folders(self) -> None:
+        for folder in (self.path, self.tmp, self.queue, self.failed):
+            make_folder(folder, 0o700)
+
+    def check(self) -> None:
+        """Make folders that are missing; raises the `OSError` where nothing can be written."""
+        self.make_folders()
+        for folder in (self.tmp, self.queue, self.failed):
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+
+    def new_name(self) -> str:
+        """A name behind all that this process gave before, whatever its clock does."""
+        self._last = max(self._last + 1, time.time_ns())
+        return f"{self._last:020d}-{new_id()}"
+
+    def is_empty(self) -> bool:
+        try:
+            with os.scandir(self.queue) as entries:
+                return next(entries, None) is None
+        except FileNotFoundError:
+            self.make_folders()
+            return True
+
+    def look(self, put_off: Collection[str] = ()) -> Look:
+        """What is in the queue, *put_off* not among the names."""
+        messages = total = 0
+        oldest: str | None = None
+
+        def names() -> Iterator[str]:
+            nonlocal messages, total, oldest
+            for entry in entries:
+                with suppress(FileNotFoundError):  # another process has handed it over
+                    total += entry.stat(follow_symlinks=False).st_size
+                    messages += 1
+                    if oldest is None or entry.name < oldest:
+                        oldest = entry.name
+                    if entry.name not in put_off:
+                        yield entry.name
+
+        # One at a time, so that other threads have their turn: sorting all of a long queue at once
+        # would hold them up.
+        with os.scandir(self.queue) as entries:
+            first = heapq.nsmallest(BATCH, names())
+        return Look(tuple(first), messages, total, None if oldest is None else arrived(oldest))
+
+    def draft(self, name: str) -> Draft:
+        return Draft(self, name)
+
+    def open(self, name: str, now: datetime) -> Entry:
+        """The entry *name*, which the caller closes.
+
+        Raises FileNotFoundError where there is none (any more), ValueError and `Expired` as `load`
+        does, and another `OSError`.
+        """
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        file = open(os.open(os.path.join(self.queue, name), flags), "rb")  # noqa: SIM115
+        try:
+            head = file.readline(_LONGEST_HEAD)
+            session, size = load(head, now)
+            there = os.fstat(file.fileno()).st_size - len(head)
+            if there != size:
+                raise ValueError(f"its content has {there} bytes and not {size}")
+        except BaseException:
+            file.close()
+            raise
+        return Entry(file, head, size, session)
+
+    def remove(self, name: str) -> None:
+        # Without an fsync: should it come back after a crash, it is handed over twice.
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.queue, name))
+
+    def fail(self, name: str) -> None:
+        """Move the entry to failed/, for people to look at."""
+        make_folder(self.failed, 0o700)
+        os.rename(os.path.join(self.queue, name), os.path.join(self.failed, name))
+        sync_folder(self.failed)
+        sync_folder(self.queue)
+
+    def remove_stale(self) -> None:
+        """Remove from tmp/ what a crash has left there."""
+        oldest = time.time() - STALE
+        with suppress(OSError), os.scandir(self.tmp) as entries:
+            for entry in list(entries):
+                with suppress(OSError):  # another process may be quicker
+                    if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                        os.unlink(entry.path)
+
+    def lock(self) -> Callable[[], None] | None:
+        """Be the process that hands over; the way to end that, or None where another one is."""
+        fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        return lambda: os.close(fd)
+
+
+def arrived(name: str) -> float | None:
+    """When the entry *name* was received, in seconds since 1970; None where the name isn't ours."""
+    found = _NAME.fullmatch(name)
+    return None if found is None else int(found[1]) / 1e9
+
+
+class Draft:
+    """An entry on its way into the queue.
+
+    `write` and `publish` run one at a time, `discard` at any time, in any thread.
+    """
+
+    def __init__(self, folder: SpoolFolder, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._path = os.path.join(folder.tmp, name)
+        self._fd = -1
+        self._lock = _allocate_lock()
+        #: Set, it is not published any more.
+        self.is_abandoned = False
+
+    def write(self, data: bytes) -> None:
+        """Append *data*."""
+        with self._lock:
+            self._check()
+            if self._fd < 0:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                self._folder.make_folders()  # they may have been removed meanwhile
+                self._fd = os.open(self._path, flags, 0o600)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+
+    def publish(self, folder: str = "") -> None:
+        """Have it in the queue (or in *folder*), on the disk, in place of one of that name."""
+        folder = folder or self._folder.queue
+        with self._lock:
+            os.fsync(self._fd)
+            self._close()
+            self._check()
+            path = os.path.join(folder, self._name)
+            os.rename(self._path, path)
+            self._path = path
+            sync_folder(folder)
+            self._path = ""
+
+    def discard(self) -> None:
+        """Leave nothing of it, unless it was published. Raises nothing."""
+        self.is_abandoned = True
+        with self._lock:
+            path, self._path = self._path, ""
+            with suppress(OSError):
+                self._close()
+            if path:
+                with suppress(OSError):
+                    os.unlink(path)
+
+    def _check(self) -> None:
+        if self.is_abandoned:
+            raise InterruptedError(errno.EINTR, "the message was abandoned", self._path)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1  # whatever close says, the descriptor is gone
+        if fd >= 0:
+            os.close(fd)
+
+
+class Entry:
+    """An entry that is read. `close` waits for a `read` that another thread is still at."""
+
+    def __init__(self, file: BinaryIO, head: bytes, size: int, session: Session) -> None:
+        self._file = file
+        self._lock = _allocate_lock()
+        #: The line of JSON.
+        self.head = head
+        #: Octets of the content.
+        self.size = size
+        self.session = session
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Octets of the content from *offset* on; fewer than *size* only at the end."""
+        pieces = []
+        offset += len(self.head)
+        with self._lock:
+            if self._file.closed:
+                raise ValueError("the message is gone: it was handed over")
+            while size and (piece := os.pread(self._file.fileno(), size, offset)):
+                pieces.append(piece)
+                offset += len(piece)
+                size -= len(piece)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
