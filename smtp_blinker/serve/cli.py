@@ -88,8 +88,22 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "Mail",
     "--deliver",
     metavar="URL",
-    help="Hand the mail to a queue instead: amqp://USER:PASSWORD@HOST/?routing_key=mail (RabbitMQ) "
-    "or redis://HOST/?stream=mail; amqps:// and rediss:// with TLS.",
+    help="Hand the mail on instead: POST it to https://HOST/PATH; to the next hop, smtp://HOST, "
+    "smtps:// or lmtp://; to a queue, amqp://USER:PASSWORD@HOST/?routing_key=mail (RabbitMQ) or "
+    "redis://HOST/?stream=mail (amqps:// and rediss:// with TLS).",
+)
+@option(
+    "Mail",
+    "--webhook-secret",
+    metavar="TEXT",
+    help="With --deliver https://: sign each request with this secret, best given as "
+    "SMTP_BLINKER_WEBHOOK_SECRET.",
+)
+@option(
+    "Mail",
+    "--spool",
+    metavar="DIR",
+    help="With --deliver: keep mail here while the other side is away, and hand it over later.",
 )
 @option(
     "Mail",

@@ -1,4 +1,4 @@
-"""The process: its log, its limit of open files, its Maildir, and what SIGHUP reads anew."""
+"""The process: its log, its limit of open files, and what SIGHUP reads anew."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from contextlib import suppress
 from smtp_blinker import SMTPServer
 from smtp_blinker.connection.tls import make_context
 from smtp_blinker.listeners.log import EventLog, JSONFormatter
-from smtp_blinker.stores import MaildirStore
-from smtp_blinker.stores.queue import QueueStore
 from smtp_blinker.users import UserFile
 
 from .certificate import certificate_problem
-from .queues import open_queue
-from .servers import close, offer_scram
-from .settings import Settings, Unusable
+from .servers import offer_scram
+from .settings import Settings
 
 log = logging.getLogger("smtp_blinker.serve")
 
@@ -48,36 +45,6 @@ def spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> MaildirStore | QueueStore:
-    """Where mail goes; raises `Unusable`, the *servers* closed."""
-    if settings.deliver is not None:
-        try:
-            return open_queue(settings.deliver, settings)
-        except Unusable:
-            close(servers)
-            raise
-    if not settings.maildir:
-        close(servers)
-        raise Unusable("--maildir must not be empty")
-    try:
-        store = MaildirStore(settings.maildir, settings.name)
-        store.check()
-    except OSError as exc:
-        close(servers)
-        raise Unusable(
-            f"can't write to the Maildir {settings.maildir}: {exc.strerror}; "
-            "make it writable or choose another with --maildir"
-        ) from exc
-    return store
-
-
-def deliver_to(store: MaildirStore | QueueStore, server: SMTPServer) -> None:
-    """Have *server*'s mail go to *store*; a queue that is away is known at MAIL."""
-    if isinstance(store, QueueStore):
-        server.use(store)
-    server.on_data(store)
 
 
 def reload(settings: Settings, users: UserFile | None, servers: Sequence[SMTPServer]) -> None:

@@ -12,21 +12,13 @@ import signal
 import gevent
 from gevent.event import Event
 
-from smtp_blinker.stores.queue import QueueStore
-
 from .announce import announce
 from .certificate import open_certificate
+from .deliver import deliver_to, health_of, open_store
 from .page import open_page
 from .policies import open_policies
-from .process import (
-    deliver_to,
-    open_store,
-    raise_file_limit,
-    reload,
-    spare_the_collector,
-    start_logging,
-)
-from .queues import Watch, open_events
+from .process import raise_file_limit, reload, spare_the_collector, start_logging
+from .queues import open_events
 from .servers import bind, make_servers
 from .settings import Settings
 from .users import open_users
@@ -53,10 +45,10 @@ def serve(settings: Settings) -> None:
     store = open_store(settings, servers)  # the last of them: it makes the folder
     start_logging(settings)
     spare_the_collector()
-    check = Watch(store).check if isinstance(store, QueueStore) else store.check_folders
+    check = health_of(store)
     for server in servers:
-        deliver_to(store, server)
         server.use(*policies)
+        deliver_to(store, server)
         server.start()
     if not isinstance(page, str):
         page.start()

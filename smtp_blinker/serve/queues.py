@@ -1,4 +1,4 @@
-"""Mail into a queue instead of a Maildir, and what happens published: --deliver, --events."""
+"""Queues: mail into one (--deliver, --contents), and what happens published in one (--events)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from smtp_blinker.stores.queue import QueueStore
 
 from .settings import Settings, Unusable
 
+#: The schemes of queues.
+SCHEMES = ("amqp", "amqps", "redis", "rediss")
 #: Seconds between two looks whether the engine can be used.
 LOOK_SECONDS = 5.0
 
 
 def open_queue(url: str, settings: Settings) -> QueueStore:
     """The store for --deliver *url*. It needn't be reachable yet. Raises `Unusable`."""
-    scheme = urlsplit(url).scheme
-    makers = {"amqp": _amqp, "amqps": _amqp, "redis": _redis, "rediss": _redis}
-    if scheme not in makers:
-        raise Unusable(f"--deliver takes {', '.join(f'{one}://' for one in makers)}, not {url}")
+    make = _amqp if urlsplit(url).scheme.startswith("amqp") else _redis
     contents = open_contents(settings.contents)
     try:
-        store = makers[scheme](url, contents)
+        store = make(url, contents)
     except (ImportError, ValueError) as exc:
         raise Unusable(f"--deliver: {exc}") from exc
     if contents is None and not 0 < settings.size <= store.max_size:

@@ -28,8 +28,10 @@ class Settings:
 
     listen: tuple[Listen, ...]
     maildir: str
-    #: Where mail goes instead: the URL of a queue.
+    #: Where mail goes instead: the URL of a queue, an endpoint or a next hop.
     deliver: str | None
+    webhook_secret: str | None
+    spool: str | None
     contents: str | None
     events: str | None
     name: str

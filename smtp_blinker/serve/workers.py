@@ -10,8 +10,9 @@ import gevent
 
 from .announce import announce
 from .certificate import open_certificate
+from .deliver import deliver_to, open_store
 from .policies import open_policies
-from .process import deliver_to, open_store, reload, spare_the_collector, start_logging
+from .process import reload, spare_the_collector, start_logging
 from .queues import open_events
 from .servers import bind, close, make_servers
 from .settings import Settings, Unusable
@@ -40,8 +41,8 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     store = open_store(settings)
     servers = make_servers(settings, users, tls, listening=False)
     for server in servers:
-        deliver_to(store, server)
         server.use(*policies)
+        deliver_to(store, server)
     read_again = functools.partial(reload, settings, users, servers)
 
     class ServeWorker(SMTPWorker):

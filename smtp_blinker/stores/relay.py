@@ -82,6 +82,9 @@ class RelayStore:
         self.circuit = Circuit()
         self._pool = Pool(MOST, self._hop.connect, _is_alive, _quit)
 
+    #: For the page: `check` waits for nothing.
+    needs_thread = False
+
     def on_mail_from(self, address: Address, session: Session) -> None:
         """For `server.use`: refuse before the content is sent while the next hop is away."""
         self.circuit.check()
@@ -118,6 +121,10 @@ class RelayStore:
             ) from None
         finally:
             deadline.close()
+
+    def check(self) -> None:
+        """For the page: raise `Reject` (451) while mail is refused because of failures."""
+        self.circuit.check()
 
     def close(self) -> None:
         """Close the connections that wait for messages."""

@@ -74,6 +74,9 @@ class WebhookStore:
         self.timeout = timeout
         self.circuit = Circuit()
 
+    #: For the page: `check` waits for nothing.
+    needs_thread = False
+
     def on_mail_from(self, address: Address, session: Session) -> None:
         """For `server.use`: refuse before the content is sent while the endpoint is away."""
         self.circuit.check()
@@ -122,6 +125,10 @@ class WebhookStore:
             raise Reject(code, text, enhanced)
         what = f": {line}" if line else ""
         raise WebhookFailure(f"{self._endpoint.shown} answered {answer.status}{what}")
+
+    def check(self) -> None:
+        """For the page: raise `Reject` (451) while mail is refused because of failures."""
+        self.circuit.check()
 
     def close(self) -> None:
         """Close the connections that wait for messages."""

@@ -1,0 +1,83 @@
+"""Where mail goes: a Maildir, or what --deliver says, with --spool before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from smtp_blinker import SMTPServer
+from smtp_blinker.stores import MaildirStore, RelayStore, SpoolStore, WebhookStore
+from smtp_blinker.stores.queue import QueueStore
+
+from .queues import SCHEMES as QUEUES
+from .queues import Watch, open_queue
+from .servers import close
+from .settings import Settings, Unusable
+
+Store = MaildirStore | QueueStore | RelayStore | WebhookStore | SpoolStore
+
+#: The other schemes of --deliver.
+WEBHOOKS = ("http", "https")
+NEXT_HOPS = ("smtp", "smtps", "lmtp")
+
+
+def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> Store:
+    """Where mail goes; raises `Unusable`, the *servers* closed."""
+    try:
+        if settings.deliver is None:
+            if settings.spool is not None:
+                raise Unusable("--spool goes with --deliver: a Maildir is on this disk already")
+            return _maildir(settings)
+        store = _deliver(settings.deliver, settings)
+        return store if settings.spool is None else SpoolStore(store, settings.spool)
+    except OSError as exc:
+        close(servers)
+        raise Unusable(f"can't write to --spool {settings.spool}: {exc.strerror}") from exc
+    except Unusable:
+        close(servers)
+        raise
+
+
+def _maildir(settings: Settings) -> MaildirStore:
+    if not settings.maildir:
+        raise Unusable("--maildir must not be empty")
+    try:
+        store = MaildirStore(settings.maildir, settings.name)
+        store.check()
+    except OSError as exc:
+        raise Unusable(
+            f"can't write to the Maildir {settings.maildir}: {exc.strerror}; "
+            "make it writable or choose another with --maildir"
+        ) from exc
+    return store
+
+
+def _deliver(url: str, settings: Settings) -> QueueStore | RelayStore | WebhookStore:
+    scheme = urlsplit(url).scheme
+    if scheme in QUEUES:
+        return open_queue(url, settings)
+    if settings.contents is not None:
+        raise Unusable("--contents goes with --deliver to a queue")
+    try:
+        if scheme in WEBHOOKS:
+            return WebhookStore(url, secret=settings.webhook_secret)
+        if scheme in NEXT_HOPS:
+            return RelayStore(url, name=settings.name)
+    except ValueError as exc:
+        raise Unusable(f"--deliver: {exc}") from exc
+    known = ", ".join(f"{one}://" for one in (*WEBHOOKS, *NEXT_HOPS, *QUEUES))
+    raise Unusable(f"--deliver takes a URL of {known}, not {url}")
+
+
+def deliver_to(store: Store, server: SMTPServer) -> None:
+    """Have *server*'s mail go to *store*; one that is away is known at MAIL."""
+    if not isinstance(store, MaildirStore):
+        server.use(store)
+    server.on_data(store)
+
+
+def health_of(store: Store) -> Callable[[], object]:
+    """What raises while mail can't be stored, for the page."""
+    if isinstance(store, MaildirStore):
+        return store.check_folders
+    return Watch(store).check if isinstance(store, QueueStore) else store.check
