@@ -1,0 +1,122 @@
+"""smtp-blinker hands mail on: --deliver to a next hop or a URL, --spool before it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import free_port
+from test_serve import ANYWHERE, MESSAGE, SECONDS, Running, poll, run
+
+NO_PAGE = ("--http", "off")
+
+
+class Hook(http.server.BaseHTTPRequestHandler):
+    """Keeps what is posted; the path is the status of the answer."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.posted.append((dict(self.headers), body))  # type: ignore[attr-defined]
+        self.send_response(int(self.path.strip("/")))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def endpoint() -> Iterator[Any]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        server.posted = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join(SECONDS)
+
+
+def send(server: Running) -> str:
+    """The reply to one message."""
+    with server.client() as client:
+        client.ehlo()
+        client.mail("a@example.org")
+        client.rcpt("b@example.com")
+        code, text = client.data(MESSAGE)
+    return f"{code} {text.decode()}"
+
+
+def test_mail_goes_to_the_next_hop(tmp_path: Path) -> None:
+    (tmp_path / "hop").mkdir()
+    with Running(tmp_path / "hop", *ANYWHERE, *NO_PAGE) as hop:
+        there = f"smtp://user:sesame@127.0.0.1:{hop.port}"
+        with Running(
+            tmp_path, *ANYWHERE, *NO_PAGE, "--deliver", there, "--name", "mx.test"
+        ) as near:
+            assert near.said[0].endswith(f"mail goes to smtp://127.0.0.1:{hop.port}")
+            assert send(near).startswith("451 4.3.0")  # that one has no AUTH
+        there = there.replace("user:sesame@", "")
+        with Running(
+            tmp_path, *ANYWHERE, *NO_PAGE, "--deliver", there, "--name", "mx.test"
+        ) as near:
+            assert send(near).startswith("250 2.0.0 relayed: queued as ")
+        [message] = hop.messages()
+    ours = message.get_all("Received")[1]
+    assert "by mx.test with ESMTP" in ours
+    assert not (tmp_path / "Maildir").exists()
+
+
+def test_mail_is_posted_to_a_url(tmp_path: Path) -> None:
+    with endpoint() as hook:
+        there = f"http://127.0.0.1:{hook.server_port}/200"
+        options = (*ANYWHERE, *NO_PAGE, "--deliver", there)
+        with Running(tmp_path, *options, SMTP_BLINKER_WEBHOOK_SECRET="sesame") as server:
+            assert send(server).startswith("250 2.0.0 delivered as ")
+        [(fields, body)] = hook.posted
+    assert fields["X-SMTP-Signature"].startswith("t=")
+    assert b"Subject: hello" in body
+    envelope = json.loads(body.split(b"\r\n\r\n", 1)[1].split(b"\r\n", 1)[0])
+    assert envelope["rcpt_to"][0]["address"] == "b@example.com"
+
+
+def test_what_the_next_hop_misses_waits_in_the_spool(tmp_path: Path) -> None:
+    (tmp_path / "hop").mkdir()
+    port = free_port()
+    options = ("--deliver", f"smtp://127.0.0.1:{port}", "--spool", "spool")
+    with Running(tmp_path, *ANYWHERE, *NO_PAGE, *options) as near:
+        assert send(near).startswith("250 2.0.0 spooled as ")
+        assert len(list((tmp_path / "spool" / "queue").iterdir())) == 1
+    with (
+        Running(tmp_path / "hop", "--listen", f"127.0.0.1:{port}", *NO_PAGE) as hop,
+        Running(tmp_path, *ANYWHERE, *NO_PAGE, *options),
+    ):
+        poll(lambda: len(hop.messages()) == 1)
+    assert list((tmp_path / "spool" / "queue").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--deliver", "ftp://host/"), "--deliver takes a URL of http://"),
+        (("--deliver", "smtp://host/path"), "--deliver: the URL must be smtp://HOST:PORT"),
+        (("--deliver", "http:///x"), "--deliver: the URL must be http://HOST/PATH"),
+        (("--deliver", "smtp://host", "--contents", "c"), "--contents goes with --deliver to a"),
+        (("--spool", "spool"), "--spool goes with --deliver"),
+        (("--deliver", "smtp://host", "--spool", "/dev/null/x"), "can't write to --spool"),
+    ],
+)
+def test_what_can_not_be_used_is_one_line(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    done = run(tmp_path, *ANYWHERE, *NO_PAGE, *options)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
