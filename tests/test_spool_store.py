@@ -923,3 +923,42 @@ def test_several_processes_hand_over_each_message_once_and_in_order(tmp_path, in
     lines = [line.rsplit(" ", 1)[0] for line in (tmp_path / "log").read_text().splitlines()]
     assert [line for line in lines if line != "done"] == subjects
     assert lines.count("done") == 3
+
+
+#: A whole life in a patched process: a message is spooled and handed over, the server stopped.
+PATCHED = """
+from gevent import monkey
+monkey.patch_all()
+import smtplib, sys, threading
+import gevent
+from smtp_blinker import SMTPServer
+from smtp_blinker.stores import SpoolStore
+
+calls = []
+
+def store(stream, session):
+    calls.append(stream.read())
+    if len(calls) < 3:
+        raise OSError("away")
+
+server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
+spool = SpoolStore(store, sys.argv[1], delay=0.01, max_delay=0.01)
+server.use(spool)
+server.on_data(spool)
+server.start()
+with smtplib.SMTP("127.0.0.1", server.server_port) as client:
+    client.sendmail("bob@example.net", "ann@example.com", "Hello")
+with gevent.Timeout(30):
+    while spool.messages:
+        gevent.sleep(0.01)
+server.stop()
+assert calls == [b"Hello\\r\\n"] * 3, calls
+assert not spool.is_away
+print("done")
+"""
+
+
+def test_in_a_process_that_is_monkey_patched(tmp_path):
+    with start(PATCHED, tmp_path) as process:
+        assert process.stdout.read() == b"done\n"
+    assert process.returncode == 0
