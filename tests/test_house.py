@@ -88,6 +88,7 @@ FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - CORE_FO
 SHARES = {
     "listeners": {"signals"},
     "stores": {"pools", "session", "signals", "smtp.reply", "stream"},
+    "policies": {"options", "pools", "session", "signals", "smtp.reply"},
     # Its faults end connections by force, so it knows them.
     "testing": {
         *("connection.connection", "extensions", "options", "server", "session", "signals"),

@@ -1,0 +1,36 @@
+"""Ready-made policies for `SMTPServer.use`. They know the public names of the library only.
+
+Each has the keywords of `base.BasePolicy`. A name is imported when it is first used, so that no
+policy needs the extra of another.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .base import BasePolicy, PolicyFailure
+
+#: The module that each name is in.
+_MODULES: Final = {
+    "BasePolicy": "base",
+    "PolicyFailure": "base",
+}
+
+__all__ = [
+    "BasePolicy",
+    "PolicyFailure",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,121 @@
+"""What all policies have in common: whom they judge, and what happens where they can't."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, ClassVar, Final, Literal, Protocol, get_args
+
+from ..options import Network, Trust
+from ..session import Session
+from ..signals import ErrorEvent, emit_error
+from ..smtp.reply import Reject
+
+#: What a policy does with mail that it can't judge: let it pass, or 451 4.7.1.
+OnFailure = Literal["accept", "defer"]
+Networks = Iterable[str | IPv4Address | IPv6Address | Network]
+LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
+#: Addresses whose trust is kept: more clients than that are seldom connected at once.
+_KNOWN_ADDRESSES: Final = 10_000
+
+
+class PolicyFailure(Exception):
+    """A policy could not judge; ``__cause__`` is what stopped it. It is what `error` carries."""
+
+
+class _Server(Protocol):
+    connections: set[Any]
+
+
+class BasePolicy:
+    """A policy's name, whom it judges, and its failures.
+
+    *trusted*: addresses and networks of clients that it doesn't judge; the client of a UNIX socket
+    counts as 127.0.0.1. *judge_authenticated*: judge clients that have authenticated too.
+    *timeout*: seconds that one judgement waits for what the policy asks, more than 0.
+    *on_failure*: what happens when that gives no answer: the mail passes (``"accept"``) or the
+    client gets 451 4.7.1 (``"defer"``). Raises TypeError or ValueError for a wrong one of them.
+    """
+
+    #: The key of `Session.results` and `Envelope.results`, and the policy's name in `error`.
+    name: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        *,
+        trusted: Networks = LOOPBACK,
+        judge_authenticated: bool = False,
+        timeout: float = 5.0,
+        on_failure: OnFailure = "accept",
+    ) -> None:
+        if isinstance(trusted, bool):
+            raise TypeError(f"trusted takes a list of addresses and networks, not {trusted!r}")
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout takes a number of seconds, not {timeout!r}")
+        if not timeout > 0:
+            raise ValueError(f"timeout must be greater than 0, not {timeout!r}")
+        if on_failure not in get_args(OnFailure):
+            raise ValueError(f'on_failure is "accept" or "defer", not {on_failure!r}')
+        self.judge_authenticated = judge_authenticated
+        self.timeout = timeout
+        self.on_failure = on_failure
+        trust = Trust("trusted", trusted)
+        self._is_trusted = lru_cache(_KNOWN_ADDRESSES)(trust.__contains__)
+        self._servers: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def attach(self, server: Any) -> None:
+        """Called by `SMTPServer.use`: *server*'s `error` signal hears of failures."""
+        self._servers.add(server)
+
+    def judges(self, session: Session) -> bool:
+        """Whether the client of *session* is one that this policy judges."""
+        if session.user is not None and not self.judge_authenticated:
+            return False
+        return not self._is_trusted(session.remote_address or "127.0.0.1")
+
+    def fail(self, session: Session, cause: BaseException | str) -> None:
+        """This client or message can't be judged: send `error`.
+
+        Returns where the mail shall pass; raises Reject 451 4.7.1 with ``on_failure="defer"``.
+        """
+        deferred = self.on_failure == "defer"
+        self.report(session, cause, 451 if deferred else None)
+        if deferred:
+            raise self.deferral()
+
+    def report(
+        self, session: Session, cause: BaseException | str, response_code: int | None = None
+    ) -> None:
+        """Send `error` about *cause* and do nothing else."""
+        failure = PolicyFailure(f"{self.name}: {_described(cause)}")
+        if isinstance(cause, BaseException):
+            failure.__cause__ = cause
+        event = ErrorEvent(
+            failure,
+            "PolicyFailure",
+            session.remote_address,
+            response_code,
+            {"policy": self.name},
+            session.id,
+        )
+        emit_error(self._server_of(session), event)
+
+    def deferral(self) -> Reject:
+        """The refusal of what can't be judged now."""
+        return Reject(451, "Try again later: this server can't check mail now", "4.7.1")
+
+    def _server_of(self, session: Session) -> Any:
+        """The server that *session* belongs to, of those that use this policy."""
+        servers: list[_Server] = list(self._servers)
+        for server in servers[1:]:
+            if any(connection.session is session for connection in list(server.connections)):
+                return server
+        return servers[0] if servers else None
+
+
+def _described(cause: BaseException | str) -> str:
+    if isinstance(cause, str):
+        return cause
+    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
