@@ -13,6 +13,7 @@ extras = {
     "gunicorn": ["gunicorn[gevent]>=25"],  # what its gevent worker imports, this one's does too
     "metrics": ["prometheus_client>=0.20"],
     "pytest": ["pytest>=8", "trustme>=1.1"],
+    "redis": ["redis>=5"],
     "web": ["Flask>=3", "prometheus_client>=0.20"],
 }
 extras["serve"] = sorted({"click>=8.1", "cryptography>=42", *extras["web"]})

@@ -293,6 +293,7 @@ EXTRAS = {
     "gunicorn": "smtp_blinker.gunicorn",
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",
+    "redis": "smtp_blinker.policies.redis_counters",
     "web": "smtp_blinker.web",
 }
 #: Imports as if of all distributions those in its first argument only were installed.

@@ -111,9 +111,11 @@ def _scram_keys(context: CommandContext, question: AskKeys) -> ScramKeys | None:
 
 def _user(context: CommandContext, question: Ask) -> Any:
     """The user whose credentials these are; raises what refuses them."""
-    if not question.is_proved:
-        raise AuthenticationFailed
     credentials = question.credentials
+    if not question.is_proved:
+        # Their refusals must not tell a right proof from a wrong one.
+        context.call_policies("on_auth", credentials, context.session)
+        raise AuthenticationFailed
     hook = context.hooks.on_auth
     user = None if hook is None else context.call_hook("on_auth", credentials, context.session)
     if not user:

@@ -72,6 +72,9 @@ class CommandContext(Protocol):
         """Call a hook that is there; raises its Reject, or a Refusal with 451 for a fault of the
         program's."""
 
+    def call_policies(self, name: str, *args: Any) -> None:
+        """Ask the policies of a stage and not the program; raises as `call_hook` does."""
+
     def pause(self, seconds: float) -> None:
         """Keep the client waiting."""
 

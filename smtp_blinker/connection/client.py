@@ -173,6 +173,14 @@ class Client:
         hook = getattr(self.hooks, name)
         if type(hook) is not Stage:
             return self._call(name, hook, args)
+        self.call_policies(name, *args)
+        return None if hook.program is None else self._call(name, hook.program, args)
+
+    def call_policies(self, name: str, *args: Any) -> None:
+        """Ask the policies of the stage *name* alone, where there are any."""
+        hook = getattr(self.hooks, name)
+        if type(hook) is not Stage:
+            return
         for method in hook.methods:
             try:
                 self.call_policy(name, method, *args)
@@ -181,7 +189,6 @@ class Client:
                     raise
         if name == "on_auth":
             args[0].forget_reads()  # a policy that looks at whom it is for allows nothing
-        return None if hook.program is None else self._call(name, hook.program, args)
 
     def call_policy(self, name: str, method: Any, *args: Any) -> None:
         """Call a policy's method in the same way; its result is ignored."""

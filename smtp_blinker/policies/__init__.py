@@ -11,16 +11,32 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .base import BasePolicy, PolicyFailure
+    from .counters import MemoryCounters
+    from .greylist import Greylist
+    from .limits import AuthLockout, ConnectionLimit, RateLimit
+    from .redis_counters import RedisCounters
 
 #: The module that each name is in.
 _MODULES: Final = {
+    "AuthLockout": "limits",
     "BasePolicy": "base",
+    "ConnectionLimit": "limits",
+    "Greylist": "greylist",
+    "MemoryCounters": "counters",
     "PolicyFailure": "base",
+    "RateLimit": "limits",
+    "RedisCounters": "redis_counters",
 }
 
 __all__ = [
+    "AuthLockout",
     "BasePolicy",
+    "ConnectionLimit",
+    "Greylist",
+    "MemoryCounters",
     "PolicyFailure",
+    "RateLimit",
+    "RedisCounters",
 ]
 
 

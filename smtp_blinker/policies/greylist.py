@@ -1,0 +1,91 @@
+"""Greylisting (RFC 6647): what comes for the first time has to come again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from ..session import Address, Session
+from ..smtp.reply import Reject
+from .base import LOOPBACK, Networks, OnFailure
+from .counters import Counters, network_of
+from .limits import TIMEOUT, CountingPolicy, short_key
+
+#: RFC 6647 section 5: an unknown client has this many seconds to come back, and is known for so
+#: many since it came last.
+RETRY_WINDOW: Final = 2 * 86400.0
+KEEP: Final = 35 * 86400.0
+#: Large senders try again from a neighbour of the address that they came from first.
+_IPV4_BITS: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class GreylistResult:
+    """What greylisting found for the recipient that was asked for last."""
+
+    #: Seconds until the same triplet passes; 0 where it has passed.
+    wait: float
+    #: What stands for the client: a network, or the sender's domain where SPF has passed.
+    client: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Greylist(CountingPolicy):
+    """451 4.7.1 at RCPT to a new triplet of network, sender and recipient.
+
+    It passes when it comes again after *delay* seconds and within two days; then it is known until
+    35 days have gone by without it. The network is the /24 of an IPv4 address and the /64 of an
+    IPv6 one; where `SenderAuthentication`, used before, found that SPF passes, the sender's domain
+    stands in its place. Clients that have authenticated aren't greylisted unless
+    *judge_authenticated*.
+    Raises ValueError for a *delay* that isn't greater than 0 and less than two days.
+    """
+
+    name = "greylist"
+
+    def __init__(
+        self,
+        delay: float = 300,
+        *,
+        counters: Counters | None = None,
+        trusted: Networks = LOOPBACK,
+        judge_authenticated: bool = False,
+        timeout: float = TIMEOUT,
+        on_failure: OnFailure = "accept",
+    ) -> None:
+        super().__init__(
+            counters,
+            trusted=trusted,
+            judge_authenticated=judge_authenticated,
+            timeout=timeout,
+            on_failure=on_failure,
+        )
+        if isinstance(delay, bool) or not 0 < delay < RETRY_WINDOW:
+            raise ValueError(f"delay is from 0 to {RETRY_WINDOW:g} seconds, not {delay!r}")
+        self.delay = float(delay)
+
+    def on_rcpt_to(self, address: Address, session: Session) -> None:
+        if not self.judges(session):
+            return
+        mail_from = session.envelope.mail_from
+        sender = "" if mail_from is None else mail_from.address.lower()
+        client = _spf_domain(session, sender) or network_of(session.remote_address, _IPV4_BITS)
+        key = short_key(f"{client} {sender} {address.address.lower()}")
+        wait = self.counters.triplet(key, self.delay, RETRY_WINDOW, KEEP, self.timeout)
+        self.check_counters()
+        session.envelope.results[self.name] = GreylistResult(wait, client)
+        if wait > 0:
+            seconds = math.ceil(wait)
+            text = f"Greylisted, try again in {seconds} second{'s' * (seconds != 1)}"
+            raise Reject(451, text, "4.7.1")
+
+
+def _spf_domain(session: Session, sender: str) -> str:
+    """The domain of *sender* where SPF has passed for it, else ""."""
+    found = session.envelope.results.get("sender_authentication")
+    spf = getattr(found, "spf", None)
+    domain = sender.rpartition("@")[2]
+    return domain if domain and getattr(spf, "result", None) == "pass" else ""

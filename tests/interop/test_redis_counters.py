@@ -1,0 +1,377 @@
+"""RedisCounters with a real Redis, which dies, stops and comes back."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from smtp_blinker import SMTPServer
+from smtp_blinker.signals import error
+
+from .redis_server import RedisServer
+from .support import LIBRARY, environment, wait_until
+
+pytest.importorskip("redis")
+
+from smtp_blinker.policies import AuthLockout, ConnectionLimit, RateLimit, RedisCounters
+from smtp_blinker.policies import redis_counters as module
+
+#: Long enough for every answer of a Redis that is there, on a busy machine.
+PATIENCE = 20.0
+DAY = 86400.0
+
+
+@pytest.fixture
+def redis(short_folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(short_folder)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for Redis to come back tries at once."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+
+
+def hit(counters: RedisCounters, key: str, number: int, per: float = DAY) -> float:
+    return counters.hit(key, number, per, PATIENCE).wait
+
+
+def asked(redis: RedisServer, *words: str) -> Any:
+    """What Redis says, through a connection of the test's own."""
+    from redis import Redis
+
+    with Redis(port=redis.port) as client:
+        return client.execute_command(*words)
+
+
+# Windows
+
+
+def test_two_nodes_count_together_and_exactly(redis: RedisServer) -> None:
+    nodes = [RedisCounters(redis.url), RedisCounters(redis.url)]
+    tries = [gevent.spawn(hit, nodes[number % 2], "k", 50) for number in range(200)]
+    gevent.joinall(tries, raise_error=True)
+    waits = [one.value for one in tries]
+    assert waits.count(0) == 50
+    assert all(DAY - 600 < wait <= DAY for wait in waits if wait)
+    assert not any(node.away for node in nodes)
+    # One pool for each.
+    assert asked(redis, "CLIENT", "LIST").count(b"name=smtp_blinker") <= 2 * module.MAX_CONNECTIONS
+
+
+def test_the_window_opens_when_the_oldest_is_too_old(redis: RedisServer) -> None:
+    counters = RedisCounters(redis.url)
+    for _ in range(3):
+        assert hit(counters, "k", 3) == 0
+    assert hit(counters, "k", 3) > DAY - 600
+    # The clock is Redis's own: what is changed is when the events were.
+    seconds, micros = asked(redis, "TIME")
+    now = seconds * 1_000_000 + micros
+    day = round(DAY * 1e6)
+    name = "smtp_blinker:w:k"
+    asked(redis, "LSET", name, "2", str(now - day + 600_000_000))
+    assert 0 < hit(counters, "k", 3) <= 600
+    asked(redis, "LSET", name, "2", str(now - day))
+    assert hit(counters, "k", 3) == 0
+    assert hit(counters, "k", 3) > DAY - 600
+    assert asked(redis, "LLEN", name) == 3
+    assert 0 < asked(redis, "PTTL", name) <= DAY * 1000
+
+
+def test_what_is_undone_or_cleared_makes_room(redis: RedisServer) -> None:
+    counters = RedisCounters(redis.url)
+    mark = counters.hit("k", 1, DAY, PATIENCE).mark
+    assert hit(counters, "k", 1) > 0
+    counters.undo("k", mark)
+    assert hit(counters, "k", 1) == 0
+    counters.clear("k")
+    assert hit(counters, "k", 1) == 0
+
+
+# Leases and triplets
+
+
+def test_leases_are_shared_and_given_back(redis: RedisServer) -> None:
+    one, two = RedisCounters(redis.url), RedisCounters(redis.url)
+    assert one.lease("n", "a", 2, PATIENCE)
+    assert two.lease("n", "b", 2, PATIENCE)
+    assert two.lease("n", "b", 2, PATIENCE)  # has it already
+    assert not one.lease("n", "c", 2, PATIENCE)
+    two.release("n", "b")
+    assert one.lease("n", "c", 2, PATIENCE)
+
+
+def test_a_dead_node_s_leases_end_and_a_living_one_s_do_not(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEASE_SECONDS", 0.5)
+    dead = RedisCounters(redis.url)
+    assert dead.lease("n", "a", 2, PATIENCE)
+    dead._heart.kill()
+    monkeypatch.setattr(module, "LEASE_SECONDS", 3600.0)
+    living = RedisCounters(redis.url)
+    assert living.lease("n", "b", 2, PATIENCE)
+    wait_until(lambda: living.lease("n", "c", 2, PATIENCE), "the dead node's lease ends")
+    assert not living.lease("n", "d", 2, PATIENCE)
+
+
+def test_the_heart_beats_while_there_are_leases(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.01)
+    counters = RedisCounters(redis.url)
+    assert counters.lease("n", "a", 1, PATIENCE)
+    asked(redis, "FLUSHALL")
+    wait_until(lambda: gevent.sleep(0.01) or asked(redis, "ZCARD", "smtp_blinker:l:n"), "renewed")
+    counters.release("n", "a")
+    counters._heart.join(PATIENCE)
+    assert counters._heart.dead
+    assert asked(redis, "ZCARD", "smtp_blinker:l:n") == 0
+
+
+def test_a_triplet_passes_on_another_node(redis: RedisServer) -> None:
+    one, two = RedisCounters(redis.url), RedisCounters(redis.url)
+    assert one.triplet("t", 300, DAY, DAY, PATIENCE) == 300
+    assert 0 < two.triplet("t", 300, DAY, DAY, PATIENCE) <= 300
+    assert asked(redis, "PTTL", "smtp_blinker:t:t") <= DAY * 1000
+    assert two.triplet("t", 0.000001, DAY, DAY, PATIENCE) == 0
+    assert one.triplet("t", 300, DAY, DAY, PATIENCE) == 0
+    asked(redis, "DEL", "smtp_blinker:t:t")
+    assert one.triplet("t", 300, DAY, DAY, PATIENCE) == 300
+
+
+# Outages
+
+
+class Hears:
+    def __init__(self) -> None:
+        self.server = SMTPServer(("127.0.0.1", 0))
+        self.events: list[Any] = []
+        error.connect(self._hear, self.server)
+
+    def _hear(self, server: Any, event: Any) -> None:
+        self.events.append(event)
+
+
+@pytest.mark.usefixtures("soon")
+def test_redis_dies_and_comes_back(redis: RedisServer) -> None:
+    hears = Hears()
+    counters = RedisCounters(redis.url)
+    counters.attach(hears.server)
+    assert hit(counters, "k", 2) == 0
+    assert counters.lease("n", "a", 2, PATIENCE)
+    redis.kill()
+    # Here it goes on counting by itself.
+    assert [hit(counters, "k", 2) > 0 for _ in range(4)] == [False, False, True, True]
+    assert counters.lease("n", "b", 2, PATIENCE)
+    assert not counters.lease("n", "c", 2, PATIENCE)
+    assert counters.away
+    assert [event.code for event in hears.events] == ["CountersAway"]
+    assert hears.events[0].as_dict()["meta"] == {"counters": "RedisCounters"}
+    redis.start()
+    assert hit(counters, "k", 2) == 0
+    assert not counters.away
+    assert len(hears.events) == 1
+    # It has lost its memory: the leases of those that are connected are known again.
+    counters.renew()
+    assert asked(redis, "ZCARD", "smtp_blinker:l:n") == 2
+    redis.kill()
+    hit(counters, "k", 2)
+    assert len(hears.events) == 2  # another outage
+
+
+def test_a_redis_that_was_started_anew_is_no_outage(redis: RedisServer) -> None:
+    hears = Hears()
+    counters = RedisCounters(redis.url)
+    counters.attach(hears.server)
+    assert hit(counters, "k", 1) == 0
+    redis.kill()
+    redis.start()
+    assert hit(counters, "k", 1) == 0
+    assert hit(counters, "k", 1) > 0
+    assert not hears.events
+
+
+@pytest.mark.usefixtures("soon")
+def test_redis_stops_answering_and_other_clients_go_on(redis: RedisServer) -> None:
+    hears = Hears()
+    counters = RedisCounters(redis.url)
+    counters.attach(hears.server)
+    for key in ("a", "b"):
+        assert hit(counters, key, 5) == 0
+    redis.signal(signal.SIGSTOP)
+    ticks: list[float] = []
+
+    def tick() -> None:
+        while True:
+            gevent.sleep(0.001)
+            ticks.append(time.monotonic())
+
+    ticker = gevent.spawn(tick)
+    assert counters.hit("a", 5, DAY, 0.05).wait == 0
+    ticker.kill()
+    assert len(ticks) > 5  # the hub ran meanwhile
+    assert counters.away
+    assert isinstance(hears.events[0].error, TimeoutError)
+    redis.signal(signal.SIGCONT)
+    wait_until(lambda: hit(counters, "c", 10**5) == 0 and not counters.away, "it is back")
+    # No answer of before is taken for another command's.
+    assert counters.triplet("t", 300, DAY, DAY, PATIENCE) == 300
+    assert counters.lease("n", "a", 1, PATIENCE)
+    assert not counters.lease("n", "b", 1, PATIENCE)
+    assert len(hears.events) == 1
+
+
+def test_while_it_is_away_commands_do_not_wait(redis: RedisServer) -> None:
+    counters = RedisCounters(redis.url)
+    redis.signal(signal.SIGSTOP)
+    counters.hit("a", 5, DAY, 0.05)
+    counters._retry_at = time.monotonic() + DAY
+    redis.kill()
+    assert [counters.hit("b", 5, DAY, DAY).wait for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_wrong_answer_is_an_outage_too(redis: RedisServer) -> None:
+    hears = Hears()
+    counters = RedisCounters(redis.url)
+    counters.attach(hears.server)
+    asked(redis, "SET", "smtp_blinker:w:k", "no list")
+    assert hit(counters, "k", 1) == 0
+    assert "WRONGTYPE" in str(hears.events[0].error)
+
+
+def test_scripts_that_redis_has_forgotten_are_sent_again(redis: RedisServer) -> None:
+    counters = RedisCounters(redis.url)
+    assert hit(counters, "k", 1) == 0
+    asked(redis, "SCRIPT", "FLUSH")
+    assert hit(counters, "k", 1) > 0
+    assert not counters.away
+
+
+# Where Redis is
+
+
+def test_a_unix_socket_a_database_and_a_password(short_folder: Path) -> None:
+    server = RedisServer(short_folder, "--requirepass", "sesame")
+    try:
+        tcp = RedisCounters(f"redis://:sesame@127.0.0.1:{server.port}/3")
+        unix = RedisCounters(f"unix://{server.path}?password=sesame&db=3")
+        assert hit(tcp, "k", 1) == 0
+        assert hit(unix, "k", 1) > 0
+        assert not tcp.away
+        assert not unix.away
+        wrong = RedisCounters(f"redis://:open@127.0.0.1:{server.port}")
+        assert hit(wrong, "k", 1) == 0
+        assert wrong.away
+    finally:
+        server.kill()
+
+
+def test_a_url_that_can_not_be_used_says_so() -> None:
+    with pytest.raises(ValueError, match="Redis URL must specify"):
+        RedisCounters("http://localhost")
+    with pytest.raises(ValueError, match="wrong setting"):
+        RedisCounters("redis://localhost?color=red")
+    with pytest.raises(RuntimeError, match=r"call gevent.monkey.patch_all\(\) first"):
+        RedisCounters("rediss://localhost")
+
+
+PATCHED = """
+from gevent import monkey; monkey.patch_all()
+import os, sys
+from smtp_blinker.policies import RedisCounters
+counters = RedisCounters(sys.argv[1])
+RedisCounters("rediss://localhost")
+waits = [counters.hit("k", 2, 86400, 20).wait > 0 for _ in range(3)]
+assert waits == [False, False, True] and not counters.away
+if os.fork() == 0:
+    ok = counters.hit("k", 2, 86400, 20).wait > 0 and counters.hit("f", 2, 86400, 20).wait == 0
+    os._exit(0 if ok and not counters.away else 1)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+assert counters.hit("k", 2, 86400, 20).wait > 0 and not counters.away
+"""
+
+
+def test_a_patched_process_and_its_fork(redis: RedisServer) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PATCHED, redis.url],
+        env=environment(PYTHONPATH=LIBRARY),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# Two nodes that receive mail
+
+
+def test_two_nodes_of_which_one_has_no_redis_any_more(serve: Any, redis: RedisServer) -> None:
+    import smtplib
+
+    everybody: dict[str, Any] = {"trusted": (), "timeout": PATIENCE}
+    nodes = []
+    for _ in range(2):
+        served = serve()
+        counters = RedisCounters(redis.url)
+        served.server.use(
+            ConnectionLimit(1, counters=counters, **everybody),
+            RateLimit("3/day", counters=counters, **everybody),
+            AuthLockout(counters=counters, **everybody),
+        )
+        nodes.append((served, counters))
+
+    def send(node: int) -> int:
+        with smtplib.SMTP("127.0.0.1", nodes[node][0].server.server_port) as client:
+            client.ehlo()
+            return client.mail("a@example.org")[0]
+
+    def free() -> bool:
+        return asked(redis, "ZCARD", "smtp_blinker:l:connections:127.0.0.1") == 0
+
+    with (
+        smtplib.SMTP("127.0.0.1", nodes[0][0].server.server_port),
+        pytest.raises(smtplib.SMTPConnectError, match="Too many connections"),
+    ):
+        smtplib.SMTP("127.0.0.1", nodes[1][0].server.server_port)
+    codes = []
+    for node in (0, 1, 0, 1, 0):
+        wait_until(free, "the lease was given back")
+        codes.append(send(node))
+    assert codes == [250, 250, 250, 451, 451]
+    wait_until(free, "the lease was given back")
+    redis.kill()
+    assert send(0) == 250  # alone it begins with nothing
+    # Whichever command saw it first told it, once for each of the two.
+    for served, _ in nodes:
+        assert [event.code for event in served.errors] in ([], ["CountersAway"])
+    assert nodes[0][0].errors
+    for served, _ in nodes:
+        served.errors.clear()
+
+
+def test_without_redis_mail_is_deferred_where_that_was_asked_for(serve: Any) -> None:
+    import smtplib
+
+    from .support import free_port
+
+    served = serve()
+    counters = RedisCounters(f"redis://127.0.0.1:{free_port()}")
+    served.server.use(RateLimit("9/day", counters=counters, trusted=(), on_failure="defer"))
+    with smtplib.SMTP("127.0.0.1", served.server.server_port) as client:
+        client.ehlo()
+        code, text = client.mail("a@example.org")
+    assert (code, text[:5]) == (451, b"4.7.1")
+    assert [event.code for event in served.errors] == ["CountersAway"]
+    served.errors.clear()
