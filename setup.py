@@ -10,6 +10,7 @@ version = re.search(r'__version__ = "(.+)"', (here / "smtp_blinker/__init__.py")
 assert version is not None
 
 extras = {
+    "dns": ["dnspython>=2.6"],
     "gunicorn": ["gunicorn[gevent]>=25"],  # what its gevent worker imports, this one's does too
     "metrics": ["prometheus_client>=0.20"],
     "pytest": ["pytest>=8", "trustme>=1.1"],

@@ -88,7 +88,7 @@ FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - CORE_FO
 SHARES = {
     "listeners": {"signals"},
     "stores": {"pools", "session", "signals", "smtp.reply", "stream"},
-    "policies": {"options", "pools", "session", "signals", "smtp.reply"},
+    "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply"},
     # Its faults end connections by force, so it knows them.
     "testing": {
         *("connection.connection", "extensions", "options", "server", "session", "signals"),
@@ -290,6 +290,7 @@ def test_importing_the_library_patches_nothing_and_loads_nothing_on_top():
 
 #: The modules that each extra is for.
 EXTRAS = {
+    "dns": "smtp_blinker.policies.dnsbl",
     "gunicorn": "smtp_blinker.gunicorn",
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",

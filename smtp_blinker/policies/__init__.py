@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from .base import BasePolicy, PolicyFailure
     from .counters import MemoryCounters
+    from .dnsbl import DNSBlocklist
     from .greylist import Greylist
     from .limits import AuthLockout, ConnectionLimit, RateLimit
     from .redis_counters import RedisCounters
@@ -21,6 +22,7 @@ _MODULES: Final = {
     "AuthLockout": "limits",
     "BasePolicy": "base",
     "ConnectionLimit": "limits",
+    "DNSBlocklist": "dnsbl",
     "Greylist": "greylist",
     "MemoryCounters": "counters",
     "PolicyFailure": "base",
@@ -32,6 +34,7 @@ __all__ = [
     "AuthLockout",
     "BasePolicy",
     "ConnectionLimit",
+    "DNSBlocklist",
     "Greylist",
     "MemoryCounters",
     "PolicyFailure",

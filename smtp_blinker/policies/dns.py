@@ -1,0 +1,173 @@
+"""DNS for policies, on gevent's sockets. Needs ``pip install 'smtp_blinker[dns]'``.
+
+dnspython makes and reads the messages. A policy takes any object with `Resolver`'s `query`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from gevent import Timeout
+from gevent import socket as gevent_socket
+
+try:
+    import dns.exception
+    import dns.flags
+    import dns.message
+    import dns.rcode
+    import dns.rdatatype
+    import dns.resolver
+except ImportError as exc:
+    raise ImportError("this policy needs dnspython: pip install 'smtp_blinker[dns]'") from exc
+
+#: Seconds until a question is asked again, of the next server.
+TRY_SECONDS: Final = 1.5
+#: Octets and records of a reply. Reading it holds up other clients, and what is in it is a
+#: stranger's choice: dnspython takes some 13 ms for 200 records with names of their own.
+MAX_REPLY: Final = 16_384
+MAX_RECORDS: Final = 200
+#: RFC 9715 section 3: what passes everywhere without being fragmented.
+_UDP_PAYLOAD: Final = 1232
+#: Seconds that an answer is kept at most, whatever its TTL says.
+MAX_TTL: Final = 86400
+MAX_CACHED: Final = 10_000
+
+
+class DNSFailure(Exception):
+    """There is no answer: no server replied in time, or with SERVFAIL or nonsense only."""
+
+
+class Queries(Protocol):
+    """What policies ask."""
+
+    def query(self, name: str, kind: str, timeout: float) -> tuple[str | bytes, ...]:
+        """The records of *kind* ("A", "TXT", …) at *name*, which may be none.
+
+        Records of TXT are bytes, their strings joined; all others are texts as in a zone file.
+        Raises `DNSFailure` where there is no answer within *timeout* seconds.
+        """
+
+
+class Resolver:
+    """Asks recursive name servers, and keeps what they said for as long as its TTL allows, that
+    there is nothing too (RFC 2308).
+
+    *servers*: addresses, or pairs of address and port; by default those of /etc/resolv.conf, which
+    is read once. Several hubs may use it. Raises ValueError where there is no server.
+    """
+
+    def __init__(self, servers: Sequence[str | tuple[str, int]] | None = None) -> None:
+        if servers is None:
+            try:
+                servers = [str(one) for one in dns.resolver.Resolver().nameservers]
+            except dns.resolver.NoResolverConfiguration:
+                servers = []
+        self._servers = [(one, 53) if isinstance(one, str) else one for one in servers]
+        if not self._servers:
+            raise ValueError("Resolver needs a name server; /etc/resolv.conf names none")
+        self._cache: OrderedDict[tuple[str, str], tuple[float, tuple[str | bytes, ...]]]
+        self._cache = OrderedDict()
+
+    def query(self, name: str, kind: str, timeout: float) -> tuple[str | bytes, ...]:
+        key = name.lower().rstrip("."), kind
+        known = self._cache.get(key)
+        now = time.monotonic()
+        if known is not None and known[0] > now:
+            self._cache.move_to_end(key)
+            return known[1]
+        try:
+            question = dns.message.make_query(
+                name, kind, use_edns=0, payload=_UDP_PAYLOAD, want_dnssec=False
+            )
+            chain = self._ask(question, now + timeout).resolve_chaining()
+        except dns.exception.DNSException as exc:  # of names too long, chains in a circle, …
+            raise DNSFailure(f"{kind} of {name}: {type(exc).__name__}") from exc
+        records = tuple(_record(item) for item in chain.answer or ())
+        ttl = min(chain.minimum_ttl, MAX_TTL)
+        if not records and not chain.cnames and ttl == MAX_TTL:
+            ttl = 0  # without a SOA (RFC 2308 section 5)
+        self._cache[key] = now + ttl, records
+        self._cache.move_to_end(key)
+        if len(self._cache) > MAX_CACHED:
+            self._cache.popitem(last=False)
+        return records
+
+    def _ask(self, question: Any, deadline: float) -> Any:
+        """The first good reply of any server; raises `DNSFailure`."""
+        problems: dict[str, str] = {}
+        failed: set[tuple[str, int]] = set()
+        while True:
+            for server in self._servers:
+                left = deadline - time.monotonic()
+                if left <= 0 or len(failed) == len(self._servers):
+                    raise DNSFailure(
+                        f"{question.question[0]}: "
+                        + (", ".join(f"{who}: {why}" for who, why in problems.items()) or "late")
+                    )
+                timer = Timeout.start_new(min(left, TRY_SECONDS))
+                try:
+                    reply = _exchange(question, server)
+                except Timeout as exc:
+                    if exc is not timer:
+                        raise
+                    problems[server[0]] = "no reply"
+                except (OSError, dns.exception.DNSException, ValueError) as exc:
+                    problems[server[0]] = str(exc) or type(exc).__name__
+                    failed.add(server)
+                else:
+                    if reply.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                        return reply
+                    problems[server[0]] = dns.rcode.to_text(reply.rcode())
+                    failed.add(server)
+                finally:
+                    timer.close()
+
+
+def _exchange(question: Any, server: tuple[str, int]) -> Any:
+    family = gevent_socket.AF_INET6 if ":" in server[0] else gevent_socket.AF_INET
+    with gevent_socket.socket(family, gevent_socket.SOCK_DGRAM) as sock:
+        sock.connect(server)  # so that nothing from elsewhere arrives
+        sock.send(question.to_wire())
+        while True:
+            reply = _parsed(sock.recv(65535))
+            # What isn't the reply to this question may be an attempt to forge one.
+            if reply is not None and question.is_response(reply):
+                break
+    if reply.flags & dns.flags.TC:
+        reply = _exchange_by_tcp(question, server)  # RFC 7766 section 5
+    return reply
+
+
+def _exchange_by_tcp(question: Any, server: tuple[str, int]) -> Any:
+    wire = question.to_wire()
+    with gevent_socket.create_connection(server) as sock:
+        sock.sendall(len(wire).to_bytes(2, "big") + wire)
+        with sock.makefile("rb") as stream:
+            length = int.from_bytes(stream.read(2), "big")
+            if length > MAX_REPLY:
+                raise ValueError(f"a reply of {length} octets")
+            reply = _parsed(stream.read(length))
+    if reply is None or not question.is_response(reply):
+        raise ValueError("a malformed reply")
+    return reply
+
+
+def _parsed(wire: bytes) -> Any:
+    """The message, or None for what is none, or too much."""
+    # RFC 1035 section 4.1.1: the numbers of answers, name servers and additional records.
+    records = sum(int.from_bytes(wire[place : place + 2], "big") for place in (6, 8, 10))
+    if len(wire) > MAX_REPLY or records > MAX_RECORDS:
+        return None
+    try:
+        return dns.message.from_wire(wire)
+    except (dns.exception.DNSException, ValueError):
+        return None
+
+
+def _record(item: Any) -> str | bytes:
+    if item.rdtype == dns.rdatatype.TXT:
+        return b"".join(item.strings)
+    return str(item.to_text())
