@@ -300,10 +300,20 @@ EXTRAS = {
 #: Imports as if of all distributions those in its first argument only were installed.
 IMPORT_WITH_THESE_ONLY = """
 import sys
-from importlib.metadata import packages_distributions
+from importlib import metadata
 
 installed = set(sys.argv[1].split())
-distributions = packages_distributions()
+distributions = metadata.packages_distributions()
+real_version = metadata.version
+
+
+def version(name):  # which dnspython asks for what it can use
+    if name.lower() not in installed:
+        raise metadata.PackageNotFoundError(name)
+    return real_version(name)
+
+
+metadata.version = version
 
 
 class NotInstalled:
