@@ -24,6 +24,7 @@ from .values import (
     parse_http,
     parse_http_auth,
     parse_name,
+    parse_rates,
     parse_size,
     parse_trust,
 )
@@ -111,6 +112,43 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 )
 @option("Limits", "--max-clients-per-ip", type=COUNT, help="The same from one address.  [no limit]")
 @option("Limits", "--max-recipients", type=COUNT, default=1000, help="Of one message.")
+@option(
+    "Limits",
+    "--rate",
+    metavar="[WHAT=]RATE",
+    multiple=True,
+    callback=checked(parse_rates),
+    help="At most so many from one network, such as 100/minute; WHAT is messages, recipients or "
+    "connections, messages where it is left out. This and the next count all but loopback. "
+    "Repeatable.",
+)
+@option(
+    "Limits",
+    "--max-auth-failures-per-account",
+    type=COUNT,
+    help="Failed AUTH in 15 minutes, of one account or from one network; then it is locked.  "
+    "[no limit]",
+)
+@option(
+    "Limits",
+    "--counters",
+    metavar="URL",
+    help="redis://HOST or unix:///PATH of a Redis, with the extra redis: limits count over all "
+    "servers with the same URL.  [this process]",
+)
+@option(
+    "Limits",
+    "--dnsbl",
+    metavar="ZONE",
+    multiple=True,
+    help="Refuse clients that are in this DNS blocklist, with the extra dns. Repeatable.",
+)
+@option(
+    "Limits",
+    "--greylist",
+    is_flag=True,
+    help="A sender that is new to a recipient has to try again after 5 minutes.",
+)
 @option(
     "Proxies and gateways",
     "--trusted-proxy",

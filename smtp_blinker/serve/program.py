@@ -15,6 +15,7 @@ from gevent.event import Event
 from .announce import announce
 from .certificate import open_certificate
 from .page import open_page
+from .policies import open_policies
 from .process import open_store, raise_file_limit, reload, start_logging
 from .servers import bind, make_servers
 from .settings import Settings
@@ -29,6 +30,7 @@ def serve(settings: Settings) -> None:
         serve_with_workers(settings)
     users = open_users(settings)
     tls = open_certificate(settings)
+    policies = open_policies(settings)
     servers = make_servers(settings, users, tls)
     # Before a client or supervisor can see that it has begun.
     stopping = Event()
@@ -41,6 +43,7 @@ def serve(settings: Settings) -> None:
     start_logging(settings)
     for server in servers:
         server.on_data(store)
+        server.use(*policies)
         server.start()
     if not isinstance(page, str):
         page.start()

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from smtp_blinker.policies.limits import Of
+
 from . import program_name
 from .values import Listen
 
@@ -38,6 +40,12 @@ class Settings:
     max_clients_per_ip: int | None
     workers: int
     max_recipients: int
+    #: What is counted, and the rate.
+    rate: tuple[tuple[Of, str], ...]
+    max_auth_failures_per_account: int | None
+    counters: str | None
+    dnsbl: tuple[str, ...]
+    greylist: bool
     trusted_proxy: tuple[str, ...]
     xclient: tuple[str, ...]
     xforward: tuple[str, ...]

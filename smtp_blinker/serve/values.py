@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Final
+from typing import Final, cast, get_args
 
 import click
 
 from smtp_blinker import Reject
+from smtp_blinker.policies.limits import Of, parse_rate
 from smtp_blinker.smtp.paths import parse_path
 from smtp_blinker.smtp.xclient import is_host_name
 
@@ -101,6 +102,23 @@ def parse_trust(text: str) -> str:
         except ValueError as exc:
             raise click.BadParameter(f"{exc}; for UNIX sockets write {UNIX}") from None
     return text
+
+
+def parse_rates(texts: Sequence[str]) -> tuple[tuple[Of, str], ...]:
+    """Each ``[WHAT=]RATE`` as what it counts and the rate; raises `click.BadParameter` for what is
+    none."""
+    rates: list[tuple[Of, str]] = []
+    for text in texts:
+        what, separator, rate = text.rpartition("=")
+        of = what if separator else "messages"
+        try:
+            parse_rate(rate)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc)) from None
+        if of not in get_args(Of):
+            raise click.BadParameter(f"{of} is none of {', '.join(get_args(Of))}")
+        rates.append((cast("Of", of), rate))
+    return tuple(rates)
 
 
 def parse_http_auth(text: str | None) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ import gevent
 
 from .announce import announce
 from .certificate import open_certificate
+from .policies import open_policies
 from .process import open_store, reload, start_logging
 from .servers import bind, close, make_servers
 from .settings import Settings, Unusable
@@ -30,6 +31,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         raise Unusable("the web page is about one process: give --http off or --workers 1")
     users = open_users(settings)
     tls = open_certificate(settings)
+    policies = open_policies(settings)
     # An address that can't be bound is one line here too.
     trial = make_servers(settings, users, tls)
     bind(settings, trial)
@@ -38,6 +40,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     servers = make_servers(settings, users, tls, listening=False)
     for server in servers:
         server.on_data(store)
+        server.use(*policies)
     read_again = functools.partial(reload, settings, users, servers)
 
     class ServeWorker(SMTPWorker):

@@ -1,0 +1,66 @@
+"""What the options about limits and lists come to: policies, in the order of their being asked."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from smtp_blinker.policies.counters import Counters, MemoryCounters
+from smtp_blinker.policies.greylist import Greylist
+from smtp_blinker.policies.limits import AuthLockout, ConnectionLimit, RateLimit
+
+from .servers import recipient_check
+from .settings import Settings, Unusable
+
+
+def open_policies(settings: Settings) -> list[Any]:
+    """What every server is to `use`; one object for all of them, so that they count together."""
+    counters = _open_counters(settings)
+    policies: list[Any] = []
+    if settings.counters is not None and settings.max_clients_per_ip is not None:
+        policies.append(ConnectionLimit(settings.max_clients_per_ip, counters=counters))
+    for of, rate in settings.rate:
+        policies.append(RateLimit(rate, of=of, counters=counters))
+    if settings.max_auth_failures_per_account is not None:
+        if settings.users is None:
+            raise Unusable("--max-auth-failures-per-account needs --users")
+        lockout = AuthLockout(settings.max_auth_failures_per_account, counters=counters)
+        policies.append(lockout)
+    if settings.domain and (settings.greylist or settings.rate):
+        # First: what is relayed for nobody neither waits nor counts.
+        policies.insert(0, SimpleNamespace(on_rcpt_to=recipient_check(settings.domain)))
+    if settings.dnsbl:
+        policies.append(_open_lists(settings))
+    if settings.greylist:
+        policies.append(Greylist(counters=counters))
+    return policies
+
+
+def _open_counters(settings: Settings) -> Counters:
+    if settings.counters is None:
+        return MemoryCounters()
+    if not (
+        settings.rate
+        or settings.greylist
+        or settings.max_auth_failures_per_account is not None
+        or settings.max_clients_per_ip is not None
+    ):
+        raise Unusable(
+            "--counters has nothing to count; give it with --rate, --max-clients-per-ip, "
+            "--max-auth-failures-per-account or --greylist"
+        )
+    try:
+        from smtp_blinker.policies.redis_counters import RedisCounters
+
+        return RedisCounters(settings.counters)
+    except (ImportError, RuntimeError, ValueError) as exc:
+        raise Unusable(f"--counters: {exc}") from exc
+
+
+def _open_lists(settings: Settings) -> Any:
+    try:
+        from smtp_blinker.policies.dnsbl import DNSBlocklist
+
+        return DNSBlocklist(settings.dnsbl)
+    except (ImportError, ValueError) as exc:
+        raise Unusable(f"--dnsbl: {exc}") from exc

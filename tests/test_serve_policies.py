@@ -1,0 +1,153 @@
+"""The options of smtp-blinker that limit and judge clients."""
+
+from __future__ import annotations
+
+import base64
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from interop.redis_server import RedisServer
+from test_serve import ANYWHERE, SECONDS, Running, adduser, poll, run
+
+PROXY = ("--trusted-proxy", "127.0.0.0/8")
+
+
+class Client:
+    """A client that a proxy introduces as *address*."""
+
+    def __init__(self, server: Running, address: str) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)
+        family = "TCP6" if ":" in address else "TCP4"
+        there = "::1" if ":" in address else "127.0.0.1"
+        self.sock.sendall(f"PROXY {family} {address} {there} 1024 25\r\n".encode())
+        self.file = self.sock.makefile("rb")
+        self.greeting = self.reply()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.file.close()
+        self.sock.close()
+
+    def reply(self) -> str:
+        while (line := self.file.readline().decode("ascii"))[3:4] == "-":
+            pass
+        return line.rstrip("\r\n")
+
+    def cmd(self, text: str) -> str:
+        self.sock.sendall(text.encode() + b"\r\n")
+        return self.reply()
+
+
+def say(server: Running, address: str, *commands: str) -> str:
+    """The last reply to EHLO and *commands*."""
+    with Client(server, address) as client:
+        said = client.cmd("EHLO me")
+        for command in commands:
+            said = client.cmd(command)
+        return said
+
+
+MAIL = "MAIL FROM:<a@example.org>"
+RCPT = "RCPT TO:<b@example.com>"
+
+
+def test_rates_of_messages_recipients_and_connections(tmp_path: Path) -> None:
+    rates = ("--rate", "1/hour", "--rate", "recipients=2/hour", "--rate", "connections=4/hour")
+    with Running(tmp_path, *ANYWHERE, *PROXY, *rates) as server:
+        assert say(server, "192.0.2.1", MAIL, RCPT, RCPT).startswith("250")
+        assert say(server, "192.0.2.1", MAIL).startswith("451 4.7.0 Too many messages")
+        assert say(server, "2001:db8::1", MAIL, RCPT, RCPT, RCPT).startswith("452 4.7.0")
+        assert say(server, "2001:db8::2", MAIL).startswith("451 4.7.0")  # the same /64
+        assert say(server, "127.0.0.1", MAIL, "RSET", MAIL).startswith("250")
+        for _ in range(2):
+            say(server, "192.0.2.1")
+        with Client(server, "192.0.2.1") as client:
+            assert client.greeting.startswith("421 4.7.0 Too many connections")
+
+
+def test_a_locked_account(tmp_path: Path) -> None:
+    adduser(tmp_path, "ann", "sesame")
+    options = ("--users", "users", "--max-auth-failures-per-account", "1")
+
+    def plain(password: str) -> str:
+        return "AUTH PLAIN " + base64.b64encode(f"\0ann\0{password}".encode()).decode()
+
+    with Running(tmp_path, *ANYWHERE, *PROXY, *options) as server:
+        assert say(server, "192.0.2.1", plain("open")).startswith("535")
+        assert say(server, "192.0.2.2", plain("sesame")).startswith("454 4.7.0")
+
+
+def test_greylisting_comes_after_the_refusal_to_relay(tmp_path: Path) -> None:
+    options = ("--greylist", "--domain", "example.com")
+    with Running(tmp_path, *ANYWHERE, *PROXY, *options) as server:
+        assert say(server, "192.0.2.1", MAIL, RCPT).startswith("451 4.7.1 Greylisted")
+        assert say(server, "192.0.2.1", MAIL, "RCPT TO:<b@else.where>").startswith("550 5.7.1")
+        assert say(server, "127.0.0.1", MAIL, RCPT).startswith("250")
+
+
+def test_two_servers_count_together_in_redis(tmp_path: Path, short_folder: Path) -> None:
+    redis = RedisServer(short_folder)
+    options = (*ANYWHERE, *PROXY, "--rate", "2/hour", "--max-clients-per-ip", "1")
+    counters = ("--counters", redis.url)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    try:
+        with (
+            Running(folders[0], *options, *counters) as one,
+            Running(folders[1], *options, *counters, "--http", "off") as two,
+        ):
+            with Client(one, "192.0.2.9"), Client(two, "192.0.2.9") as client:
+                assert client.greeting.startswith("421 4.7.0")
+            assert say(one, "192.0.2.1", MAIL).startswith("250")
+            assert say(two, "192.0.2.2", MAIL).startswith("250")
+            assert say(one, "192.0.2.3", MAIL, "RSET", MAIL).startswith("250")
+
+            def refused_by_two() -> bool:
+                with Client(two, "192.0.2.3") as client:
+                    if client.greeting.startswith("421"):
+                        return False  # the connection of before is just ending
+                    client.cmd("EHLO me")
+                    return client.cmd(MAIL).startswith("451 4.7.0")
+
+            poll(refused_by_two)
+            redis.kill()
+            say(one, "192.0.2.4", MAIL)
+            one.wait_for_log("CountersAway")
+    finally:
+        redis.kill()
+
+
+@pytest.fixture
+def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="blinker-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--rate", "5"), 'a rate is like "100/minute"'),
+        (("--rate", "mails=5/day"), "mails is none of connections, messages, recipients"),
+        (("--max-auth-failures-per-account", "3"), "needs --users"),
+        (("--counters", "redis://localhost"), "--counters has nothing to count"),
+        (("--counters", "http://localhost", "--greylist"), "--counters: Redis URL must specify"),
+        (("--counters", "rediss://localhost", "--greylist"), "--counters: rediss:// needs"),
+        (("--dnsbl", "localhost"), "--dnsbl: a zone is a name like"),
+    ],
+)
+def test_an_option_that_can_not_be_used_is_one_line(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    ended = run(tmp_path, *ANYWHERE, *options)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 4
