@@ -15,6 +15,7 @@ extras = {
     "metrics": ["prometheus_client>=0.20"],
     "pytest": ["pytest>=8", "trustme>=1.1"],
     "redis": ["redis>=5"],
+    "sender-auth": ["cryptography>=42", "dnspython>=2.6"],
     "web": ["Flask>=3", "prometheus_client>=0.20"],
 }
 extras["serve"] = sorted({"click>=8.1", "cryptography>=42", *extras["web"]})
@@ -28,6 +29,8 @@ test = [
     "hypothesis>=6.100",
     "proxy-protocol>=0.11",
     "psutil>=5.9",
+    "dkimpy>=1.1.8",
+    "PyYAML>=6",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
