@@ -130,3 +130,5 @@ PASSWORDS: Final = Workers(4, nice=10)
 STORES: Final = Workers(10)
 #: Messages that are spooled for policies.
 SPOOLS: Final = Workers(4)
+#: Signatures of messages: hashes, and arithmetic with keys that strangers have chosen.
+SIGNATURES: Final = Workers(2)

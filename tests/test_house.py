@@ -295,7 +295,7 @@ EXTRAS = {
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",
     "redis": "smtp_blinker.policies.redis_counters",
-    "sender-auth": "smtp_blinker.policies.sender.spf",
+    "sender-auth": "smtp_blinker.policies.sender.policy",
     "web": "smtp_blinker.web",
 }
 #: Imports as if of all distributions those in its first argument only were installed.

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("dns")
-yaml = pytest.importorskip("yaml")
+pytest.importorskip("yaml")
 
+import yaml
 from sender_zones import Zones
 
 from smtp_blinker.policies.sender.lookups import Lookups

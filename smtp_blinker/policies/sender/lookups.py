@@ -48,7 +48,10 @@ class Lookups:
             return DNSFailure(f"{kind} of {name}: {why}")
         self._left -= 1
         try:
-            return tuple(self._resolver.query(name, kind, left))
+            found = self._resolver.query(name, kind, left)
+            if kind == "TXT":
+                return tuple(one.encode() if isinstance(one, str) else one for one in found)
+            return tuple(found)
         except DNSFailure as exc:
             return exc
         except Exception as exc:  # a program's own resolver may raise anything

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
 #: Octets of a record; one that fits into a DNS message is shorter by far.
-MAX_RECORD: Final = 8192
+MAX_RECORD: Final = 4096
 
 _MACRO: Final = r"%(?:\{[slodiphcrtv][0-9]*r?[.\-+,/_=]*\}|[%_\-])"
 _MACRO_STRING: Final = rf"(?:{_MACRO}|[!-$&-~])*"
@@ -49,16 +49,14 @@ class Record:
     exp: str | None = None
 
 
-def is_record(text: Any) -> bool:
-    """Whether the TXT record *text* is one of SPF (section 4.5)."""
-    if isinstance(text, str):
-        text = text.encode("utf-8", "surrogateescape")
-    return bool(text[:6].lower() == b"v=spf1" and text[6:7] in (b"", b" "))
+def is_record(octets: bytes) -> bool:
+    """Whether a TXT record is one of SPF (section 4.5)."""
+    return octets[:6].lower() == b"v=spf1" and octets[6:7] in (b"", b" ")
 
 
-def parse(octets: Any) -> Record:
+def parse(octets: bytes) -> Record:
     """The record; raises `SPFSyntaxError`."""
-    text = octets if isinstance(octets, str) else octets.decode("latin-1")
+    text = octets.decode("latin-1")
     if len(text) > MAX_RECORD:
         raise SPFSyntaxError(f"an SPF record of {len(text)} octets")
     if not text.isascii():
