@@ -10,11 +10,13 @@ version = re.search(r'__version__ = "(.+)"', (here / "smtp_blinker/__init__.py")
 assert version is not None
 
 extras = {
+    "amqp": ["amqp>=5.3"],
     "dns": ["dnspython>=2.6"],
     "gunicorn": ["gunicorn[gevent]>=25"],  # what its gevent worker imports, this one's does too
     "metrics": ["prometheus_client>=0.20"],
     "pytest": ["pytest>=8", "trustme>=1.1"],
-    "redis": ["redis>=5"],
+    "redis": ["redis>=6"],
+    "s3": ["boto3>=1.36"],
     "sender-auth": ["cryptography>=42", "dnspython>=2.6"],
     "web": ["Flask>=3", "prometheus_client>=0.20"],
 }
@@ -25,11 +27,12 @@ test = [
     f"atheris>=3; {linux}",
     "aiosmtplib>=3",
     "Flask>=3",
+    "dkimpy>=1.1.8",
     "freezegun>=1.5",
     "hypothesis>=6.100",
+    "moto[server]>=5",
     "proxy-protocol>=0.11",
     "psutil>=5.9",
-    "dkimpy>=1.1.8",
     "PyYAML>=6",
     "pytest>=8",
     "pytest-timeout>=2.3",
@@ -46,6 +49,7 @@ setup(
     description="An SMTP and LMTP server on gevent whose blinker signals tell what happens",
     long_description=(here / "README.md").read_text(),
     long_description_content_type="text/markdown",
+    author="The smtp_blinker authors",
     license="MIT",
     packages=find_packages(include=["smtp_blinker", "smtp_blinker.*"]),
     package_data={"smtp_blinker": ["py.typed", "web/templates/*", "web/static/*"]},

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import idle
@@ -20,7 +20,8 @@ LISTENING = "with listeners"
 IDLE_CONNECTIONS, IDLE_KIB, IDLE_SLOWER = 5000, 14.0, 2.0
 LISTENERS_SLOWER = 1.72
 ADDRESSES = ("-f", "sender@example.org", "-t", "recipient@example.com", "-M", "client.example")
-TLS_SOURCE = peers.HERE / "tls_source.py"
+BDAT_SLOWER = {"bdat-small": 1.2, "bdat-large": 1.0}
+SOURCE = peers.HERE / "source.py"
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,17 @@ class Scenario:
     """One way to send mail, and how many times a peer's speed this library must have."""
 
     title: str
-    source: tuple[str, ...]  # arguments of smtp-source, or of tls_source.py
+    source: tuple[str, ...]  # arguments of smtp-source, or of source.py
     warm_up: int  # messages in the first round
     targets: dict[str, float] = field(default_factory=dict)
     aims: dict[str, float] = field(default_factory=dict)
     tls: bool = False
+    ours: bool = False  # sent by source.py; with TLS it always is
 
     def command(self, port: int, messages: int) -> tuple[str, ...]:
         """The program that sends so many messages to that port, and its arguments."""
-        if self.tls:
-            return (sys.executable, str(TLS_SOURCE), *self.source, str(port), str(messages))
+        if self.tls or self.ours:
+            return (sys.executable, str(SOURCE), *self.source, str(port), str(messages))
         number = ("-m", str(messages))
         source = peers.tool("smtp-source", "postfix")
         return (source, *self.source, *ADDRESSES, *number, f"inet:127.0.0.1:{port}")
@@ -90,7 +92,22 @@ SCENARIOS = {
         tls=True,
     ),
 }
-CHOICES = (*SCENARIOS, "idle", "listeners")
+#: Each is sent by DATA and by BDAT.
+BDAT_SCENARIOS = {
+    "bdat-small": Scenario(
+        "Messages of 1 KiB on 10 kept connections, by DATA and in one chunk",
+        ("--kept", "--plain"),
+        4000,
+        ours=True,
+    ),
+    "bdat-large": Scenario(
+        "Messages of 1 MiB on 10 kept connections, by DATA and in one chunk",
+        ("--kept", "--plain", "--size", "1048576"),
+        60,
+        ours=True,
+    ),
+}
+CHOICES = (*SCENARIOS, *BDAT_SCENARIOS, "idle", "listeners")
 
 
 @dataclass
@@ -182,12 +199,12 @@ def drive(server: Server, scenario: Scenario, messages: int) -> tuple[float, flo
     return messages / seconds, (server.cpu() - cpu) / messages
 
 
-def compare(scenario: Scenario, contenders: Sequence[Peer], effort: Effort) -> dict[str, Series]:
+def compare(contenders: Sequence[tuple[Peer, Scenario]], effort: Effort) -> dict[str, Series]:
     """Drive the servers in turn, round after round, so that the machine's moods hit all alike."""
     found: dict[str, Series] = {}
     with ExitStack() as stack:
-        runs: list[tuple[Server, int, Series]] = []
-        for peer in contenders:
+        runs: list[tuple[Server, Scenario, int, Series]] = []
+        for peer, scenario in contenders:
             try:
                 server = stack.enter_context(closing(Server(peer)))
                 # Two rounds aren't counted: caches fill, code is compiled.
@@ -197,9 +214,9 @@ def compare(scenario: Scenario, contenders: Sequence[Peer], effort: Effort) -> d
                 print(f"left out: {reason}", file=sys.stderr)
                 continue
             series = found[server.name] = Series(first=first)
-            runs.append((server, effort.messages(scenario, cost), series))
+            runs.append((server, scenario, effort.messages(scenario, cost), series))
         for _ in range(effort.rounds):
-            for server, messages, series in runs:
+            for server, scenario, messages, series in runs:
                 rate, cost = drive(server, scenario, messages)
                 series.rates.append(rate)
                 series.costs.append(cost)
@@ -236,7 +253,7 @@ def print_comparison(report: Report, found: dict[str, Series]) -> None:
 def run_scenario(name: str, contenders: Sequence[Peer], effort: Effort, report: Report) -> None:
     scenario = SCENARIOS[name]
     report.heading(f"{name}: {scenario.title}")
-    found = compare(scenario, contenders, effort)
+    found = compare([(peer, scenario) for peer in contenders], effort)
     print_comparison(report, found)
     for goals, aim in ((scenario.targets, False), (scenario.aims, True)):
         for peer, wanted in goals.items():
@@ -264,11 +281,32 @@ def run_listeners(effort: Effort, report: Report) -> None:
         contenders.append(peers.smtp_server())
     except Unavailable as reason:
         print(f"left out: {reason}", file=sys.stderr)
-    found = compare(scenario, contenders, effort)
+    found = compare([(peer, scenario) for peer in contenders], effort)
     print_comparison(report, found)
     ours, theirs = ratio(found, LISTENING, OURS), ratio(found, LISTENING, "smtp-server")
     report.at_most("listeners: CPU of smtp-server without any, times", 1.0, theirs)
     report.at_most("listeners: CPU of this server without any, times", LISTENERS_SLOWER, ours)
+
+
+def run_bdat(name: str, effort: Effort, report: Report) -> None:
+    """One chunk beside DATA, in this server and in go-smtp's, which knows BDAT too."""
+    by_data = BDAT_SCENARIOS[name]
+    by_bdat = replace(by_data, source=(*by_data.source, "--bdat"))
+    report.heading(f"{name}: {by_data.title}")
+    contenders: list[tuple[Peer, Scenario]] = []
+    for make in (peers.smtp_blinker, peers.go_smtp):
+        try:
+            peer = make()
+        except Unavailable as reason:
+            print(f"left out: {reason}", file=sys.stderr)
+            continue
+        contenders.append((peer, by_data))
+        contenders.append((replace(peer, name=f"{peer.name}, BDAT"), by_bdat))
+    found = compare(contenders, effort)
+    print_comparison(report, found)
+    report.at_most(
+        f"{name}: CPU of DATA, times", BDAT_SLOWER[name], ratio(found, f"{OURS}, BDAT", OURS)
+    )
 
 
 def run_idle(contenders: Sequence[Peer], effort: Effort, report: Report) -> None:
@@ -340,6 +378,9 @@ def main() -> int:
     for name, scenario in SCENARIOS.items():
         if name in options.only:
             run_scenario(name, with_tls if scenario.tls else contenders, effort, report)
+    for name in BDAT_SCENARIOS:
+        if name in options.only:
+            run_bdat(name, effort, report)
     if "idle" in options.only:
         run_idle([*contenders, peers.with_listeners()], effort, report)
     if "listeners" in options.only:

@@ -22,7 +22,7 @@ from hostile import KIB, MIB
 from measured import MeasuredServer, make_users
 from pulse import LONG, Pulse
 from run import Report
-from tls_source import ENVELOPE, HELLO, message
+from source import ENVELOPE, HELLO, message
 from visitors import Place, Visit
 
 #: Connections that send mail all the time; as many strangers have half of the server at most.
@@ -80,6 +80,10 @@ SCENARIOS = {
     ),
     "boundaries": Scenario(
         "False boundaries, 20 deep (C3)", READER, (hostile.false_boundaries, MIB, 10)
+    ),
+    "worst": Scenario(
+        "Ten of C3 arrive, 20 open pages",
+        ((10, visitors.watch), (10, visitors.follow), (1, visitors.ten_of_the_worst)),
     ),
     "charset": Scenario("Charset punycode_ (C4)", READER, (hostile.slow_charset, 512 * KIB, 10)),
     "charsets": Scenario(

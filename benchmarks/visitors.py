@@ -6,6 +6,7 @@ the server, or take longer than its client waits: the next one begins then.
 
 import base64
 import http.client
+import itertools
 import os
 import random
 import selectors
@@ -20,7 +21,7 @@ from typing import Final, NoReturn
 
 import hostile
 from idle import connect, expect
-from tls_source import ENVELOPE, HELLO, message
+from source import ENVELOPE, HELLO, message
 
 #: Seconds until what failed is tried again.
 PAUSE: Final = 0.05
@@ -111,6 +112,14 @@ def send_mail(place: Place, content: bytes, recipients: int = 1) -> None:
 
 def mail_to_a_thousand(place: Place) -> None:
     send_mail(place, message(1024), MANY_RECIPIENTS)
+
+
+def ten_of_the_worst(place: Place) -> None:
+    """Ten messages that are made to keep a reader busy, and nothing after them."""
+    worst = (hostile.empty_parameters, hostile.content_fields, hostile.false_boundaries)
+    for _, make in zip(range(10), itertools.cycle(worst)):
+        send_mail(place, make(hostile.MIB).replace(b"\n", b"\r\n") + b".\r\n")
+    time.sleep(3600)
 
 
 def mail_of_many_lines(place: Place) -> None:

@@ -16,7 +16,10 @@ version = release = re.search(  # type: ignore[union-attr]
     r'__version__ = "(.+)"', (ROOT / "smtp_blinker/__init__.py").read_text()
 )[1]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+# Without the prompts of what is typed, and without what is answered.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 exclude_patterns = ["_build", "programs", "**/.*"]
 html_theme = "furo"
 html_title = f"smtp_blinker {version}"
@@ -39,7 +42,7 @@ nitpick_ignore_regex = [
     (
         "py:.*",
         r"(collections|datetime|email|enum|flask|functools|gevent|greenlet|http|ipaddress|logging|os|pathlib"
-        r"|re|prometheus_client|ssl|types|typing|unittest|blinker|gunicorn|_\w+)\..*",
+        r"|re|prometheus_client|ssl|threading|types|typing|unittest|blinker|gunicorn|_\w+)\..*",
     ),
     # Of the library, but no program needs them: type variables, protocols, the inner modules.
     ("py:.*", r"(smtp_blinker\.)?(\w+\.)*(_\w+|DataResult|\w+Hook|(Message|Piece)Source)"),

@@ -59,17 +59,20 @@ def _forwarding_line(verb: str, attributes: tuple[str, ...]) -> Callable[[Facts]
 
 
 def _limits_line(facts: Facts) -> str | None:
+    # RFC 9422 sections 4.1 to 4.3. The limits are on MAIL, RCPT and domains of a session, whatever
+    # the replies are; here fewer of them count, so a client that keeps to them is never refused.
     limits = (
         ("MAILMAX", facts.max_messages),
         ("RCPTMAX", facts.max_recipients),
         ("RCPTDOMAINMAX", facts.max_rcpt_domains),
     )
-    # RFC 9422: values have six digits at most.
+    # RFC 9422 section 4: values have six digits at most. The order is free (section 3).
     shown = [f"{name}={limit}" for name, limit in limits if limit is not None and limit < 10**6]
     return " ".join(("LIMITS", *shown)) if shown else None
 
 
 def _future_release_line(facts: Facts) -> str:
+    # RFC 4865 section 3, items 2 and 3: the longest time and the latest, in UTC.
     # Cut down to the minute: the reply to EHLO is cached, and would be a new one each second.
     latest = facts.now.replace(second=0, microsecond=0) + timedelta(seconds=facts.max_hold)
     return f"FUTURERELEASE {facts.max_hold} {latest:%Y-%m-%dT%H:%M:%SZ}"
@@ -92,6 +95,7 @@ EXTENSIONS: Final = (
         rcpt={"NOTIFY": parameters.notify, "ORCPT": parameters.orcpt},
     ),
     Extension("CHUNKING"),  # RFC 3030 section 2
+    # RFC 3030 section 3
     Extension("BINARYMIME", default=False, needs=("CHUNKING", "8BITMIME")),
     Extension("SIZE", _size_line, mail={"SIZE": parameters.size}),  # RFC 1870
     Extension("AUTH", _auth_line, mail={"AUTH": parameters.auth}),  # RFC 4954
@@ -102,24 +106,24 @@ EXTENSIONS: Final = (
         default=False,
         mail={"REQUIRETLS": parameters.requiretls},
     ),
-    Extension("LIMITS", _limits_line),  # RFC 9422
+    Extension("LIMITS", _limits_line),  # RFC 9422 section 3
     Extension(
-        "DELIVERBY",  # RFC 2852
+        "DELIVERBY",  # RFC 2852 section 3; without a number: no by-time is too short
         default=False,
         mail={"BY": parameters.deliver_by},
     ),
     Extension(
-        "MT-PRIORITY",  # RFC 6710
+        "MT-PRIORITY",  # RFC 6710 section 3; without the name of a policy
         default=False,
         mail={"MT-PRIORITY": parameters.mt_priority},
     ),
     Extension(
-        "FUTURERELEASE",  # RFC 4865
+        "FUTURERELEASE",  # RFC 4865, for the submission port only (section 4.2, item 2)
         _future_release_line,
         default=False,
         mail={"HOLDFOR": parameters.hold_for, "HOLDUNTIL": parameters.hold_until},
     ),
-    Extension("RRVS", default=False, rcpt={"RRVS": parameters.rrvs}),  # RFC 7293
+    Extension("RRVS", default=False, rcpt={"RRVS": parameters.rrvs}),  # RFC 7293 section 3.1
     Extension("XCLIENT", _forwarding_line("XCLIENT", XCLIENT_ATTRIBUTES), optional=False),
     Extension("XFORWARD", _forwarding_line("XFORWARD", XFORWARD_ATTRIBUTES), optional=False),
 )

@@ -98,14 +98,17 @@ def size(value: Value, envelope: Envelope, facts: Facts) -> None:
         raise Reject(552, f"Message exceeds the maximum size of {limit} octets", "5.3.4")
 
 
-_BODIES: Final = frozenset({"7bit", "8bitmime"})
+_BODIES: Final = ("7bit", "8bitmime")  # RFC 6152 section 2
+_BODIES_WITH_BINARY: Final = (*_BODIES, "binarymime")  # RFC 3030 section 3
 
 
 def body(value: Value, envelope: Envelope, facts: Facts) -> None:
     """RFC 6152 section 2, RFC 3030 section 3."""
     body_type = _text("BODY", value).lower()
-    if body_type not in ({"7bit", "8bitmime", "binarymime"} if facts.binarymime else _BODIES):
-        raise Reject(501, "BODY takes 7BIT or 8BITMIME", "5.5.4")
+    known = _BODIES_WITH_BINARY if facts.binarymime else _BODIES
+    if body_type not in known:
+        *first, last = (one.upper() for one in known)
+        raise Reject(501, f"BODY takes {', '.join(first)} or {last}", "5.5.4")
     envelope.body_type = body_type
 
 
@@ -161,7 +164,11 @@ def orcpt(value: Value, address: Address) -> None:
 
 
 def auth(value: Value, envelope: Envelope, facts: Facts) -> None:
-    """RFC 4954 section 5: a mailbox or "<>"."""
+    """RFC 4954 section 5: a mailbox or "<>".
+
+    It is a claim. Of a client that the program doesn't trust it counts as "<>", whatever it says;
+    a client that hasn't logged in may say it too.
+    """
     text = _text("AUTH", value)
     if text != "<>":
         try:
@@ -175,12 +182,12 @@ _BY: Final = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)")
 
 
 def deliver_by(value: Value, envelope: Envelope, facts: Facts) -> None:
-    """RFC 2852 section 4."""
+    """RFC 2852 section 4: seconds from now; 0 and less have passed already."""
     found = _BY.fullmatch(_text("BY", value).upper())
     if found is None:
         raise Reject(501, "BY takes seconds, a semicolon and N or R, as in 120;R", "5.5.4")
     seconds, mode = int(found[1]), found[2]
-    if mode == "R" and seconds <= 0:
+    if mode == "R" and seconds <= 0:  # RFC 2852 section 4: a syntax error, 501 5.5.4
         raise Reject(501, "BY takes more than 0 seconds with R", "5.5.4")
     envelope.deliver_by = DeliverBy(seconds, mode, bool(found[3]))
 
@@ -189,7 +196,10 @@ _PRIORITY: Final = re.compile(r"-?[1-9]|0")
 
 
 def mt_priority(value: Value, envelope: Envelope, facts: Facts) -> None:
-    """RFC 6710: -9 to 9, with neither a plus sign nor leading zeros."""
+    """RFC 6710 sections 3 and 7: -9 to 9, with neither a plus sign nor leading zeros.
+
+    More than 0 is for clients that may have it (section 4.1): the program decides in the hook.
+    """
     text = _text("MT-PRIORITY", value)
     if not _PRIORITY.fullmatch(text):
         raise Reject(501, "MT-PRIORITY takes -9 to 9", "5.5.4")
@@ -200,7 +210,7 @@ _INTERVAL: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def hold_for(value: Value, envelope: Envelope, facts: Facts) -> None:
-    """RFC 4865 section 4."""
+    """RFC 4865 section 3, item 2: 1 to 999999999 seconds."""
     text = _text("HOLDFOR", value)
     if not _INTERVAL.fullmatch(text):
         raise Reject(501, "HOLDFOR takes seconds, 1 to 9 digits", "5.5.4")
@@ -210,19 +220,20 @@ def hold_for(value: Value, envelope: Envelope, facts: Facts) -> None:
 
 
 def hold_until(value: Value, envelope: Envelope, facts: Facts) -> None:
-    """RFC 4865 section 4, erratum 2040: a date-time of RFC 3339."""
+    """RFC 4865 section 3, item 4, with erratum 2040: a date-time of RFC 3339."""
     try:
         moment = parse_date_time(_text("HOLDUNTIL", value))
     except ValueError:
         raise Reject(501, "HOLDUNTIL takes a time as 2026-12-01T00:00:00Z", "5.5.4") from None
     seconds = (moment - facts.now).total_seconds()
-    if seconds <= 0:
+    if seconds <= 0:  # RFC 4865 section 4.2, item 8: "or otherwise invalid"
         raise Reject(501, "HOLDUNTIL is not in the future", "5.5.4")
     _hold(envelope, seconds, facts)
     envelope.hold_until = moment
 
 
 def _hold(envelope: Envelope, seconds: float, facts: Facts) -> None:
+    # RFC 4865 section 4.2, items 7 to 11: both at once, and too long a time, are 501 5.5.4.
     if envelope.hold_for is not None or envelope.hold_until is not None:
         raise Reject(501, "HOLDFOR and HOLDUNTIL exclude each other", "5.5.4")
     if seconds > facts.max_hold:
@@ -230,12 +241,14 @@ def _hold(envelope: Envelope, seconds: float, facts: Facts) -> None:
 
 
 def rrvs(value: Value, address: Address) -> None:
-    """RFC 7293: a date-time, and C or R behind a semicolon; R where neither stands."""
+    """RFC 7293 section 3.1: a date-time, and C or R behind a semicolon; R where neither stands."""
     date_time, semicolon, action = _text("RRVS", value).partition(";")
     action = action.upper() if semicolon else "R"
     if action not in {"C", "R"}:
         raise Reject(501, "RRVS takes C or R behind the semicolon", "5.5.4")
     try:
+        if "." in date_time:
+            raise ValueError("RFC 7293 section 3.1: without a fraction of a second")
         since = parse_date_time(date_time)
     except ValueError:
         raise Reject(501, "RRVS takes a time as 2014-04-03T23:01:00Z", "5.5.4") from None

@@ -126,6 +126,8 @@ LOOKUPS: Final = Workers(8)
 #: Passwords: each takes a processor for a while, and 16 MiB or what the users file says.
 #: Who guesses passwords must not slow mail down.
 PASSWORDS: Final = Workers(4, nice=10)
+#: TLS handshakes with a key that costs much (RSA).
+HANDSHAKES: Final = Workers(2, nice=5)
 #: What stores write and sync.
 STORES: Final = Workers(10)
 #: Messages that are spooled for policies.

@@ -49,6 +49,9 @@ class SMTPServer(HookDecorators, StreamServer):
     loaded.
     """
 
+    #: Clients accepted in one turn of the loop, before those that are connected go on.
+    max_accept = 20
+
     @takes(Keywords)
     def __init__(self, listener: Any, *misplaced: object, **keywords: Any) -> None:
         check_listener(listener, *misplaced)

@@ -149,7 +149,8 @@ class Envelope(EditableHeader):
         self.dsn = NO_ENVELOPE_DSN
         #: Octets that MAIL announced with SIZE= (RFC 1870), or None.
         self.size: int | None = None
-        #: AUTH= of MAIL (RFC 4954 section 5): a mailbox, "<>", or None.
+        #: AUTH= of MAIL (RFC 4954 section 5): a mailbox, "<>", or None. The client claims it; where
+        #: `Session.user` is None, or a user who isn't trusted to, take it for "<>".
         self.auth: str | None = None
         #: BY= of MAIL (RFC 2852), or None.
         self.deliver_by: DeliverBy | None = None
@@ -316,6 +317,8 @@ class Session:
             # RFC 5321 section 7.2: with more recipients the clause would tell one of the others.
             recipient = header_address(self.envelope.rcpt_to[0].address, self.envelope)
             lines.append(f"for <{recipient}>")
+        if self.envelope.priority is not None:
+            lines.append(f"PRIORITY {self.envelope.priority}")  # RFC 6710 sections 4.1 and 7
         text = "Received: " + "\r\n\t".join(lines) + f";\r\n\t{formatdate(time.time())}\r\n"
         return text.encode()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from .pools import PASSWORDS
-from .sasl.scram import DIGESTS, ScramKeys
+from .sasl.scram import DIGESTS, ITERATIONS, MIN_SECRET, SALT_LENGTH, ScramKeys
 from .session import Credentials, Session
 
 # scrypt's cost: 128 * N * r = 16 MiB and some 50 ms for each password that is tried.
@@ -139,16 +139,31 @@ class UserFile:
     different costs, one derivation of each cost is done for every name. So a file in which the
     cost is raised entry by entry takes longer, and is quick again once all entries are new.
 
+    SCRAM asks for the salt of a name before anything is proved. A name that doesn't exist has one
+    too, made of the name and of *secret*, 16 octets at least, and as many iterations as some entry:
+    a count is as frequent among names that don't exist as among those that do. By default *secret*
+    comes from the first entry: each process that reads the file has the same, also after a
+    restart, and another one once that user has another password.
+
     PLAIN and LOGIN carry a password. After SCRAM, whose proof the server has verified, and for an
     XCLIENT login, which a trusted proxy has checked, the name only has to exist. For other
     mechanisms the answer is None, and so it is for a client that wants to act as somebody else.
 
     The constructor and `reload` raise `OSError` for a file that can't be read and `ValueError`,
-    which names the line but never shows a hash, for one that can't be understood.
+    which names the line but never shows a hash, for one that can't be understood. The constructor
+    also raises `ValueError` for a *secret* that is too short.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], secret: bytes | None = None) -> None:
+        if secret is not None and len(secret) < MIN_SECRET:
+            raise ValueError(f"secret has {MIN_SECRET} octets at least, not {len(secret)}")
         self.path = os.fspath(path)
+        self._given_secret = secret
+        #: Of an empty file.
+        self._random_secret = os.urandom(32)
+        self._secret = secret or self._random_secret
+        #: By mechanism, the iterations and the salt's length of each user, in order.
+        self._likenesses: Mapping[str, list[tuple[int, int]]] = {}
         self._users: Mapping[str, _User] = {}
         self._decoys: tuple[_Hash, ...] = ()
         self.reload()
@@ -163,6 +178,17 @@ class UserFile:
         self._users = users
         #: One of each cost in the file.
         self._decoys = tuple(one.of_no_password() for one in by_cost.values())
+        first = next((user.hash for user in users.values()), None)
+        own = self._random_secret if first is None else first.salt + first.key
+        self._secret = self._given_secret or own
+        self._likenesses = {
+            mechanism: sorted(
+                (keys.iterations, len(keys.salt))
+                for user in users.values()
+                if (keys := user.scram.get(mechanism)) is not None
+            )
+            for mechanism in DIGESTS
+        }
 
     def __len__(self) -> int:
         return len(self._users)
@@ -178,10 +204,24 @@ class UserFile:
         right = PASSWORDS.run(_verify, user, self._decoys, auth.password)
         return user.name if right and user is not None else None
 
-    def scram(self, username: str, mechanism: str, session: Session) -> ScramKeys | None:
-        """The hook `on_scram`: ``SMTPServer(address, on_auth=users, on_scram=users.scram)``."""
-        user = self._users.get(_normal(username))
-        return None if user is None else user.scram.get(mechanism)
+    def scram(self, username: str, mechanism: str, session: Session) -> ScramKeys:
+        """The hook `on_scram`: ``SMTPServer(address, on_auth=users, on_scram=users.scram)``.
+
+        A user who doesn't exist, or has no keys for *mechanism*, gets keys that no password has.
+        """
+        name = _normal(username)
+        decoy = self._decoy(name, mechanism)  # for each name, so that each takes the same time
+        user = self._users.get(name)
+        return decoy if user is None else user.scram.get(mechanism, decoy)
+
+    def _decoy(self, name: str, mechanism: str) -> ScramKeys:
+        # RFC 5802 leaves it to the server how it hides which names exist. The name draws a user
+        # to be like, and draws the same one while the counts stay the same.
+        alike = self._likenesses.get(mechanism) or [(ITERATIONS, SALT_LENGTH)]
+        text = f"{mechanism} {name}".encode("utf-8", "surrogatepass")
+        draw = int.from_bytes(hmac.digest(self._secret, text, "sha256")[:8])
+        iterations, salt_length = alike[draw * len(alike) >> 64]
+        return ScramKeys.decoy(name, mechanism, self._secret, iterations, salt_length)
 
     @property
     def all_have_scram(self) -> bool:

@@ -265,7 +265,7 @@ class Client:
         """Whether nothing comes for a moment."""
         if self.buffer:
             return False
-        with gevent.Timeout(seconds, False):
+        with gevent.Timeout(seconds, False):  # type: ignore[arg-type]  # false is its word for silence
             self.sock.recv(1, socket.MSG_PEEK)
             return False
         return True

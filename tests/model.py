@@ -23,7 +23,7 @@ CRLF = b"\r\n"
 
 def split_content(octets: bytes) -> tuple[list[bytes], bytes] | None:
     """The lines before the line that is a single dot, and what follows it (RFC 5321, 4.1.1.4)."""
-    lines = []
+    lines: list[bytes] = []
     while True:
         line, crlf, octets = octets.partition(CRLF)
         if not crlf:
@@ -658,7 +658,7 @@ class Session:
                 self.state = "AUTH"
                 self._answer(what, {"334"})
             else:
-                self._decide(*self._asked, what)
+                self._decide(self._asked[0], self._asked[1], what)
         else:
             parts = response.split("\0")
             if len(parts) != 3 or not self._is_name(parts[0] + parts[1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from contract import Client, Witness, poll, running
 
 from smtp_blinker.connection import connection
@@ -39,7 +40,7 @@ def test_a_client_that_was_told_its_last_reply_does_not_count() -> None:
         Client(server, hello="EHLO me").ok("QUIT")
 
 
-def test_only_so_many_connections_linger(monkeypatch) -> None:
+def test_only_so_many_connections_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MAX_LINGERING", 2)
     with running(max_clients=0) as server:
         witness = Witness(server)

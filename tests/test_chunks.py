@@ -439,7 +439,7 @@ def test_a_timeout_of_the_program_s_own_between_chunks_loses_nothing_and_answers
 
     def on_data(stream: Any, session: Any) -> str:
         for _ in range(3):
-            with gevent.Timeout(0.05, False):
+            with gevent.Timeout(0.05, False):  # type: ignore[arg-type]
                 contents.append(stream.read())
         if not contents:
             contents.append(stream.read())

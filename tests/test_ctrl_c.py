@@ -91,15 +91,7 @@ class Program:
 
     def ended(self) -> tuple[int, str]:
         """The exit status, and what was printed and not read yet."""
-        try:
-            printed, _ = self.process.communicate(timeout=5)
-        except subprocess.TimeoutExpired:
-            if sys.version_info < (3, 14):
-                raise
-            # On CPython 3.14 the first is lost now and then on its way into a hook: one presses
-            # the keys again.
-            self.process.send_signal(signal.SIGINT)
-            printed, _ = self.process.communicate(timeout=SECONDS)
+        printed, _ = self.process.communicate(timeout=SECONDS)
         return self.process.returncode, printed
 
 
@@ -195,11 +187,21 @@ def on_data(stream, session):
 """
 
 
-@pytest.mark.parametrize("hook", [WAITS, BLOCKS, COMPUTES, GREENLET])
-def test_ctrl_c_inside_a_hook(tmp_path: Path, hook: str) -> None:
+@pytest.mark.parametrize("hook", [WAITS, BLOCKS])
+def test_ctrl_c_inside_a_hook_that_waits(tmp_path: Path, hook: str) -> None:
     with running(tmp_path, hook, "server.serve_forever(0)") as program, program.amid_a_message():
         program.said("in the hook")
-        program.process.send_signal(signal.SIGINT)  # it may compute
+        # Not a moment before it sleeps: without any library CPython 3.14 sleeps on, in 15 of 300
+        # times, if SIGINT comes between two instructions of which the second is time.sleep.
+        program.ctrl_c()
+        assert program.ended() == (ENDED, "")
+
+
+@pytest.mark.parametrize("hook", [COMPUTES, GREENLET])
+def test_ctrl_c_inside_a_hook_that_computes(tmp_path: Path, hook: str) -> None:
+    with running(tmp_path, hook, "server.serve_forever(0)") as program, program.amid_a_message():
+        program.said("in the hook")
+        program.process.send_signal(signal.SIGINT)
         assert program.ended() == (ENDED, "")
 
 

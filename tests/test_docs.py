@@ -19,6 +19,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any
 import pytest
 import scramp
 import yaml
+from interop.engines import Redis
 from prometheus_client import CollectorRegistry
 from support import SECONDS, free_port, wait_until
 from test_house import FLOORS
@@ -46,7 +48,7 @@ DOCS = ROOT / "docs"
 PROGRAMS = DOCS / "programs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 #: Port numbers that programs and configurations name.
-PORTS = (2525, 2526, 4650, 8000, 9100)
+PORTS = (2525, 2526, 4650, 6379, 8000, 9100)
 
 
 class Program:
@@ -235,6 +237,24 @@ def test_composing_asks_the_policies_and_then_the_hooks(place):
     with place.smtp() as smtp, pytest.raises(smtplib.SMTPDataError, match="has a virus"):
         smtp.sendmail("bob@example.net", ["ann@example.com"], "\n$EICAR-STANDARD-ANTIVIRUS\n")
     program.wait_for("X-Virus-Checked: mx.example.com {'test_file': False}")
+
+
+def test_policies_greylist_and_limit(place):
+    program = place.run("policies.py")
+    with place.smtp() as smtp:
+        smtp.mail("bob@example.net")
+        code, text = smtp.rcpt("ann@example.com")
+        assert (code, text) == (451, b"4.7.1 Greylisted, try again in 1 second")
+        time.sleep(1.01)  # as the reply says
+        assert smtp.rcpt("ann@example.com")[0] == 250
+        assert smtp.data(b"Hello\r\n")[0] == 250
+        program.wait_for("7 bytes from 127.0.0.0/24, {'wait': 0.0, 'client': '127.0.0.0/24'}")
+        said = []
+        for _ in range(10):
+            said.append(smtp.mail("bob@example.net"))
+            smtp.rset()
+    assert said[-1][0] == 451
+    assert said[-1][1].startswith(b"4.7.0 Too many messages, try again in")
 
 
 def test_observe_logs_and_counts(place):
@@ -446,6 +466,27 @@ def test_django_site_saves_each_message(place):
     shown.end()
 
 
+if shutil.which("redis-server"):
+
+    def test_queue_has_what_was_accepted_and_its_consumer_handles_it(place):
+        engine = Redis(place.folder / "redis")
+        engine.port = place.ports[6379]
+        try:
+            engine.start()
+            place.run("mail_queue.py")
+            place.send()
+            with place.smtp() as smtp:
+                smtp.sendmail("eve@example.net", ["ann@example.com"], "x" * 200_000)
+            consumer = place.run("mail_consumer.py")
+            consumer.wait_for("22 bytes from bob@example.net")
+            consumer.wait_for("200002 bytes from eve@example.net")
+            consumer.signal(signal.SIGTERM)
+            assert consumer.exit_status() == 0
+            assert not list((place.folder / "contents").iterdir())
+        finally:
+            engine.end()
+
+
 def test_metrics_are_there_to_be_scraped(place):
     place.run("metrics.py")
     place.send()
@@ -576,6 +617,7 @@ PUBLIC = {
     "grafana.com",
     "nodemailer.com",
     "prometheus.io",
+    "semver.org",
     "www.gevent.org",
     "www.haproxy.org",
     "www.postfix.org",
@@ -637,6 +679,14 @@ def test_signals_page_has_every_signal_and_every_field():
         assert f'start-after: "# {name}"' in section
         for field in fields(event) if event else ():
             assert f"`{field.name}`" in section, f"{name}: {field.name}"
+
+
+def test_rfcs_page_names_tests_that_exist():
+    _, heading, table = (DOCS / "rfcs.md").read_text().partition("## Where each is tested")
+    named = set(re.findall(r"`((?:interop/)?test_\w+\.py)`", table))
+    assert heading
+    assert named
+    assert not [name for name in named if not (ROOT / "tests" / name).is_file()]
 
 
 def test_rfcs_page_has_every_verb_extension_and_mechanism():
@@ -704,7 +754,7 @@ def test_options_of_smtp_blinker_that_pages_name_exist():
 
 
 def test_links_between_pages_lead_somewhere():
-    tops = (ROOT / name for name in ("README.md", "SECURITY.md", "CHANGES.md"))
+    tops = (ROOT / name for name in ("README.md", "SECURITY.md", "CHANGES.md", "CONTRIBUTING.md"))
     for page in (*tops, *ROOT.glob("*/README.md"), *PAGES):
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             if "://" in target:

@@ -125,8 +125,10 @@ def test_every_example_is_run_by_a_test():
     here = Path(__file__)
     tests = here.read_text()
     under_gunicorn = here.with_name("test_gunicorn.py").read_text()
+    with_engines = (here.parent / "interop/test_queue_examples.py").read_text()
     for path in EXAMPLES.glob("*.py"):
-        assert f'run("{path.name}"' in tests or path.stem in under_gunicorn, path.name
+        elsewhere = under_gunicorn + with_engines
+        assert f'run("{path.name}"' in tests or path.stem in elsewhere, path.name
 
 
 def test_first_program_takes_mail_for_its_domain_only(run):

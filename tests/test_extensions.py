@@ -33,6 +33,7 @@ def facts(**changes: Any) -> Any:
         "max_recipients": None,
         "max_rcpt_domains": None,
         "max_hold": 1000,
+        "binarymime": False,
         "now": NOW,
         "forwarding": lambda verb: False,
     }
@@ -57,14 +58,14 @@ def refusal(call: Any, parameters: str) -> str:
     return f"{caught.value.code} {caught.value.enhanced}"
 
 
-def test_a_client_that_says_nothing_leaves_each_field_none():
+def test_a_client_that_says_nothing_leaves_each_field_none() -> None:
     envelope = mail("")
     for name in ("auth", "deliver_by", "priority", "hold_for", "hold_until", "size"):
         assert getattr(envelope, name) is None
     assert rcpt("").rrvs is None
 
 
-def test_what_is_a_promise_is_opt_in():
+def test_what_is_a_promise_is_opt_in() -> None:
     promises = {"DELIVERBY", "MT-PRIORITY", "FUTURERELEASE", "RRVS"}
     assert promises <= OPT_IN_EXTENSIONS
     assert not promises & DEFAULT_EXTENSIONS
@@ -72,7 +73,7 @@ def test_what_is_a_promise_is_opt_in():
 
 
 @pytest.mark.parametrize("parameter", ["BY=1;R", "MT-PRIORITY=1", "HOLDFOR=1", "HOLDUNTIL=x"])
-def test_a_parameter_of_mail_whose_extension_is_not_offered_is_unknown(parameter):
+def test_a_parameter_of_mail_whose_extension_is_not_offered_is_unknown(parameter: Any) -> None:
     with pytest.raises(Reject) as caught:
         set_mail_parameters(
             parse_parameters(f" {parameter}"), DEFAULT_EXTENSIONS, Envelope(), facts()
@@ -81,7 +82,7 @@ def test_a_parameter_of_mail_whose_extension_is_not_offered_is_unknown(parameter
     assert refusal(rcpt, parameter) == "555 5.5.4"
 
 
-def test_rrvs_belongs_to_rcpt_and_to_its_extension():
+def test_rrvs_belongs_to_rcpt_and_to_its_extension() -> None:
     args = parse_parameters(" RRVS=2014-04-03T23:01:00Z")
     with pytest.raises(Reject) as caught:
         set_rcpt_parameters(args, DEFAULT_EXTENSIONS, Address("b@example.com"))
@@ -104,7 +105,7 @@ def test_rrvs_belongs_to_rcpt_and_to_its_extension():
         ("000000001;R", DeliverBy(1, "R", False)),
     ],
 )
-def test_by_takes_seconds_a_mode_and_a_trace(value, expected):
+def test_by_takes_seconds_a_mode_and_a_trace(value: Any, expected: Any) -> None:
     assert mail(f"BY={value}").deliver_by == expected
 
 
@@ -116,7 +117,7 @@ def test_by_takes_seconds_a_mode_and_a_trace(value, expected):
         *("BY=+-1;R", "BY=1.5;R", "BY=1;R;T", "BY=\uff11;R", "BY=1_0;R", "BY=1;\u017f"),
     ],
 )
-def test_by_takes_nothing_else(parameter):
+def test_by_takes_nothing_else(parameter: Any) -> None:
     assert refusal(mail, parameter) == "501 5.5.4"
 
 
@@ -124,12 +125,12 @@ def test_by_takes_nothing_else(parameter):
 
 
 @pytest.mark.parametrize("priority", range(-9, 10))
-def test_priority_is_minus_9_to_9(priority):
+def test_priority_is_minus_9_to_9(priority: Any) -> None:
     assert mail(f"MT-PRIORITY={priority}").priority == priority
 
 
 @pytest.mark.parametrize("value", ["10", "-10", "+1", "-0", "00", "01", "-", "1.0", "x", "\uff11"])
-def test_priority_is_nothing_else(value):
+def test_priority_is_nothing_else(value: Any) -> None:
     assert refusal(mail, f"MT-PRIORITY={value}") == "501 5.5.4"
     assert refusal(mail, "MT-PRIORITY") == "501 5.5.4"
 
@@ -138,11 +139,11 @@ def test_priority_is_nothing_else(value):
 
 
 @pytest.mark.parametrize("seconds", [1, 999, 1000])
-def test_hold_for_takes_seconds_up_to_the_longest(seconds):
+def test_hold_for_takes_seconds_up_to_the_longest(seconds: Any) -> None:
     assert mail(f"HOLDFOR={seconds}").hold_for == seconds
 
 
-def test_hold_for_has_nine_digits_at_most():
+def test_hold_for_has_nine_digits_at_most() -> None:
     assert mail("HOLDFOR=999999999", max_hold=999_999_999).hold_for == 999_999_999
     with pytest.raises(Reject):
         mail("HOLDFOR=1000000000", max_hold=2**40)
@@ -163,7 +164,7 @@ def test_hold_for_has_nine_digits_at_most():
         "HOLDUNTIL=2026-11-29T10:30:00Z HOLDFOR=60",
     ],
 )
-def test_hold_takes_nothing_else(parameter):
+def test_hold_takes_nothing_else(parameter: Any) -> None:
     assert refusal(mail, parameter) == "501 5.5.4"
 
 
@@ -175,7 +176,7 @@ def test_hold_takes_nothing_else(parameter):
         ("2026-11-29T11:30:00+01:00", datetime(2026, 11, 29, 10, 30, tzinfo=UTC)),
     ],
 )
-def test_hold_until_is_an_aware_time_in_utc(value, expected):
+def test_hold_until_is_an_aware_time_in_utc(value: Any, expected: Any) -> None:
     held = mail(f"HOLDUNTIL={value}").hold_until
     assert held == expected
     assert held is not None
@@ -189,7 +190,7 @@ def test_hold_until_is_an_aware_time_in_utc(value, expected):
     ("value", "action"),
     [("", "R"), (";R", "R"), (";r", "R"), (";C", "C"), (";c", "C")],
 )
-def test_rrvs_takes_a_time_and_an_action(value, action):
+def test_rrvs_takes_a_time_and_an_action(value: Any, action: Any) -> None:
     since = datetime(2014, 4, 3, 23, 1, tzinfo=UTC)
     assert rcpt(f"RRVS=2014-04-03T23:01:00Z{value}").rrvs == RecipientValidSince(since, action)
 
@@ -200,9 +201,11 @@ def test_rrvs_takes_a_time_and_an_action(value, action):
         *("RRVS", "RRVS=C", "RRVS=;C", "RRVS=2014-04-03T23:01:00Z;", "RRVS=2014-04-03;R"),
         *("RRVS=2014-04-03T23:01:00Z;X", "RRVS=2014-04-03T23:01:00Z;C;R"),
         *("RRVS=2014-04-03T23:01:00Z;CR", "RRVS=2014-04-03T23:01:00"),
+        # RFC 7293 section 3.1: no fraction of a second
+        *("RRVS=2014-04-03T23:01:00.5Z", "RRVS=2014-04-03T23:01:00.000Z;C"),
     ],
 )
-def test_rrvs_takes_nothing_else(value):
+def test_rrvs_takes_nothing_else(value: Any) -> None:
     assert refusal(rcpt, value) == "501 5.5.4"
 
 
@@ -220,7 +223,7 @@ def test_rrvs_takes_nothing_else(value):
         ("a@xn--bcher-kva.example", "a@b\u00fccher.example"),
     ],
 )
-def test_auth_takes_a_mailbox_or_nothing_known(value, expected):
+def test_auth_takes_a_mailbox_or_nothing_known(value: Any, expected: Any) -> None:
     assert mail(f"AUTH={value}").auth == expected
 
 
@@ -231,10 +234,33 @@ def test_auth_takes_a_mailbox_or_nothing_known(value, expected):
         *("AUTH=a@b@c", "AUTH=bad+ZZ", "AUTH=a+3db@example.org", "AUTH=a+0D+0Ab@example.org"),
         *("AUTH=a@-b", "AUTH=a+20b@example.org", "AUTH=a@[300.1.1.1]", "AUTH=a..b@example.org"),
         *("AUTH=\u00e9@example.org", "AUTH=+C3+A9@example.org", f"AUTH=a@{'b' * 300}"),
+        *("SMTPUTF8 AUTH=+C3@example.org", "SMTPUTF8 AUTH=+E9@example.org", "SMTPUTF8 AUTH=+C3+A9"),
+        "SMTPUTF8 AUTH=a@+E2+80+A8.example",
     ],
 )
-def test_auth_takes_nothing_else(parameter):
+def test_auth_takes_nothing_else(parameter: Any) -> None:
     assert refusal(mail, parameter) == "501 5.5.4"
+
+
+@pytest.mark.parametrize("value", ["\u00e9@b\u00fccher.example", "+C3+A9@b+C3+BCcher.example"])
+def test_auth_takes_utf8_beside_smtputf8_in_any_order(value: Any) -> None:
+    expected = "\u00e9@b\u00fccher.example"
+    assert mail(f"SMTPUTF8 AUTH={value}").auth == expected
+    assert mail(f"AUTH={value} SMTPUTF8").auth == expected
+    assert refusal(mail, f"AUTH={value}") == "501 5.5.4"
+
+
+# BODY
+
+
+@pytest.mark.parametrize(
+    ("binarymime", "text"),
+    [(False, "BODY takes 7BIT or 8BITMIME"), (True, "BODY takes 7BIT, 8BITMIME or BINARYMIME")],
+)
+def test_a_wrong_body_is_told_what_it_takes(binarymime: Any, text: Any) -> None:
+    with pytest.raises(Reject) as caught:
+        mail("BODY=x", binarymime=binarymime)
+    assert (caught.value.code, caught.value.enhanced, caught.value.text) == (501, "5.5.4", text)
 
 
 # EHLO
@@ -245,7 +271,7 @@ def line(keyword: str, **changes: Any) -> str | None:
     return row.keyword if row.line is None else row.line(facts(**changes))
 
 
-def test_limits_shows_what_is_set_and_fits():
+def test_limits_shows_what_is_set_and_fits() -> None:
     assert line("LIMITS") is None
     assert line("LIMITS", max_messages=20) == "LIMITS MAILMAX=20"
     assert line("LIMITS", max_recipients=1000, max_rcpt_domains=1) == (
@@ -254,13 +280,13 @@ def test_limits_shows_what_is_set_and_fits():
     assert line("LIMITS", max_messages=999_999, max_recipients=10**6) == "LIMITS MAILMAX=999999"
 
 
-def test_future_release_shows_both_limits_and_the_later_one_by_the_minute():
+def test_future_release_shows_both_limits_and_the_later_one_by_the_minute() -> None:
     assert line("FUTURERELEASE") == "FUTURERELEASE 1000 2026-11-29T10:36:40Z"
     later = NOW.replace(second=59, microsecond=0)
     assert line("FUTURERELEASE", now=later) == "FUTURERELEASE 1000 2026-11-29T10:36:40Z"
 
 
-def test_ehlo_has_the_lines_of_what_is_offered():
+def test_ehlo_has_the_lines_of_what_is_offered() -> None:
     offered = frozenset({"DELIVERBY", "MT-PRIORITY", "RRVS", "LIMITS"})
     assert ehlo_lines(offered, facts()) == ["DELIVERBY", "MT-PRIORITY", "RRVS"]
 
@@ -283,7 +309,7 @@ def test_ehlo_has_the_lines_of_what_is_offered():
         (f"2026-01-01T00:00:00.{'0' * 5000}Z", datetime(2026, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_a_date_time_is_read_into_utc(text, expected):
+def test_a_date_time_is_read_into_utc(text: Any, expected: Any) -> None:
     moment = parse_date_time(text)
     assert moment == expected
     assert moment.tzinfo is UTC
@@ -303,7 +329,7 @@ def test_a_date_time_is_read_into_utc(text, expected):
         *("0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "9999-12-31T23:59:60Z"),
     ],
 )
-def test_what_is_no_date_time_is_a_value_error(text):
+def test_what_is_no_date_time_is_a_value_error(text: Any) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         parse_date_time(text)
 
@@ -311,7 +337,7 @@ def test_what_is_no_date_time_is_a_value_error(text):
 # On the wire
 
 
-def test_what_mail_and_rcpt_asked_is_on_the_envelope():
+def test_what_mail_and_rcpt_asked_is_on_the_envelope() -> None:
     envelopes: list[Envelope] = []
     with running(
         extensions=ALL - {"REQUIRETLS"},
@@ -336,7 +362,7 @@ def test_what_mail_and_rcpt_asked_is_on_the_envelope():
         assert [one.rrvs for one in envelope.rcpt_to] == [RecipientValidSince(since, "C"), None]
 
 
-def test_ehlo_announces_the_longest_hold_and_the_server_keeps_to_it():
+def test_ehlo_announces_the_longest_hold_and_the_server_keeps_to_it() -> None:
     with running(extensions=ALL - {"REQUIRETLS"}, max_hold=3600) as server:
         client = Client(server)
         before = datetime.now(UTC)
@@ -351,7 +377,7 @@ def test_ehlo_announces_the_longest_hold_and_the_server_keeps_to_it():
         client.ok(f"MAIL FROM:<> HOLDUNTIL={latest}")
 
 
-def test_ehlo_shows_the_limits_that_are_set():
+def test_ehlo_shows_the_limits_that_are_set() -> None:
     with running(max_messages=5, max_rcpt_domains=2) as server:
         lines = Client(server).ok("EHLO me").split("\n")
         assert "LIMITS MAILMAX=5 RCPTMAX=1000 RCPTDOMAINMAX=2" in [line[4:] for line in lines]
@@ -363,7 +389,7 @@ def test_ehlo_shows_the_limits_that_are_set():
             assert "LIMITS" not in Client(server).ok("EHLO me")
 
 
-def test_one_domain_too_many_is_refused_and_those_accepted_stay():
+def test_one_domain_too_many_is_refused_and_those_accepted_stay() -> None:
     def on_rcpt_to(address: Address, session: Session) -> None:
         if address.address.startswith("no"):
             raise Reject(550)
@@ -384,7 +410,7 @@ def test_one_domain_too_many_is_refused_and_those_accepted_stay():
             assert client.reply().startswith("250")
 
 
-def test_domains_are_not_counted_without_a_limit():
+def test_domains_are_not_counted_without_a_limit() -> None:
     with running() as server:
         client = Client(server, hello="EHLO me")
         client.ok("MAIL FROM:<>", *(f"RCPT TO:<b@d{number}.example>" for number in range(50)))
@@ -394,7 +420,7 @@ def test_domains_are_not_counted_without_a_limit():
 
 
 @pytest.mark.parametrize("verb", ["VRFY", "vrfy"])
-def test_on_vrfy_names_the_mailbox_or_tells_nothing(verb):
+def test_on_vrfy_names_the_mailbox_or_tells_nothing(verb: Any) -> Any:
     asked: list[tuple[str, str]] = []
 
     def on_vrfy(argument: str, session: Session) -> str | None:
@@ -414,7 +440,7 @@ def test_on_vrfy_names_the_mailbox_or_tells_nothing(verb):
         assert client.cmd("EXPN fred").startswith("502 5.5.1")
 
 
-def test_vrfy_inside_a_transaction_leaves_it_alone():
+def test_vrfy_inside_a_transaction_leaves_it_alone() -> None:
     with running(on_vrfy=lambda argument, session: "<b@example.com>") as server:
         client = Client(server, hello="EHLO me")
         client.ok("MAIL FROM:<>", "VRFY b", "RCPT TO:<b@example.com>", "VRFY b", "DATA")
@@ -427,7 +453,7 @@ def test_vrfy_inside_a_transaction_leaves_it_alone():
     [False, True, 0, 250, "", " ", b"b@example.com", ["b"], {}, "550 no", "252", "2.1.5 yes"],
     ids=repr,
 )
-def test_on_vrfy_returns_a_text_or_none_and_else_is_a_fault(result):
+def test_on_vrfy_returns_a_text_or_none_and_else_is_a_fault(result: Any) -> None:
     with running(on_vrfy=lambda argument, session: result) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")

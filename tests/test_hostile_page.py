@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def test_page_of_hostile_input_is_made_from_the_rows():
+def test_page_of_hostile_input_is_made_from_the_rows() -> None:
     made = subprocess.run(
         [sys.executable, ROOT / "docs" / "make_hostile.py"],
         capture_output=True,

@@ -85,8 +85,11 @@ CORE_FOLDERS = {"smtp", "sasl", "commands", "connection"}
 #: Folders built on top, and what of the core they may import; what isn't listed here may import
 #: the public names.
 FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - CORE_FOLDERS
+PUBLIC = {
+    *("__init__", "server", "session", "signals", "smtp.reply", "stream", "listeners", "stores"),
+}
 SHARES = {
-    "listeners": {"signals"},
+    "listeners": {"signals", "stores"},
     "stores": {"pools", "session", "signals", "smtp.reply", "stream"},
     "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply"},
     # Its faults end connections by force, so it knows them.
@@ -94,11 +97,9 @@ SHARES = {
         *("connection.connection", "extensions", "options", "server", "session", "signals"),
         *("smtp.reply", "stream"),
     },
+    "web": {*PUBLIC, "pools"},
     # The program that has all of it.
     "serve": {*FLOOR, *ON_TOP, *FOLDERS},
-}
-PUBLIC = {
-    *("__init__", "server", "session", "signals", "smtp.reply", "stream", "listeners", "stores"),
 }
 #: Folders and modules that see no socket, no greenlet and no clock to wait on.
 PURE = (
@@ -256,6 +257,13 @@ def test_what_is_built_on_top_imports_its_share_of_the_core_only(path):
     assert others <= share
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "web/reader").glob("*.py")), ids=module_name)
+def test_what_looks_into_messages_imports_its_own_folder_and_the_standard_library(path):
+    own, others = imports(path)
+    assert all(name.startswith("web.reader") for name in own)
+    assert others <= sys.stdlib_module_names
+
+
 @pytest.mark.parametrize("name", sorted(ON_TOP))
 def test_helpers_import_their_share_of_the_core_only(name):
     assert imports(PACKAGE / f"{name}.py")[0] <= ON_TOP[name]
@@ -292,10 +300,12 @@ def test_importing_the_library_patches_nothing_and_loads_nothing_on_top():
 EXTRAS = {
     "dns": "smtp_blinker.policies.dnsbl",
     "gunicorn": "smtp_blinker.gunicorn",
+    "amqp": "smtp_blinker.stores.amqp",
+    "s3": "smtp_blinker.stores.s3",
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",
-    "redis": "smtp_blinker.policies.redis_counters",
     "sender-auth": "smtp_blinker.policies.sender.policy",
+    "redis": "smtp_blinker.policies.redis_counters, smtp_blinker.stores.redis_stream",
     "web": "smtp_blinker.web",
 }
 #: Imports as if of all distributions those in its first argument only were installed.

@@ -103,7 +103,8 @@ def test_what_can_not_be_listened_on_is_a_value_error(listener: Any) -> None:
 
 
 def test_the_message_names_what_was_given() -> None:
-    for listener in (2525, ("127.0.0.1", "2525"), "localhost", ("127.0.0.1", 70000)):
+    wrong: tuple[Any, ...] = (2525, ("127.0.0.1", "2525"), "localhost", ("127.0.0.1", 70000))
+    for listener in wrong:
         with pytest.raises((TypeError, ValueError)) as told:
             SMTPServer(listener)
         assert repr(listener) in str(told.value)

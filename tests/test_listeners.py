@@ -760,7 +760,8 @@ def test_connections_open_and_ended_are_counted(server, registry):
 def test_what_alerts_wait_for_is_counted_from_zero(registry):
     get = registry.get_sample_value
     assert get("smtp_messages_total", {"code": "250"}) == 0
-    for code in ("HookError", "HookTimeout", "ListenerError"):
+    faults = ("HookError", "HookTimeout", "ListenerError", "CountersAway", "PolicyFailure")
+    for code in faults:
         assert get("smtp_errors_total", {"code": code}) == 0
     for protocol in ("TLSv1.2", "TLSv1.3"):
         assert get("smtp_tls_total", {"protocol": protocol}) == 0
@@ -831,8 +832,8 @@ def test_no_client_can_invent_label_values_without_bound(server, registry):
         emit(signals.refused, server, refused_event("MAIL", code=n))
     get = registry.get_sample_value
     assert get("smtp_auth_total", {"method": "other", "outcome": "failure"}) == 500
-    # Three codes have their places from the start.
-    assert get("smtp_errors_total", {"code": "other"}) == 403
+    # Five codes have their places from the start.
+    assert get("smtp_errors_total", {"code": "other"}) == 405
     emit_error(server, error_event(code="Error1"))
     assert get("smtp_errors_total", {"code": "Error1"}) == 2
     text = generate_latest(registry).decode()

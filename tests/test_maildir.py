@@ -464,7 +464,7 @@ def test_interrupted_store_either_raises_or_has_the_message(
     disk.go.set()
     client.join(30)
     if published:
-        assert client.value.startswith("queued as ")
+        assert str(client.value).startswith("queued as ")
         assert len(stored(store)) == 1
     else:
         assert isinstance(client.exception or client.value, thrown)

@@ -154,6 +154,21 @@ def test_a_message_of_a_gibibyte_takes_no_memory(reader):
     assert max(server.sizes) == (size if reader == "pieces" else 4)
 
 
+@pytest.mark.parametrize("reader", ["pieces", "none"])
+def test_a_chunk_of_a_gibibyte_takes_no_memory(reader):
+    """RFC 3030 has no largest chunk; another client is served while it comes."""
+    size = 2**30 if reader == "pieces" else 2**28
+    block = (b"x" * 1022 + b"\r\n") * 64
+    with process() as server, greeted(server) as client, another_client(server):
+        for command in ("MAIL FROM:<a@example.org>", f"RCPT TO:<{reader}@example.com>"):
+            assert client.command(command).code == 250
+        client.send(b"BDAT %d LAST\r\n" % size)
+        for _ in range(size // len(block)):
+            client.send(block)
+        assert client.reply().code == 250
+    assert max(server.sizes) == (size if reader == "pieces" else 4)
+
+
 def test_a_slow_reader_does_not_pile_up_what_its_client_sends():
     block = (b"x" * 1022 + b"\r\n") * 64
     with process() as server, greeted(server) as client, another_client(server):

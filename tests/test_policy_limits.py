@@ -146,26 +146,28 @@ def test_what_is_a_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "said"),
+    ("policy", "positional", "keywords", "error", "said"),
     [
-        (lambda: RateLimit("1/day", of="mails"), ValueError, "of is one of connections, messages"),
-        (lambda: RateLimit("1/day", key="ip"), ValueError, "key is one of network, user, sender"),
-        (lambda: RateLimit("1/day", of="connections", key="user"), ValueError, "by network"),
-        (lambda: RateLimit("1/day", counters=7), TypeError, "counters takes MemoryCounters"),
-        (lambda: RateLimit("1/day", trusted=True), TypeError, "trusted takes a list"),
-        (lambda: RateLimit("1/day", trusted=["x"]), ValueError, "trusted: 'x'"),
-        (lambda: RateLimit("1/day", timeout=0), ValueError, "timeout must be greater than 0"),
-        (lambda: RateLimit("1/day", timeout="1"), TypeError, "timeout takes a number"),
-        (lambda: RateLimit("1/day", on_failure="x"), ValueError, '"accept" or "defer"'),
-        (lambda: ConnectionLimit(0, counters=MemoryCounters()), ValueError, "number is a whole"),
-        (lambda: AuthLockout(0), ValueError, "failures is a whole number"),
-        (lambda: AuthLockout(per=0), ValueError, "per is 1 second or more"),
-        (lambda: Greylist(0), ValueError, "delay is from 0"),
+        (RateLimit, ["1/day"], {"of": "mails"}, ValueError, "of is one of connections, messages"),
+        (RateLimit, ["1/day"], {"key": "ip"}, ValueError, "key is one of network, user, sender"),
+        (RateLimit, ["1/day"], {"of": "connections", "key": "user"}, ValueError, "by network"),
+        (RateLimit, ["1/day"], {"counters": 7}, TypeError, "counters takes MemoryCounters"),
+        (RateLimit, ["1/day"], {"trusted": True}, TypeError, "trusted takes a list"),
+        (RateLimit, ["1/day"], {"trusted": ["x"]}, ValueError, "trusted: 'x'"),
+        (RateLimit, ["1/day"], {"timeout": 0}, ValueError, "timeout must be greater than 0"),
+        (RateLimit, ["1/day"], {"timeout": "1"}, TypeError, "timeout takes a number"),
+        (RateLimit, ["1/day"], {"on_failure": "x"}, ValueError, '"accept" or "defer"'),
+        (ConnectionLimit, [0], {"counters": MemoryCounters()}, ValueError, "number is a whole"),
+        (AuthLockout, [0], {}, ValueError, "failures is a whole number"),
+        (AuthLockout, [], {"per": 0}, ValueError, "per is 1 second or more"),
+        (Greylist, [0], {}, ValueError, "delay is from 0"),
     ],
 )
-def test_a_wrong_keyword_says_what_would_be_right(make: Any, error: Any, said: str) -> None:
+def test_a_wrong_keyword_says_what_would_be_right(
+    policy: Any, positional: list[Any], keywords: dict[str, Any], error: Any, said: str
+) -> None:
     with pytest.raises(error, match=said):
-        make()
+        policy(*positional, **keywords)
 
 
 # ConnectionLimit
@@ -297,7 +299,7 @@ def test_many_guesses_at_once_are_no_more_than_the_number(clock: Clock) -> None:
             for number in range(20)
         ]
         gevent.joinall(guesses, raise_error=True)
-        assert sorted(guess.value[:3] for guess in guesses) == ["454"] * 17 + ["535"] * 3
+        assert sorted(str(guess.value)[:3] for guess in guesses) == ["454"] * 17 + ["535"] * 3
         assert len(asked) == 3
 
 
@@ -321,20 +323,25 @@ def test_login_in_several_lines_is_counted_once(clock: Clock) -> None:
 
 def scram(client: Client, name: str, password: str) -> str:
     peer = scramp.ScramClient(["SCRAM-SHA-256"], name, password)
-    first = base64.b64encode(peer.get_client_first().encode()).decode()
+    first = base64.b64encode((peer.get_client_first() or "").encode()).decode()
     said = client.cmd(f"AUTH SCRAM-SHA-256 {first}")
     peer.set_server_first(base64.b64decode(said[4:]).decode())
-    said = client.cmd(base64.b64encode(peer.get_client_final().encode()))
+    said = client.cmd(base64.b64encode((peer.get_client_final() or "").encode()))
     return client.cmd("") if said.startswith("334") else said
 
 
 def test_a_locked_account_hears_the_same_for_a_right_and_a_wrong_scram_proof(clock: Clock) -> None:
     keys = ScramKeys.from_password("right", iterations=4096)
     asked: list[str] = []
-    options = {
+
+    def on_auth(auth: Any, session: Any) -> Any:
+        asked.append(auth.username)
+        return auth.username
+
+    options: dict[str, Any] = {
         "auth_methods": ("SCRAM-SHA-256",),
         "on_scram": lambda username, mechanism, session: keys,
-        "on_auth": lambda auth, session: asked.append(auth.username) or auth.username,
+        "on_auth": on_auth,
     }
     with running(**options, **AUTH) as server:
         server.use(locking(clock))

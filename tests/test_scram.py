@@ -418,6 +418,24 @@ def test_an_unknown_user_is_answered_as_a_known_one(users, monkeypatch):
     assert users.asked == []
 
 
+def test_decoys_are_the_same_for_the_same_secret():
+    secret = bytes(range(16))
+    decoy = ScramKeys.decoy("nobody", "SCRAM-SHA-256", secret)
+    assert decoy == ScramKeys.decoy("nobody", "SCRAM-SHA-256", bytes(range(16)))
+    others = [
+        ScramKeys.decoy("somebody", "SCRAM-SHA-256", secret),
+        ScramKeys.decoy("nobody", "SCRAM-SHA-1", secret),
+        ScramKeys.decoy("nobody", "SCRAM-SHA-256", bytes(16)),
+    ]
+    assert len({one.salt for one in (decoy, *others)}) == 4
+    longer = ScramKeys.decoy("nobody", "SCRAM-SHA-256", secret, 5000, 24)
+    assert (longer.iterations, len(longer.salt)) == (5000, 24)
+    with pytest.raises(ValueError, match="secret has 16 octets at least, not 3"):
+        ScramKeys.decoy("nobody", "SCRAM-SHA-256", b"abc")
+    with pytest.raises(ValueError, match="mechanism is one of"):
+        ScramKeys.decoy("nobody", "PLAIN", secret)
+
+
 def test_the_keys_of_an_unknown_user_open_nothing():
     decoy = scram.DECOYS.keys("SCRAM-SHA-256", "nobody")
     assert decoy.fits("SCRAM-SHA-256")

@@ -131,6 +131,13 @@ def test_received_header_names_no_recipient_among_several():
     assert "example.com" not in received(made)
 
 
+def test_received_header_has_the_priority_that_was_asked_for():
+    made = session()
+    assert "PRIORITY" not in received(made)
+    made.envelope.priority = -3
+    assert " PRIORITY -3; " in received(made)
+
+
 def test_received_header_has_a_labels_but_for_smtputf8():
     made = session()
     made.envelope.rcpt_to.append(Address("b@bücher.example"))

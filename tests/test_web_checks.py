@@ -7,8 +7,8 @@ from email.utils import formatdate
 
 import pytest
 
-from smtp_blinker.web import mime
-from smtp_blinker.web.checks import MAX_TOLD, check
+from smtp_blinker.web.reader import mime
+from smtp_blinker.web.reader.checks import MAX_TOLD, check
 
 ARRIVED = time.time()
 HEAD = (

@@ -67,7 +67,7 @@ def rcpt(context: CommandContext, argument: str) -> Reply:
     if options.max_rcpt_domains is not None:
         domains |= _domains(text)
         if len(domains) > options.max_rcpt_domains:
-            # RFC 9422; those accepted stay valid, as above.
+            # RFC 9422 section 4.3; those accepted stay valid, as above.
             raise Refusal(reply.TOO_MANY_DOMAINS)
     if context.hooks.on_rcpt_to is not None:
         context.call_hook("on_rcpt_to", address, session)

@@ -7,15 +7,23 @@ gevent's or the standard library's, patched or not, and no handshake can stall t
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from types import GetSetDescriptorType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from ..certificates import CERTIFICATE_SETTINGS, check_certificates, sni_settings
 from ..options import Options
+from ..pools import HANDSHAKES
 from ..session import TLSInfo
 from ..smtp.names import ascii_domain
 from .client_hello import ClientHello
+
+#: Seconds of CPU for the answer to a ClientHello, above which the next one is computed in a thread.
+#: A key for P-256 needs 0.2 ms and pays nothing for threads; RSA needs 0.45 ms with 2048 bits and
+#: 4.5 ms with 4096, eight clients at once would hold up everybody for 36 ms.
+COSTLY: Final = 0.0003
 
 #: RFC 8446 section 6: a record with a fatal alert, unrecognized_name.
 _UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
@@ -121,6 +129,7 @@ class SecureContexts:
         }
         self._default: ssl.SSLContext | None = None
         self._by_name: dict[str, ssl.SSLContext] = {}
+        self._costs: WeakKeyDictionary[ssl.SSLContext, float] = WeakKeyDictionary()
         if options.offers_tls:
             self._load(self._settings)
 
@@ -170,7 +179,7 @@ class SecureContexts:
     def channel(self) -> TLSChannel:
         """A channel for a new connection, its handshake not begun."""
         assert self._default is not None
-        return TLSChannel(self._default, self._by_name)
+        return TLSChannel(self._default, self._by_name, self._costs)
 
 
 def _inherit(
@@ -250,25 +259,36 @@ class TLSChannel:
     """The TLS of one connection: octets of the network on one side, plain ones on the other.
 
     It begins with the context that *by_name* has for the client's server name, else *default*.
+    *costs* remembers for each context the CPU time of its last answer to a ClientHello.
     Every method may raise ssl.SSLError; what `to_send` returns afterwards (an alert) still
     belongs on the wire.
     """
 
     __slots__ = (
         "_by_name",
+        "_costs",
         "_default",
         "_hello",
+        "_in_thread",
         "_incoming",
         "_object",
         "_outgoing",
         "servername",
     )
 
-    def __init__(self, default: ssl.SSLContext, by_name: Mapping[str, ssl.SSLContext]) -> None:
+    def __init__(
+        self,
+        default: ssl.SSLContext,
+        by_name: Mapping[str, ssl.SSLContext],
+        costs: MutableMapping[ssl.SSLContext, float],
+    ) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._default = default
         self._by_name = by_name
+        self._costs = costs
+        #: A thread uses the buffers, also after the greenlet that waited for it was killed.
+        self._in_thread = False
         #: None once the context is chosen.
         self._hello: ClientHello | None = ClientHello()
         #: The name that the client asked for, as a lower-case A-label.
@@ -286,15 +306,35 @@ class TLSChannel:
             self._incoming.write_eof()
 
     def to_send(self) -> bytes:
-        return self._outgoing.read()
+        return b"" if self._in_thread else self._outgoing.read()
 
     def handshake(self) -> bool:
         """Go on with the handshake; False when it needs more octets from the network."""
         if self._hello is not None:
             if not self._hello.complete:
                 return False
-            self._begin(self._hello)
+            context = self._begin(self._hello)
             self._hello = None
+            return self._answer(context)
+        return self._go_on()
+
+    def _answer(self, context: ssl.SSLContext) -> bool:
+        """Answer the ClientHello: our key's signature is what a handshake costs most for."""
+        # An sni_callback belongs to the program, which may use gevent in it.
+        if self._costs.get(context, 0.0) < COSTLY or context.sni_callback is not None:
+            return self._timed(context)
+        self._in_thread = True
+        return HANDSHAKES.run(self._timed, context)
+
+    def _timed(self, context: ssl.SSLContext) -> bool:
+        started = time.thread_time()
+        try:
+            return self._go_on()
+        finally:
+            self._costs[context] = time.thread_time() - started
+            self._in_thread = False
+
+    def _go_on(self) -> bool:
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
@@ -306,8 +346,8 @@ class TLSChannel:
             raise ssl.SSLError(exc.errno, f"the sni_callback raised {failure!r}") from failure
         return True
 
-    def _begin(self, hello: ClientHello) -> None:
-        """Choose the context by the name, before OpenSSL has seen anything.
+    def _begin(self, hello: ClientHello) -> ssl.SSLContext:
+        """Choose the context by the name, and return it, before OpenSSL has seen anything.
 
         In its callback a context could still be exchanged, but OpenSSL's SSL_set_SSL_CTX keeps
         the old one's verify mode, versions and session tickets.
@@ -326,6 +366,7 @@ class TLSChannel:
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the server name isn't ASCII")
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(hello.octets)
+        return context
 
     def decrypt(self, size: int) -> bytes | None:
         """Up to *size* plain octets; b"" at the end, None when there are none yet."""

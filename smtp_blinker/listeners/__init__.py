@@ -8,6 +8,7 @@ held, so nobody else needs to keep a reference to it.
 * `log.EventLog` writes log lines, `log.JSONFormatter` makes them JSON.
 * `tracking.ConnectionTracker` knows the connections that are open now.
 * `metrics.EventMetrics` counts for Prometheus (``pip install 'smtp_blinker[metrics]'``).
+* `fleet.FleetEvents` publishes them to RabbitMQ or Redis (extra `amqp` or `redis`).
 
 The modules don't share code, so that each can be copied as the start of a listener of your own.
 """

@@ -65,7 +65,10 @@ _AUTH_METHODS: Final = frozenset(
 # The series that are there from the start, with 0. Prometheus can't tell how much a series that
 # begins with 1 has grown: the first fault and the first message would count as none, and a share
 # of what never came yet as unknown.
-_FIRST_ERRORS: Final = ("HookError", "HookTimeout", "ListenerError")
+_FIRST_ERRORS: Final = (
+    *("HookError", "HookTimeout", "ListenerError"),
+    *("CountersAway", "PolicyFailure"),
+)
 _FIRST_REASONS: Final = (
     *("quit", "eof", "reset", "timeout", "shutdown"),
     *("refused", "abuse", "tls", "proxy", "error"),

@@ -11,7 +11,6 @@ import logging
 import os
 import time
 import weakref
-from itertools import islice
 from typing import Any, Final
 
 import gevent
@@ -20,6 +19,7 @@ from gevent import socket as gevent_socket
 from gevent.lock import BoundedSemaphore
 
 from ..signals import ErrorEvent, emit_error
+from .base import PolicyFailure
 from .counters import Hit, MemoryCounters
 
 try:
@@ -129,6 +129,8 @@ class _Pool:
         self.pid = os.getpid()
         self.idle: list[Any] = []
         self.room = BoundedSemaphore(MAX_CONNECTIONS)
+        #: What renews the leases while there are any; a hub that has ended has taken it along.
+        self.heart: Any = None
 
 
 class RedisCounters:
@@ -173,7 +175,6 @@ class RedisCounters:
         self._retry_at: float | None = None
         #: What is counted while Redis is away, and all leases of this process.
         self._local = MemoryCounters()
-        self._heart: Any = None
 
     @property
     def away(self) -> bool:
@@ -210,12 +211,20 @@ class RedisCounters:
         local = number if answer is None else float("inf")
         if not self._local.lease(key, holder, local):  # type: ignore[arg-type]
             return False
-        if self._heart is None or self._heart.dead:
-            self._heart = gevent.spawn(self._beat)
+        pool = self._pool()
+        if pool.heart is None:
+            pool.heart = gevent.spawn(self._beat)
         return True
 
     def release(self, key: str, holder: str) -> None:
         self._local.release(key, holder)
+        pool = self._pool()
+        if not self._local.leases and pool.heart is not None:
+            pool.heart.kill(block=False)
+            pool.heart = None
+        self._forget(key, holder)
+
+    def _forget(self, key: str, holder: str) -> None:
         self._command(_PATIENCE, "ZREM", f"{self._prefix}l:{key}", holder)
 
     def triplet(self, key: str, delay: float, window: float, keep: float, timeout: float) -> float:
@@ -226,26 +235,28 @@ class RedisCounters:
         return float(answer) / 1e6
 
     def _beat(self) -> None:
-        """Renew the leases of this process for as long as it has any."""
-        while self._local.leases:
+        """Renew the leases of this process."""
+        while True:
             gevent.sleep(RENEW_SECONDS)
             self.renew()
 
     def renew(self) -> None:
         """Renew all leases of this process now; Redis may have lost them, or not know them yet."""
-        held = ((key, holder) for key, all in self._local.leases.items() for holder in all)
-        todo = list(held)
+        leases = self._local.leases
+        todo = [(key, holder) for key, holders in leases.items() for holder in holders]
         for start in range(0, len(todo), RENEW_AT_ONCE):
-            # Those that were given back meanwhile must not come again.
             some = [
                 (key, holder)
-                for key, holder in islice(todo, start, start + RENEW_AT_ONCE)
-                if holder in self._local.leases.get(key, ())
+                for key, holder in todo[start : start + RENEW_AT_ONCE]
+                if holder in leases.get(key, ())
             ]
             if some:
                 holders = [holder for _, holder in some]
                 keys = ["l:" + key for key, _ in some]
                 self._script("renew", _PATIENCE, keys, [_micro(LEASE_SECONDS), *holders])
+            for key, holder in some:
+                if holder not in leases.get(key, ()):
+                    self._forget(key, holder)  # given back meanwhile, and perhaps renewed after it
 
     # Redis
 
@@ -324,8 +335,9 @@ class RedisCounters:
         was_there = self._retry_at is None
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if was_there:
-            meta = {"counters": type(self).__name__}
-            emit_error(self._server(), ErrorEvent(exc, "CountersAway", meta=meta))
+            failure = PolicyFailure(f"{type(self).__name__}: {type(exc).__name__}: {exc}")
+            failure.__cause__ = exc
+            emit_error(self._server(), ErrorEvent(failure, "CountersAway"))
 
 
 def _micro(seconds: float) -> int:

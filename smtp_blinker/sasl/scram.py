@@ -38,6 +38,9 @@ MAX_ITERATIONS: Final = 2**31 - 1
 SALT_LENGTH: Final = 16
 MAX_SALT: Final = 1024
 
+#: Octets of a secret that nobody can guess.
+MIN_SECRET: Final = 16
+
 #: Characters of a user name, and of a client's nonce, which comes back in a challenge.
 MAX_NAME: Final = 255
 MAX_NONCE: Final = 1024
@@ -96,14 +99,41 @@ class ScramKeys:
         stored_key = hashlib.new(digest, client_key).digest()
         return cls(salt, iterations, stored_key, hmac.digest(salted, b"Server Key", digest))
 
+    @classmethod
+    def decoy(
+        cls,
+        username: str,
+        mechanism: str,
+        secret: bytes,
+        iterations: int = ITERATIONS,
+        salt_length: int = SALT_LENGTH,
+    ) -> ScramKeys:
+        """Keys for a name that doesn't exist, which no password has, for `on_scram` to return.
+
+        They are the same for the same name, mechanism and *secret* (16 octets at least), so a
+        service whose processes share a secret, and keep it over a restart, doesn't show by another
+        salt that it doesn't know the name. Raises ValueError for a shorter secret, and as
+        `from_password` does.
+        """
+        if mechanism not in DIGESTS:
+            raise ValueError(f"mechanism is one of {', '.join(DIGESTS)}, not {mechanism!r}")
+        if len(secret) < MIN_SECRET:
+            raise ValueError(f"secret has {MIN_SECRET} octets at least, not {len(secret)}")
+        size = hashlib.new(DIGESTS[mechanism]).digest_size
+        name = f"{mechanism} {username}".encode("utf-8", "surrogatepass")
+        seed = hmac.digest(secret, name, "sha512")
+        octets = hashlib.shake_256(seed).digest(salt_length + 2 * size)
+        salt, stored, server = octets[:salt_length], octets[salt_length:-size], octets[-size:]
+        return cls(salt, iterations, stored, server)
+
     def fits(self, mechanism: str) -> bool:
         """Whether they are as long as *mechanism*'s."""
         return len(self.stored_key) == hashlib.new(DIGESTS[mechanism]).digest_size
 
 
 class Decoys:
-    """Keys for unknown user names: the same for the same name as long as the process runs, with
-    the iterations and the length of the salt of the first known user."""
+    """Keys for the names that `on_scram` returns None for: the same for the same name as long as
+    the process runs, with the iterations and the length of the salt of the first known user."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
@@ -113,13 +143,8 @@ class Decoys:
         self._likeness.setdefault(mechanism, (keys.iterations, len(keys.salt)))
 
     def keys(self, mechanism: str, username: str) -> ScramKeys:
-        iterations, length = self._likeness.get(mechanism, (ITERATIONS, SALT_LENGTH))
-        size = hashlib.new(DIGESTS[mechanism]).digest_size
-        name = f"{mechanism} {username}".encode()
-        seed = hmac.digest(self._secret, name, "sha512")
-        octets = hashlib.shake_256(seed).digest(length + 2 * size)
-        salt, stored, server = octets[:length], octets[length:-size], octets[-size:]
-        return ScramKeys(salt, iterations, stored, server)
+        likeness = self._likeness.get(mechanism, (ITERATIONS, SALT_LENGTH))
+        return ScramKeys.decoy(username, mechanism, self._secret, *likeness)
 
 
 DECOYS: Final = Decoys()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -25,9 +27,26 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    if asks_for_queue([*sys.argv[1:], *map(os.environ.get, VARIABLES)]):
+        # The client libraries of queues use the usual sockets; now nothing else has used them.
+        from gevent import monkey
+
+        monkey.patch_all()
     from .cli import command
 
     command()
+
+
+#: URLs of these begin with what needs sockets of gevent, and the variables that they may stand in.
+QUEUES = ("amqp://", "amqps://", "redis://", "rediss://", "s3://")
+VARIABLES = ("SMTP_BLINKER_DELIVER", "SMTP_BLINKER_CONTENTS", "SMTP_BLINKER_EVENTS")
+
+
+def asks_for_queue(words: Iterable[str | None]) -> bool:
+    """Whether one of *words*, options or their values, is the URL of a queue."""
+    # "--deliver URL" or "--deliver=URL"; a "=" may also stand within the URL.
+    values = (value for word in words if word for value in (word, word.partition("=")[2]))
+    return any(value.startswith(QUEUES) for value in values)
 
 
 def program_name() -> str:

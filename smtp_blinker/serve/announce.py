@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Final
+from urllib.parse import urlsplit
 
 from gevent.pywsgi import WSGIServer
 
@@ -20,13 +21,14 @@ LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 def announce(settings: Settings, ports: Sequence[int], page: WSGIServer | str) -> None:
     """Say where to send mail, with a line to try it."""
+    place = settings.maildir if settings.deliver is None else without_password(settings.deliver)
     bound = []
     for listen, port in zip(settings.listen, ports, strict=True):
         if isinstance(listen.address, tuple):
             listen = Listen(listen.scheme, (listen.address[0], port))
         bound.append(listen)
         protocol = PROTOCOLS[listen.scheme]
-        say(f"Listening on {listen} ({protocol}); mail goes to {settings.maildir}")
+        say(f"Listening on {listen} ({protocol}); mail goes to {place}")
     encrypted = settings.self_signed or settings.cert is not None
     if settings.users is not None and not encrypted:
         say("Passwords are sent in plain text: give --cert and --key, or --self-signed to try.")
@@ -36,6 +38,13 @@ def announce(settings: Settings, ports: Sequence[int], page: WSGIServer | str) -
         say(f"No web page: {page}")
     if not settings.trusted_proxy:  # only the proxy can send there
         say(f"Try: {trial(settings, bound[0], encrypted)}")
+
+
+def without_password(url: str) -> str:
+    """*url* as it may be printed."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="").geturl()
 
 
 def say(line: str) -> None:

@@ -84,6 +84,20 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 )
 @option(
     "Mail",
+    "--deliver",
+    metavar="URL",
+    help="Hand the mail to a queue instead: amqp://USER:PASSWORD@HOST/?routing_key=mail (RabbitMQ) "
+    "or redis://HOST/?stream=mail; amqps:// and rediss:// with TLS.",
+)
+@option(
+    "Mail",
+    "--contents",
+    metavar="URL",
+    help="With --deliver: where contents of more than 128 KiB wait: a folder that all nodes mount, "
+    "or s3://BUCKET/PREFIX.",
+)
+@option(
+    "Mail",
     "--domain",
     "-d",
     multiple=True,
@@ -191,6 +205,12 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--http-host",
     multiple=True,
     help="Host name it is reached by, besides localhost, --name and any address. Repeatable.",
+)
+@option(
+    "Log",
+    "--events",
+    metavar="URL",
+    help="Publish what happens as JSON, to RabbitMQ (amqp://…) or a stream of Redis (redis://…).",
 )
 @option("Log", "--log-format", type=click.Choice(["text", "json"]), default="text")
 @option(

@@ -29,7 +29,7 @@ def open_page(
         return no_page(settings, servers, f"{exc}; or give --http off", exc)
     app = create_app(
         servers,
-        settings.maildir,
+        settings.maildir if settings.deliver is None else None,
         credentials=settings.http_auth,
         hosts=(settings.name, *settings.http_host),
         check=check,

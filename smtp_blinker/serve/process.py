@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import resource
 from collections.abc import Sequence
@@ -11,9 +12,11 @@ from smtp_blinker import SMTPServer
 from smtp_blinker.connection.tls import make_context
 from smtp_blinker.listeners.log import EventLog, JSONFormatter
 from smtp_blinker.stores import MaildirStore
+from smtp_blinker.stores.queue import QueueStore
 from smtp_blinker.users import UserFile
 
 from .certificate import certificate_problem
+from .queues import open_queue
 from .servers import close, offer_scram
 from .settings import Settings, Unusable
 
@@ -38,7 +41,23 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> MaildirStore:
+def spare_the_collector() -> None:
+    """Have garbage collection pass by all that lives until the end: modules, routes, options.
+
+    Each full collection would look at all of it, and nobody be served for 15 to 45 ms.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> MaildirStore | QueueStore:
+    """Where mail goes; raises `Unusable`, the *servers* closed."""
+    if settings.deliver is not None:
+        try:
+            return open_queue(settings.deliver, settings)
+        except Unusable:
+            close(servers)
+            raise
     if not settings.maildir:
         close(servers)
         raise Unusable("--maildir must not be empty")
@@ -52,6 +71,13 @@ def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> Maildi
             "make it writable or choose another with --maildir"
         ) from exc
     return store
+
+
+def deliver_to(store: MaildirStore | QueueStore, server: SMTPServer) -> None:
+    """Have *server*'s mail go to *store*; a queue that is away is known at MAIL."""
+    if isinstance(store, QueueStore):
+        server.use(store)
+    server.on_data(store)
 
 
 def reload(settings: Settings, users: UserFile | None, servers: Sequence[SMTPServer]) -> None:

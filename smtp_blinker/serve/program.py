@@ -12,11 +12,21 @@ import signal
 import gevent
 from gevent.event import Event
 
+from smtp_blinker.stores.queue import QueueStore
+
 from .announce import announce
 from .certificate import open_certificate
 from .page import open_page
 from .policies import open_policies
-from .process import open_store, raise_file_limit, reload, start_logging
+from .process import (
+    deliver_to,
+    open_store,
+    raise_file_limit,
+    reload,
+    spare_the_collector,
+    start_logging,
+)
+from .queues import Watch, open_events
 from .servers import bind, make_servers
 from .settings import Settings
 from .users import open_users
@@ -32,17 +42,20 @@ def serve(settings: Settings) -> None:
     tls = open_certificate(settings)
     policies = open_policies(settings)
     servers = make_servers(settings, users, tls)
+    end_events = open_events(settings)
     # Before a client or supervisor can see that it has begun.
     stopping = Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
     gevent.signal_handler(signal.SIGINT, stop_or_die, stopping)
     gevent.signal_handler(signal.SIGHUP, reload, settings, users, servers)
     bind(settings, servers)
-    page = open_page(settings, servers, lambda: store.check_folders())
+    page = open_page(settings, servers, lambda: check())
     store = open_store(settings, servers)  # the last of them: it makes the folder
     start_logging(settings)
+    spare_the_collector()
+    check = Watch(store).check if isinstance(store, QueueStore) else store.check_folders
     for server in servers:
-        server.on_data(store)
+        deliver_to(store, server)
         server.use(*policies)
         server.start()
     if not isinstance(page, str):
@@ -53,6 +66,7 @@ def serve(settings: Settings) -> None:
     gevent.joinall([gevent.spawn(server.stop) for server in servers], raise_error=True)
     if not isinstance(page, str):
         page.stop(timeout=1)
+    end_events()
 
 
 def stop_or_die(stopping: Event) -> None:

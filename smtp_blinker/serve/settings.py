@@ -28,6 +28,10 @@ class Settings:
 
     listen: tuple[Listen, ...]
     maildir: str
+    #: Where mail goes instead: the URL of a queue.
+    deliver: str | None
+    contents: str | None
+    events: str | None
     name: str
     domain: tuple[str, ...]
     cert: str | None

@@ -11,7 +11,8 @@ import gevent
 from .announce import announce
 from .certificate import open_certificate
 from .policies import open_policies
-from .process import open_store, reload, start_logging
+from .process import deliver_to, open_store, reload, spare_the_collector, start_logging
+from .queues import open_events
 from .servers import bind, close, make_servers
 from .settings import Settings, Unusable
 from .users import open_users
@@ -39,7 +40,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     store = open_store(settings)
     servers = make_servers(settings, users, tls, listening=False)
     for server in servers:
-        server.on_data(store)
+        deliver_to(store, server)
         server.use(*policies)
     read_again = functools.partial(reload, settings, users, servers)
 
@@ -53,6 +54,10 @@ def serve_with_workers(settings: Settings) -> NoReturn:
             if sig != signal.SIGINT:
                 super().handle_quit(sig, frame)
 
+        def init_process(self) -> None:
+            open_events(settings)
+            super().init_process()
+
     def hang_up(arbiter: Any) -> None:
         read_again()
         arbiter.kill_workers(signal.SIGHUP)
@@ -65,6 +70,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         announce(settings, ports, "it is about one process" if settings.http is not None else "")
 
     start_logging(settings)
+    spare_the_collector()  # before the fork, so that the processes share these pages of memory
     run(
         lambda: servers,
         [listen.address for listen in settings.listen],

@@ -45,8 +45,9 @@ _VALUE = re.compile(r"[!-<>-~\u0080-\U0010ffff]+")  # no "=", no space, no contr
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 section 4
 _XTEXT_HEX = re.compile(rb"\+([0-9A-F]{2})")
 
-# Parameters whose values are xtext (RFC 3461 sections 4.2 and 4.4, RFC 4954 section 5).
-_XTEXT_PARAMETERS = frozenset({"AUTH", "ENVID", "ORCPT"})
+# Parameters whose values are xtext (RFC 3461 sections 4.2 and 4.4, RFC 4954 section 5), and whether
+# they may hold UTF-8 (RFC 6533 section 3, RFC 6531 section 3.2).
+_XTEXT_PARAMETERS = {"AUTH": True, "ENVID": False, "ORCPT": True}
 
 
 # The same senders and recipients come again and again. Lines are bounded, so this is: 4 MiB or so,
@@ -186,16 +187,19 @@ def parse_parameters(text: str) -> dict[str, str | bool]:
         if not equals:
             args[name] = True
         elif name in _XTEXT_PARAMETERS:
-            args[name] = decode_xtext(value, utf8=name == "ORCPT")
+            args[name] = decode_xtext(value, utf8=_XTEXT_PARAMETERS[name])
         else:
             args[name] = value
+    mailbox = args.get("AUTH")
+    if isinstance(mailbox, str) and not mailbox.isascii() and "SMTPUTF8" not in args:
+        raise Reject(501, "AUTH with non-ASCII characters needs SMTPUTF8", "5.5.4")
     return args
 
 
 def decode_xtext(value: str, *, utf8: bool = False) -> str:
     """RFC 3461 section 4; what it hides must be printable, or it would forge log lines.
 
-    *utf8* is for ORCPT, where RFC 6533 section 3 and Postfix put UTF-8, as it is or in xtext.
+    *utf8* is for addresses: RFC 6533 section 3 and Postfix put UTF-8 there, as it is or in xtext.
     """
     if "+" not in value and value.isascii():
         return value

@@ -20,10 +20,11 @@ from werkzeug.routing import IntegerConverter
 from .. import __version__
 from ..listeners.metrics import EventMetrics
 from ..listeners.tracking import Connection, ConnectionTracker
-from .errors import in_one_line
+from .child import Busy, Failed
 from .inbox import Inbox, in_thread
 from .live import Feed, address_text
-from .messages import make_blueprint
+from .messages import routes
+from .reader.errors import in_one_line
 from .security import protect
 
 log = logging.getLogger(__name__)
@@ -64,9 +65,11 @@ class Page:
                 listener.attach(server)
 
     def detach(self) -> None:
-        """Stop listening, for a program that goes on without the page."""
+        """Stop listening and end the page's processes, for a program that goes on without it."""
         for listener in (self.feed, self.tracker, self.metrics):
             listener.detach()
+        if self.inbox is not None:
+            self.inbox.close()
 
 
 def create_app(
@@ -99,13 +102,22 @@ def create_app(
     _add_page(app, page)
     _add_monitoring(app, page, check)
     if inbox is not None:
-        app.register_blueprint(make_blueprint(inbox))
+        app.register_blueprint(routes)
         _count_messages(page.registry, inbox)
 
     @app.errorhandler(OSError)
     def explain_file(exc: OSError) -> Any:
         log.error("the Maildir: %s", in_one_line(exc))
         return jsonify(error=f"the Maildir can't be used: {exc.strerror}"), 503
+
+    @app.errorhandler(Failed)
+    def explain_failure(exc: Failed) -> Any:
+        log.error("%a %a: %s", request.method, request.path, exc)
+        return jsonify(error="it could not be read; GET …/raw has the message as it came"), 500
+
+    @app.errorhandler(Busy)
+    def explain_wait(exc: Busy) -> Any:
+        return jsonify(error="too many requests wait"), 503
 
     @app.errorhandler(Exception)
     def explain_fault(exc: Exception) -> Any:
@@ -187,7 +199,7 @@ def _news(page: Page, last: int) -> Iterator[str]:
             last = item.number
         if page.inbox is not None:
             with suppress(Exception):  # the list tells what is wrong with the Maildir
-                page.inbox.refresh(LOOK_EVERY)
+                page.inbox.watch(LOOK_EVERY)
             if page.inbox.version != version:
                 version = page.inbox.version
                 counts = {

@@ -10,7 +10,7 @@ import gevent
 from gevent.pool import Pool
 from gevent.pywsgi import Input, WSGIHandler, WSGIServer
 
-from .errors import in_one_line
+from .reader.errors import in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,8 @@ class PageServer(WSGIServer):
     """
 
     handler_class = PageHandler
+    #: Connections accepted in one turn of the loop: mail waits for what they ask.
+    max_accept = 4
 
     def __init__(
         self,

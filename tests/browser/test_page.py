@@ -726,7 +726,7 @@ def test_live_says_why_something_was_refused(page: Page) -> None:
         assert client.docmd("DATA")[0] == 354
         client.send(b"a bare\nnewline\r\n.\r\n")
         assert client.getreply()[0] == 550
-        client.sock.sendall(b"Subject: no command\r\n")
+        client.send(b"Subject: no command\r\n")
         assert client.getreply()[0] == 421
 
     def shown(text: str) -> Callable[[], bool]:

@@ -21,6 +21,8 @@ from smtp_blinker import SMTPServer, signals
 
 #: With this variable set, as .ci/run does, a missing program is a failure and not a skip.
 NO_SKIP = "SMTP_BLINKER_NO_SKIP"
+#: The folder of `.ci/debian_beside`.
+BESIDE = "SMTP_BLINKER_BESIDE"
 #: How long anything may take that has to happen.
 SECONDS = 30.0
 PROGRAM_SECONDS = 90.0
@@ -57,6 +59,19 @@ def program(name: str, package: str) -> str:
     if path is None:
         missing(name, package)
     return path
+
+
+def beside(path: str, package: str) -> str:
+    """A program of a package that excludes the machine's mail server; *path* without its first "/".
+
+    Where the package isn't installed, `.ci/debian_beside` has unpacked it into a folder.
+    """
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    unpacked = Path(os.environ.get(BESIDE) or default / "smtp_blinker" / "beside") / package
+    for found in (Path("/", path), unpacked / path):
+        if found.is_file():
+            return str(found)
+    missing(path, f"{package}, or run .ci/debian_beside as root")
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ pytest.importorskip("dns")
 import dns.exception
 import dns.message
 import dns.query
+import dns.rcode
 import dns.rrset
 
 from smtp_blinker.policies import DNSBlocklist
@@ -250,7 +251,7 @@ class Misbehaving:
 
 def answer(question: Any, ttl: int = 60, code: int = 0) -> Any:
     reply = dns.message.make_response(question)
-    reply.set_rcode(code)
+    reply.set_rcode(dns.rcode.Rcode(code))
     if not code:
         name = question.question[0].name
         reply.answer.append(dns.rrset.from_text(name, ttl, "IN", "A", "127.0.0.2"))

@@ -193,10 +193,11 @@ def test_every_panel_of_the_dashboard_has_numbers(
     for clients in (4, 8):  # a series that begins has grown by nothing yet
         traffic(served.port, certificates)
         served.errors.clear()  # the bug
-        wait_until(
-            lambda count=clients: prometheus.ask("sum(smtp_disconnects_total)")[0][1] == count,
-            "Prometheus has read it",
-        )
+
+        def read(count: int = clients) -> bool:
+            return bool(prometheus.ask("sum(smtp_disconnects_total)")[0][1] == count)
+
+        wait_until(read, "Prometheus has read it")
     wait_until(lambda: prometheus.ask('ALERTS{alertstate="firing"}'), "an alert")
     for title, expression in expressions.items():
         answer = prometheus.ask(expression)

@@ -27,7 +27,7 @@ from .fields import (
     read_header,
     trace,
 )
-from .steps import WINDOW, breathe, find
+from .flowed import unflow
 
 #: Levels of multiparts and parts that are looked at; the rest is left as it is.
 MAX_DEPTH: Final = 20
@@ -44,7 +44,9 @@ MAX_NAME: Final = 200
 _MAX_DELIMITER: Final = 200
 _MAX_LINE: Final = 1000
 # RFC 2045 section 5.1, without what a header field of HTTP could be cut at
-_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}")
+_MEDIA_TYPE = re.compile(
+    r"([a-z0-9!#$&^_.+-]{1,60})[ \t]{0,9}/[ \t]{0,9}([a-z0-9!#$&^_.+-]{1,60})(?![^ \t,;])"
+)
 _NOT_IN_NAMES = re.compile('[<>:"|?*]')
 _CONTENT_NAMES: Final = frozenset(
     {"content-type", "content-disposition", "content-transfer-encoding", "content-id"}
@@ -69,6 +71,9 @@ class Part:
     attached: bool
     start: int
     end: int
+    #: Whether it is format=flowed (RFC 3676), and whether with DelSp=yes.
+    flowed: bool = False
+    delete_space: bool = False
 
     @property
     def is_multipart(self) -> bool:
@@ -92,16 +97,14 @@ class Part:
 
     def text(self, data: bytes, limit: int | None = None) -> str:
         """The part's text with LF line ends; what its charset doesn't know becomes U+FFFD."""
-        text = charsets.decode(self.content(data, limit), self.charset)
-        lines: list[str] = []
-        at = 0
-        while at < len(text):
-            end = at + WINDOW
-            end += text[end - 1 : end] == "\r"  # its LF may follow
-            lines.append(text[at:end].replace("\r\n", "\n").replace("\x00", "\ufffd"))
-            at = end
-            breathe()
-        return "".join(lines)
+        content = self.content(data, limit)
+        charset = self.charset
+        if charset is None and self.content_type == "text/html":
+            charset = charsets.declared_in_html(content)
+        text = charsets.decode(content, charset).replace("\r\n", "\n").replace("\x00", "\ufffd")
+        if self.flowed and self.content_type == "text/plain":
+            return unflow(text, delete_space=self.delete_space)
+        return text
 
 
 @dataclass(slots=True)
@@ -130,28 +133,6 @@ class Message:
         """The texts of all fields of that name."""
         name = name.lower()
         return [each.text for each in self.fields if each.name.lower() == name]
-
-    @property
-    def attachments(self) -> list[Part]:
-        """The parts that are neither the message's text nor pictures for its HTML."""
-        html = self.texts("html")
-        shown = {part.number for part in self.texts("plain") + html}
-        return [
-            part
-            for part in self.parts
-            if not part.is_multipart
-            and part.number not in shown
-            and not (html and part.is_inline_image)
-        ]
-
-    def texts(self, subtype: str) -> list[Part]:
-        """The parts that are the message's text, as "plain" or as "html"."""
-        content_type = f"text/{subtype}"
-        return [
-            part
-            for part in self.parts
-            if part.content_type == content_type and not part.attached and part.filename is None
-        ]
 
 
 def parse(data: bytes) -> Message:
@@ -212,7 +193,6 @@ class _Parser:
                 self._leave_out(f"It has more than {MAX_PARTS} parts; the others are not shown.")
                 break
             at = self._begin_part(at, multipart)
-            breathe()
         self._show_what_is_no_multipart()
         return self.message
 
@@ -273,6 +253,8 @@ class _Parser:
             disposition.value == "attachment",
             start,
             len(self.data),
+            content_type.get("format").lower() == "flowed",
+            content_type.get("delsp").lower() == "yes",
         )
         self.message.parts.append(part)
         self._unended.append(part.number)
@@ -297,14 +279,13 @@ class _Parser:
         """The first delimiter of an open multipart that begins in ``data[at:end]``."""
         data = self.data
         while self._multiparts:
-            line = find(data, b"\n--", at - 1, end + 2) + 1
+            line = data.find(b"\n--", max(at - 1, 0), end + 2) + 1
             if not 0 < line < end:
                 return None
             self._dashes += 1
             if self._dashes > MAX_DASHES:
                 self._leave_out(f"It has more than {MAX_DASHES} lines that begin with --.")
                 return None
-            breathe()
             at = line + 2
             if data.startswith(self._delimiters, line):
                 stop = data.find(b"\n", line, line + _MAX_LINE)
@@ -371,18 +352,17 @@ def _header_end(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Where the header section ends, and where the body begins."""
     if data.startswith((b"\n", b"\r\n"), start, end):
         return start, data.index(b"\n", start) + 1
-    found = find(data, b"\n\n", start, end)
-    other = find(data, b"\n\r\n", start, end if found < 0 else found + 2)
+    found = data.find(b"\n\n", start, end)
+    other = data.find(b"\n\r\n", start, end if found < 0 else found + 2)
     if other >= 0:
         return other, other + 3
     return (found, found + 2) if found >= 0 else (end, end)
 
 
 def _media_type(value: str) -> str:
-    if value.count("/") != 1:
-        return "text/plain"  # RFC 2045 section 5.2
-    # That section takes what can't be read for text too; it might be anything.
-    return value if _MEDIA_TYPE.fullmatch(value) else "application/octet-stream"
+    """The media type in *value*; what can't be read is text (RFC 2045 section 5.2)."""
+    found = _MEDIA_TYPE.match(value)
+    return f"{found[1]}/{found[2]}" if found is not None else "text/plain"
 
 
 def clean_name(name: str) -> str:

@@ -15,16 +15,16 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Final
+from urllib.parse import unquote
 
 from . import transfer
+from .bodies import bodies, text_of
+from .markup_text import unescape
 from .mime import Message, Part
-from .steps import breathe, matches, pieces, search
 
 #: Octets of HTML that are shown, and of its images after base64, all together.
 MAX_HTML: Final = 2 * 2**20
 MAX_IMAGES: Final = 20 * 2**20
-#: Characters of HTML in which links, pictures and mistakes are looked for.
-LOOKED_AT: Final = 512 * 1024
 #: Links that are listed, and places where a picture is put in.
 MAX_LINKS: Final = 200
 MAX_PLACES: Final = 1000
@@ -34,9 +34,26 @@ IMAGE_TYPES: Final = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/svg+xml"}
 )
 
+# What others call them, and how a file of theirs begins.
+_SAME_TYPES: Final = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/x-ms-bmp": "image/bmp",
+    "image/svg": "image/svg+xml",
+}
+_SIGNATURES: Final = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
+}
+
 # A <link> may make the browser connect to a host ahead of use, which no policy forbids; <base>
 # and <meta> would contradict ours. An unknown element in their place does nothing, and since
 # nothing is removed, nothing new can grow together from what is left.
+# A link to a place in the message, which must not leave the frame.
+_FRAGMENT = re.compile(r"<a(?=\s[^<>]{0,2000}?\bhref\s{0,9}=\s{0,9}[\"']?\s{0,9}#)", re.IGNORECASE)
 _RENAMED = re.compile(r"<(?=(?:link|meta|base)\b)", re.IGNORECASE)
 # A picture by its Content-ID.
 _CID = re.compile(r"cid:([^\s\"'<>()]{1,300})", re.IGNORECASE)
@@ -52,20 +69,6 @@ _LINK = re.compile(
 )
 _LINK_SCHEME = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
 _URL_IN_TEXT = re.compile(r"https?://[^\s<>\"']{1,2000}")
-# More characters than any of the patterns above matches.
-_LONGEST: Final = 2100
-
-_UNSEEN_NAMES: Final = ("style", "script", "head", "title", "template")
-_UNSEEN = re.compile(rf"<(?:({'|'.join(_UNSEEN_NAMES)})\b|!--)", re.IGNORECASE | re.ASCII)
-_CLOSING: Final = {"": re.compile("-->")} | {
-    name: re.compile(rf"</{name}\b[^<>]{{0,1000}}>", re.IGNORECASE) for name in _UNSEEN_NAMES
-}
-_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h[1-6]|/table)\b[^<>]*>", re.IGNORECASE)
-# `[^<>]`, not `[^>]`: a run of "<" must not be searched to its end from each of them.
-_TAG = re.compile(r"</?[A-Za-z!?][^<>]*>")
-_BLANKS = re.compile(r"[^\S\n]+")
-_BLANK_LINES = re.compile(r"\n\s*\n\s*")
-_LONG_NUMBER = re.compile(r"&#(?:[xX][0-9a-fA-F]{8,}|[0-9]{8,});?")
 
 
 def policy(*, remote_images: bool = False) -> str:
@@ -84,26 +87,36 @@ def document(message: Message, data: bytes) -> list[bytes]:
 
     UTF-8, in pieces.
     """
-    parts = message.texts("html")
-    if not parts:
+    shown = bodies(message, "html")
+    if not any(part.content_type == "text/html" for part in shown):
         return []
     # Links leave the frame; in it they would be refused.
-    beginning = b'<!doctype html><base target="_blank">'
-    return [beginning, *_with_images(parts[0].text(data, MAX_HTML), message.parts, data)]
+    pieces = [b'<!doctype html><base target="_blank">']
+    room = MAX_HTML
+    for part in shown:
+        if part.content_type == "text/html":
+            text = part.text(data, room)
+        else:
+            text = text_of(part, data, room)
+            text = f"<pre style='white-space: pre-wrap'>{html.escape(text)}</pre>"
+        room -= min(part.end - part.start, room)
+        if len(pieces) > 1:
+            pieces.append(b"<hr>")
+        pieces += _with_images(text, message.parts, data)
+    return pieces
 
 
 def has_remote(markup: str) -> bool:
     """Whether *markup* asks for something from another host."""
-    return search(_REMOTE, markup, 0, _LONGEST) is not None
+    return _REMOTE.search(markup) is not None
 
 
 def links(markup: str, text: str) -> list[str]:
     """The addresses that the message links to, each once: web pages, mail, telephones."""
     in_markup = (
-        unescape(match[1] or match[2] or match[3] or "").strip()
-        for match in matches(_LINK, markup, _LONGEST)
+        unescape(match[1] or match[2] or match[3] or "").strip() for match in _LINK.finditer(markup)
     )
-    in_text = (match[0].rstrip(".,;:!?)]}") for match in matches(_URL_IN_TEXT, text, _LONGEST))
+    in_text = (match[0].rstrip(".,;:!?)]}") for match in _URL_IN_TEXT.finditer(text))
     found: dict[str, None] = {}
     for link in chain(in_markup, in_text):
         if _LINK_SCHEME.match(link):
@@ -115,33 +128,51 @@ def links(markup: str, text: str) -> list[str]:
 
 def content_ids(markup: str) -> Iterator[re.Match[str]]:
     """The places where *markup* shows a picture by its Content-ID, which is the first group."""
-    return matches(_CID, markup, _LONGEST)
+    return _CID.finditer(markup)
 
 
 def _with_images(markup: str, parts: Iterable[Part], data: bytes) -> Iterator[bytes]:
     """*markup* with the images that it names by Content-ID as ``data:`` addresses."""
     images = {
-        part.content_id: part
+        part.content_id: (part, content_type)
         for part in parts
-        if part.content_id is not None and part.content_type in IMAGE_TYPES
+        if part.content_id is not None and (content_type := image_type(part, data)) is not None
     }
     made: dict[str, list[bytes]] = {}
     room = MAX_IMAGES
     at = 0
     for match in islice(content_ids(markup), MAX_PLACES):
-        name = unescape(match[1])
-        part = images.get(name)
+        name = content_id(match)
+        part, content_type = images.get(name, (None, ""))
         if part is None or _size_in_base64(part) > room:
             continue
         if name not in made:
             octets = transfer.decode(transfer.cut(data, part.start, part.end), part.encoding)
-            beginning = f"data:{part.content_type};base64,".encode()
+            beginning = f"data:{content_type};base64,".encode()
             made[name] = [beginning, *_to_base64(octets)]
         room -= sum(map(len, made[name]))  # each time: it stands in the HTML that often
         yield from _harmless(markup[at : match.start()])
         yield from made[name]
         at = match.end()
     yield from _harmless(markup[at:])
+
+
+def image_type(part: Part, data: bytes) -> str | None:
+    """The type as which *part* is shown in an <img>; None if it isn't shown."""
+    content_type = _SAME_TYPES.get(part.content_type, part.content_type)
+    if content_type in IMAGE_TYPES:
+        return content_type
+    if content_type == "application/octet-stream":
+        beginning = part.content(data, 64)
+        for signature, content_type in _SIGNATURES.items():
+            if beginning.startswith(signature):
+                return content_type
+    return None
+
+
+def content_id(place: re.Match[str]) -> str:
+    """The Content-ID that one of `content_ids` names (RFC 2392)."""
+    return unquote(unescape(place[1]))
 
 
 def _size_in_base64(part: Part) -> int:
@@ -161,35 +192,5 @@ def _to_base64(octets: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _harmless(markup: str) -> Iterator[bytes]:
-    for piece in pieces(markup):
-        yield _RENAMED.sub("<x-", piece).encode("utf-8", "replace")
-
-
-def unescape(text: str) -> str:
-    """`html.unescape` for numbers of any length, which Python refuses to read."""
-    return html.unescape(_LONG_NUMBER.sub(_shorten, text))
-
-
-def _shorten(reference: re.Match[str]) -> str:
-    digits = reference[0].removesuffix(";").lstrip("&#xX0")
-    if len(digits) > 7:
-        return "\ufffd"  # no character has such a number
-    return f"&#{'x' if reference[0][2] in 'xX' else ''}{digits or '0'};"
-
-
-def html_text(markup: str) -> str:
-    """What a person would read of *markup*, roughly; linear in its length."""
-    seen: list[str] = []
-    at = 0
-    while (found := search(_UNSEEN, markup, at, _LONGEST)) is not None:
-        seen.append(markup[at : found.start()])
-        end = search(_CLOSING[(found[1] or "").lower()], markup, found.end(), _LONGEST)
-        at = end.end() if end is not None else len(markup)
-        breathe()
-    seen.append(markup[at:])
-    return "".join(_text(piece) for piece in pieces("".join(seen))).strip()
-
-
-def _text(markup: str) -> str:
-    text = _TAG.sub(" ", _BREAK.sub("\n", markup.replace("\n", " ")))
-    return _BLANK_LINES.sub("\n\n", _BLANKS.sub(" ", unescape(text)))
+    markup = _FRAGMENT.sub('<a target="_self"', _RENAMED.sub("<x-", markup))
+    yield markup.encode("utf-8", "replace")

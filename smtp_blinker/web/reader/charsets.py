@@ -12,8 +12,6 @@ from encodings.aliases import aliases
 from importlib import import_module
 from typing import Final
 
-from .steps import breathe
-
 #: Octets that are decoded at once. Most codecs take a microsecond for each that they don't know.
 STEP: Final = 8192
 
@@ -31,9 +29,67 @@ iso2022_jp iso2022_jp_1 iso2022_jp_2 iso2022_jp_2004 iso2022_jp_3 iso2022_jp_ext
 johab shift_jis shift_jis_2004 shift_jisx0213
 """
 _CODECS: Final = frozenset(_NAMES.split())
-_BY_NAME: Final = {name: name for name in _CODECS} | {
+_BY_NAME = {name: name for name in _CODECS} | {
     alias: codec for alias, codec in aliases.items() if codec in _CODECS
 }
+# Labels that browsers know (WHATWG Encoding, section 4.2) and Python does not.
+_LABELS: Final = {
+    "utf_8": "unicode_1_1_utf_8 unicode11utf8 unicode20utf8 x_unicode20utf8",
+    "utf_16_le": "csunicode iso_10646_ucs_2 ucs_2 unicode unicodefeff",
+    "utf_16_be": "unicodefffe",
+    "latin_1": "csisolatin1 iso_ir_100 x_cp1252 ansi_x3_4_1968",
+    "iso8859_2": "csisolatin2 iso_ir_101",
+    "iso8859_3": "csisolatin3 iso_ir_109",
+    "iso8859_4": "csisolatin4 iso_ir_110",
+    "iso8859_5": "csisolatincyrillic iso_ir_144",
+    "iso8859_6": "csisolatinarabic csiso88596e csiso88596i iso_8859_6_e iso_8859_6_i iso_ir_127",
+    "iso8859_7": "csisolatingreek iso_ir_126 sun_eu_greek",
+    "iso8859_8": "csisolatinhebrew csiso88598e csiso88598i iso_8859_8_e iso_8859_8_i iso_ir_138 "
+    "logical visual",
+    "iso8859_10": "csisolatin6 iso_ir_157",
+    "iso8859_15": "csisolatin9",
+    "cp1250": "x_cp1250",
+    "cp1251": "x_cp1251",
+    "cp1253": "x_cp1253",
+    "cp1254": "csisolatin5 iso_ir_148 x_cp1254",
+    "cp1255": "x_cp1255",
+    "cp1256": "x_cp1256",
+    "cp1257": "x_cp1257",
+    "cp1258": "x_cp1258",
+    "cp866": "csibm866",
+    "cp874": "windows_874 dos_874",
+    "koi8_r": "koi koi8 cskoi8r",
+    "koi8_u": "koi8_ru",
+    "mac_roman": "csmacintosh mac x_mac_roman",
+    "mac_cyrillic": "x_mac_cyrillic x_mac_ukrainian",
+    "gb2312": "chinese csgb2312 gb_2312 gb_2312_80 csiso58gb231280 iso_ir_58",
+    "gbk": "x_gbk",
+    "big5": "cn_big5 csbig5 x_x_big5",
+    "euc_jp": "cseucpkdfmtjapanese x_euc_jp",
+    "shift_jis": "csshiftjis x_sjis",
+    "cp932": "ms932 ms_kanji windows_31j",
+    "euc_kr": "cseuckr csksc56011987 iso_ir_149 korean ks_c_5601_1989 ksc_5601",
+    "cp949": "windows_949",
+    "iso2022_jp": "csiso2022jp",
+}
+_BY_NAME |= {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
+#: What browsers read instead of these, since it has all of them and is often meant.
+_LARGER: Final = {
+    "ascii": "cp1252",
+    "latin_1": "cp1252",
+    "iso8859_9": "cp1254",
+    "iso8859_11": "cp874",
+    "tis_620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+}
+_META = re.compile(
+    rb"<meta\b[^<>]{0,500}?\bcharset\s{0,9}=\s{0,9}[\"']?\s{0,9}([A-Za-z0-9_:.+-]{1,40})",
+    re.IGNORECASE,
+)
 _OTHER = re.compile("[^a-z0-9]+")
 # Where the byte order mark doesn't say otherwise, octets come as most machines write them.
 _BYTE_ORDER_MARKS: Final = {"utf_16": codecs.BOM_UTF16_BE, "utf_32": codecs.BOM_UTF32_BE}
@@ -51,13 +107,14 @@ def _decode(data: bytes, codec: str, errors: str) -> str:
         return decoded.removeprefix("\ufeff")
     if errors == "replace":
         table = getattr(import_module(f"encodings.{codec}"), "decoding_table", None)
+        if table is not None and codec == "cp1252":  # of which browsers know every octet
+            table = "".join(chr(n) if c == "\ufffe" else c for n, c in enumerate(table))
         if table is not None:  # one octet, one character: no need to stop at what it doesn't know
             return codecs.charmap_decode(data, errors, table.replace("\ufffe", "\ufffd"))[0]
     decoder = codecs.getincrementaldecoder(codec)(errors)
     found = []
     for start in range(0, len(data), STEP):
         found.append(decoder.decode(data[start : start + STEP]))
-        breathe()
     found.append(decoder.decode(b"", True))
     return "".join(found)
 
@@ -80,12 +137,24 @@ def decode(data: bytes, charset: str | None) -> str:
     What the charset doesn't know becomes U+FFFD. The time is linear in the length of *data*.
     """
     codec = _codec(charset) if charset is not None else None
-    return decode_unlabelled(data) if codec is None else _decode(data, codec, "replace")
+    if codec is None:
+        return decode_unlabelled(data)
+    return _decode(data, _LARGER.get(codec, codec), "replace")
+
+
+def declared_in_html(data: bytes) -> str | None:
+    """The charset that HTML names in itself, where nothing else says it (HTML section 13.2.3)."""
+    found = _META.search(data, 0, 1024)
+    if found is None:
+        return None
+    label = found[1].decode()
+    # What could be read so far can't be in these.
+    return "utf-8" if (_codec(label) or "").startswith(("utf_16", "utf_32")) else label
 
 
 def decode_unlabelled(data: bytes) -> str:
-    """*data* as UTF-8 if it is that, else as ISO 8859-1."""
+    """*data* as UTF-8 if it is that, else as windows-1252."""
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return _decode(data, "cp1252", "replace")

@@ -13,9 +13,10 @@ from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Final
 
-from . import charsets, html
+from . import charsets, markup
+from .bodies import texts
+from .markup_text import LOOKED_AT as LOOKED_AT_IN_HTML
 from .mime import Message
-from .steps import breathe, matches, search
 
 #: What is told about one message.
 MAX_TOLD: Final = 50
@@ -56,8 +57,6 @@ _USELESS = re.compile(r"<(script|form|iframe|object|embed|video|audio)\b", re.IG
 _STYLESHEET = re.compile(r"<link\b[^<>]{0,500}\bstylesheet\b", re.IGNORECASE)
 _IMAGE = re.compile(r"<img\b([^<>]{0,5000})>", re.IGNORECASE)
 _ALT = re.compile(r"\balt\b", re.IGNORECASE)
-# More characters than any of the patterns above matches.
-_LONGEST: Final = 5100
 
 
 def check(message: Message, data: bytes, arrived: float, links: list[str]) -> list[str]:
@@ -126,12 +125,11 @@ def has_long_line(data: bytes) -> bool:
         if end < 0:
             return True
         at = end + 1
-        breathe()
     return False
 
 
 def _texts(message: Message, data: bytes) -> Iterator[str]:
-    plain, html = message.texts("plain"), message.texts("html")
+    plain, html = texts(message, "plain"), texts(message, "html")
     if html and not plain:
         yield "There is HTML but no text beside it."
     room = LOOKED_AT
@@ -147,7 +145,7 @@ def _texts(message: Message, data: bytes) -> Iterator[str]:
             problem = charsets.problem(content, part.charset)
             if problem is not None:
                 yield f"{what}: {problem}"
-        found = search(_PLACEHOLDER, charsets.decode(content, part.charset), 0, _LONGEST)
+        found = _PLACEHOLDER.search(charsets.decode(content, part.charset))
         if found is not None:
             yield f"A placeholder wasn't filled in: {found[0]}"
         room -= part.end - part.start
@@ -155,20 +153,20 @@ def _texts(message: Message, data: bytes) -> Iterator[str]:
 
 def _html(message: Message, data: bytes) -> Iterator[str]:
     ids = {part.content_id for part in message.parts}
-    for part in message.texts("html")[:1]:
-        markup = part.text(data, html.LOOKED_AT)
-        if len(markup.encode("utf-8", "replace")) > CLIPPED:
+    for part in texts(message, "html")[:1]:
+        text = part.text(data, LOOKED_AT_IN_HTML)
+        if len(text.encode("utf-8", "replace")) > CLIPPED:
             yield "The HTML is larger than 102 KiB; Gmail cuts off the rest."
-        names = (html.unescape(found[1]) for found in html.content_ids(markup))
+        names = map(markup.content_id, markup.content_ids(text))
         for name in dict.fromkeys(islice(names, MAX_PICTURES)):
             if name not in ids:
                 yield f"The HTML shows cid:{name[:100]}, which no part has."
-        useless = (found[1].lower() for found in matches(_USELESS, markup, _LONGEST))
+        useless = (found[1].lower() for found in _USELESS.finditer(text))
         for name in dict.fromkeys(useless):
             yield f"Mail programs don't show <{name}>, or not all of them."
-        if search(_STYLESHEET, markup, 0, _LONGEST) is not None:
+        if _STYLESHEET.search(text) is not None:
             yield "Mail programs don't load style sheets; put the style into the HTML."
-        pictures = islice(matches(_IMAGE, markup, _LONGEST), MAX_PICTURES)
+        pictures = islice(_IMAGE.finditer(text), MAX_PICTURES)
         bare = sum(_ALT.search(picture[1]) is None for picture in pictures)
         if bare:
             yield f"Pictures without an alt text: {bare}."

@@ -14,13 +14,12 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from . import charsets, transfer
-from .steps import breathe
 
 #: Header fields of a message that are looked at, and their octets; trace fields don't count.
 MAX_FIELDS: Final = 1000
 MAX_HEADER: Final = 256 * 1024
 #: Octets of one field, and of one that describes a part.
-MAX_FIELD: Final = 8192
+MAX_FIELD: Final = 64 * 1024
 MAX_CONTENT_FIELD: Final = 4096
 #: Recipients that are named, characters of each, and trace fields that are looked at.
 MAX_RECIPIENTS: Final = 1000
@@ -38,9 +37,13 @@ _CONTENT_FIELD = re.compile(
 _PARAMETER = re.compile(
     r";\s*([^\s=;\"]{1,80})\s*=\s*(\"[^\"\\]*(?:\\.[^\"\\]*)*\"?|[^;]*)", re.DOTALL
 )
-# RFC 2047 section 2; spaces in the text are wrong and common.
+# A quoted string, a quoted pair, a parenthesis, or what is none of them.
+_TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"?|\\.?|[()]|[^\"()\\]+", re.DOTALL)
+# RFC 2047 section 2; spaces and question marks in the text are wrong and common. "?=" before two
+# digits of a quoted octet is such a question mark; no text goes beyond the beginning of a word.
 _WORD = re.compile(
-    r"=\?([A-Za-z0-9_.:+-]{1,40})(?:\*[A-Za-z0-9-]{0,20})?\?([QqBb])\?([^?]{0,4000})\?="
+    r"=\?([A-Za-z0-9_.:+-]{1,40})(?:\*[A-Za-z0-9-]{0,20})?\?([QqBb])\?"
+    r"((?:[^?=]|=(?!\?[^=])|\?(?!=)|\?(?==[0-9A-F]{2})){0,4000})\?="
 )
 _BETWEEN_WORDS = re.compile(r"(\?=)\s+(?==\?)")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -118,10 +121,8 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[Field | None, i
             stop = data.find(b"\n", stop, most) + 1 or most
             if stop == most or data[stop] not in b" \t":
                 break
-            breathe()
         yield _field(data[start : min(stop, start + MAX_FIELD)]), stop
         start = stop
-        breathe()
 
 
 def _field(raw: bytes) -> Field | None:
@@ -178,6 +179,8 @@ class Parameters(NamedTuple):
 
 def parse_parameters(text: str) -> Parameters:
     """The value and the parameters of a field (RFC 2045 section 5.1)."""
+    if "(" in text:
+        text = _without_comments(text)
     value = text.partition(";")[0]
     found: dict[str, str] = {}
     for match in islice(_PARAMETER.finditer(text, len(value)), MAX_PARAMETERS):
@@ -186,6 +189,20 @@ def parse_parameters(text: str) -> Parameters:
             parameter = _unescape(parameter[1:].removesuffix('"'))
         found.setdefault(match[1].lower(), parameter)
     return Parameters(value.strip().lower(), found)
+
+
+def _without_comments(text: str) -> str:
+    """*text* without its comments (RFC 5322 section 3.2.2)."""
+    kept: list[str] = []
+    depth = 0
+    for token in _TOKEN.findall(text):
+        if token == "(":
+            depth += 1
+        elif token == ")" and depth:
+            depth -= 1
+        elif not depth:
+            kept.append(token)
+    return "".join(kept)
 
 
 def _unescape(text: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import html, mime
+from . import mime
+from .bodies import attachments, shown_text
 
 #: Octets of encoded text that the index looks at.
 INDEXED_TEXT: Final = 64 * 1024
@@ -42,7 +43,7 @@ class Entry:
     to: str = ""
     subject: str = ""
     snippet: str = ""
-    recipients: tuple[str, ...] = ()
+    recipients: list[str] = field(default_factory=list)
     attachments: int = 0
     #: Whether there was more than the bounds allow: search may not find what is left out.
     cut: bool = False
@@ -68,57 +69,36 @@ class Entry:
         }
 
 
-def summarize(entry: Entry, size: int, data: bytes, message: mime.Message) -> Entry:
-    """*entry* with what the list and the search need of its file, which has *size* octets."""
+def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
+    """What an `Entry` keeps of a message that has *size* octets, by the names of its fields."""
     text = shown_text(message, data, INDEXED_TEXT)
     trace = message.trace
     sender = message.first("from") or trace.mail_from or ""
     to = ", ".join(message.every("to"))
     copies = ", ".join(message.every("cc"))
     subject = message.first("subject")
-    attachments = message.attachments
-    names = " ".join(part.filename for part in attachments if part.filename)
+    attached = attachments(message)
+    names = " ".join(part.filename for part in attached if part.filename)
     found = {
         "from": f"{sender} {trace.mail_from or ''}",
         "to": f"{to} {copies} {' '.join(trace.rcpt_to)}",
         "subject": subject,
         "text": f"{names[:NAMES]} {text[:KEPT_TEXT]}",
     }
-    return replace(
-        entry,
-        size=size,
-        indexed=True,
-        sender=sender[:SHOWN],
-        to=to[:SHOWN],
-        subject=subject[:SHOWN],
-        snippet=" ".join(text[: SNIPPET * 4].split())[:SNIPPET],
-        recipients=tuple(trace.rcpt_to[:LISTED_RECIPIENTS]),
-        attachments=len(attachments),
-        cut=bool(message.left_out)
+    return {
+        "size": size,
+        "sender": sender[:SHOWN],
+        "to": to[:SHOWN],
+        "subject": subject[:SHOWN],
+        "snippet": " ".join(text[: SNIPPET * 4].split())[:SNIPPET],
+        "recipients": trace.rcpt_to[:LISTED_RECIPIENTS],
+        "attachments": len(attached),
+        "cut": bool(message.left_out)
         or len(names) > NAMES
         or any(len(text) > SEARCHED[place] for place, text in found.items()),
         # Casefolding may make a text longer.
-        folded={
+        "folded": {
             place: text[: SEARCHED[place]].casefold()[: SEARCHED[place]]
             for place, text in found.items()
         },
-    )
-
-
-def shown_text(message: mime.Message, data: bytes, limit: int) -> str:
-    """The message's text: that of its text parts, else that of its HTML without the tags.
-
-    *limit* bounds the encoded octets that are read of all of them; of HTML fewer are.
-    """
-    plain = message.texts("plain")
-    if not plain:
-        html_parts = message.texts("html")[:1]
-        limit = min(limit, html.LOOKED_AT)
-        return "".join(html.html_text(part.text(data, limit)) for part in html_parts)
-    texts = []
-    for part in plain:
-        texts.append(part.text(data, limit))
-        limit -= part.end - part.start
-        if limit <= 0:
-            break
-    return "\n\n".join(texts).strip("\n")
+    }

@@ -1,0 +1,117 @@
+"""Mail into a queue instead of a Maildir, and what happens published: --deliver, --events."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import gevent
+
+from smtp_blinker.stores.contents import Contents, FolderContents
+from smtp_blinker.stores.queue import QueueStore
+
+from .settings import Settings, Unusable
+
+#: Seconds between two looks whether the engine can be used.
+LOOK_SECONDS = 5.0
+
+
+def open_queue(url: str, settings: Settings) -> QueueStore:
+    """The store for --deliver *url*. It needn't be reachable yet. Raises `Unusable`."""
+    scheme = urlsplit(url).scheme
+    makers = {"amqp": _amqp, "amqps": _amqp, "redis": _redis, "rediss": _redis}
+    if scheme not in makers:
+        raise Unusable(f"--deliver takes {', '.join(f'{one}://' for one in makers)}, not {url}")
+    contents = open_contents(settings.contents)
+    try:
+        store = makers[scheme](url, contents)
+    except (ImportError, ValueError) as exc:
+        raise Unusable(f"--deliver: {exc}") from exc
+    if contents is None and not 0 < settings.size <= store.max_size:
+        raise Unusable(
+            f"--size must be {store.max_size} or less, which {store.engine} takes in one entry; "
+            "or keep large contents elsewhere with --contents"
+        )
+    return store
+
+
+def _amqp(url: str, contents: Contents | None) -> QueueStore:
+    from smtp_blinker.stores.amqp import AMQPStore
+
+    url, options = _own_options(url, "exchange", "routing_key")
+    return AMQPStore(url, contents=contents, **options)
+
+
+def _redis(url: str, contents: Contents | None) -> QueueStore:
+    from smtp_blinker.stores.redis_stream import RedisStreamStore
+
+    url, options = _own_options(url, "stream")
+    return RedisStreamStore(url, contents=contents, **options)
+
+
+def _own_options(url: str, *names: str) -> tuple[str, dict[str, Any]]:
+    """*url* without those parameters of its query that are ours, and these."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    options = {name: query[name][-1] for name in names if name in query}
+    rest = "&".join(
+        word for word in parts.query.split("&") if word and word.partition("=")[0] not in names
+    )
+    return parts._replace(query=rest).geturl(), options
+
+
+def open_contents(url: str | None) -> Contents | None:
+    """What --contents names: ``s3://BUCKET/PREFIX`` or a folder. Raises `Unusable`."""
+    if url is None:
+        return None
+    if not url.startswith("s3://"):
+        try:
+            return FolderContents(url.removeprefix("file://"))
+        except OSError as exc:
+            raise Unusable(f"can't write to --contents {url}: {exc.strerror}") from exc
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    try:
+        from smtp_blinker.stores.s3 import S3Contents
+
+        return S3Contents(bucket, prefix=prefix)
+    except Exception as exc:  # botocore has many, for what is missing in the environment
+        raise Unusable(f"--contents: {exc}") from exc
+
+
+def open_events(settings: Settings) -> Callable[[], None]:
+    """Publish events where --events says; what ends that. Raises `Unusable`."""
+    if settings.events is None:
+        return lambda: None
+    from smtp_blinker.listeners.fleet import FleetEvents
+
+    try:
+        events = FleetEvents(settings.events, node=settings.name)
+    except (ImportError, ValueError) as exc:
+        raise Unusable(f"--events: {exc}") from exc
+    events.attach()
+    return events.close
+
+
+class Watch:
+    """Looks from time to time whether the engine of *store* can be used."""
+
+    def __init__(self, store: QueueStore) -> None:
+        self._store = store
+        self._problem = "it was not reached yet"
+        gevent.spawn(self._look)
+
+    def _look(self) -> None:
+        while True:
+            try:
+                self._store.check()
+                self._problem = ""
+            except Exception as exc:
+                self._problem = str(exc)
+            gevent.sleep(LOOK_SECONDS)
+
+    def check(self) -> None:
+        """For the page: raises the OSError that says why mail can't be stored now."""
+        if self._problem:
+            raise OSError(errno.EAGAIN, self._problem)

@@ -1,0 +1,265 @@
+"""Mail into RabbitMQ: 250 once a durable quorum queue has it. Extra `amqp`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import amqp  # type: ignore[import-untyped]
+from amqp.exceptions import (  # type: ignore[import-untyped]
+    MessageNacked,
+    NotFound,
+    PreconditionFailed,
+)
+
+from .contents import Contents
+from .entry import Envelope
+from .pool import Pool
+from .queue import INLINE, QueueStore, Unavailable
+from .received import too_large
+
+#: RabbitMQ takes 16 MiB since 4.0, and 128 MiB before (its `max_message_size`).
+MAX_SIZE: Final = 16 * 2**20
+#: What is appended to the name of a queue for that of its dead letters.
+DEAD: Final = ".dead"
+CONTENT_TYPE: Final = "application/vnd.smtp-blinker.entry"
+#: Seconds for TCP and TLS.
+CONNECT_SECONDS: Final = 10
+
+
+class AMQPStore(QueueStore):
+    """Hands each message to RabbitMQ: ``server.use(store); server.on_data(store)``.
+
+    *url* is ``amqp://USER:PASSWORD@HOST:PORT/VHOST``, or ``amqps://…`` with TLS, whose certificate
+    is verified; ``?cacertfile=…&certfile=…&keyfile=…`` name files for that. With the default
+    *exchange* the queue *routing_key* is declared where it is missing: a durable quorum queue, and
+    another, with ``.dead`` behind its name, for dead letters. With an exchange of yours, its queues
+    are yours too; a message that no queue takes is refused (451), not lost.
+
+    250 means that RabbitMQ confirmed the entry: a majority of the queue's nodes has it on the disk.
+    The message is one of JSON (`Envelope`), a line feed, and the content. With *contents*
+    (`FolderContents`, `S3Contents`) a content larger than *inline* bytes goes there, and the entry
+    names it. Without, a message may have *max_size* bytes with its envelope: by default 16 MiB, as
+    RabbitMQ 4 has it.
+
+    Where RabbitMQ is away, has raised an alarm (`connection.blocked`), or doesn't answer within
+    *timeout* seconds, the hook raises `Unavailable`: the client gets 451 4.3.0 and an `error` event
+    tells of it. After three failures in a row mail is refused without being read, for 5 seconds at
+    a time, and already at MAIL with ``server.use(store)``. A message may then be in the queue all
+    the same, and once more when the client has sent it again: both have one `content_id`.
+
+    *pool* connections are used at most; each message waits for its confirmation on one of them.
+
+    Raises RuntimeError in a program without monkey patching, ValueError for a URL that is none.
+    """
+
+    engine = "RabbitMQ"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        exchange: str = "",
+        routing_key: str = "mail",
+        contents: Contents | None = None,
+        inline: int = INLINE,
+        max_size: int = MAX_SIZE,
+        timeout: float = 30.0,
+        pool: int = 16,
+    ) -> None:
+        super().__init__(contents=contents, inline=inline, max_size=max_size, timeout=timeout)
+        self.broker = Broker.parse(url)
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self._pool = Pool(pool, self._connect, is_alive, drop)
+
+    def _connect(self) -> _Publisher:
+        connection = self.broker.connect(confirm_publish=True, on_blocked=_raise_blocked)
+        try:
+            publisher = _Publisher(connection)
+            if not self.exchange:
+                publisher.channel = declare(connection, publisher.channel, self.routing_key)
+            publisher.listen()
+        except BaseException:
+            drop_connection(connection)
+            raise
+        return publisher
+
+    def _publish(self, envelope: Envelope, head: bytes, content: Callable[[], bytes]) -> None:
+        sent = False
+        try:
+            with self._pool.use() as publisher:
+                body = b"\n".join((head, content()))
+                sent = True
+                publisher.publish(envelope, body, self.exchange, self.routing_key)
+        except Unavailable as exc:
+            exc.may_have_it = exc.may_have_it and sent
+            raise
+        except MessageNacked as exc:
+            raise Unavailable("RabbitMQ refused the entry (nack)") from exc
+        except PreconditionFailed as exc:
+            if "size" in str(exc):  # the only trace of its max_message_size
+                raise too_large() from exc
+            raise Unavailable(f"RabbitMQ refused the entry: {exc}") from exc
+        except Exception as exc:
+            raise Unavailable(f"RabbitMQ is away: {exc}", may_have_it=sent) from exc
+
+    def _check(self) -> None:
+        try:
+            with self._pool.use():
+                pass
+        except Unavailable:
+            raise
+        except Exception as exc:
+            raise Unavailable(f"RabbitMQ is away: {exc}") from exc
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _Publisher:
+    """A connection with one channel, on which one message at a time waits for its confirmation."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.channel = connection.channel()
+        self._returned: list[str] = []
+
+    def listen(self) -> None:
+        self.channel.events["basic_return"].add(self._on_return)
+
+    def _on_return(self, exc: Exception, exchange: str, routing_key: str, message: Any) -> None:
+        self._returned.append(str(exc))
+
+    def publish(self, envelope: Envelope, body: bytes, exchange: str, routing_key: str) -> None:
+        message = amqp.Message(
+            body,
+            content_type=CONTENT_TYPE,
+            delivery_mode=2,  # persistent
+            message_id=envelope.id,
+            timestamp=int(envelope.time.timestamp()),
+            application_headers={"content_id": envelope.content_id},
+        )
+        # RabbitMQ confirms what it can't route. With `mandatory` it returns it before.
+        self.channel.basic_publish(message, exchange, routing_key, mandatory=True)
+        if self._returned:
+            # Closed with the connection: the next one declares the queue anew.
+            raise Unavailable(
+                f"RabbitMQ has no queue for routing key {routing_key!r}: {self._returned[0]}"
+            )
+
+
+def _raise_blocked(reason: str) -> None:
+    raise Unavailable("RabbitMQ takes no messages: it has raised an alarm", may_have_it=True)
+
+
+def is_alive(publisher: _Publisher) -> bool:
+    """Whether RabbitMQ has neither closed the connection nor blocked it meanwhile."""
+    try:
+        while True:
+            publisher.connection.drain_events(timeout=0)
+    except TimeoutError:
+        return True
+    except Exception:
+        return False
+
+
+def drop(publisher: _Publisher) -> None:
+    drop_connection(publisher.connection)
+
+
+def drop_connection(connection: Any) -> None:
+    """Close the socket and forget the connection, waiting for nothing."""
+    transport = connection.transport if connection.connected else None
+    if transport is not None:
+        # Before `collect`, which would wait for the other side's end of TLS.
+        with suppress(Exception):
+            transport.sock.close()
+    with suppress(Exception):
+        connection.collect()
+
+
+def declare(connection: Any, channel: Any, queue: str) -> Any:
+    """Have *queue* and that of its dead letters, and return the channel to go on with.
+
+    A queue that is there stays as it is, whatever its arguments.
+    """
+    dead = queue + DEAD
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": dead,
+        # What a consumer neither acknowledged nor refused so many times, because it crashed.
+        "x-delivery-limit": 20,
+        # A dead letter is confirmed by its queue before it leaves this one, which the broker
+        # does for queues only that refuse what is too much.
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    for name, its in ((dead, {"x-queue-type": "quorum"}), (queue, arguments)):
+        try:
+            channel.queue_declare(name, passive=True)
+        except NotFound:  # which has closed the channel
+            channel = connection.channel()
+            channel.queue_declare(name, durable=True, auto_delete=False, arguments=its)
+    return channel
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where RabbitMQ is, and who we are there."""
+
+    host: str
+    user: str
+    password: str
+    virtual_host: str
+    #: What py-amqp takes: False, or arguments for the context.
+    tls: bool | Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, url: str) -> Broker:
+        """The broker at ``amqp[s]://…``. Raises ValueError, without showing a password."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+            raise ValueError("a RabbitMQ URL looks like amqp://USER:PASSWORD@HOST:PORT/VHOST")
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        if unknown := query.keys() - {"cacertfile", "certfile", "keyfile"}:
+            raise ValueError(
+                f"a RabbitMQ URL takes ?cacertfile, certfile and keyfile, not {min(unknown)}"
+            )
+        tls: bool | Mapping[str, Any] = False
+        if parts.scheme == "amqps":
+            files = {name: query.get(name) for name in ("certfile", "keyfile")}
+            tls = {"server_hostname": parts.hostname, "ca_certs": query.get("cacertfile"), **files}
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        port = parts.port or (5671 if tls else 5672)
+        return cls(
+            f"{host}:{port}",
+            unquote(parts.username or "guest"),
+            unquote(parts.password or "guest"),
+            unquote(parts.path[1:]) or "/",
+            tls,
+        )
+
+    def connect(self, **more: Any) -> Any:
+        """A connection of py-amqp, ready for use; raises what py-amqp does."""
+        connection = amqp.Connection(
+            self.host,
+            self.user,
+            self.password,
+            login_method="PLAIN",
+            virtual_host=self.virtual_host,
+            ssl=self.tls,
+            connect_timeout=CONNECT_SECONDS,
+            client_properties={"connection_name": "smtp_blinker"},
+            **more,
+        )
+        try:
+            connection.connect()
+        except BaseException:
+            drop_connection(connection)
+            raise
+        return connection

@@ -1,0 +1,183 @@
+"""The envelope of a message as queues and webhooks carry it: one documented JSON object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ..session import Address, Session
+
+#: The version of the format. A reader takes objects of its own version and ignores keys that it
+#: doesn't know; what an old reader would misunderstand gets another version.
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A reverse-path or forward-path."""
+
+    #: "" for the null reverse-path; an internationalised domain in U-labels.
+    address: str
+    #: ESMTP parameters: keywords in upper case, values decoded, True for a bare keyword.
+    args: Mapping[str, str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who brought the message: facts of the session."""
+
+    #: The session's id, which stands in log lines.
+    id: str
+    remote_address: str
+    remote_port: int
+    local_address: str
+    local_port: int
+    #: The name by reverse DNS, or ``[address]``.
+    client_hostname: str
+    #: The argument of HELO, EHLO or LHLO.
+    host_name_appears_as: str | None
+    #: SMTP, ESMTPSA, … as in a Received field.
+    transmission_type: str
+    #: Who has authenticated.
+    user: str | None
+    #: For example "TLSv1.3"; None without TLS.
+    tls: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is known of one message beside its content."""
+
+    #: Made for this transaction: the session's id, a hyphen, and the number of the transaction.
+    id: str
+    #: SHA-256, in hexadecimal, of the envelope's addresses, their parameters and the content: what
+    #: a client sends again, because it didn't hear the 250, has another id and the same content_id.
+    content_id: str
+    #: When it was received, in UTC.
+    time: datetime
+    mail_from: Path
+    rcpt_to: tuple[Path, ...]
+    #: "7bit", "8bitmime" or "binarymime".
+    body_type: str
+    smtputf8: bool
+    client: Client
+    #: Octets of content.
+    size: int
+    #: The SHA-256 of the content, in hexadecimal.
+    sha256: str
+    #: What policies found out about the client and the message, by their names.
+    results: Mapping[str, Any] = field(default_factory=dict)
+    #: The key of the content among the contents, where it is not in the entry itself.
+    content_key: str | None = None
+
+    @classmethod
+    def of(
+        cls, session: Session, size: int, sha256: str, content_key: str | None = None
+    ) -> Envelope:
+        """The envelope of *session*'s present transaction, for content of *size* octets."""
+        envelope = session.envelope
+        mail_from = _path(envelope.mail_from or Address(""))
+        rcpt_to = tuple(map(_path, envelope.rcpt_to))
+        return cls(
+            id=entry_id(session),
+            content_id=_content_id(mail_from, rcpt_to, sha256),
+            time=datetime.now(UTC),
+            mail_from=mail_from,
+            rcpt_to=rcpt_to,
+            body_type=envelope.body_type,
+            smtputf8=envelope.smtputf8,
+            client=Client(
+                session.id,
+                session.remote_address,
+                session.remote_port,
+                session.local_address,
+                session.local_port,
+                session.client_hostname,
+                session.host_name_appears_as,
+                session.transmission_type,
+                None if session.user is None else str(session.user),
+                None if session.tls is None else session.tls.version,
+            ),
+            size=size,
+            sha256=sha256,
+            results={**session.results, **envelope.results},
+            content_key=content_key,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object: ``version`` and the fields, times in RFC 3339."""
+        return {
+            "version": VERSION,
+            "id": self.id,
+            "content_id": self.content_id,
+            "time": self.time.isoformat(timespec="milliseconds"),
+            "mail_from": _path_dict(self.mail_from),
+            "rcpt_to": [_path_dict(path) for path in self.rcpt_to],
+            "body_type": self.body_type,
+            "smtputf8": self.smtputf8,
+            "client": {one.name: getattr(self.client, one.name) for one in fields(Client)},
+            "size": self.size,
+            "sha256": self.sha256,
+            "results": dict(self.results),
+            "content_key": self.content_key,
+        }
+
+    def as_json(self) -> bytes:
+        """The JSON object in one line of ASCII. What JSON has no form for is its text there."""
+        return json.dumps(self.as_dict(), default=str).encode("ascii")
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Envelope:
+        """What `as_dict` made. Raises ValueError for another version and what is no envelope."""
+        try:
+            if entry["version"] != VERSION:
+                raise ValueError(
+                    f"this is version {entry['version']!r} of an entry; only {VERSION} is known"
+                )
+            return cls(
+                id=entry["id"],
+                content_id=entry["content_id"],
+                time=datetime.fromisoformat(entry["time"]),
+                mail_from=_read_path(entry["mail_from"]),
+                rcpt_to=tuple(map(_read_path, entry["rcpt_to"])),
+                body_type=entry["body_type"],
+                smtputf8=entry["smtputf8"],
+                client=Client(**{one.name: entry["client"][one.name] for one in fields(Client)}),
+                size=entry["size"],
+                sha256=entry["sha256"],
+                results=entry.get("results", {}),
+                content_key=entry.get("content_key"),
+            )
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise ValueError(f"this is no envelope of an entry: {exc!r}") from exc
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Envelope:
+        """What `as_json` made. Raises ValueError for anything else."""
+        return cls.from_dict(json.loads(text))
+
+
+def entry_id(session: Session) -> str:
+    """The id of the entry for *session*'s present transaction."""
+    return f"{session.id}-{session.transaction}"
+
+
+def _path(address: Address) -> Path:
+    return Path(address.address, dict(address.args))
+
+
+def _path_dict(path: Path) -> dict[str, Any]:
+    return {"address": path.address, "args": dict(path.args)}
+
+
+def _read_path(entry: Mapping[str, Any]) -> Path:
+    return Path(entry["address"], entry["args"])
+
+
+def _content_id(mail_from: Path, rcpt_to: tuple[Path, ...], sha256: str) -> str:
+    what = [_path_dict(mail_from), [_path_dict(path) for path in rcpt_to], sha256]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode("ascii")).hexdigest()

@@ -1,0 +1,122 @@
+"""A message as a store has received it: in memory while it is small, else in a draft."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
+
+import gevent
+from gevent.event import AsyncResult
+
+from ..pools import STORES
+from ..smtp.reply import Reject
+from .contents import Contents, Draft, TemporaryDraft
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Octets that are asked of the stream at once.
+PIECE: Final = 65536
+
+
+class Source(Protocol):
+    """What a store needs of the message stream."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+class Received:
+    """One message: up to *memory* octets in memory, a larger one in a draft of *contents*.
+
+    Without *contents* the draft is a temporary file. `close` it in any case.
+    """
+
+    def __init__(self, memory: int, contents: Contents | None) -> None:
+        self._memory = memory
+        self._contents = contents
+        self._held = bytearray()
+        self._draft: Draft | None = None
+        self._hash = hashlib.sha256()
+        self._task: AsyncResult[Any] | None = None
+        #: Under which key the content is among the contents.
+        self.key: str | None = None
+        #: Whether an entry that names the key was or may have been handed over.
+        self.is_referred_to = False
+        self.size = 0
+
+    def fill(self, stream: Source, limit: int | None) -> None:
+        """Take all of *stream*. Raises what it raises, and `Reject` above *limit* octets."""
+        while piece := stream.read(PIECE):
+            self.size += len(piece)
+            if limit is not None and self.size > limit:
+                raise too_large()
+            self._hash.update(piece)
+            self._held += piece
+            if len(self._held) > self._memory:
+                self._write(bytes(self._held))
+                self._held.clear()
+        if self._draft is not None and self._held:
+            self._write(bytes(self._held))
+            self._held.clear()
+
+    def _write(self, data: bytes) -> None:
+        if self._draft is None:
+            make = TemporaryDraft if self._contents is None else self._contents.draft
+            self._draft = self._run(make)
+            self._memory = PIECE  # of the rest, a piece at a time
+        self._run(self._draft.write, data)
+
+    @property
+    def is_in_memory(self) -> bool:
+        return self._draft is None
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def content(self) -> bytes:
+        """All of it, in memory; not for what went to the contents."""
+        if self._draft is None:
+            return bytes(self._held)
+        assert isinstance(self._draft, TemporaryDraft)
+        return self._run(self._draft.read)
+
+    def finish(self, key: str) -> None:
+        """Have the draft among the contents, as *key*."""
+        assert self._contents is not None
+        assert self._draft is not None
+        self.key = key
+        if self._contents.needs_thread:
+            self._run(self._draft.finish, key, self._hash.digest())
+        else:
+            self._draft.finish(key, self._hash.digest())
+
+    def _run(self, work: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
+        task: AsyncResult[Any] = STORES.spawn(work, *args, **keywords)
+        self._task = task
+        return cast("T", task.get())
+
+    def close(self) -> None:
+        """Free what it has. A content that no entry refers to is removed."""
+        self._held.clear()
+        if self._draft is not None:
+            # In a greenlet of its own, which nothing interrupts: a thread may still be writing.
+            gevent.spawn(self._discard)
+
+    def _discard(self) -> None:
+        if self._task is not None:
+            self._task.wait()
+        assert self._draft is not None
+        STORES.run(self._draft.discard)
+        if self.key is not None and not self.is_referred_to:
+            assert self._contents is not None
+            if self._contents.needs_thread:
+                STORES.run(self._contents.delete, self.key)
+            else:
+                self._contents.delete(self.key)
+
+
+def too_large() -> Reject:
+    """What a client is told whose message doesn't fit into the queue."""
+    return Reject(552, "Message is larger than the queue takes", "5.3.4")

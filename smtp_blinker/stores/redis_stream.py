@@ -1,0 +1,178 @@
+"""Mail into a Redis stream: 250 once XADD was answered. Extra `redis`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.retry import Retry
+
+from .contents import Contents
+from .entry import Envelope
+from .pool import Pool
+from .queue import INLINE, QueueStore, Unavailable
+from .received import too_large
+
+#: The largest value that Redis takes if it is not configured otherwise (`proto-max-bulk-len`).
+MAX_SIZE: Final = 512 * 2**20
+#: What is appended to the name of a stream for that of its dead letters.
+DEAD: Final = ".dead"
+#: Seconds for TCP and TLS.
+CONNECT_SECONDS: Final = 10
+
+
+class RedisStreamStore(QueueStore):
+    """Adds each message to a stream of Redis: ``server.use(store); server.on_data(store)``.
+
+    *url* is one of redis-py: ``redis://USER:PASSWORD@HOST:PORT/DB``, ``rediss://…`` with TLS, or
+    ``unix://…``. The entry's field ``envelope`` has the JSON object (`Envelope`), ``content`` the
+    content, and ``content_id`` what duplicates have in common. With *contents* (`FolderContents`,
+    `S3Contents`) a content larger than *inline* bytes goes there, and the entry names it. Without,
+    a message may have *max_size* bytes with its envelope: by default 512 MiB, as Redis has it,
+    which keeps all of it in memory.
+
+    250 means that XADD was answered. Redis may answer before the entry is on its disk: set
+    ``appendonly yes`` and ``appendfsync always`` there, and no eviction (``maxmemory-policy
+    noeviction``), or with Redis 7.2 and later *wait_aof*: so many of the server itself (0 or 1) and
+    of its replicas have it on their disks, ``wait_aof=(1, 1)`` for example.
+
+    Where Redis is away, out of memory, or doesn't answer within *timeout* seconds, the hook raises
+    `Unavailable`: the client gets 451 4.3.0 and an `error` event tells of it. After three failures
+    in a row mail is refused without being read, for 5 seconds at a time, and already at MAIL with
+    ``server.use(store)``. A message may then be in the stream all the same, and once more when the
+    client has sent it again: both have one `content_id`.
+
+    *pool* connections are used at most. Raises RuntimeError in a program without monkey patching,
+    ValueError for a URL that is none.
+    """
+
+    engine = "Redis"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        stream: str = "mail",
+        contents: Contents | None = None,
+        inline: int = INLINE,
+        max_size: int = MAX_SIZE,
+        wait_aof: tuple[int, int] | None = None,
+        timeout: float = 30.0,
+        pool: int = 16,
+    ) -> None:
+        super().__init__(contents=contents, inline=inline, max_size=max_size, timeout=timeout)
+        if wait_aof is not None and (wait_aof[0] not in (0, 1) or wait_aof[1] < 0):
+            raise ValueError(f"wait_aof is (0 or 1, a number of replicas), not {wait_aof!r}")
+        self.stream = stream
+        self.wait_aof = wait_aof
+        # Checks the URL too; each connection is one of our pool's, with the settings of this one.
+        self._settings = redis.ConnectionPool.from_url(url)
+        #: Redis ends the connection when a value is larger, and its reason may not get through.
+        self._engine_takes = max_size
+        self._pool: Pool[Any] = Pool(pool, self._connect, is_alive, drop)
+
+    def _connect(self) -> Any:
+        connection = connect(self._settings)
+        try:
+            self._engine_takes = largest_value(connection)
+            if self.wait_aof is not None:
+                self._wait(connection, (0, 0))  # before an entry is added, not after
+        except BaseException:
+            drop(connection)
+            raise
+        return connection
+
+    def _publish(self, envelope: Envelope, head: bytes, content: Callable[[], bytes]) -> None:
+        sent = False
+        try:
+            with self._pool.use() as connection:
+                fields = ("envelope", head, "content", content())
+                if max(map(len, fields)) > self._engine_takes:
+                    raise too_large()
+                sent = True
+                ask(
+                    *(connection, "XADD", self.stream, "*"),
+                    *("content_id", envelope.content_id, *fields),
+                )
+                if self.wait_aof is not None:
+                    self._wait(connection, self.wait_aof)
+        except Unavailable:
+            raise
+        except OutOfMemoryError as exc:
+            raise Unavailable("Redis is out of memory (maxmemory)") from exc
+        except ResponseError as exc:
+            raise Unavailable(f"Redis refused the entry: {exc}") from exc
+        except (RedisError, OSError) as exc:
+            raise Unavailable(f"Redis is away: {exc}", may_have_it=sent) from exc
+
+    def _wait(self, connection: Any, wanted: tuple[int, int]) -> None:
+        # Less than the deadline, which would take the connection down.
+        milliseconds = max(1, int(self.timeout * 900))
+        try:
+            got = ask(connection, "WAITAOF", *wanted, milliseconds)
+        except ResponseError as exc:
+            why = "Redis before 7.2 has no WAITAOF" if "unknown command" in str(exc) else str(exc)
+            raise Unavailable(f"wait_aof can't be used: {why}", may_have_it=True) from exc
+        if got[0] < wanted[0] or got[1] < wanted[1]:
+            raise Unavailable(
+                f"Redis and {got[1]} replicas have the entry on {sum(got)} disks, not as wait_aof "
+                f"asks on {wanted}",
+                may_have_it=True,
+            )
+
+    def _check(self) -> None:
+        try:
+            with self._pool.use() as connection:
+                ask(connection, "PING")
+        except Unavailable:
+            raise
+        except (RedisError, OSError) as exc:
+            raise Unavailable(f"Redis is away: {exc}") from exc
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def connect(settings: redis.ConnectionPool) -> Any:
+    """A connection as *settings* say, ready for use; raises what redis-py does."""
+    once = Retry(NoBackoff(), 0)
+    options = {"socket_connect_timeout": CONNECT_SECONDS, "retry": once}
+    connection: Any = settings.connection_class(**{**settings.connection_kwargs, **options})
+    try:
+        connection.connect()
+    except BaseException:
+        drop(connection)
+        raise
+    return connection
+
+
+def largest_value(connection: Any) -> int:
+    """Octets that a value may have; the default where Redis doesn't tell (a managed one)."""
+    try:
+        answer = ask(connection, "CONFIG", "GET", "proto-max-bulk-len")
+    except ResponseError:
+        return MAX_SIZE
+    values = answer.values() if isinstance(answer, dict) else answer[1:]  # RESP 3, RESP 2
+    return int(next(iter(values), MAX_SIZE))
+
+
+def ask(connection: Any, *words: Any) -> Any:
+    """The answer to one command; raises what redis-py does."""
+    connection.send_command(*words)
+    return connection.read_response()
+
+
+def is_alive(connection: Any) -> bool:
+    """Whether Redis has not closed the connection meanwhile."""
+    try:
+        # Something to read is the end, or an answer that nothing has waited for.
+        return not connection.can_read(timeout=0)
+    except (RedisError, OSError):
+        return False
+
+
+def drop(connection: Any) -> None:
+    connection.disconnect()

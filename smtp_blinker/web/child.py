@@ -1,0 +1,187 @@
+"""A process of the page: it is started when it is needed, and again when it has ended.
+
+Whatever a message does to the one that reads it, the process that receives mail only waits, in a
+thread, and not for long.
+"""
+
+from __future__ import annotations
+
+import _socket
+import logging
+import os
+import select
+import signal
+import sys
+import time
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gevent import monkey
+
+from ..pools import Workers
+from .reader import frames
+from .reader.frames import Frame
+from .reader.limits import MEMORY
+
+if TYPE_CHECKING:
+    import socket
+
+log = logging.getLogger(__name__)
+
+#: Seconds of CPU time, and of any time, that a request may take.
+CPU_SECONDS: Final = 5
+SECONDS: Final = 30.0
+#: Requests that wait for a process; further ones are refused.
+MAX_WAITING: Final = 200
+
+_FOLDER: Final = str(Path(__file__).parent / "reader")
+#: A process that reads a stranger's mail learns nothing of our environment but what Python needs.
+_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+
+# Real ones, in a process that is monkey patched too: they are called in threads.
+_poll: Final = monkey.get_original("select", "poll")
+_posix_spawn: Final = monkey.get_original("os", "posix_spawn")
+_waitpid: Final = monkey.get_original("os", "waitpid")
+
+
+class Busy(Exception):
+    """Too many requests wait for the process."""
+
+
+class Failed(Exception):
+    """The process could not do what it was asked: it ended, or took too long, or says why not."""
+
+
+class Child:
+    """The process that runs ``reader`` in the *role* "index" or "reader", with *arguments*.
+
+    It does one request after the other; each may take *cpu_seconds* of CPU time and *seconds* of
+    any time, and *memory* octets. One that takes more ends the process, and only that request
+    fails. A forked process of ours has a child of its own. Any number of threads and greenlets may
+    ask.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        *arguments: str,
+        cpu_seconds: int = CPU_SECONDS,
+        seconds: float = SECONDS,
+        memory: int = MEMORY,
+    ) -> None:
+        self.role = role
+        self.seconds = seconds
+        self._command = [role, str(memory), str(cpu_seconds), *arguments]
+        self._turn = Workers(1)
+        self._waiting = 0
+        self._process: _Process | None = None
+
+    def ask(self, do: str, body: bytes = b"", file: int | None = None, **fields: Any) -> Frame:
+        """The answer to a request.
+
+        Raises FileNotFoundError when the message is gone, the OSError that the process met, `Busy`
+        and `Failed`.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise Busy
+        # Of our own: the caller may be killed and close his while the request still waits.
+        file = None if file is None else os.dup(file)
+        self._waiting += 1
+        try:
+            answer = self._turn.run(self._ask, Frame({"do": do, **fields}, body, file))
+        finally:
+            self._waiting -= 1
+        if "gone" in answer.fields:
+            raise FileNotFoundError
+        if "errno" in answer.fields:
+            raise OSError(answer.fields["errno"], os.strerror(answer.fields["errno"] or 0))
+        if "fault" in answer.fields:
+            raise Failed(answer.fields["fault"])
+        return answer
+
+    def close(self) -> None:
+        """End the process; the next request starts another one."""
+        self._turn.run(self._end)
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process, None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    # In the thread
+
+    def _ask(self, request: Frame) -> Frame:
+        if self._process is not None and not self._process.is_ours_and_idle():
+            self._end()
+        try:
+            if self._process is None:
+                self._process = _Process(self._command)
+            return self._process.ask(request, time.monotonic() + self.seconds)
+        except (OSError, ValueError) as exc:
+            self._end()
+            what = "took too long" if isinstance(exc, TimeoutError) else f"ended ({exc})"
+            raise Failed(f"the {self.role} {what} at {request.fields['do']!a}") from exc
+        finally:
+            if request.file is not None:
+                os.close(request.file)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+
+class _Process:
+    """One process, and our end of the socket to it."""
+
+    def __init__(self, command: list[str]) -> None:
+        ours, theirs = _socket.socketpair()
+        self._socket: socket.socket = ours  # type: ignore[assignment]
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.pid: int = _posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", "-X", "utf8", _FOLDER, *command],
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+                    (os.POSIX_SPAWN_DUP2, null, 1),
+                ],
+                setpgroup=0,  # Ctrl-C in a terminal is for us
+                setsigmask=(),
+                setsigdef=(signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP),
+            )
+        finally:
+            theirs.close()
+            os.close(null)
+        self._owner = os.getpid()
+        self.end = weakref.finalize(self, _end, ours, self.pid, self._owner)
+
+    def is_ours_and_idle(self) -> bool:
+        """False in a forked process, and when it has ended or says what it was not asked."""
+        if os.getpid() != self._owner:
+            return False
+        poll = _poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def ask(self, request: Frame, deadline: float) -> Frame:
+        self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+        frames.send(self._socket, request)
+        answer = frames.receive(self._socket, deadline)
+        if answer is None:
+            raise frames.Broken("it ended")
+        return answer
+
+
+def _end(ours: _socket.socket, pid: int, owner: int) -> None:
+    ours.close()
+    if os.getpid() != owner:
+        return
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):  # the program waits for all its children by itself
+        _waitpid(pid, 0)

@@ -1,0 +1,121 @@
+"""What of a message a mail program shows as its text, in order, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from . import markup_text, mime
+from .mime import Message, Part
+
+#: Messages within messages whose text is shown, and characters of each field above it.
+MAX_FORWARDED: Final = 3
+MAX_SHOWN_FIELD: Final = 1000
+
+_READ: Final = frozenset({"text/plain", "text/html"})
+#: Text too, but rather an attachment where it has a name.
+_ALSO_READ: Final = frozenset({"text/calendar", "text/csv", "message/rfc822"})
+
+
+def texts(message: Message, subtype: str) -> list[Part]:
+    """All parts that are the message's text, as "plain" or as "html"."""
+    return [part for part in _candidates(message.parts) if part.content_type == f"text/{subtype}"]
+
+
+def bodies(message: Message, subtype: str) -> list[Part]:
+    """The parts to show one after the other to a reader who prefers "plain" or "html"."""
+    if not message.parts:
+        return []
+    candidates = {part.number for part in _candidates(message.parts, _READ | _ALSO_READ)}
+    return _chosen(message.parts, 0, candidates, f"text/{subtype}")
+
+
+def attachments(message: Message) -> list[Part]:
+    """The parts that are neither the message's text nor pictures for its HTML."""
+    shown = {part.number for part in _candidates(message.parts)}
+    has_html = bool(texts(message, "html"))
+    return [
+        part
+        for part in message.parts
+        if not part.is_multipart
+        and part.number not in shown
+        and not (has_html and part.is_inline_image)
+    ]
+
+
+def text_of(part: Part, data: bytes, limit: int, depth: int = 0) -> str:
+    """What a person reads of *part*, of which *limit* octets are looked at."""
+    if part.content_type == "text/html":
+        return markup_text.html_text(part.text(data, min(limit, markup_text.LOOKED_AT)))
+    if part.content_type == "message/rfc822":
+        if depth >= MAX_FORWARDED:
+            return ""
+        return "\n".join(_forwarded(part.content(data, limit), limit, depth + 1)).rstrip("\n")
+    return part.text(data, limit)
+
+
+def shown_text(message: Message, data: bytes, limit: int, depth: int = 0) -> str:
+    """The message's text; that of its HTML without the tags, where there is no other.
+
+    *limit* bounds the encoded octets that are read of all parts; of HTML fewer are.
+    """
+    found = []
+    for part in bodies(message, "plain"):
+        found.append(text_of(part, data, limit, depth))
+        limit -= part.end - part.start
+        if limit <= 0:
+            break
+    return "\n\n".join(found).strip("\n")
+
+
+def _forwarded(data: bytes, limit: int, depth: int) -> Iterator[str]:
+    message = mime.parse(data)
+    yield "---------- Message within ----------"
+    for name in ("From", "To", "Date", "Subject"):
+        if text := message.first(name):
+            yield f"{name}: {text[:MAX_SHOWN_FIELD]}"
+    yield ""
+    yield shown_text(message, data, limit, depth)
+
+
+def _candidates(parts: Sequence[Part], types: frozenset[str] = _READ) -> Iterator[Part]:
+    """The parts of *types* that are text of the message, whether or not another is shown instead.
+
+    One with a name is text too, where it is all there is, comes first or is an alternative.
+    """
+    above: list[Part] = []
+    for part in parts:
+        del above[part.depth :]
+        if part.content_type in types and not part.attached:
+            parent = above[-1] if above else None
+            first = parent is None or part.number == parent.number + 1
+            chosen = parent is not None and parent.content_type == "multipart/alternative"
+            if part.filename is None or (part.content_type in _READ and (first or chosen)):
+                yield part
+        above.append(part)
+
+
+def _chosen(parts: Sequence[Part], number: int, candidates: set[int], wanted: str) -> list[Part]:
+    part = parts[number]
+    if not part.is_multipart:
+        return [part] if number in candidates else []
+    found = [
+        chosen
+        for child in _children(parts, number)
+        if (chosen := _chosen(parts, child, candidates, wanted))
+    ]
+    if part.content_type == "multipart/alternative" and found:
+        # RFC 2046 section 5.1.4: the last is the best.
+        found = [each for each in found if _READ & {one.content_type for one in each}] or found
+        best = [each for each in found if wanted in {one.content_type for one in each}] or found
+        return best[-1]
+    return [each for chosen in found for each in chosen]
+
+
+def _children(parts: Sequence[Part], number: int) -> Iterator[int]:
+    depth = parts[number].depth + 1
+    for part in parts[number + 1 :]:
+        if part.depth < depth:
+            return
+        if part.depth == depth:
+            yield part.number

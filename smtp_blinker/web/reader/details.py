@@ -1,0 +1,93 @@
+"""All that the page shows of a message, but its HTML and its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from . import markup, mime, tnef
+from .bodies import attachments, shown_text, texts
+from .checks import check
+from .files import READABLE
+from .markup_text import LOOKED_AT
+
+#: Octets of text that are shown; the whole can be downloaded.
+MAX_TEXT: Final = 2**20
+
+#: What the browser may show in place, and can't be made to run anything.
+INLINE: Final = markup.IMAGE_TYPES - {"image/svg+xml"}
+
+
+def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict[str, Any]:
+    """*listed*, which is what the list knows, and everything else."""
+    trace = message.trace
+    html_parts = texts(message, "html")
+    html = "".join(part.text(data, LOOKED_AT // len(html_parts)) for part in html_parts)
+    text = shown_text(message, data, MAX_TEXT)
+    attached = {part.number for part in attachments(message)}
+    links = markup.links(html, text)
+    left_out = [*message.left_out, *_left_out(listed["size"], message)]
+    return {
+        **listed,
+        "to": ", ".join(message.every("to")),
+        "cc": ", ".join(message.every("cc")),
+        "reply_to": message.first("reply-to"),
+        "date": message.first("date"),
+        "message_id": message.first("message-id"),
+        "envelope": {"mail_from": trace.mail_from, "rcpt_to": trace.rcpt_to},
+        "session": trace.session,
+        "headers": [[each.name, each.text] for each in message.fields],
+        "text": text[:MAX_TEXT],
+        "text_from_html": not texts(message, "plain") and bool(html_parts),
+        "html": bool(html_parts),
+        "remote_content": markup.has_remote(html),
+        "links": links,
+        "checks": check(message, data, listed["time"], links),
+        "parts": [_describe_part(part, part.number in attached, data) for part in message.parts],
+        "cut": bool(left_out),
+        "left_out": left_out,
+        "unreadable": False,
+    }
+
+
+def not_readable(listed: dict[str, Any]) -> dict[str, Any]:
+    """The same for a message that could not be read: it can be downloaded."""
+    return {**describe(listed, b"", mime.parse(b"")), "checks": [], "unreadable": True}
+
+
+def _left_out(size: int, message: mime.Message) -> Iterator[str]:
+    """What isn't shown of a message because it is too long, in sentences."""
+    if size > READABLE:
+        yield f"Only its first {READABLE // 2**20} MiB were read."
+    if sum(part.end - part.start for part in texts(message, "plain")) > MAX_TEXT:
+        yield f"Of its text the first {MAX_TEXT // 1024} KiB are shown."
+    for part in texts(message, "html")[:1]:
+        if part.end - part.start > LOOKED_AT:
+            yield (
+                "Text, links and mistakes were looked for in the first "
+                f"{LOOKED_AT // 1024} KiB of its HTML."
+            )
+        if part.end - part.start > markup.MAX_HTML:
+            yield f"Of its HTML the first {markup.MAX_HTML // 1024} KiB are shown."
+
+
+def _describe_part(part: mime.Part, attached: bool, data: bytes) -> dict[str, Any]:
+    encoded = part.end - part.start
+    is_tnef = part.content_type in tnef.TYPES
+    return {
+        "number": part.number,
+        "depth": part.depth,
+        "content_type": part.content_type,
+        "charset": part.charset,
+        "encoding": part.encoding,
+        "filename": part.filename,
+        "content_id": part.content_id,
+        "multipart": part.is_multipart,
+        "attachment": attached,
+        "image": markup.image_type(part, data) in INLINE,
+        # Shown as text where it stands, with ?inline.
+        "readable": part.content_type.startswith("text/"),
+        "contains": tnef.names(part.content(data, tnef.LOOKED_AT)) if is_tnef else [],
+        # Good enough to be read by people, without decoding all of it.
+        "size": encoded * 3 // 4 if part.encoding == "base64" else encoded,
+    }

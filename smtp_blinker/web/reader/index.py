@@ -1,0 +1,264 @@
+"""The messages of a Maildir, newest first, listed and searched from memory.
+
+It reads the names of files, never what is in them: the reader does that, and the page passes on
+what it found. A folder is read again only after it changed, and a file only once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final
+
+from .entry import Entry
+from .frames import Frame
+from .query import compile_query
+
+#: Messages that the reader is given at once.
+BATCH: Final = 256
+# A folder that changed this short a time before it was read may have changed again since,
+# within the resolution of its time stamp.
+_SETTLED: Final = 0.1
+# Where pages only watch, a scan is this many times shorter than the pause after it.
+_PAUSE: Final = 4
+
+_ARRIVED = re.compile(r"(\d{1,11})\.(?:M(\d{1,6})(?!\d))?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Index:
+    """The Maildir at *path*; a folder that is missing counts as empty.
+
+    Its functions raise the OSError of a Maildir that can't be read, but a message that another
+    program removed is no error.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._folders = (os.path.join(path, "new"), os.path.join(path, "cur"))
+        self._names: dict[str, set[str]] = {folder: set() for folder in self._folders}
+        self._stamps: dict[str, int] = {}
+        self._next_scan = 0.0
+        self._entries: dict[str, Entry] = {}
+        #: Times and ids, the newest last.
+        self._order: list[tuple[float, str]] = []
+        #: Those that wait for the reader: the newest of them is the last.
+        self._pending: dict[str, None] = {}
+        self._unread = 0
+        #: Changes whenever the list does.
+        self._version = 0
+        self.functions: dict[str, Callable[[Frame], Frame]] = {
+            "refresh": self._refresh,
+            "list": self._list,
+            "get": self._get,
+            "delete": self._delete,
+            "mark": self._mark,
+        }
+
+    # The page's requests
+
+    def _refresh(self, request: Frame) -> Frame:
+        """Take summaries in, see what is new, and say what the reader should look into.
+
+        A request that is only ``watching`` is answered from the last scan when that took long.
+        """
+        if request.body:
+            self._take_in(json.loads(request.body))
+        if not request.fields.get("watching") or time.monotonic() >= self._next_scan:
+            self._scan()
+        batch = [[id, self._entries[id].path] for id in islice(reversed(self._pending), BATCH)]
+        return Frame({**self._counts(), "batch": batch})
+
+    def _list(self, request: Frame) -> Frame:
+        """A page of the messages that match, as the JSON that the API answers with."""
+        offset, limit = request.fields["offset"], request.fields["limit"]
+        found = self._matching(request.fields["q"])
+        page = [self._entries[id] for id in found[offset : offset + limit]]
+        answer = {
+            "messages": [entry.as_dict() for entry in page],
+            "offset": offset,
+            "matching": len(found),
+            **self._counts(),
+        }
+        del answer["version"]
+        unindexed = [[entry.id, entry.path] for entry in page if not entry.indexed]
+        return Frame({"matching": len(found), "unindexed": unindexed}, json.dumps(answer).encode())
+
+    def _get(self, request: Frame) -> Frame:
+        entry = self._entries.get(request.fields["id"])
+        if entry is None or not entry.indexed or request.fields.get("again"):
+            self._stamps = {}
+            self._scan()
+            entry = self._entries.get(request.fields["id"])
+        if entry is None:
+            return Frame({})
+        return Frame({"path": entry.path, "indexed": entry.indexed, "listed": entry.as_dict()})
+
+    def _delete(self, request: Frame) -> Frame:
+        """Remove the files, for good."""
+        deleted = 0
+        try:
+            for entry in self._chosen(request):
+                if self._with_file(entry, os.unlink):
+                    deleted += 1
+                self._remove(entry.id)
+        finally:
+            self._changed()
+        return Frame({"deleted": deleted})
+
+    def _mark(self, request: Frame) -> Frame:
+        """Set or clear the Maildir flag S, moving files to cur/."""
+        read = bool(request.fields["read"])
+        changed = 0
+        for entry in self._chosen(request):
+            if entry.unread is read and self._with_file(entry, lambda path: self._flag(path, read)):
+                changed += 1
+        self._scan()
+        return Frame({"changed": changed})
+
+    # Choosing
+
+    def _chosen(self, request: Frame) -> Iterable[Entry]:
+        if "id" in request.fields:
+            entry = self._entries.get(request.fields["id"])
+            return [] if entry is None else [entry]
+        return [self._entries[id] for id in self._matching(request.fields["q"])]
+
+    def _matching(self, query: str) -> list[str]:
+        """The ids of the messages that match, newest first; see `query` for the language."""
+        ids = (id for _, id in reversed(self._order))
+        if not query.strip():
+            return list(ids)
+        matches = compile_query(query)
+        return [id for id in ids if matches(self._entries[id])]
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            "total": len(self._entries),
+            "unread": self._unread,
+            "pending": len(self._pending),
+            "version": self._version,
+        }
+
+    # What is there
+
+    def _take_in(self, summaries: list[dict[str, Any]]) -> None:
+        for summary in summaries:
+            id = summary.pop("id")
+            entry = self._entries.get(id)
+            if entry is not None and not entry.indexed:
+                self._entries[id] = replace(entry, indexed=True, **summary)
+                self._pending.pop(id, None)
+        self._version += 1
+
+    def _scan(self) -> None:
+        """Compare the folders with what is known, if they changed."""
+        began = time.monotonic()
+        stamps = {folder: _stamp(folder) for folder in self._folders}
+        if stamps != self._stamps:
+            now = time.time_ns()
+            gone: set[str] = set()
+            come: list[tuple[str, str]] = []
+            for folder in self._folders:
+                names = _names(folder)
+                gone |= {name.partition(":2,")[0] for name in self._names[folder] - names}
+                come += [(folder, name) for name in names - self._names[folder]]
+                self._names[folder] = names
+            settled = all(now - stamp > _SETTLED * 1e9 for stamp in stamps.values())
+            self._stamps = stamps if settled else {}
+            if gone or come:
+                self._update(gone, come)
+        ended = time.monotonic()
+        self._next_scan = ended + _PAUSE * (ended - began)
+
+    def _update(self, gone: set[str], come: list[tuple[str, str]]) -> None:
+        added = []
+        for folder, name in come:
+            id, _, flags = name.partition(":2,")
+            path = os.path.join(folder, name)
+            unread = folder == self._folders[0] or "S" not in flags
+            if id in self._entries:
+                self._entries[id] = replace(self._entries[id], path=path, unread=unread)
+                gone.discard(id)
+            elif (entry := _entry(id, name, path, unread)) is not None:
+                self._entries[id] = entry
+                added.append((entry.time, id))
+        for id in gone:
+            if id in self._entries and not os.path.lexists(self._entries[id].path):
+                self._remove(id)
+        self._order += added
+        self._pending.update((id, None) for _, id in sorted(added))
+        self._changed()
+
+    def _remove(self, id: str) -> None:
+        entry = self._entries.pop(id, None)
+        if entry is not None:
+            folder, name = os.path.split(entry.path)
+            self._names[folder].discard(name)
+        self._pending.pop(id, None)
+
+    def _changed(self) -> None:
+        if len(self._order) != len(self._entries):
+            self._order = [each for each in self._order if each[1] in self._entries]
+        self._order.sort()
+        self._unread = sum(entry.unread for entry in self._entries.values())
+        self._version += 1
+
+    def _flag(self, path: str, read: bool) -> None:
+        name, _, flags = os.path.basename(path).partition(":2,")
+        wanted = set(flags) | {"S"} if read else set(flags) - {"S"}
+        target = os.path.join(self._folders[1], f"{name}:2,{''.join(sorted(wanted))}")
+        os.rename(path, target)
+
+    def _with_file(self, entry: Entry, work: Callable[[str], None]) -> bool:
+        """Do *work* with the file of *entry*, which another program may have moved or removed."""
+        try:
+            work(entry.path)
+        except FileNotFoundError:
+            self._stamps = {}
+            self._scan()
+            found = self._entries.get(entry.id)
+            if found is None or found.path == entry.path:
+                return False
+            try:
+                work(found.path)
+            except FileNotFoundError:
+                return False
+        return True
+
+
+def _stamp(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _names(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+
+
+def _entry(id: str, name: str, path: str, unread: bool) -> Entry | None:
+    """The message in a file that is new; None for what is no message.
+
+    A name that isn't UTF-8 is none of a Maildir, and can't stand in a URL.
+    """
+    if name.startswith(".") or _SURROGATE.search(name):
+        return None
+    try:
+        file = os.lstat(path)
+    except OSError:
+        return None  # the next scan tells
+    if not stat.S_ISREG(file.st_mode):
+        return None
+    match = _ARRIVED.match(name)  # a Maildir's name says when the message came
+    arrived = int(match[1]) + int(match[2] or 0) / 1e6 if match is not None else file.st_mtime
+    return Entry(id, path, arrived, unread, file.st_size)

@@ -1,0 +1,60 @@
+"""What a process of the page may use, set before it looks at anything.
+
+What the system doesn't let it set is left as it is: these limits stand behind parsers that are
+linear and bounded, in case that they aren't.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from contextlib import suppress
+from typing import Final
+
+#: Octets of memory that a process may map, of a file that it may write, and open files.
+MEMORY: Final = 2**30
+FILE_SIZE: Final = 512 * 2**20
+OPEN_FILES: Final = 32
+#: How far it stands back behind the mail when processors are scarce.
+NICE: Final = 10
+
+
+def confine(memory: int) -> None:
+    """Limit this process for good, to *memory* octets among others."""
+    with suppress(OSError):
+        os.nice(NICE)
+    for kind, most in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, FILE_SIZE),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_NPROC, 0),  # no process can be started, unless by root
+        (resource.RLIMIT_CORE, 0),
+    ):
+        with suppress(OSError, ValueError):
+            resource.setrlimit(kind, (most, most))
+    leave_network()
+
+
+def leave_network() -> bool:
+    """Give up the network where the system lets this process do it (Python 3.12, Linux)."""
+    unshare = getattr(os, "unshare", None)
+    if unshare is None:
+        return False
+    network, user = getattr(os, "CLONE_NEWNET", 0), getattr(os, "CLONE_NEWUSER", 0)
+    for flags in (network, user | network):
+        try:
+            unshare(flags)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def limit_seconds(seconds: int) -> None:
+    """Let the system end this process after about *seconds* more of CPU time."""
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = int(time.process_time()) + seconds + 1
+    if most != resource.RLIM_INFINITY:
+        limit = min(limit, most)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, most))

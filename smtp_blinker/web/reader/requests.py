@@ -1,0 +1,138 @@
+"""What the reader does for the page: each function serves a request about messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from . import charsets, markup, mime, transfer
+from .details import describe
+from .entry import summarize
+from .errors import in_one_line
+from .files import READABLE, read_message
+from .frames import Frame
+
+#: Octets of a message that the index reads.
+INDEXED: Final = 2**20
+#: Octets of source that are shown; the whole can be downloaded.
+MAX_SOURCE: Final = 2**20
+#: For the names of parts that have none.
+_EXTENSIONS: Final = {
+    "text/plain": ".txt",
+    "text/html": ".html",
+    "text/calendar": ".ics",
+    "text/csv": ".csv",
+    "text/vcard": ".vcf",
+    "message/rfc822": ".eml",
+    "message/delivery-status": ".txt",
+    "application/pdf": ".pdf",
+    "application/json": ".json",
+    "application/zip": ".zip",
+    "application/ms-tnef": ".dat",
+    "application/pgp-signature": ".asc",
+    "application/pkcs7-signature": ".p7s",
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/gif": ".gif",
+    "image/webp": ".webp",
+    "image/svg+xml": ".svg",
+}
+#: Seconds after which the rest of a batch is left for another request.
+BATCH_SECONDS: Final = 0.2
+
+
+def _summarize(request: Frame) -> Frame:
+    """What the index keeps of ``messages``, pairs of id and path; of the first at least."""
+    end = time.monotonic() + BATCH_SECONDS
+    found = []
+    faults = []
+    for id, path in request.fields["messages"]:
+        try:
+            summary = _summary(path)
+        except FileNotFoundError:  # the next scan tells
+            summary = {"unreadable": True}
+        except MemoryError:
+            raise
+        except Exception as exc:  # one message must not hide the others
+            summary = {"unreadable": True}
+            faults.append([id, in_one_line(exc)])
+        found.append({"id": id, **summary})
+        if time.monotonic() >= end:
+            break
+    return Frame({"faults": faults}, json.dumps(found).encode())
+
+
+def _summary(path: str) -> dict[str, Any]:
+    """The beginning of a message, `INDEXED` octets or more behind the trace fields, summarized."""
+    limit = INDEXED
+    while True:
+        data, size = read_message(path, limit)
+        message = mime.parse(data)
+        if len(data) < limit or message.trace_end <= limit - INDEXED // 2 or limit >= READABLE:
+            return summarize(size, data, message)
+        limit *= 4
+
+
+def _describe(request: Frame) -> Frame:
+    """All that is shown of a message, behind what the index knows of it, as JSON."""
+    data, _ = read_message(request.fields["path"])
+    listed = request.fields["listed"]
+    return Frame({}, json.dumps(describe(listed, data, mime.parse(data))).encode())
+
+
+def _document(request: Frame) -> Frame:
+    """Write a message's HTML for its frame into the file of *request*; ``size`` is 0 without."""
+    data, _ = read_message(request.fields["path"])
+    return _written(request, markup.document(mime.parse(data), data), {})
+
+
+def _part(request: Frame) -> Frame:
+    """Write a part, decoded, into the file of *request*, and say what it is, if there is one."""
+    data, _ = read_message(request.fields["path"])
+    number = request.fields["number"]
+    parts = mime.parse(data).parts
+    if number >= len(parts) or parts[number].is_multipart:
+        return Frame({"found": False})
+    part = parts[number]
+    content = transfer.decode(transfer.cut(data, part.start, part.end), part.encoding)
+    about = {
+        "content_type": part.content_type,
+        "filename": part.filename or _name_of(part),
+        "image": markup.image_type(part, data),
+    }
+    if request.fields.get("as_text") and part.content_type.startswith("text/"):
+        text = part.text(data, MAX_SOURCE).encode("utf-8", "replace")
+        return _written(request, [text], {"found": True, "is_text": True, **about})
+    return _written(request, content, {"found": True, **about})
+
+
+def _name_of(part: mime.Part) -> str:
+    """The name of a part without one: its extension says what it is."""
+    return f"part-{part.number}{_EXTENSIONS.get(part.content_type, '')}"
+
+
+def _source(request: Frame) -> Frame:
+    """The beginning of a message as text."""
+    data, _ = read_message(request.fields["path"], MAX_SOURCE)
+    return Frame({}, charsets.decode(data, "utf-8").encode())
+
+
+def _written(request: Frame, pieces: Iterable[bytes], fields: dict[str, Any]) -> Frame:
+    assert request.file is not None
+    size = 0
+    with os.fdopen(os.dup(request.file), "wb") as file:
+        for piece in pieces:
+            size += file.write(piece)
+    return Frame({"size": size, **fields})
+
+
+FUNCTIONS: Final[dict[str, Callable[[Frame], Frame]]] = {
+    "summarize": _summarize,
+    "describe": _describe,
+    "document": _document,
+    "part": _part,
+    "source": _source,
+}

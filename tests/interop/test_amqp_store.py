@@ -1,0 +1,300 @@
+"""Mail into RabbitMQ: what a real broker says, and what becomes of mail while it can't."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtp_blinker.stores import Envelope
+from smtp_blinker.stores.amqp import AMQPStore, Broker
+
+from .engines import RabbitMQ
+from .nodes import CONTENT, Node, reply
+from .support import SECONDS, wait_until
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    engine = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    (engine.folder / "rabbitmq.conf").write_text("max_message_size = 3000000\n")
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.end()
+
+
+@pytest.fixture
+def queue(request: pytest.FixtureRequest) -> str:
+    """A name for this test's queue."""
+    return re.sub(r"\W", "-", request.node.name)
+
+
+@pytest.fixture
+def start(engine: RabbitMQ, queue: str) -> Iterator[Callable[..., Node]]:
+    nodes: list[Node] = []
+
+    def start(options: dict[str, Any] | None = None, **keywords: Any) -> Node:
+        keywords.setdefault("routing_key", queue)
+        options = {"size": 2 * 2**20} if options is None else options
+        nodes.append(Node("AMQPStore", engine.url, keywords, **options))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.end()
+
+
+class Reader:
+    """What a program without the library does with a queue."""
+
+    def __init__(self, engine: RabbitMQ, queue: str) -> None:
+        self.connection = Broker.parse(engine.url).connect()
+        self.channel = self.connection.channel()
+        self.queue = queue
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.connection.close()
+
+    def get(self) -> Any:
+        return self.channel.basic_get(self.queue, no_ack=True)
+
+    def entries(self) -> list[tuple[Envelope, bytes]]:
+        found = []
+        while message := self.get():
+            head, _, content = message.body.partition(b"\n")
+            found.append((Envelope.from_json(head), content))
+        return found
+
+
+def test_a_message_is_an_entry_of_a_durable_quorum_queue(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node]
+) -> None:
+    node = start()
+    content = CONTENT + bytes(range(128, 256)) + b"\r\n.\r\n"
+    told = node.send(content)
+    rows = engine.control("list_queues", "--quiet", "name", "type", "durable", "arguments")
+    [row] = [row for row in rows.splitlines() if row.startswith(f"{queue}\t")]
+    assert row.split("\t")[1:3] == ["quorum", "true"]
+    assert f'"x-dead-letter-routing-key","{queue}.dead"' in row
+    with Reader(engine, queue) as reader:
+        message = reader.get()
+    head, _, body = bytes(message.body).partition(b"\n")
+    envelope = Envelope.from_json(head)
+    assert body == content
+    assert told == f"250 2.0.0 queued as {envelope.id}"
+    assert envelope.mail_from.address == "bob@example.net"
+    assert [path.address for path in envelope.rcpt_to] == ["ann@example.com"]
+    assert (envelope.size, envelope.client.remote_address) == (len(content), "127.0.0.1")
+    assert message.properties["message_id"] == envelope.id
+    assert message.properties["delivery_mode"] == 2
+    assert message.properties["application_headers"]["content_id"] == envelope.content_id
+
+
+def test_what_a_client_sends_again_has_another_id_and_the_same_content_id(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node]
+) -> None:
+    node = start()
+    node.send()
+    node.send()
+    node.send(sender="eve@example.net")
+    with Reader(engine, queue) as reader:
+        first, again, other = (envelope for envelope, _ in reader.entries())
+    assert first.id != again.id
+    assert first.content_id == again.content_id != other.content_id
+
+
+def test_large_content_is_among_the_contents_before_its_entry_is_there(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node], tmp_path: Path
+) -> None:
+    node = start({"size": 0}, contents=str(tmp_path / "contents"), inline=100000)
+    small, large = b"x" * 99998 + b"\r\n", b"y" * 8000000 + b"\r\n"
+    assert node.send(small).startswith("250 ")
+    assert node.send(large).startswith("250 ")
+    with Reader(engine, queue) as reader:
+        (envelope, content), (referring, nothing) = reader.entries()
+    assert (envelope.content_key, content, nothing) == (None, small, b"")
+    assert referring.content_key is not None
+    assert (tmp_path / "contents" / referring.content_key).read_bytes() == large
+    assert referring.size == len(large)
+
+
+def test_a_message_without_contents_is_spooled_and_published_whole(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node]
+) -> None:
+    content = b"z" * 1900000 + b"\r\n"
+    assert start().send(content).startswith("250 ")
+    with Reader(engine, queue) as reader:
+        [(envelope, stored)] = reader.entries()
+    assert stored == content
+    assert envelope.content_key is None
+
+
+def test_what_is_larger_than_the_engine_takes_is_refused_at_mail(
+    engine: RabbitMQ, start: Callable[..., Node]
+) -> None:
+    node = start({"size": 2**20}, max_size=2**20)
+    with node.client() as smtp:
+        smtp.ehlo()
+        assert smtp.esmtp_features["size"] == str(2**20)
+        assert smtp.mail("bob@example.net", ["SIZE=1048577"])[0] == 552
+    told = node.send(b"x" * (2**20 - 12) + b"\r\n")  # which leaves no room for the envelope
+    assert told == "552 5.3.4 Message is larger than the queue takes"
+
+
+@pytest.mark.parametrize("size", [0, 2**20 + 1])
+def test_a_size_that_the_engine_does_not_take_is_an_error_at_the_start(
+    engine: RabbitMQ, start: Callable[..., Node], size: int
+) -> None:
+    with pytest.raises(AssertionError, match="AMQPStore takes messages of up to 1048576 bytes"):
+        start({"size": size}, max_size=2**20)
+
+
+def test_a_broker_that_takes_less_than_we_were_told_refuses_for_good(
+    engine: RabbitMQ, start: Callable[..., Node]
+) -> None:
+    node = start({"size": 5 * 2**20}, max_size=16 * 2**20)
+    assert node.send(b"x" * 4000000 + b"\r\n").startswith("552 5.3.4 ")
+    assert node.send().startswith("250 "), "and the next connection is a new one"
+
+
+def test_an_unroutable_message_is_refused_and_a_deleted_queue_comes_back(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node]
+) -> None:
+    node = start()
+    assert node.send().startswith("250 ")
+    engine.control("delete_queue", queue)
+    assert node.send().startswith("451 4.3.0 ")
+    node.wait_for("Unavailable: RabbitMQ has no queue for routing key")
+    assert node.send().startswith("250 ")
+
+
+def test_an_exchange_of_the_program_s_own_is_used_and_nothing_declared(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node]
+) -> None:
+    node = start(exchange="amq.topic", routing_key=f"{queue}.new")
+    assert node.send().startswith("451 "), "no queue is bound yet"
+    with Reader(engine, queue) as reader:
+        reader.channel.queue_declare(queue, durable=True, auto_delete=False)
+        reader.channel.queue_bind(queue, "amq.topic", f"{queue}.*")
+        assert node.send().startswith("250 ")
+        assert len(reader.entries()) == 1
+    absent = start(exchange="no-such-exchange")
+    assert absent.send().startswith("451 ")
+    absent.wait_for("no exchange 'no-such-exchange'")
+
+
+def test_an_alarm_of_the_broker_is_451_at_once_and_it_goes_on_after_it(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node]
+) -> None:
+    node = start()
+    assert node.send().startswith("250 ")
+    engine.control("set_vm_memory_high_watermark", "0.00001")
+    try:
+        started = time.monotonic()
+        assert node.send().startswith("451 4.3.0 ")
+        assert time.monotonic() - started < 15, "the deadline is 30 s"
+        node.wait_for("Unavailable: RabbitMQ takes no messages: it has raised an alarm")
+    finally:
+        engine.control("set_vm_memory_high_watermark", "0.6")
+    assert node.send().startswith("250 ")
+
+
+def test_a_broker_that_does_not_answer_is_451_within_the_deadline_and_then_at_mail(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node]
+) -> None:
+    node = start(timeout=0.5)
+    assert node.send().startswith("250 ")
+    engine.signal(signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            assert node.send().startswith("451 4.3.0 ")
+        node.wait_for("Unavailable: RabbitMQ did not answer within 0.5 s")
+        with node.client() as smtp:
+            smtp.ehlo()
+            assert reply(smtp.mail("bob@example.net")) == (
+                "451 4.3.0 Mail can't be stored at the moment, try again later"
+            )
+    finally:
+        engine.signal(signal.SIGCONT)
+    wait_until(lambda: node.send().startswith("250 "), "it stores again")
+
+
+def test_nothing_that_got_250_is_lost_when_the_broker_is_killed(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node], tmp_path: Path
+) -> None:
+    node = start(timeout=5, contents=str(tmp_path / "contents"), inline=1000)
+    assert node.send().startswith("250 ")
+    # RabbitMQ has a new queue's name on the disk some seconds later, or when it ends in order.
+    engine.restart()
+    accepted: set[bytes] = set()
+    stop = threading.Event()
+
+    def send(sender: int) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            content = b"%d-%d " % (sender, number) + b"x" * 2000 * (number % 2) + b"\r\n"
+            if node.send(content).startswith("250 "):
+                accepted.add(content)
+            else:
+                time.sleep(0.05)  # as a client waits before it sends again
+
+    threads = [threading.Thread(target=send, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(2):
+            before = len(accepted)
+            wait_until(lambda before=before: len(accepted) > before + 50, f"mail {node.lines}")
+            engine.kill()
+            engine.start()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(SECONDS)
+    stored = set()
+    with Reader(engine, queue) as reader:
+        for envelope, content in reader.entries():
+            if envelope.content_key is not None:
+                content = (tmp_path / "contents" / envelope.content_key).read_bytes()
+            stored.add(content)
+    assert len(accepted) > 100
+    assert accepted <= stored
+
+
+def test_an_unpatched_program_is_told_what_to_do() -> None:
+    with pytest.raises(RuntimeError, match=r"from gevent import monkey; monkey\.patch_all\(\)"):
+        AMQPStore("amqp://127.0.0.1/")
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://127.0.0.1/", "looks like amqp://"),
+        ("amqp:///vhost", "looks like amqp://"),
+        ("amqps://u:secret@h/?verify=no", "cacertfile, certfile and keyfile, not verify"),
+    ],
+)
+def test_a_url_that_is_none_is_an_error_that_shows_no_password(url: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as raised:
+        Broker.parse(url)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_url_says_where_the_broker_is_and_who_we_are() -> None:
+    broker = Broker.parse("amqp://me:p%40ss@[::1]:5673/%2Fmail")
+    assert (broker.host, broker.user, broker.password) == ("[::1]:5673", "me", "p@ss")
+    assert broker.virtual_host == "/mail"
+    assert Broker.parse("amqps://h").host == "h:5671"
+    assert Broker.parse("amqp://h").virtual_host == "/"

@@ -1,0 +1,165 @@
+"""The program smtp-blinker with --deliver, --contents and --events, before real engines."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import smtplib
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from smtp_blinker.serve import asks_for_queue
+from smtp_blinker.stores import Envelope
+from smtp_blinker.stores.amqp import Broker
+
+from .engines import RabbitMQ, Redis
+from .support import LIBRARY, SECONDS, environment, free_port, run, wait_until
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RabbitMQ, Redis]]:
+    with ExitStack() as stack:
+        made = RabbitMQ(tmp_path_factory.mktemp("r")), Redis(tmp_path_factory.mktemp("s"))
+        for engine in made:
+            stack.callback(engine.end)
+            engine.start()
+        yield made
+
+
+class Program:
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.http = free_port()
+        words = ["-l", "127.0.0.1:0", "--http", f"127.0.0.1:{self.http}", *options]
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "smtp_blinker", *words],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment(PYTHONPATH=LIBRARY),
+            )
+        assert self.process.stdout is not None
+        self.said = self.process.stdout.readline()
+        found = re.match(r"Listening on \S+:(\d+) ", self.said)
+        assert found is not None, self.log.read_text()
+        self.port = int(found[1])
+
+    def send(self, content: bytes) -> None:
+        with smtplib.SMTP("127.0.0.1", self.port, "client.example", SECONDS) as smtp:
+            smtp.sendmail("bob@example.net", ["ann@example.com"], content)
+
+    def ready(self) -> str:
+        try:
+            url = f"http://127.0.0.1:{self.http}/healthz/ready"
+            with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as exc:
+            return exc.read().decode()
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(SECONDS)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    started: list[Program] = []
+
+    def start(*options: str) -> Program:
+        started.append(Program(tmp_path, *options))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.process.kill()
+        program.process.communicate()
+
+
+def test_mail_goes_to_the_queue_and_events_to_the_stream(
+    engines: tuple[RabbitMQ, Redis], start: Callable[..., Program], tmp_path: Path
+) -> None:
+    rabbitmq, server = engines
+    program = start(
+        *("--deliver", f"{rabbitmq.url}?routing_key=first", f"--events={server.url}"),
+        *("--contents", str(tmp_path / "contents"), "--name", "node-1"),
+    )
+    assert program.said.rstrip().endswith(f"mail goes to amqp://127.0.0.1:{rabbitmq.port}/")
+    program.send(b"Subject: Hi\r\n\r\nHello\r\n")
+    program.send(b"x" * 200000 + b"\r\n")
+    wait_until(lambda: program.ready() == "ok\n", "it is ready")
+    connection = Broker.parse(rabbitmq.url).connect()
+    channel = connection.channel()
+    bodies = [bytes(channel.basic_get("first", no_ack=True).body) for _ in range(2)]
+    connection.close()
+    (small, content), (large, nothing) = (
+        (Envelope.from_json(head), rest) for head, _, rest in (b.partition(b"\n") for b in bodies)
+    )
+    assert (content, nothing) == (b"Subject: Hi\r\n\r\nHello\r\n", b"")
+    assert small.content_key is None
+    assert (tmp_path / "contents" / str(large.content_key)).stat().st_size == 200002
+    assert not (tmp_path / "Maildir").exists()
+    assert program.end() == 0
+    assert "Traceback" not in program.log.read_text()
+    assert "MonkeyPatchWarning" not in program.log.read_text()
+    with redis.Redis.from_url(server.url) as client:
+        events = [json.loads(fields[b"event"]) for _, fields in client.xrange("smtp.events")]
+    assert [event["signal"] for event in events].count("message") == 2
+    assert {event["node"] for event in events} == {"node-1"}
+
+
+def test_it_starts_while_the_engine_is_away_and_is_ready_once_it_is_back(
+    tmp_path: Path, start: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Redis(tmp_path / "redis")
+    try:
+        program = start("--deliver", f"{engine.url}?stream=other")
+        wait_until(lambda: "Redis is away" in program.ready(), "it says why it is not ready")
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            program.send(b"Hello\r\n")
+        assert refused.value.smtp_code == 451
+        engine.start()
+        wait_until(lambda: program.ready() == "ok\n", "it is ready")
+        program.send(b"Hello\r\n")
+        with redis.Redis.from_url(engine.url) as client:
+            assert client.xlen("other") == 1
+    finally:
+        engine.end()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--deliver", "kafka://h/"), "--deliver takes amqp://, amqps://, redis://"),
+        (("--deliver", "amqp://h/", "--size", "17M"), "--size must be 16777216 or less, which Ra"),
+        (("--deliver", "amqp:///", "--size", "1M"), "--deliver: a RabbitMQ URL looks like"),
+        (("--deliver", "amqp://h/", "--contents", "/proc/x"), "can't write to --contents /proc/x"),
+        (("--events", "http://h/"), "--events: FleetEvents takes amqp://"),
+    ],
+)
+def test_what_can_not_be_used_is_one_line(
+    tmp_path: Path, options: tuple[str, ...], problem: str
+) -> None:
+    port = str(free_port())
+    words: tuple[Any, ...] = ("-l", f"127.0.0.1:{port}", "--http", "off", "-m", tmp_path, *options)
+    done = run(sys.executable, "-m", "smtp_blinker", *words, PYTHONPATH=LIBRARY)
+    assert done.returncode == 2
+    assert problem in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_sockets_are_patched_for_queues_only() -> None:
+    assert asks_for_queue(["--deliver=amqp://h/?routing_key=a"])
+    assert asks_for_queue([None, "redis://h"])
+    assert not asks_for_queue(["-l", "smtp://127.0.0.1:2525", "--maildir=amqp", None, ""])

@@ -1,0 +1,126 @@
+"""The envelope of an entry: what it says, and what a reader may rely on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+
+import gevent
+import pytest
+
+from smtp_blinker import Reject, Session
+from smtp_blinker.session import Address, TLSInfo
+from smtp_blinker.stores.circuit import FAILURES, Circuit
+from smtp_blinker.stores.entry import Envelope, Path
+
+SHA256 = hashlib.sha256(b"Hello").hexdigest()
+
+
+def session(**facts):
+    made = Session()
+    made.remote_address, made.remote_port = "192.0.2.7", 4711
+    made.client_hostname = "client.example"
+    made.opening_command, made.host_name_appears_as = "EHLO", "me"
+    made.secure, made.tls = True, TLSInfo("TLSv1.3", ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256))
+    made.user = 7
+    made.results["blocklist"] = {"listed": False}
+    made.envelope.mail_from = Address("bob@example.net", {"SIZE": "5", "SMTPUTF8": True})
+    made.envelope.rcpt_to = [Address("ann@b\u00fccher.example"), Address("eve@example.com")]
+    for name, value in facts.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_an_envelope_survives_its_json():
+    envelope = Envelope.of(session(), 5, SHA256, "key-1")
+    text = envelope.as_json()
+    assert b"\n" not in text
+    assert text.isascii()
+    again = Envelope.from_json(text)
+    # The time is written in milliseconds.
+    assert abs((again.time - envelope.time).total_seconds()) < 0.001
+    assert again.as_dict() == envelope.as_dict()
+    assert again.rcpt_to == (Path("ann@b\u00fccher.example"), Path("eve@example.com"))
+    assert again.mail_from.args == {"SIZE": "5", "SMTPUTF8": True}
+    assert (again.client.user, again.client.transmission_type) == ("7", "ESMTPSA")
+    assert again.time.tzinfo is not None
+    assert again.time <= datetime.now(UTC)
+
+
+def test_the_id_is_the_transaction_s_and_the_content_id_that_of_what_was_sent():
+    first = Envelope.of(session(), 5, SHA256)
+    again = Envelope.of(session(remote_address="192.0.2.8", transaction=2), 5, SHA256)
+    assert first.id == f"{first.client.id}-1"
+    assert again.id == f"{again.client.id}-2"
+    assert first.content_id == again.content_id
+
+    other = session()
+    other.envelope.rcpt_to.pop()
+    assert Envelope.of(other, 5, SHA256).content_id != first.content_id
+    assert Envelope.of(session(), 5, "0" * 64).content_id != first.content_id
+
+
+def test_a_result_that_json_has_no_form_for_is_its_text():
+    made = session()
+    made.envelope.results["when"] = datetime(2026, 1, 2, tzinfo=UTC)
+    text = Envelope.of(made, 5, SHA256).as_json()
+    assert json.loads(text)["results"]["when"] == "2026-01-02 00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "null", "{}", '{"version": 2}', '{"version": 1, "id": "x"}', "\xff"],
+)
+def test_what_is_no_envelope_of_this_version_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r".+"):
+        Envelope.from_json(text)
+
+
+def test_a_reader_ignores_what_it_does_not_know():
+    entry = Envelope.of(session(), 5, SHA256).as_dict()
+    assert Envelope.from_dict({**entry, "new": 1}).id == entry["id"]
+
+
+# The memory of failures
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.mark.parametrize("failure", [OSError("away"), Reject(451), gevent.Timeout()])
+def test_after_failures_in_a_row_mail_is_refused_until_a_trial_succeeds(failure):
+    clock = Clock()
+    circuit = Circuit(failures=3, pause=5, clock=clock)
+
+    def fail():
+        with pytest.raises(type(failure)), circuit.attempt():
+            raise failure
+
+    for _ in range(3):
+        circuit.check()
+        fail()
+    with pytest.raises(Reject, match=r"451 4\.3\.0"):
+        circuit.check()
+    clock.now += 5
+    fail()
+    with pytest.raises(Reject), circuit.attempt():
+        pytest.fail("one trial only")
+    clock.now += 5
+    with circuit.attempt():
+        assert circuit.is_open, "for all others, while it is under way"
+    circuit.check()
+    fail()
+    circuit.check()
+
+
+def test_a_message_that_the_other_side_refuses_for_good_is_no_failure_of_its():
+    circuit = Circuit()
+    for _ in range(FAILURES):
+        with pytest.raises(Reject), circuit.attempt():
+            raise Reject(552)
+    circuit.check()

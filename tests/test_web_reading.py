@@ -1,0 +1,301 @@
+"""Messages are shown as a person's mail program shows them: CASES.md C9 to C18 and their kinds."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from typing import Any
+
+import pytest
+
+from smtp_blinker.web.reader import charsets, details, entry, markup, mime, tnef, transfer
+from smtp_blinker.web.reader.bodies import attachments, bodies
+from smtp_blinker.web.reader.flowed import unflow
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def described(data: bytes) -> dict[str, Any]:
+    listed = entry.Entry("id", "", 0.0, True, len(data)).as_dict()
+    return details.describe(listed, data, mime.parse(data))
+
+
+def document(data: bytes) -> str:
+    return b"".join(markup.document(mime.parse(data), data)).decode()
+
+
+def multipart(subtype: str, *parts: bytes, boundary: str = "b") -> bytes:
+    head = f"Content-Type: multipart/{subtype}; boundary={boundary}\n\n"
+    delimiter = f"--{boundary}\n".encode()
+    return (
+        head.encode()
+        + b"".join(delimiter + part + b"\n" for part in parts)
+        + f"--{boundary}--\n".encode()
+    )
+
+
+def part(content_type: str, text: str = "x", fields: str = "") -> bytes:
+    return f"Content-Type: {content_type}\n{fields}\n{text}".encode()
+
+
+def test_a_field_of_three_hundred_addresses_is_shown_whole() -> None:
+    addresses = [f"Somebody Number {n} <somebody.{n}@department.example.com>" for n in range(300)]
+    message = described(f"To: {', '.join(addresses)}\n\nx".encode())
+    assert message["to"].split(", ") == addresses
+    assert message["left_out"] == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Content-Type: text/html; name=body.html",
+        "Content-Type: text/html\nContent-Disposition: inline; filename=body.html",
+    ],
+)
+def test_a_body_with_a_name_is_the_body(fields: str) -> None:
+    alone = f"{fields}\n\n<p>Hello</p>".encode()
+    for data in (
+        alone,
+        multipart("mixed", alone),
+        multipart("alternative", part("text/plain"), alone),
+    ):
+        message = described(data)
+        assert message["html"]
+        assert not any(each["attachment"] for each in message["parts"] if not each["multipart"])
+        assert "<p>Hello</p>" in document(data)
+    assert described(alone)["text"] == "Hello"
+
+
+def test_a_named_text_behind_the_body_and_an_attached_one_are_attachments() -> None:
+    data = multipart(
+        "mixed",
+        part("text/plain", "body"),
+        part("text/plain; name=notes.txt", "notes"),
+        part("text/html", "<p>x</p>", "Content-Disposition: attachment; filename=x.html\n"),
+    )
+    message = mime.parse(data)
+    assert [each.filename for each in attachments(message)] == ["notes.txt", "x.html"]
+    assert described(data)["text"] == "body"
+
+
+@pytest.mark.parametrize(
+    ("value", "media_type", "charset"),
+    [
+        ("text/plain (hand made); charset=utf-8", "text/plain", "utf-8"),
+        ("text/plain; charset=utf-8 (a (nested) comment)", "text/plain", "utf-8"),
+        ('text/plain; charset="utf-8(x)"', "text/plain", "utf-8(x)"),
+        ("text (a) / html; charset=utf-8", "text/html", "utf-8"),
+        ("text/html charset=utf-8", "text/html", None),
+        ("plain", "text/plain", None),
+        ("(((", "text/plain", None),
+        ("", "text/plain", None),
+    ],
+)
+def test_comments_are_no_part_of_a_media_type(
+    value: str, media_type: str, charset: str | None
+) -> None:
+    [only] = mime.parse(f"Content-Type: {value}\n\nx".encode()).parts
+    assert only.content_type == media_type
+    if charset is not None:
+        assert only.charset == charset
+
+
+@pytest.mark.parametrize(
+    "content_type", ["image/png", "image/x-png", "application/octet-stream", "image/jpg"]
+)
+@pytest.mark.parametrize(
+    ("content_id", "reference"), [("p", "p"), ("a@b", "a@b"), ("a@b", "a%40b"), ("a@b", "a&#64;b")]
+)
+def test_a_picture_of_the_message_is_shown(
+    content_type: str, content_id: str, reference: str
+) -> None:
+    picture = (
+        f"Content-Type: {content_type}\nContent-ID: <{content_id}>\n"
+        f"Content-Transfer-Encoding: base64\n\n{base64.b64encode(PNG).decode()}"
+    ).encode()
+    data = multipart("related", part("text/html", f"<img alt=x src='cid:{reference}'>"), picture)
+    shown = "image/jpeg" if content_type == "image/jpg" else "image/png"
+    assert f"data:{shown};base64,{base64.b64encode(PNG).decode()}" in document(data)
+    assert not any("cid:" in check for check in described(data)["checks"])
+
+
+def test_what_is_no_picture_is_not_shown_as_one() -> None:
+    other = b"Content-Type: application/octet-stream\nContent-ID: <p>\n\n%PDF"
+    assert "data:" not in document(
+        multipart("related", part("text/html", "<img src=cid:p>"), other)
+    )
+
+
+def test_links_within_the_message_stay_in_its_frame() -> None:
+    html = '<a href="#terms">x</a><A class=y HREF=\'#b\'>y</A><a href="https://a.example/#c">z</a>'
+    shown = document(part("text/html", html))
+    assert shown.count('<a target="_self"') == 2
+    assert '<a href="https://a.example/#c">' in shown
+
+
+def test_all_bodies_are_shown_in_their_order() -> None:
+    data = multipart(
+        "mixed",
+        part("text/html", "<p>one</p>"),
+        part("application/pdf; name=x.pdf"),
+        part("text/html", "<p>two</p>"),
+        part("text/plain", "a footer <of> the list"),
+    )
+    shown = document(data)
+    places = [shown.index(text) for text in ("<p>one</p>", "<p>two</p>", "footer &lt;of&gt;")]
+    assert places == sorted(places)
+    assert described(data)["text"] == "one\n\ntwo\n\na footer <of> the list"
+
+
+def test_one_of_the_alternatives_is_shown_and_what_follows_them() -> None:
+    inner = multipart(
+        "alternative",
+        part("text/plain", "plain"),
+        multipart("related", part("text/html", "<b>rich</b>"), boundary="r"),
+        part("text/calendar; method=REQUEST", "BEGIN:VCALENDAR"),
+        boundary="a",
+    )
+    data = multipart("mixed", inner, part("text/plain", "footer"))
+    message = mime.parse(data)
+    for subtype, texts in (("plain", ["plain", "footer"]), ("html", ["<b>rich</b>", "footer"])):
+        assert [each.text(data) for each in bodies(message, subtype)] == texts
+    assert [each.content_type for each in attachments(message)] == ["text/calendar"]
+
+
+def test_a_message_within_is_shown_where_it_stands() -> None:
+    within = "From: Bob <bob@example.org>\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\n\nHello there"
+    data = multipart("mixed", part("text/plain", "See below"), part("message/rfc822", within))
+    text = described(data)["text"]
+    assert text.startswith("See below\n\n")
+    assert "From: Bob <bob@example.org>\nSubject: Grüße\n\nHello there" in text
+    for _ in range(10):
+        within = f"Content-Type: message/rfc822\n\n{within}"
+    assert "Hello" not in described(within.encode())["text"]  # too deep, and no harm
+
+
+@pytest.mark.parametrize("content_type", ["text/calendar", "text/csv"])
+def test_calendars_and_tables_are_text(content_type: str) -> None:
+    assert described(part(content_type, "a,b"))["text"] == "a,b"
+    [only] = described(part(f"{content_type}; name=x", "a,b"))["parts"]
+    assert only["readable"]
+
+
+@pytest.mark.parametrize(
+    ("encoded", "encoding", "decoded"),
+    [
+        (b"SGVsbG8=\nV29ybGQ=\n", "base64", b"HelloWorld"),
+        (b"SGVsbG8=V29ybGQ", "base64", b"HelloWorld"),
+        (b"SGVsbG8h====V29y=====", "base64", b"Hello!Wor"),
+        (b"SGVsbG8hA", "base64", b"Hello!"),
+        (b"a  \nb\t\r\nc =20\n", "quoted-printable", b"a\nb\r\nc  \n"),
+        (b"a=  \nb", "quoted-printable", b"ab"),
+        (b"a=3D  ", "quoted-printable", b"a=  "),
+    ],
+)
+def test_transfer_encodings_are_undone_as_written_in_the_wild(
+    encoded: bytes, encoding: str, decoded: bytes
+) -> None:
+    for size in (1, 3, 100):
+        pieces = [encoded[at : at + size] for at in range(0, len(encoded), size)]
+        assert b"".join(transfer.decode(pieces, encoding)) == decoded
+
+
+@pytest.mark.parametrize(
+    ("label", "octets", "text"),
+    [
+        ("gb2312", "镕".encode("gbk"), "镕"),
+        ("windows-874", b"\xa1", "ก"),
+        ("TIS-620", b"\x85", "…"),
+        ("iso-8859-1", b"\x93x\x94", "“x”"),
+        ("us-ascii", b"\x93", "“"),
+        ("iso-8859-9", b"\x80", "€"),
+        ("x-sjis", "①".encode("cp932"), "①"),
+        ("ks_c_5601-1987", "똠".encode("cp949"), "똠"),
+        ("unicode-1-1-utf-8", "ä".encode(), "ä"),
+        ("x-cp1251", b"\xc6", "Ж"),
+        ("iso-8859-8-i", b"\xe0", "א"),
+        ("logical", b"\xe0", "א"),
+        ("x-mac-cyrillic", b"\x86", "Ж"),
+        ("dos-874", b"\xa1", "ก"),
+        ("csisolatin2", b"\xb1", "ą"),
+    ],
+)
+def test_charsets_are_read_as_browsers_read_them(label: str, octets: bytes, text: str) -> None:
+    assert charsets.decode(octets, label) == text
+
+
+def test_what_is_no_ascii_is_still_said() -> None:
+    assert charsets.problem(b"\x93", "us-ascii") is not None
+    assert charsets.problem("镕".encode("gbk"), "gb2312") is not None
+
+
+@pytest.mark.parametrize(
+    ("meta", "charset"),
+    [
+        ("<meta charset=windows-1251>", "cp1251"),
+        ('<META http-equiv="Content-Type" content="text/html; charset=windows-1251">', "cp1251"),
+        ("<meta charset='utf-16'>", "utf-8"),
+        ("", "utf-8"),
+    ],
+)
+def test_html_without_a_charset_says_it_itself(meta: str, charset: str) -> None:
+    data = b"Content-Type: text/html\n\n" + f"{meta}<p>Жук</p>".encode(charset)
+    assert described(data)["text"] == "Жук"
+    assert "<p>Жук</p>" in document(data)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("=?UTF-8?Q?Ready_to_go?_=E2=9C=93?=", "Ready to go? ✓"),
+        ("=?UTF-8?Q?Ready?=E2=9C=93?=", "Ready?✓"),
+        ("=?utf-8?q?a?= =?utf-8?q?b??= c", "ab? c"),
+        ("=?utf-8?b?w6Q=?= =?utf-8?b?w6Q=?=", "ää"),
+        ("=?utf-8?q?never ends =?utf-8?q?a?=", "=?utf-8?q?never ends a"),
+    ],
+)
+def test_encoded_words_with_question_marks(written: str, shown: str) -> None:
+    assert mime.decode_words(written) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("one \ntwo\nthree", "one two\nthree"),
+        ("> a \n> b\n>> c\nd", "> a b\n>> c\nd"),
+        ("> a \nb", "> a \nb"),
+        (" From stuffed\n  x", "From stuffed\n x"),
+        ("text \n-- \nname", "text \n-- \nname"),
+        ("", ""),
+    ],
+)
+def test_flowed_text_is_put_together(text: str, shown: str) -> None:
+    assert unflow(text, delete_space=False) == shown
+    data = f"Content-Type: text/plain; format=flowed\n\n{text}".encode()
+    assert mime.parse(data).parts[0].text(data) == shown
+
+
+def test_flowed_text_without_its_spaces() -> None:
+    data = b"Content-Type: text/plain; Format=Flowed; DelSp=Yes\n\nab \ncd\n"
+    assert mime.parse(data).parts[0].text(data) == "abcd\n"
+
+
+def winmail(*titles: bytes) -> bytes:
+    data = struct.pack("<IH", 0x223E9F78, 1)
+    for title in titles:
+        for kind, content in ((0x00069002, b"\0" * 14), (0x00018010, title + b"\0")):
+            data += struct.pack("<BII", 2, kind, len(content)) + content + b"\0\0"
+    return data
+
+
+def test_what_is_in_a_winmail_dat_is_listed() -> None:
+    data = b"Content-Type: application/ms-tnef; name=winmail.dat\n\n" + winmail(b"a.doc", b"b.pdf")
+    [only] = described(data)["parts"]
+    assert only["contains"] == ["a.doc", "b.pdf"]
+
+
+@pytest.mark.parametrize("cut", range(0, 60, 7))
+def test_a_broken_winmail_dat_is_no_fault(cut: int) -> None:
+    assert isinstance(tnef.names(winmail(b"a.doc", b"b.pdf")[:cut] + b"\xff" * 20), list)
