@@ -83,7 +83,7 @@ class _Check:
     def check_host(self, domain: str, is_first: bool) -> tuple[str, str, str]:
         """Result, mechanism, explanation; raises `_End`, SPFSyntaxError, DNSFailure."""
         domain = domain.rstrip(".")
-        if not is_name(domain) or "." not in domain:
+        if not is_name(domain) or "." not in domain or domain.startswith("["):
             raise _End("none", f"{domain[:100]!r} is no domain")  # section 4.3
         found = [one for one in self._lookups.ask(domain, "TXT") if is_record(one)]
         if not found:
