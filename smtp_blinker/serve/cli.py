@@ -161,8 +161,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "Limits",
     "--sender-auth",
     is_flag=True,
-    help="Check who sent a message by SPF, DKIM, ARC and DMARC, with the extra sender-auth, and say "
-    "so in an Authentication-Results field.",
+    help="Check senders by SPF, DKIM, ARC and DMARC, with the extra sender-auth, and say what came "
+    "out in an Authentication-Results field.",
 )
 @option(
     "Limits",
