@@ -97,13 +97,18 @@ def test_forged_fields_go_and_others_stay() -> None:
         b' (c (d;) e) "mx.test" (f); dkim=pass',
         b'"m\\x.test"; dkim=pass',
         b"\r\n\tmx.test; spf=pass",
+        b"(" + b"x " * 2000 + b") mx.test; spf=pass",
     ]
-    others = [b"mx.test.example.net; spf=pass", b"a.example; spf=pass smtp.mailfrom=mx.test"]
+    others = [
+        b"(a) b.example; spf=pass",
+        b"mx.test.example.net; spf=pass",
+        b"a.example; spf=pass smtp.mailfrom=mx.test",
+    ]
     fields = b"".join(b"Authentication-Results: " + one + b"\r\n" for one in ours + others)
     with served() as (server, kept, _):
         assert send(server, fields + MAIL).startswith("250")
     content = kept.contents[0]
-    assert content.count(b"Authentication-Results:") == 3
+    assert content.count(b"Authentication-Results:") == 4
     for one in others:
         assert one in content
 

@@ -13,6 +13,8 @@ _ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9._+\-]*@)?[A-Za-z0-9._\-]+")
 #: Characters of a property and of a reason.
 _MAX_VALUE: Final = 300
 _MAX_REASON: Final = 100
+#: Characters of comments before the name of a server.
+_MAX_COMMENT: Final = 2000
 
 
 def results_value(authserv_id: str, result: SenderAuthenticationResult) -> str:
@@ -29,10 +31,14 @@ def results_value(authserv_id: str, result: SenderAuthenticationResult) -> str:
 def forged_by(authserv_id: str) -> re.Pattern[str]:
     """Matches the value of a field that claims to come from *authserv_id* (section 5).
 
-    With comments before it, in quotes, and with any of its characters escaped.
+    With comments before it, in quotes, and with any of its characters escaped. It also matches any
+    value that begins with a comment and is longer than `_MAX_COMMENT`: what may hide in it isn't
+    looked for, since that takes time.
     """
     name = "".join(rf"\\?{re.escape(char)}" for char in authserv_id)
-    return re.compile(rf'\A\s*(?:\(.*\)\s*)?"?{name}"?(?=[\s;(]|\Z)', re.IGNORECASE | re.DOTALL)
+    comment = rf"\(.{{0,{_MAX_COMMENT}}}\)\s*"
+    pattern = rf'\A(?:\(.{{{_MAX_COMMENT}}}|(?:{comment})?"?{name}"?(?=[\s;(]|\Z))'
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
 
 
 def _spf(spf: SPFResult) -> str:
