@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+import gevent
+
 from ..dns import DNSFailure, Queries
 
 #: Questions of one message, SPF's included. SPF alone needs 10 for its mechanisms, and up to 100
@@ -28,8 +30,10 @@ class Lookups:
     def ask(self, name: str, kind: str) -> tuple[Any, ...]:
         """The records, which may be none; raises `DNSFailure`.
 
-        What can't be a name in DNS has no records.
+        What can't be a name in DNS has no records. Others have their turn at each question, also
+        where the answer is known: what is done with it takes some milliseconds.
         """
+        gevent.sleep(0)
         name = name.rstrip(".").lower()
         if not is_name(name):
             return ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from .arc import Chain, arc_chain, verify_arc
+from .authors import author_domains
 from .body_hash import hash_bodies
 from .dkim import dkim_signatures, verify_dkim
 from .header_fields import Field, read_header
@@ -22,6 +23,8 @@ class Parsed:
     body_start: int
     dkim: list[Signature | DKIMResult]
     arc: Chain | ARCResult
+    #: The domains in From; none where it is missing or malformed.
+    authors: list[str]
 
     @property
     def signatures(self) -> list[Signature]:
@@ -39,7 +42,8 @@ class Parsed:
 def parse_message(content: BinaryIO) -> Parsed:
     """Read the header of *content*; raises `HeaderTooLong`."""
     fields, start = read_header(content)
-    return Parsed(fields, start, dkim_signatures(fields), arc_chain(fields))
+    dkim, arc = dkim_signatures(fields), arc_chain(fields)
+    return Parsed(fields, start, dkim, arc, author_domains(fields))
 
 
 def verify_message(

@@ -14,13 +14,12 @@ from ...smtp.names import ascii_domain
 from ...smtp.reply import Reject
 from ..base import LOOPBACK, BasePolicy, Networks, OnFailure
 from ..dns import DNSFailure, Queries, Resolver
-from .authors import author_domains
 from .dmarc import check_dmarc
-from .header_fields import Field, HeaderTooLong
+from .header_fields import HeaderTooLong
 from .lookups import Lookups
 from .message import parse_message, verify_message
 from .report import forged_by, results_value
-from .results import ARCResult, DKIMResult, DMARCResult, SenderAuthenticationResult, SPFResult
+from .results import ARCResult, DMARCResult, SenderAuthenticationResult, SPFResult
 from .signature import KeyRecords
 from .spf import check_spf
 
@@ -116,7 +115,8 @@ class SenderAuthentication(BasePolicy):
         # Half of the time for each: keys that don't come must not hide what DMARC asks for.
         records = self._look_up(parsed.key_names, Lookups(self._resolver, self.timeout / 2))
         dkim, arc = SIGNATURES.run(verify_message, content, parsed, records)
-        dmarc = self._check_dmarc(parsed.fields, spf, dkim)
+        lookups = Lookups(self._resolver, self.timeout / 2)
+        dmarc = check_dmarc(parsed.authors, spf, dkim, lookups)
         return replace(result, dkim=dkim, arc=arc, dmarc=dmarc)
 
     def _look_up(self, names: list[str], lookups: Lookups) -> dict[str, KeyRecords]:
@@ -127,12 +127,6 @@ class SenderAuthentication(BasePolicy):
                 return str(exc)
 
         return dict(zip(names, Pool(_AT_ONCE).map(ask, names), strict=True))
-
-    def _check_dmarc(
-        self, fields: list[Field], spf: SPFResult, dkim: tuple[DKIMResult, ...]
-    ) -> DMARCResult:
-        lookups = Lookups(self._resolver, self.timeout / 2)
-        return check_dmarc(author_domains(fields), spf, dkim, lookups)
 
     def _decide(self, session: Session, result: SenderAuthenticationResult) -> None:
         spf, dmarc = result.spf, result.dmarc

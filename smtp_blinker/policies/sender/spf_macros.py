@@ -14,7 +14,9 @@ from .spf_record import SPFSyntaxError
 _MACRO: Final = re.compile(r"%(?:\{([a-zA-Z])([0-9]*)(r?)([.\-+,/_=]*)\}|(.?))", re.IGNORECASE)
 _LITERALS: Final = {"%": "%", "_": " ", "-": "%20"}
 _MAX_NAME: Final = 253
-#: Characters that one expansion may come to; what is longer breaks every limit of DNS and SMTP.
+#: Characters of a text with macros, and of what it may come to; what is longer breaks every limit
+#: of DNS and SMTP.
+_MAX_TEXT: Final = 1024
 _MAX_EXPANDED: Final = 4096
 
 
@@ -64,6 +66,8 @@ class Macros:
                 return literal
             return self._value(match, domain, letters)
 
+        if len(text) > _MAX_TEXT:
+            raise SPFSyntaxError(f"macros in {len(text)} characters")
         expanded = _MACRO.sub(value, text)
         if len(expanded) > _MAX_EXPANDED:
             raise SPFSyntaxError(f"macros that come to {len(expanded)} characters")
