@@ -397,6 +397,24 @@ def test_odd_addresses_are_kept_by_the_lenient_only(path):
         assert live.session.envelope.rcpt_to[0].address == path
 
 
+def test_devices_that_were_never_tried_elsewhere_are_served_by_the_lenient_only():
+    for lenient in (False, True):
+        with running(lenient_address_parsing=lenient) as server:
+            client = Client(server)
+            reply = client.cmd("EHLO My Scanner 3000")
+            assert reply.startswith("250") is lenient
+            client.ok("HELO me")
+            for extra in ("RET=HDRS", "ENVID=x"):
+                reply = client.cmd(f"MAIL FROM:<a@example.org> {extra}")
+                assert reply.startswith("250" if lenient else "555")
+                client.ok("RSET", "MAIL FROM:<a@example.org>")
+                for extra in ("NOTIFY=NEVER", "ORCPT=rfc822;b@example.com"):
+                    reply = client.cmd(f"RCPT TO:<b@example.com> {extra}")
+                    assert reply.startswith("250" if lenient else "555")
+                client.ok("RSET")
+            assert client.cmd("MAIL FROM:<a@example.org> X=y").startswith("555")
+
+
 @pytest.mark.parametrize("char", [b"\x00", b"\x07", b"\x1b", b"\x7f", b"\t", b"\xc2\x85"])
 def test_control_characters_are_never_kept(char):
     with running(lenient_address_parsing=True) as server:

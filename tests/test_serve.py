@@ -239,6 +239,77 @@ def test_starttls_with_a_certificate_made_on_the_spot(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["Maildir", "log"]  # no key was left
 
 
+@pytest.mark.parametrize("method", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_any_password_is_right_for_a_catcher(tmp_path: Path, method: str) -> None:
+    with Running(tmp_path, *ANYWHERE, "--accept-any-auth") as server, server.client() as client:
+        client.ehlo()
+        client.user, client.password = "ann", "whatever"  # type: ignore[attr-defined]
+        mechanism = getattr(client, f"auth_{method.lower().replace('-', '_')}")
+        assert client.auth(method, mechanism)[0] == 235
+        client.sendmail("a@example.org", "b@example.com", MESSAGE)
+        with server.client() as other:  # and it needn't
+            other.sendmail("a@example.org", "b@example.com", MESSAGE)
+        assert len(server.messages()) == 2
+        assert not any("--accept-any-auth" in line for line in server.said)
+
+
+def test_the_page_is_shown_below_a_path(tmp_path: Path) -> None:
+    options = [*ANYWHERE, "--http", "127.0.0.1:0", "--http-path", "mail"]
+    with Running(tmp_path, *options) as server:
+        url = next(line.split()[2] for line in server.said if line.startswith("Web page:"))
+        connection = HTTPConnection(url.split("/")[2], timeout=SECONDS)
+        connection.request("GET", "/mail/api/messages")
+        assert connection.getresponse().status == 200
+        connection.close()
+    ended = run(tmp_path, *ANYWHERE, "--http-path", "/a b/")
+    assert ended.returncode == 2
+    assert "--http-path" in ended.stderr
+
+
+def test_old_mail_is_deleted_where_that_is_wanted(tmp_path: Path) -> None:
+    new = tmp_path / "Maildir" / "new"
+    new.mkdir(parents=True)
+    for number in range(5):
+        (new / f"{1_700_000_000 + number}.x").write_text(MESSAGE)
+    options = ["-l", "127.0.0.1:0", "--http", "127.0.0.1:0", "--keep-messages", "2"]
+    with Running(tmp_path, *options) as server:
+        server.wait_for_log("3 messages were too old or too many")
+        assert sorted(path.name for path in new.iterdir()) == ["1700000003.x", "1700000004.x"]
+    for other in (["--http", "off"], ["--workers", "2"]):
+        assert "--http" in refused(tmp_path, *ANYWHERE, *other, "--keep-days", "1")
+
+
+def test_who_lets_everyone_in_is_told_so_where_others_reach_the_server(tmp_path: Path) -> None:
+    with Running(tmp_path, "-l", "0.0.0.0:0", "--http", "off", "--accept-any-auth") as server:
+        assert any("any password" in line for line in server.said)
+    line = refused(tmp_path, *ANYWHERE, "--users", "users", "--accept-any-auth")
+    assert "not both" in line
+
+
+def test_a_lenient_server_takes_what_old_devices_write(tmp_path: Path) -> None:
+    commands = [
+        b"EHLO My Scanner 3000\r\n",
+        b"MAIL FROM:scanner@example.org RET=HDRS ENVID=QQ314159\n",
+        b"RCPT TO: b@example.com NOTIFY=NEVER\r\n",
+        b"DATA\r\n",
+        b"Subject: scan\n\nOne\nTwo\r\n.\r\n",
+    ]
+    for options, replies in (
+        (["--lenient"], [b"250", b"250", b"250", b"354", b"250"]),
+        ([], [b"501"]),
+    ):
+        with (
+            Running(tmp_path, *ANYWHERE, *options) as server,
+            socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as client,
+        ):
+            assert client.recv(1000).startswith(b"220")
+            for command, reply in zip(commands, replies, strict=False):
+                client.sendall(command)
+                assert client.recv(2000).startswith(reply), command
+    [message] = server.messages()
+    assert message.get_payload() == "One\nTwo\n"
+
+
 def test_only_users_of_the_file_get_in(tmp_path: Path) -> None:
     adduser(tmp_path, "alice", "sesame\n")
     options = [*ANYWHERE, "--self-signed", "--users", "users", "--require-auth"]

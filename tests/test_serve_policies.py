@@ -163,7 +163,6 @@ def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (("--max-auth-failures-per-account", "3"), "needs --users"),
         (("--counters", "redis://localhost"), "--counters has nothing to count"),
         (("--counters", "http://localhost", "--greylist"), "--counters: Redis URL must specify"),
-        (("--counters", "rediss://localhost", "--greylist"), "--counters: rediss:// needs"),
         (("--enforce-dmarc",), "--enforce-dmarc needs --sender-auth"),
         (("--sender-auth", "--name", "b\u00fc cher"), "--name"),
         (("--dnsbl", "localhost"), "--dnsbl: a zone is a name like"),

@@ -25,7 +25,7 @@ from flask.testing import FlaskClient
 from gevent.pywsgi import WSGIServer
 from support import SECONDS, serve
 
-from smtp_blinker import signals
+from smtp_blinker import signals, web
 from smtp_blinker.signals import (
     AuthEvent,
     ConnectEvent,
@@ -37,7 +37,7 @@ from smtp_blinker.signals import (
 )
 from smtp_blinker.stores import MaildirStore
 from smtp_blinker.web import create_app
-from smtp_blinker.web.inbox import Inbox
+from smtp_blinker.web.inbox import Inbox, Keep
 from smtp_blinker.web.live import KEPT, Feed, Item, Series
 from smtp_blinker.web.reader import mime
 from smtp_blinker.web.reader.frames import Frame
@@ -279,6 +279,46 @@ def test_search_finds_sender_recipient_subject_and_text(
         "\x00": [],
     }.items():
         assert subjects(client, q=query) == found, query
+
+
+def test_search_compares_sizes_and_days(client: FlaskClient, folder: Folder) -> None:
+    folder.put(plain("small"), at=1_764_288_000)  # 2025-11-28
+    folder.put(plain("large", "x" * 20_000), at=1_764_374_400)
+    assert subjects(client, q="larger:10k") == ["large"]
+    assert subjects(client, q="smaller:10K") == subjects(client, q="-larger:10k") == ["small"]
+    assert subjects(client, q="after:2025-11-29") == ["large"]
+    assert subjects(client, q="before:2025-11-29") == ["small"]
+    assert subjects(client, q="after:2025-11-28 before:2025-11-30") == ["large", "small"]
+    for wrong in ("larger:x", "-larger:x", "after:2025-13-01", "-before:yesterday", "larger:"):
+        assert subjects(client, q=wrong) == []
+        if wrong[-1] != ":":
+            assert client.delete(f"/api/messages?q={wrong}").status_code == 400
+
+
+def test_search_finds_copies_and_ids(client: FlaskClient, folder: Folder) -> None:
+    folder.put(plain("one", Cc="Carol <carol@example.net>", **{"Message-ID": "<1@example.org>"}))
+    folder.put(plain("two", "carol@example.net <1@example.org>"))
+    assert subjects(client, q="cc:carol") == subjects(client, q="message-id:1@example") == ["one"]
+    assert subjects(client, q="1@example.org") == ["two", "one"]
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("form:bob", "form: is no place to search; it was looked for as text"),
+        ("is:unraed", "is: takes unread or read"),
+        ("larger:big", "larger: takes a size as 10k"),
+        ("before:now", "before: takes a day as 2026-11-28"),
+        ("from:bob", None),
+        ('"form:bob"', None),
+        ("re: x", None),
+        ("", None),
+    ],
+)
+def test_a_search_that_may_be_a_mistake_is_said(
+    client: FlaskClient, query: str, says: str | None
+) -> None:
+    assert ask(client, "/api/messages", query_string={"q": query})["hint"] == says
 
 
 def test_a_query_without_end_is_cut_off() -> None:
@@ -844,14 +884,18 @@ def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
     page = client.get("/").text
     addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert addresses
-    assert all(re.match(r"/(?!/)|#", address) for address in addresses)
-    for name in ("app.js", "style.css"):
+    # Below any path of a proxy: none is absolute.
+    assert all(re.match(r"[a-z#]", address) and ":" not in address for address in addresses)
+    scripts = sorted(path.name for path in (Path(web.__file__).parent / "static").glob("*.js"))
+    assert len(scripts) > 10
+    for name in (*scripts, "style.css"):
         text = client.get(f"/static/{name}").text
+        assert not re.search(r"[`\"']/(?:api|static)\b", text)
         hosts = set(re.findall(r"https?://([^/\"'\s]+)", text)) - {"www.w3.org"}
         assert hosts == set()
     assert "style=" not in page
     assert not re.search(r"\son\w+=", page)
-    script = client.get("/static/app.js").text
+    script = "".join(client.get(f"/static/{name}").text for name in scripts)
     for sink in (
         "innerHTML",
         "outerHTML",
@@ -861,6 +905,31 @@ def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
         "eval(",
     ):
         assert sink not in script
+
+
+def test_the_page_may_stand_below_a_path(folder: Folder) -> None:
+    app = create_app([FakeServer()], folder.path, path="/mail/")
+    client = app.test_client()
+    id = folder.put(plain())
+    try:
+        for path in ("/mail/", "/"):  # a proxy may have taken it off
+            assert client.get(path).status_code == 200
+            assert ask(client, f"{path}api/messages/{id}")["subject"] == "hello"
+            assert client.get(f"{path}static/app.js").status_code == 200
+        assert client.get("/healthz/live").status_code == 200
+        redirect = client.get("/mail")
+        assert (redirect.status_code, redirect.headers["Location"]) == (308, "/mail/")
+        assert client.get("/mailbox/").status_code == 404
+        foreign = {"Sec-Fetch-Site": "cross-site"}
+        assert client.get(f"/mail/api/messages/{id}", headers=foreign).status_code == 403
+    finally:
+        app.extensions["smtp_blinker"].detach()
+
+
+@pytest.mark.parametrize("path", ["", "mail", "/mail", "mail/", "/ä/"])
+def test_a_path_has_a_slash_at_each_end(path: str) -> None:
+    with pytest.raises(ValueError, match="/mail/"):
+        create_app([FakeServer()], path=path)
 
 
 # Live
@@ -1277,6 +1346,30 @@ def test_ten_thousand_messages_are_listed_and_searched_from_memory(
     assert (matching, len(json.loads(body)["messages"])) == (10_000, 50)
     assert inbox.delete(q="") == 10_001
     assert folder.files() == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        (Keep(), 4),
+        (Keep(days=1), 3),
+        (Keep(days=1e-9), 0),
+        (Keep(messages=2), 2),
+        (Keep(messages=9), 4),
+        (Keep(size=250), 2),
+        (Keep(days=1, messages=1, size=1000), 1),
+    ],
+)
+def test_the_oldest_messages_go(folder: Folder, inbox: Inbox, keep: Keep, left: int) -> None:
+    now = int(time.time())
+    ids = [
+        folder.put(b"x" * 100, at=now - age, flags=flags)
+        for age, flags in ((90_000, None), (300, "S"), (200, None), (100, ""))
+    ]
+    (folder.path / "new" / ".hidden").touch()
+    assert inbox.expire(keep) == 4 - left
+    kept = [name.partition("/")[2].partition(":")[0] for name in folder.files()]
+    assert sorted(kept) == sorted([".hidden", *ids[4 - left :]])
 
 
 def test_an_event_is_encoded_once_for_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:

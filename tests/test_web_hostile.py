@@ -658,7 +658,7 @@ def test_an_entry_of_the_index_is_bounded_and_says_that_it_is_cut(
 ) -> None:
     mailbox.put(content)
     [summary] = json.loads(read("summarize", mailbox.folder / "new" / ID).body)
-    assert characters(summary) <= most_characters() <= 54 * KIB
+    assert characters(summary) <= most_characters() <= 58 * KIB
     assert summary["cut"]
     assert mailbox.get()["messages"][0]["cut"]
     mailbox.put(b"Subject: short\n\n" + b"long text " * 10_000, "2.short")

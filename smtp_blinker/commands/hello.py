@@ -45,7 +45,9 @@ def _extended(context: CommandContext, argument: str, verb: str) -> Reply:
 def _hello(context: CommandContext, argument: str, verb: str) -> str:
     """Begin the session anew; the first line of the reply."""
     name = argument.strip(" ")
-    if not name or " " in name or len(name) > MAX_HOST_NAME:
+    # RFC 5321 section 4.1.1.1 has no spaces here; the names of scanners and printers do.
+    has_space = " " in name and not context.options.lenient_address_parsing
+    if not name or has_space or len(name) > MAX_HOST_NAME:
         raise Reject(501, f"Syntax: {verb} hostname", "5.5.4")
     session = context.session
     if session.opening_command is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from ..extensions import set_mail_parameters, set_rcpt_parameters
 from ..session import Address, Envelope
 from ..smtp import reply
@@ -9,6 +11,9 @@ from ..smtp.paths import parse_parameters, parse_path
 from ..smtp.reply import Refusal, Reject, Reply
 from .context import CommandContext
 from .forwarding import forget_transaction_client
+
+#: Of RFC 3461; devices send them whatever EHLO offers.
+DSN_PARAMETERS: Final = frozenset({"RET", "ENVID", "NOTIFY", "ORCPT"})
 
 
 def mail(context: CommandContext, argument: str) -> Reply:
@@ -26,7 +31,7 @@ def mail(context: CommandContext, argument: str) -> Reply:
     # The envelope is a new one unless an earlier MAIL was refused.
     envelope = session.envelope
     if rest:
-        args = parse_parameters(rest)
+        args = _parameters(context, rest)
         envelope = Envelope()
         set_mail_parameters(args, _offered(context), envelope, context.capabilities)
     if not (envelope.smtputf8 or argument.isascii()):
@@ -45,13 +50,21 @@ def mail(context: CommandContext, argument: str) -> Reply:
     return reply.SENDER_OK
 
 
+def _parameters(context: CommandContext, text: str) -> dict[str, Any]:
+    """The parameters behind a path, without those that a lenient server ignores."""
+    args = parse_parameters(text)
+    if context.options.lenient_address_parsing and "DSN" not in _offered(context):
+        return {name: value for name, value in args.items() if name not in DSN_PARAMETERS}
+    return args
+
+
 def rcpt(context: CommandContext, argument: str) -> Reply:
     session = context.session
     options = context.options
     envelope = session.envelope
     text, rest = parse_path(argument, False, envelope.smtputf8, options.lenient_address_parsing)
     if rest:
-        args = parse_parameters(rest)
+        args = _parameters(context, rest)
         if not (envelope.smtputf8 or rest.isascii()):
             raise Reject(553, "Non-ASCII characters without SMTPUTF8", "5.6.7")
         address = Address(text, args)

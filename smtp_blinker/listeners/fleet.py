@@ -119,10 +119,11 @@ class FleetEvents:
         """Detach, wait up to *timeout* seconds until the buffer is empty, and disconnect."""
         self.detach()
         if self._greenlet is not None:
-            if self._waiting:
-                self._empty.wait(timeout)
+            self._empty.wait(timeout)  # also for what is being published now
             self._greenlet.kill()
             self._greenlet = None
+            self.dropped += len(self._waiting)
+            self._waiting.clear()
         self._publisher.close()
 
     def _receiver(self, name: str) -> Callable[..., None]:
@@ -153,9 +154,11 @@ class FleetEvents:
                 try:
                     with gevent.Timeout(SECONDS):
                         self._publisher.publish([self._text(*each) for each in batch])
-                except (Exception, gevent.Timeout) as exc:
+                except BaseException as exc:
                     self._publisher.close()
                     self._put_back(batch)
+                    if not isinstance(exc, (Exception, gevent.Timeout)):
+                        raise
                     log.warning("events are not published, again in %g s: %s", pause, exc)
                     gevent.sleep(pause)
                     pause = min(2 * pause, PAUSES[1])

@@ -39,7 +39,10 @@ def main() -> None:
 
 #: URLs of these begin with what needs sockets of gevent, and the variables that they may stand in.
 QUEUES = ("amqp://", "amqps://", "redis://", "rediss://", "s3://")
-VARIABLES = ("SMTP_BLINKER_DELIVER", "SMTP_BLINKER_CONTENTS", "SMTP_BLINKER_EVENTS")
+VARIABLES = (
+    *("SMTP_BLINKER_DELIVER", "SMTP_BLINKER_CONTENTS", "SMTP_BLINKER_EVENTS"),
+    "SMTP_BLINKER_COUNTERS",
+)
 
 
 def asks_for_queue(words: Iterable[str | None]) -> bool:

@@ -30,6 +30,8 @@ def announce(settings: Settings, ports: Sequence[int], page: WSGIServer | str) -
         protocol = PROTOCOLS[listen.scheme]
         say(f"Listening on {listen} ({protocol}); mail goes to {place}")
     encrypted = settings.self_signed or settings.cert is not None
+    if settings.accept_any_auth and not all(is_loopback(listen) for listen in bound):
+        say("Everyone who reaches this server can log in with any password: --accept-any-auth.")
     if settings.users is not None and not encrypted:
         say("Passwords are sent in plain text: give --cert and --key, or --self-signed to try.")
     if not isinstance(page, str):
@@ -60,12 +62,18 @@ def announce_page(settings: Settings, page: WSGIServer) -> None:
     host = str(settings.http.address[0])
     shown = LOOPBACK.get(host, host)
     say(f"Web page: http://{Listen('http', (shown, page.server_port or 0))}/")
-    try:
-        loopback = ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback and settings.http_auth is None:
+    if not is_loopback(settings.http) and settings.http_auth is None:
         say("Everyone who reaches the page can read and delete the mail: give --http-auth.")
+
+
+def is_loopback(listen: Listen) -> bool:
+    """Whether only this machine reaches that address."""
+    if isinstance(listen.address, str):
+        return True  # a UNIX socket
+    try:
+        return ip_address(listen.address[0]).is_loopback
+    except ValueError:
+        return listen.address[0] == "localhost"
 
 
 def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:

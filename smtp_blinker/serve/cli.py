@@ -23,7 +23,9 @@ from .values import (
     parse_domain,
     parse_http,
     parse_http_auth,
+    parse_http_path,
     parse_name,
+    parse_optional_size,
     parse_rates,
     parse_size,
     parse_trust,
@@ -104,11 +106,43 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     callback=each(parse_domain),
     help="Accept mail for this domain (repeatable) and postmaster only; without it, for anyone.",
 )
+@option(
+    "Mail",
+    "--lenient",
+    is_flag=True,
+    help="Take mail from old devices: lone CR and LF, addresses without brackets, names with "
+    "spaces in EHLO, parameters of DSN.",
+)
+@option(
+    "Mail",
+    "--keep-days",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Delete messages that are older, read or not. Needs the web page.  [keep all]",
+)
+@option(
+    "Mail",
+    "--keep-messages",
+    type=COUNT,
+    help="Delete the oldest when there are more. Needs the web page.  [keep all]",
+)
+@option(
+    "Mail",
+    "--keep-size",
+    callback=checked(parse_optional_size),
+    metavar="SIZE",
+    help="Delete the oldest when all together have more bytes. Needs the web page.  [keep all]",
+)
 @option("TLS", "--cert", help="TLS certificate with its chain, PEM.")
 @option("TLS", "--key", help="Its private key, PEM.", show_default="in the --cert file")
 @option("TLS", "--self-signed", is_flag=True, help="Make a certificate for this run, to try TLS.")
 @option("AUTH", "--users", help="Offer AUTH to those in this file; `adduser` writes it.")
 @option("AUTH", "--require-auth", is_flag=True, help="Accept mail only after AUTH, by LMTP too.")
+@option(
+    "AUTH",
+    "--accept-any-auth",
+    is_flag=True,
+    help="Accept any name with any password, also without TLS, to catch mail.",
+)
 @option(
     "Limits",
     "--size",
@@ -225,6 +259,14 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     metavar="URL",
     help="Publish what happens as JSON, to RabbitMQ (amqp://…) or a stream of Redis (redis://…).",
 )
+@option(
+    "Web page",
+    "--http-path",
+    metavar="PATH",
+    callback=checked(parse_http_path),
+    default="/",
+    help="Where a proxy shows it, as /mail/.",
+)
 @option("Log", "--log-format", type=click.Choice(["text", "json"]), default="text")
 @option(
     "Log", "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"
@@ -240,7 +282,9 @@ def command(context: click.Context, /, **options: Any) -> None:
     if context.invoked_subcommand is None:
         asked = context.get_parameter_source("http") is not ParameterSource.DEFAULT
         try:
-            serve(Settings(http_asked=asked, **options))
+            settings = Settings(http_asked=asked, **options)
+            settings.check()
+            serve(settings)
         except Unusable as exc:
             raise Unusable(with_variables(context, exc.message)) from exc
 

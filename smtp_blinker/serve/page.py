@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import gevent
 from gevent.pywsgi import WSGIServer
 
 from smtp_blinker import SMTPServer
@@ -24,7 +25,7 @@ def open_page(
     if settings.http is None:
         return ""
     try:
-        from smtp_blinker.web import PageServer, create_app
+        from smtp_blinker.web import Keep, PageServer, create_app
     except ImportError as exc:
         return no_page(settings, servers, f"{exc}; or give --http off", exc)
     app = create_app(
@@ -32,6 +33,7 @@ def open_page(
         settings.maildir if settings.deliver is None else None,
         credentials=settings.http_auth,
         hosts=(settings.name, *settings.http_host),
+        path=settings.http_path,
         check=check,
     )
     assert isinstance(settings.http.address, tuple)
@@ -40,11 +42,16 @@ def open_page(
         page.init_socket()
     except OSError as exc:
         return no_page(settings, servers, bind_problem(settings.http, exc, "--http"), exc)
+    if settings.keeps_some:
+        keep = Keep(
+            days=settings.keep_days, messages=settings.keep_messages, size=settings.keep_size
+        )
+        gevent.spawn(app.extensions["smtp_blinker"].keep, keep)
     return page
 
 
 def no_page(settings: Settings, servers: Sequence[SMTPServer], problem: str, exc: Exception) -> str:
-    if settings.http_asked:
+    if settings.http_asked or settings.keeps_some:
         close(servers)
         raise Unusable(problem) from exc
     return problem

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from smtp_blinker import Reject, SMTPServer
-from smtp_blinker.session import Address, Session
+from smtp_blinker.session import Address, Credentials, Session
 from smtp_blinker.users import UserFile
 
 from .settings import Settings, Unusable
 from .values import UNIX, Listen
+
+#: Mechanisms: those of a users file, and those whose clients can't tell a wrong password.
+AUTH = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+ANY_AUTH = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER")
 
 
 def make_servers(
@@ -43,8 +47,11 @@ def make_servers(
                 use_xclient=trust(settings.xclient, listen),
                 use_xforward=trust(settings.xforward, listen),
                 logger=settings.log_level == "debug" or None,
-                auth_methods=("SCRAM-SHA-256", "PLAIN", "LOGIN"),
-                on_auth=users,
+                bare_newline="normalize" if settings.lenient else "reject",
+                lenient_address_parsing=settings.lenient,
+                allow_insecure_auth=settings.accept_any_auth,
+                auth_methods=ANY_AUTH if settings.accept_any_auth else AUTH,
+                on_auth=accept_any if settings.accept_any_auth else users,
                 on_rcpt_to=recipient_check(settings.domain),
             )
             for listen in settings.listen
@@ -54,6 +61,11 @@ def make_servers(
     if users is not None:
         offer_scram(users, servers)
     return servers
+
+
+def accept_any(credentials: Credentials, session: Session) -> str:
+    """An `on_auth` for which every password is right."""
+    return credentials.username or "anyone"
 
 
 def offer_scram(users: UserFile, servers: Sequence[SMTPServer]) -> None:

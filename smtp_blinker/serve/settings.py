@@ -34,11 +34,16 @@ class Settings:
     events: str | None
     name: str
     domain: tuple[str, ...]
+    lenient: bool
+    keep_days: float | None
+    keep_messages: int | None
+    keep_size: int | None
     cert: str | None
     key: str | None
     self_signed: bool
     users: str | None
     require_auth: bool
+    accept_any_auth: bool
     size: int
     max_clients: int
     max_clients_per_ip: int | None
@@ -60,5 +65,19 @@ class Settings:
     http_asked: bool
     http_auth: tuple[str, str] | None
     http_host: tuple[str, ...]
+    http_path: str
     log_format: str
     log_level: str
+
+    @property
+    def keeps_some(self) -> bool:
+        """Whether old messages are to be deleted."""
+        return (self.keep_days, self.keep_messages, self.keep_size) != (None, None, None)
+
+    def check(self) -> None:
+        """Raise `Unusable` for options that can't stand together."""
+        if self.keeps_some and (self.http is None or self.workers > 1):
+            raise Unusable(
+                "--keep-days, --keep-messages and --keep-size need the web page: --http, and no "
+                "--workers"
+            )

@@ -12,6 +12,10 @@ from .settings import Settings, Unusable
 
 
 def open_users(settings: Settings) -> UserFile | None:
+    if settings.accept_any_auth:
+        if settings.users is not None:
+            raise Unusable("give either --users or --accept-any-auth, not both")
+        return None
     if settings.users is None:
         if settings.require_auth:
             raise Unusable("--require-auth needs --users, the file of those who may log in")

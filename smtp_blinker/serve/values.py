@@ -141,3 +141,16 @@ def parse_size(text: str) -> int:
     if not 0 <= size < 10**20:  # RFC 1870 section 3: 20 digits at most
         raise click.BadParameter(f"{text!r} is no size such as 10K, 25M or 26214400")
     return size
+
+
+def parse_optional_size(text: str | None) -> int | None:
+    """The same for a size that needn't be given; 0 stands for none too."""
+    return None if text is None else parse_size(text) or None
+
+
+def parse_http_path(text: str) -> str:
+    """A path with a slash at each end."""
+    path = "/".join(["", *filter(None, text.split("/")), ""])
+    if not re.fullmatch(r"[/A-Za-z0-9._~-]+", path):
+        raise click.BadParameter("a path takes letters, digits and . _ ~ - between slashes")
+    return path

@@ -14,6 +14,7 @@ from amqp.exceptions import (  # type: ignore[import-untyped]
     NotFound,
     PreconditionFailed,
 )
+from gevent.lock import BoundedSemaphore
 
 from .contents import Contents
 from .entry import Envelope
@@ -74,6 +75,7 @@ class AMQPStore(QueueStore):
         self.broker = Broker.parse(url)
         self.exchange = exchange
         self.routing_key = routing_key
+        self._declaring = BoundedSemaphore()
         self._pool = Pool(pool, self._connect, is_alive, drop)
 
     def _connect(self) -> _Publisher:
@@ -81,7 +83,9 @@ class AMQPStore(QueueStore):
         try:
             publisher = _Publisher(connection)
             if not self.exchange:
-                publisher.channel = declare(connection, publisher.channel, self.routing_key)
+                # RabbitMQ refuses what comes while another connection declares the queue.
+                with self._declaring:
+                    publisher.channel = declare(connection, publisher.channel, self.routing_key)
             publisher.listen()
         except BaseException:
             drop_connection(connection)

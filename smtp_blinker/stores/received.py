@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
@@ -12,6 +13,8 @@ from gevent.event import AsyncResult
 from ..pools import STORES
 from ..smtp.reply import Reject
 from .contents import Contents, Draft, TemporaryDraft
+
+log = logging.getLogger("smtp_blinker")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -110,11 +113,19 @@ class Received:
         assert self._draft is not None
         STORES.run(self._draft.discard)
         if self.key is not None and not self.is_referred_to:
-            assert self._contents is not None
-            if self._contents.needs_thread:
-                STORES.run(self._contents.delete, self.key)
-            else:
-                self._contents.delete(self.key)
+            try:
+                self._delete(self.key)
+            except Exception as exc:  # what is left is swept
+                log.warning(
+                    "the content %s, which no entry has, was not deleted: %s", self.key, exc
+                )
+
+    def _delete(self, key: str) -> None:
+        assert self._contents is not None
+        if self._contents.needs_thread:
+            STORES.run(self._contents.delete, key)
+        else:
+            self._contents.delete(key)
 
 
 def too_large() -> Reject:

@@ -13,6 +13,7 @@ docs/web.md lists the page's keys, the search words and the JSON API.
 
 try:
     from .app import create_app
+    from .inbox import Keep
     from .server import PageServer
 except ModuleNotFoundError as exc:
     if exc.name not in {"flask", "prometheus_client"}:
@@ -21,4 +22,4 @@ except ModuleNotFoundError as exc:
         f"smtp_blinker.web needs {exc.name}: pip install 'smtp_blinker[web]'"
     ) from exc
 
-__all__ = ["PageServer", "create_app"]
+__all__ = ["Keep", "PageServer", "create_app"]

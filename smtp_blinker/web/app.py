@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import gevent
 from flask import Flask, Response, abort, jsonify, render_template, request
@@ -20,8 +20,9 @@ from werkzeug.routing import IntegerConverter
 from .. import __version__
 from ..listeners.metrics import EventMetrics
 from ..listeners.tracking import Connection, ConnectionTracker
+from .below import below
 from .child import Busy, Failed
-from .inbox import Inbox, in_thread
+from .inbox import Inbox, Keep, in_thread
 from .live import Feed, address_text
 from .messages import routes
 from .reader.errors import in_one_line
@@ -35,6 +36,8 @@ LOOK_EVERY: Final = 0.25
 HEARTBEAT: Final = 15.0
 #: Events that a page which has just been opened is told, and that are told at once.
 BACKLOG: Final = 100
+#: Seconds between two looks for messages that are too old or too many.
+EXPIRE_EVERY: Final = 30.0
 #: Pages that may be open; each keeps a connection, and monitors need some too.
 MAX_STREAMS: Final = 500
 #: Connections and clients that are listed.
@@ -64,6 +67,18 @@ class Page:
             for listener in (self.feed, self.tracker, self.metrics):
                 listener.attach(server)
 
+    def keep(self, keep: Keep, every: float = EXPIRE_EVERY) -> NoReturn:
+        """Remove what is beyond *keep* of the mail, every so many seconds, for ever."""
+        assert self.inbox is not None
+        while True:
+            try:
+                deleted = self.inbox.expire(keep)
+                if deleted:
+                    log.info("%d messages were too old or too many and are deleted", deleted)
+            except (OSError, Busy, Failed) as exc:  # it is tried again
+                log.error("old messages can't be deleted: %s", in_one_line(exc))
+            gevent.sleep(every)
+
     def detach(self) -> None:
         """Stop listening and end the page's processes, for a program that goes on without it."""
         for listener in (self.feed, self.tracker, self.metrics):
@@ -78,6 +93,7 @@ def create_app(
     *,
     credentials: tuple[str, str] | None = None,
     hosts: Collection[str] = (),
+    path: str = "/",
     registry: CollectorRegistry | None = None,
     check: Callable[[], object] | None = None,
 ) -> Flask:
@@ -85,14 +101,19 @@ def create_app(
 
     Without a Maildir there is no inbox. *credentials* are the user name and the password that
     are demanded for everything but ``/healthz``. *hosts* are further names that the page is
-    reached by; it answers to localhost and to any address. *registry* is a registry of
+    reached by; it answers to localhost and to any address. *path* is where a proxy shows it, as
+    "/mail/". *registry* is a registry of
     prometheus_client that no `EventMetrics` counts in yet, by default a new one.
 
     Create it before the servers start, or what happened before isn't known. ``/healthz/ready``
     answers 503 unless every one of *servers* accepts clients, and when *check* raises an `OSError`:
     it is called in a thread for each of these requests (`MaildirStore.check_folders`).
     """
+    if not (path.startswith("/") and path.endswith("/")) or not path.isascii():
+        raise ValueError(f"path must begin and end with a slash, as /mail/; it is {path!r}")
     app = Flask(__name__)
+    if path != "/":
+        app.wsgi_app = below(path, app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.url_map.converters["int"] = _NumberConverter
     app.config["MAX_CONTENT_LENGTH"] = 65536  # no route reads a body
     inbox = Inbox(maildir) if maildir is not None else None

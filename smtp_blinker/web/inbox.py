@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 
 from gevent.lock import BoundedSemaphore
@@ -42,6 +43,16 @@ _FILES: Final = Workers(4)
 def in_thread(work: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
     """The result of *work*, done in a thread of the page's; raises what it raises."""
     return _FILES.run(work, *args, **keywords)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """What is kept of the mail; the oldest beyond any of these goes. None for no limit."""
+
+    days: float | None = None
+    messages: int | None = None
+    #: Octets of all messages together, as their files have them.
+    size: int | None = None
 
 
 class Inbox:
@@ -119,6 +130,12 @@ class Inbox:
     def delete(self, **which: Any) -> int:
         """Remove files, for good; returns how many there were. *which* is an ``id`` or a ``q``."""
         return int(self.index.ask("delete", **which).fields["deleted"])
+
+    def expire(self, keep: Keep) -> int:
+        """Remove the files of the oldest messages beyond *keep*; returns how many there were."""
+        oldest = None if keep.days is None else time.time() - keep.days * 86400
+        answer = self.index.ask("expire", oldest=oldest, messages=keep.messages, size=keep.size)
+        return int(answer.fields["deleted"])
 
     def mark(self, *, read: bool, **which: Any) -> int:
         """Set or clear the Maildir flag S, moving files to cur/; returns how many changed."""

@@ -259,6 +259,37 @@ def test_search_shows_what_matches_and_escape_shows_all(page: Page) -> None:
     wait_until(lambda: "Nothing found" in page.one("#list-empty").text)
 
 
+def test_a_search_stays_in_the_address_and_a_mistake_in_it_is_said(page: Page) -> None:
+    for subject in ("apples", "pears"):
+        page.send(f"Subject: {subject}\n\nx".encode())
+    page.open("?q=subject:apples")
+    wait_until(lambda: len(page.all("#list a")) == 1, "it is searched")
+    assert page.one("#search").get_attribute("value") == "subject:apples"
+    page.one("#search").clear()
+    page.one("#search").send_keys("subjekt:apples")
+    wait_until(lambda: page.all("#hint"), "the mistake is said")
+    assert "subjekt: is no place" in page.one("#hint").text
+    page.chrome.refresh()
+    wait_until(lambda: page.all("#hint"), "it is searched again")
+
+
+def test_links_within_a_message_scroll(page: Page) -> None:
+    page.send(
+        b'Subject: x\nContent-Type: text/html\n\n<a href="#terms">down</a>'
+        b'<div style="height: 5000px"></div><p id="terms">Terms</p>'
+    )
+    page.open()
+    wait_until(lambda: page.all("#list a"), "it arrives")
+    page.one("#list a").click()
+    frame = wait_until(lambda: page.all("iframe"), "it is shown")[0]
+    page.chrome.switch_to.frame(frame)
+    wait_until(lambda: page.all("a"), "the frame has loaded")
+    page.one("a").click()
+    wait_until(lambda: page.chrome.execute_script("return scrollY") > 1000, "it scrolls")
+    page.chrome.switch_to.default_content()
+    assert len(page.chrome.window_handles) == 1
+
+
 def test_a_message_is_read_in_every_view(page: Page) -> None:
     page.send(rich(), "ada@example.com", "hidden@example.com")
     page.open()

@@ -114,6 +114,21 @@ def test_what_a_client_sends_again_has_another_id_and_the_same_content_id(
     assert first.content_id == again.content_id != other.content_id
 
 
+def test_many_messages_at_once_find_a_queue_that_is_not_there_yet(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node]
+) -> None:
+    node = start()
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda: answers.append(node.send())) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert [answer[:4] for answer in answers] == ["250 "] * 16, node.lines
+    with Reader(engine, queue) as reader:
+        assert len(reader.entries()) == 16
+
+
 def test_large_content_is_among_the_contents_before_its_entry_is_there(
     engine: RabbitMQ, queue: str, start: Callable[..., Node], tmp_path: Path
 ) -> None:
@@ -230,6 +245,7 @@ def test_a_broker_that_does_not_answer_is_451_within_the_deadline_and_then_at_ma
     wait_until(lambda: node.send().startswith("250 "), "it stores again")
 
 
+@pytest.mark.timeout(300)  # it waits for the engine's starts
 def test_nothing_that_got_250_is_lost_when_the_broker_is_killed(
     engine: RabbitMQ, queue: str, start: Callable[..., Node], tmp_path: Path
 ) -> None:

@@ -255,6 +255,7 @@ def test_sigterm_lets_the_handler_end(
     assert after.handled() == [next_one.content_id]
 
 
+@pytest.mark.timeout(300)  # it waits for the engine's starts
 def test_a_consumer_survives_the_death_of_its_engine(
     queue: Queue, start: Callable[..., Process]
 ) -> None:

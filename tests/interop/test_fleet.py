@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
-from .support import program, run
+import pytest
+
+from .support import LIBRARY, environment, program
 
 FLEET = Path(__file__).parents[2] / "benchmarks" / "fleet.py"
 
 
+@pytest.mark.timeout(300)  # for what takes 45 s on an idle machine
 def test_nothing_is_lost_when_nodes_engine_consumers_and_proxy_are_killed() -> None:
     program("haproxy", "haproxy")
     program("redis-server", "redis-server")
-    done = run(sys.executable, FLEET, "--quick", "--engine", "redis")
+    done = subprocess.run(
+        [sys.executable, str(FLEET), "--quick", "--engine", "redis"],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=environment(PYTHONPATH=LIBRARY),
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 of them lost" in done.stdout

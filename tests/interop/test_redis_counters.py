@@ -18,7 +18,7 @@ from smtp_blinker.listeners.log import category
 from smtp_blinker.signals import error
 
 from .redis_server import RedisServer
-from .support import LIBRARY, environment, wait_until
+from .support import LIBRARY, Certificates, environment, free_port, wait_until
 
 pytest.importorskip("redis")
 
@@ -347,6 +347,41 @@ assert counters.hit("k", 2, 86400, 20).wait > 0 and not counters.away
 """
 
 
+OVER_TLS = """
+from gevent import monkey; monkey.patch_all()
+import sys
+from smtp_blinker.policies import RedisCounters
+counters = RedisCounters(sys.argv[1])
+assert counters.hit("k", 1, 86400, 20).wait == 0 and not counters.away
+assert counters.hit("k", 1, 86400, 20).wait > 0 and not counters.away
+"""
+
+
+def test_tls_in_a_patched_process(short_folder: Path, certificates: Certificates) -> None:
+    port = free_port()
+    pem = str(certificates.server)
+    server = RedisServer(
+        short_folder,
+        *("--tls-port", str(port), "--tls-cert-file", pem, "--tls-key-file", pem),
+        *("--tls-ca-cert-file", str(certificates.ca), "--tls-auth-clients", "no"),
+    )
+    try:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", OVER_TLS),
+                f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}",
+            ],
+            env=environment(PYTHONPATH=LIBRARY),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        server.kill()
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_patched_process_and_its_fork(redis: RedisServer) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PATCHED, redis.url],
@@ -408,8 +443,6 @@ def test_two_nodes_of_which_one_has_no_redis_any_more(serve: Any, redis: RedisSe
 
 def test_without_redis_mail_is_deferred_where_that_was_asked_for(serve: Any) -> None:
     import smtplib
-
-    from .support import free_port
 
     served = serve()
     counters = RedisCounters(f"redis://127.0.0.1:{free_port()}")

@@ -144,6 +144,7 @@ def test_a_server_that_does_not_answer_is_451_within_the_deadline_and_then_at_ma
     wait_until(lambda: node.send().startswith("250 "), "it stores again")
 
 
+@pytest.mark.timeout(300)  # it waits for the engine's starts
 def test_nothing_that_got_250_is_lost_when_the_server_is_killed(
     engine: Redis, stream: str, start: Callable[..., Node]
 ) -> None:

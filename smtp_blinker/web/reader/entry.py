@@ -19,7 +19,9 @@ KEPT_TEXT: Final = 8192
 SEARCHED: Final = {
     "from": 1024,
     "to": 32 * 1024,
+    "cc": 4096,
     "subject": 1024,
+    "message-id": 300,
     "text": NAMES + 1 + KEPT_TEXT,
 }
 #: Recipients named in the list.
@@ -49,7 +51,7 @@ class Entry:
     cut: bool = False
     #: Whether reading it failed; then the fields from `sender` on are empty.
     unreadable: bool = False
-    #: What search looks at, casefolded: "from", "to", "subject", "text".
+    #: What search looks at, casefolded: "from", "to", "cc", "subject", "message-id", "text".
     folded: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,7 +84,9 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
     found = {
         "from": f"{sender} {trace.mail_from or ''}",
         "to": f"{to} {copies} {' '.join(trace.rcpt_to)}",
+        "cc": copies,
         "subject": subject,
+        "message-id": message.first("message-id"),
         "text": f"{names[:NAMES]} {text[:KEPT_TEXT]}",
     }
     return {

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from .entry import Entry
 from .frames import Frame
-from .query import compile_query
+from .query import compile_query, hint
 
 #: Messages that the reader is given at once.
 BATCH: Final = 256
@@ -58,6 +58,7 @@ class Index:
             "get": self._get,
             "delete": self._delete,
             "mark": self._mark,
+            "expire": self._expire,
         }
 
     # The page's requests
@@ -83,6 +84,7 @@ class Index:
             "messages": [entry.as_dict() for entry in page],
             "offset": offset,
             "matching": len(found),
+            "hint": hint(request.fields["q"]),
             **self._counts(),
         }
         del answer["version"]
@@ -101,15 +103,7 @@ class Index:
 
     def _delete(self, request: Frame) -> Frame:
         """Remove the files, for good."""
-        deleted = 0
-        try:
-            for entry in self._chosen(request):
-                if self._with_file(entry, os.unlink):
-                    deleted += 1
-                self._remove(entry.id)
-        finally:
-            self._changed()
-        return Frame({"deleted": deleted})
+        return Frame({"deleted": self._remove_files(self._chosen(request))})
 
     def _mark(self, request: Frame) -> Frame:
         """Set or clear the Maildir flag S, moving files to cur/."""
@@ -120,6 +114,24 @@ class Index:
                 changed += 1
         self._scan()
         return Frame({"changed": changed})
+
+    def _expire(self, request: Frame) -> Frame:
+        """Remove the oldest until what is left is new, few and small enough."""
+        self._scan()
+        oldest, messages, octets = (request.fields[name] for name in ("oldest", "messages", "size"))
+        left, total = len(self._order), sum(entry.size for entry in self._entries.values())
+        expired = []
+        for arrived, id in self._order:
+            if not (
+                (oldest is not None and arrived < oldest)
+                or (messages is not None and left > messages)
+                or (octets is not None and total > octets)
+            ):
+                break
+            expired.append(self._entries[id])
+            left -= 1
+            total -= self._entries[id].size
+        return Frame({"deleted": self._remove_files(expired)})
 
     # Choosing
 
@@ -208,6 +220,17 @@ class Index:
         self._order.sort()
         self._unread = sum(entry.unread for entry in self._entries.values())
         self._version += 1
+
+    def _remove_files(self, entries: Iterable[Entry]) -> int:
+        deleted = 0
+        try:
+            for entry in entries:
+                if self._with_file(entry, os.unlink):
+                    deleted += 1
+                self._remove(entry.id)
+        finally:
+            self._changed()
+        return deleted
 
     def _flag(self, path: str, read: bool) -> None:
         name, _, flags = os.path.basename(path).partition(":2,")

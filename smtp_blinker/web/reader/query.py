@@ -1,8 +1,9 @@
 """The search language of the inbox.
 
-Words must all occur; ``"several words"`` together; ``-word`` must not. ``from:``, ``to:``,
-``subject:`` and ``text:`` look in one place only. ``is:unread``, ``is:read`` and
-``has:attachment`` look at the message. Case makes no difference.
+Words must all occur; ``"several words"`` together; ``-word`` must not. ``from:``, ``to:``, ``cc:``,
+``subject:``, ``message-id:`` and ``text:`` look in one place only. ``is:unread``, ``is:read``,
+``has:attachment``, ``larger:10k``, ``smaller:1M``, ``after:2026-11-28`` and
+``before:2026-11-29`` look at the message; days are UTC. Case makes no difference.
 """
 
 from __future__ import annotations
@@ -10,13 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 
 #: Characters of a query, and words, that are looked at.
 MAX_QUERY: Final = 500
 MAX_WORDS: Final = 20
 
-_WORD = re.compile(r'(-?)(?:(from|to|subject|text|is|has):)?(?:"([^"]*)"?|(\S+))', re.IGNORECASE)
+_PLACES: Final = "from|to|cc|subject|message-id|text|is|has|larger|smaller|after|before"
+_WORD = re.compile(rf'(-?)(?:({_PLACES}):)?(?:"([^"]*)"?|(\S+))', re.IGNORECASE)
+#: What these compare, and whether it must be more than the number that they take.
+_COMPARED: Final = {
+    "larger": ("size", True),
+    "smaller": ("size", False),
+    "after": ("time", True),
+    "before": ("time", False),
+}
+_SIZE = re.compile(r"(\d{1,15})([kmg]?)b?", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _STATES: Final = frozenset({"unread", "read"})
 _ATTACHMENT: Final = "attachment"
 _PLACE = re.compile(r"[^\W\d_]+:")
@@ -28,6 +40,10 @@ class Searchable(Protocol):
     @property
     def unread(self) -> bool: ...
     @property
+    def time(self) -> float: ...
+    @property
+    def size(self) -> int: ...
+    @property
     def attachments(self) -> int: ...
     @property
     def folded(self) -> dict[str, str]: ...
@@ -38,6 +54,8 @@ class _Term:
     place: str
     text: str
     negated: bool
+    #: What `_COMPARED` compares with; None where it can't be read, and nothing is found.
+    number: float | None = None
 
     def __call__(self, message: Searchable) -> bool:
         # What wasn't looked into has no words, and doesn't lack any either.
@@ -48,6 +66,12 @@ class _Term:
     def _found(self, message: Searchable) -> bool:
         if self.place == "is" and self.text in _STATES:
             return message.unread is (self.text == "unread")
+        if self.place in _COMPARED:
+            what, more = _COMPARED[self.place]
+            if self.number is None:
+                return self.negated
+            value: float = getattr(message, what)
+            return value >= self.number if more else value < self.number
         if self.place == "has":
             return self.text.startswith(_ATTACHMENT) and message.attachments > 0
         if self.place in message.folded:
@@ -61,7 +85,7 @@ class _Term:
 def compile_query(query: str) -> Callable[[Searchable], bool]:
     """A function that says whether a message matches; everything matches an empty query."""
     terms = [
-        _Term(word.place, word.text, word.negated)
+        _Term(word.place, word.text, word.negated, _number(word))
         for word in _words(query)[:MAX_WORDS]
         if word.text
     ]
@@ -85,12 +109,26 @@ def problem(query: str) -> str | None:
             return "a word of the search is empty"
         if word.place == "is" and word.text not in _STATES:
             return "is: takes unread or read"
+        if word.place in _COMPARED and _number(word) is None:
+            takes = "a size as 10k" if _COMPARED[word.place][0] == "size" else "a day as 2026-11-28"
+            return f"{word.place}: takes {takes}"
         if word.place == "has" and not word.text.startswith(_ATTACHMENT):
             return "has: takes attachment"
         # Found nowhere, so that all messages would lack it.
         if word.negated and not word.quoted and not word.place and _PLACE.match(word.text):
             return "there is no such place to search; other words with a colon need quotation marks"
     return None
+
+
+def hint(query: str) -> str | None:
+    """What a person who searches may have meant otherwise, or None."""
+    if not query.strip():
+        return None
+    for word in _words(query):
+        place = _PLACE.match(word.text)
+        if place is not None and not word.place and not word.quoted and place[0] != word.text:
+            return f"{place[0][:40]} is no place to search; it was looked for as text"
+    return problem(query)
 
 
 class _Word(NamedTuple):
@@ -107,3 +145,18 @@ def _words(query: str) -> list[_Word]:
         _Word(bool(sign), place.lower(), not plain, (quoted or plain).casefold())
         for sign, place, quoted, plain in _WORD.findall(query[:MAX_QUERY])
     ]
+
+
+def _number(word: _Word) -> float | None:
+    """Octets, or seconds since the epoch, that a word of `_COMPARED` names."""
+    if word.place not in _COMPARED:
+        return None
+    if _COMPARED[word.place][0] == "size":
+        found = _SIZE.fullmatch(word.text)
+        return None if found is None else int(found[1]) * 1024 ** " kmg".index(found[2] or " ")
+    if _DAY.fullmatch(word.text) is None:
+        return None
+    try:
+        return datetime.fromisoformat(word.text).replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None

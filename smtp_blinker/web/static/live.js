@@ -1,0 +1,82 @@
+// What happens now: connections and counts
+
+import { $, el, table } from "./dom.js";
+import { PLOTS, Plot } from "./plots.js";
+import { ask } from "./server.js";
+import { state } from "./state.js";
+import { NUMBER, amount, duration, size } from "./words.js";
+
+const plots = PLOTS.map((kind) => new Plot(kind));
+$("plots").append(...plots.map((plot) => plot.element));
+let step = "1";
+let liveTimer;
+
+export async function loadLive() {
+  clearTimeout(liveTimer);
+  try {
+    const data = await ask(`api/live?step=${step}`);
+    state.servers = data.servers;
+    showLive(data);
+  } catch { /* the lamp tells */ }
+  if (!$("live").hidden && !document.hidden) liveTimer = setTimeout(loadLive, 2000);
+}
+
+function sum(totals, name, accept = () => true) {
+  let all = 0;
+  for (const [key, value] of Object.entries(totals)) {
+    const labels = key.startsWith(`${name}{`) ? key.slice(name.length) : key === name ? "" : null;
+    if (labels !== null && accept(labels)) all += value;
+  }
+  return all;
+}
+
+function recent(series, kind, seconds) {
+  let all = 0;
+  for (const { number, counts } of series.intervals) {
+    // The current interval isn't over yet.
+    if (number < series.end && number >= series.end - Math.max(1, seconds / series.step)) all += counts[kind] || 0;
+  }
+  return all / Math.max(seconds, series.step);
+}
+
+function showLive(data) {
+  const { totals, series } = data;
+  $("servers").replaceChildren(...data.servers.map((server) => el("span", { class: "server" },
+    el("span", { class: `lamp ${server.ready ? "on" : "off"}` }), server.address, server.ready ? "" : " not accepting")),
+    el("span", { class: "soft" }, `counting for ${duration(data.time - data.began)}`));
+  const accepted = sum(totals, "smtp_messages_total", (labels) => labels.includes('code="2'));
+  const refused = sum(totals, "smtp_messages_total") - accepted;
+  const errors = sum(totals, "smtp_errors_total");
+  const failures = sum(totals, "smtp_auth_total", (labels) => labels.includes('outcome="failure"'));
+  const tiles = [
+    ["open now", NUMBER.format(data.open)],
+    ["messages/s", amount(recent(series, "messages", 5))],
+    ["octets/s", size(recent(series, "bytes", 5))],
+    ["connections", amount(sum(totals, "smtp_connections_total"))],
+    ["accepted", amount(accepted)],
+    ["refused", amount(refused), refused > 0],
+    ["refused commands", amount(sum(totals, "smtp_refused_total"))],
+    ["received", size(sum(totals, "smtp_received_bytes_total"))],
+    ["errors", amount(errors), errors > 0],
+    ["AUTH failures", amount(failures), failures > 0],
+  ];
+  $("tiles").replaceChildren(...tiles.map(([label, value, bad]) => el("div", { class: bad ? "tile bad" : "tile" },
+    el("div", { class: "value" }, value), el("div", { class: "label" }, label))));
+  for (const plot of plots) plot.show(series);
+  $("open-count").textContent = data.open ? NUMBER.format(data.open) : "";
+  $("connections").replaceChildren(table(["Client", "Says it is", "TLS", "User", "Messages", "Open for"],
+    data.connections.map((each) => [
+      `${each.client_hostname.startsWith("[") ? "" : `${each.client_hostname} `}${each.remote_address}:${each.remote_port}`,
+      each.host_name_appears_as || "", each.tls || "no",
+      each.user ?? (each.authenticated ? "yes" : ""),
+      el("td", { class: "num" }, NUMBER.format(each.messages)),
+      el("td", { class: "num" }, duration(data.time - each.since))]), "Nobody is connected."));
+  $("clients").replaceChildren(table(["Address", "Messages", "Octets", "Connections"],
+    data.clients.map((each) => [each.address || "local", ...[NUMBER.format(each.messages), size(each.bytes), NUMBER.format(each.connections)].map((value) => el("td", { class: "num" }, value))]),
+    "Nobody yet."));
+}
+
+export function chooseStep(chosen) {
+  step = chosen;
+  loadLive();
+}

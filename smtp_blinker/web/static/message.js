@@ -1,0 +1,152 @@
+// The inbox: one message
+
+import { $, el, emptyBox, paperclip } from "./dom.js";
+import { loadList, markCurrent, showNothingOpen, subjectOf } from "./list.js";
+import { ask, failed, messagePath, say } from "./server.js";
+import { inbox, state } from "./state.js";
+import { partPath, showChecks, showHeaders, showHtml, showLinks, showParts, showSource, showText } from "./views.js";
+import { FULL, SHORT, size } from "./words.js";
+
+export async function openMessage(id) {
+  if (state.opened?.id === id) return;
+  state.opened = { id };
+  $("inbox").classList.add("reading");
+  markCurrent();
+  inbox.rows.get(id)?.item.firstChild.scrollIntoView({ block: "nearest" });
+  let data;
+  try {
+    data = await ask(messagePath(id));
+  } catch (error) {
+    if (state.opened?.id !== id) return;
+    $("message").replaceChildren(emptyBox(error.status === 404 ? "This message is gone" : "It can't be shown", error.message),
+      el("p", { class: "pad" }, el("a", { href: "#/" }, "Back to the inbox")));
+    return;
+  }
+  if (state.opened?.id !== id) return;
+  state.opened.data = data;
+  showMessage(data);
+  $("message").focus({ preventScroll: true });
+  if (data.unread) ask(messagePath(id, "/seen"), "PUT").then(loadList, failed);
+}
+
+export function closeMessage() {
+  const id = state.opened?.id;
+  state.opened = null;
+  $("inbox").classList.remove("reading");
+  markCurrent();
+  showNothingOpen();
+  if (id) inbox.rows.get(id)?.item.firstChild.focus();
+}
+
+/** A term and its value; a long one is cut until the reader wants all of it. */
+function fact(term, value) {
+  if (!value) return [];
+  const dd = el("dd", {}, value);
+  if (value.length > 200) {
+    const cut = value.lastIndexOf(",", 150);
+    const more = el("button", { type: "button", class: "more", onclick: () => dd.replaceChildren(value) }, "all");
+    dd.replaceChildren(`${value.slice(0, cut > 50 ? cut + 1 : 150)} … `, more);
+  }
+  return [el("dt", {}, term), dd];
+}
+
+export const TABS = ["html", "text", "headers", "parts", "links", "checks", "source"];
+let chosenTab; // the view that the reader chose last
+
+function showMessage(data) {
+  const seen = new Set(`${data.to} ${data.cc}`.toLowerCase().split(/[\s<>,;"]+/));
+  const date = new Date(data.time * 1000);
+  const hidden = data.envelope.rcpt_to.filter((address) => !seen.has(address.toLowerCase()));
+  const facts = el("dl", { class: "facts" },
+    ...fact("From", data.from), ...fact("To", data.to), ...fact("Cc", data.cc),
+    ...fact("Bcc", hidden.slice(0, 50).join(", ") + (hidden.length > 50 ? ` and ${hidden.length - 50} more` : "")),
+    ...fact("Reply to", data.reply_to));
+  const actions = el("div", { class: "actions" },
+    el("button", { type: "button", class: "back", onclick: () => { location.hash = "#/"; } }, "‹ Back"),
+    el("button", { type: "button", id: "delete-one", class: "danger", title: "Delete (Del)", onclick: deleteOpened }, "Delete"),
+    el("button", { type: "button", id: "mark-unread", title: "Mark as unread (m)", onclick: unread }, "Mark unread"),
+    el("a", { class: "button", href: messagePath(data.id, "/raw"), download: true }, "Download"),
+    el("span", { class: "spacer" }),
+    el("time", { class: "soft", title: FULL.format(date), datetime: date.toISOString() }, `${SHORT.format(date)} · ${size(data.size)}`));
+  const tabs = [
+    data.html && ["html", "HTML", showHtml],
+    ["text", "Text", showText],
+    ["headers", "Headers", showHeaders],
+    ["parts", `Parts ${data.parts.length}`, showParts],
+    ["links", `Links ${data.links.length}`, showLinks],
+    ["checks", data.checks.length ? ["Checks ", el("span", { class: "badge warn" }, data.checks.length)] : ["Checks"], showChecks],
+    ["source", "Source", showSource],
+  ].filter(Boolean);
+  const body = el("div", { class: "body", id: "body", role: "tabpanel", tabindex: "-1" });
+  const bar = el("div", { class: "tabs", role: "tablist", "aria-label": "Views of the message" });
+  const show = (chosen) => {
+    for (const button of bar.children) {
+      const isIt = button.dataset.tab === chosen;
+      button.setAttribute("aria-selected", isIt);
+      button.tabIndex = isIt ? 0 : -1;
+      if (isIt) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+    }
+    body.dataset.tab = chosen;
+    body.setAttribute("aria-labelledby", `tab-${chosen}`);
+    body.replaceChildren();
+    body.scrollTop = 0;
+    tabs.find(([name]) => name === chosen)[2](body, data);
+  };
+  for (const [name, label] of tabs) {
+    bar.append(el("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "body", "data-tab": name, onclick: () => { chosenTab = name; show(name); } }, ...[label].flat()));
+  }
+  bar.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const at = [...bar.children].indexOf(document.activeElement);
+    const next = bar.children[(at + step + bar.children.length) % bar.children.length];
+    next.focus();
+    next.click();
+  });
+  const attached = data.parts.filter((part) => part.attachment);
+  $("message").replaceChildren(
+    el("div", { class: "head" }, actions, el("h1", {}, subjectOf(data)), facts, notice(data),
+      attached.length ? el("div", { class: "chips", id: "attachments" }, ...attached.slice(0, CHIPS).map((part) => chip(data, part)),
+        attached.length > CHIPS ? el("button", { type: "button", class: "chip", onclick: () => $("tab-parts").click() }, `and ${attached.length - CHIPS} more`) : null) : null, bar),
+    body);
+  show(tabs.some(([name]) => name === chosenTab) ? chosenTab : tabs[0][0]);
+}
+
+/** Why not all of the message is shown. */
+function notice(data) {
+  const texts = data.unreadable ? ["This message could not be read. Download has it as it is stored."] : data.left_out;
+  return texts.length ? el("ul", { class: "notice", id: "left-out" }, ...texts.map((text) => el("li", {}, text))) : null;
+}
+
+const CHIPS = 8;
+
+function chip(data, part) {
+  const picture = part.image
+    ? el("img", { src: `${partPath(data, part)}?inline`, alt: "", loading: "lazy" })
+    : paperclip();
+  return el("a", { class: "chip", href: partPath(data, part), download: true, title: part.content_type },
+    picture, el("span", { class: "name" }, part.filename || part.content_type), el("span", { class: "soft" }, size(part.size)));
+}
+
+export async function deleteOpened() {
+  const id = state.opened?.id ?? document.activeElement?.closest?.("#list a")?.dataset.id;
+  if (!id) return;
+  const ids = inbox.messages.map((message) => message.id);
+  const at = ids.indexOf(id);
+  const next = ids[at + 1] ?? ids[at - 1];
+  try { await ask(messagePath(id), "DELETE"); } catch (error) { if (error.status !== 404) { failed(error); return; } }
+  say("Deleted");
+  const wasOpen = state.opened?.id === id;
+  await loadList();
+  if (wasOpen && next && !matchMedia("(max-width: 820px)").matches) location.replace(`#/m/${encodeURIComponent(next)}`);
+  else if (wasOpen) { state.opened = null; location.replace("#/"); }
+  else inbox.rows.get(next)?.item.firstChild.focus();
+}
+
+export async function unread() {
+  const id = state.opened?.id ?? document.activeElement?.closest?.("#list a")?.dataset.id;
+  if (!id) return;
+  try { await ask(messagePath(id, "/seen"), "DELETE"); } catch (error) { failed(error); return; }
+  if (state.opened) location.hash = "#/";
+  loadList();
+}

@@ -1,0 +1,14 @@
+// What the reader chose, kept in this browser
+
+export const choice = {
+  get: (name) => { try { return localStorage.getItem(`smtp_blinker.${name}`) || ""; } catch { return ""; } },
+  set: (name, value) => { try { localStorage.setItem(`smtp_blinker.${name}`, value); } catch { /* for this time only */ } },
+};
+
+export function showTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+}
+
+export const isDark = () => getComputedStyle(document.documentElement).colorScheme === "dark"
+  || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);

@@ -1,0 +1,79 @@
+// Server-sent events. A browser opens few connections to one host, so a page that nobody looks
+// at closes its own and asks now and then instead.
+
+import { $, HAS_INBOX, go } from "./dom.js";
+import { keep } from "./events.js";
+import { loadList, showCounts } from "./list.js";
+import { ask } from "./server.js";
+import { choice } from "./settings.js";
+
+let source;
+let asking;
+let lastEvent;
+let hiddenAt;
+let listTimer;
+let stale = false;
+
+export function connect() {
+  source?.close();
+  source = new EventSource(`api/events${lastEvent === undefined ? "" : `?since=${lastEvent}`}`);
+  source.onopen = () => lamp("on", "connected");
+  source.onerror = () => {
+    lamp("off", "the server doesn't answer");
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (!document.hidden) connect(); }, 3000);
+  };
+  source.addEventListener("smtp", (message) => {
+    const event = JSON.parse(message.data);
+    lastEvent = event.number;
+    keep(event);
+    if (event.signal === "message") blink();
+  });
+  source.addEventListener("inbox", (message) => {
+    showCounts(JSON.parse(message.data));
+    stale = true;
+    listTimer ??= setTimeout(freshen, 200);
+  });
+}
+
+/** Load the list, one after the other however often it changes. */
+async function freshen() {
+  stale = false;
+  await loadList();
+  listTimer = stale ? setTimeout(freshen, 200) : undefined;
+}
+
+function lamp(state, title) {
+  $("lamp").className = `lamp ${state}`;
+  $("lamp").title = title;
+  $("offline").hidden = state !== "off";
+}
+
+function blink() {
+  $("lamp").classList.remove("blink");
+  void $("lamp").offsetWidth; // start the animation anew
+  $("lamp").classList.add("blink");
+}
+
+/** Tell of mail that came while nobody looked, if the reader wants to be told. */
+function tell({ messages: [message] }) {
+  if (!message || choice.get("tell") !== "yes" || !("Notification" in window) || Notification.permission !== "granted") return;
+  if (hiddenAt && message.unread && message.time > hiddenAt) {
+    hiddenAt = message.time;
+    try {
+      const notice = new Notification(message.subject || "(no subject)", { body: message.from, icon: "static/icon.svg", tag: "smtp_blinker" });
+      notice.onclick = () => { window.focus(); go(`#/m/${encodeURIComponent(message.id)}`); notice.close(); };
+    } catch { /* phones want a service worker for it */ }
+  }
+}
+
+/** Ask now and then instead of listening, while nobody looks. */
+export function rest() {
+  source?.close();
+  hiddenAt = Date.now() / 1000;
+  if (HAS_INBOX) asking = setInterval(() => ask("api/messages?limit=1&within=0.2").then((answer) => { showCounts(answer); tell(answer); }, () => {}), 5000);
+}
+
+export function wake() {
+  clearInterval(asking);
+  connect();
+}
