@@ -17,6 +17,7 @@ extras = {
     "pytest": ["pytest>=8", "trustme>=1.1"],
     "redis": ["redis>=6"],
     "s3": ["boto3>=1.36"],
+    "sender-auth": ["cryptography>=42", "dnspython>=2.6"],
     "web": ["Flask>=3", "prometheus_client>=0.20"],
 }
 extras["serve"] = sorted({"click>=8.1", "cryptography>=42", *extras["web"]})
@@ -26,11 +27,13 @@ test = [
     f"atheris>=3; {linux}",
     "aiosmtplib>=3",
     "Flask>=3",
+    "dkimpy>=1.1.8",
     "freezegun>=1.5",
     "hypothesis>=6.100",
     "moto[server]>=5",
     "proxy-protocol>=0.11",
     "psutil>=5.9",
+    "PyYAML>=6",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",

@@ -132,3 +132,5 @@ HANDSHAKES: Final = Workers(2, nice=5)
 STORES: Final = Workers(10)
 #: Messages that are spooled for policies.
 SPOOLS: Final = Workers(4)
+#: Signatures of messages: hashes, and arithmetic with keys that strangers have chosen.
+SIGNATURES: Final = Workers(2)

@@ -309,6 +309,7 @@ EXTRAS = {
     "s3": "smtp_blinker.stores.s3",
     "metrics": "smtp_blinker.listeners.metrics",
     "pytest": "smtp_blinker.pytest_plugin, trustme",
+    "sender-auth": "smtp_blinker.policies.sender.policy",
     "redis": "smtp_blinker.policies.redis_counters, smtp_blinker.stores.redis_stream",
     "web": "smtp_blinker.web",
 }

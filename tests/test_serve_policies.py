@@ -89,6 +89,29 @@ def test_greylisting_comes_after_the_refusal_to_relay(tmp_path: Path) -> None:
         assert say(server, "127.0.0.1", MAIL, RCPT).startswith("250")
 
 
+@pytest.mark.parametrize("is_enforced", [False, True])
+def test_sender_authentication(tmp_path: Path, is_enforced: bool) -> None:
+    pytest.importorskip("cryptography")
+    pytest.importorskip("dns")
+    options = ["--sender-auth", *(["--enforce-dmarc"] * is_enforced)]
+    # An address literal and a message without From: nothing to look up.
+    with (
+        Running(tmp_path, *ANYWHERE, *PROXY, "--name", "mx.test", *options) as server,
+        Client(server, "192.0.2.1") as client,
+    ):
+        for command in ("EHLO [192.0.2.1]", "MAIL FROM:<>", RCPT, "DATA"):
+            client.cmd(command)
+        said = client.cmd("Authentication-Results: mx.test; spf=pass\r\n\r\nx\r\n.")
+    if is_enforced:
+        assert said.startswith("550 5.7.1 DMARC can't tell the author")
+    else:
+        assert said.startswith("250")
+        [stored] = (tmp_path / "Maildir" / "new").iterdir()
+        text = stored.read_text()
+        assert "Authentication-Results: mx.test; spf=none" in text
+        assert "spf=pass" not in text
+
+
 def test_two_servers_count_together_in_redis(tmp_path: Path, short_folder: Path) -> None:
     redis = RedisServer(short_folder)
     options = (*ANYWHERE, *PROXY, "--rate", "2/hour", "--max-clients-per-ip", "1")
@@ -140,6 +163,8 @@ def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (("--max-auth-failures-per-account", "3"), "needs --users"),
         (("--counters", "redis://localhost"), "--counters has nothing to count"),
         (("--counters", "http://localhost", "--greylist"), "--counters: Redis URL must specify"),
+        (("--enforce-dmarc",), "--enforce-dmarc needs --sender-auth"),
+        (("--sender-auth", "--name", "b\u00fc cher"), "--name"),
         (("--dnsbl", "localhost"), "--dnsbl: a zone is a name like"),
     ],
 )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .greylist import Greylist
     from .limits import AuthLockout, ConnectionLimit, RateLimit
     from .redis_counters import RedisCounters
+    from .sender.policy import SenderAuthentication
 
 #: The module that each name is in.
 _MODULES: Final = {
@@ -28,6 +29,7 @@ _MODULES: Final = {
     "PolicyFailure": "base",
     "RateLimit": "limits",
     "RedisCounters": "redis_counters",
+    "SenderAuthentication": "sender.policy",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "PolicyFailure",
     "RateLimit",
     "RedisCounters",
+    "SenderAuthentication",
 ]
 
 

@@ -207,6 +207,19 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 )
 @option(
     "Limits",
+    "--sender-auth",
+    is_flag=True,
+    help="Check senders by SPF, DKIM, ARC and DMARC, with the extra sender-auth, and say what came "
+    "out in an Authentication-Results field.",
+)
+@option(
+    "Limits",
+    "--enforce-dmarc",
+    is_flag=True,
+    help="With it: refuse what the author's domain asks to reject.",
+)
+@option(
+    "Limits",
     "--greylist",
     is_flag=True,
     help="A sender that is new to a recipient has to try again after 5 minutes.",

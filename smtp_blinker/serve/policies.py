@@ -31,6 +31,9 @@ def open_policies(settings: Settings) -> list[Any]:
         policies.insert(0, SimpleNamespace(on_rcpt_to=recipient_check(settings.domain)))
     if settings.dnsbl:
         policies.append(_open_lists(settings))
+    if settings.sender_auth or settings.enforce_dmarc:
+        # Before greylisting, which knows a sender by what SPF says.
+        policies.append(_open_sender_authentication(settings))
     if settings.greylist:
         policies.append(Greylist(counters=counters))
     return policies
@@ -64,3 +67,14 @@ def _open_lists(settings: Settings) -> Any:
         return DNSBlocklist(settings.dnsbl)
     except (ImportError, ValueError) as exc:
         raise Unusable(f"--dnsbl: {exc}") from exc
+
+
+def _open_sender_authentication(settings: Settings) -> Any:
+    if not settings.sender_auth:
+        raise Unusable("--enforce-dmarc needs --sender-auth")
+    try:
+        from smtp_blinker.policies.sender.policy import SenderAuthentication
+
+        return SenderAuthentication(settings.name, enforce_dmarc=settings.enforce_dmarc)
+    except (ImportError, ValueError) as exc:
+        raise Unusable(f"--sender-auth: {exc}") from exc

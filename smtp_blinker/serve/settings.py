@@ -56,6 +56,8 @@ class Settings:
     max_auth_failures_per_account: int | None
     counters: str | None
     dnsbl: tuple[str, ...]
+    sender_auth: bool
+    enforce_dmarc: bool
     greylist: bool
     trusted_proxy: tuple[str, ...]
     xclient: tuple[str, ...]

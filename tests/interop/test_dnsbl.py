@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import smtplib
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
-from .support import HOST, environment, free_port, program, wait_until
 
 pytest.importorskip("dns")
 
@@ -24,6 +21,9 @@ import dns.rrset
 from smtp_blinker.policies import DNSBlocklist
 from smtp_blinker.policies.dns import DNSFailure, Resolver
 from smtp_blinker.policies.dnsbl import _reversed
+
+from .knot import running_knot
+from .support import HOST, free_port
 
 #: Long enough for every answer of a server that is there, on a busy machine.
 PATIENCE = 20.0
@@ -57,39 +57,8 @@ target A 127.0.0.5
 
 @pytest.fixture(scope="module")
 def knot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    knotd = program("knotd", "knot")
-    folder = tmp_path_factory.mktemp("knot")
-    port = free_port()
-    for zone, records in ZONES.items():
-        head = f"$ORIGIN {zone}.\n$TTL 60\n@ SOA ns. h. 1 60 60 60 60\n@ NS ns.\n"
-        (folder / f"{zone}.zone").write_text(head + records)
-    zones = "".join(f"  - domain: {zone}\n" for zone in ZONES)
-    (folder / "knot.conf").write_text(
-        f"server:\n  listen: {HOST}@{port}\n  rundir: {folder}\n"
-        f"database:\n  storage: {folder}\n"
-        f"template:\n  - id: default\n    storage: {folder}\n    journal-content: none\n"
-        f"zone:\n{zones}"
-    )
-    process = subprocess.Popen(
-        [knotd, "-c", str(folder / "knot.conf")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-    )
-
-    def answers() -> bool:
-        query = dns.message.make_query("big.test.", "SOA")
-        try:
-            return bool(dns.query.udp(query, HOST, port=port, timeout=1).answer)
-        except (OSError, dns.exception.DNSException):
-            return False
-
-    try:
-        wait_until(answers, "knotd answers")
-        yield HOST, port
-    finally:
-        process.kill()
-        process.wait()
+    with running_knot(tmp_path_factory.mktemp("knot"), ZONES) as address:
+        yield address
 
 
 def mail(served: Any, source: str = HOST) -> tuple[int, str]:

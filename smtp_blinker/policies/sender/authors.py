@@ -1,0 +1,65 @@
+"""The domains in a message's From fields (RFC 5322 section 3.6.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from ...smtp.names import ascii_domain
+from .dmarc import checked_authors
+from .header_fields import Field
+
+#: Octets of all From fields together.
+MAX_FROM: Final = 16 * 1024
+#: A quoted string, an escaped character, a parenthesis, or the rest.
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
+#: A mailbox, or the colon and the semicolon of a group.
+_ENDS: Final = re.compile("[,:;]")
+
+
+def author_domains(fields: Iterable[Field]) -> list[str]:
+    """The domains of all authors, as A-labels; none where From is missing or malformed."""
+    values = [one.value for one in fields if one.name == "from"]
+    if sum(map(len, values)) > MAX_FROM:
+        return []
+    domains: list[str] = []
+    for value in values:
+        found = _domains(value.decode("utf-8", "replace"))
+        if not found:
+            return []
+        domains += found
+    return checked_authors(domains)
+
+
+def _domains(value: str) -> list[str]:
+    """The domains of one field; none where it is malformed."""
+    domains = []
+    for part in _ENDS.split(_bare(value)):
+        # A display name may hold an address; the one in angle brackets counts.
+        before, opens, rest = part.rpartition("<")
+        address, closes, after = rest.partition(">")
+        if opens and (not closes or after.strip() or "<" in before):
+            return []
+        address = (address if opens else part).strip()
+        local, at, domain = address.rpartition("@")
+        if at and local and domain:
+            domains.append(ascii_domain(domain.strip()))
+        elif at or opens:
+            return []
+    return domains
+
+
+def _bare(value: str) -> str:
+    """*value* without comments, and with each quoted string as one character."""
+    depth = 0
+    kept: list[str] = []
+    for match in _TOKEN.finditer(value):
+        token = match[0]
+        if token == "(":
+            depth += 1
+        elif token == ")":
+            depth = max(depth - 1, 0)
+        elif depth == 0:
+            kept.append("q" if token.startswith('"') else token)
+    return "".join(kept)

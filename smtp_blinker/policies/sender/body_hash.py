@@ -1,0 +1,104 @@
+"""Hashes of a message's body in canonical form (RFC 6376 section 3.4), piece by piece."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import BinaryIO, Final, NamedTuple
+
+from .header_fields import PIECE, reduce_spaces
+
+_CRLFS: Final = b"\r\n" * (PIECE // 2)
+
+
+class BodyForm(NamedTuple):
+    """What a signature says of the body."""
+
+    relaxed: bool
+    #: Octets that it covers (l=); None for all.
+    length: int | None
+
+
+class BodyHash:
+    """The SHA-256 of one canonical form."""
+
+    def __init__(self, form: BodyForm) -> None:
+        self._form = form
+        self._hash = hashlib.sha256()
+        #: Octets of the whole canonical form.
+        self.length = 0
+        #: Spaces, or a CR, that may be at the end of a line.
+        self._held = b""
+        #: CRLFs that may be at the end of the body.
+        self._empty = 0
+        self._cr = b""
+
+    def feed(self, piece: bytes) -> None:
+        """Some octets of the body, `PIECE` at most."""
+        if self._form.relaxed:
+            piece = self._held + piece
+            rest = piece[:-1] if piece.endswith(b"\r") else piece
+            whole = rest.rstrip(b" \t")
+            # However many there are, they come to one.
+            spaces = b" " if len(whole) < len(rest) else b""
+            self._held = spaces + piece[len(rest) :]
+            piece = reduce_spaces(whole).replace(b" \r\n", b"\r\n")
+        self._feed_lines(piece)
+
+    def _feed_lines(self, piece: bytes) -> None:
+        piece = self._cr + piece
+        start = _trailing_lines(piece)
+        if start:
+            self._flush_lines()
+            self._update(piece[:start])
+        self._cr = b"\r" if len(piece) > start and piece.endswith(b"\r") else b""
+        self._empty += (len(piece) - start) // 2
+
+    def _flush_lines(self) -> None:
+        while self._empty:
+            some = min(self._empty, PIECE // 2)
+            self._update(_CRLFS[: 2 * some])
+            self._empty -= some
+
+    def _update(self, octets: bytes) -> None:
+        limit = self._form.length
+        covered = octets if limit is None else octets[: max(limit - self.length, 0)]
+        self.length += len(octets)
+        self._hash.update(covered)
+
+    def digest(self) -> bytes:
+        """The hash; nothing can be fed any more."""
+        if self._held.endswith(b"\r"):
+            self._feed_lines(self._held)
+        if self._cr:
+            self._flush_lines()
+            self._update(self._cr)
+        # The empty lines at the end are as none, and the last line ends. An empty body is a line
+        # in the simple form (section 3.4.3) and nothing in the relaxed one (section 3.4.4).
+        if self.length or not self._form.relaxed:
+            self._update(b"\r\n")
+        return self._hash.digest()
+
+
+def _trailing_lines(piece: bytes) -> int:
+    """Where the CRLFs begin that *piece* ends with; a CR at its very end is one of them."""
+    start = len(piece.rstrip(b"\r\n"))
+    # What isn't a CRLF belongs to the text.
+    bare = max(piece.rfind(b"\r\r", start), piece.rfind(b"\n\n", start))
+    start = max(start, bare + 1)
+    return start + 1 if piece[start : start + 1] == b"\n" else start
+
+
+def hash_bodies(
+    content: BinaryIO, start: int, forms: Iterable[BodyForm]
+) -> dict[BodyForm, BodyHash]:
+    """All forms of the body, which begins at *start*; read once."""
+    hashes = {form: BodyHash(form) for form in forms}
+    content.seek(start)
+    while hashes:
+        piece = content.read(PIECE)
+        if not piece:
+            break
+        for one in hashes.values():
+            one.feed(piece)
+    return hashes

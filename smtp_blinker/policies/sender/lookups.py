@@ -1,0 +1,69 @@
+"""The questions to DNS that one message may cause."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import gevent
+
+from ..dns import DNSFailure, Queries
+
+#: Questions of one message, SPF's included. SPF alone needs 10 for its mechanisms, and up to 100
+#: for the hosts of MX and PTR records (RFC 7208 section 4.6.4).
+MAX_QUESTIONS: Final = 150
+_MAX_NAME: Final = 253
+
+
+class Lookups:
+    """DNS for one message: a deadline and a number of questions for all of it.
+
+    Two questions of one kind about one name are one. Only the hub's greenlets may use it.
+    """
+
+    def __init__(self, resolver: Queries, seconds: float, most: int = MAX_QUESTIONS) -> None:
+        self._resolver = resolver
+        self._deadline = time.monotonic() + seconds
+        self._left = most
+        self._known: dict[tuple[str, str], tuple[Any, ...] | DNSFailure] = {}
+
+    def ask(self, name: str, kind: str) -> tuple[Any, ...]:
+        """The records, which may be none; raises `DNSFailure`.
+
+        What can't be a name in DNS has no records. Others have their turn at each question, also
+        where the answer is known: what is done with it takes some milliseconds.
+        """
+        gevent.sleep(0)
+        name = name.rstrip(".").lower()
+        if not is_name(name):
+            return ()
+        key = name, kind
+        if key not in self._known:
+            self._known[key] = self._answer(name, kind)
+        known = self._known[key]
+        if isinstance(known, DNSFailure):
+            raise known
+        return known
+
+    def _answer(self, name: str, kind: str) -> tuple[Any, ...] | DNSFailure:
+        left = self._deadline - time.monotonic()
+        if self._left <= 0 or left <= 0:
+            why = "too many questions" if self._left <= 0 else "too late"
+            return DNSFailure(f"{kind} of {name}: {why}")
+        self._left -= 1
+        try:
+            found = self._resolver.query(name, kind, left)
+            if kind == "TXT":
+                return tuple(one.encode() if isinstance(one, str) else one for one in found)
+            return tuple(found)
+        except DNSFailure as exc:
+            return exc
+        except Exception as exc:  # a program's own resolver may raise anything
+            return DNSFailure(f"{kind} of {name}: {type(exc).__name__}: {exc}")
+
+
+def is_name(name: str) -> bool:
+    """Whether *name*, without a dot at its end, can be asked about (RFC 1035 section 2.3.4)."""
+    if not 0 < len(name) <= _MAX_NAME or not name.isascii():
+        return False
+    return all(0 < len(label) < 64 for label in name.split("."))

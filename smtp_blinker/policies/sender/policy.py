@@ -1,0 +1,148 @@
+"""SenderAuthentication: who sent a message, and whether its author's domain refuses it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any, BinaryIO, Final
+
+from gevent.pool import Pool
+
+from ...pools import SIGNATURES
+from ...session import Address, Session
+from ...smtp.names import ascii_domain
+from ...smtp.reply import Reject
+from ..base import LOOPBACK, BasePolicy, Networks, OnFailure
+from ..dns import DNSFailure, Queries, Resolver
+from .dmarc import check_dmarc
+from .header_fields import HeaderTooLong
+from .lookups import Lookups
+from .message import parse_message, verify_message
+from .report import forged_by, results_value
+from .results import ARCResult, DMARCResult, SenderAuthenticationResult, SPFResult
+from .signature import KeyRecords
+from .spf import check_spf
+
+_FIELD: Final = "Authentication-Results"
+_AUTHSERV_ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+#: Keys that are looked up at once.
+_AT_ONCE: Final = 4
+
+
+class SenderAuthentication(BasePolicy):
+    """SPF at MAIL; DKIM, ARC and DMARC at the message; one Authentication-Results field.
+
+    *authserv_id*: this server's name in that field, by default the server's name. Fields that
+    claim to be ours are taken away, from all but *trusted* clients. *enforce_dmarc*: 550 5.7.1 to
+    a message that fails DMARC where the domain asks for reject, and to one whose author can't be
+    told. *resolver*: a `dns.Resolver`, by default one with the servers of /etc/resolv.conf. DNS may
+    take *timeout* seconds at MAIL and as many at the message; without an answer by then, the
+    result is "temperror", and *on_failure* decides if DMARC, or SPF without it, depends on it.
+
+    `SenderAuthenticationResult` is in ``session.envelope.results["sender_authentication"]``, with
+    the SPF result since MAIL and all of it since the message. It needs
+    ``pip install 'smtp_blinker[sender-auth]'``. Raises ValueError for an *authserv_id* that isn't
+    a name.
+    """
+
+    name = "sender_authentication"
+
+    def __init__(
+        self,
+        authserv_id: str | None = None,
+        *,
+        enforce_dmarc: bool = False,
+        resolver: Queries | None = None,
+        trusted: Networks = LOOPBACK,
+        judge_authenticated: bool = False,
+        timeout: float = 5.0,
+        on_failure: OnFailure = "accept",
+    ) -> None:
+        super().__init__(
+            trusted=trusted,
+            judge_authenticated=judge_authenticated,
+            timeout=timeout,
+            on_failure=on_failure,
+        )
+        self.authserv_id: str | None = None
+        if authserv_id is not None:
+            self.authserv_id = _checked_id(authserv_id)
+        self.enforce_dmarc = enforce_dmarc
+        self._resolver: Queries = Resolver() if resolver is None else resolver
+
+    def attach(self, server: Any) -> None:
+        super().attach(server)
+        if self.authserv_id is None:
+            self.authserv_id = _checked_id(ascii_domain(server.options.name))
+
+    def on_mail_from(self, address: Address, session: Session) -> None:
+        if self.judges(session):
+            spf = self._check_spf(address, session)
+            session.envelope.results[self.name] = SenderAuthenticationResult(spf)
+
+    def on_message(self, content: BinaryIO, session: Session) -> None:
+        if self._is_trusted(session.remote_address or "127.0.0.1"):
+            return
+        assert self.authserv_id is not None
+        envelope = session.envelope
+        envelope.remove_header(_FIELD, forged_by(self.authserv_id))
+        if not self.judges(session):
+            return
+        known = envelope.results.get(self.name)
+        if known is None:  # the client has become another since MAIL
+            sender = envelope.mail_from or Address("")
+            known = SenderAuthenticationResult(self._check_spf(sender, session))
+        result = envelope.results[self.name] = self._judge(content, known.spf)
+        envelope.add_header(_FIELD, results_value(self.authserv_id, result))
+        self._decide(session, result)
+
+    def _check_spf(self, address: Address, session: Session) -> SPFResult:
+        client = session.remote_address or "127.0.0.1"
+        local, at, domain = address.address.rpartition("@")
+        sender = f"{local}{at}{ascii_domain(domain)}"
+        helo = ascii_domain(session.host_name_appears_as or "unknown")
+        lookups = Lookups(self._resolver, self.timeout)
+        return check_spf(client, sender, helo, lookups, self.authserv_id or "unknown")
+
+    def _judge(self, content: BinaryIO, spf: SPFResult) -> SenderAuthenticationResult:
+        result = SenderAuthenticationResult(spf)
+        try:
+            parsed = SIGNATURES.run(parse_message, content)
+        except HeaderTooLong as exc:
+            why = str(exc)
+            arc, dmarc = ARCResult("fail", reason=why), DMARCResult("permerror", "", reason=why)
+            return replace(result, arc=arc, dmarc=dmarc)
+        # Half of the time for each: keys that don't come must not hide what DMARC asks for.
+        records = self._look_up(parsed.key_names, Lookups(self._resolver, self.timeout / 2))
+        dkim, arc = SIGNATURES.run(verify_message, content, parsed, records)
+        lookups = Lookups(self._resolver, self.timeout / 2)
+        dmarc = check_dmarc(parsed.authors, spf, dkim, lookups)
+        return replace(result, dkim=dkim, arc=arc, dmarc=dmarc)
+
+    def _look_up(self, names: list[str], lookups: Lookups) -> dict[str, KeyRecords]:
+        def ask(name: str) -> KeyRecords:
+            try:
+                return lookups.ask(name, "TXT")
+            except DNSFailure as exc:
+                return str(exc)
+
+        return dict(zip(names, Pool(_AT_ONCE).map(ask, names), strict=True))
+
+    def _decide(self, session: Session, result: SenderAuthenticationResult) -> None:
+        spf, dmarc = result.spf, result.dmarc
+        assert dmarc is not None
+        if self.enforce_dmarc and dmarc.result == "fail" and dmarc.policy == "reject":
+            text = f"{dmarc.domain} says (by DMARC) to reject mail like this"
+            raise Reject(550, text, "5.7.1")
+        if self.enforce_dmarc and dmarc.result == "permerror":
+            raise Reject(550, f"DMARC can't tell the author: {dmarc.reason}", "5.7.1")
+        if dmarc.result == "temperror":
+            self.fail(session, f"DMARC of {dmarc.domain}: {dmarc.reason}")
+        elif dmarc.result != "pass" and spf.result == "temperror":
+            self.fail(session, f"SPF of {spf.domain}: {spf.reason}")
+
+
+def _checked_id(authserv_id: object) -> str:
+    if isinstance(authserv_id, str) and _AUTHSERV_ID.fullmatch(authserv_id):
+        return authserv_id
+    raise ValueError(f'authserv_id is a name like "mx.example.org", not {authserv_id!r}')

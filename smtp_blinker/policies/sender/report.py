@@ -1,0 +1,85 @@
+"""The Authentication-Results field (RFC 8601)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from .results import ARCResult, DKIMResult, DMARCResult, SenderAuthenticationResult, SPFResult
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
+#: What a property may have as it is: a domain, with a local part or only its "@".
+_ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9._+\-]*@)?[A-Za-z0-9._\-]+")
+#: Characters of a property and of a reason.
+_MAX_VALUE: Final = 300
+_MAX_REASON: Final = 100
+#: Characters of comments before the name of a server.
+_MAX_COMMENT: Final = 2000
+
+
+def results_value(authserv_id: str, result: SenderAuthenticationResult) -> str:
+    """The value of the field: ASCII, no word of it longer than a line."""
+    parts = [authserv_id, _spf(result.spf)]
+    parts += [_dkim(one) for one in result.dkim] or ["dkim=none"]
+    if result.arc is not None:
+        parts.append(_arc(result.arc))
+    if result.dmarc is not None:
+        parts.append(_dmarc(result.dmarc))
+    return "; ".join(parts)
+
+
+def forged_by(authserv_id: str) -> re.Pattern[str]:
+    """Matches the value of a field that claims to come from *authserv_id* (section 5).
+
+    With comments before it, in quotes, and with any of its characters escaped. It also matches any
+    value that begins with a comment and is longer than `_MAX_COMMENT`: what may hide in it isn't
+    looked for, since that takes time.
+    """
+    name = "".join(rf"\\?{re.escape(char)}" for char in authserv_id)
+    comment = rf"\(.{{0,{_MAX_COMMENT}}}\)\s*"
+    pattern = rf'\A(?:\(.{{{_MAX_COMMENT}}}|(?:{comment})?"?{name}"?(?=[\s;(]|\Z))'
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+
+
+def _spf(spf: SPFResult) -> str:
+    name = "smtp.helo" if spf.scope == "helo" else "smtp.mailfrom"
+    return f"spf={spf.result}{_reason(spf.reason)}{_property(name, spf.domain)}"
+
+
+def _dkim(dkim: DKIMResult) -> str:
+    text = f"dkim={dkim.result}{_reason(dkim.reason)}{_property('header.d', dkim.domain)}"
+    text += _property("header.i", dkim.identity) + _property("header.s", dkim.selector)
+    text += _property("header.a", dkim.algorithm)
+    return text + _property("header.b", dkim.signature)  # RFC 6008
+
+
+def _arc(arc: ARCResult) -> str:
+    return f"arc={arc.result}{_reason(arc.reason)}"
+
+
+def _dmarc(dmarc: DMARCResult) -> str:
+    text = f"dmarc={dmarc.result}{_reason(dmarc.reason)}{_property('header.from', dmarc.domain)}"
+    if dmarc.record_domain:
+        text += _property("policy.dmarc", dmarc.policy)
+    return text
+
+
+def _property(name: str, value: str) -> str:
+    """ " name=value", or nothing for what is empty, too long or not ASCII."""
+    if not value or len(value) > _MAX_VALUE or not value.isascii() or not value.isprintable():
+        return ""
+    if _TOKEN.fullmatch(value) or _ADDRESS.fullmatch(value):
+        return f" {name}={value}"
+    return f" {name}={_quoted(value)}"
+
+
+def _reason(reason: str) -> str:
+    if not reason:
+        return ""
+    clean = "".join(char if " " <= char <= "~" else "?" for char in reason[:_MAX_REASON])
+    return f" reason={_quoted(clean)}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,98 @@
+"""What sender authentication found out, as values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SPFResult:
+    """SPF (RFC 7208 section 2.6)."""
+
+    #: "none", "neutral", "pass", "fail", "softfail", "temperror" or "permerror".
+    result: str
+    #: Whose record was looked for.
+    domain: str
+    #: "mailfrom", or "helo" for a bounce.
+    scope: str
+    #: The mechanism that matched, as the record has it, or "".
+    mechanism: str = ""
+    #: What the domain says of a fail; printable ASCII of a stranger's, or "".
+    explanation: str = ""
+    #: Why there is no better result, or "".
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class DKIMResult:
+    """One DKIM signature (RFC 6376; the results of RFC 8601 section 2.7.1)."""
+
+    #: "pass", "fail", "policy", "temperror" or "permerror".
+    result: str
+    #: Who signed (d=), or "" where the signature doesn't tell.
+    domain: str
+    selector: str = ""
+    #: For whom (i=).
+    identity: str = ""
+    algorithm: str = ""
+    #: Of the key; 0 where it isn't known.
+    bits: int = 0
+    #: The beginning of b=, which tells signatures of one domain apart (RFC 6008).
+    signature: str = ""
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ARCResult:
+    """The chain of those that passed the message on (RFC 8617 section 5.2)."""
+
+    #: "none", "pass" or "fail"; "temperror" where a key can't be looked up.
+    result: str
+    #: The sets of its fields: the highest instance.
+    instances: int = 0
+    #: Who sealed it last (d=), or "".
+    domain: str = ""
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class DMARCResult:
+    """What the author's domain says of the message (RFC 9989)."""
+
+    #: "none", "pass", "fail", "temperror" or "permerror".
+    result: str
+    #: Of the From field, as A-labels; "" where there is none.
+    domain: str
+    #: What the domain asks for where the result is "fail": "none", "quarantine" or "reject".
+    policy: str = "none"
+    #: Whose record it is, or "".
+    record_domain: str = ""
+    #: "spf" or "dkim" where the result is "pass".
+    aligned: str = ""
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SenderAuthenticationResult:
+    """All of it: `spf` since MAIL, the others once the message was there."""
+
+    spf: SPFResult
+    dkim: tuple[DKIMResult, ...] = ()
+    arc: ARCResult | None = None
+    dmarc: DMARCResult | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)

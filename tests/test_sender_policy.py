@@ -1,0 +1,261 @@
+"""SenderAuthentication in a server: what it adds, takes away, refuses, and where it works."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+import pytest
+
+pytest.importorskip("dns")
+pytest.importorskip("cryptography")
+pytest.importorskip("dkim")
+
+import dkim  # type: ignore[import-untyped]
+from contract import Client, Witness, running
+from sender_zones import Zones
+from test_sender_signatures import rsa_key
+
+from smtp_blinker.policies import SenderAuthentication
+from smtp_blinker.policies.dns import DNSFailure
+from smtp_blinker.policies.sender import policy as policy_module
+
+PRIVATE, RECORD = rsa_key(2048)
+ZONE: dict[str, Any] = {
+    "example.org": [{"TXT": "v=spf1 ip4:127.0.0.1 -all"}],
+    "s._domainkey.example.org": [{"TXT": RECORD}],
+    "_dmarc.example.org": [{"TXT": "v=DMARC1; p=reject"}],
+    "other.example": [{"TXT": "v=spf1 -all"}],
+    "slow.example": ["TIMEOUT"],
+    "_dmarc.slow.example": ["TIMEOUT"],
+}
+MAIL = b"From: A <a@example.org>\r\nSubject: x\r\n\r\nText.\r\n"
+
+
+def signed(content: bytes = MAIL) -> bytes:
+    return bytes(dkim.sign(content, b"s", b"example.org", PRIVATE)) + content
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.contents: list[bytes] = []
+        self.results: list[Any] = []
+
+    def __call__(self, stream: Any, session: Any) -> None:
+        self.contents.append(stream.read())
+        self.results.append(session.envelope.results.get("sender_authentication"))
+
+
+@contextmanager
+def served(**options: Any) -> Iterator[tuple[Any, Kept, Witness]]:
+    kept = Kept()
+    server_options = options.pop("server", {})
+    options.setdefault("resolver", Zones(ZONE))
+    options.setdefault("trusted", ())
+    with running(on_data=kept, auth_optional=True, **server_options) as server:
+        server.use(SenderAuthentication(**options))
+        yield server, kept, Witness(server)
+
+
+def send(server: Any, content: bytes, sender: str = "a@example.org") -> str:
+    with Client(server, hello="EHLO client.example.org") as client:
+        client.ok(f"MAIL FROM:<{sender}>")
+        client.ok("RCPT TO:<b@mx.test>")
+        assert client.cmd("DATA").startswith("354")
+        client.send(content + b".\r\n")
+        return client.reply()
+
+
+def test_what_passes_has_one_field_with_all_results() -> None:
+    with served() as (server, kept, _):
+        content = signed()
+        assert send(server, content).startswith("250")
+    [result] = kept.results
+    assert (result.spf.result, result.dkim[0].result) == ("pass", "pass")
+    assert (result.arc.result, result.dmarc.result) == ("none", "pass")
+    assert result.as_dict()["dmarc"]["domain"] == "example.org"
+    header = kept.contents[0].removesuffix(content)
+    assert header.count(b"\r\n ") + 1 == header.count(b"\r\n")
+    value = header.replace(b"\r\n", b"").decode()
+    b = result.dkim[0].signature
+    quoted = b if b.isalnum() else f'"{b}"'
+    assert value.replace(quoted, "B") == (
+        "Authentication-Results: mx.test; spf=pass smtp.mailfrom=example.org; dkim=pass "
+        "header.d=example.org header.i=@example.org header.s=s header.a=rsa-sha256 "
+        "header.b=B; arc=none; dmarc=pass header.from=example.org policy.dmarc=reject"
+    )
+
+
+def test_forged_fields_go_and_others_stay() -> None:
+    ours = [
+        b"mx.test; spf=pass",
+        b"MX.Test 1; dmarc=pass",
+        b"mx.test",
+        b' (c (d;) e) "mx.test" (f); dkim=pass',
+        b'"m\\x.test"; dkim=pass',
+        b"\r\n\tmx.test; spf=pass",
+        b"(" + b"x " * 2000 + b") mx.test; spf=pass",
+    ]
+    others = [
+        b"(a) b.example; spf=pass",
+        b"mx.test.example.net; spf=pass",
+        b"a.example; spf=pass smtp.mailfrom=mx.test",
+    ]
+    fields = b"".join(b"Authentication-Results: " + one + b"\r\n" for one in ours + others)
+    with served() as (server, kept, _):
+        assert send(server, fields + MAIL).startswith("250")
+    content = kept.contents[0]
+    assert content.count(b"Authentication-Results:") == 4
+    for one in others:
+        assert one in content
+
+
+def test_p_reject_is_enforced_only_where_it_is_asked_for() -> None:
+    with served() as (server, kept, _):
+        assert send(server, MAIL, "a@other.example").startswith("250")
+        assert kept.results[0].dmarc.result == "fail"
+        assert b"spf=fail smtp.mailfrom=other.example; dkim=none" in kept.contents[0].replace(
+            b"\r\n", b""
+        )
+    with served(enforce_dmarc=True) as (server, kept, witness):
+        reply = send(server, MAIL, "a@other.example")
+        assert reply == "550 5.7.1 example.org says (by DMARC) to reject mail like this"
+        assert send(server, signed(), "a@other.example").startswith("250")
+        second = b"From: b@other.example\r\n" + signed()
+        assert send(server, second, "a@other.example").startswith("550 5.7.1 example.org says")
+        assert send(server, b"Subject: x\r\n\r\n.\r\n").startswith("550 5.7.1 DMARC can't tell")
+        assert len(kept.contents) == 1
+        assert not witness.of("error")
+
+
+def test_without_an_answer_on_failure_decides() -> None:
+    content = MAIL.replace(b"example.org", b"slow.example")
+    with served(enforce_dmarc=True) as (server, kept, witness):
+        assert send(server, content, "a@slow.example").startswith("250")
+        assert kept.results[0].dmarc.result == kept.results[0].spf.result == "temperror"
+        assert witness.one("error").code == "PolicyFailure"
+    with served(on_failure="defer") as (server, kept, _):
+        assert send(server, content, "a@slow.example").startswith("451 4.7.1")
+        assert send(server, MAIL).startswith("250")
+
+
+def test_a_bounce_is_judged_by_its_greeting() -> None:
+    zone = ZONE | {"client.example.org": [{"TXT": "v=spf1 ip4:127.0.0.1 -all"}]}
+    with served(resolver=Zones(zone)) as (server, kept, _):
+        assert send(server, MAIL, "").startswith("250")
+    assert kept.results[0].spf.scope == "helo"
+    assert kept.results[0].dmarc.result == "pass"
+    assert b"spf=pass smtp.helo=client.example.org" in kept.contents[0].replace(b"\r\n", b"")
+
+
+def test_trusted_and_authenticated_clients_are_not_judged() -> None:
+    forged = b"Authentication-Results: mx.test; spf=pass\r\n" + MAIL
+    with served(trusted=["127.0.0.0/8"]) as (server, kept, _):
+        assert send(server, forged).startswith("250")
+    assert kept.contents == [forged]
+    options = {"on_auth": lambda auth, session: "me", "allow_insecure_auth": True}
+    with served(server=options) as (server, kept, _), Client(server, hello="EHLO c") as client:
+        assert client.cmd("AUTH PLAIN AGEAYg==").startswith("235")
+        client.ok("MAIL FROM:<a@example.org>")
+        client.ok("RCPT TO:<b@mx.test>")
+        assert client.cmd("DATA").startswith("354")
+        client.send(forged + b".\r\n")
+        assert client.reply().startswith("250")
+    # A field that only this server may write is taken away from them all the same.
+    assert kept.contents == [MAIL]
+    assert kept.results == [None]
+
+
+class Watched(Zones):
+    """Notes in which thread it is asked."""
+
+    def __init__(self, zone: dict[str, Any]) -> None:
+        super().__init__(zone)
+        self.threads: set[int] = set()
+
+    def query(self, name: str, kind: str, timeout: float) -> tuple[str | bytes, ...]:
+        self.threads.add(threading.get_ident())
+        gevent.sleep(0)  # as one that waits for an answer
+        return super().query(name, kind, timeout)
+
+
+def test_what_runs_in_a_thread_and_what_in_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: dict[str, int] = {}
+    for name in ("parse_message", "verify_message"):
+        original = getattr(policy_module, name)
+
+        def noted(*args: Any, name: str = name, original: Any = original) -> Any:
+            ran[name] = threading.get_ident()
+            return original(*args)
+
+        monkeypatch.setattr(policy_module, name, noted)
+    resolver = Watched(ZONE)
+    with served(resolver=resolver) as (server, kept, _):
+        assert send(server, signed()).startswith("250")
+    assert kept.results[0].dkim[0].result == "pass"
+    hub = threading.get_ident()
+    # gevent's resolver belongs to the hub; hashes and keys keep a processor busy.
+    assert resolver.threads == {hub}
+    assert set(ran) == {"parse_message", "verify_message"}
+    assert hub not in ran.values()
+
+
+class Hostile:
+    """Answers every question with what makes the most of them."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def query(self, name: str, kind: str, timeout: float) -> tuple[str | bytes, ...]:
+        self.asked += 1
+        if kind == "TXT" and "_dmarc" not in name and "_domainkey" not in name:
+            return (b"v=spf1 " + b"mx:a%d.example " * 10 % tuple(range(10)) + b"%{p}.example ptr",)
+        if kind == "MX":
+            return tuple(f"10 m{i}.{name}." for i in range(10))
+        if kind == "PTR":
+            return tuple(f"p{i}.example." for i in range(200))
+        if kind == "TXT":
+            return (b"v=DMARC1; p=reject; np=reject",)
+        return ("192.0.2.1",)
+
+
+def test_look_ups_are_bounded_whatever_a_stranger_s_dns_says() -> None:
+    resolver = Hostile()
+    signatures = b"".join(
+        b"DKIM-Signature: v=1; a=rsa-sha256; d=d%d.example; s=s; h=from; bh=AAAA; b=AAAA\r\n" % i
+        for i in range(1000)
+    )
+    with served(resolver=resolver) as (server, kept, witness):
+        assert send(server, signatures + MAIL, "a@evil.example").startswith("250")
+    assert len(kept.results[0].dkim) == 10
+    # 10 mechanisms with 10 hosts each; 10 keys; 8 names of a walk, and where the author is.
+    assert resolver.asked <= 150
+    assert not witness.of("error")
+
+
+class Broken:
+    def query(self, name: str, kind: str, timeout: float) -> tuple[str | bytes, ...]:
+        raise ZeroDivisionError if kind == "TXT" else DNSFailure("late")
+
+
+def test_a_resolver_s_own_fault_is_no_answer() -> None:
+    with served(resolver=Broken()) as (server, kept, witness):
+        assert send(server, signed()).startswith("250")
+        assert "ZeroDivisionError" in str(witness.one("error").error)
+    assert kept.results[0].dkim[0].result == "temperror"
+
+
+def test_a_header_that_is_too_long() -> None:
+    content = b"X: " + b"y" * 900 + b"\r\n"
+    with served(enforce_dmarc=True) as (server, _, witness):
+        assert send(server, content * 600 + MAIL).startswith("550 5.7.1 DMARC can't tell")
+    assert not witness.of("error")
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a;b", "-x", 5])
+def test_a_wrong_authserv_id(value: Any) -> None:
+    with pytest.raises(ValueError, match="authserv_id is a name like"):
+        SenderAuthentication(value, resolver=Zones({}))
