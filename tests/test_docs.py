@@ -11,6 +11,7 @@ import doctest
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import smtplib
@@ -191,6 +192,13 @@ def trusting(certificate):
 
 
 # Programs
+
+
+@pytest.mark.parametrize("name", ["webhook.py", "relay.py"])
+def test_a_program_that_hands_mail_on_begins_without_the_other_side(name):
+    """webhook_endpoint.py is run by test_webhook_store.py."""
+    program = runpy.run_path(str(PROGRAMS / name))
+    assert program["server"].hooks.on_data is program["store"]
 
 
 def test_every_program_is_shown_by_a_page_and_run_by_a_test():

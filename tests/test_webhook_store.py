@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import runpy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -18,6 +20,8 @@ from gevent import pywsgi, socket, ssl
 
 from smtp_blinker.stores import Envelope, WebhookStore
 from smtp_blinker.stores.circuit import FAILURES
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Endpoint:
@@ -43,7 +47,7 @@ class Endpoint:
             )
             return self.answer()
 
-        self.server = pywsgi.WSGIServer(("127.0.0.1", 0), app, log=None, **ssl_options)
+        self.server: Any = pywsgi.WSGIServer(("127.0.0.1", 0), app, log=None, **ssl_options)
         self.server.start()
         scheme = "https" if ssl_options else "http"
         self.url = f"{scheme}://localhost:{self.server.server_port}/hook"
@@ -302,6 +306,27 @@ def test_thirty_at_once_share_ten_connections() -> None:
         assert {one.get()[:3] for one in sending} == {"250"}
         assert 2 <= max(most) <= 10
         poll(lambda: len(hook.requests) == 30)
+
+
+def test_the_endpoint_of_the_docs_takes_what_the_store_sends() -> None:
+    program = runpy.run_path(str(ROOT / "docs" / "programs" / "webhook_endpoint.py"))
+    http = pywsgi.WSGIServer(("127.0.0.1", 0), program["app"], log=None)
+    http.start()
+    url = f"http://127.0.0.1:{http.server_port}/mail"
+    secret = program["SECRET"].decode()
+    try:
+        with receiving(WebhookStore(url, secret=secret)) as client:
+            for _ in range(2):
+                assert client.message(b"x\r\n").startswith("250 2.0.0 kept as ")
+            assert len(program["seen"]) == 1
+            refused = client.message(b"x\r\n", "nobody@example.com")
+            assert refused == "550 5.7.1 we know no such person"
+        with receiving(WebhookStore(url, secret="another")) as client:
+            assert client.message(b"x\r\n").startswith("451 4.3.0")
+        with receiving(WebhookStore(url)) as client:
+            assert client.message(b"x\r\n").startswith("451 4.3.0")
+    finally:
+        http.stop(timeout=0)
 
 
 @pytest.mark.parametrize(

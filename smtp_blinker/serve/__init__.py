@@ -41,7 +41,6 @@ def main() -> None:
 QUEUES = ("amqp://", "amqps://", "redis://", "rediss://", "s3://")
 VARIABLES = (
     *("SMTP_BLINKER_DELIVER", "SMTP_BLINKER_CONTENTS", "SMTP_BLINKER_EVENTS"),
-    "SMTP_BLINKER_COUNTERS",
 )
 
 
