@@ -10,12 +10,14 @@ import signal as signals_of_processes
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import gevent
+import gevent.event
 import pytest
 from prometheus_client import CollectorRegistry
 from support import SECONDS, serve, wait_until
@@ -233,6 +235,41 @@ def test_a_full_disk_is_452_and_leaves_nothing(tmp_path, inner, monkeypatch, nam
     assert files(spool) == []
     assert hand_over(spool).startswith("spooled as ")
     spool.on_mail_from(Address("bob@example.net"), a_session())
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_a_hook_timeout_amid_writing_leaves_nothing_or_a_whole_entry(
+    tmp_path, inner, monkeypatch, decided
+):
+    inner.failure = OSError("away")
+    spool = SpoolStore(inner, tmp_path, **FAST)
+    publish = spool_folder.Draft.publish
+    thrown = gevent.event.Event()
+    go_on = threading.Event()
+
+    def slow(draft):
+        if decided:
+            publish(draft)
+        hub.loop.run_callback_threadsafe(thrown.set)
+        assert go_on.wait(SECONDS)
+        if not decided:
+            publish(draft)
+
+    hub = gevent.get_hub()
+    monkeypatch.setattr(spool_folder.Draft, "publish", slow)
+    greenlet = gevent.spawn(hand_over, spool)
+    assert thrown.wait(SECONDS)
+    greenlet.kill(gevent.Timeout(1), block=False)
+    with pytest.raises(gevent.Timeout):
+        greenlet.get()
+    go_on.set()
+    wait_for(lambda: files(spool, "tmp") == [])
+    if decided:
+        # The client sends it again; this one is handed over all the same.
+        inner.failure = None
+        wait_for(lambda: inner.subjects == ["one"])
+    assert files(spool, "failed") == []
+    wait_for(lambda: files(spool) == [])
 
 
 def test_the_folders_are_made_anew(tmp_path, inner):

@@ -103,10 +103,11 @@ class Drain:
         try:
             STORES.run(self._folder.remove_stale)
             self._measure()
-            return self._hand_over_all(is_stopped)
+            any_left = self._hand_over_all(is_stopped)
         finally:
             unlock()
-            self._measure()
+        self._measure()
+        return any_left
 
     def _measure(self) -> None:
         self.look = STORES.run(self._folder.look, frozenset(self._put_off))
