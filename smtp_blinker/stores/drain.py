@@ -103,10 +103,11 @@ class Drain:
         try:
             STORES.run(self._folder.remove_stale)
             self._measure()
-            return self._hand_over_all(is_stopped)
+            any_left = self._hand_over_all(is_stopped)
         finally:
             unlock()
-            self._measure()
+        self._measure()
+        return any_left
 
     def _measure(self) -> None:
         self.look = STORES.run(self._folder.look, frozenset(self._put_off))
@@ -121,7 +122,7 @@ class Drain:
                 break
             if self._hand_over(name):
                 any_left = True
-                self._put_off |= dict.fromkeys(failed)
+                self._try_again(failed)
                 failed.clear()
             else:
                 failed.append(name)
@@ -133,12 +134,18 @@ class Drain:
         return any_left
 
     def _probe(self, rest: Sequence[str], failed: Sequence[str]) -> bool:
-        """Try one of *rest*, another one each time; where it goes, *failed* wait for it."""
+        """Try one of *rest*, another one each time: does the store take any?"""
         self._probes += 1
         if not self._hand_over(rest[self._probes % len(rest)]):
             return False
-        self._put_off |= dict.fromkeys(failed)
+        self._try_again(failed)
         return True
+
+    def _try_again(self, failed: Sequence[str]) -> None:
+        """The store is there, so *failed* go now, if it has just come back, or after all others."""
+        for name in failed:
+            if name in self._put_off or not self._hand_over(name):
+                self._put_off.setdefault(name)
 
     def _hand_over(self, name: str) -> bool:
         """Whether the entry *name* has left the queue."""

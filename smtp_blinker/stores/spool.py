@@ -218,6 +218,8 @@ class SpoolStore:
             STORES.spawn(draft.discard)
             if isinstance(exc, Exception):
                 self._can_spool = False
+            else:
+                self._runner.wake()  # it may have come too late, and the message be in the queue
             if isinstance(exc, OSError) and exc.errno in NO_SPACE:
                 raise no_space(exc, session.id) from exc
             raise
