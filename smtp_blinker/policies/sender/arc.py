@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .body_hash import BodyForm, BodyHash
+from .body_hash import BodyForm
 from .header_fields import Field
 from .results import ARCResult
 from .signature import (
@@ -114,7 +114,7 @@ def verify_arc(
     chain: Chain,
     fields: Iterable[Field],
     records: Mapping[str, KeyRecords],
-    digests: Mapping[BodyForm, tuple[bytes, BodyHash]],
+    digests: Mapping[BodyForm, tuple[bytes, int]],
 ) -> ARCResult:
     """Section 5.2, steps 4 to 6. For a thread: it takes some milliseconds."""
     number = len(chain.seals)

@@ -20,11 +20,16 @@ class BodyForm(NamedTuple):
 
 
 class BodyHash:
-    """The SHA-256 of one canonical form."""
+    """The SHA-256 of one canonical form, of all of it and of its beginnings.
 
-    def __init__(self, form: BodyForm) -> None:
-        self._form = form
-        self._hash = hashlib.sha256()
+    *limits*: the octets that each hash covers, None for all.
+    """
+
+    def __init__(self, relaxed: bool, limits: Iterable[int | None]) -> None:
+        self._relaxed = relaxed
+        self._hashes = {limit: hashlib.sha256() for limit in limits}
+        #: Those that need more.
+        self._open = dict(self._hashes)
         #: Octets of the whole canonical form.
         self.length = 0
         #: Spaces, or a CR, that may be at the end of a line.
@@ -35,7 +40,7 @@ class BodyHash:
 
     def feed(self, piece: bytes) -> None:
         """Some octets of the body, `PIECE` at most."""
-        if self._form.relaxed:
+        if self._relaxed:
             piece = self._held + piece
             rest = piece[:-1] if piece.endswith(b"\r") else piece
             whole = rest.rstrip(b" \t")
@@ -61,13 +66,18 @@ class BodyHash:
             self._empty -= some
 
     def _update(self, octets: bytes) -> None:
-        limit = self._form.length
-        covered = octets if limit is None else octets[: max(limit - self.length, 0)]
+        for limit, one in list(self._open.items()):
+            if limit is None:
+                one.update(octets)
+                continue
+            left = limit - self.length
+            one.update(octets[:left])
+            if left <= len(octets):
+                del self._open[limit]
         self.length += len(octets)
-        self._hash.update(covered)
 
-    def digest(self) -> bytes:
-        """The hash; nothing can be fed any more."""
+    def digests(self) -> dict[int | None, bytes]:
+        """The hashes by their limits; nothing can be fed any more."""
         if self._held.endswith(b"\r"):
             self._feed_lines(self._held)
         if self._cr:
@@ -75,9 +85,9 @@ class BodyHash:
             self._update(self._cr)
         # The empty lines at the end are as none, and the last line ends. An empty body is a line
         # in the simple form (section 3.4.3) and nothing in the relaxed one (section 3.4.4).
-        if self.length or not self._form.relaxed:
+        if self.length or not self._relaxed:
             self._update(b"\r\n")
-        return self._hash.digest()
+        return {limit: one.digest() for limit, one in self._hashes.items()}
 
 
 def _trailing_lines(piece: bytes) -> int:
@@ -91,9 +101,15 @@ def _trailing_lines(piece: bytes) -> int:
 
 def hash_bodies(
     content: BinaryIO, start: int, forms: Iterable[BodyForm]
-) -> dict[BodyForm, BodyHash]:
-    """All forms of the body, which begins at *start*; read once."""
-    hashes = {form: BodyHash(form) for form in forms}
+) -> dict[BodyForm, tuple[bytes, int]]:
+    """The hash that each form asks for, and the octets of the whole canonical body.
+
+    The body, which begins at *start*, is read once.
+    """
+    limits: dict[bool, set[int | None]] = {}
+    for form in forms:
+        limits.setdefault(form.relaxed, set()).add(form.length)
+    hashes = {relaxed: BodyHash(relaxed, wanted) for relaxed, wanted in limits.items()}
     content.seek(start)
     while hashes:
         piece = content.read(PIECE)
@@ -101,4 +117,8 @@ def hash_bodies(
             break
         for one in hashes.values():
             one.feed(piece)
-    return hashes
+    return {
+        BodyForm(relaxed, limit): (digest, one.length)
+        for relaxed, one in hashes.items()
+        for limit, digest in one.digests().items()
+    }

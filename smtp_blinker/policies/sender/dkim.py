@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from .body_hash import BodyForm, BodyHash
+from .body_hash import BodyForm
 from .header_fields import Field
 from .results import DKIMResult
 from .signature import (
@@ -72,7 +72,7 @@ def verify_dkim(
     signature: Signature,
     fields: Iterable[Field],
     records: KeyRecords,
-    digests: Mapping[BodyForm, tuple[bytes, BodyHash]],
+    digests: Mapping[BodyForm, tuple[bytes, int]],
 ) -> DKIMResult:
     """What *signature* is worth. For a thread: it takes up to a millisecond or two."""
     bits = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 import gevent
@@ -28,7 +29,8 @@ class Lookups:
         self._known: dict[tuple[str, str], tuple[Any, ...] | DNSFailure] = {}
 
     def ask(self, name: str, kind: str) -> tuple[Any, ...]:
-        """The records, which may be none; raises `DNSFailure`.
+        """The records, which may be none; raises `DNSFailure`. Those of A and AAAA are addresses,
+        of MX and PTR names, of TXT bytes.
 
         What can't be a name in DNS has no records. Others have their turn at each question, also
         where the answer is known: what is done with it takes some milliseconds.
@@ -52,14 +54,20 @@ class Lookups:
             return DNSFailure(f"{kind} of {name}: {why}")
         self._left -= 1
         try:
-            found = self._resolver.query(name, kind, left)
-            if kind == "TXT":
-                return tuple(one.encode() if isinstance(one, str) else one for one in found)
-            return tuple(found)
+            return tuple(_value(kind, one) for one in self._resolver.query(name, kind, left))
         except DNSFailure as exc:
             return exc
         except Exception as exc:  # a program's own resolver may raise anything
             return DNSFailure(f"{kind} of {name}: {type(exc).__name__}: {exc}")
+
+
+def _value(kind: str, record: Any) -> Any:
+    """Raises where the record isn't one of its kind, as a program's own resolver may have it."""
+    if kind == "TXT":
+        return record.encode() if isinstance(record, str) else record
+    if kind in ("A", "AAAA"):
+        return IPv4Address(record) if kind == "A" else IPv6Address(record)
+    return str(record).split()[-1]  # behind the preference
 
 
 def is_name(name: str) -> bool:

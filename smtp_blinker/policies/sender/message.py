@@ -51,8 +51,7 @@ def verify_message(
 ) -> tuple[tuple[DKIMResult, ...], ARCResult]:
     """The results, the keys being *records* by their names."""
     forms = [one.body for one in parsed.signatures if one.body is not None]
-    hashes = hash_bodies(content, parsed.body_start, forms)
-    digests = {form: (one.digest(), one) for form, one in hashes.items()}
+    digests = hash_bodies(content, parsed.body_start, forms)
     dkim = tuple(
         one
         if isinstance(one, DKIMResult)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .body_hash import BodyForm, BodyHash
+from .body_hash import BodyForm
 from .header_fields import Field, relaxed_field
 from .keys import Key, parse_key
 from .lookups import is_name
@@ -120,18 +120,18 @@ def select_key(signature: Signature, found: KeyRecords) -> Key:
     raise SignatureError("permerror", problem)
 
 
-def check_body(signature: Signature, digest: bytes, body: BodyHash) -> None:
-    """Raises `SignatureError` unless the body is the one that was signed."""
+def check_body(signature: Signature, digest: bytes, whole: int) -> None:
+    """Raises `SignatureError` unless the body, of *whole* octets, is the one that was signed."""
     try:
         signed = decode("bh", signature.tags["bh"])
     except TagError as exc:
         raise SignatureError("permerror", str(exc)) from None
     length = signature.body.length if signature.body else None
-    if length is not None and length > body.length:
+    if length is not None and length > whole:
         raise SignatureError("permerror", "l= is longer than the body")
     if signed != digest:
         raise SignatureError("fail", "the body was changed")
-    if length is not None and length < body.length:
+    if length is not None and length < whole:
         # RFC 6376 section 8.2: a stranger may have added the rest.
         raise SignatureError("policy", "the signature doesn't cover the whole body")
 

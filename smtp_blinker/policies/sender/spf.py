@@ -142,9 +142,9 @@ class _Check:
             return bool(self._records(target, "A"))
         if name == "ptr":
             return self._has_name_below(target)
-        hosts = [target]
+        hosts: tuple[str, ...] = (target,)
         if name == "mx":
-            hosts = [one.split()[-1] for one in self._records(target, "MX")]
+            hosts = self._records(target, "MX")
             if len(hosts) > MAX_HOSTS:
                 raise _End("permerror", f"{target} has more than {MAX_HOSTS} MX records")
         prefix = mechanism.cidr4 if self._client.version == 4 else mechanism.cidr6
@@ -166,10 +166,9 @@ class _Check:
                 return True
         return False
 
-    def _addresses(self, host: str, counts: bool) -> list[Any]:
+    def _addresses(self, host: str, counts: bool) -> tuple[Any, ...]:
         kind = "A" if self._client.version == 4 else "AAAA"
-        found = self._records(host, kind) if counts else self._lookups.ask(host, kind)
-        return [ip_address(str(one)) for one in found]
+        return self._records(host, kind) if counts else self._lookups.ask(host, kind)
 
     def _has_name_below(self, target: str) -> bool:
         """Section 5.5"""
@@ -184,7 +183,7 @@ class _Check:
             return []
         validated = []
         for one in names[:MAX_HOSTS]:
-            name = str(one).rstrip(".").lower()
+            name = one.rstrip(".").lower()
             try:
                 if self._client in self._addresses(name, False):
                     validated.append(name)
