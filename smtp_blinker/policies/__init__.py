@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .base import BasePolicy, PolicyFailure
+    from .clamav import ClamAV
     from .counters import MemoryCounters
     from .dnsbl import DNSBlocklist
     from .greylist import Greylist
     from .limits import AuthLockout, ConnectionLimit, RateLimit
     from .redis_counters import RedisCounters
+    from .rspamd import Rspamd
 
 #: The module that each name is in.
 _MODULES: Final = {
     "AuthLockout": "limits",
     "BasePolicy": "base",
+    "ClamAV": "clamav",
     "ConnectionLimit": "limits",
     "DNSBlocklist": "dnsbl",
     "Greylist": "greylist",
@@ -28,11 +31,13 @@ _MODULES: Final = {
     "PolicyFailure": "base",
     "RateLimit": "limits",
     "RedisCounters": "redis_counters",
+    "Rspamd": "rspamd",
 }
 
 __all__ = [
     "AuthLockout",
     "BasePolicy",
+    "ClamAV",
     "ConnectionLimit",
     "DNSBlocklist",
     "Greylist",
@@ -40,6 +45,7 @@ __all__ = [
     "PolicyFailure",
     "RateLimit",
     "RedisCounters",
+    "Rspamd",
 ]
 
 
