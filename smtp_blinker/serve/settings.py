@@ -55,6 +55,8 @@ class Settings:
     counters: str | None
     dnsbl: tuple[str, ...]
     greylist: bool
+    rspamd: str | None
+    clamav: str | None
     trusted_proxy: tuple[str, ...]
     xclient: tuple[str, ...]
     xforward: tuple[str, ...]

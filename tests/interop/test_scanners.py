@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 import signal
 import smtplib
 import socket
-import subprocess
-import tempfile
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +21,8 @@ from smtp_blinker.policies import ClamAV, Rspamd
 from smtp_blinker.policies.rspamd import MAX_ANSWER, MAX_VALUE, _edit_header, _facts
 from smtp_blinker.session import Address, Session
 
-from .support import HOST, environment, free_port, program, wait_until
+from .scanners import open_folder, start_clamd, start_rspamd
+from .support import HOST, free_port
 
 #: Long enough for every answer of a scanner that is there, on a busy machine.
 PATIENCE = 30.0
@@ -33,97 +31,6 @@ EICAR = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 
 Serve = Callable[..., Any]
-
-
-class Scanner:
-    """A process that is ready once *fact* says so."""
-
-    def __init__(self, command: list[str], folder: Path, fact: Callable[[], bool]) -> None:
-        self.log = folder / "log"
-        self.fact = fact
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=folder, stdout=log, stderr=log, env=environment(),
-                start_new_session=True,
-            )  # fmt: skip
-        wait_until(lambda: self.process.poll() is not None or fact(), command[0], 60)
-        assert self.process.poll() is None, self.log.read_text()
-
-    def signal(self, number: int) -> None:
-        os.killpg(self.process.pid, number)
-
-    def kill(self) -> None:
-        """Its workers too; more than once is fine."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            wait_until(lambda: not self.fact(), "its workers end")
-
-
-def listens(address: Any) -> bool:
-    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        return sock.connect_ex(address) == 0
-
-
-def open_folder() -> Path:
-    """One that a scanner with a user of its own can enter, with a short path."""
-    folder = Path(tempfile.mkdtemp(prefix="scanner-", dir="/tmp"))
-    folder.chmod(0o777)
-    return folder
-
-
-# rspamd
-
-RULES = """
-local function rule(name, callback)
-  rspamd_config:register_symbol({name = name, type = "prefilter", callback = callback})
-end
-rule("ASKED_FOR", function(task)
-  local wish = task:get_header("X-Wish")
-  if wish then
-    task:insert_result("ASKED_FOR", 1.0)
-    task:set_pre_result(wish, "As you wish, " .. wish)
-  end
-  if wish == "rewrite subject" then task:set_metric_subject("[spam] Grüße") end
-end)
-rule("FACTS", function(task)
-  if not task:get_header("X-Facts") then return end
-  local from = task:get_from("smtp")
-  local facts = {from and from[1] and from[1].addr or ""}
-  for _, one in ipairs(task:get_recipients("smtp")) do facts[#facts + 1] = one.addr end
-  for _, one in ipairs({tostring(task:get_ip()), task:get_helo(), tostring(task:get_user()),
-                        tostring(task:get_queue_id())}) do
-    facts[#facts + 1] = one
-  end
-  local text = table.concat(facts, " ")
-  task:set_milter_reply({
-    add_headers = {["X-Facts"] = text, ["X-Size"] = tostring(task:get_size()), ["X-Folded"] = {value = "one\\n\\ttwo", order = 1},
-                   ["X-Two"] = {"first", "second"}},
-    remove_headers = {["X-Forged"] = 0, ["X-Second"] = 2},
-  })
-end)
-"""
-
-
-def start_rspamd(folder: Path, port: int) -> Scanner:
-    (folder / "rules.lua").write_text(RULES)
-    (folder / "rspamd.conf").write_text(
-        f"""
-options {{
-  pidfile = "{folder}/pid"; tempdir = "{folder}"; filters = ""; gtube_patterns = "all";
-  dns {{ nameserver = ["{HOST}:1"]; timeout = 0.1s; retransmits = 1; }}
-}}
-logging {{ type = "console"; level = "notice"; }}
-worker "normal" {{ bind_socket = "{HOST}:{port}"; count = 1; }}
-actions {{ reject = 15; rewrite_subject = 8; add_header = 6; greylist = 4; }}
-lua = "{folder}/rules.lua";
-"""
-    )
-    # -i: it may be root.
-    command = [program("rspamd", "rspamd"), "-i", "-f", "-c", str(folder / "rspamd.conf")]
-    command += [f"--var=RUNDIR={folder}", f"--var=DBDIR={folder}"]
-    return Scanner(command, folder, lambda: listens((HOST, port)))
 
 
 @pytest.fixture(scope="module")
@@ -138,31 +45,6 @@ def rspamd() -> Iterator[Any]:
             scanner.kill()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-# clamd
-
-#: EICAR's own signature, and one of a text of these tests.
-SIGNATURES = {
-    "test.hdb": "44d88612fea8a8f36de82e1278abb02f:68:Eicar-Test\n",
-    "test.ndb": f"Test.Marker:0:*:{b'SMTP-BLINKER-TEST-VIRUS'.hex()}\n",
-}
-
-
-def start_clamd(folder: Path, port: int) -> Scanner:
-    database = folder / "db"
-    database.mkdir(exist_ok=True)
-    for name, text in SIGNATURES.items():
-        (database / name).write_text(text)
-    path = folder / "clamd.sock"
-    path.unlink(missing_ok=True)
-    user = "User root\n" if os.geteuid() == 0 else ""
-    (folder / "clamd.conf").write_text(
-        f"Foreground yes\n{user}DatabaseDirectory {database}\nTemporaryDirectory {folder}\n"
-        f"TCPSocket {port}\nTCPAddr {HOST}\nLocalSocket {path}\nStreamMaxLength 1M\n"
-    )
-    command = [program("clamd", "clamav-daemon"), "-c", str(folder / "clamd.conf")]
-    return Scanner(command, folder, lambda: listens(str(path)) and listens((HOST, port)))
 
 
 @pytest.fixture(scope="module")
@@ -368,10 +250,10 @@ def test_a_scanner_that_stops_and_dies(serve: Serve, which: str) -> None:
 
 
 class Fake:
-    """Answers each connection with *answer* once it has read *end*."""
+    """Answers each connection with *answer* once it has read *end*; with *context* over TLS."""
 
-    def __init__(self, answer: bytes, end: bytes) -> None:
-        self.answer, self.end = answer, end
+    def __init__(self, answer: bytes, end: bytes, context: Any = None) -> None:
+        self.answer, self.end, self.context = answer, end, context
         self.received: list[bytes] = []
         self.sock = socket.create_server((HOST, 0))
         self.port = self.sock.getsockname()[1]
@@ -383,22 +265,29 @@ class Fake:
                 client, _ = self.sock.accept()
             except OSError:
                 return
-            with client:
-                client.settimeout(PATIENCE)
-                read = b""
-                while not read.endswith(self.end) and (piece := client.recv(65536)):
-                    read += piece
-                if not read:
-                    return
-                self.received.append(read)
-                client.sendall(self.answer)
+            client.settimeout(PATIENCE)
+            try:
+                if self.context is not None:
+                    client = self.context.wrap_socket(client, server_side=True)
+                self._answer(client)
+            except OSError:
+                pass  # the other side didn't like what it saw
+            finally:
+                client.close()
+
+    def _answer(self, client: socket.socket) -> None:
+        read = b""
+        while not read.endswith(self.end) and (piece := client.recv(65536)):
+            read += piece
+        if read:
+            self.received.append(read)
+            client.sendall(self.answer)
 
     def __enter__(self) -> Fake:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        # It wakes accept(), which closing the socket doesn't.
-        socket.create_connection((HOST, self.port)).close()
+        self.sock.shutdown(socket.SHUT_RDWR)  # it wakes accept(), which closing doesn't
         self.sock.close()
 
 
@@ -483,6 +372,27 @@ def test_a_message_of_rspamds_can_not_forge_a_reply(serve: Serve) -> None:
     assert len(text) < 250
     assert text.isprintable()
     assert fake.received[0].startswith(b"POST /path/checkv2 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_rspamd_behind_tls(
+    serve: Serve, certificates: Any, monkeypatch: pytest.MonkeyPatch, verified: bool
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server)
+    if verified:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    with Fake(verdict(action="reject"), b"hello\r\n", context) as fake:
+        served = serve()
+        url = f"https://localhost:{fake.port}"
+        served.server.use(Rspamd(url, on_failure="defer", **EVERYBODY))
+        code, text = send(served)
+    if verified:
+        assert (code, text) == (550, "5.7.1 The message is rejected as spam")
+    else:
+        assert code == 451
+        assert "CERTIFICATE_VERIFY_FAILED" in failure(served)
+        assert not fake.received
 
 
 def test_an_action_of_the_configurations_own_is_left_to_the_program(serve: Serve) -> None:
