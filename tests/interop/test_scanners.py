@@ -434,6 +434,29 @@ def test_a_slow_answer_ends_with_the_deadline(serve: Serve) -> None:
         listening.close()
 
 
+@pytest.mark.parametrize("which", ["http", "https", "tcp"])
+def test_a_silent_scanner_holds_up_no_other_client(serve: Serve, which: str) -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        place = f"{which}://{HOST}:{silent.getsockname()[1]}"
+        served = serve()
+        policy = ClamAV if which == "tcp" else Rspamd
+        served.server.use(policy(place, on_failure="defer", **EVERYBODY))
+        replies: list[Any] = []
+        waiting = threading.Thread(target=lambda: replies.append(send(served)))
+        with smtplib.SMTP(HOST, served.port, timeout=PATIENCE) as other:
+            waiting.start()
+            silent.settimeout(PATIENCE)
+            client, _ = silent.accept()
+            with client:
+                # The scanner has been asked, and the server waits.
+                assert client.recv(1)
+                assert other.noop()[0] == 250
+                assert not replies
+            waiting.join()
+        assert replies[0][0] == 451
+        assert failure(served)
+
+
 # The header, without a server
 
 
