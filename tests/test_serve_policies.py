@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from interop.redis_server import RedisServer
+from interop.scanners import open_folder, start_clamd, start_rspamd
+from interop.support import free_port
 from test_serve import ANYWHERE, SECONDS, Running, adduser, poll, run
 
 PROXY = ("--trusted-proxy", "127.0.0.0/8")
@@ -112,6 +116,39 @@ def test_sender_authentication(tmp_path: Path, is_enforced: bool) -> None:
         assert "spf=pass" not in text
 
 
+def test_scanners_judge_mail(tmp_path: Path) -> None:
+    folders = [open_folder(), open_folder()]
+    ports = [free_port(), free_port()]
+    scanners = []
+
+    def data(address: str, *lines: str) -> str:
+        with Client(server, address) as client:
+            for command in ("EHLO me", MAIL, RCPT, "DATA"):
+                client.cmd(command)
+            return client.cmd("\r\n".join((*lines, ".")))
+
+    try:
+        scanners = [start_rspamd(folders[0], ports[0]), start_clamd(folders[1], ports[1])]
+        options = (
+            *("--rspamd", f"http://127.0.0.1:{ports[0]}"),
+            *("--clamav", f"tcp://127.0.0.1:{ports[1]}"),
+        )
+        with Running(tmp_path, *ANYWHERE, *PROXY, *options) as server:
+            assert data("192.0.2.1", "X-Wish: reject", "", "x").startswith("550 5.7.1 As you wish")
+            virus = ("", "SMTP-BLINKER-TEST-VIRUS")
+            said = "550 5.7.1 The message holds a virus: Test.Marker"
+            assert data("192.0.2.1", *virus).startswith(said)
+            assert data("127.0.0.1", *virus).startswith("250")
+            assert data("192.0.2.1", "X-Wish: add header", "", "x").startswith("250")
+            marks = [one["X-Spam"] for one in server.messages()]
+            assert sorted(marks, key=str) == [None, "Yes"]
+    finally:
+        for scanner in scanners:
+            scanner.kill()
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def test_two_servers_count_together_in_redis(tmp_path: Path, short_folder: Path) -> None:
     redis = RedisServer(short_folder)
     options = (*ANYWHERE, *PROXY, "--rate", "2/hour", "--max-clients-per-ip", "1")
@@ -147,9 +184,6 @@ def test_two_servers_count_together_in_redis(tmp_path: Path, short_folder: Path)
 
 @pytest.fixture
 def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    import shutil
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix="blinker-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -166,6 +200,8 @@ def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (("--enforce-dmarc",), "--enforce-dmarc needs --sender-auth"),
         (("--sender-auth", "--name", "b\u00fc cher"), "--name"),
         (("--dnsbl", "localhost"), "--dnsbl: a zone is a name like"),
+        (("--rspamd", "localhost:11333"), "--rspamd: the URL of rspamd is http://HOST:11333"),
+        (("--clamav", "localhost"), "--clamav: the address of clamd is tcp://HOST:3310"),
     ],
 )
 def test_an_option_that_can_not_be_used_is_one_line(

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .base import BasePolicy, PolicyFailure
+    from .clamav import ClamAV
     from .counters import MemoryCounters
     from .dnsbl import DNSBlocklist
     from .greylist import Greylist
     from .limits import AuthLockout, ConnectionLimit, RateLimit
     from .redis_counters import RedisCounters
+    from .rspamd import Rspamd
     from .sender.policy import SenderAuthentication
 
 #: The module that each name is in.
 _MODULES: Final = {
     "AuthLockout": "limits",
     "BasePolicy": "base",
+    "ClamAV": "clamav",
     "ConnectionLimit": "limits",
     "DNSBlocklist": "dnsbl",
     "Greylist": "greylist",
@@ -29,12 +32,14 @@ _MODULES: Final = {
     "PolicyFailure": "base",
     "RateLimit": "limits",
     "RedisCounters": "redis_counters",
+    "Rspamd": "rspamd",
     "SenderAuthentication": "sender.policy",
 }
 
 __all__ = [
     "AuthLockout",
     "BasePolicy",
+    "ClamAV",
     "ConnectionLimit",
     "DNSBlocklist",
     "Greylist",
@@ -42,6 +47,7 @@ __all__ = [
     "PolicyFailure",
     "RateLimit",
     "RedisCounters",
+    "Rspamd",
     "SenderAuthentication",
 ]
 

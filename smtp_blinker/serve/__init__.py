@@ -27,7 +27,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    if asks_for_queue([*sys.argv[1:], *map(os.environ.get, VARIABLES)]):
+    if asks_for_queue([*without_counters(sys.argv[1:]), *map(os.environ.get, VARIABLES)]):
         # The client libraries of queues use the usual sockets; now nothing else has used them.
         from gevent import monkey
 
@@ -39,9 +39,7 @@ def main() -> None:
 
 #: URLs of these begin with what needs sockets of gevent, and the variables that they may stand in.
 QUEUES = ("amqp://", "amqps://", "redis://", "rediss://", "s3://")
-VARIABLES = (
-    *("SMTP_BLINKER_DELIVER", "SMTP_BLINKER_CONTENTS", "SMTP_BLINKER_EVENTS"),
-)
+VARIABLES = ("SMTP_BLINKER_DELIVER", "SMTP_BLINKER_CONTENTS", "SMTP_BLINKER_EVENTS")
 
 
 def asks_for_queue(words: Iterable[str | None]) -> bool:
@@ -49,6 +47,16 @@ def asks_for_queue(words: Iterable[str | None]) -> bool:
     # "--deliver URL" or "--deliver=URL"; a "=" may also stand within the URL.
     values = (value for word in words if word for value in (word, word.partition("=")[2]))
     return any(value.startswith(QUEUES) for value in values)
+
+
+def without_counters(words: list[str]) -> list[str]:
+    """*words* without --counters: `RedisCounters` has sockets of gevent by itself."""
+    before = ["", *words]
+    return [
+        word
+        for word, last in zip(words, before, strict=False)
+        if last != "--counters" and not word.startswith("--counters=")
+    ]
 
 
 def program_name() -> str:

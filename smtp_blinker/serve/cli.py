@@ -225,6 +225,18 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     help="A sender that is new to a recipient has to try again after 5 minutes.",
 )
 @option(
+    "Limits",
+    "--rspamd",
+    metavar="URL",
+    help="Have each message judged by the rspamd at this URL (http://HOST:11333).",
+)
+@option(
+    "Limits",
+    "--clamav",
+    metavar="ADDRESS",
+    help="Refuse messages in which the clamd at tcp://HOST:3310 or unix:/PATH finds a virus.",
+)
+@option(
     "Proxies and gateways",
     "--trusted-proxy",
     multiple=True,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from smtp_blinker.policies.clamav import ClamAV
 from smtp_blinker.policies.counters import Counters, MemoryCounters
 from smtp_blinker.policies.greylist import Greylist
 from smtp_blinker.policies.limits import AuthLockout, ConnectionLimit, RateLimit
+from smtp_blinker.policies.rspamd import Rspamd
 
 from .servers import recipient_check
 from .settings import Settings, Unusable
@@ -36,6 +38,7 @@ def open_policies(settings: Settings) -> list[Any]:
         policies.append(_open_sender_authentication(settings))
     if settings.greylist:
         policies.append(Greylist(counters=counters))
+    policies += _open_scanners(settings)
     return policies
 
 
@@ -78,3 +81,17 @@ def _open_sender_authentication(settings: Settings) -> Any:
         return SenderAuthentication(settings.name, enforce_dmarc=settings.enforce_dmarc)
     except (ImportError, ValueError) as exc:
         raise Unusable(f"--sender-auth: {exc}") from exc
+
+
+def _open_scanners(settings: Settings) -> list[Any]:
+    scanners: list[Any] = []
+    for option, policy, place in (
+        ("--clamav", ClamAV, settings.clamav),
+        ("--rspamd", Rspamd, settings.rspamd),
+    ):
+        if place is not None:
+            try:
+                scanners.append(policy(place))
+            except ValueError as exc:
+                raise Unusable(f"{option}: {exc}") from exc
+    return scanners

@@ -59,6 +59,8 @@ class Settings:
     sender_auth: bool
     enforce_dmarc: bool
     greylist: bool
+    rspamd: str | None
+    clamav: str | None
     trusted_proxy: tuple[str, ...]
     xclient: tuple[str, ...]
     xforward: tuple[str, ...]

@@ -1,0 +1,315 @@
+"""Spam, judged by rspamd over HTTP (https://rspamd.com/doc/developers/protocol.html)."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO, Final
+from urllib.parse import urlsplit
+
+import gevent
+from gevent import socket, ssl
+
+from ..session import Session, header_address
+from ..smtp.reply import Reject
+from .base import LOOPBACK, BasePolicy, Networks, OnFailure
+from .scanner import ScannerFailure, deadline, pieces_of, printable, size_of
+
+#: Octets of an answer. One is a few KiB; more than this would take too long to parse.
+MAX_ANSWER: Final = 256 * 1024
+#: Changes of the header that an answer may ask for, and characters of a value; what is beyond them
+#: is left out.
+MAX_CHANGES: Final = 200
+MAX_VALUE: Final = 8 * 1024
+MAX_SYMBOLS: Final = 500
+#: What marks a message as spam, as rspamd's own milter does.
+SPAM_FIELD: Final = "X-Spam"
+_DEFERRED: Final = frozenset({"greylist", "soft reject"})
+_MARKED: Final = frozenset({"add header", "rewrite subject"})
+#: An enhanced status code that a message of rspamd's begins with: the reply has its own.
+_STATUS: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3} +")
+#: RFC 5322 section 2.2.3: the line ends of a folded value.
+_FOLDS: Final = re.compile(r"\r?\n[ \t]+|\t")
+
+
+@dataclass(frozen=True, slots=True)
+class RspamdResult:
+    """rspamd's verdict on a message."""
+
+    #: "no action", "greylist", "add header", "rewrite subject", "soft reject", "reject", or another
+    #: that the configuration of rspamd defines.
+    action: str
+    score: float
+    #: The score from which on rspamd rejects.
+    required_score: float
+    #: The names of the rules that fit.
+    symbols: tuple[str, ...] = ()
+    #: What rspamd would have the client read, or "".
+    message: str = ""
+    #: Changes of the header that it asked for and that were not made, with the reason.
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Rspamd(BasePolicy):
+    """Does with a message what rspamd says.
+
+    *url*: of rspamd's worker, ``"http://HOST:11333"``, or https. ``reject`` is 550 5.7.1;
+    ``soft reject`` and ``greylist`` are 451 4.7.1; ``add header`` puts ``X-Spam: Yes`` on top and
+    ``rewrite subject`` replaces the subject; the header fields that rspamd adds and removes are
+    added and removed. The verdict is ``session.envelope.results["rspamd"]``; with any other action
+    the message passes. No answer within *timeout* seconds, or one that is none, is a failure.
+    Raises ValueError for what is no URL.
+    """
+
+    name = "rspamd"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        trusted: Networks = LOOPBACK,
+        judge_authenticated: bool = False,
+        timeout: float = 30.0,
+        on_failure: OnFailure = "accept",
+    ) -> None:
+        super().__init__(
+            trusted=trusted,
+            judge_authenticated=judge_authenticated,
+            timeout=timeout,
+            on_failure=on_failure,
+        )
+        self._host, self._port, self._target, tls = _split(url)
+        self._context = _client_context() if tls else None
+
+    def on_message(self, content: BinaryIO, session: Session) -> None:
+        if not self.judges(session):
+            return
+        fields = list(_facts(session))
+        try:
+            with deadline(self.timeout):
+                answer = _parsed(self._ask(fields, content))
+            found = _verdict(answer)
+        except (OSError, http.client.HTTPException, ScannerFailure) as exc:
+            self.fail(session, exc)
+            return
+        refusal = _refusal(found)
+        left_out = () if refusal else tuple(_edit_header(session, found.action, answer))
+        session.envelope.results[self.name] = RspamdResult(
+            found.action,
+            found.score,
+            found.required_score,
+            found.symbols,
+            found.message,
+            left_out,
+        )
+        if refusal is not None:
+            raise refusal
+
+    def _ask(self, fields: list[tuple[str, bytes]], content: BinaryIO) -> bytes:
+        connection = _Connection(self._host, self._port, self._context)
+        try:
+            connection.putrequest("POST", self._target, skip_accept_encoding=True)
+            connection.putheader("Content-Length", str(size_of(content)))
+            for name, value in fields:
+                connection.putheader(name, value)
+            connection.endheaders()
+            for piece in pieces_of(content):
+                connection.send(piece)
+            response = connection.getresponse()
+            body = response.read(MAX_ANSWER + 1)
+            if response.status != 200:
+                reason = printable(response.reason)
+                raise ScannerFailure(f"it answered {response.status} {reason}")
+            if len(body) > MAX_ANSWER:
+                raise ScannerFailure(f"its answer is longer than {MAX_ANSWER} bytes")
+            return body
+        finally:
+            connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """With a socket of gevent's, in a process that isn't monkey patched too."""
+
+    def __init__(self, host: str, port: int, context: Any) -> None:
+        super().__init__(host, port)
+        self._context = context
+
+    def connect(self) -> None:
+        sock: Any = socket.create_connection((self.host, self.port))
+        if self._context is not None:
+            try:
+                sock = self._context.wrap_socket(sock, server_hostname=self.host)
+            except BaseException:
+                sock.close()
+                raise
+        self.sock = sock
+
+
+def _client_context() -> Any:
+    # create_default_context would make one of the standard library, whose sockets block the hub.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    return context
+
+
+def _split(url: object) -> tuple[str, int, str, bool]:
+    """Host, port, target, and whether it is TLS."""
+    if isinstance(url, str) and url.isascii() and url.isprintable() and " " not in url:
+        try:
+            parts = urlsplit(url)
+            tls = parts.scheme == "https"
+            port = parts.port or (443 if tls else 80)
+        except ValueError:  # the port, or what should be an IPv6 address
+            parts = urlsplit("")
+        rest = parts.query or parts.fragment or parts.username is not None
+        if parts.scheme in {"http", "https"} and parts.hostname and not rest:
+            path = parts.path.rstrip("/").removesuffix("/checkv2")
+            return parts.hostname, port, f"{path}/checkv2", tls
+    raise ValueError(f"the URL of rspamd is http://HOST:11333 or https://HOST, not {url!r}")
+
+
+def _facts(session: Session) -> Iterator[tuple[str, bytes]]:
+    """What rspamd is told of the client and the envelope."""
+    envelope = session.envelope
+    if envelope.mail_from is not None:
+        yield "From", _octets(header_address(envelope.mail_from.address, envelope) or "<>")
+    for recipient in envelope.rcpt_to:
+        yield "Rcpt", _octets(header_address(recipient.address, envelope))
+    if session.remote_address:
+        yield "Ip", _octets(session.remote_address)
+        name = session.client_hostname
+        if not name.startswith("["):
+            yield "Hostname", _octets(name)
+    if session.host_name_appears_as:
+        yield "Helo", _octets(session.host_name_appears_as)
+    if session.user is not None:
+        yield "User", _octets(str(session.user))
+    yield "Queue-Id", _octets(session.id)
+
+
+def _octets(text: str) -> bytes:
+    """*text* as the value of an HTTP field, which no control can end."""
+    clean = "".join(char if char.isprintable() else "?" for char in text[:1000])
+    return clean.encode()
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise ScannerFailure(f"its answer is not JSON: {printable(str(exc))}") from None
+    if not isinstance(answer, dict):
+        raise ScannerFailure("its answer is not a JSON object")
+    return answer
+
+
+def _verdict(answer: dict[str, Any]) -> RspamdResult:
+    action = answer.get("action")
+    if not isinstance(action, str) or not action:
+        error = answer.get("error")
+        why = f": {printable(error)}" if isinstance(error, str) else ""
+        raise ScannerFailure(f"its answer has no action{why}")
+    messages = answer.get("messages")
+    message = messages.get("smtp_message") if isinstance(messages, dict) else None
+    symbols = answer.get("symbols")
+    names = list(symbols)[:MAX_SYMBOLS] if isinstance(symbols, dict) else []
+    return RspamdResult(
+        printable(action),
+        _number(answer, "score"),
+        _number(answer, "required_score"),
+        tuple(map(printable, names)),
+        _STATUS.sub("", printable(message), count=1) if isinstance(message, str) else "",
+    )
+
+
+def _number(answer: dict[str, Any], name: str) -> float:
+    number = answer.get(name)
+    if isinstance(number, (int, float)) and not isinstance(number, bool) and abs(number) < 1e9:
+        return float(number)  # neither NaN nor infinite
+    raise ScannerFailure(f"its answer has no {name}")
+
+
+def _refusal(found: RspamdResult) -> Reject | None:
+    if found.action == "reject":
+        return Reject(550, found.message or "The message is rejected as spam", "5.7.1")
+    if found.action in _DEFERRED:
+        return Reject(451, found.message or "Try again later", "4.7.1")
+    return None
+
+
+# The header
+
+#: The value of a field to add, None to remove all of its name, or why there is neither.
+_Change = str | ValueError | None
+
+
+def _edit_header(
+    session: Session, action: str, answer: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Edit the message's header as the answer says; yields what can't be done, and why."""
+    milter = answer.get("milter")
+    milter = milter if isinstance(milter, dict) else {}
+    edits: list[tuple[str, _Change]] = list(_removals(milter.get("remove_headers")))
+    # The one that is added last stands on top.
+    edits += reversed(list(_additions(milter.get("add_headers"))))
+    if action in _MARKED:
+        subject = answer.get("subject") if action == "rewrite subject" else None
+        mark = ("Subject", subject) if isinstance(subject, str) else (SPAM_FIELD, "Yes")
+        edits += [(mark[0], None), mark]
+    for number, (name, value) in enumerate(edits):
+        if number >= MAX_CHANGES:
+            yield "", "too many changes"
+            return
+        try:
+            _edit(session, name, value)
+        except ValueError as exc:
+            yield printable(name), printable(str(exc))
+        gevent.sleep(0)  # a long value takes a while
+
+
+def _removals(fields: object) -> Iterator[tuple[str, _Change]]:
+    """A name and None, or a ValueError."""
+    for name, number in fields.items() if isinstance(fields, dict) else ():
+        yield name, None if number == 0 else ValueError("only all fields of a name can be removed")
+
+
+def _additions(fields: object) -> Iterator[tuple[str, _Change]]:
+    """A name and a value, or a ValueError.
+
+    rspamd gives a name text, ``{"value": text, "order": number}``, or a list of these.
+    """
+    for name, values in fields.items() if isinstance(fields, dict) else ():
+        for value in values if isinstance(values, list) else [values]:
+            text = value.get("value") if isinstance(value, dict) else value
+            yield name, text if isinstance(text, str) else ValueError("the value is no text")
+
+
+def _edit(session: Session, name: str, value: _Change) -> None:
+    """Remove all fields *name*, or add one; raises the ValueError that *value* is."""
+    if isinstance(value, ValueError):
+        raise value
+    if value is None:
+        session.envelope.remove_header(name)
+    else:
+        session.envelope.add_header(name, _value(value, session.envelope.smtputf8))
+
+
+def _value(text: str, utf8: bool) -> str:
+    """*text* unfolded and, where the message isn't SMTPUTF8, in ASCII. Raises ValueError."""
+    if len(text) > MAX_VALUE:
+        raise ValueError(f"the value has more than {MAX_VALUE} characters")
+    unfolded = _FOLDS.sub(" ", text).strip()
+    if utf8 or unfolded.isascii():
+        return unfolded
+    # RFC 2047 section 2: encoded words have 75 characters at most; 10 characters are 40 octets.
+    return " ".join(
+        f"=?utf-8?b?{b64encode(unfolded[at : at + 10].encode()).decode()}?="
+        for at in range(0, len(unfolded), 10)
+    )
