@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any
 
-from celery import Celery  # type: ignore[import-untyped]
+from celery import Celery
 
 from smtp_blinker.consumers import consume
 from smtp_blinker.stores import Envelope

@@ -14,7 +14,7 @@ pytest.importorskip("dns")
 pytest.importorskip("cryptography")
 pytest.importorskip("dkim")
 
-import dkim  # type: ignore[import-untyped]
+import dkim
 from contract import Client, Witness, running
 from sender_zones import Zones
 from test_sender_signatures import rsa_key

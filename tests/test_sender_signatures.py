@@ -15,7 +15,7 @@ pytest.importorskip("yaml")
 pytest.importorskip("cryptography")
 pytest.importorskip("dkim")
 
-import dkim  # type: ignore[import-untyped]
+import dkim
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smtp_blinker.web.reader import charsets, details, entry, markup, mime, tnef, transfer
+from smtp_blinker.web.reader import charsets, details, entry, fields, markup, mime, tnef, transfer
 from smtp_blinker.web.reader.bodies import attachments, bodies
 from smtp_blinker.web.reader.flowed import unflow
 
@@ -257,7 +257,7 @@ def test_html_without_a_charset_says_it_itself(meta: str, charset: str) -> None:
     ],
 )
 def test_encoded_words_with_question_marks(written: str, shown: str) -> None:
-    assert mime.decode_words(written) == shown
+    assert fields.decode_words(written) == shown
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
-import amqp  # type: ignore[import-untyped]
-from amqp.exceptions import AMQPError, MessageNacked  # type: ignore[import-untyped]
+import amqp
+from amqp.exceptions import AMQPError, MessageNacked
 
 from smtp_blinker.stores.amqp import DEAD, Broker, declare, drop_connection
 

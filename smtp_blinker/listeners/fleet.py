@@ -194,7 +194,7 @@ def _publisher(url: str, name: str, kept: int) -> Publisher:
 
 class _Exchange:
     def __init__(self, url: str, name: str) -> None:
-        from amqp import Message  # type: ignore[import-untyped]
+        from amqp import Message
 
         from smtp_blinker.stores.amqp import Broker, drop_connection
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import amqp  # type: ignore[import-untyped]
-from amqp.exceptions import (  # type: ignore[import-untyped]
+import amqp
+from amqp.exceptions import (
     MessageNacked,
     NotFound,
     PreconditionFailed,

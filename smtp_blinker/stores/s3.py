@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
-import boto3  # type: ignore[import-untyped]
-from botocore.config import Config  # type: ignore[import-untyped]
-from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
 from gevent import monkey
 
 from .contents import Draft, TemporaryDraft, checked_key

@@ -14,7 +14,7 @@ pytest.importorskip("dns")
 pytest.importorskip("cryptography")
 pytest.importorskip("dkim")
 
-import dkim  # type: ignore[import-untyped]
+import dkim
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,

@@ -16,8 +16,7 @@ import gevent  # noqa: E402
 from smtp_blinker import SMTPServer  # noqa: E402
 from smtp_blinker.listeners import fleet  # noqa: E402
 
-fleet.PAUSES = (0.2, 0.2)
-fleet.SECONDS = 1.0
+vars(fleet).update(PAUSES=(0.2, 0.2), SECONDS=1.0)
 server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
 server.on_data(lambda stream, session: stream.read() and None)
 events = fleet.FleetEvents(sys.argv[1], **json.loads(sys.argv[2])).attach(server)

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from typing import Any
 
 from smtp_blinker.consumers import consume
 from smtp_blinker.stores import FolderContents
@@ -23,7 +24,7 @@ if "contents" in arguments:
 calls: collections.Counter[str] = collections.Counter()
 
 
-def handle(envelope, content):
+def handle(envelope: Any, content: bytes) -> None:
     calls[envelope.id] += 1
     words = content.decode("latin-1").split()
     if words[:1] == ["fail"] and calls[envelope.id] <= int(words[1]):
