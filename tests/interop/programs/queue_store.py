@@ -25,7 +25,7 @@ server.on_data(store)
 
 
 @signals.error.connect_via(server)
-def report(sender: object, event: Any) -> None:
+def report(sender: object, event: signals.ErrorEvent) -> None:
     print(f"{type(event.error).__name__}: {event.error}", flush=True)
 
 
