@@ -118,7 +118,12 @@ class Child:
         try:
             if self._process is None:
                 self._process = _Process(self._command)
-            return self._process.ask(request, time.monotonic() + self.seconds)
+            answer = self._process.ask(request, time.monotonic() + self.seconds)
+            if answer.fields.get("fault", "").startswith("MemoryError"):
+                # What is left of its memory may be in pieces. Ended by us, not by itself: the next
+                # request could come before that, and would be lost with it.
+                self._end()
+            return answer
         except (OSError, ValueError) as exc:
             self._end()
             what = "took too long" if isinstance(exc, TimeoutError) else f"ended ({exc})"
