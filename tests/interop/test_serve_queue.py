@@ -141,7 +141,7 @@ def test_it_starts_while_the_engine_is_away_and_is_ready_once_it_is_back(
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (("--deliver", "kafka://h/"), "--deliver takes amqp://, amqps://, redis://"),
+        (("--deliver", "kafka://h/"), "--deliver takes a URL of http://, https://, smtp://"),
         (("--deliver", "amqp://h/", "--size", "17M"), "--size must be 16777216 or less, which Ra"),
         (("--deliver", "amqp:///", "--size", "1M"), "--deliver: a RabbitMQ URL looks like"),
         (("--deliver", "amqp://h/", "--contents", "/proc/x"), "can't write to --contents /proc/x"),
