@@ -145,7 +145,9 @@ def test_a_greenlet_that_is_killed_leaves_the_process_in_step(reader: Child, mes
 
 
 PROGRAM = """
-import os, sys
+import os, sys, warnings
+# CPython 3.12 warns of a fork in a process with threads, which is what is tried here.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 if sys.argv[2] == "patched":
     from gevent import monkey
     monkey.patch_all()
