@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -19,7 +20,8 @@ from typing import Any
 import pytest
 
 from smtp_blinker import Reject
-from smtp_blinker.listeners.metrics import EventMetrics
+from smtp_blinker.listeners.metrics import EventMetrics, SpoolMetrics
+from smtp_blinker.stores import SpoolStore
 
 from .support import (
     HOST,
@@ -88,12 +90,18 @@ def scraped(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[Any, P
         if address.address.startswith("no"):
             raise Reject(550, "no such mailbox", "5.1.1")
 
-    def on_data(stream: Any, session: Any) -> None:
+    def is_away(stream: Any, session: Any) -> None:
+        raise ConnectionError("the store is away")
+
+    spool = SpoolStore(is_away, tmp_path / "spool")
+
+    def on_data(stream: Any, session: Any) -> Any:
         content = stream.read()
         if b"later" in content:
             raise Reject(452, "no room", "4.3.1")
         if b"bug" in content:
             raise RuntimeError("a bug")
+        return spool(io.BytesIO(content), session) if b"spool" in content else None
 
     with ExitStack() as stack:
         registry = prometheus_client.CollectorRegistry()
@@ -109,6 +117,8 @@ def scraped(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[Any, P
         )
         metrics = EventMetrics(registry).attach(served.server)
         stack.callback(metrics.detach)
+        spool.attach(served.server)
+        SpoolMetrics(spool, registry=registry)
         page, thread = prometheus_client.start_http_server(0, HOST, registry)
         stack.callback(thread.join)
         stack.callback(page.server_close)
@@ -148,7 +158,7 @@ def scraped(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[Any, P
 
 def traffic(port: int, certificates: Certificates) -> None:
     """One of everything that the dashboard shows."""
-    for text in ("good", "later", "bug"):
+    for text in ("good", "later", "bug", "spool"):
         with smtplib.SMTP(HOST, port, timeout=30) as smtp:
             smtp.starttls(context=certificates.context())
             with suppress(smtplib.SMTPAuthenticationError):
@@ -161,11 +171,11 @@ def traffic(port: int, certificates: Certificates) -> None:
 
 FROM_THE_START = (
     *("Clients", "Messages", "Put off", "Faults"),
-    *("Refused", "Why", "Errors", "TLS"),
+    *("Refused", "Why", "Errors", "TLS", "Spooled", "Age"),
 )
 WITH_THE_TRAFFIC = (
     *("Messages accepted", "Put off", "Faults"),
-    *("Refused", "TLS", "AUTH", "Octets"),
+    *("Refused", "TLS", "AUTH", "Octets", "Spooled", "Age"),
 )
 
 
@@ -190,9 +200,9 @@ def test_every_panel_of_the_dashboard_has_numbers(
         if title.startswith(FROM_THE_START):
             assert {value for _, value in answer} == {0.0}, (title, answer)
 
-    for clients in (4, 8):  # a series that begins has grown by nothing yet
+    for clients in (5, 10):  # a series that begins has grown by nothing yet
         traffic(served.port, certificates)
-        served.errors.clear()  # the bug
+        served.errors.clear()  # the bug, and the store that is away
 
         def read(count: int = clients) -> bool:
             return bool(prometheus.ask("sum(smtp_disconnects_total)")[0][1] == count)
