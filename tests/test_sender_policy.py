@@ -17,11 +17,13 @@ pytest.importorskip("dkim")
 import dkim
 from contract import Client, Witness, running
 from sender_zones import Zones
-from test_sender_signatures import rsa_key
+from test_sender_signatures import KEYS, RFC_8463, rsa_key, wire
 
 from smtp_blinker.policies import SenderAuthentication
 from smtp_blinker.policies.dns import DNSFailure
 from smtp_blinker.policies.sender import policy as policy_module
+from smtp_blinker.policies.sender.report import results_value
+from smtp_blinker.policies.sender.results import DKIMResult, SenderAuthenticationResult, SPFResult
 
 PRIVATE, RECORD = rsa_key(2048)
 ZONE: dict[str, Any] = {
@@ -70,23 +72,46 @@ def send(server: Any, content: bytes, sender: str = "a@example.org") -> str:
 
 
 def test_what_passes_has_one_field_with_all_results() -> None:
-    with served() as (server, kept, _):
-        content = signed()
-        assert send(server, content).startswith("250")
+    # RFC 8463's own message: its first signature begins with what needs quotes, its second doesn't.
+    domain = "football.example.com"
+    zone = {name: [{"TXT": key}] for name, key in KEYS.items()} | {
+        domain: [{"TXT": "v=spf1 ip4:127.0.0.1 -all"}],
+        f"_dmarc.{domain}": [{"TXT": "v=DMARC1; p=reject"}],
+    }
+    content = wire(RFC_8463)
+    with served(resolver=Zones(zone)) as (server, kept, _):
+        assert send(server, content, f"joe@{domain}").startswith("250")
     [result] = kept.results
-    assert (result.spf.result, result.dkim[0].result) == ("pass", "pass")
+    assert [one.result for one in (result.spf, *result.dkim)] == ["pass", "pass", "pass"]
     assert (result.arc.result, result.dmarc.result) == ("none", "pass")
-    assert result.as_dict()["dmarc"]["domain"] == "example.org"
+    assert result.as_dict()["dmarc"]["domain"] == domain
     header = kept.contents[0].removesuffix(content)
     assert header.count(b"\r\n ") + 1 == header.count(b"\r\n")
-    value = header.replace(b"\r\n", b"").decode()
-    b = result.dkim[0].signature
-    quoted = b if b.isalnum() else f'"{b}"'
-    assert value.replace(quoted, "B") == (
-        "Authentication-Results: mx.test; spf=pass smtp.mailfrom=example.org; dkim=pass "
-        "header.d=example.org header.i=@example.org header.s=s header.a=rsa-sha256 "
-        "header.b=B; arc=none; dmarc=pass header.from=example.org policy.dmarc=reject"
+    assert header.replace(b"\r\n", b"").decode() == (
+        f"Authentication-Results: mx.test; spf=pass smtp.mailfrom={domain}; "
+        f"dkim=pass header.d={domain} header.i=@{domain} header.s=brisbane "
+        'header.a=ed25519-sha256 header.b="/gCrinpc"; '
+        f"dkim=pass header.d={domain} header.i=@{domain} header.s=test "
+        "header.a=rsa-sha256 header.b=F45dVWDf; "
+        f"arc=none; dmarc=pass header.from={domain} policy.dmarc=reject"
     )
+
+
+@pytest.mark.parametrize(
+    ("signature", "written"),
+    [
+        ("AbcdefG1", "AbcdefG1"),
+        ("+bcdef+1", "+bcdef+1"),
+        ("/bcdefG1", '"/bcdefG1"'),
+        ("Ab+d/fG1", '"Ab+d/fG1"'),
+        ("AbcdefG=", '"AbcdefG="'),
+    ],
+)
+def test_what_is_no_token_is_quoted(signature: str, written: str) -> None:
+    """RFC 2045 section 5.1: of base 64's characters, "/" and "=" can't be in a token."""
+    one = DKIMResult("pass", "example.org", signature=signature)
+    value = results_value("mx.test", SenderAuthenticationResult(SPFResult("none", "", ""), (one,)))
+    assert value.endswith(f"; dkim=pass header.d=example.org header.b={written}")
 
 
 def test_forged_fields_go_and_others_stay() -> None:
