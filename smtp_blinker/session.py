@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hmac
 import os
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+from . import trace
 from .header import EditableHeader, HeaderEdits
-from .smtp.names import ascii_domain
 from .smtp.reply import Reply
 
 if TYPE_CHECKING:
@@ -296,66 +294,16 @@ class Session:
         return name + ("S" if self.secure else "") + ("A" if self.user else "")
 
     def received_header(self, by: str, message_id: str | None = None) -> bytes:
-        """The trace line of RFC 5321 section 4.4, folded, with its final CRLF.
+        """The Received field of RFC 5321 section 4.4, folded, with its final CRLF.
 
         *by* is this server's name and *message_id* the id clause. What the client said of
-        itself is cut down to characters that can't break or forge a header field.
+        itself is cut down to characters that can't break or forge a header field. It is
+        `smtp_blinker.trace.received`.
         """
-        hello = _clean(self.host_name_appears_as or "unknown")
-        from_clause = f"from {hello}"
-        if self.remote_address:
-            literal = (
-                f"IPv6:{self.remote_address}"
-                if ":" in self.remote_address
-                else (self.remote_address)
-            )
-            name = self.client_hostname
-            known = "" if name.startswith("[") else f"{_clean(name)} "
-            from_clause += f" ({known}[{_clean(literal)}])"
-        lines = [from_clause, f"by {_clean(ascii_domain(by))} with {self.transmission_type}"]
-        if self.tls is not None:
-            lines.append(f"(version={self.tls.version} cipher={self.tls.cipher[0]})")
-        if message_id is not None:
-            lines[-1] += f" id {_clean(message_id)}"
-        if len(self.envelope.rcpt_to) == 1:
-            # RFC 5321 section 7.2: with more recipients the clause would tell one of the others.
-            recipient = header_address(self.envelope.rcpt_to[0].address, self.envelope)
-            lines.append(f"for <{recipient}>")
-        if self.envelope.priority is not None:
-            lines.append(f"PRIORITY {self.envelope.priority}")  # RFC 6710 sections 4.1 and 7
-        at = self.envelope.received_at
-        date = formatdate(time.time() if at is None else at.timestamp())
-        text = "Received: " + "\r\n\t".join(lines) + f";\r\n\t{date}\r\n"
-        return text.encode()
+        return trace.received(self, by, message_id)
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.remote_address}:{self.remote_port}>"
-
-
-def _clean(word: str) -> str:
-    """A word of a Received line: no spaces, controls or parentheses."""
-    return "".join(
-        char if "!" <= char <= "~" and char not in '()<>;"\\' else "?" for char in word[:255]
-    )
-
-
-def header_address(address: str, envelope: Envelope) -> str:
-    """*address* as a trace field of the message in *envelope* has it.
-
-    Without SMTPUTF8 that is ASCII, the domain in A-labels (RFC 6531 section 3.7.3). No control,
-    line separator or surrogate can end or forge a line: the server takes no such address, but a
-    program may put one into the envelope.
-    """
-    if not envelope.smtputf8 and not address.isascii():
-        local, at, domain = address.rpartition("@")
-        address = f"{local}{at}{ascii_domain(domain)}".encode("ascii", "replace").decode("ascii")
-    if address.isprintable():
-        return address
-    # Python finds the joiners unprintable, which some scripts' U-labels have.
-    return "".join(char if char.isprintable() or char in _JOINERS else "?" for char in address)
-
-
-_JOINERS = "\u200c\u200d"
 
 
 class Credentials:

@@ -36,7 +36,7 @@ FLOORS = (
     {"smtp.verbs", "smtp.protocol"},
     # Values: what a program sees, and what it may set.
     {
-        *("signals", "session", "header", "stream", "parameters", "extensions", "pools"),
+        *("signals", "trace", "session", "header", "stream", "parameters", "extensions", "pools"),
         "certificates",
     },
     {
@@ -86,7 +86,8 @@ CORE_FOLDERS = {"smtp", "sasl", "commands", "connection"}
 #: the public names.
 FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - CORE_FOLDERS
 PUBLIC = {
-    *("__init__", "server", "session", "signals", "smtp.reply", "stream", "listeners", "stores"),
+    *("__init__", "server", "session", "signals", "smtp.reply", "stream", "trace"),
+    *("listeners", "stores"),
 }
 SHARES = {
     "listeners": {"signals", "stores"},
@@ -94,9 +95,9 @@ SHARES = {
     # server does.
     "stores": {
         *("connection.spool", "hooks", "pools", "session", "signals", "smtp.names", "smtp.reply"),
-        *("smtp.proxy", "stream"),
+        *("smtp.proxy", "stream", "trace"),
     },
-    "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply"},
+    "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply", "trace"},
     # Its faults end connections by force, so it knows them.
     "testing": {
         *("connection.connection", "extensions", "options", "server", "session", "signals"),
@@ -111,6 +112,7 @@ PURE = (
     "smtp.",
     "sasl.",
     "commands.",
+    "trace",
     "session",
     "header",
     "options",
@@ -265,8 +267,16 @@ def test_what_is_built_on_top_imports_its_share_of_the_core_only(path):
 @pytest.mark.parametrize("path", sorted((PACKAGE / "web/reader").glob("*.py")), ids=module_name)
 def test_what_looks_into_messages_imports_its_own_folder_and_the_standard_library(path):
     own, others = imports(path)
-    assert all(name.startswith("web.reader") for name in own)
+    assert all(name.startswith("web.reader") for name in own - {"trace"})
     assert others <= sys.stdlib_module_names
+
+
+def test_trace_fields_can_be_read_without_anything_but_the_standard_library():
+    # By the processes of the page.
+    assert GRAPH["trace"][0] == {"smtp.names"}
+    for name in ("trace", "smtp.names"):
+        assert GRAPH[name][1] <= sys.stdlib_module_names
+    assert GRAPH["smtp.names"][0] == set()
 
 
 @pytest.mark.parametrize("name", sorted(ON_TOP))

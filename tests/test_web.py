@@ -37,6 +37,7 @@ from smtp_blinker.signals import (
     SecureEvent,
 )
 from smtp_blinker.stores import MaildirStore, SpoolStore, Unavailable
+from smtp_blinker.trace import Trace
 from smtp_blinker.web import create_app
 from smtp_blinker.web.inbox import Inbox, Keep
 from smtp_blinker.web.live import KEPT, Feed, Item, Series
@@ -396,12 +397,12 @@ def test_what_the_store_writes_is_what_is_shown(tmp_path: Path) -> None:
 
 def test_trace_fields_of_the_sender_are_not_the_envelope() -> None:
     forged = TRACE + b"Delivered-To: forged@example.com\nReceived: from liar by liar with SMTP; x\n"
-    trace = mime.trace(mime.parse(forged).fields)
-    assert trace.rcpt_to == ["ada@example.com", "hidden@example.com"]
-    assert trace.session is not None
-    assert trace.session["helo"] == "client.example"
-    trace = mime.trace(mime.parse(b"Subject: x\nReturn-Path: <liar@example.org>\n\n").fields)
-    assert trace == mime.Trace(None, [], None)
+    trace = mime.parse(forged).trace
+    assert trace.rcpt_to == ("ada@example.com", "hidden@example.com")
+    assert trace.received is not None
+    assert trace.received.helo == "client.example"
+    trace = mime.parse(b"Subject: x\nReturn-Path: <liar@example.org>\n\n").trace
+    assert trace == Trace(None, (), None, 0)
 
 
 def test_raw_and_source_are_the_octets_that_are_stored(client: FlaskClient, folder: Folder) -> None:

@@ -27,6 +27,8 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+import smtp_blinker
+from smtp_blinker import trace
 from smtp_blinker.web import child, create_app
 from smtp_blinker.web.inbox import PIECE, Inbox
 from smtp_blinker.web.reader import (
@@ -45,6 +47,7 @@ from smtp_blinker.web.reader import (
 )
 from smtp_blinker.web.reader.frames import Frame
 
+PACKAGE = Path(smtp_blinker.__file__).parent
 KIB = 1024
 MIB = 1024 * 1024
 ID = "1700000000.M0P1Q1.test"
@@ -208,7 +211,7 @@ def test_work_is_linear_in_the_size_of_a_message(
 
 # Patterns
 
-MODULES = (charsets, checks, details, entry, fields, index, markup, mime, query, transfer)
+MODULES = (charsets, checks, details, entry, fields, index, markup, mime, query, trace, transfer)
 TOKENS = (
     " ", "\t", "\n", "\r", "<", ">", "a", "A", "1", "=", "?", "(", "[", "]", '"', "'", "&", "&#",
     "&#x", "-", "--", "\\", ";", ":", "/", ".", "%", "*", "{{", "{%", "<%=", "cid:", "href",
@@ -235,11 +238,13 @@ ANCHORED = frozenset(
     {
         checks._LOCAL_LINK,
         fields._FIELD_NAME,
-        fields._RECEIVED,
         markup._LINK_SCHEME,
         index._ARRIVED,
         mime._MEDIA_TYPE,
         query._PLACE,
+        trace._HEADER,
+        trace._RECEIVED,
+        trace._TRACE,
     }
 )
 
@@ -404,8 +409,12 @@ def broken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> str:
     """A message that a fault keeps from being read, beside one that can be."""
-    folder = tmp_path_factory.mktemp("broken") / "reader"
+    package = tmp_path_factory.mktemp("broken") / "smtp_blinker"
+    folder = package / "web/reader"
     shutil.copytree(child._FOLDER, folder)
+    # What it imports of the library.
+    shutil.copytree(PACKAGE / "smtp", package / "smtp")
+    shutil.copy(PACKAGE / "trace.py", package)
     with (folder / "mime.py").open("a") as file:
         file.write(
             f"""
@@ -605,10 +614,10 @@ def test_the_trace_fields_of_many_recipients_leave_room_for_the_rest(
     mailbox: Mailbox, number: int, length: int
 ) -> None:
     recipients = [f"{n:0{length}}@example.com" for n in range(number)]
-    trace = "".join(f"Delivered-To: {recipient}\n" for recipient in recipients)
+    delivered_to = "".join(f"Delivered-To: {recipient}\n" for recipient in recipients)
     mailbox.put(
         b"Return-Path: <bounce@example.org>\n"
-        + trace.encode()
+        + delivered_to.encode()
         + b"Received: from client.example by mx.example.com with ESMTP; Sun\n"
         + b"From: Bob <bob@example.org>\nSubject: to all\nContent-Type: text/html\n\n<p>Hello</p>"
     )
@@ -638,7 +647,7 @@ def characters(summary: dict[str, Any]) -> int:
 
 
 def most_characters() -> int:
-    listed = 3 * entry.SHOWN + entry.SNIPPET + entry.LISTED_RECIPIENTS * fields.MAX_RECIPIENT
+    listed = 3 * entry.SHOWN + entry.SNIPPET + entry.LISTED_RECIPIENTS * trace.MAX_ADDRESS
     return listed + sum(entry.SEARCHED.values())
 
 

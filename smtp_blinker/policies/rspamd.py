@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import gevent
 from gevent import socket, ssl
 
-from ..session import Session, header_address
+from ..session import Session
 from ..smtp.reply import Reject
+from ..trace import header_address
 from .base import LOOPBACK, BasePolicy, Networks, OnFailure
 from .scanner import ScannerFailure, deadline, pieces_of, printable, size_of
 

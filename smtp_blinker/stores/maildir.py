@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,8 @@ from gevent import monkey
 from gevent.event import AsyncResult
 
 from ..pools import STORES
-from ..session import Session, header_address
+from ..session import Session
+from ..trace import BEGINNING, delivered_to, received, return_path, separator
 from .disk import FOLDER, NO_SPACE, make_folder, no_space, sync_folder
 
 #: Octets that are asked of the stream at once, and kept before they are written.
@@ -25,13 +25,6 @@ PIECE: Final = 65536
 
 #: Seconds after which a file in tmp/ is the rest of a crash (the rule of Maildir's author).
 STALE: Final = 36 * 3600
-
-# The longest line that a header may have. RFC 5322 section 2.1.1
-_LONGEST_LINE: Final = 998
-# How a message begins that has a header: with a field's name and its colon (RFC 5322 section 2.2),
-# blanks between them being obsolete but valid (section 4.5.8); or with the empty line that ends
-# an empty header.
-_BEGINS_WITH_HEADER: Final = re.compile(rb"[!-9;-~]+[ \t]*:|\r?\n")
 
 # One for the process: two stores may share a folder, and a second has many microseconds but
 # clocks that don't show them all.
@@ -135,7 +128,8 @@ class MaildirStore:
     def __call__(self, stream: MessageSource, session: Session) -> str:
         name = self._unique_name()
         draft = self._draft(name)
-        draft.add(_trace_header(session, self.hostname, name))
+        draft.add(return_path(session) + delivered_to(session))
+        draft.add(received(session, self.hostname, name))
         try:
             for piece in _pieces(stream):
                 draft.add(piece)
@@ -320,24 +314,8 @@ class _Draft:
 def _pieces(stream: MessageSource) -> Iterator[bytes]:
     """The content in pieces, after an empty line where it would continue the field before it."""
     start = b""
-    while len(start) < _LONGEST_LINE and (piece := stream.read(PIECE)):
+    while len(start) < BEGINNING and (piece := stream.read(PIECE)):
         start += piece
-    if not start:
-        return
-    if not _BEGINS_WITH_HEADER.match(start[:_LONGEST_LINE]):
-        yield b"\r\n"
-    yield start
+    yield separator(start) + start
     while piece := stream.read(PIECE):
         yield piece
-
-
-def _trace_header(session: Session, by: str, message_id: str) -> bytes:
-    """Return-Path, Delivered-To and Received, in CRLF lines."""
-    envelope = session.envelope
-    sender = envelope.mail_from.address if envelope.mail_from is not None else ""
-    # RFC 5321 section 4.4: final delivery puts the reverse-path first.
-    lines = [f"Return-Path: <{header_address(sender, envelope)}>\r\n"]
-    lines += [
-        f"Delivered-To: {header_address(rcpt.address, envelope)}\r\n" for rcpt in envelope.rcpt_to
-    ]
-    return "".join(lines).encode() + session.received_header(by, message_id)

@@ -11,8 +11,9 @@ from typing import Final
 import gevent
 
 from ..connection.spool import Spool
-from ..session import Address, Envelope, Session, header_address
+from ..session import Address, Envelope, Session
 from ..smtp.reply import Reject
+from ..trace import BEGINNING, header_address, received, separator
 from .circuit import Circuit
 from .next_hop import NextHop
 from .pool import Pool
@@ -24,8 +25,6 @@ MEMORY: Final = 2**20
 MOST: Final = 10
 _NEWLINE: Final = re.compile(rb"\r\n|\r|\n")
 _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})[ ]?")
-# How a message begins that has a header. RFC 5322 section 2.2
-_FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:|\r?\n")
 
 Outcome = str | Reject
 
@@ -92,7 +91,7 @@ class RelayStore:
     def __call__(self, stream: Source, session: Session) -> str | list[Outcome]:
         self.circuit.check()
         by_recipient = session.opening_command == "LHLO"
-        content = _Content(stream, session.received_header(self.name, _id(session)))
+        content = _Content(stream, received(session, self.name, _id(session)))
         try:
             with self.circuit.attempt():
                 outcomes = self._send_in_time(content, session.envelope, by_recipient)
@@ -162,9 +161,7 @@ class _Content:
 
     def pieces(self) -> Iterator[bytes]:
         """As DATA wants it: lines that end with CRLF, a dot before each first dot, no end yet."""
-        # A first line that is no field would continue the Received field.
-        head = self._spool.read(0, 998)
-        text = self._received + (b"" if not head or _FIELD.match(head) else b"\r\n")
+        text = self._received + separator(self._spool.read(0, BEGINNING))
         offset, at_start, held = 0, True, b""
         while text:
             text = held + text

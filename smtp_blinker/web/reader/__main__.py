@@ -1,19 +1,28 @@
 """Where a process of the page begins: ``python -I -S .../reader ROLE ARGUMENT…``.
 
-It loads its own folder as a package, and neither gevent nor Flask with it.
+The folders above it become packages without their `__init__`, which would load gevent and Flask:
+then names mean here what they mean in the process that receives mail.
 """
 
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
 
+
+def load_as_package(name: str, folder: str) -> None:
+    """Have *folder* be the package *name*, from which modules can be imported."""
+    spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = [folder]
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+
+
 if __name__ == "__main__":
-    folder = os.path.dirname(os.path.abspath(__file__))
-    sys.path.remove(folder)  # or its modules could stand before the library's
-    spec = importlib.util.spec_from_file_location(
-        "reader", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
-    )
-    assert spec is not None
-    sys.modules["reader"] = importlib.util.module_from_spec(spec)
-    importlib.import_module("reader.worker").main(*sys.argv[1:])
+    reader = os.path.dirname(os.path.abspath(__file__))
+    web = os.path.dirname(reader)
+    sys.path.remove(reader)  # or its modules could stand before the library's
+    load_as_package("smtp_blinker", os.path.dirname(web))
+    load_as_package("smtp_blinker.web", web)
+    load_as_package("smtp_blinker.web.reader", reader)
+    importlib.import_module("smtp_blinker.web.reader.worker").main(*sys.argv[1:])

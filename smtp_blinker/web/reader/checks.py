@@ -100,9 +100,9 @@ def _header(message: Message, arrived: float) -> Iterator[str]:
 
 
 def _octets(message: Message, data: bytes) -> Iterator[str]:
-    session = message.trace.session or {}
+    hop = message.trace.received
     # RFC 6531: with SMTPUTF8 header fields may be in UTF-8.
-    if not (session.get("protocol") or "").startswith("UTF8"):
+    if hop is None or not hop.protocol.startswith("UTF8"):
         for name in dict.fromkeys(each.name for each in message.fields if not each.value.isascii()):
             yield f"The field {name} isn't ASCII; it needs encoded words (RFC 2047) or SMTPUTF8."
     if has_long_line(data):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, Final
 
 from . import markup, mime, tnef
 from .bodies import attachments, shown_text, texts
 from .checks import check
+from .fields import MAX_RECIPIENTS
 from .files import READABLE
 from .markup_text import LOOKED_AT
 
@@ -34,8 +36,8 @@ def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict
         "reply_to": message.first("reply-to"),
         "date": message.first("date"),
         "message_id": message.first("message-id"),
-        "envelope": {"mail_from": trace.mail_from, "rcpt_to": trace.rcpt_to},
-        "session": trace.session,
+        "envelope": {"mail_from": trace.mail_from, "rcpt_to": trace.rcpt_to[:MAX_RECIPIENTS]},
+        "session": None if trace.received is None else asdict(trace.received),
         "headers": [[each.name, each.text] for each in message.fields],
         "text": text[:MAX_TEXT],
         "text_from_html": not texts(message, "plain") and bool(html_parts),

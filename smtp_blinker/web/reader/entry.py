@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from . import mime
 from .bodies import attachments, shown_text
+from .fields import MAX_RECIPIENTS
 
 #: Octets of encoded text that the index looks at.
 INDEXED_TEXT: Final = 64 * 1024
@@ -83,7 +84,7 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
     names = " ".join(part.filename for part in attached if part.filename)
     found = {
         "from": f"{sender} {trace.mail_from or ''}",
-        "to": f"{to} {copies} {' '.join(trace.rcpt_to)}",
+        "to": f"{to} {copies} {' '.join(trace.rcpt_to[:MAX_RECIPIENTS])}",
         "cc": copies,
         "subject": subject,
         "message-id": message.first("message-id"),

@@ -1,4 +1,4 @@
-"""Header fields: those of a message, the parameters of one, and those that the server wrote.
+"""Header fields: those of a message, and the parameters of one.
 
 Nothing raises, and the time is linear in the octets that are looked at, which are bounded.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from ...trace import Trace, parse_trace
 from . import charsets, transfer
 
 #: Header fields of a message that are looked at, and their octets; trace fields don't count.
@@ -21,10 +21,8 @@ MAX_HEADER: Final = 256 * 1024
 #: Octets of one field, and of one that describes a part.
 MAX_FIELD: Final = 64 * 1024
 MAX_CONTENT_FIELD: Final = 4096
-#: Recipients that are named, characters of each, and trace fields that are looked at.
+#: Recipients that are named.
 MAX_RECIPIENTS: Final = 1000
-MAX_RECIPIENT: Final = 400
-MAX_TRACE: Final = 20_000
 #: Parameters of one field, and pieces of one parameter (RFC 2231 section 3).
 MAX_PARAMETERS: Final = 100
 
@@ -66,11 +64,11 @@ class Field(NamedTuple):
 class Header(NamedTuple):
     """The header section of a message, as far as it was read."""
 
+    #: The trace fields of the last hop, with the first `MAX_RECIPIENTS` Delivered-To fields, and
+    #: then all others.
     fields: list[Field]
-    #: Where the trace fields that the server wrote end, in octets.
-    trace_end: int
-    #: How many recipients they name; `fields` has the first `MAX_RECIPIENTS` of them.
-    recipients: int
+    #: What the trace fields say, which the server wrote.
+    trace: Trace
     #: Whether there were more or longer fields behind the trace than are looked at.
     cut: bool
 
@@ -81,19 +79,10 @@ def read_header(data: bytes, end: int) -> Header:
     What the server itself wrote at the top doesn't use up the bounds for the rest: it has a field
     for each recipient.
     """
-    found: list[Field] = []
-    trace_end = recipients = 0
-    for each, stop in islice(_fields(data, 0, end), MAX_TRACE):
-        if each is None or not _is_trace(each.name, is_first=not trace_end):
-            break
-        trace_end = stop
-        recipients += each.name.lower() == "delivered-to"
-        if recipients <= MAX_RECIPIENTS or each.name.lower() != "delivered-to":
-            found.append(each)
-        if each.name.lower() == "received":
-            break
-    cut = end - trace_end > MAX_HEADER
-    start = trace_end
+    trace = parse_trace(data)
+    found = list(_trace_fields(data, trace.end))
+    start = trace.end
+    cut = end - start > MAX_HEADER
     for number, (each, stop) in enumerate(_fields(data, start, min(end, start + MAX_HEADER))):
         if number >= MAX_FIELDS:
             cut = True
@@ -102,14 +91,19 @@ def read_header(data: bytes, end: int) -> Header:
             found.append(each)
             cut = cut or stop - start > MAX_FIELD
         start = stop
-    return Header(found, trace_end, recipients, cut)
+    return Header(found, trace, cut)
 
 
-def _is_trace(name: str, *, is_first: bool) -> bool:
-    """Whether a field that only trace fields precede is one too."""
-    return name.lower() in ("delivered-to", "received") or (
-        is_first and name.lower() == "return-path"
-    )
+def _trace_fields(data: bytes, end: int) -> Iterator[Field]:
+    recipients = 0
+    for each, _ in _fields(data, 0, end):
+        if each is None:
+            continue
+        if each.name.lower() == "delivered-to":
+            recipients += 1
+            if recipients > MAX_RECIPIENTS:
+                continue
+        yield each
 
 
 def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[Field | None, int]]:
@@ -249,44 +243,3 @@ def _word_octets(encoding: str, text: str) -> bytes:
     if encoding in "Bb":
         return transfer.from_base64(raw)
     return binascii.a2b_qp(raw, header=True)
-
-
-_RECEIVED = re.compile(
-    r"from (?P<helo>\S+)(?: \((?:(?P<hostname>\S+) )?\[(?P<address>[^\]]*)\]\))?"
-    r" by (?P<by>\S+) with (?P<protocol>\S+)"
-    r"(?: \(version=(?P<tls>\S+) cipher=(?P<cipher>\S+)\))?"
-    r"(?: id (?P<id>\S+))?(?: for <(?P<recipient>[^>]*)>)?; (?P<date>.*)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """The SMTP envelope and session, as Return-Path, Delivered-To and Received tell them."""
-
-    #: None where the message has no Return-Path; "" is the null reverse-path.
-    mail_from: str | None
-    rcpt_to: list[str]
-    #: helo, hostname, address, by, protocol, tls, cipher, id, recipient, date; None if unknown.
-    session: dict[str, str | None] | None
-
-
-def trace(fields: list[Field]) -> Trace:
-    """The trace of the last hop: the fields above the first that isn't one of these.
-
-    Fields further down were in the message when it arrived: its sender could write what he
-    liked.
-    """
-    mail_from: str | None = None
-    rcpt_to: list[str] = []
-    for number, each in enumerate(fields):
-        name = each.name.lower()
-        if not _is_trace(name, is_first=number == 0):
-            break
-        if name == "return-path":
-            mail_from = each.value.strip().removeprefix("<").removesuffix(">")
-        elif name == "delivered-to":
-            rcpt_to.append(each.value.strip()[:MAX_RECIPIENT])
-        else:
-            match = _RECEIVED.match(" ".join(each.value.split()))
-            return Trace(mail_from, rcpt_to, match.groupdict() if match is not None else None)
-    return Trace(mail_from, rcpt_to, None)

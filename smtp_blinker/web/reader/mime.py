@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from ...trace import Trace
 from . import charsets, transfer
 from .fields import (
     MAX_CONTENT_FIELD,
@@ -20,15 +21,14 @@ from .fields import (
     MAX_HEADER,
     MAX_RECIPIENTS,
     Field,
-    Trace,
     content_fields,
     decode_words,
     parse_parameters,
     read_header,
-    trace,
 )
 from .flowed import unflow
 
+NO_TRACE: Final = Trace(None, (), None, 0)
 #: Levels of multiparts and parts that are looked at; the rest is left as it is.
 MAX_DEPTH: Final = 20
 MAX_PARTS: Final = 500
@@ -113,16 +113,11 @@ class Message:
 
     #: The trace fields of the last hop, as far as they were read, and then all others.
     fields: list[Field]
-    #: Where those trace fields end, in octets.
-    trace_end: int = 0
+    #: The envelope and the session, as far as the message tells.
+    trace: Trace = NO_TRACE
     parts: list[Part] = field(default_factory=list)
     #: What was left out, in sentences.
     left_out: list[str] = field(default_factory=list)
-
-    @property
-    def trace(self) -> Trace:
-        """The envelope and the session, as far as the message tells."""
-        return trace(self.fields)
 
     def first(self, name: str) -> str:
         """The text of the first field of that name, or ""."""
@@ -201,11 +196,9 @@ class _Parser:
         header_end, body = _header_end(self.data, 0, len(self.data))
         header = read_header(self.data, header_end)
         self.message.fields = header.fields
-        self.message.trace_end = header.trace_end
-        if header.recipients > MAX_RECIPIENTS:
-            self._leave_out(
-                f"It has {header.recipients} recipients or more; {MAX_RECIPIENTS} are shown."
-            )
+        self.message.trace = header.trace
+        if (recipients := len(header.trace.rcpt_to)) > MAX_RECIPIENTS:
+            self._leave_out(f"It has {recipients} recipients or more; {MAX_RECIPIENTS} are shown.")
         if header.cut:
             self._leave_out(
                 f"Of its header no more than {MAX_FIELDS} fields, {MAX_FIELD} octets of each and "

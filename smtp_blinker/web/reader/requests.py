@@ -71,7 +71,7 @@ def _summary(path: str) -> dict[str, Any]:
     while True:
         data, size = read_message(path, limit)
         message = mime.parse(data)
-        if len(data) < limit or message.trace_end <= limit - INDEXED // 2 or limit >= READABLE:
+        if len(data) < limit or message.trace.end <= limit - INDEXED // 2 or limit >= READABLE:
             return summarize(size, data, message)
         limit *= 4
 
