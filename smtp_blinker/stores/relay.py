@@ -17,9 +17,8 @@ from .circuit import Circuit
 from .next_hop import NextHop
 from .pool import Pool
 from .received import PIECE, Source
+from .whole import whole_message
 
-#: Octets of a message that are kept in memory; the rest is in a temporary file.
-MEMORY: Final = 2**20
 #: Connections to the next hop at a time.
 MOST: Final = 10
 _NEWLINE: Final = re.compile(rb"\r\n|\r|\n")
@@ -92,12 +91,9 @@ class RelayStore:
     def __call__(self, stream: Source, session: Session) -> str | list[Outcome]:
         self.circuit.check()
         by_recipient = session.opening_command == "LHLO"
-        content = _Content(stream, session.received_header(self.name, _id(session)))
-        try:
-            with self.circuit.attempt():
-                outcomes = self._send_in_time(content, session.envelope, by_recipient)
-        finally:
-            content.close()
+        content = _Content(session.received_header(self.name, _id(session)))
+        with whole_message(stream, session, content.look) as content.spool, self.circuit.attempt():
+            outcomes = self._send_in_time(content, session.envelope, by_recipient)
         if by_recipient:
             return outcomes
         refusals = [one for one in outcomes if isinstance(one, Reject)]
@@ -134,36 +130,26 @@ class RelayStore:
 class _Content:
     """The message, kept whole before the next hop hears of it; a Received field on top."""
 
-    is_whole_so_far = True
-    size_exceeded = False
-    ended = False
-    byte_length = 0
+    #: The message itself.
+    spool: Spool
 
-    def __init__(self, stream: Source, received: bytes) -> None:
-        self._stream = stream
+    def __init__(self, received: bytes) -> None:
         self._received = received
         #: Whether there are octets above 127.
         self.is_8bit = not received.isascii()
-        self._spool = Spool(MEMORY)
-        try:
-            self._spool.fill(self)
-        except BaseException:
-            self._spool.close()
-            raise
 
-    def next_piece(self) -> bytes:
-        piece = self._stream.read(PIECE)
+    def look(self, piece: bytes) -> None:
+        """See a piece of the message as it comes."""
         self.is_8bit = self.is_8bit or not piece.isascii()
-        return piece
 
     @property
     def size(self) -> int:
-        return len(self._received) + self._spool.size
+        return len(self._received) + self.spool.size
 
     def pieces(self) -> Iterator[bytes]:
         """As DATA wants it: lines that end with CRLF, a dot before each first dot, no end yet."""
         # A first line that is no field would continue the Received field.
-        head = self._spool.read(0, 998)
+        head = self.spool.read(0, 998)
         text = self._received + (b"" if not head or _FIELD.match(head) else b"\r\n")
         offset, at_start, held = 0, True, b""
         while text:
@@ -174,13 +160,10 @@ class _Content:
             stuffed = text.replace(b"\r\n.", b"\r\n..")
             yield b"." + stuffed if at_start and text.startswith(b".") else stuffed
             at_start = text.endswith(b"\r\n") if text else at_start
-            text = self._spool.read(offset, PIECE)
+            text = self.spool.read(offset, PIECE)
             offset += len(text)
         if held or not at_start:
             yield b"\r\n"
-
-    def close(self) -> None:
-        self._spool.close()
 
 
 class _Transaction:

@@ -18,9 +18,8 @@ from .circuit import Circuit
 from .entry import Envelope
 from .http import Answer, Endpoint
 from .received import PIECE, Source
+from .whole import whole_message
 
-#: Octets of a message that are kept in memory; the rest is in a temporary file.
-MEMORY: Final = 2**20
 #: The answers that refuse a message for good: reply code and enhanced status code.
 REFUSALS: Final = {
     406: (550, "5.7.1"),
@@ -83,16 +82,11 @@ class WebhookStore:
 
     def __call__(self, stream: Source, session: Session) -> str:
         self.circuit.check()
-        source = _Hashed(stream)
-        spool = Spool(MEMORY)
-        try:
-            spool.fill(source)
-            with self.circuit.attempt():
-                envelope = Envelope.of(session, spool.size, source.sha256)
-                answer = self._post_in_time(_Form(envelope.as_json(), spool), envelope)
-                return self._reply(answer, envelope)
-        finally:
-            spool.close()
+        digest = hashlib.sha256()
+        with whole_message(stream, session, digest.update) as spool, self.circuit.attempt():
+            envelope = Envelope.of(session, spool.size, digest.hexdigest())
+            answer = self._post_in_time(_Form(envelope.as_json(), spool), envelope)
+            return self._reply(answer, envelope)
 
     def _post_in_time(self, form: _Form, envelope: Envelope) -> Answer:
         deadline = gevent.Timeout(self.timeout)
@@ -133,28 +127,6 @@ class WebhookStore:
     def close(self) -> None:
         """Close the connections that wait for messages."""
         self._endpoint.close()
-
-
-class _Hashed:
-    """The message stream as the source of a spool, and the SHA-256 of what went through."""
-
-    is_whole_so_far = True
-    size_exceeded = False
-    ended = False
-    byte_length = 0
-
-    def __init__(self, stream: Source) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-
-    def next_piece(self) -> bytes:
-        piece = self._stream.read(PIECE)
-        self._hash.update(piece)
-        return piece
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
 
 
 class _Form:
