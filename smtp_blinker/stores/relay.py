@@ -6,14 +6,13 @@ import re
 import smtplib
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
-
-import gevent
 
 from ..connection.spool import Spool
 from ..session import Address, Envelope, Session, header_address
 from ..smtp.reply import Reject
-from .circuit import Circuit
+from .circuit import Circuit, check_timeout, within
 from .next_hop import NextHop
 from .pool import Pool
 from .received import PIECE, Source
@@ -71,18 +70,17 @@ class RelayStore:
         name: str | None = None,
         timeout: float = 60,
     ) -> None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-            raise TypeError(f"timeout takes a number of seconds, not {timeout!r}")
-        if not timeout > 0:
-            raise ValueError(f"timeout must be greater than 0 (seconds), not {timeout!r}")
+        check_timeout(timeout)
         self.name = name or socket.getfqdn()
         self._hop = NextHop(url, starttls, self.name)
         self.timeout = timeout
         self.circuit = Circuit()
         self._pool = Pool(MOST, self._hop.connect, _is_alive, _quit)
 
-    #: For the page: `check` waits for nothing.
-    needs_thread = False
+    #: What `check` is about, in messages.
+    engine: Final = "The next hop"
+    #: For the page: `check` uses connections that belong to the greenlets of this thread.
+    needs_thread: Final = False
 
     def on_mail_from(self, address: Address, session: Session) -> None:
         """For `server.use`: refuse before the content is sent while the next hop is away."""
@@ -92,35 +90,37 @@ class RelayStore:
         self.circuit.check()
         by_recipient = session.opening_command == "LHLO"
         content = _Content(session.received_header(self.name, _id(session)))
-        with whole_message(stream, session, content.look) as content.spool, self.circuit.attempt():
-            outcomes = self._send_in_time(content, session.envelope, by_recipient)
+        with (
+            whole_message(stream, session, content.look) as content.spool,
+            self.circuit.attempt() as attempt,
+        ):
+            with self._connection() as smtp:
+                outcomes = _Transaction(smtp, content, session.envelope, by_recipient).run()
+            refusals = [one for one in outcomes if isinstance(one, Reject)]
+            if refusals:
+                attempt.outcome = "refused"
         if by_recipient:
             return outcomes
-        refusals = [one for one in outcomes if isinstance(one, Reject)]
         if refusals:
             raise _temporary_first(refusals)
         return str(outcomes[0])
 
-    def _send_in_time(
-        self, content: _Content, envelope: Envelope, by_recipient: bool
-    ) -> list[Outcome]:
-        deadline = gevent.Timeout(self.timeout)
-        deadline.start()
-        try:
-            with self._pool.use() as smtp:
-                return _Transaction(smtp, content, envelope, by_recipient).run()
-        except gevent.Timeout as exc:
-            if exc is not deadline:
-                raise
-            raise RelayFailure(
-                f"{self._hop.shown} did not take a message within {self.timeout:g} s"
-            ) from None
-        finally:
-            deadline.close()
+    @contextmanager
+    def _connection(self) -> Iterator[smtplib.SMTP]:
+        """A connection for the block, which has `timeout` seconds."""
+        text = f"{self._hop.shown} did not take a message within {self.timeout:g} s"
+        with within(self.timeout, RelayFailure(text)), self._pool.use() as smtp:
+            yield smtp
 
     def check(self) -> None:
-        """For the page: raise `Reject` (451) while mail is refused because of failures."""
+        """For the page: raise what keeps mail from being handed over now.
+
+        `Reject` (451) while it is refused because of failures, and as for a message where the next
+        hop doesn't begin a session. It sends no message.
+        """
         self.circuit.check()
+        with self._connection():
+            pass
 
     def close(self) -> None:
         """Close the connections that wait for messages."""
