@@ -247,31 +247,24 @@ class Spool(Protocol):
     def age(self) -> float: ...
 
 
-class Store(Protocol):
-    """What `StoreMetrics` looks at: a store that hands messages to another side."""
-
-    @property
-    def circuit(self) -> Any: ...
-
-
 class StoreMetrics:
     """What stores handed over: each message that was handed to the other side, and each try of one
     that waited in a spool.
 
-    ============================  =========  ==================================================
-    ``smtp_store_messages_total``  store,    messages: outcome is ``accepted`` once the other side
-                                   outcome   has confirmed, ``refused`` for good or for a recipient,
-                                             or ``failed``
+    =============================  ========  =================================================
+    ``smtp_store_messages_total``  store,    messages: outcome is ``accepted`` once the other
+                                   outcome   side has confirmed, ``refused`` for good or for a
+                                             recipient, or ``failed``
     ``smtp_store_seconds``         store     histogram of the time until then
     ``smtp_store_away``            store     1 while the last three or more failed, else 0
-    ============================  =========  ==================================================
+    =============================  ========  =================================================
 
     *stores* are `AMQPStore`, `RedisStreamStore`, `WebhookStore` and `RelayStore` by the value of
     the label; of a `SpoolStore` or `RecipientStore` give those within. *registry* takes one
     `StoreMetrics` (ValueError for a second). Raises TypeError for another store.
     """
 
-    def __init__(self, stores: Mapping[str, Store], registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, stores: Mapping[str, Any], registry: CollectorRegistry = REGISTRY) -> None:
         for name, store in stores.items():
             if not hasattr(store, "circuit"):
                 raise TypeError(
