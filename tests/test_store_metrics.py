@@ -107,7 +107,7 @@ def test_the_time_is_that_of_the_hand_over() -> None:
 def test_only_what_has_another_side_is_counted(tmp_path: Path) -> None:
     store = MaildirStore(tmp_path / "Maildir", "mx.test")
     with pytest.raises(TypeError, match="mail is a MaildirStore"):
-        StoreMetrics({"mail": store}, CollectorRegistry())  # type: ignore[dict-item]
+        StoreMetrics({"mail": store}, CollectorRegistry())
     registry = CollectorRegistry()
     StoreMetrics({}, registry)
     with pytest.raises(ValueError, match="Duplicated"):
