@@ -39,9 +39,10 @@ import smtp_blinker
 from smtp_blinker import DEFAULT_EXTENSIONS, SMTPServer, signals
 from smtp_blinker.extensions import OPT_IN_EXTENSIONS
 from smtp_blinker.hooks import NAMES
-from smtp_blinker.listeners.metrics import EventMetrics, SpoolMetrics
+from smtp_blinker.listeners.metrics import EventMetrics, SpoolMetrics, StoreMetrics
 from smtp_blinker.options import AUTH_METHODS, Options
 from smtp_blinker.smtp.verbs import VERB_NAMES
+from smtp_blinker.stores.circuit import Circuit
 from smtp_blinker.users import set_password
 from smtp_blinker.web import create_app
 
@@ -781,9 +782,20 @@ def test_links_between_pages_lead_somewhere():
 
 FUNCTIONS = {
     "sum", "rate", "increase", "histogram_quantile", "by", "le", "unless", "offset", "or", "on",
-    "up", "max", "time", "clamp_min", "and", "vector",
+    "up", "max", "time", "clamp_min", "and", "vector", "min_over_time",
 }  # fmt: skip
-LABELS = {"instance", "spool", "job", "code", "reason", "verb", "method", "outcome", "protocol"}
+LABELS = {
+    "instance",
+    "spool",
+    "store",
+    "job",
+    "code",
+    "reason",
+    "verb",
+    "method",
+    "outcome",
+    "protocol",
+}
 
 
 @pytest.fixture(scope="module")
@@ -804,6 +816,7 @@ def known_metrics():
         signals.emit(signal_, server, event)
     metrics.detach()
     SpoolMetrics(SimpleNamespace(path="/", messages=1, bytes=1, age=1.0), registry=registry)
+    StoreMetrics({"it": SimpleNamespace(circuit=Circuit())}, registry)
     return {
         sample.name: set(sample.labels)
         for metric in registry.collect()

@@ -83,6 +83,9 @@ class Running:
         found = [re.match(r"Listening on \S+:(\d+) \(", line) for line in self.said]
         self.ports = [int(match[1]) for match in found if match is not None]
         self.port = self.ports[0] if self.ports else 0
+        pages = [re.match(r"Web page: http://\S+:(\d+)/", line) for line in self.said]
+        #: That of the web page, 0 without one.
+        self.http_port = next((int(match[1]) for match in pages if match is not None), 0)
 
     def __enter__(self) -> Running:
         return self

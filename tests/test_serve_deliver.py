@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +104,50 @@ def test_what_the_next_hop_misses_waits_in_the_spool(tmp_path: Path) -> None:
         # Not before it has heard the hop's 250: stopped without it, it keeps the message.
         poll(lambda: not list((tmp_path / "spool" / "queue").iterdir()))
         assert len(hop.messages()) == 1
+
+
+def page(server: Running, path: str) -> str:
+    """What the web page of *server* answers, of an error too."""
+    url = f"http://127.0.0.1:{server.http_port}{path}"
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as exc:
+        return str(exc.read().decode())
+
+
+@pytest.mark.parametrize(("scheme", "engine"), [("smtp", "The next hop"), ("http", "The webhook")])
+def test_it_is_not_ready_while_the_other_side_is_away(
+    tmp_path: Path, scheme: str, engine: str
+) -> None:
+    with socket.socket() as taken:  # nothing listens, and nothing else gets the port
+        taken.bind(("127.0.0.1", 0))
+        there = f"{scheme}://127.0.0.1:{taken.getsockname()[1]}"
+        options = (*ANYWHERE, "--http", "127.0.0.1:0", "--deliver", there)
+        with Running(tmp_path, *options) as near:
+            poll(lambda: page(near, "/healthz/ready") == f"can't store mail: {engine} is away\n")
+            near.wait_for_log(f"{engine} can't be used: ")
+            assert send(near).startswith("451 4.3.0")
+            outcome = f'{{outcome="failed",store="{there}"}} 1.0'
+            assert f"smtp_store_messages_total{outcome}" in page(near, "/metrics")
+        with Running(tmp_path, *options, "--spool", "spool") as near:
+            assert page(near, "/healthz/ready") == "ok\n"
+            assert send(near).startswith("250 2.0.0 spooled as ")
+            assert page(near, "/healthz/ready") == "ok\n"
+            folder = f'{{spool="{tmp_path / "spool"}"}} 1.0'
+            assert f"smtp_spool_messages{folder}" in page(near, "/metrics")
+
+
+def test_it_is_ready_once_the_other_side_is_there(tmp_path: Path) -> None:
+    with endpoint() as hook:
+        there = f"http://127.0.0.1:{hook.server_port}/200"
+        with Running(tmp_path, *ANYWHERE, "--http", "127.0.0.1:0", "--deliver", there) as server:
+            poll(lambda: page(server, "/healthz/ready") == "ok\n")
+            assert hook.posted == []
+            send(server)
+            outcome = f'{{outcome="accepted",store="{there}"}} 1.0'
+            assert f"smtp_store_messages_total{outcome}" in page(server, "/metrics")
+            assert json.loads(page(server, "/api/live"))["stores"][0]["accepted"] == 1
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_a_message_in_small_pieces_takes_no_more_memory_than_its_size_asks() -> 
     spool = Spool(2**20)
     tracemalloc.start()
     try:
-        spool.fill(Pairs())
+        spool.fill(Pairs().next_piece)
         assert tracemalloc.get_traced_memory()[1] < 5 * spool.size
     finally:
         tracemalloc.stop()
@@ -381,7 +381,7 @@ def edited(content: bytes, *edits: Any, smtputf8: bool = False, memory: int = 2*
         edit(envelope)
     spool = Spool(memory)
     try:
-        spool.fill(Source())
+        spool.fill(Source().next_piece)
         return MessageStream(SpooledPieces(spool, envelope.header_edits, False)).read()
     finally:
         spool.close()

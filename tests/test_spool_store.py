@@ -726,6 +726,20 @@ def test_metrics_tell_what_waits(tmp_path, inner):
         SpoolMetrics(spool, registry=registry)
 
 
+def test_the_check_tells_of_a_full_disk_and_leaves_nothing(tmp_path, inner, monkeypatch):
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spool = SpoolStore(inner, tmp_path, **SLOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            spool.check()
+    assert files(spool, "tmp") == []
+    spool.check()
+    assert files(spool, "tmp") == files(spool) == []
+
+
 @pytest.mark.parametrize("failure", [ConnectionRefusedError("away"), Reject(451, "later")])
 def test_an_outage_is_the_operator_s_business(tmp_path, inner, failure):
     inner.failure = failure

@@ -86,7 +86,7 @@ def _ask_policies(client: Client, incoming: Incoming) -> Any:
     spool = Spool(client.options.spool_memory)
     session = client.session
     try:
-        spool.fill(incoming)
+        spool.fill(incoming.next_piece)
         for method in client.hooks.on_message:
             with spool.open() as content:
                 client.call_policy("on_message", method, content, session)

@@ -13,7 +13,6 @@ from gevent import monkey
 
 from ..header import MAX_HEADER, HeaderEdits, header_length
 from ..pools import SPOOLS
-from ..stream import PieceSource
 from .incoming import CONTENT_READ
 
 #: Header fields that are looked at before other clients have their turn.
@@ -43,10 +42,10 @@ class Spool:
         self.size = 0
         self.is_closed = False
 
-    def fill(self, source: PieceSource) -> None:
-        """Take all of *source*. Raises what it raises, and SpoolFailed."""
+    def fill(self, next_piece: Callable[[], bytes]) -> None:
+        """Take all that *next_piece* gives until b"". Raises what it raises, and SpoolFailed."""
         held = bytearray()
-        while piece := source.next_piece():
+        while piece := next_piece():
             held += piece
             self.size += len(piece)
             if len(held) > self._memory:

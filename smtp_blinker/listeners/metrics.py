@@ -6,7 +6,7 @@ prometheus_client.start_http_server(9000)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from blinker import ANY
@@ -76,6 +76,7 @@ _FIRST_REASONS: Final = (
     *("refused", "abuse", "tls", "proxy", "error"),
 )
 _FIRST_PROTOCOLS: Final = ("TLSv1.2", "TLSv1.3")
+_OUTCOMES: Final = ("accepted", "refused", "failed")
 _FIRST_REFUSALS: Final = (("RCPT", 451), ("RCPT", 550))
 _SIZE_BUCKETS: Final = tuple(1024 * 4**n for n in range(9))  # 1 KiB to 64 MiB
 _SECONDS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -244,6 +245,64 @@ class Spool(Protocol):
     def bytes(self) -> int: ...
     @property
     def age(self) -> float: ...
+
+
+class StoreMetrics:
+    """What stores handed over: each message that was handed to the other side, and each try of one
+    that waited in a spool.
+
+    =============================  ========  =================================================
+    ``smtp_store_messages_total``  store,    messages: outcome is ``accepted`` once the other
+                                   outcome   side has confirmed, ``refused`` for good or for a
+                                             recipient, or ``failed``
+    ``smtp_store_seconds``         store     histogram of the time until then
+    ``smtp_store_away``            store     1 while the last three or more failed, else 0
+    =============================  ========  =================================================
+
+    *stores* are `AMQPStore`, `RedisStreamStore`, `WebhookStore` and `RelayStore` by the value of
+    the label; of a `SpoolStore` or `RecipientStore` give those within. *registry* takes one
+    `StoreMetrics` (ValueError for a second). Raises TypeError for another store.
+    """
+
+    def __init__(self, stores: Mapping[str, Any], registry: CollectorRegistry = REGISTRY) -> None:
+        for name, store in stores.items():
+            if not hasattr(store, "circuit"):
+                raise TypeError(
+                    f"{name} is a {type(store).__name__}; only stores that hand messages to "
+                    "another side are counted: give the one within"
+                )
+        messages = Counter(
+            "smtp_store_messages",
+            "Messages that were handed over, by outcome",
+            ["store", "outcome"],
+            registry=registry,
+        )
+        seconds = Histogram(
+            "smtp_store_seconds",
+            "Seconds until the other side has confirmed, refused or failed",
+            ["store"],
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
+        )
+        away = Gauge(
+            "smtp_store_away",
+            "Whether the last hand-overs, three or more, failed",
+            ["store"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        for name, store in stores.items():
+            outcomes = {one: messages.labels(name, one) for one in _OUTCOMES}
+            _watch(store.circuit, outcomes, seconds.labels(name), away.labels(name))
+
+
+def _watch(circuit: Any, outcomes: Mapping[str, Counter], seconds: Histogram, away: Gauge) -> None:
+    def watcher(outcome: str, took: float) -> None:
+        outcomes[outcome].inc()
+        seconds.observe(took)
+        away.set(circuit.is_failing)
+
+    circuit.watchers.append(watcher)
 
 
 class SpoolMetrics(Collector):

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
+
+import gevent
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.stores import MaildirStore, RelayStore, SpoolStore, WebhookStore
 from smtp_blinker.stores.queue import QueueStore
 
 from .queues import SCHEMES as QUEUES
-from .queues import Watch, open_queue
+from .queues import open_queue
 from .servers import close
 from .settings import Settings, Unusable
 
 Store = MaildirStore | QueueStore | RelayStore | WebhookStore | SpoolStore
 
+log = logging.getLogger("smtp_blinker")
+
+#: Seconds between two looks whether the other side can be used.
+LOOK_SECONDS = 5.0
 #: The other schemes of --deliver.
 WEBHOOKS = ("http", "https")
 NEXT_HOPS = ("smtp", "smtps", "lmtp")
@@ -80,4 +88,30 @@ def health_of(store: Store) -> Callable[[], object]:
     """What raises while mail can't be stored, for the page."""
     if isinstance(store, MaildirStore):
         return store.check_folders
-    return Watch(store).check if isinstance(store, QueueStore) else store.check
+    return store.check if isinstance(store, SpoolStore) else Watch(store).check
+
+
+class Watch:
+    """Looks from time to time whether the other side of *store* can be used."""
+
+    def __init__(self, store: QueueStore | RelayStore | WebhookStore) -> None:
+        self._store = store
+        #: None until the first look has ended.
+        self._is_there: bool | None = None
+        gevent.spawn(self._look)
+
+    def _look(self) -> None:
+        while True:
+            try:
+                self._store.check()
+                self._is_there = True
+            except Exception as exc:
+                if self._is_there is not False:
+                    log.error("%s can't be used: %s", self._store.engine, exc)
+                self._is_there = False
+            gevent.sleep(LOOK_SECONDS)
+
+    def check(self) -> None:
+        """For the page: raises an OSError while mail can't be handed over."""
+        if not self._is_there:  # why may name hosts, which are no business of who asks the page
+            raise OSError(errno.EAGAIN, f"{self._store.engine} is away")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import gevent
 from gevent.pywsgi import WSGIServer
 
 from smtp_blinker import SMTPServer
+from smtp_blinker.stores import SpoolStore
 
+from .announce import without_password
+from .deliver import Store
 from .servers import bind_problem, close
 from .settings import Settings, Unusable
 
@@ -48,6 +52,21 @@ def open_page(
         )
         gevent.spawn(app.extensions["smtp_blinker"].keep, keep)
     return page
+
+
+def show_store(page: WSGIServer, store: Store, settings: Settings) -> None:
+    """Have the page and its /metrics tell of *store*, unless it is the Maildir."""
+    from smtp_blinker.listeners.metrics import SpoolMetrics, StoreMetrics
+
+    if settings.deliver is None:
+        return
+    app: Any = page.application
+    registry = app.extensions["smtp_blinker"].registry
+    inner: Any = store
+    if isinstance(store, SpoolStore):
+        SpoolMetrics(store, registry=registry)
+        inner = store.store
+    StoreMetrics({without_password(settings.deliver): inner}, registry)
 
 
 def no_page(settings: Settings, servers: Sequence[SMTPServer], problem: str, exc: Exception) -> str:

@@ -15,7 +15,7 @@ from gevent.event import Event
 from .announce import announce
 from .certificate import open_certificate
 from .deliver import deliver_to, health_of, open_store
-from .page import open_page
+from .page import open_page, show_store
 from .policies import open_policies
 from .process import raise_file_limit, reload, spare_the_collector, start_logging
 from .queues import open_events
@@ -46,6 +46,8 @@ def serve(settings: Settings) -> None:
     start_logging(settings)
     spare_the_collector()
     check = health_of(store)
+    if not isinstance(page, str):
+        show_store(page, store, settings)
     for server in servers:
         server.use(*policies)
         deliver_to(store, server)

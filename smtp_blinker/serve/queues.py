@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-
-import gevent
 
 from smtp_blinker.stores.contents import Contents, FolderContents
 from smtp_blinker.stores.queue import QueueStore
@@ -16,8 +13,6 @@ from .settings import Settings, Unusable
 
 #: The schemes of queues.
 SCHEMES = ("amqp", "amqps", "redis", "rediss")
-#: Seconds between two looks whether the engine can be used.
-LOOK_SECONDS = 5.0
 
 
 def open_queue(url: str, settings: Settings) -> QueueStore:
@@ -91,26 +86,3 @@ def open_events(settings: Settings) -> Callable[[], None]:
         raise Unusable(f"--events: {exc}") from exc
     events.attach()
     return events.close
-
-
-class Watch:
-    """Looks from time to time whether the engine of *store* can be used."""
-
-    def __init__(self, store: QueueStore) -> None:
-        self._store = store
-        self._problem = "it was not reached yet"
-        gevent.spawn(self._look)
-
-    def _look(self) -> None:
-        while True:
-            try:
-                self._store.check()
-                self._problem = ""
-            except Exception as exc:
-                self._problem = str(exc)
-            gevent.sleep(LOOK_SECONDS)
-
-    def check(self) -> None:
-        """For the page: raises the OSError that says why mail can't be stored now."""
-        if self._problem:
-            raise OSError(errno.EAGAIN, self._problem)

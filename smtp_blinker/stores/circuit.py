@@ -1,11 +1,12 @@
-"""A store's memory of failures: after some in a row, mail is refused before it is read."""
+"""How a store's hand-overs went: after some failures in a row, mail is refused unread."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 import gevent
 
@@ -15,6 +16,17 @@ from ..smtp.reply import Reject
 FAILURES: Final = 3
 #: Seconds of that, after which one message is tried.
 PAUSE: Final = 5.0
+
+
+Outcome = Literal["accepted", "refused", "failed"]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One hand-over that is under way."""
+
+    #: How it ends if the block ends without an exception.
+    outcome: Outcome = "accepted"
 
 
 class Circuit:
@@ -31,11 +43,19 @@ class Circuit:
         self._clock = clock
         self._failures = 0
         self._closed_again = 0.0
+        #: Called after each hand-over, with its outcome and the seconds that it took. They may
+        #: raise nothing.
+        self.watchers: list[Callable[[Outcome, float], object]] = []
 
     @property
     def is_open(self) -> bool:
         """Whether mail is refused now."""
         return self._failures >= self._most and self._clock() < self._closed_again
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether so many have failed since the last one that didn't."""
+        return self._failures >= self._most
 
     def check(self) -> None:
         """Raise `Reject` (451 4.3.0) while it is open."""
@@ -43,22 +63,56 @@ class Circuit:
             raise away()
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
+    def attempt(self) -> Iterator[Attempt]:
         """One hand-over: an exception that leaves the block counts, a `Reject` of 5yz doesn't."""
         self.check()
-        if self._failures >= self._most:
+        if self.is_failing:
             # The trial; until it is decided the others are refused.
             self._closed_again = self._clock() + self._pause
+        attempt = Attempt()
+        began = self._clock()
         try:
-            yield
+            yield attempt
+            self._failures = 0
         except (Exception, gevent.Timeout) as exc:
-            if not (isinstance(exc, Reject) and exc.code >= 500):
+            if isinstance(exc, Reject) and exc.code >= 500:
+                attempt.outcome = "refused"
+            else:
+                attempt.outcome = "failed"
                 self._failures += 1
                 self._closed_again = self._clock() + self._pause
             raise
-        self._failures = 0
+        except BaseException:  # the server stops
+            attempt.outcome = "failed"
+            raise
+        finally:
+            for watcher in self.watchers:
+                watcher(attempt.outcome, self._clock() - began)
 
 
 def away() -> Reject:
     """What a client is told while the other side is away."""
     return Reject(451, "Mail can't be stored at the moment, try again later", "4.3.0")
+
+
+@contextmanager
+def within(seconds: float, late: Exception) -> Iterator[None]:
+    """Raise *late* out of the block when it takes longer."""
+    deadline = gevent.Timeout(seconds)
+    deadline.start()
+    try:
+        yield
+    except gevent.Timeout as exc:
+        if exc is not deadline:
+            raise
+        raise late from None
+    finally:
+        deadline.close()
+
+
+def check_timeout(timeout: object) -> None:
+    """Raise TypeError or ValueError for what is no number of seconds greater than 0."""
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout takes a number of seconds, not {timeout!r}")
+    if not timeout > 0:
+        raise ValueError(f"timeout must be greater than 0 (seconds), not {timeout!r}")

@@ -108,6 +108,14 @@ class Endpoint:
             content_type = (response.headers.get_content_type() or "").lower()
             return Answer(response.status, content_type, text)
 
+    def check(self) -> None:
+        """Open a connection and close it. Raises OSError."""
+        connection = self._connect()
+        try:
+            connection.connect()
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Close the connections that wait."""
         self._pool.close()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
-import gevent
 from gevent import monkey
 
 from ..session import Address, Session, new_id
 from ..smtp.reply import Reject
-from .circuit import Circuit
+from .circuit import Circuit, check_timeout, within
 from .contents import Contents
 from .entry import Envelope
 from .received import Received, Source, too_large
@@ -45,8 +44,7 @@ class QueueStore(ABC):
     def __init__(
         self, *, contents: Contents | None, inline: int, max_size: int, timeout: float
     ) -> None:
-        if timeout <= 0:
-            raise ValueError(f"timeout must be greater than 0 (seconds), not {timeout!r}")
+        check_timeout(timeout)
         if not 0 <= inline <= max_size:
             raise ValueError(f"inline must be 0 to max_size ({max_size}), not {inline!r}")
         require_patched(type(self).__name__)
@@ -92,22 +90,14 @@ class QueueStore(ABC):
             exc.may_have_it = exc.may_have_it or received.is_referred_to
             raise
 
-    @contextmanager
-    def _deadline(self) -> Iterator[None]:
-        deadline = gevent.Timeout(self.timeout)
-        deadline.start()
-        try:
-            yield
-        except gevent.Timeout as exc:
-            if exc is not deadline:
-                raise
-            text = f"{self.engine} did not answer within {self.timeout:g} s"
-            raise Unavailable(text) from None
-        finally:
-            deadline.close()
+    def _deadline(self) -> AbstractContextManager[None]:
+        text = f"{self.engine} did not answer within {self.timeout:g} s"
+        return within(self.timeout, Unavailable(text))
 
     def check(self) -> None:
-        """Raise `Unavailable` where the engine can't be used now. Adds nothing to the queue."""
+        """Raise `Unavailable` where the engine can't be used now, and `Reject` (451) while mail is
+        refused because of failures. Adds nothing to the queue."""
+        self.circuit.check()
         with self._deadline():
             self._check()
 

@@ -6,21 +6,19 @@ import re
 import smtplib
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
-
-import gevent
 
 from ..connection.spool import Spool
 from ..session import Address, Envelope, Session
 from ..smtp.reply import Reject
 from ..trace import BEGINNING, header_address, received, separator
-from .circuit import Circuit
+from .circuit import Circuit, check_timeout, within
 from .next_hop import NextHop
 from .pool import Pool
 from .received import PIECE, Source
+from .whole import whole_message
 
-#: Octets of a message that are kept in memory; the rest is in a temporary file.
-MEMORY: Final = 2**20
 #: Connections to the next hop at a time.
 MOST: Final = 10
 _NEWLINE: Final = re.compile(rb"\r\n|\r|\n")
@@ -71,18 +69,17 @@ class RelayStore:
         name: str | None = None,
         timeout: float = 60,
     ) -> None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-            raise TypeError(f"timeout takes a number of seconds, not {timeout!r}")
-        if not timeout > 0:
-            raise ValueError(f"timeout must be greater than 0 (seconds), not {timeout!r}")
+        check_timeout(timeout)
         self.name = name or socket.getfqdn()
         self._hop = NextHop(url, starttls, self.name)
         self.timeout = timeout
         self.circuit = Circuit()
         self._pool = Pool(MOST, self._hop.connect, _is_alive, _quit)
 
-    #: For the page: `check` waits for nothing.
-    needs_thread = False
+    #: What `check` is about, in messages.
+    engine: Final = "The next hop"
+    #: For the page: `check` uses connections that belong to the greenlets of this thread.
+    needs_thread: Final = False
 
     def on_mail_from(self, address: Address, session: Session) -> None:
         """For `server.use`: refuse before the content is sent while the next hop is away."""
@@ -91,39 +88,38 @@ class RelayStore:
     def __call__(self, stream: Source, session: Session) -> str | list[Outcome]:
         self.circuit.check()
         by_recipient = session.opening_command == "LHLO"
-        content = _Content(stream, received(session, self.name, _id(session)))
-        try:
-            with self.circuit.attempt():
-                outcomes = self._send_in_time(content, session.envelope, by_recipient)
-        finally:
-            content.close()
+        content = _Content(received(session, self.name, _id(session)))
+        with (
+            whole_message(stream, session, content.look) as content.spool,
+            self.circuit.attempt() as attempt,
+        ):
+            with self._connection() as smtp:
+                outcomes = _Transaction(smtp, content, session.envelope, by_recipient).run()
+            refusals = [one for one in outcomes if isinstance(one, Reject)]
+            if refusals:
+                attempt.outcome = "refused"
         if by_recipient:
             return outcomes
-        refusals = [one for one in outcomes if isinstance(one, Reject)]
         if refusals:
             raise _temporary_first(refusals)
         return str(outcomes[0])
 
-    def _send_in_time(
-        self, content: _Content, envelope: Envelope, by_recipient: bool
-    ) -> list[Outcome]:
-        deadline = gevent.Timeout(self.timeout)
-        deadline.start()
-        try:
-            with self._pool.use() as smtp:
-                return _Transaction(smtp, content, envelope, by_recipient).run()
-        except gevent.Timeout as exc:
-            if exc is not deadline:
-                raise
-            raise RelayFailure(
-                f"{self._hop.shown} did not take a message within {self.timeout:g} s"
-            ) from None
-        finally:
-            deadline.close()
+    @contextmanager
+    def _connection(self) -> Iterator[smtplib.SMTP]:
+        """A connection for the block, which has `timeout` seconds."""
+        text = f"{self._hop.shown} did not take a message within {self.timeout:g} s"
+        with within(self.timeout, RelayFailure(text)), self._pool.use() as smtp:
+            yield smtp
 
     def check(self) -> None:
-        """For the page: raise `Reject` (451) while mail is refused because of failures."""
+        """For the page: raise what keeps mail from being handed over now.
+
+        `Reject` (451) while it is refused because of failures, and as for a message where the next
+        hop doesn't begin a session. It sends no message.
+        """
         self.circuit.check()
+        with self._connection():
+            pass
 
     def close(self) -> None:
         """Close the connections that wait for messages."""
@@ -133,35 +129,25 @@ class RelayStore:
 class _Content:
     """The message, kept whole before the next hop hears of it; a Received field on top."""
 
-    is_whole_so_far = True
-    size_exceeded = False
-    ended = False
-    byte_length = 0
+    #: The message itself.
+    spool: Spool
 
-    def __init__(self, stream: Source, received: bytes) -> None:
-        self._stream = stream
+    def __init__(self, received: bytes) -> None:
         self._received = received
         #: Whether there are octets above 127.
         self.is_8bit = not received.isascii()
-        self._spool = Spool(MEMORY)
-        try:
-            self._spool.fill(self)
-        except BaseException:
-            self._spool.close()
-            raise
 
-    def next_piece(self) -> bytes:
-        piece = self._stream.read(PIECE)
+    def look(self, piece: bytes) -> None:
+        """See a piece of the message as it comes."""
         self.is_8bit = self.is_8bit or not piece.isascii()
-        return piece
 
     @property
     def size(self) -> int:
-        return len(self._received) + self._spool.size
+        return len(self._received) + self.spool.size
 
     def pieces(self) -> Iterator[bytes]:
         """As DATA wants it: lines that end with CRLF, a dot before each first dot, no end yet."""
-        text = self._received + separator(self._spool.read(0, BEGINNING))
+        text = self._received + separator(self.spool.read(0, BEGINNING))
         offset, at_start, held = 0, True, b""
         while text:
             text = held + text
@@ -171,13 +157,10 @@ class _Content:
             stuffed = text.replace(b"\r\n.", b"\r\n..")
             yield b"." + stuffed if at_start and text.startswith(b".") else stuffed
             at_start = text.endswith(b"\r\n") if text else at_start
-            text = self._spool.read(offset, PIECE)
+            text = self.spool.read(offset, PIECE)
             offset += len(text)
         if held or not at_start:
             yield b"\r\n"
-
-    def close(self) -> None:
-        self._spool.close()
 
 
 class _Transaction:

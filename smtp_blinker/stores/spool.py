@@ -112,9 +112,10 @@ class SpoolStore:
         return self._outage.is_on
 
     def check(self) -> None:
-        """Raise the `OSError` that keeps messages from being spooled.
+        """Raise the `OSError` that keeps messages from being spooled, a full disk among them.
 
-        Folders that are missing are made. It waits for the disk: call it in a thread.
+        Folders that are missing are made, and a file is written and removed. It waits for the disk:
+        call it in a thread.
         """
         self._folder.check()
 

@@ -26,6 +26,8 @@ from .saved_session import load
 
 #: Seconds after which a file in tmp/ is the rest of a crash: it takes no more than the disk needs.
 STALE: Final = 3600
+#: Octets that are written to see whether the disk takes any.
+TRIAL: Final = 65536
 #: Entries that one look at the queue brings.
 BATCH: Final = 1000
 #: Octets of the longest line of JSON that is read: 1000 recipients have fewer than 4 MiB.
@@ -70,11 +72,19 @@ class SpoolFolder:
             make_folder(folder, 0o700)
 
     def check(self) -> None:
-        """Make folders that are missing; raises the `OSError` where nothing can be written."""
+        """Make folders that are missing, and write a file and remove it.
+
+        Raises the `OSError` where that can't be done.
+        """
         self.make_folders()
         for folder in (self.tmp, self.queue, self.failed):
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        trial = self.draft(self.new_name())
+        try:
+            trial.write(bytes(TRIAL))
+        finally:
+            trial.discard()
 
     def new_name(self) -> str:
         """A name behind all that this process gave before, whatever its clock does."""

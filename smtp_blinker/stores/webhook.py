@@ -7,6 +7,7 @@ import hmac
 import re
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 
 import gevent
@@ -14,13 +15,12 @@ import gevent
 from ..connection.spool import Spool
 from ..session import Address, Session, new_id
 from ..smtp.reply import Reject
-from .circuit import Circuit
+from .circuit import Circuit, check_timeout, within
 from .entry import Envelope
 from .http import Answer, Endpoint
 from .received import PIECE, Source
+from .whole import whole_message
 
-#: Octets of a message that are kept in memory; the rest is in a temporary file.
-MEMORY: Final = 2**20
 #: The answers that refuse a message for good: reply code and enhanced status code.
 REFUSALS: Final = {
     406: (550, "5.7.1"),
@@ -61,10 +61,7 @@ class WebhookStore:
     """
 
     def __init__(self, url: str, *, secret: str | None = None, timeout: float = 30) -> None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-            raise TypeError(f"timeout takes a number of seconds, not {timeout!r}")
-        if not timeout > 0:
-            raise ValueError(f"timeout must be greater than 0 (seconds), not {timeout!r}")
+        check_timeout(timeout)
         if secret is not None and not isinstance(secret, str):
             raise TypeError(f"secret takes a text, not {type(secret).__name__}")
         if secret == "":
@@ -74,8 +71,10 @@ class WebhookStore:
         self.timeout = timeout
         self.circuit = Circuit()
 
-    #: For the page: `check` waits for nothing.
-    needs_thread = False
+    #: What `check` is about, in messages.
+    engine: Final = "The webhook"
+    #: For the page: `check` opens a connection as this thread's greenlets do.
+    needs_thread: Final = False
 
     def on_mail_from(self, address: Address, session: Session) -> None:
         """For `server.use`: refuse before the content is sent while the endpoint is away."""
@@ -83,37 +82,26 @@ class WebhookStore:
 
     def __call__(self, stream: Source, session: Session) -> str:
         self.circuit.check()
-        source = _Hashed(stream)
-        spool = Spool(MEMORY)
-        try:
-            spool.fill(source)
-            with self.circuit.attempt():
-                envelope = Envelope.of(session, spool.size, source.sha256)
-                answer = self._post_in_time(_Form(envelope.as_json(), spool), envelope)
-                return self._reply(answer, envelope)
-        finally:
-            spool.close()
+        digest = hashlib.sha256()
+        with whole_message(stream, session, digest.update) as spool, self.circuit.attempt():
+            envelope = Envelope.of(session, spool.size, digest.hexdigest())
+            answer = self._post(_Form(envelope.as_json(), spool), envelope)
+            return self._reply(answer, envelope)
 
-    def _post_in_time(self, form: _Form, envelope: Envelope) -> Answer:
-        deadline = gevent.Timeout(self.timeout)
-        deadline.start()
-        try:
-            fields = {
-                "Content-Type": form.content_type,
-                "Idempotency-Key": envelope.content_id,
-                "User-Agent": "smtp_blinker",
-            }
+    def _post(self, form: _Form, envelope: Envelope) -> Answer:
+        fields = {
+            "Content-Type": form.content_type,
+            "Idempotency-Key": envelope.content_id,
+            "User-Agent": "smtp_blinker",
+        }
+        with self._deadline():
             if self._secret is not None:
                 fields["X-SMTP-Signature"] = _signature(self._secret, form)
             return self._endpoint.post(fields, form, form.size)
-        except gevent.Timeout as exc:
-            if exc is not deadline:
-                raise
-            raise WebhookFailure(
-                f"{self._endpoint.shown} did not answer within {self.timeout:g} s"
-            ) from None
-        finally:
-            deadline.close()
+
+    def _deadline(self) -> AbstractContextManager[None]:
+        text = f"{self._endpoint.shown} did not answer within {self.timeout:g} s"
+        return within(self.timeout, WebhookFailure(text))
 
     def _reply(self, answer: Answer, envelope: Envelope) -> str:
         line = _first_line(answer)
@@ -127,34 +115,18 @@ class WebhookStore:
         raise WebhookFailure(f"{self._endpoint.shown} answered {answer.status}{what}")
 
     def check(self) -> None:
-        """For the page: raise `Reject` (451) while mail is refused because of failures."""
+        """For the page: raise what keeps mail from being handed over now.
+
+        `Reject` (451) while it is refused because of failures, and as for a message where no
+        connection can be had. It sends no request.
+        """
         self.circuit.check()
+        with self._deadline():
+            self._endpoint.check()
 
     def close(self) -> None:
         """Close the connections that wait for messages."""
         self._endpoint.close()
-
-
-class _Hashed:
-    """The message stream as the source of a spool, and the SHA-256 of what went through."""
-
-    is_whole_so_far = True
-    size_exceeded = False
-    ended = False
-    byte_length = 0
-
-    def __init__(self, stream: Source) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-
-    def next_piece(self) -> bytes:
-        piece = self._stream.read(PIECE)
-        self._hash.update(piece)
-        return piece
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
 
 
 class _Form:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -16,16 +16,25 @@ MEMORY: Final = 2**20
 
 
 @contextmanager
-def whole_message(stream: Source, session: Session) -> Iterator[Spool]:
-    """All of *stream*, until the block ends.
+def whole_message(
+    stream: Source, session: Session, look: Callable[[bytes], object] | None = None
+) -> Iterator[Spool]:
+    """All of *stream*, until the block ends; *look* sees each piece as it comes.
 
     Raises what *stream* raises, `Reject` (452 4.3.1) where the disk is full, and another `OSError`
     that keeps the message from being written.
     """
+
+    def next_piece() -> bytes:
+        piece = stream.read(PIECE)
+        if look is not None:
+            look(piece)
+        return piece
+
     spool = Spool(MEMORY)
     try:
         try:
-            spool.fill(_Pieces(stream))
+            spool.fill(next_piece)
         except SpoolFailed as failed:
             cause = failed.__cause__
             if isinstance(cause, OSError) and cause.errno in NO_SPACE:
@@ -35,19 +44,3 @@ def whole_message(stream: Source, session: Session) -> Iterator[Spool]:
         yield spool
     finally:
         spool.close()
-
-
-class _Pieces:
-    """The message stream as the source of a spool."""
-
-    # The spool asks for none of these; the stream has its own.
-    byte_length: Final = 0
-    size_exceeded: Final = False
-    ended: Final = False
-    is_whole_so_far: Final = True
-
-    def __init__(self, stream: Source) -> None:
-        self._stream = stream
-
-    def next_piece(self) -> bytes:
-        return self._stream.read(PIECE)

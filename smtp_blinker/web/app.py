@@ -7,13 +7,13 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 import gevent
 from flask import Flask, Response, abort, jsonify, render_template, request
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Metric, generate_latest
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import IntegerConverter
 
@@ -165,6 +165,7 @@ def _add_page(app: Flask, page: Page) -> None:
     def live() -> Response:
         connections = list(page.tracker.connections.values())
         series = page.feed.minutes if request.args.get("step") == "60" else page.feed.seconds
+        families = list(page.registry.collect())
         return jsonify(
             time=time.time(),
             began=page.began,
@@ -176,7 +177,9 @@ def _add_page(app: Flask, page: Page) -> None:
             open=len(connections),
             connections=[_connection(each) for each in connections[-LISTED:]],
             clients=page.feed.top_clients(TOP, connections),
-            totals=_totals(page.registry),
+            totals=_totals(families),
+            stores=_rows(families, "smtp_store_", "store"),
+            spools=_rows(families, "smtp_spool_", "spool"),
             series=series.as_dict(),
         )
 
@@ -284,15 +287,30 @@ def _count_messages(registry: CollectorRegistry, inbox: Inbox) -> None:
     gauge.set_function(lambda: inbox.unread)
 
 
-def _totals(registry: CollectorRegistry) -> dict[str, float]:
+def _totals(families: Iterable[Metric]) -> dict[str, float]:
     """The counters by their names and labels: ``smtp_messages_total{code="250"}``."""
     totals = {}
-    for family in registry.collect():
+    for family in families:
         for sample in family.samples:
             if family.name.startswith("smtp_") and sample.name.endswith("_total"):
                 labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
                 totals[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
     return totals
+
+
+def _rows(families: Iterable[Metric], prefix: str, label: str) -> list[dict[str, Any]]:
+    """A row for each value of *label* of the metrics *prefix*…: their names without it, values.
+
+    Of a histogram there are its count and sum; an outcome is a name of its own.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for family in families:
+        for sample in family.samples:
+            name = sample.labels.get("outcome") or sample.name.removeprefix(prefix)
+            if sample.name.startswith(prefix) and not sample.name.endswith(("_bucket", "_created")):
+                row = rows.setdefault(sample.labels[label], {label: sample.labels[label]})
+                row[name] = sample.value
+    return list(rows.values())
 
 
 def _connection(connection: Connection) -> dict[str, Any]:

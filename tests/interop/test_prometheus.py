@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from smtp_blinker import Reject
-from smtp_blinker.listeners.metrics import EventMetrics, SpoolMetrics
-from smtp_blinker.stores import SpoolStore
+from smtp_blinker.listeners.metrics import EventMetrics, SpoolMetrics, StoreMetrics
+from smtp_blinker.stores import SpoolStore, WebhookStore
 
 from .support import (
     HOST,
@@ -90,10 +90,8 @@ def scraped(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[Any, P
         if address.address.startswith("no"):
             raise Reject(550, "no such mailbox", "5.1.1")
 
-    def is_away(stream: Any, session: Any) -> None:
-        raise ConnectionError("the store is away")
-
-    spool = SpoolStore(is_away, tmp_path / "spool")
+    away = WebhookStore("http://127.0.0.1:9/")  # where nothing listens
+    spool = SpoolStore(away, tmp_path / "spool")
 
     def on_data(stream: Any, session: Any) -> Any:
         content = stream.read()
@@ -119,6 +117,7 @@ def scraped(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[Any, P
         stack.callback(metrics.detach)
         spool.attach(served.server)
         SpoolMetrics(spool, registry=registry)
+        StoreMetrics({"hook": away}, registry)
         page, thread = prometheus_client.start_http_server(0, HOST, registry)
         stack.callback(thread.join)
         stack.callback(page.server_close)
@@ -172,10 +171,12 @@ def traffic(port: int, certificates: Certificates) -> None:
 FROM_THE_START = (
     *("Clients", "Messages", "Put off", "Faults"),
     *("Refused", "Why", "Errors", "TLS", "Spooled", "Age"),
+    *("Messages handed", "Stores"),
 )
 WITH_THE_TRAFFIC = (
     *("Messages accepted", "Put off", "Faults"),
     *("Refused", "TLS", "AUTH", "Octets", "Spooled", "Age"),
+    *("Messages handed", "Time of a hand"),
 )
 
 

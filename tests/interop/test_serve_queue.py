@@ -62,11 +62,15 @@ class Program:
 
     def ready(self) -> str:
         try:
-            url = f"http://127.0.0.1:{self.http}/healthz/ready"
-            with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-                return str(answer.read().decode())
+            return self.get("/healthz/ready")
         except urllib.error.HTTPError as exc:
             return exc.read().decode()
+
+    def get(self, path: str) -> str:
+        """What the web page answers."""
+        url = f"http://127.0.0.1:{self.http}{path}"
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            return str(answer.read().decode())
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -134,6 +138,30 @@ def test_it_starts_while_the_engine_is_away_and_is_ready_once_it_is_back(
         program.send(b"Hello\r\n")
         with redis.Redis.from_url(engine.url) as client:
             assert client.xlen("other") == 1
+    finally:
+        engine.end()
+
+
+@pytest.mark.parametrize("make", [RabbitMQ, Redis])
+def test_it_is_ready_while_the_engine_is_there_or_mail_may_be_spooled(
+    tmp_path: Path, start: Callable[..., Program], make: type[RabbitMQ | Redis]
+) -> None:
+    engine = make(tmp_path / "engine")
+    try:
+        engine.start()
+        program = start("--deliver", engine.url, "--size", "10M")
+        wait_until(lambda: program.ready() == "ok\n", "it is ready")
+        program.send(b"Hello\r\n")
+        shown = engine.url.replace("guest:guest@", "")
+        assert program.get("/metrics").count(f'{{outcome="accepted",store="{shown}"}} 1.0') == 1
+        engine.kill()
+        away = f"can't store mail: {make.__name__} is away\n"
+        wait_until(lambda: program.ready() == away, "it is not ready")
+        spools = start("--deliver", engine.url, "--size", "10M", "--spool", str(tmp_path / "spool"))
+        spools.send(b"Hello\r\n")
+        assert spools.ready() == "ok\n"
+        shown = f'smtp_spool_messages{{spool="{tmp_path / "spool"}"}} 1.0'
+        assert shown in spools.get("/metrics")
     finally:
         engine.end()
 

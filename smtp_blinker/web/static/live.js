@@ -74,6 +74,19 @@ function showLive(data) {
   $("clients").replaceChildren(table(["Address", "Messages", "Octets", "Connections"],
     data.clients.map((each) => [each.address || "local", ...[NUMBER.format(each.messages), size(each.bytes), NUMBER.format(each.connections)].map((value) => el("td", { class: "num" }, value))]),
     "Nobody yet."));
+  showStores(data.stores, data.spools);
+}
+
+function showStores(stores, spools) {
+  $("stores-card").hidden = !stores.length && !spools.length;
+  $("stores").replaceChildren(table(["Store", "Messages", "Is"], [
+    ...stores.map((each) => [each.store,
+      `${amount(each.accepted)} accepted, ${amount(each.refused)} refused, ${amount(each.failed)} failed`
+        + (each.seconds_count ? `; ${amount(1000 * each.seconds_sum / each.seconds_count)} ms each` : ""),
+      each.away ? "away" : "there"]),
+    ...spools.map((each) => [each.spool, `${amount(each.messages)} waiting, ${size(each.bytes)}`,
+      each.messages ? `the oldest waits for ${duration(each.seconds)}` : "empty"]),
+  ]));
 }
 
 export function chooseStep(chosen) {
