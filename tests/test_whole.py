@@ -44,4 +44,4 @@ def test_a_full_disk_is_452_and_no_failure_of_the_other_side(
                 store(io.BytesIO(bytes(MEMORY + 1)), Session())
             assert (caught.value.code, caught.value.enhanced) == (452, "4.3.1")
     assert "No space left on device" in caplog.text
-    store.check()
+    store.circuit.check()
