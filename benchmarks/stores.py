@@ -123,18 +123,15 @@ def target(name: str, folder: Path) -> Iterator[Target]:
 
 
 class Nodes:
-    """Running nodes that deliver to *where*."""
+    """Running nodes that deliver to *where*; *more* are options of theirs."""
 
-    def __init__(self, where: Target, number: int, stack: ExitStack, folder: Path) -> None:
+    def __init__(self, where: Target, number: int, stack: ExitStack, *more: Any) -> None:
         self.ports = [free_port() for _ in range(number)]
         serve = [sys.executable, "-m", "smtp_blinker", "--http", "off", "--log-level", "error"]
+        serve += ["--size", "8M"]  # RabbitMQ takes no 25 MiB
         self._processes = [
             stack.enter_context(
-                running(
-                    [*serve, "-l", f"127.0.0.1:{port}", "--deliver", where.url]
-                    + (["--size", "8M"] if where.name == "rabbitmq" else []),
-                    port,
-                )
+                running([*serve, "-l", f"127.0.0.1:{port}", "--deliver", where.url, *more], port)
             )
             for port in self.ports
         ]
@@ -189,7 +186,7 @@ def compare(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     rounds: list[list[tuple[dict[str, float], dict[str, float]]]] = []
     with tempfile.TemporaryDirectory(prefix="stores-") as folder, ExitStack() as stack:
         where = stack.enter_context(target(name, Path(folder) / "engine"))
-        nodes = Nodes(where, most, stack, Path(folder))
+        nodes = Nodes(where, most, stack)
         # Declares the queue, compiles, fills caches. Not counted.
         measure_nodes(where, nodes, most, 1, options.size)
         for _ in range(options.rounds):

@@ -31,11 +31,10 @@ class Failure(Exception):
 class Client:
     """One connection that has said EHLO."""
 
-    def __init__(self, port: int, content: bytes) -> None:
+    def __init__(self, port: int) -> None:
         self._sock = socket.create_connection(("127.0.0.1", port))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._sock.makefile("rb")
-        self._content = content
         self._expect(b"220")
         self._sock.sendall(b"EHLO client.example\r\n")
         self._expect(b"250")
@@ -48,11 +47,11 @@ class Client:
             if line[3:4] != b"-":
                 return
 
-    def send(self) -> None:
+    def send(self, content: bytes) -> None:
         self._sock.sendall(ENVELOPE)
         for code in (b"250", b"250", b"354"):
             self._expect(code)
-        self._sock.sendall(self._content)
+        self._sock.sendall(content)
         self._expect(b"250")
 
     def quit(self) -> None:
@@ -63,21 +62,22 @@ class Client:
 
 def content_of(size: int) -> Iterator[bytes]:
     """Messages of about *size* octets; none is like another."""
+    run, body = time.time_ns(), LINE * (size // len(LINE)) + b".\r\n"
     for number in itertools.count():
-        yield b"Subject: %d\r\n\r\n" % number + LINE * (size // len(LINE)) + b".\r\n"
+        yield b"Subject: %d-%d\r\n\r\n%b" % (run, number, body)
 
 
 def keep_sending(ports: list[int], connections: int, seconds: float, size: int) -> dict[str, Any]:
     """Each connection sends one message after the other."""
     contents = content_of(size)
-    clients = [Client(ports[n % len(ports)], next(contents)) for n in range(connections)]
+    clients = [Client(ports[n % len(ports)]) for n in range(connections)]
     times: list[float] = []
     start, cpu = time.perf_counter(), time.process_time()
 
     def run(client: Client) -> None:
         before = time.perf_counter()
         while before - start < seconds:
-            client.send()
+            client.send(next(contents))
             after = time.perf_counter()
             times.append(after - before)
             before = after
@@ -90,13 +90,13 @@ def send_at(
     ports: list[int], rate: float, seconds: float, size: int, dice: random.Random
 ) -> dict[str, Any]:
     """A connection for each message, at random times."""
-    content = next(content_of(size))
+    contents = content_of(size)
     times: list[float] = []
     start, cpu = time.perf_counter(), time.process_time()
 
     def run(port: int, due: float) -> None:
-        client = Client(port, content)
-        client.send()
+        client = Client(port)
+        client.send(next(contents))
         times.append(time.perf_counter() - due)
         client.quit()
 
