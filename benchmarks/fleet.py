@@ -1,14 +1,22 @@
 #!/usr/bin/env python
 """Is anything lost when parts of a fleet die? HAProxy, three nodes, a queue, two consumers.
 
-    python benchmarks/fleet.py [--quick] [--engine rabbitmq|redis|both] [--seconds N] [--seed N]
+    python benchmarks/fleet.py [--quick] [--engine rabbitmq|redis|both] [--seconds N] [--kills N]
+                               [--pause N] [--seed N]
 
-All are processes of this machine. Clients send without a pause, and again what was not answered
-250, while one part after another, at random, is killed with SIGKILL and started again, or stopped
-for a while with SIGSTOP. In the end each message that was answered 250 must have been handled, each
-duplicate must be recognised by its content id, and no client may have had another answer than 250,
-421, 451 or a lost connection. The exit status is 1 if any of this is not so. ``--quick`` takes two
-minutes. Needs Debian's haproxy, rabbitmq-server and redis-server, and the extra `test`.
+All are processes of this machine. While clients send that try each message twice at most, all nodes
+are restarted, one after the other: no message may fail. Then clients send until each message is
+accepted, while one part after another, at random, is killed with SIGKILL and started again, or
+stopped for 10 seconds with SIGSTOP. In the end
+
+* each message that was answered 250 must have been handled, and each that was handled twice must
+  have had one content id;
+* no client may have had another answer than 250, 421, 451 or a lost connection;
+* no limit that the nodes share may be passed by more than what a node granted alone, while it took
+  the counters for away.
+
+The exit status is 1 if any of this is not so. ``--quick`` takes two minutes. Needs Debian's
+haproxy, rabbitmq-server and redis-server, and the extra `test`.
 """
 
 from __future__ import annotations
@@ -16,282 +24,139 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import signal
-import smtplib
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT), str(ROOT / "tests")]
 
-from interop.engines import Engine, RabbitMQ, Redis  # noqa: E402
-from interop.support import environment, free_port  # noqa: E402
+from fleet.chaos import Chaos  # noqa: E402
+from fleet.limits import Crowd, Excess, judge  # noqa: E402
+from fleet.load import Load  # noqa: E402
+from fleet.parts import Fleet, wait  # noqa: E402
+from interop.engines import RabbitMQ, Redis  # noqa: E402
 
-NODES, CONSUMERS, CLIENTS = 3, 2, 4
-#: Every so many messages one is larger than what is kept in the entry.
-LARGE_EVERY, LARGE = 20, 200_000
-#: Seconds that everything may take to recover when nothing is killed any more.
-RECOVERY = 120.0
-
-#: Writes a line for each message: its marker, its content id.
-CONSUMER = """
-import sys
-from smtp_blinker.consumers import consume, redis_stream
-from smtp_blinker.stores import FolderContents
-
-redis_stream.DEAD_SECONDS = 10
-url, folder, path = sys.argv[1:]
-with open(path, "ab", buffering=0) as handled:
-    def handle(envelope, content):
-        handled.write(content.split()[1] + b" " + envelope.content_id.encode() + b"\\n")
-    consume(url, handle, contents=FolderContents(folder), delays=(1, 1, 1, 1, 1))
-"""
-
-PROXY = """
-global
-    maxconn 1000
-defaults
-    mode tcp
-    timeout connect 2s
-    timeout client 60s
-    timeout server 60s
-    option redispatch
-    retries 3
-frontend smtp
-    bind 127.0.0.1:{port}
-    default_backend nodes
-backend nodes
-    balance roundrobin
-    default-server check inter 500ms fall 1 rise 1 send-proxy-v2 check-send-proxy
-{servers}
-"""
+ENGINES: dict[str, type[RabbitMQ] | type[Redis]] = {"rabbitmq": RabbitMQ, "redis": Redis}
+#: Of one network, over all nodes, as fleet/node.py has it.
+CONNECTIONS, MESSAGES = 3, 10
+#: Seconds that a part is stopped.
+STOPPED, QUICK_STOPPED = 10.0, 3.0
+QUICK_SECONDS = 22.0
+ALLOWED = frozenset({"220", "221", "250", "421", "451", "lost"})
 
 
-class Part:
-    """A process that can be killed and started again."""
+class Run:
+    """One engine: what is done to it, and what came of it."""
 
-    def __init__(self, name: str, command: list[Any], folder: Path) -> None:
-        self.name = name
-        self._command = [str(word) for word in command]
-        self._log = folder / f"{name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
+    def __init__(self, engine: str, options: argparse.Namespace, folder: Path) -> None:
+        self._name = engine
+        self._options = options
+        self.fleet = Fleet(ENGINES[engine](folder / "engine"), folder)
+        stopped = QUICK_STOPPED if options.quick else STOPPED
+        self.chaos = Chaos(self.fleet, random.Random(options.seed), stopped, options.pause)
+        self.patient = Load(self.fleet.port, "patient")
+        self.twice = Load(self.fleet.port, "twice", tries=2)
+        self.crowd = Crowd(self.fleet.proxied_port, options.seed)
 
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._log.parent,
-                env=environment(PYTHONPATH=str(ROOT)),
-            )
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    end = kill
-
-
-class Load:
-    """Clients that send until they are told to stop, and remember what they were answered."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.accepted: set[str] = set()
-        self.answers: Counter[str] = Counter()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(CLIENTS)]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _send(self, number: int) -> None:
-        count = 0
-        while not self._stop.is_set():
-            count += 1
-            marker = f"{number}-{count}"
-            filling = "x" * 70 + "\r\n"
-            body = filling * (LARGE // len(filling) if count % LARGE_EVERY == 0 else 10)
-            while not self.try_once(marker, body) and not self._stop.is_set():
-                time.sleep(0.2)
-
-    def try_once(self, marker: str, body: str) -> bool:
+    def do(self) -> bool:
+        """Whether all was well. Prints what happened."""
         try:
-            with smtplib.SMTP("127.0.0.1", self.port, "client.example", timeout=60) as smtp:
-                smtp.sendmail("a@example.net", ["b@example.com"], f"Marker: {marker}\r\n\r\n{body}")
-                self.accepted.add(marker)
-        except smtplib.SMTPRecipientsRefused as exc:
-            self.answers[str(next(iter(exc.recipients.values()))[0])] += 1
-        except smtplib.SMTPResponseException as exc:
-            # -1 is smtplib's for a connection that was lost before a reply.
-            self.answers["lost" if exc.smtp_code < 0 else str(exc.smtp_code)] += 1
-        except (OSError, smtplib.SMTPException):
-            self.answers["lost"] += 1
-        else:
-            self.answers["250"] += 1
-        # Answered 250 is accepted, though QUIT may have failed after it.
-        return marker in self.accepted
-
-
-class Fleet:
-    """All parts, for one engine."""
-
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        self.engine = engine
-        self.handled = folder / "handled"
-        self.handled.touch()
-        contents = folder / "contents"
-        ports = [free_port() for _ in range(NODES)]
-        self.port = free_port()
-        servers = "".join(f"    server n{n} 127.0.0.1:{port}\n" for n, port in enumerate(ports))
-        config = folder / "haproxy.cfg"
-        config.write_text(PROXY.format(port=self.port, servers=servers))
-        serve = [sys.executable, "-m", "smtp_blinker", "--http", "off", "--log-level", "error"]
-        to = ["--deliver", engine.url, "--contents", contents, "--trusted-proxy", "127.0.0.1"]
-        consume = [sys.executable, "-c", CONSUMER, engine.url, contents, self.handled]
-        self.parts = [
-            *(
-                Part(f"node{n}", [*serve, "-l", f"127.0.0.1:{port}", *to], folder)
-                for n, port in enumerate(ports)
-            ),
-            *(Part(f"consumer{n}", consume, folder) for n in range(CONSUMERS)),
-            Part("haproxy", ["/usr/sbin/haproxy", "-db", "-f", config], folder),
-        ]
-
-    def start(self) -> None:
-        self.engine.start()
-        for part in self.parts:
-            part.start()
-        first = Load(self.port)
-        wait(lambda: first.try_once("first", ""), "the first message is accepted")
-        wait(lambda: "first" in self.content_ids(), "the first message is handled")
-        if isinstance(self.engine, RabbitMQ):
-            # Now it has the names of its new queues on the disk: see docs/howto/queue.md.
-            self.engine.restart()
-
-    def content_ids(self) -> dict[str, list[str]]:
-        """The content ids with which each message was handled, by marker."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for line in self.handled.read_text().splitlines():
-            marker, _, content_id = line.partition(" ")
-            found[marker].append(content_id)
-        return found
-
-    def end(self) -> None:
-        for part in self.parts:
-            part.end()
-        self.engine.end()
-
-
-class Chaos:
-    """Kills and stops parts, one at a time."""
-
-    def __init__(self, fleet: Fleet, dice: random.Random, pause: float) -> None:
-        self._dice = dice
-        self._pause = pause
-        self._victims: list[tuple[str, Any]] = [(part.name, part) for part in fleet.parts]
-        self._victims.append(("engine", fleet.engine))
-        self.done: Counter[str] = Counter()
-
-    def run(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            # Each kind as often as the others, however many there are of it.
-            kind = self._dice.choice(["node", "consumer", "haproxy", "engine"])
-            victim = self._dice.choice([v for name, v in self._victims if name.startswith(kind)])
-            if self._dice.random() < 0.7:
-                victim.kill()
-                victim.start()
-                self.done[f"{kind} killed"] += 1
-            else:
-                victim.signal(signal.SIGSTOP)
-                time.sleep(self._dice.uniform(0.5, self._pause))
-                victim.signal(signal.SIGCONT)
-                self.done[f"{kind} stopped"] += 1
-            time.sleep(self._dice.uniform(0.5, 2))
-
-
-def wait(fact: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + RECOVERY
-    while not fact():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {RECOVERY:g} s: {what}")
-        time.sleep(0.2)
-
-
-def run(engine: type[RabbitMQ] | type[Redis], seconds: float, pause: float, seed: int) -> bool:
-    """One engine; whether all was well. Prints what happened."""
-    with tempfile.TemporaryDirectory(prefix="fleet-") as name:
-        folder = Path(name)
-        fleet = Fleet(engine(folder / "engine"), folder)
-        load = Load(fleet.port)
-        chaos = Chaos(fleet, random.Random(seed), pause)
-        try:
-            fleet.start()
-            load.start()
-            try:
-                chaos.run(seconds)
-            finally:
-                load.stop()
+            self.fleet.start(self.patient.try_once)
+            self._restart_all()
+            self._kill()
+            accepted = self.patient.accepted | self.twice.accepted
             with suppress(TimeoutError):
-                wait(lambda: load.accepted <= fleet.content_ids().keys(), "all is handled")
+                wait(lambda: accepted <= self.fleet.content_ids().keys(), "all is handled")
         finally:
-            fleet.end()
-        return report(engine.__name__, load, chaos, fleet.content_ids())
+            self.fleet.end()
+        return self._report(accepted)
 
+    def _restart_all(self) -> None:
+        self.twice.start()
+        try:
+            self.fleet.rolling_restart()
+        finally:
+            self.twice.stop()
 
-def report(engine: str, load: Load, chaos: Chaos, handled: dict[str, list[str]]) -> bool:
-    lost = load.accepted - handled.keys()
-    twice = {marker: ids for marker, ids in handled.items() if len(ids) > 1}
-    unknown = {marker for marker, ids in twice.items() if len(set(ids)) > 1}
-    wrong = {
-        code: n for code, n in load.answers.items() if code not in ("250", "421", "451", "lost")
-    }
-    print(f"{engine}: {len(load.accepted)} messages accepted, {len(lost)} of them lost")
-    print(f"  handled twice or more: {len(twice)}, not recognised: {len(unknown)}")
-    print(f"  answers: {dict(sorted(load.answers.items()))}")
-    print(f"  parts: {sum(chaos.done.values())}: {dict(sorted(chaos.done.items()))}", flush=True)
-    for what, found in (("lost", lost), ("not recognised", unknown), ("wrong answers", wrong)):
-        if found:
-            print(f"  {what}: {found}", flush=True)
-    return bool(load.accepted) and not lost and not unknown and not wrong
+    def _kill(self) -> None:
+        self.patient.start()
+        self.crowd.start()
+        try:
+            seconds = QUICK_SECONDS if self._options.quick else self._options.seconds
+            self.chaos.run(seconds, self._options.kills)
+        finally:
+            self.patient.stop()
+            self.crowd.stop()
+
+    def _report(self, accepted: set[str]) -> bool:
+        handled = self.fleet.content_ids()
+        lost = accepted - handled.keys()
+        twice = {marker: ids for marker, ids in handled.items() if len(ids) > 1}
+        unknown = {marker for marker, ids in twice.items() if len(set(ids)) > 1}
+        wrong = {
+            who: found
+            for who, answers in (("mail", self._answers()), ("limits", self.crowd.answers))
+            if (found := {code: n for code, n in answers.items() if code not in ALLOWED})
+        }
+        limits = judge(self.crowd, self.fleet.local_grants(), CONNECTIONS, MESSAGES)
+        self._print(accepted, lost, twice, unknown, limits)
+        faults = {
+            "lost": lost,
+            "not recognised": unknown,
+            "wrong answers": wrong,
+            "failed twice": self.twice.failed,
+            "limits passed": {excess.what: excess.passed for excess in limits if excess.passed},
+            "nothing accepted": not self.patient.accepted or not self.twice.accepted,
+        }
+        for what, found in faults.items():
+            if found:
+                print(f"  WRONG, {what}: {found}", flush=True)
+        return not any(faults.values())
+
+    def _answers(self) -> Counter[str]:
+        return self.patient.answers + self.twice.answers
+
+    def _print(
+        self,
+        accepted: set[str],
+        lost: set[str],
+        twice: dict[str, list[str]],
+        unknown: set[str],
+        limits: list[Excess],
+    ) -> None:
+        chaos, rolling = self.chaos, self.twice
+        print(f"{self._name}: {len(accepted)} messages accepted, {len(lost)} of them lost")
+        print(f"  handled twice or more: {len(twice)}, not recognised: {len(unknown)}")
+        print(f"  answers: {dict(sorted(self._answers().items()))}")
+        print(f"  killed: {chaos.killed.total()} {dict(sorted(chaos.killed.items()))}")
+        print(f"  stopped: {chaos.stopped.total()} {dict(sorted(chaos.stopped.items()))}")
+        print(
+            f"  rolling restart: {len(rolling.accepted)} messages, {len(rolling.failed)} failed "
+            f"twice, answers: {dict(sorted(rolling.answers.items()))}"
+        )
+        print(f"  limits, {len(self.crowd.networks)} networks:")
+        for excess in limits:
+            print(f"    {excess}")
+        print(f"    answers: {dict(sorted(self.crowd.answers.items()))}", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kill parts of a fleet; is anything lost?")
     parser.add_argument("--quick", action="store_true", help="two minutes in all, for CI")
-    parser.add_argument("--engine", choices=["rabbitmq", "redis", "both"], default="both")
+    parser.add_argument("--engine", choices=[*ENGINES, "both"], default="both")
     parser.add_argument("--seconds", type=float, default=600, help="for each engine")
+    parser.add_argument("--kills", type=int, help="end after so many, for each engine")
+    parser.add_argument("--pause", type=float, default=2, help="seconds between two, at most")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
     options = parser.parse_args()
-    engines = {"rabbitmq": RabbitMQ, "redis": Redis}
-    chosen = [options.engine] if options.engine != "both" else list(engines)
-    seconds, pause = (35.0, 3.0) if options.quick else (options.seconds, 10.0)
     print(f"seed {options.seed}", flush=True)
-    well = [run(engines[name], seconds, pause, options.seed) for name in chosen]
+    well = []
+    for engine in ENGINES if options.engine == "both" else [options.engine]:
+        with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
+            well.append(Run(engine, options, Path(folder)).do())
     return 0 if all(well) else 1
 
 

@@ -1,0 +1,145 @@
+"""Clients that send for some seconds and tell how long each message took, as JSON.
+
+python sender.py PORTS SECONDS [--connections N] [--size OCTETS] [--rate N] [--seed N]
+
+PORTS are separated by commas; the connections are shared out over them. Without --rate each of them
+is kept and sends one message after the other. With it, messages come at random times, so many in a
+second on average, each on a connection of its own, and a message's time begins when it was due.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+from gevent import socket
+
+LINE = b"x" * 76 + b"\r\n"
+ENVELOPE = b"MAIL FROM:<sender@example.org>\r\nRCPT TO:<recipient@example.com>\r\nDATA\r\n"
+
+
+class Failure(Exception):
+    """Another reply than the one that had to come."""
+
+
+class Client:
+    """One connection that has said EHLO."""
+
+    def __init__(self, port: int) -> None:
+        self._sock = socket.create_connection(("127.0.0.1", port))
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._file = self._sock.makefile("rb")
+        self._expect(b"220")
+        self._sock.sendall(b"EHLO client.example\r\n")
+        self._expect(b"250")
+
+    def _expect(self, code: bytes) -> None:
+        while True:
+            line = self._file.readline()
+            if line[:3] != code:
+                raise Failure(f"{line!r} and not {code!r}")
+            if line[3:4] != b"-":
+                return
+
+    def send(self, content: bytes) -> None:
+        self._sock.sendall(ENVELOPE)
+        for code in (b"250", b"250", b"354"):
+            self._expect(code)
+        self._sock.sendall(content)
+        self._expect(b"250")
+
+    def quit(self) -> None:
+        self._sock.sendall(b"QUIT\r\n")
+        self._expect(b"221")
+        self._sock.close()
+
+
+def content_of(size: int) -> Iterator[bytes]:
+    """Messages of about *size* octets; none is like another."""
+    run, body = time.time_ns(), LINE * (size // len(LINE)) + b".\r\n"
+    for number in itertools.count():
+        yield b"Subject: %d-%d\r\n\r\n%b" % (run, number, body)
+
+
+def keep_sending(ports: list[int], connections: int, seconds: float, size: int) -> dict[str, Any]:
+    """Each connection sends one message after the other."""
+    contents = content_of(size)
+    clients = [Client(ports[n % len(ports)]) for n in range(connections)]
+    times: list[float] = []
+    start, cpu = time.perf_counter(), time.process_time()
+
+    def run(client: Client) -> None:
+        before = time.perf_counter()
+        while before - start < seconds:
+            client.send(next(contents))
+            after = time.perf_counter()
+            times.append(after - before)
+            before = after
+
+    gevent.joinall([gevent.spawn(run, client) for client in clients], raise_error=True)
+    return figures(times, time.perf_counter() - start, time.process_time() - cpu)
+
+
+def send_at(
+    ports: list[int], rate: float, seconds: float, size: int, dice: random.Random
+) -> dict[str, Any]:
+    """A connection for each message, at random times."""
+    contents = content_of(size)
+    times: list[float] = []
+    start, cpu = time.perf_counter(), time.process_time()
+
+    def run(port: int, due: float) -> None:
+        client = Client(port)
+        client.send(next(contents))
+        times.append(time.perf_counter() - due)
+        client.quit()
+
+    due, jobs = 0.0, []
+    for port in itertools.cycle(ports):
+        due += dice.expovariate(rate)
+        if due > seconds:
+            break
+        gevent.sleep(max(0.0, start + due - time.perf_counter()))
+        jobs.append(gevent.spawn(run, port, start + due))
+    gevent.joinall(jobs, raise_error=True)
+    return figures(times, time.perf_counter() - start, time.process_time() - cpu)
+
+
+def figures(times: list[float], seconds: float, cpu: float) -> dict[str, Any]:
+    """What all programs of this kind print."""
+    times.sort()
+    return {
+        "messages": len(times),
+        "seconds": seconds,
+        "cpu": cpu,
+        "mean": sum(times) / len(times),
+        "p50": times[len(times) // 2],
+        "p99": times[min(len(times) - 1, int(len(times) * 0.99))],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("ports", type=lambda text: [int(port) for port in text.split(",")])
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    if options.rate is None:
+        found = keep_sending(options.ports, options.connections, options.seconds, options.size)
+    else:
+        dice = random.Random(options.seed)
+        found = send_at(options.ports, options.rate, options.seconds, options.size, dice)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

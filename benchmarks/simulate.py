@@ -1,0 +1,221 @@
+#!/usr/bin/env python
+"""A hundred nodes and 10,000 connections a second, simulated from measured service times.
+
+    pip install simpy matplotlib
+    python benchmarks/simulate.py [--measure] [--quick]
+
+Prints the tables of docs/howto/sizing.md and draws its pictures into docs/howto/sizing/.
+``--measure`` first measures the service times on this machine anew (benchmarks/service_times.json;
+that needs Debian's rabbitmq-server and the extra `test`), ``--quick`` simulates a tenth of the fleet
+and draws nothing. The exit status is 1 where the simulation of one node and what was measured of
+one are too far apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT), str(ROOT / "tests")]
+
+from fleet.simulation import Outcome, Setup, Simulation, Times  # noqa: E402
+
+MEASURED = ROOT / "benchmarks" / "service_times.json"
+PICTURES = ROOT / "docs" / "howto" / "sizing"
+NODES, RATE = 100, 10_000.0
+#: Of its ceiling, how busy a broker may be.
+BUSY = 0.7
+STALL_AT, STALL, AFTER = 10.0, 30.0, 60.0
+#: Octets of a message, for what a spool and a broker's queue need.
+MESSAGE = 20_000
+#: How far what one node takes at most, measured and simulated, may be apart.
+NEAR = 0.35
+
+
+def simulate(setup: Setup) -> Outcome:
+    return Simulation(setup).run()
+
+
+def validate(times: Times, point: dict[str, Any]) -> bool:
+    """One node on this machine, measured and simulated: no round trip, no TLS."""
+    one = Setup(times, nodes=1, round_trip=0.0, tls=False, max_clients=100_000)
+    found = simulate(replace(one, rate=point["rate"], seconds=60.0))
+    # Where it saturates: what it is offered and what it accepts part.
+    most = simulate(replace(one, rate=5 / times.node, seconds=10.0)).accepted / 10.0
+    print("\n### One node, measured and simulated\n")
+    print("|  | measured | simulated |\n| --- | ---: | ---: |")
+    print(f"| connections a second at most | {point['most']:.0f} | {most:.0f} |")
+    for name, part in (("p50", 0.5), ("p99", 0.99)):
+        print(
+            f"| {name} at {point['rate']:.0f} a second, ms | {point[name] * 1e3:.1f} "
+            f"| {found.percentile(part) * 1e3:.1f} |"
+        )
+    return abs(math.log(most / point["most"])) < math.log(1 + NEAR)
+
+
+def saturate(times: Times, scale: float, seconds: float) -> dict[int, list[tuple[float, Outcome]]]:
+    """By the number of brokers: the outcome at each rate."""
+    need = brokers_needed(times)
+    print(f"\n### Where it saturates: {NODES} nodes, by the number of brokers\n")
+    print("| brokers | connections/s | accepted/s | p50, ms | p99, ms | connections of a node |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    curves = {}
+    for brokers in sorted({need // 2, need, 2 * need}):
+        curve = []
+        for rate in (2_000, 5_000, 10_000, 15_000, 20_000, 30_000):
+            setup = scaled(Setup(times, brokers=brokers, rate=rate, seconds=seconds), scale)
+            found = simulate(setup)
+            curve.append((rate, found))
+            print(
+                f"| {brokers} | {rate} | {found.accepted / seconds / scale:.0f} "
+                f"| {found.percentile(0.5) * 1e3:.1f} | {found.percentile(0.99) * 1e3:.1f} "
+                f"| {found.most_connections} |",
+                flush=True,
+            )
+        curves[brokers] = curve
+    return curves
+
+
+def brokers_needed(times: Times) -> int:
+    return max(2, math.ceil(RATE * times.broker / BUSY))
+
+
+def scaled(setup: Setup, scale: float) -> Setup:
+    """A part of the fleet: nodes, brokers and rate."""
+    return replace(
+        setup,
+        nodes=max(1, round(setup.nodes * scale)),
+        brokers=max(1, round(setup.brokers * scale)),
+        rate=setup.rate * scale,
+    )
+
+
+def stall(times: Times, scale: float) -> dict[str, Outcome]:
+    """What happens when all brokers stand still for a while, by how nodes are set up."""
+    base = Setup(
+        times,
+        brokers=brokers_needed(times),
+        rate=RATE,
+        seconds=STALL_AT + STALL + AFTER,
+        stall_at=STALL_AT,
+        stall=STALL,
+    )
+    setups = {
+        "no spool, 1000 clients": base,
+        "no spool, 5000 clients": replace(base, max_clients=5000),
+        "spool, timeout 5 s": replace(base, spool=True, timeout=5.0),
+    }
+    print(f"\n### The brokers stand still for {STALL:.0f} s\n")
+    print(
+        "| nodes have | 250 | 451 | 421 | connections of a node | messages that wait in a node "
+        f"| spool of a node | … {AFTER:.0f} s later | broker's queue, GB |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    found = {}
+    for name, setup in setups.items():
+        one = found[name] = simulate(scaled(setup, scale))
+        left = one.samples[-1].spooled / one.setup.nodes
+        parts = [f"{100 * n / one.arrived:.1f}%" for n in (one.accepted, one.away, one.busy)]
+        queue = max(sample.queued for sample in one.samples) / scale * MESSAGE / 1e9
+        print(
+            f"| {name} | {' | '.join(parts)} | {one.most_connections} | {one.most_waiting} "
+            f"| {one.most_spooled} | {left:.0f} | {queue:.1f} |",
+            flush=True,
+        )
+    return found
+
+
+def drain_table(times: Times) -> None:
+    """How long a spool needs until it is empty again, by the node's load: no simulation needed."""
+    print(f"\n### Until the spool of {STALL:.0f} s is empty\n")
+    print("| connections/s of a node | spool, messages | MB | seconds until it is empty |")
+    print("| ---: | ---: | ---: | ---: |")
+    speed = 1 / times.drain
+    for part in (0.1, 0.25, 0.5, 0.75, 0.9, 1.0):
+        rate = part * speed
+        most = rate * STALL
+        seconds = f"{most / (speed - rate):.0f}" if rate < speed else "never"
+        print(f"| {rate:.0f} | {most:.0f} | {most * MESSAGE / 1e6:.0f} | {seconds} |")
+
+
+def draw(curves: dict[int, list[tuple[float, Outcome]]], stalls: dict[str, Outcome]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # The same file from the same figures.
+    mpl.rcParams.update({"svg.hashsalt": "smtp_blinker", "svg.fonttype": "none", "font.size": 9})
+    from matplotlib import pyplot as plt
+
+    PICTURES.mkdir(exist_ok=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for brokers, curve in curves.items():
+        rates = [rate for rate, _ in curve]
+        accepted = [found.accepted / found.setup.seconds for _, found in curve]
+        left.plot(rates, accepted, marker="o", label=f"{brokers} brokers")
+        right.plot(rates, [found.percentile(0.99) for _, found in curve], marker="o")
+    left.set(xlabel="connections a second", ylabel="accepted a second")
+    right.set(xlabel="connections a second", ylabel="p99, seconds", yscale="log")
+    left.legend()
+    _save(figure, "saturation.svg")
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
+    for name, found in stalls.items():
+        at = [sample.at for sample in found.samples]
+        nodes = found.setup.nodes
+        axes[0].plot(at, [sample.connections / nodes for sample in found.samples], label=name)
+        refused = [sample.refused for sample in found.samples]
+        steps = [2 * (b - a) for a, b in zip(refused, refused[1:], strict=False)]
+        axes[1].plot(at[1:], steps)
+        axes[2].plot(at, [sample.spooled / nodes for sample in found.samples])
+    for axis, title in zip(
+        axes, ("connections of a node", "refused a second", "spool of a node"), strict=True
+    ):
+        axis.set(xlabel="seconds", title=title)
+        axis.axvspan(STALL_AT, STALL_AT + STALL, alpha=0.15, color="grey")
+    axes[0].legend(fontsize=7)
+    _save(figure, "stall.svg")
+
+
+def _save(figure: Any, name: str) -> None:
+    path = PICTURES / name
+    figure.savefig(path, metadata={"Date": None})
+    # Matplotlib ends lines with spaces.
+    path.write_text("".join(f"{line.rstrip()}\n" for line in path.read_text().splitlines()))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="A large fleet, simulated.")
+    parser.add_argument("--measure", action="store_true", help="measure service times first")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the fleet, no pictures")
+    options = parser.parse_args()
+    if options.measure:
+        from fleet.service_times import measure
+
+        MEASURED.write_text(json.dumps(measure(), indent=1) + "\n")
+    measured = json.loads(MEASURED.read_text())
+    times = Times(**measured["times"])
+    print("| service time | ms |\n| --- | ---: |")
+    for name, seconds in measured["times"].items():
+        print(f"| {name} | {seconds * 1e3:.2f} |")
+    started = time.monotonic()
+    scale = 0.1 if options.quick else 1.0
+    is_near = validate(times, measured["point"])
+    curves = saturate(times, scale, 4.0 if options.quick else 10.0)
+    stalls = stall(times, scale)
+    drain_table(times)
+    if not options.quick:
+        draw(curves, stalls)
+    print(f"\n{time.monotonic() - started:.0f} s")
+    if not is_near:
+        print("the simulation of one node is too far from what was measured")
+    return 0 if is_near else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
