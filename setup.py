@@ -37,6 +37,7 @@ test = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "schemathesis>=4",
     "scramp>=1.4",
     "selenium>=4",
     "tox>=4.11",
