@@ -42,6 +42,7 @@ test = [
     "selenium>=4",
     "tox>=4.11",
     "trustme>=1.1",
+    "webencodings>=0.5.1",
 ]
 
 setup(

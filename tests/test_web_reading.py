@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from smtp_blinker.web.reader import charsets, details, entry, fields, markup, mime, tnef, transfer
+from smtp_blinker.web.reader import (
+    charsets,
+    details,
+    entry,
+    fields,
+    idn,
+    markup,
+    mime,
+    tnef,
+    transfer,
+)
 from smtp_blinker.web.reader.bodies import attachments, bodies
 from smtp_blinker.web.reader.flowed import unflow
 
@@ -223,10 +233,27 @@ def test_transfer_encodings_are_undone_as_written_in_the_wild(
         ("x-mac-cyrillic", b"\x86", "Ж"),
         ("dos-874", b"\xa1", "ก"),
         ("csisolatin2", b"\xb1", "ą"),
+        ("iso88592", b"\xb1", "ą"),
+        ("windows-1251", b"\x98", "\x98"),
+        ("gbk", b"\x80\xd6\xd0", "€中"),
+        ("euc-jp", b"\xad\xa1\xa1\xc1", "①～"),  # noqa: RUF001
+        ("iso-2022-jp", b"\x1b$B\x2d\x21\x1b(B\x1b(I\x31\x1b(B", "①ｱ"),
+        ("shift_jis", b"\xa0", "\ufffd"),
+        ("big5", b"\xa1E", "‧"),
+        ("koi8-u", b"\xae", "ў"),
     ],
 )
 def test_charsets_are_read_as_browsers_read_them(label: str, octets: bytes, text: str) -> None:
     assert charsets.decode(octets, label) == text
+
+
+def test_every_label_that_browsers_know_is_known() -> None:
+    webencodings = pytest.importorskip("webencodings")
+    # Browsers read none of these, for the safety of their scripts.
+    replaced = {"csiso2022kr", "hz-gb-2312", "iso-2022-cn", "iso-2022-cn-ext", "iso-2022-kr"}
+    for label in set(webencodings.LABELS) - replaced - {"replacement"}:
+        found = charsets.problem(b"a", label)
+        assert found is None or "no charset" not in found, label
 
 
 def test_what_is_no_ascii_is_still_said() -> None:
@@ -387,3 +414,29 @@ def timed(work: Callable[[], object]) -> float:
     began = time.process_time()
     work()
     return time.process_time() - began
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("Bob <bob@xn--bcher-kva.example>", "Bob <bob@bücher.example>"),
+        ("a@mail.XN--BCHER-KVA.example", "a@mail.bücher.example"),
+        ("a@xn--fsqu00a.xn--0zwm56d", "a@例子.测试"),
+        ("a@xn--e1afmkfd.example", "a@пример.example"),
+        ("a@xn--80ak6aa92e.com", "a@xn--80ak6aa92e.com"),  # Cyrillic that reads "apple"
+        ("a@xn--pypal-4ve.com", "a@xn--pypal-4ve.com"),  # one Cyrillic letter among Latin ones
+        ("a@xn--dmin-zg0y.example", "a@xn--dmin-zg0y.example"),
+        ("a@xn--.example, b@xn--99999999999.example", "a@xn--.example, b@xn--99999999999.example"),
+        ("xn--bcher-kva", "xn--bcher-kva"),
+        ("jürgen@bücher.example", "jürgen@bücher.example"),
+    ],
+)
+def test_host_names_are_shown_as_people_write_them(written: str, shown: str) -> None:
+    assert idn.readable(written) == shown
+    data = f"To: {written}\nFrom: {written}\n\nx".encode()
+    assert described(data)["to"] == shown
+    summary = entry.summarize(len(data), data, mime.parse(data))
+    assert summary["sender"] == shown
+    for text in (written, shown):
+        assert text.casefold() in summary["folded"]["from"]
+    assert ["To", written] in described(data)["headers"]
