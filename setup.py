@@ -37,10 +37,12 @@ test = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "schemathesis>=4",
     "scramp>=1.4",
     "selenium>=4",
     "tox>=4.11",
     "trustme>=1.1",
+    "webencodings>=0.5.1",
 ]
 
 setup(

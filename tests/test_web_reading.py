@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import struct
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from smtp_blinker.web.reader import charsets, details, entry, fields, markup, mime, tnef, transfer
+from smtp_blinker.web.reader import (
+    charsets,
+    details,
+    entry,
+    fields,
+    idn,
+    markup,
+    mime,
+    tnef,
+    transfer,
+)
 from smtp_blinker.web.reader.bodies import attachments, bodies
 from smtp_blinker.web.reader.flowed import unflow
 
@@ -220,10 +233,27 @@ def test_transfer_encodings_are_undone_as_written_in_the_wild(
         ("x-mac-cyrillic", b"\x86", "Ж"),
         ("dos-874", b"\xa1", "ก"),
         ("csisolatin2", b"\xb1", "ą"),
+        ("iso88592", b"\xb1", "ą"),
+        ("windows-1251", b"\x98", "\x98"),
+        ("gbk", b"\x80\xd6\xd0", "€中"),
+        ("euc-jp", b"\xad\xa1\xa1\xc1", "①～"),  # noqa: RUF001
+        ("iso-2022-jp", b"\x1b$B\x2d\x21\x1b(B\x1b(I\x31\x1b(B", "①ｱ"),
+        ("shift_jis", b"\xa0", "\ufffd"),
+        ("big5", b"\xa1E", "‧"),
+        ("koi8-u", b"\xae", "ў"),
     ],
 )
 def test_charsets_are_read_as_browsers_read_them(label: str, octets: bytes, text: str) -> None:
     assert charsets.decode(octets, label) == text
+
+
+def test_every_label_that_browsers_know_is_known() -> None:
+    webencodings = pytest.importorskip("webencodings")
+    # Browsers read none of these, for the safety of their scripts.
+    replaced = {"csiso2022kr", "hz-gb-2312", "iso-2022-cn", "iso-2022-cn-ext", "iso-2022-kr"}
+    for label in set(webencodings.LABELS) - replaced - {"replacement"}:
+        found = charsets.problem(b"a", label)
+        assert found is None or "no charset" not in found, label
 
 
 def test_what_is_no_ascii_is_still_said() -> None:
@@ -299,3 +329,114 @@ def test_what_is_in_a_winmail_dat_is_listed() -> None:
 @pytest.mark.parametrize("cut", range(0, 60, 7))
 def test_a_broken_winmail_dat_is_no_fault(cut: int) -> None:
     assert isinstance(tnef.names(winmail(b"a.doc", b"b.pdf")[:cut] + b"\xff" * 20), list)
+
+
+def uuencoded(name: str, content: bytes) -> bytes:
+    lines = [binascii.b2a_uu(content[at : at + 45]) for at in range(0, len(content), 45)]
+    return b"begin 644 " + name.encode() + b"\n" + b"".join(lines) + b"`\nend\n"
+
+
+def files_in(data: bytes) -> dict[str | None, bytes]:
+    return {each.filename: each.content(data) for each in attachments(mime.parse(data))}
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_uuencoded_files_in_a_text_are_attachments(line_end: bytes) -> None:
+    content = bytes(range(256)) * 20 + b"\0" * 100
+    data = (
+        b"Subject: x\n\nSee these:\n\n"
+        + uuencoded("one file.bin", content)
+        + b"between\n"
+        + uuencoded("../x.png", PNG)
+        + b"-- \nBob\n"
+    ).replace(b"\n", line_end)
+    assert files_in(data) == {"one file.bin": content, "x.png": PNG}
+    message = described(data)
+    assert message["text"] == "See these:\n\n\n\nbetween\n\n\n-- \nBob"
+    assert [each["filename"] for each in message["parts"] if each["attachment"]] == [
+        "one file.bin",
+        "x.png",
+    ]
+    assert [each["image"] for each in message["parts"] if each["attachment"]] == [False, True]
+    assert [each["number"] for each in message["parts"]] == list(range(6))
+
+
+def test_a_uuencoded_file_in_an_alternative_leaves_the_alternative() -> None:
+    plain = b"Content-Type: text/plain\n\nHello\n" + uuencoded("a.bin", b"abc")
+    data = multipart("alternative", plain, part("text/html", "<p>Hello</p>"))
+    assert described(data)["text"] == "Hello"
+    assert "<p>Hello</p>" in document(data)
+    assert files_in(data) == {"a.bin": b"abc"}
+
+
+def test_a_uuencoded_file_alone_and_one_cut_off_are_attachments() -> None:
+    data = b"Subject: x\n\n" + uuencoded("a.bin", PNG)
+    assert files_in(data) == {"a.bin": PNG}
+    assert described(data)["text"] == ""
+    cut = data[: data.rindex(b"`")]
+    assert files_in(cut) == {"a.bin": PNG}
+
+
+def test_uuencode_as_a_transfer_encoding() -> None:
+    head = b"Content-Type: image/png; name=x.png\nContent-Transfer-Encoding: x-uuencode\n\n"
+    data = head + uuencoded("x.png", PNG)
+    assert mime.parse(data).parts[0].content(data) == PNG
+
+
+def test_spaces_lost_at_the_end_of_uuencoded_lines_are_zeros() -> None:
+    content = b"abc" * 14 + b"\0" * 3
+    data = b"Subject: x\n\n" + uuencoded("a.bin", content).replace(b"````\n", b"\n", 1)
+    assert files_in(data.replace(b"    \n", b"\n")) == {"a.bin": content}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "begin 644 the day\nwith a song\nend\n",
+        "begin 2026 now\nHELLO\n",
+        "begin 644 x\n",
+        "begin 644 \nM\n",
+        "We begin 644 x\n#86)C\n`\nend\n",
+    ],
+)
+def test_words_that_look_like_uuencode_stay_text(text: str) -> None:
+    data = f"Subject: x\n\n{text}".encode()
+    assert described(data)["text"] == text.strip("\n")
+    assert len(mime.parse(data).parts) == 1
+
+
+def test_uuencode_is_searched_in_linear_time() -> None:
+    data = b"Subject: x\n\n" + b"begin 644 x\n#86)C\nno\n" * 50_000 + b"begin 644 x\n" * 200_000
+    assert timed(lambda: mime.parse(data)) < 20 * timed(lambda: data.split(b"\n"))
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("Bob <bob@xn--bcher-kva.example>", "Bob <bob@bücher.example>"),
+        ("a@mail.XN--BCHER-KVA.example", "a@mail.bücher.example"),
+        ("a@xn--fsqu00a.xn--0zwm56d", "a@例子.测试"),
+        ("a@xn--e1afmkfd.example", "a@пример.example"),
+        ("a@xn--80ak6aa92e.com", "a@xn--80ak6aa92e.com"),  # Cyrillic that reads "apple"
+        ("a@xn--pypal-4ve.com", "a@xn--pypal-4ve.com"),  # one Cyrillic letter among Latin ones
+        ("a@xn--dmin-zg0y.example", "a@xn--dmin-zg0y.example"),
+        ("a@xn--.example, b@xn--99999999999.example", "a@xn--.example, b@xn--99999999999.example"),
+        ("xn--bcher-kva", "xn--bcher-kva"),
+        ("jürgen@bücher.example", "jürgen@bücher.example"),
+    ],
+)
+def test_host_names_are_shown_as_people_write_them(written: str, shown: str) -> None:
+    assert idn.readable(written) == shown
+    data = f"To: {written}\nFrom: {written}\n\nx".encode()
+    assert described(data)["to"] == shown
+    summary = entry.summarize(len(data), data, mime.parse(data))
+    assert summary["sender"] == shown
+    for text in (written, shown):
+        assert text.casefold() in summary["folded"]["from"]
+    assert ["To", written] in described(data)["headers"]

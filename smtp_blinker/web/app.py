@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 import gevent
 from flask import Flask, Response, abort, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Metric, generate_latest
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import IntegerConverter
 
 from .. import __version__
@@ -25,6 +25,7 @@ from .child import Busy, Failed
 from .inbox import Inbox, Keep, in_thread
 from .live import Feed, address_text
 from .messages import routes
+from .openapi import routes as api_routes
 from .reader.errors import in_one_line
 from .security import protect
 
@@ -123,6 +124,7 @@ def create_app(
     protect(app, credentials, hosts)
     _add_page(app, page)
     _add_monitoring(app, page, check)
+    app.register_blueprint(api_routes)
     if inbox is not None:
         app.register_blueprint(routes)
         _count_messages(page.registry, inbox)
@@ -149,9 +151,13 @@ def create_app(
 
     @app.errorhandler(HTTPException)
     def explain(exc: HTTPException) -> Any:
+        headers = {}
+        if isinstance(exc, MethodNotAllowed):  # RFC 9110 section 15.5.6
+            headers["Allow"] = ", ".join(sorted(exc.valid_methods or ()))
         if request.path.startswith("/api/"):
-            return jsonify(error=exc.description), exc.code
-        return f"{exc.code} {exc.description}\n", exc.code, {"Content-Type": "text/plain"}
+            return jsonify(error=exc.description), exc.code, headers
+        headers["Content-Type"] = "text/plain"
+        return f"{exc.code} {exc.description}\n", exc.code, headers
 
     return app
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import codecs
 import re
 from encodings.aliases import aliases
-from importlib import import_module
 from typing import Final
+
+from . import browsers
 
 #: Octets that are decoded at once. Most codecs take a microsecond for each that they don't know.
 STEP: Final = 8192
@@ -73,6 +74,10 @@ _LABELS: Final = {
     "iso2022_jp": "csiso2022jp",
 }
 _BY_NAME |= {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
+_BY_NAME |= {codec.replace("_", ""): codec for codec in _CODECS if codec.startswith("iso8859")} | {
+    "iso88591": "latin_1",
+    browsers.USER_DEFINED: browsers.USER_DEFINED,
+}
 #: What browsers read instead of these, since it has all of them and is often meant.
 _LARGER: Final = {
     "ascii": "cp1252",
@@ -85,6 +90,7 @@ _LARGER: Final = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
     "big5": "big5hkscs",
+    "iso2022_jp": "iso2022_jp_ext",
 }
 _META = re.compile(
     rb"<meta\b[^<>]{0,500}?\bcharset\s{0,9}=\s{0,9}[\"']?\s{0,9}([A-Za-z0-9_:.+-]{1,40})",
@@ -106,17 +112,19 @@ def _decode(data: bytes, codec: str, errors: str) -> str:
         decoded = _decode(data, f"{codec}_{'be' if data.startswith(mark) else 'le'}", errors)
         return decoded.removeprefix("\ufeff")
     if errors == "replace":
-        table = getattr(import_module(f"encodings.{codec}"), "decoding_table", None)
-        if table is not None and codec == "cp1252":  # of which browsers know every octet
-            table = "".join(chr(n) if c == "\ufffe" else c for n, c in enumerate(table))
+        table = browsers.table(codec)
         if table is not None:  # one octet, one character: no need to stop at what it doesn't know
-            return codecs.charmap_decode(data, errors, table.replace("\ufffe", "\ufffd"))[0]
+            return codecs.charmap_decode(data, errors, table)[0]
+        if codec in browsers.WITH_ERRORS:
+            errors = browsers.ERRORS
     decoder = codecs.getincrementaldecoder(codec)(errors)
     found = []
     for start in range(0, len(data), STEP):
         found.append(decoder.decode(data[start : start + STEP]))
     found.append(decoder.decode(b"", True))
-    return "".join(found)
+    text = "".join(found)
+    others = None if errors == "strict" else browsers.CHARACTERS.get(codec)
+    return text if others is None else text.translate(others)
 
 
 def problem(data: bytes, charset: str) -> str | None:
@@ -124,6 +132,8 @@ def problem(data: bytes, charset: str) -> str | None:
     codec = _codec(charset)
     if codec is None:
         return f"{charset[:60]} is no charset that is known."
+    if codec == browsers.USER_DEFINED:
+        return None
     try:
         _decode(data, codec, "strict")
     except UnicodeError:

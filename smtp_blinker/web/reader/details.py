@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from . import markup, mime, tnef
+from . import idn, markup, mime, tnef
 from .bodies import attachments, shown_text, texts
 from .checks import check
 from .fields import MAX_RECIPIENTS
@@ -31,9 +31,9 @@ def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict
     left_out = [*message.left_out, *_left_out(listed["size"], message)]
     return {
         **listed,
-        "to": ", ".join(message.every("to")),
-        "cc": ", ".join(message.every("cc")),
-        "reply_to": message.first("reply-to"),
+        "to": idn.readable(", ".join(message.every("to"))),
+        "cc": idn.readable(", ".join(message.every("cc"))),
+        "reply_to": idn.readable(message.first("reply-to")),
         "date": message.first("date"),
         "message_id": message.first("message-id"),
         "envelope": {"mail_from": trace.mail_from, "rcpt_to": trace.rcpt_to[:MAX_RECIPIENTS]},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import mime
+from . import idn, mime
 from .bodies import attachments, shown_text
 from .fields import MAX_RECIPIENTS
 
@@ -83,8 +83,8 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
     attached = attachments(message)
     names = " ".join(part.filename for part in attached if part.filename)
     found = {
-        "from": f"{sender} {trace.mail_from or ''}",
-        "to": f"{to} {copies} {' '.join(trace.rcpt_to[:MAX_RECIPIENTS])}",
+        "from": _both(sender, trace.mail_from or ""),
+        "to": _both(to, copies, *trace.rcpt_to[:MAX_RECIPIENTS]),
         "cc": copies,
         "subject": subject,
         "message-id": message.first("message-id"),
@@ -92,8 +92,8 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
     }
     return {
         "size": size,
-        "sender": sender[:SHOWN],
-        "to": to[:SHOWN],
+        "sender": idn.readable(sender[:SHOWN]),
+        "to": idn.readable(to[:SHOWN]),
         "subject": subject[:SHOWN],
         "snippet": " ".join(text[: SNIPPET * 4].split())[:SNIPPET],
         "recipients": trace.rcpt_to[:LISTED_RECIPIENTS],
@@ -107,3 +107,9 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
             for place, text in found.items()
         },
     }
+
+
+def _both(*addresses: str) -> str:
+    """*addresses*, found by a host name's A-labels and by its U-labels."""
+    written = " ".join(addresses)
+    return written if "xn--" not in written.lower() else f"{written} {idn.readable(written)}"

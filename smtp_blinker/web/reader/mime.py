@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from ...trace import Trace
-from . import charsets, transfer
+from . import charsets, transfer, uuencode
 from .fields import (
     MAX_CONTENT_FIELD,
     MAX_FIELD,
@@ -189,6 +189,7 @@ class _Parser:
                 break
             at = self._begin_part(at, multipart)
         self._show_what_is_no_multipart()
+        self._take_out_files()
         return self.message
 
     def _begin_message(self) -> int:
@@ -336,6 +337,19 @@ class _Parser:
                     attached=False,
                 )
 
+    def _take_out_files(self) -> None:
+        """Make attachments of the uuencoded files in texts, and a multipart of such a text."""
+        found: list[Part] = []
+        for part in self.message.parts:
+            if part.content_type != "text/plain" or part.attached or part.filename is not None:
+                pieces = [part]
+            else:
+                pieces = _with_files(part, self.data)
+            if len(found) + len(pieces) > MAX_PARTS:
+                pieces = [part]
+            found += [replace(each, number=len(found) + n) for n, each in enumerate(pieces)]
+        self.message.parts = found
+
     def _leave_out(self, sentence: str) -> None:
         if sentence not in self.message.left_out:
             self.message.left_out.append(sentence)
@@ -350,6 +364,36 @@ def _header_end(data: bytes, start: int, end: int) -> tuple[int, int]:
     if other >= 0:
         return other, other + 3
     return (found, found + 2) if found >= 0 else (end, end)
+
+
+def _with_files(text: Part, data: bytes) -> list[Part]:
+    """*text*, or, when files stand in it, a multipart of it, them and the texts between them."""
+    if text.encoding in ("base64", "quoted-printable") or text.encoding in transfer.UUENCODE:
+        return [text]
+    inner = replace(text, depth=text.depth + 1, content_id=None)
+    found = [replace(text, content_type="multipart/mixed", charset=None)]
+    at = text.start
+    for each in uuencode.files(data, text.start, text.end):
+        if not data[at : each.start].isspace() and each.start > at:
+            found.append(replace(inner, start=at, end=each.start))
+        found.append(
+            replace(
+                inner,
+                content_type="application/octet-stream",
+                charset=None,
+                encoding="x-uuencode",
+                filename=clean_name(charsets.decode_unlabelled(each.name)) or None,
+                start=each.content,
+                end=each.end,
+                flowed=False,
+            )
+        )
+        at = each.end
+    if len(found) == 1:
+        return [text]
+    if at < text.end and not data[at : text.end].isspace():
+        found.append(replace(inner, start=at))
+    return found
 
 
 def _media_type(value: str) -> str:

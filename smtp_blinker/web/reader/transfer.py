@@ -6,6 +6,10 @@ import binascii
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from . import uuencode
+
+#: Names of uuencode, which is no standard of MIME's and yet sent as one.
+UUENCODE: Final = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
 #: Octets that are decoded at once.
 PIECE: Final = 256 * 1024
 
@@ -29,6 +33,8 @@ def decode(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
         return _decode_base64(pieces)
     if encoding == "quoted-printable":
         return _decode_quoted_printable(pieces)
+    if encoding in UUENCODE:
+        return uuencode.decode(pieces)
     return iter(pieces)
 
 

@@ -1,0 +1,272 @@
+"""The description of the page's API, for programs that are written by it (OpenAPI 3.1).
+
+`OPERATIONS` has a row for each route; a test keeps the two equal, and another holds the answers of
+a running page against it. ``/api.json`` serves it, ``/api`` shows it to people.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from flask import Blueprint, Flask, Response, current_app, jsonify, render_template
+
+from .. import __version__
+from .schemas import (
+    COUNT,
+    ERROR,
+    LIVE,
+    MESSAGE,
+    MESSAGE_LIST,
+    NUMBER,
+    TEXT,
+    counted,
+    parameter,
+)
+
+routes = Blueprint("openapi", __name__)
+
+Operation = dict[str, Any]
+
+_INTRODUCTION: Final = (
+    "The mail in the Maildir, and what the server does. Times are seconds since the epoch, sizes "
+    "are in bytes. A request for a change takes no parameter but those listed, and no body. "
+    "Requests that a browser makes for another site are refused."
+)
+_CONVERTER = re.compile(r"<(?:\w+:)?(\w+)>")
+#: What the page itself needs, which is no API.
+_OF_THE_PAGE: Final = frozenset({"/", "/api", "/static/{filename}"})
+
+_ID: Final = parameter("id", "path", {"type": "string"}, "The message, as the list names it.")
+_PART: Final = parameter(
+    "number", "path", {**COUNT, "maximum": 999_999_999}, "The part, as `parts` numbers it."
+)
+_SEARCH: Final = parameter(
+    "q",
+    "query",
+    {"type": "string", "maxLength": 500},
+    "Words that must all occur; see *Keys and search* in the page's documentation.",
+)
+_CHOICE: Final = parameter(
+    "q",
+    "query",
+    {"type": "string", "maxLength": 500},
+    "Those that match; without it, all. One that chooses nothing for certain is refused.",
+)
+
+
+def _json(summary: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": summary, "content": {"application/json": {"schema": schema}}}
+
+
+def _octets(summary: str, *types: str) -> dict[str, Any]:
+    return {"description": summary, "content": {each: {} for each in types}}
+
+
+_FAULTS: Final = {
+    "400": _json("It isn't understood, and nothing was changed.", ERROR),
+    "404": _json("There is no such message, or it has no such part.", ERROR),
+    "500": _json("It could not be read; `raw` has the message as it came.", ERROR),
+    "503": _json("The Maildir can't be used, or too many requests wait.", ERROR),
+}
+
+
+def _operation(
+    name: str,
+    summary: str,
+    answer: dict[str, Any],
+    *faults: str,
+    parameters: Any = (),
+    **others: dict[str, Any],
+) -> Operation:
+    """What an operation takes and answers; *others* are answers by their status."""
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": list(parameters),
+        "responses": {
+            "200": answer,
+            **{each: _FAULTS[each] for each in faults},
+            **others,
+            "401": _octets("A user name and a password are needed.", "text/plain"),
+            "403": {"description": "Requests from other sites are refused."},
+            "421": {"description": "This host name is not served here."},
+        },
+    }
+
+
+_WAIT: Final = parameter(
+    "wait", "query", {**NUMBER, "maximum": 60}, "Seconds to wait until a message matches."
+)
+_LIST: Final = (
+    _SEARCH,
+    parameter("offset", "query", {**COUNT, "default": 0}, "How many to pass over."),
+    parameter(
+        "limit", "query", {**COUNT, "default": 50, "maximum": 500}, "How many to list at most."
+    ),
+    _WAIT,
+    parameter(
+        "within",
+        "query",
+        {**NUMBER, "maximum": 60},
+        "Seconds in which to answer with what is known by then.",
+    ),
+)
+
+#: By method and path.
+OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
+    ("GET", "/api/messages"): _operation(
+        "list_messages",
+        "The messages that match, the newest first",
+        _json("A page of the list.", MESSAGE_LIST),
+        *("500", "503"),
+        parameters=_LIST,
+    ),
+    ("DELETE", "/api/messages"): _operation(
+        "delete_messages",
+        "Delete the messages that match, for good",
+        _json("How many there were.", counted("deleted")),
+        *("400", "500", "503"),
+        parameters=[_CHOICE],
+    ),
+    ("PUT", "/api/messages/seen"): _operation(
+        "see_messages",
+        "Mark the messages that match as read",
+        _json("How many were unread.", counted("changed")),
+        *("400", "500", "503"),
+        parameters=[_CHOICE],
+    ),
+    ("GET", "/api/messages/{id}"): _operation(
+        "show_message",
+        "All that is known of a message",
+        _json("The message.", MESSAGE),
+        *("404", "500", "503"),
+        parameters=[_ID],
+    ),
+    ("DELETE", "/api/messages/{id}"): _operation(
+        "delete_message",
+        "Delete a message, for good",
+        _json("1, or 0 if another was faster.", counted("deleted")),
+        *("400", "404", "500", "503"),
+        parameters=[_ID],
+    ),
+    ("PUT", "/api/messages/{id}/seen"): _operation(
+        "see_message",
+        "Mark a message as read",
+        _json("1, or 0 if it was.", counted("changed")),
+        *("400", "404", "500", "503"),
+        parameters=[_ID],
+    ),
+    ("DELETE", "/api/messages/{id}/seen"): _operation(
+        "unsee_message",
+        "Mark a message as unread",
+        _json("1, or 0 if it was.", counted("changed")),
+        *("400", "404", "500", "503"),
+        parameters=[_ID],
+    ),
+    ("GET", "/api/messages/{id}/html"): _operation(
+        "show_html",
+        "The message's HTML, for a frame with a sandbox",
+        _octets("Its own pictures are in it.", "text/html"),
+        *("404", "500", "503"),
+        parameters=[
+            _ID,
+            parameter(
+                "images", "query", {"enum": ["remote"]}, "`remote` lets pictures load from others."
+            ),
+        ],
+    ),
+    ("GET", "/api/messages/{id}/source"): _operation(
+        "show_source",
+        "The beginning of the message as text, one MiB",
+        _octets("As it is stored.", "text/plain"),
+        *("404", "500", "503"),
+        parameters=[_ID],
+    ),
+    ("GET", "/api/messages/{id}/raw"): _operation(
+        "download",
+        "The whole message, to be saved",
+        _octets("As it is stored.", "message/rfc822"),
+        *("404", "500", "503"),
+        parameters=[_ID],
+    ),
+    ("GET", "/api/messages/{id}/parts/{number}"): _operation(
+        "download_part",
+        "A part of the message, decoded, to be saved",
+        _octets("Its type is what the message says.", "*/*"),
+        *("404", "500", "503"),
+        parameters=[
+            _ID,
+            _PART,
+            parameter("inline", "query", TEXT, "Shows bitmap pictures and text in place."),
+        ],
+    ),
+    ("GET", "/api/live"): _operation(
+        "live",
+        "What the server does now",
+        _json("Connections, counters and plots.", LIVE),
+        parameters=[
+            parameter("step", "query", {"enum": ["1", "60"]}, "Seconds of an interval of `series`.")
+        ],
+    ),
+    ("GET", "/api/events"): _operation(
+        "events",
+        "What happens, as server-sent events, without end",
+        _octets("`smtp` for each signal, `inbox` when the list changes.", "text/event-stream"),
+        "503",
+        parameters=[
+            parameter("since", "query", {"type": "integer"}, "The last that is known."),
+            parameter("Last-Event-ID", "header", {"type": "integer"}, "The same, and comes first."),
+        ],
+    ),
+    ("GET", "/api.json"): _operation(
+        "describe_api", "This description", _json("OpenAPI 3.1.", {"type": "object"})
+    ),
+    ("GET", "/metrics"): _operation(
+        "metrics", "Counters for Prometheus", _octets("The exposition format.", "text/plain")
+    ),
+    ("GET", "/healthz/live"): _operation(
+        "is_live", "Whether the page answers", _octets("It does.", "text/plain")
+    ),
+    ("GET", "/healthz/ready"): _operation(
+        "is_ready",
+        "Whether mail is received",
+        _octets("It is.", "text/plain"),
+        **{"503": _octets("It isn't, and why.", "text/plain")},
+    ),
+}
+
+
+def served(app: Flask) -> set[tuple[str, str]]:
+    """The methods and paths of *app* that are the API."""
+    return {
+        (method, path)
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if (path := _CONVERTER.sub(r"{\1}", rule.rule)) not in _OF_THE_PAGE
+    }
+
+
+def description(app: Flask) -> dict[str, Any]:
+    """What *app* serves, as OpenAPI; its paths are relative to where it is found."""
+    paths: dict[str, dict[str, Any]] = {}
+    here = served(app)
+    for (method, path), operation in OPERATIONS.items():
+        if (method, path) in here:
+            paths.setdefault(path, {})[method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "smtp_blinker", "version": __version__, "description": _INTRODUCTION},
+        "servers": [{"url": "."}],
+        "paths": paths,
+    }
+
+
+@routes.get("/api.json")
+def describe_api() -> Response:
+    return jsonify(description(current_app))
+
+
+@routes.get("/api")
+def show_api() -> str:
+    return render_template("api.html", version=__version__, api=description(current_app))

@@ -1,0 +1,158 @@
+"""The shapes of the API's answers, in JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+Schema = dict[str, Any]
+
+TEXT: Final[Schema] = {"type": "string"}
+FLAG: Final[Schema] = {"type": "boolean"}
+COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+NUMBER: Final[Schema] = {"type": "number", "minimum": 0}
+MAYBE_TEXT: Final[Schema] = {"type": ["string", "null"]}
+
+
+def record(**fields: Schema) -> Schema:
+    """An object that has these fields, all of them and no others."""
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def several(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def counted(name: str) -> Schema:
+    return record(**{name: COUNT})
+
+
+def parameter(name: str, place: str, schema: Schema, text: str) -> Schema:
+    """A parameter; those in the path are demanded, the others not."""
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "schema": schema,
+        "description": text,
+    }
+
+
+ERROR: Final = record(error=TEXT)
+
+_LISTED: Final[Schema] = {
+    "id": TEXT,
+    "time": NUMBER,
+    "unread": FLAG,
+    "size": COUNT,
+    "from": TEXT,
+    "to": TEXT,
+    "subject": TEXT,
+    "snippet": TEXT,
+    "recipients": several(TEXT),
+    "attachments": COUNT,
+    "cut": FLAG,
+    "unreadable": FLAG,
+}
+
+MESSAGE_LIST: Final = record(
+    messages=several(record(**_LISTED)),
+    offset=COUNT,
+    matching=COUNT,
+    hint=MAYBE_TEXT,
+    total=COUNT,
+    unread=COUNT,
+    pending=COUNT,
+)
+
+_PART: Final = record(
+    number=COUNT,
+    depth=COUNT,
+    content_type=TEXT,
+    charset=MAYBE_TEXT,
+    encoding=TEXT,
+    filename=MAYBE_TEXT,
+    content_id=MAYBE_TEXT,
+    multipart=FLAG,
+    attachment=FLAG,
+    image=FLAG,
+    readable=FLAG,
+    contains=several(TEXT),
+    size=COUNT,
+)
+
+_SESSION: Final = record(
+    **dict.fromkeys(
+        (
+            *("helo", "hostname", "address", "by", "protocol"),
+            *("tls", "cipher", "id", "recipient", "date"),
+        ),
+        MAYBE_TEXT,
+    ),
+    priority={"type": ["integer", "null"]},
+)
+
+MESSAGE: Final = record(
+    **_LISTED,
+    cc=TEXT,
+    reply_to=TEXT,
+    date=TEXT,
+    message_id=TEXT,
+    envelope=record(mail_from=MAYBE_TEXT, rcpt_to=several(TEXT)),
+    session={"anyOf": [_SESSION, {"type": "null"}]},
+    headers=several({"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2}),
+    text=TEXT,
+    text_from_html=FLAG,
+    html=FLAG,
+    remote_content=FLAG,
+    links=several(TEXT),
+    checks=several(TEXT),
+    parts=several(_PART),
+    left_out=several(TEXT),
+)
+
+_COUNTS: Final[Schema] = {"type": "object", "additionalProperties": NUMBER}
+
+
+def _named(label: str) -> Schema:
+    """A name, and what is counted under it."""
+    return {**_COUNTS, "properties": {label: TEXT}, "required": [label]}
+
+
+LIVE: Final = record(
+    time=NUMBER,
+    began=NUMBER,
+    version=TEXT,
+    servers=several(record(address=TEXT, ready=FLAG)),
+    open=COUNT,
+    connections=several(
+        record(
+            id=TEXT,
+            remote_address=TEXT,
+            remote_port=COUNT,
+            client_hostname=TEXT,
+            host_name_appears_as=TEXT,
+            local_address=TEXT,
+            local_port=COUNT,
+            since=NUMBER,
+            tls=MAYBE_TEXT,
+            authenticated=FLAG,
+            user=MAYBE_TEXT,
+            messages=COUNT,
+        )
+    ),
+    clients=several(record(address=TEXT, connections=COUNT, messages=COUNT, bytes=COUNT)),
+    totals=_COUNTS,
+    stores=several(_named("store")),
+    spools=several(_named("spool")),
+    series=record(
+        step=COUNT,
+        length=COUNT,
+        end=COUNT,
+        intervals=several(record(number=COUNT, counts=_COUNTS)),
+    ),
+)
