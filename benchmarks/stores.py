@@ -85,6 +85,12 @@ def cpu_of(group: int) -> float:
     return seconds
 
 
+def scheduled(pid: int) -> tuple[float, float]:
+    """Seconds that a process's first thread has run, and that it has waited for a processor."""
+    run, wait, _ = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
+    return int(run) / 1e9, int(wait) / 1e9
+
+
 class Target:
     """Where mail goes: *url* for the store and the loop, `empty` between two measurements."""
 
@@ -138,6 +144,10 @@ class Nodes:
 
     def cpu(self) -> float:
         return sum(cpu_of(process.pid) for process in self._processes)
+
+    def scheduled(self) -> tuple[float, float]:
+        """Of the first node."""
+        return scheduled(self._processes[0].pid)
 
 
 def ask(words: list[Any], number: int = 1) -> list[dict[str, Any]]:

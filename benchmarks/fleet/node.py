@@ -19,14 +19,21 @@ from pathlib import Path  # noqa: E402
 import gevent  # noqa: E402
 
 from smtp_blinker import SMTPServer  # noqa: E402
-from smtp_blinker.policies import ConnectionLimit, RateLimit, RedisCounters  # noqa: E402
+from smtp_blinker.policies import (  # noqa: E402
+    ConnectionLimit,
+    RateLimit,
+    RedisCounters,
+    redis_counters,
+)
 from smtp_blinker.policies.counters import Hit  # noqa: E402
 from smtp_blinker.stores import AMQPStore, FolderContents, RedisStreamStore  # noqa: E402
 
 #: Of one network, over all nodes: live connections, and messages within an hour.
 CONNECTIONS, MESSAGES = 3, 10
-#: Seconds that a limit waits for Redis. Long, since other work may keep this machine busy.
-TIMEOUT = 1.0
+#: Seconds that a limit waits for Redis. Long, since other work may keep this machine busy; a node
+#: that was stopped still takes Redis for away.
+TIMEOUT = 5.0
+redis_counters._PATIENCE = TIMEOUT
 
 name, port, queue, counters_url, folder, local = sys.argv[1:]
 

@@ -1,10 +1,11 @@
 """Clients that send for some seconds and tell how long each message took, as JSON.
 
-python sender.py PORTS SECONDS [--connections N] [--size OCTETS] [--rate N] [--seed N]
+python sender.py PORTS SECONDS [--connections N] [--each] [--size OCTETS] [--rate N] [--seed N]
 
 PORTS are separated by commas; the connections are shared out over them. Without --rate each of them
-is kept and sends one message after the other. With it, messages come at random times, so many in a
-second on average, each on a connection of its own, and a message's time begins when it was due.
+is kept and sends one message after the other, or with --each is made anew for each. With it,
+messages come at random times, so many in a second on average, each on a connection of its own, and
+a message's time begins when it was due.
 """
 
 from __future__ import annotations
@@ -67,22 +68,28 @@ def content_of(size: int) -> Iterator[bytes]:
         yield b"Subject: %d-%d\r\n\r\n%b" % (run, number, body)
 
 
-def keep_sending(ports: list[int], connections: int, seconds: float, size: int) -> dict[str, Any]:
-    """Each connection sends one message after the other."""
+def keep_sending(
+    ports: list[int], connections: int, seconds: float, size: int, each: bool
+) -> dict[str, Any]:
+    """So many clients send one message after the other; with *each* they connect for each."""
     contents = content_of(size)
-    clients = [Client(ports[n % len(ports)]) for n in range(connections)]
     times: list[float] = []
     start, cpu = time.perf_counter(), time.process_time()
 
-    def run(client: Client) -> None:
+    def run(port: int) -> None:
+        client = None if each else Client(port)
         before = time.perf_counter()
         while before - start < seconds:
-            client.send(next(contents))
+            used = client or Client(port)
+            used.send(next(contents))
+            if client is None:
+                used.quit()
             after = time.perf_counter()
             times.append(after - before)
             before = after
 
-    gevent.joinall([gevent.spawn(run, client) for client in clients], raise_error=True)
+    jobs = [gevent.spawn(run, ports[n % len(ports)]) for n in range(connections)]
+    gevent.joinall(jobs, raise_error=True)
     return figures(times, time.perf_counter() - start, time.process_time() - cpu)
 
 
@@ -129,12 +136,15 @@ def main() -> None:
     parser.add_argument("ports", type=lambda text: [int(port) for port in text.split(",")])
     parser.add_argument("seconds", type=float)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--each", action="store_true")
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if options.rate is None:
-        found = keep_sending(options.ports, options.connections, options.seconds, options.size)
+        found = keep_sending(
+            options.ports, options.connections, options.seconds, options.size, options.each
+        )
     else:
         dice = random.Random(options.seed)
         found = send_at(options.ports, options.rate, options.seconds, options.size, dice)

@@ -54,6 +54,8 @@ class Setup:
     stall_at: float = 0.0
     stall: float = 0.0
     tls: bool = True
+    #: CPU of the process that all clients are in, for a connection; 0 where they are elsewhere.
+    client: float = 0.0
     seed: int = 1
 
 
@@ -145,6 +147,7 @@ class Simulation:
         cpu = setup.times.node + (setup.times.tls if setup.tls else 0.0)
         #: Of a connection's CPU: before the content, after it was read, after it is stored.
         self._cpu = 0.6 * cpu, 0.3 * cpu, 0.1 * cpu
+        self._clients = Queue(self._env)
         self._found = Outcome(setup)
 
     def run(self) -> Outcome:
@@ -176,6 +179,8 @@ class Simulation:
         first, second, third = self._cpu
         start = env.now
         travel = ROUND_TRIPS * setup.round_trip
+        if setup.client:
+            yield env.timeout(self._clients.take(setup.client))
         yield env.timeout(node.cpu.take(first) + travel)
         if self._refuses(node):
             found.away += 1
