@@ -37,7 +37,7 @@ FLOORS = (
     # Values: what a program sees, and what it may set.
     {
         *("signals", "session", "header", "stream", "parameters", "extensions", "pools"),
-        "certificates",
+        *("certificates", "dialogue"),
     },
     {
         *("sasl.mechanism", "sasl.plain", "sasl.cram_md5", "sasl.oauth", "sasl.external"),
@@ -102,7 +102,7 @@ SHARES = {
         *("connection.connection", "extensions", "options", "server", "session", "signals"),
         *("smtp.reply", "stream"),
     },
-    "web": {*PUBLIC, "pools"},
+    "web": {*PUBLIC, "dialogue", "pools"},
     # The program that has all of it.
     "serve": {*FLOOR, *ON_TOP, *FOLDERS},
 }

@@ -24,8 +24,10 @@ from .below import below
 from .child import Busy, Failed
 from .inbox import Inbox, Keep, in_thread
 from .live import Feed, address_text
-from .messages import routes
+from .messages import routes as message_routes
 from .reader.errors import in_one_line
+from .refused import Refusals
+from .refused import routes as refused_routes
 from .security import protect
 
 log = logging.getLogger(__name__)
@@ -61,10 +63,12 @@ class Page:
         self.feed = Feed()
         self.tracker = ConnectionTracker()
         self.metrics = EventMetrics(registry)
+        self.refusals = Refusals()
+        self._listeners = (self.feed, self.tracker, self.metrics, self.refusals)
         self.began = time.time()
         self.streams = 0
         for server in servers or (None,):
-            for listener in (self.feed, self.tracker, self.metrics):
+            for listener in self._listeners:
                 listener.attach(server)
 
     def keep(self, keep: Keep, every: float = EXPIRE_EVERY) -> NoReturn:
@@ -81,7 +85,7 @@ class Page:
 
     def detach(self) -> None:
         """Stop listening and end the page's processes, for a program that goes on without it."""
-        for listener in (self.feed, self.tracker, self.metrics):
+        for listener in self._listeners:
             listener.detach()
         if self.inbox is not None:
             self.inbox.close()
@@ -123,8 +127,9 @@ def create_app(
     protect(app, credentials, hosts)
     _add_page(app, page)
     _add_monitoring(app, page, check)
+    app.register_blueprint(refused_routes)
     if inbox is not None:
-        app.register_blueprint(routes)
+        app.register_blueprint(message_routes)
         _count_messages(page.registry, inbox)
 
     @app.errorhandler(OSError)
