@@ -22,7 +22,7 @@ __all__ = ["chromium"]
 class CatcherPage(Page):
     """The same with options of the tester's."""
 
-    options: tuple[str, ...] = ("--domain", "example.com")
+    options: tuple[str, ...] = ("--domain", "example.com", "--faults")
 
     def start(self, listen: str, http: str) -> subprocess.Popen[str]:
         kept = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
@@ -84,3 +84,25 @@ def test_a_refusal_appears_by_itself_and_the_live_view_leads_to_it(page: Catcher
     page.click("#events a.why")
     wait_until(lambda: page.all("#dialogue"), "it leads there")
     assert page.all("#refused script") == []
+
+
+def test_faults_are_added_and_removed(page: CatcherPage) -> None:
+    page.open("#/faults")
+    wait_until(lambda: "There is none" in page.one("#fault-list").text)
+    assert not page.one("#fault-seconds").is_displayed()
+    page.one("#fault-recipient").send_keys("ada@example.com")
+    page.one("#fault-code").send_keys("452")
+    page.click("#fault-add")
+    wait_until(lambda: page.all("#fault-list tbody tr"), "it is listed")
+    with (
+        smtplib.SMTP("127.0.0.1", page.port) as smtp,
+        pytest.raises(smtplib.SMTPRecipientsRefused, match="452"),
+    ):
+        smtp.sendmail("bob@example.org", ["ada@example.com"], plain("x"))
+    page.one("#fault-code").clear()
+    page.one("#fault-code").send_keys("250")
+    page.click("#fault-add")
+    wait_until(lambda: "400 to 599" in page.one("#toast").text, "the mistake is said")
+    page.click("#fault-list button")
+    wait_until(lambda: "There is none" in page.one("#fault-list").text)
+    page.send(plain("taken"), "ada@example.com")

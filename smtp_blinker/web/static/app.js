@@ -5,6 +5,7 @@ import { showEvents, togglePause } from "./events.js";
 import { deleteAll, loadList, move, search, seeAll, turnPage } from "./list.js";
 import { chooseStep, loadLive } from "./live.js";
 import { TABS, closeMessage, deleteOpened, openMessage, unread } from "./message.js";
+import { showFaults } from "./faults.js";
 import { showRefused } from "./refused.js";
 import { say } from "./server.js";
 import { choice, showTheme } from "./settings.js";
@@ -21,15 +22,19 @@ function current(link, isIt) {
 function route() {
   const hash = location.hash || "#/";
   const refused = /^#\/refused(?:\/(\w+))?$/.exec(hash);
-  const live = !refused && (!HAS_INBOX || hash === "#/live");
+  const faults = hash === "#/faults" && $("nav-faults") !== null;
+  const live = !refused && !faults && (!HAS_INBOX || hash === "#/live");
   $("live").hidden = !live;
   current($("nav-live"), live);
   $("refused").hidden = !refused;
   current($("nav-refused"), Boolean(refused));
+  $("faults").hidden = !faults;
+  if ($("nav-faults")) current($("nav-faults"), faults);
   if (HAS_INBOX) {
-    $("inbox").hidden = live || Boolean(refused);
+    $("inbox").hidden = live || faults || Boolean(refused);
     current($("nav-inbox"), !$("inbox").hidden);
   }
+  if (faults) { showFaults(); return; }
   if (refused) { showRefused(refused[1]); return; }
   if (live) { loadLive(); showEvents(); return; }
   const match = /^#\/m\/(.+)$/.exec(hash);
