@@ -40,9 +40,9 @@ def clear_faults() -> Response:
     return jsonify(deleted=_faults().clear())
 
 
-@routes.delete("/<int:id>")
-def remove_fault(id: int) -> Response:
-    if not _faults().remove(id):
+@routes.delete("/<int:number>")
+def remove_fault(number: int) -> Response:
+    if not _faults().remove(number):
         abort(404, "there is no such fault any more")
     return jsonify(deleted=1)
 
