@@ -101,6 +101,8 @@ message = EventSignal("message")
 refused = EventSignal("refused")
 #: A connection ended, each one that was accepted (`DisconnectEvent`).
 disconnect = EventSignal("disconnect")
+#: A connection begins, before its greeting; what is said on it is kept (`dialogue.DialogueEvent`).
+dialogue = EventSignal("dialogue")
 
 
 class Event:

@@ -37,7 +37,7 @@ FLOORS = (
     # Values: what a program sees, and what it may set.
     {
         *("signals", "trace", "session", "header", "stream", "parameters", "extensions", "pools"),
-        "certificates",
+        *("certificates", "dialogue"),
     },
     {
         *("sasl.mechanism", "sasl.plain", "sasl.cram_md5", "sasl.oauth", "sasl.external"),
@@ -75,6 +75,7 @@ FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 #: Beside the core: built on top of it, and not imported by it.
 ON_TOP = {
     "users": {"sasl.scram", "pools", "session"},
+    "faults": {"server", "session", "signals", "smtp.reply", "stream"},
     "sharing": {"server", "signals"},
     "gunicorn": {"server", "session", "sharing", "signals", "smtp.reply"},
     "pytest_plugin": {"testing"},
@@ -100,10 +101,10 @@ SHARES = {
     "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply", "trace"},
     # Its faults end connections by force, so it knows them.
     "testing": {
-        *("connection.connection", "extensions", "options", "server", "session", "signals"),
-        *("smtp.reply", "stream"),
+        *("connection.connection", "extensions", "faults", "options", "server", "session"),
+        *("signals", "smtp.reply", "stream"),
     },
-    "web": {*PUBLIC, "pools"},
+    "web": {*PUBLIC, "dialogue", "faults", "pools"},
     # The program that has all of it.
     "serve": {*FLOOR, *ON_TOP, *FOLDERS},
 }

@@ -304,6 +304,23 @@ def test_search_finds_copies_and_ids(client: FlaskClient, folder: Folder) -> Non
     assert subjects(client, q="1@example.org") == ["two", "one"]
 
 
+def test_search_finds_header_fields_where_they_are_asked_for(
+    client: FlaskClient, folder: Folder
+) -> None:
+    folder.put(plain("first", **{"X-Campaign": "Spring Sale", "Reply-To": "desk@example.org"}))
+    folder.put(plain("second", **{"X-Campaign": "autumn", "X-Long": "x" * 5000}))
+    for query, found in (
+        ("header:x-campaign", ["second", "first"]),
+        ('header:"x-campaign: spring"', ["first"]),
+        ("header:reply-to", ["first"]),
+        ("-header:spring", ["second"]),
+        ("autumn", []),  # only where it is asked for
+    ):
+        assert subjects(client, q=query) == found, query
+    answer = ask(client, "/api/messages")
+    assert [message["cut"] for message in answer["messages"]] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [

@@ -10,10 +10,12 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
+from contract import Client
 from flask.testing import FlaskClient
 from gevent import subprocess as waiting
 
 from smtp_blinker import SMTPServer
+from smtp_blinker.faults import Faults
 from smtp_blinker.stores import MaildirStore
 from smtp_blinker.web import PageServer, create_app
 from smtp_blinker.web.openapi import OPERATIONS, served
@@ -28,18 +30,29 @@ parameters = { "query.wait" = 0 }
 [[operations]]
 include-method = ["PUT", "DELETE"]
 parameters = { "query.q" = "subject:9 -is:read" }
+
+# Which words of a fault go together is said by no schema.
+[[operations]]
+include-name = "POST /api/faults"
+checks.positive_data_acceptance.enabled = false
 """
-#: Ids of messages that exist, and of one that doesn't.
+#: What exists, by the beginning of its path, and one that doesn't.
 _HOOKS = """
+import itertools
 import schemathesis
 
 IDS = {ids}
+FAULTS = itertools.count(1)
 
 
 @schemathesis.hook
 def map_path_parameters(context, path_parameters):
+    path = context.operation.path
     if path_parameters and "id" in path_parameters:
-        path_parameters["id"] = IDS[sum(str(path_parameters["id"]).encode()) % len(IDS)]
+        ids = next(ids for start, ids in IDS.items() if path.startswith(start))
+        path_parameters["id"] = ids[sum(str(path_parameters["id"]).encode()) % len(ids)]
+    elif path_parameters and path.startswith("/api/faults/"):
+        path_parameters["number"] = next(FAULTS)
     return path_parameters
 """
 
@@ -104,23 +117,34 @@ def test_people_can_read_it(client: FlaskClient) -> None:
 def test_a_running_page_answers_as_it_is_described(maildir: Path, tmp_path: Path) -> None:
     pytest.importorskip("schemathesis", reason="schemathesis is not installed (pip)")
     server = SMTPServer(("127.0.0.1", 0), on_data=MaildirStore(maildir))
-    app = create_app([server], maildir)
+    faults = Faults()
+    for _ in range(50):
+        faults.delay(seconds=1)
+    app = create_app([server], maildir, faults=faults)
     page = PageServer(("127.0.0.1", 0), app)
     page.start()
     try:
         server.start()
-        _conforms(f"http://127.0.0.1:{page.server_port}/api.json", maildir, tmp_path)
+        with Client(server) as smtp:
+            assert smtp.cmd("RCPT TO:<a@example.org>").startswith("503")
+            [refused] = app.extensions["smtp_blinker"].refusals.kept
+            ids = {
+                "/api/messages/": sorted(file.name for file in (maildir / "new").iterdir()),
+                "/api/refused/": [refused.id],
+            }
+            _conforms(f"http://127.0.0.1:{page.server_port}/api.json", ids, tmp_path)
     finally:
         server.stop()
         page.stop(timeout=1)
         app.extensions["smtp_blinker"].detach()
 
 
-def _conforms(url: str, maildir: Path, folder: Path) -> None:
+def _conforms(url: str, ids: dict[str, list[str]], folder: Path) -> None:
     """Run schemathesis in a process of its own: the page is served by this one's hub."""
-    ids = sorted(file.name for file in (maildir / "new").iterdir())
     (folder / "schemathesis.toml").write_text(_SETTINGS)
-    (folder / "hooks.py").write_text(_HOOKS.format(ids=["none", *ids]))
+    (folder / "hooks.py").write_text(
+        _HOOKS.format(ids={path: ["none", *known] for path, known in ids.items()})
+    )
     done = waiting.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", url),

@@ -128,7 +128,8 @@ class Client:
         #: What the last AUTH named.
         self.mechanism = ""
         self.auth_demanded = self.hooks.on_auth is not None and not options.auth_optional
-        #: Whether not every command is served unseen: a log, disabled verbs, a demand for AUTH.
+        #: Whether not every command is served unseen: a log, disabled verbs, a demand
+        #: for AUTH, a dialogue.
         self.is_restricted = (
             server.logger is not None or self.auth_demanded or bool(options.disabled_commands)
         )

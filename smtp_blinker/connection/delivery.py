@@ -51,6 +51,8 @@ def _deliver(client: Client, incoming: Incoming, end: Callable[[], None]) -> Non
     result = _ask_program(client, incoming)
     incoming.drain(isinstance(result, Refusal))
     client.incoming = None
+    if client.events.logs:
+        client.events.log("C: (%s octets of a message)", incoming.byte_length)
     if incoming.lost is not None:
         raise incoming.lost
     end()

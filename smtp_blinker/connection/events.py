@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from .. import signals
+from ..dialogue import Dialogue, DialogueEvent
 from ..options import AUTH_METHODS
 from ..session import Address, Session
 from ..smtp.reply import Reply, printable
@@ -35,13 +36,14 @@ class ConnectionEvents:
     `ignored` nothing is told at all (the option ignored_hosts).
     """
 
-    __slots__ = ("_logger", "_server", "_session", "ignored", "logs")
+    __slots__ = ("_dialogue", "_logger", "_server", "_session", "ignored", "logs")
 
     def __init__(self, server: Any, session: Session, logger: logging.Logger | None) -> None:
         self._server = server
         self._session = session
         self._logger = logger
-        #: Whether there is a logger for the protocol's lines.
+        self._dialogue: Dialogue | None = None
+        #: Whether anybody wants the protocol's lines.
         self.logs = logger is not None
         self.ignored = False
 
@@ -50,6 +52,15 @@ class ConnectionEvents:
     def hears(self, signal: signals.EventSignal) -> bool:
         """Whether any of *signal*'s receivers, of which there are some, is for our server."""
         return not self.ignored and bool(signal.audience(self._server))
+
+    def begin(self) -> None:
+        """Keep what is said from here on, if a receiver of `dialogue` wants it."""
+        if signals.dialogue.receivers and self.hears(signals.dialogue):
+            session = self._session
+            self._dialogue = Dialogue()
+            self.logs = True
+            event = DialogueEvent(session.id, session.remote_address, self._dialogue)
+            signals.emit(signals.dialogue, self._server, event)
 
     def connect(self) -> None:
         if signals.connect.receivers and self.hears(signals.connect):
@@ -144,14 +155,21 @@ class ConnectionEvents:
     # The protocol's log
 
     def log(self, text: str, *args: object) -> None:
+        if self._dialogue is not None:
+            self._dialogue.add(text, *args)
         if self._logger is not None and not self.ignored:
             self._logger.debug("[%s] " + text, self._session.id, *args)
 
     def log_reply(self, answer: Reply) -> None:
-        self.log("S: %s", answer.wire.decode("ascii").rstrip().replace("\r\n", " | "))
+        if self._dialogue is not None:
+            self._dialogue.add(answer)
+        if self._logger is not None and not self.ignored:
+            text = answer.wire.decode("ascii").rstrip().replace("\r\n", " | ")
+            self._logger.debug("[%s] S: %s", self._session.id, text)
 
     def log_command(self, verb: str, argument: str) -> None:
-        self.log("C: %s %s", verb, _shown(verb, argument))
+        if self.logs:
+            self.log("C: %s %s", verb, _shown(verb, argument))
 
 
 def _shown(verb: str, argument: str) -> str:

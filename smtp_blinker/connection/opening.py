@@ -26,6 +26,8 @@ def prepare(client: Client) -> None:
     client.events.ignored = session.remote_address in options.ignored_hosts
     if options.use_proxy:
         _read_proxy_header(client)
+    client.events.begin()
+    client.is_restricted = client.is_restricted or client.events.logs
     refusal = server.admit(client)
     if refusal is not None:
         raise Refusal(refusal)

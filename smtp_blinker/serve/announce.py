@@ -32,6 +32,8 @@ def announce(settings: Settings, ports: Sequence[int], page: WSGIServer | str) -
     encrypted = settings.self_signed or settings.cert is not None
     if settings.accept_any_auth and not all(is_loopback(listen) for listen in bound):
         say("Everyone who reaches this server can log in with any password: --accept-any-auth.")
+    if settings.fails_on_demand:
+        say("It fails on demand, to try programs that send: --faults, --fault.")
     if settings.users is not None and not encrypted:
         say("Passwords are sent in plain text: give --cert and --key, or --self-signed to try.")
     if not isinstance(page, str):

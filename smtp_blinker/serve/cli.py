@@ -146,6 +146,20 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     metavar="SIZE",
     help="Delete the oldest when all together have more bytes. Needs the web page.  [keep all]",
 )
+@option(
+    "Trying programs that send",
+    "--faults",
+    is_flag=True,
+    help="Let the web page and its API refuse, delay and drop on demand.",
+)
+@option(
+    "Trying programs that send",
+    "--fault",
+    metavar="TEXT",
+    multiple=True,
+    help="One from the beginning, as 'refuse recipient=ann@example.com code=451 chance=0.5', "
+    "'delay seconds=5 at=CONTENT' or 'drop at=DATA times=1'. Repeatable.",
+)
 @option("TLS", "--cert", help="TLS certificate with its chain, PEM.")
 @option("TLS", "--key", help="Its private key, PEM.", show_default="in the --cert file")
 @option("TLS", "--self-signed", is_flag=True, help="Make a certificate for this run, to try TLS.")

@@ -9,6 +9,7 @@ import gevent
 from gevent.pywsgi import WSGIServer
 
 from smtp_blinker import SMTPServer
+from smtp_blinker.faults import Faults
 from smtp_blinker.stores import SpoolStore
 
 from .announce import without_password
@@ -18,11 +19,15 @@ from .settings import Settings, Unusable
 
 
 def open_page(
-    settings: Settings, servers: Sequence[SMTPServer], check: Callable[[], object]
+    settings: Settings,
+    servers: Sequence[SMTPServer],
+    check: Callable[[], object],
+    faults: Faults | None = None,
 ) -> WSGIServer | str:
     """The web page, its address bound; or why there is none, "" if none is wanted.
 
-    *check* raises the OSError that keeps mail from being stored.
+    *check* raises the OSError that keeps mail from being stored. With --faults *faults* can be
+    changed there.
     A page that --http asks for is an error when it can't be served; without the default one mail
     is received all the same.
     """
@@ -39,6 +44,7 @@ def open_page(
         hosts=(settings.name, *settings.http_host),
         path=settings.http_path,
         check=check,
+        faults=faults if settings.faults else None,
     )
     assert isinstance(settings.http.address, tuple)
     page = PageServer(settings.http.address, app)

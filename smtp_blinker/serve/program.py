@@ -15,6 +15,7 @@ from gevent.event import Event
 from .announce import announce
 from .certificate import open_certificate
 from .deliver import deliver_to, health_of, open_store
+from .faults import fail_on_demand, open_faults
 from .page import open_page, show_store
 from .policies import open_policies
 from .process import raise_file_limit, reload, spare_the_collector, start_logging
@@ -33,6 +34,7 @@ def serve(settings: Settings) -> None:
     users = open_users(settings)
     tls = open_certificate(settings)
     policies = open_policies(settings)
+    faults = open_faults(settings)
     servers = make_servers(settings, users, tls)
     end_events = open_events(settings)
     # Before a client or supervisor can see that it has begun.
@@ -41,7 +43,7 @@ def serve(settings: Settings) -> None:
     gevent.signal_handler(signal.SIGINT, stop_or_die, stopping)
     gevent.signal_handler(signal.SIGHUP, reload, settings, users, servers)
     bind(settings, servers)
-    page = open_page(settings, servers, lambda: check())
+    page = open_page(settings, servers, lambda: check(), faults)
     store = open_store(settings, servers)  # the last of them: it makes the folder
     start_logging(settings)
     spare_the_collector()
@@ -51,6 +53,8 @@ def serve(settings: Settings) -> None:
     for server in servers:
         server.use(*policies)
         deliver_to(store, server)
+        if faults is not None:
+            fail_on_demand(settings, faults, server)
         server.start()
     if not isinstance(page, str):
         page.start()

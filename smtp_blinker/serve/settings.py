@@ -46,6 +46,9 @@ class Settings:
     users: str | None
     require_auth: bool
     accept_any_auth: bool
+    faults: bool
+    #: Those that there are from the beginning, as `Faults.add_text` takes them.
+    fault: tuple[str, ...]
     size: int
     max_clients: int
     max_clients_per_ip: int | None
@@ -78,6 +81,10 @@ class Settings:
         """Whether old messages are to be deleted."""
         return (self.keep_days, self.keep_messages, self.keep_size) != (None, None, None)
 
+    @property
+    def fails_on_demand(self) -> bool:
+        return self.faults or bool(self.fault)
+
     def check(self) -> None:
         """Raise `Unusable` for options that can't stand together."""
         if self.keeps_some and (self.http is None or self.workers > 1):
@@ -85,3 +92,7 @@ class Settings:
                 "--keep-days, --keep-messages and --keep-size need the web page: --http, and no "
                 "--workers"
             )
+        if self.faults and self.http is None:
+            raise Unusable("--faults is about the web page; without it give --fault")
+        if self.fails_on_demand and self.workers > 1:
+            raise Unusable("--faults and --fault go with one process, and no --workers")

@@ -11,8 +11,9 @@ The fixtures for pytest are in `smtp_blinker.pytest_plugin`; docs/pytest.md is t
 
 from __future__ import annotations
 
+from ..faults import STAGES
 from .message import ReceivedEnvelope, ReceivedMessage
-from .server import STAGES, SMTPTestServer
+from .server import SMTPTestServer
 from .smtpdfix import SMTPDFix, SMTPDFixConfig
 
 __all__ = [

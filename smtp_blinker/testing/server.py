@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Self
 
 import gevent
-from gevent import getcurrent, monkey, spawn_raw
+from gevent import monkey, spawn_raw
 
 from .. import signals
 from ..connection.connection import Connection
+from ..faults import Faults
 from ..server import SMTPServer
 from ..session import Address, Credentials, Session
 from ..smtp.reply import Reject
@@ -23,23 +22,22 @@ from ..stream import MessageStream
 from .certificate import Certificate
 from .message import ReceivedEnvelope, ReceivedMessage, parse_message
 
-#: What a client may be waiting for the answer to when a fault strikes. CONNECT is before the
-#: greeting, DATA after the 354 amid the content, CONTENT after its end.
-STAGES: Final = ("CONNECT", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "CONTENT")
 #: Seconds that `reset` waits for those who are about to leave.
 _SETTLE: Final = 0.25
 #: Seconds between two looks at what is waited for.
 _LOOK: Final = 0.001
 
 
-@dataclass(slots=True)
-class _Fault:
-    stages: Collection[str]
-    act: Callable[[Session], None]
-    #: Whom it strikes, in lower case; None for everybody.
-    recipient: str | None
-    #: How often it still strikes; None for ever.
-    times: int | None
+class _Faults(Faults):
+    """They remember whose connection they dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped: set[str] = set()
+
+    def drop_connection(self, session: Session) -> None:
+        self.dropped.add(session.id)
+        super().drop_connection(session)
 
 
 class SMTPTestServer:
@@ -66,18 +64,15 @@ class SMTPTestServer:
         self._certificate: Certificate | None = None
         self._front: _Front | None = None
         self._thread: Any = None
-        #: Of everybody's socket, by the greenlet that serves it.
-        self._sockets: dict[Any, Any] = {}
         #: The last one is for new connections; those before have some of their own still.
         self._servers: list[SMTPServer] = []
         self._forget()
 
     def _forget(self) -> None:
-        self._faults: list[_Fault] = []
+        self._faults = _Faults()
         #: Who connected, and the latest of them.
         self._clients = 0
         self._sessions: deque[Session] = deque(maxlen=5)
-        self._dropped: set[str] = set()
         self._options: dict[str, Any] = {
             "name": "localhost",
             "disable_reverse_lookup": True,
@@ -185,35 +180,18 @@ class SMTPTestServer:
         message, "MAIL" for the sender, without a *recipient* then. *times* is how often, at least
         1. Raises ValueError for what would never happen.
         """
-        if at in ("EHLO", "STARTTLS"):
-            raise ValueError(f"a server can't refuse {at}; drop the connection")
-        if recipient is not None and at != "RCPT":
-            raise ValueError(f"a recipient is refused at RCPT, not at {at}")
-        refusal = Reject(code, text)
-
-        def act(session: Session) -> NoReturn:
-            raise refusal
-
-        self._add_fault([at], act, recipient, times)
+        self._faults.refuse(recipient, code, text, at=at, times=times)
 
     def delay(self, seconds: float, at: str | None = None, *, times: int | None = None) -> None:
         """Let the client wait *seconds* for each answer, or for those *at* one of `STAGES`."""
-        if seconds < 0:
-            raise ValueError(f"nobody waits {seconds} seconds")
-
-        def act(session: Session) -> None:
-            gevent.sleep(seconds)
-
-        # At DATA the client waits for nothing.
-        stages = [one for one in STAGES if one != "DATA"] if at is None else [at]
-        self._add_fault(stages, act, None, times)
+        self._faults.delay(seconds, at, times=times)
 
     def drop(self, after: str = "DATA", *, times: int | None = None) -> None:
         """Close the connection without a word *after* the client reached one of `STAGES`.
 
         A message whose connection is dropped isn't received, not even after "CONTENT".
         """
-        self._add_fault([after], self._drop, None, times)
+        self._faults.drop(after, times=times)
 
     def require_auth(self, username: str, password: str) -> None:
         """Demand AUTH, with this name and password; the reply to others is 535."""
@@ -252,21 +230,6 @@ class SMTPTestServer:
         if "certfile" in self._given or "ssl_context" in self._given:
             return {}
         return {"certfile": self._own_certificate.certfile}
-
-    def _add_fault(
-        self,
-        stages: Collection[str],
-        act: Callable[[Session], None],
-        recipient: str | None,
-        times: int | None,
-    ) -> None:
-        for stage in stages:
-            if stage not in STAGES:
-                raise ValueError(f"{stage!r} is none of {', '.join(STAGES)}")
-        if times is not None and times < 1:
-            raise ValueError(f"times is at least 1, not {times}")
-        name = None if recipient is None else recipient.lower()
-        self._faults.append(_Fault(stages, act, name, times))
 
     def _change(self, **options: Any) -> None:
         """Give *options* to the connections that come after."""
@@ -309,7 +272,7 @@ class SMTPTestServer:
             on_data=self._on_data,
             **self._options,
         )
-        signals.connect.connect(self._on_ehlo, sender=server)
+        self._faults.attach(server)
         signals.error.connect(self._on_error, sender=server)
         server.start()
         self._servers.append(server)
@@ -330,35 +293,12 @@ class SMTPTestServer:
         if not self._servers:
             sock.close()  # between two servers
             return
-        me = getcurrent()
-        self._sockets[me] = sock
-        try:
-            self._servers[-1].handle(sock, address)
-        finally:
-            del self._sockets[me]
-
-    def _strike(self, stage: str, session: Session, recipient: str | None = None) -> None:
-        for fault in list(self._faults):
-            if stage not in fault.stages or fault.recipient not in (None, recipient):
-                continue
-            if fault.times is not None:
-                fault.times -= 1
-                if fault.times <= 0:
-                    self._faults.remove(fault)
-            fault.act(session)
-
-    def _drop(self, session: Session) -> None:
-        self._dropped.add(session.id)
-        try:
-            self._sockets[getcurrent()].shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the client was quicker
-        raise Reject(421, "Dropped")  # which nobody hears any more
+        self._servers[-1].handle(sock, address)
 
     def _on_connect(self, session: Session) -> None:
         self._clients += 1
         self._sessions.append(session)
-        self._strike("CONNECT", session)
+        self._faults.strike("CONNECT", session)
 
     def _connection(self, session_id: str) -> Connection:
         [connection] = [
@@ -369,17 +309,11 @@ class SMTPTestServer:
         ]
         return connection
 
-    def _on_ehlo(self, server: SMTPServer, event: signals.ConnectEvent) -> None:
-        try:
-            self._strike("EHLO", self._connection(event.id).session)
-        except Reject:
-            pass  # a listener can't refuse; it was dropped
-
     def _on_secure(self, session: Session) -> None:
-        self._strike("STARTTLS", session)
+        self._faults.strike("STARTTLS", session)
 
     def _on_auth(self, credentials: Credentials, session: Session) -> Any:
-        self._strike("AUTH", session)
+        self._faults.strike("AUTH", session)
         self._connection(session.id).limits.auth_failures = -1  # to be answered without a pause
         if self._user is None:
             return credentials.username or "anonymous"
@@ -391,15 +325,15 @@ class SMTPTestServer:
     def _on_mail_from(self, address: Address, session: Session) -> None:
         if self._demands_tls and not session.secure:
             raise Reject(530, "Must issue a STARTTLS command first", "5.7.0")
-        self._strike("MAIL", session)
+        self._faults.on_mail_from(address, session)
 
     def _on_rcpt_to(self, address: Address, session: Session) -> None:
-        self._strike("RCPT", session, address.address.lower())
+        self._faults.on_rcpt_to(address, session)
 
     def _on_data(self, stream: MessageStream, session: Session) -> None:
-        self._strike("DATA", session)
+        self._faults.strike("DATA", session)
         content = stream.read()
-        self._strike("CONTENT", session)
+        self._faults.strike("CONTENT", session)
         message = self._parse(content, session)
         sender = session.envelope.mail_from
         assert sender is not None
@@ -417,7 +351,7 @@ class SMTPTestServer:
         return parse_message(content.replace(b"\r\n", b"\n"))
 
     def _on_error(self, server: SMTPServer, event: signals.ErrorEvent) -> None:
-        if event.id not in self._dropped:
+        if event.id not in self._faults.dropped:
             self.errors.append(event)
 
 

@@ -18,15 +18,19 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import IntegerConverter
 
 from .. import __version__
+from ..faults import Faults
 from ..listeners.metrics import EventMetrics
 from ..listeners.tracking import Connection, ConnectionTracker
 from .below import below
 from .child import Busy, Failed
+from .faults import routes as fault_routes
 from .inbox import Inbox, Keep, in_thread
 from .live import Feed, address_text
-from .messages import routes
+from .messages import routes as message_routes
 from .openapi import routes as api_routes
 from .reader.errors import in_one_line
+from .refused import Refusals
+from .refused import routes as refused_routes
 from .security import protect
 
 log = logging.getLogger(__name__)
@@ -55,17 +59,22 @@ class _NumberConverter(IntegerConverter):
 class Page:
     """What the routes share; ``app.extensions["smtp_blinker"]``."""
 
-    def __init__(self, servers: Sequence[Any], inbox: Inbox | None, registry: Any) -> None:
+    def __init__(
+        self, servers: Sequence[Any], inbox: Inbox | None, registry: Any, faults: Faults | None
+    ) -> None:
         self.servers = servers
+        self.faults = faults
         self.inbox = inbox
         self.registry = registry
         self.feed = Feed()
         self.tracker = ConnectionTracker()
         self.metrics = EventMetrics(registry)
+        self.refusals = Refusals()
+        self._listeners = (self.feed, self.tracker, self.metrics, self.refusals)
         self.began = time.time()
         self.streams = 0
         for server in servers or (None,):
-            for listener in (self.feed, self.tracker, self.metrics):
+            for listener in self._listeners:
                 listener.attach(server)
 
     def keep(self, keep: Keep, every: float = EXPIRE_EVERY) -> NoReturn:
@@ -82,7 +91,7 @@ class Page:
 
     def detach(self) -> None:
         """Stop listening and end the page's processes, for a program that goes on without it."""
-        for listener in (self.feed, self.tracker, self.metrics):
+        for listener in self._listeners:
             listener.detach()
         if self.inbox is not None:
             self.inbox.close()
@@ -97,6 +106,7 @@ def create_app(
     path: str = "/",
     registry: CollectorRegistry | None = None,
     check: Callable[[], object] | None = None,
+    faults: Faults | None = None,
 ) -> Flask:
     """The page for *servers* (those of the process if none are given) and for *maildir*.
 
@@ -104,7 +114,8 @@ def create_app(
     are demanded for everything but ``/healthz``. *hosts* are further names that the page is
     reached by; it answers to localhost and to any address. *path* is where a proxy shows it, as
     "/mail/". *registry* is a registry of
-    prometheus_client that no `EventMetrics` counts in yet, by default a new one.
+    prometheus_client that no `EventMetrics` counts in yet, by default a new one. With *faults*,
+    which the program has its servers use, who reaches the page can have them fail.
 
     Create it before the servers start, or what happened before isn't known. ``/healthz/ready``
     answers 503 unless every one of *servers* accepts clients, and when *check* raises: it is called
@@ -119,14 +130,17 @@ def create_app(
     app.url_map.converters["int"] = _NumberConverter
     app.config["MAX_CONTENT_LENGTH"] = 65536  # no route reads a body
     inbox = Inbox(maildir) if maildir is not None else None
-    page = Page(list(servers), inbox, CollectorRegistry() if registry is None else registry)
+    registry = CollectorRegistry() if registry is None else registry
+    page = Page(list(servers), inbox, registry, faults)
     app.extensions["smtp_blinker"] = page
     protect(app, credentials, hosts)
     _add_page(app, page)
     _add_monitoring(app, page, check)
     app.register_blueprint(api_routes)
+    app.register_blueprint(refused_routes)
+    app.register_blueprint(fault_routes)
     if inbox is not None:
-        app.register_blueprint(routes)
+        app.register_blueprint(message_routes)
         _count_messages(page.registry, inbox)
 
     @app.errorhandler(OSError)
@@ -165,7 +179,12 @@ def create_app(
 def _add_page(app: Flask, page: Page) -> None:
     @app.get("/")
     def index() -> str:
-        return render_template("index.html", version=__version__, inbox=page.inbox is not None)
+        return render_template(
+            "index.html",
+            version=__version__,
+            inbox=page.inbox is not None,
+            faults=page.faults is not None,
+        )
 
     @app.get("/api/live")
     def live() -> Response:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import gevent
 from flask import Blueprint, Response, abort, current_app, request
 
+from .changes import check_parameters, is_change
 from .child import Failed
 from .inbox import Inbox, log
 from .reader import markup
@@ -36,19 +37,13 @@ routes = Blueprint("messages", __name__, url_prefix="/api/messages")
 @routes.before_request
 def check_change() -> None:
     """Refuse a request for a change that says anything which isn't understood."""
-    if request.method in {"GET", "HEAD", "OPTIONS"}:
+    if not is_change():
         return
-    if request.content_length or "Transfer-Encoding" in request.headers:
-        abort(400, "a request for a change has no body")
     about_all = "id" not in (request.view_args or {})
-    for name, values in request.args.lists():
-        if name != "q" or not about_all or len(values) > 1:
-            abort(400, f"the parameter {name[:40]!a} is unknown here, or is given twice")
-        problem = search.problem(values[0])
-        if problem is not None:
-            abort(400, problem)
-    if request.query_string and not request.args:
-        abort(400, "the query is empty")
+    check_parameters(("q",) if about_all else ())
+    problem = search.problem(request.args["q"]) if "q" in request.args else None
+    if problem is not None:
+        abort(400, problem)
 
 
 @routes.get("")

@@ -15,10 +15,14 @@ from .. import __version__
 from .schemas import (
     COUNT,
     ERROR,
+    FAULT,
+    FAULT_LIST,
     LIVE,
     MESSAGE,
     MESSAGE_LIST,
     NUMBER,
+    REFUSED,
+    REFUSED_LIST,
     TEXT,
     counted,
     parameter,
@@ -38,6 +42,7 @@ _CONVERTER = re.compile(r"<(?:\w+:)?(\w+)>")
 _OF_THE_PAGE: Final = frozenset({"/", "/api", "/static/{filename}"})
 
 _ID: Final = parameter("id", "path", {"type": "string"}, "The message, as the list names it.")
+_CONNECTION: Final = parameter("id", "path", {"type": "string"}, "Its `id`, as in the list.")
 _PART: Final = parameter(
     "number", "path", {**COUNT, "maximum": 999_999_999}, "The part, as `parts` numbers it."
 )
@@ -65,7 +70,7 @@ def _octets(summary: str, *types: str) -> dict[str, Any]:
 
 _FAULTS: Final = {
     "400": _json("It isn't understood, and nothing was changed.", ERROR),
-    "404": _json("There is no such message, or it has no such part.", ERROR),
+    "404": _json("There is no such thing here; `error` says more.", ERROR),
     "500": _json("It could not be read; `raw` has the message as it came.", ERROR),
     "503": _json("The Maildir can't be used, or too many requests wait.", ERROR),
 }
@@ -112,6 +117,21 @@ _LIST: Final = (
         "Seconds in which to answer with what is known by then.",
     ),
 )
+
+_FAULT: Final = [
+    parameter(name, "query", schema, text)
+    for name, schema, text in (
+        ("do", {"enum": ["refuse", "delay", "drop"]}, "What happens. It is needed."),
+        ("at", TEXT, "Where: one of `stages`."),
+        ("sender", TEXT, "Only with this reverse-path: an address, or `@domain`."),
+        ("recipient", TEXT, "Only with this forward-path."),
+        ("code", {"type": "integer"}, "`refuse`: the reply code, 400 to 599."),
+        ("text", TEXT, "`refuse`: the text of the reply."),
+        ("seconds", {"type": "number"}, "`delay`: how long."),
+        ("chance", {"type": "number"}, "How often of all times, 0 to 1."),
+        ("times", {"type": "integer"}, "How often at all."),
+    )
+]
 
 #: By method and path.
 OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
@@ -200,6 +220,50 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
             _PART,
             parameter("inline", "query", TEXT, "Shows bitmap pictures and text in place."),
         ],
+    ),
+    ("GET", "/api/refused"): _operation(
+        "list_refused",
+        "The connections on which something was refused, the last one first",
+        _json("The last 200.", REFUSED_LIST),
+    ),
+    ("GET", "/api/refused/{id}"): _operation(
+        "show_refused",
+        "What was refused on a connection, and all that was said on it",
+        _json("The connection.", REFUSED),
+        "404",
+        parameters=[_CONNECTION],
+    ),
+    ("DELETE", "/api/refused"): _operation(
+        "forget_refused",
+        "Forget what was refused",
+        _json("How many connections there were.", counted("deleted")),
+        "400",
+    ),
+    ("GET", "/api/faults"): _operation(
+        "list_faults",
+        "The faults that the server makes on demand",
+        _json("All of them, and where they can strike.", FAULT_LIST),
+        "404",
+    ),
+    ("POST", "/api/faults"): _operation(
+        "add_fault",
+        "Have the server fail",
+        _json("The new fault.", FAULT),
+        *("400", "404"),
+        parameters=_FAULT,
+    ),
+    ("DELETE", "/api/faults"): _operation(
+        "clear_faults",
+        "Take all faults away",
+        _json("How many there were.", counted("deleted")),
+        *("400", "404"),
+    ),
+    ("DELETE", "/api/faults/{number}"): _operation(
+        "remove_fault",
+        "Take a fault away",
+        _json("It is away.", counted("deleted")),
+        *("400", "404"),
+        parameters=[parameter("number", "path", COUNT, "Its `id`.")],
     ),
     ("GET", "/api/live"): _operation(
         "live",

@@ -156,3 +156,45 @@ LIVE: Final = record(
         intervals=several(record(number=COUNT, counts=_COUNTS)),
     ),
 )
+
+_REFUSED: Final[Schema] = {
+    "id": TEXT,
+    "began": NUMBER,
+    "time": NUMBER,
+    "remote_address": TEXT,
+    "host_name_appears_as": TEXT,
+    "client_hostname": TEXT,
+    "refused": COUNT,
+    "refusals": several(
+        record(
+            time=NUMBER,
+            command=TEXT,
+            argument=TEXT,
+            code={"type": ["integer", "null"]},
+            reply=TEXT,
+            why=TEXT,
+        )
+    ),
+    "ended": MAYBE_TEXT,
+    "detail": TEXT,
+}
+
+REFUSED_LIST: Final = record(connections=several(record(**_REFUSED)), total=COUNT)
+
+REFUSED: Final = record(**_REFUSED, lines=several(record(seconds=NUMBER, who=TEXT, text=TEXT)))
+
+#: A fault has a code and a text, or seconds, by its kind.
+FAULT: Final[Schema] = {
+    **record(
+        id=COUNT,
+        do={"enum": ["refuse", "delay", "drop"]},
+        at=several(TEXT),
+        sender=MAYBE_TEXT,
+        recipient=MAYBE_TEXT,
+        chance=NUMBER,
+        times={"type": ["integer", "null"]},
+    ),
+    "additionalProperties": {"type": ["string", "number"]},
+}
+
+FAULT_LIST: Final = record(faults=several(FAULT), stages=several(TEXT))

@@ -25,6 +25,16 @@ SEARCHED: Final = {
     "message-id": 300,
     "text": NAMES + 1 + KEPT_TEXT,
 }
+#: Characters of the other header fields that search looks at.
+HEADER: Final = 2048
+#: Fields that are looked for elsewhere, or that nobody looks for.
+_NOT_IN_HEADER: Final = frozenset(
+    {
+        *("from", "to", "cc", "subject", "message-id", "received", "return-path", "delivered-to"),
+        *("dkim-signature", "arc-seal", "arc-message-signature", "arc-authentication-results"),
+        *("mime-version", "content-type", "content-transfer-encoding"),
+    }
+)
 #: Recipients named in the list.
 LISTED_RECIPIENTS: Final = 20
 
@@ -54,6 +64,9 @@ class Entry:
     unreadable: bool = False
     #: What search looks at, casefolded: "from", "to", "cc", "subject", "message-id", "text".
     folded: dict[str, str] = field(default_factory=dict)
+    #: The other header fields in the same way, a line for each: words without a place aren't
+    #: looked for there.
+    header: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -80,6 +93,11 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
     to = ", ".join(message.every("to"))
     copies = ", ".join(message.every("cc"))
     subject = message.first("subject")
+    header = "\n".join(
+        f"{each.name}: {each.text}"
+        for each in message.fields
+        if each.name.lower() not in _NOT_IN_HEADER
+    )
     attached = attachments(message)
     names = " ".join(part.filename for part in attached if part.filename)
     found = {
@@ -100,7 +118,9 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
         "attachments": len(attached),
         "cut": bool(message.left_out)
         or len(names) > NAMES
+        or len(header) > HEADER
         or any(len(text) > SEARCHED[place] for place, text in found.items()),
+        "header": header[:HEADER].casefold()[:HEADER],
         # Casefolding may make a text longer.
         "folded": {
             place: text[: SEARCHED[place]].casefold()[: SEARCHED[place]]

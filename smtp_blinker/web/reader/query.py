@@ -1,8 +1,9 @@
 """The search language of the inbox.
 
 Words must all occur; ``"several words"`` together; ``-word`` must not. ``from:``, ``to:``, ``cc:``,
-``subject:``, ``message-id:`` and ``text:`` look in one place only. ``is:unread``, ``is:read``,
-``has:attachment``, ``larger:10k``, ``smaller:1M``, ``after:2026-11-28`` and
+``subject:``, ``message-id:`` and ``text:`` look in one place only, ``header:`` in the other fields
+of the header, as in ``header:x-campaign`` and ``header:"x-campaign: spring"``. ``is:unread``,
+``is:read``, ``has:attachment``, ``larger:10k``, ``smaller:1M``, ``after:2026-11-28`` and
 ``before:2026-11-29`` look at the message; days are UTC. Case makes no difference.
 """
 
@@ -18,7 +19,7 @@ from typing import Final, NamedTuple, Protocol
 MAX_QUERY: Final = 500
 MAX_WORDS: Final = 20
 
-_PLACES: Final = "from|to|cc|subject|message-id|text|is|has|larger|smaller|after|before"
+_PLACES: Final = "from|to|cc|subject|message-id|header|text|is|has|larger|smaller|after|before"
 _WORD = re.compile(rf'(-?)(?:({_PLACES}):)?(?:"([^"]*)"?|(\S+))', re.IGNORECASE)
 #: What these compare, and whether it must be more than the number that they take.
 _COMPARED: Final = {
@@ -47,6 +48,8 @@ class Searchable(Protocol):
     def attachments(self) -> int: ...
     @property
     def folded(self) -> dict[str, str]: ...
+    @property
+    def header(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class _Term:
             return value >= self.number if more else value < self.number
         if self.place == "has":
             return self.text.startswith(_ATTACHMENT) and message.attachments > 0
+        if self.place == "header":
+            return self.text in message.header
         if self.place in message.folded:
             return self.text in message.folded[self.place]
         for text in message.folded.values():  # noqa: SIM110 - any() would take twice as long

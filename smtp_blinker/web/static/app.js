@@ -5,6 +5,8 @@ import { showEvents, togglePause } from "./events.js";
 import { deleteAll, loadList, move, search, seeAll, turnPage } from "./list.js";
 import { chooseStep, loadLive } from "./live.js";
 import { TABS, closeMessage, deleteOpened, openMessage, unread } from "./message.js";
+import { showFaults } from "./faults.js";
+import { showRefused } from "./refused.js";
 import { say } from "./server.js";
 import { choice, showTheme } from "./settings.js";
 import { inbox, state } from "./state.js";
@@ -19,13 +21,21 @@ function current(link, isIt) {
 
 function route() {
   const hash = location.hash || "#/";
-  const live = !HAS_INBOX || hash === "#/live";
+  const refused = /^#\/refused(?:\/(\w+))?$/.exec(hash);
+  const faults = hash === "#/faults" && $("nav-faults") !== null;
+  const live = !refused && !faults && (!HAS_INBOX || hash === "#/live");
   $("live").hidden = !live;
   current($("nav-live"), live);
+  $("refused").hidden = !refused;
+  current($("nav-refused"), Boolean(refused));
+  $("faults").hidden = !faults;
+  if ($("nav-faults")) current($("nav-faults"), faults);
   if (HAS_INBOX) {
-    $("inbox").hidden = live;
-    current($("nav-inbox"), !live);
+    $("inbox").hidden = live || faults || Boolean(refused);
+    current($("nav-inbox"), !$("inbox").hidden);
   }
+  if (faults) { showFaults(); return; }
+  if (refused) { showRefused(refused[1]); return; }
   if (live) { loadLive(); showEvents(); return; }
   const match = /^#\/m\/(.+)$/.exec(hash);
   let id = null;
@@ -47,7 +57,7 @@ const KEYS = {
   u: () => go("#/"), Escape: () => { if (state.opened) go("#/"); },
   Delete: deleteOpened, "#": deleteOpened, m: unread,
   n: () => turnPage(1), p: () => turnPage(-1),
-  i: () => go("#/"), l: () => go("#/live"),
+  i: () => go("#/"), l: () => go("#/live"), r: () => go("#/refused"),
   "/": () => { go("#/"); $("search").focus(); $("search").select(); },
 };
 
@@ -60,8 +70,8 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (event.key === "?") { event.preventDefault(); $("help").showModal(); return; }
-  const onLive = !$("live").hidden;
-  if (!HAS_INBOX || (onLive && !["i", "l", "/"].includes(event.key))) return;
+  const always = HAS_INBOX ? ["i", "l", "r", "/"] : ["l", "r"];
+  if ((!HAS_INBOX || $("inbox").hidden) && !always.includes(event.key)) return;
   if (/^[1-7]$/.test(event.key) && state.opened?.data) {
     const tab = $(`tab-${TABS[event.key - 1]}`);
     if (tab) { event.preventDefault(); tab.click(); }
@@ -107,7 +117,7 @@ if (HAS_INBOX) {
   $("search").value = inbox.query;
   $("search").addEventListener("input", () => {
     clearTimeout(searchTimer);
-    if (!$("live").hidden) go("#/");
+    if ($("inbox").hidden) go("#/");
     searchTimer = setTimeout(() => search($("search").value), 150);
   });
   $("newer").addEventListener("click", () => turnPage(-1));

@@ -36,7 +36,8 @@ function eventRow(event) {
     event.row = el("li", {},
       el("time", {}, SECONDS.format(new Date(event.time * 1000))),
       el("span", { class: `kind is-${bad ? "failed" : event.signal}` }, event.signal),
-      el("span", { class: "what", title: event.id ? `session ${event.id}` : null }, describe(event)));
+      el("span", { class: "what", title: event.id ? `session ${event.id}` : null }, describe(event),
+        bad && event.code || event.signal === "refused" ? el("a", { class: "why", href: `#/refused/${event.id}` }, "Why?") : null));
   }
   return event.row;
 }

@@ -79,7 +79,7 @@ function showEmptyList(pending) {
     return;
   }
   const box = $("list-empty");
-  box.replaceChildren(el("strong", {}, "No mail yet"), el("span", {}, "It appears here by itself as it arrives."));
+  box.replaceChildren(el("strong", {}, "No mail yet"), el("span", {}, "It appears here by itself as it arrives."), el("a", { href: "#/refused" }, "What was refused, and why"));
   if (!state.servers.length) return;
   const match = /^(.*):(\d+)$/.exec(state.servers[0].address);
   if (match) {

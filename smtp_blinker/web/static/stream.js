@@ -4,6 +4,7 @@
 import { $, HAS_INBOX, go } from "./dom.js";
 import { keep } from "./events.js";
 import { loadList, showCounts } from "./list.js";
+import { freshenRefused } from "./refused.js";
 import { ask } from "./server.js";
 import { choice } from "./settings.js";
 
@@ -27,6 +28,7 @@ export function connect() {
     lastEvent = event.number;
     keep(event);
     if (event.signal === "message") blink();
+    if (["refused", "message", "disconnect"].includes(event.signal)) freshenRefused();
   });
   source.addEventListener("inbox", (message) => {
     showCounts(JSON.parse(message.data));

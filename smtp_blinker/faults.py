@@ -1,0 +1,361 @@
+"""Faults on demand, to try what a program that sends mail makes of them.
+
+    faults = Faults()
+    server.use(faults)
+    server.on_data(faults.around(store))
+    faults.refuse("ann@example.com", 451, chance=0.5)
+
+`smtp_blinker.testing` and ``smtp-blinker --faults`` have them.
+"""
+
+from __future__ import annotations
+
+import random
+import shlex
+import socket
+import weakref
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import gevent
+
+from . import signals
+from .server import SMTPServer
+from .session import Address, Credentials, Session
+from .smtp.reply import Reject
+from .stream import MessageStream
+
+#: What a client may be waiting for the answer to when a fault strikes. CONNECT is before the
+#: greeting, DATA after the 354 amid the content, CONTENT after its end.
+STAGES: Final = ("CONNECT", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "CONTENT")
+#: Faults that there can be at once, and seconds that one can make a client wait.
+MOST: Final = 100
+MAX_SECONDS: Final = 3600.0
+#: Octets of a message that are read at once where it is only read.
+_PIECE: Final = 65536
+
+#: What each kind takes in a text, and what makes a value of it.
+_WORDS: Final[dict[str, dict[str, Callable[[str], Any]]]] = {
+    "refuse": {"code": int, "text": str},
+    "delay": {"seconds": float},
+    "drop": {},
+}
+_COMMON: Final[dict[str, Callable[[str], Any]]] = {
+    "at": str.upper,
+    "sender": str,
+    "recipient": str,
+    "chance": float,
+    "times": int,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Fault:
+    """One of them."""
+
+    #: By which it can be taken away; the first is 1.
+    id: int
+    #: "refuse", "delay" or "drop".
+    kind: str
+    #: Of `STAGES`.
+    stages: tuple[str, ...]
+    #: Whom it strikes, in lower case: an address, or "@" and a domain; None for everybody.
+    sender: str | None = None
+    recipient: str | None = None
+    #: How often of all times that it could, 0 to 1.
+    chance: float = 1.0
+    #: How often it still strikes; None for ever.
+    times: int | None = None
+    reply: Reject | None = None
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; what doesn't belong to its kind is left out."""
+        fields: dict[str, Any] = {
+            "id": self.id,
+            "do": self.kind,
+            "at": list(self.stages),
+            "sender": self.sender,
+            "recipient": self.recipient,
+            "chance": self.chance,
+            "times": self.times,
+        }
+        if self.reply is not None:
+            fields |= {"code": self.reply.code, "text": self.reply.text}
+        if self.kind == "delay":
+            fields["seconds"] = self.seconds
+        return fields
+
+    def strikes(self, stage: str, sender: str | None, recipient: str | None) -> bool:
+        return (
+            stage in self.stages
+            and _fits(self.sender, sender)
+            and _fits(self.recipient, recipient)
+            and (self.chance >= 1 or random.random() < self.chance)
+        )
+
+
+def _fits(wanted: str | None, address: str | None) -> bool:
+    if wanted is None or address is None:
+        return wanted is None
+    return address.endswith(wanted) if wanted.startswith("@") else address == wanted
+
+
+class Faults:
+    """The faults of one or several servers: none at first, and those that are added from then on.
+
+    For `SMTPServer.use`, which calls `attach`. Faults at DATA and CONTENT need `around`, those at
+    AUTH ``server.use(faults.at_auth)``, which makes sense only where a program offers AUTH. Any
+    thread may add and take away. The methods raise ValueError for what could never happen.
+    """
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+        self._last = 0
+        self._servers: weakref.WeakSet[SMTPServer] = weakref.WeakSet()
+        self.at_auth = _AtAuth(self)
+
+    @property
+    def all(self) -> list[Fault]:
+        """Those that there are now, the oldest first."""
+        return list(self._faults)
+
+    def refuse(
+        self,
+        recipient: str | None = None,
+        code: int = 550,
+        text: str = "Refused by the test",
+        *,
+        at: str | None = None,
+        sender: str | None = None,
+        chance: float = 1.0,
+        times: int | None = None,
+    ) -> Fault:
+        """Answer with *code* and *text*: RCPT, or *at* another of `STAGES`.
+
+        *recipient* (at RCPT) and *sender* (from MAIL on, where it is refused if *at* isn't given)
+        are addresses, or "@" and a domain; None is for everybody. *chance* is how often of all
+        times, up to 1; *times* is how often at all, at least 1.
+        """
+        if at is None:
+            at = "MAIL" if sender is not None and recipient is None else "RCPT"
+        if at in ("EHLO", "STARTTLS"):
+            raise ValueError(f"a server can't refuse {at}; drop the connection")
+        return self._add(
+            "refuse", (at,), sender, recipient, chance, times, reply=Reject(code, text)
+        )
+
+    def delay(
+        self,
+        seconds: float,
+        at: str | None = None,
+        *,
+        recipient: str | None = None,
+        sender: str | None = None,
+        chance: float = 1.0,
+        times: int | None = None,
+    ) -> Fault:
+        """Let the client wait *seconds* for each answer, or for those *at* one of `STAGES`."""
+        if not 0 <= seconds <= MAX_SECONDS:
+            raise ValueError(f"a client can wait 0 to {MAX_SECONDS:g} seconds, not {seconds:g}")
+        # At DATA the client waits for nothing.
+        if at is not None:
+            stages: tuple[str, ...] = (at,)
+        elif recipient is not None:
+            stages = ("RCPT",)
+        else:
+            after_mail = STAGES.index("MAIL") if sender is not None else 0
+            stages = tuple(one for one in STAGES[after_mail:] if one != "DATA")
+        return self._add("delay", stages, sender, recipient, chance, times, seconds=seconds)
+
+    def drop(
+        self,
+        after: str = "DATA",
+        *,
+        recipient: str | None = None,
+        sender: str | None = None,
+        chance: float = 1.0,
+        times: int | None = None,
+    ) -> Fault:
+        """Close the connection without a word *after* the client reached one of `STAGES`.
+
+        A message whose connection is dropped isn't received, not even after "CONTENT".
+        """
+        return self._add("drop", (after,), sender, recipient, chance, times)
+
+    def add(self, words: Mapping[str, str]) -> Fault:
+        """Add what texts say: ``do`` is refuse, delay or drop, the others are their arguments."""
+        kind = words.get("do", "")
+        if kind not in _WORDS:
+            raise ValueError(f"do takes {', '.join(_WORDS)}, not {kind[:40]!a}")
+        known = _WORDS[kind] | _COMMON
+        values: dict[str, Any] = {}
+        for name, text in words.items():
+            if name == "do":
+                continue
+            if name not in known:
+                raise ValueError(f"{kind} takes {', '.join(known)}, not {name[:40]!a}")
+            try:
+                values[name] = known[name](text)
+            except ValueError:
+                raise ValueError(f"{name} takes a number, not {text[:40]!a}") from None
+        if kind == "delay" and "seconds" not in values:
+            raise ValueError("delay needs seconds")
+        if kind == "drop" and "at" in values:
+            values["after"] = values.pop("at")
+        method: Callable[..., Fault] = getattr(self, kind)
+        return method(**values)
+
+    def add_text(self, text: str) -> Fault:
+        """The same from a line as ``refuse recipient=ann@example.com code=451 chance=0.5``."""
+        kind, *words = shlex.split(text) or [""]
+        pairs = [word.partition("=") for word in words]
+        wrong = [name for name, separator, _ in pairs if not separator]
+        if wrong:
+            raise ValueError(f"behind {kind} stands NAME=VALUE, not {wrong[0][:40]!a}")
+        return self.add({"do": kind, **{name: value for name, _, value in pairs if name != "do"}})
+
+    def remove(self, id: int) -> bool:
+        """Take one away; False if there is none with that id."""
+        for fault in self.all:
+            if fault.id == id:
+                self._forget(fault)
+                return True
+        return False
+
+    def clear(self) -> int:
+        """Take all away; returns how many there were."""
+        faults, self._faults = self._faults, []
+        return len(faults)
+
+    def _add(
+        self,
+        kind: str,
+        stages: Collection[str],
+        sender: str | None,
+        recipient: str | None,
+        chance: float,
+        times: int | None,
+        **more: Any,
+    ) -> Fault:
+        for stage in stages:
+            if stage not in STAGES:
+                raise ValueError(f"{stage!r} is none of {', '.join(STAGES)}")
+            if recipient is not None and stage != "RCPT":
+                raise ValueError(f"a recipient is refused at RCPT, not at {stage}")
+            if sender is not None and STAGES.index(stage) < STAGES.index("MAIL"):
+                raise ValueError(f"a sender is known from MAIL on, not at {stage}")
+        if times is not None and times < 1:
+            raise ValueError(f"times is at least 1, not {times}")
+        if not 0 < chance <= 1:
+            raise ValueError(f"chance is more than 0 and at most 1, not {chance:g}")
+        if len(self._faults) >= MOST:
+            raise ValueError(f"there are {MOST} faults already")
+        self._last += 1
+        fault = Fault(
+            self._last,
+            kind,
+            tuple(stages),
+            None if sender is None else sender.lower(),
+            None if recipient is None else recipient.lower(),
+            chance,
+            times,
+            **more,
+        )
+        self._faults.append(fault)
+        return fault
+
+    def _forget(self, fault: Fault) -> None:
+        if fault in self._faults:
+            self._faults.remove(fault)
+
+    # In the server
+
+    def strike(
+        self,
+        stage: str,
+        session: Session,
+        *,
+        recipient: str | None = None,
+        sender: str | None = None,
+        stream: MessageStream | None = None,
+    ) -> None:
+        """What is to happen to the client at *stage*: waits, raises Reject, drops the connection.
+
+        *stream* is read to its end before the message in it is refused or dropped.
+        """
+        for fault in self.all:
+            if sender is None and session.envelope.mail_from is not None:
+                sender = session.envelope.mail_from.address.lower()
+            if not fault.strikes(stage, sender, recipient):
+                continue
+            if fault.times is not None:
+                fault.times -= 1
+                if fault.times <= 0:
+                    self._forget(fault)
+            if fault.kind == "delay":
+                gevent.sleep(fault.seconds)
+                continue
+            while stream is not None and stream.read(_PIECE):
+                pass
+            if fault.reply is not None:
+                raise Reject(fault.reply.code, fault.reply.text, fault.reply.enhanced)
+            self.drop_connection(session)
+
+    def drop_connection(self, session: Session) -> None:
+        """Close the connection of *session* without a word; raises Reject."""
+        for server in list(self._servers):
+            for connection in list(server.connections):
+                if connection.session.id == session.id:
+                    try:
+                        connection.transport.socket.shutdown(socket.SHUT_RDWR)
+                    except OSError:
+                        pass  # the client was quicker
+        raise Reject(421, "Dropped")  # which nobody hears any more
+
+    def around(self, on_data: Callable[[MessageStream, Session], Any]) -> Callable[..., Any]:
+        """*on_data* with the faults at DATA and CONTENT before it."""
+
+        def with_faults(stream: MessageStream, session: Session) -> Any:
+            self.strike("DATA", session)
+            self.strike("CONTENT", session, stream=stream)
+            return on_data(stream, session)
+
+        return with_faults
+
+    # For SMTPServer.use
+
+    def attach(self, server: SMTPServer) -> None:
+        self._servers.add(server)
+        signals.connect.connect(self._on_ehlo, sender=server)
+
+    def _on_ehlo(self, server: SMTPServer, event: signals.ConnectEvent) -> None:
+        for connection in list(server.connections):
+            if connection.session.id == event.id:
+                try:
+                    self.strike("EHLO", connection.session)
+                except Reject:
+                    pass  # a listener can't refuse; it was dropped
+
+    def on_connect(self, session: Session) -> None:
+        self.strike("CONNECT", session)
+
+    def on_secure(self, session: Session) -> None:
+        self.strike("STARTTLS", session)
+
+    def on_mail_from(self, address: Address, session: Session) -> None:
+        self.strike("MAIL", session, sender=address.address.lower())
+
+    def on_rcpt_to(self, address: Address, session: Session) -> None:
+        self.strike("RCPT", session, recipient=address.address.lower())
+
+
+class _AtAuth:
+    """A policy of its own: one with `on_auth` has AUTH offered."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+
+    def on_auth(self, credentials: Credentials, session: Session) -> None:
+        self._faults.strike("AUTH", session)

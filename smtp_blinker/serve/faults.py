@@ -1,0 +1,30 @@
+"""Faults on demand: --faults and --fault."""
+
+from __future__ import annotations
+
+from smtp_blinker import SMTPServer
+from smtp_blinker.faults import Faults
+
+from .settings import Settings, Unusable
+
+
+def open_faults(settings: Settings) -> Faults | None:
+    """Those from the beginning; None where there are to be none."""
+    if not settings.fails_on_demand:
+        return None
+    faults = Faults()
+    for text in settings.fault:
+        try:
+            faults.add_text(text)
+        except ValueError as exc:
+            raise Unusable(f"--fault: {exc}") from exc
+    return faults
+
+
+def fail_on_demand(settings: Settings, faults: Faults, server: SMTPServer) -> None:
+    """Have *server*, whose store is set already, fail by *faults*."""
+    server.use(faults)
+    if settings.users is not None or settings.accept_any_auth:
+        server.use(faults.at_auth)
+    assert server.hooks.on_data is not None
+    server.on_data(faults.around(server.hooks.on_data))

@@ -1,0 +1,26 @@
+"""Requests that change something: refused whole when they say anything that isn't understood."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from flask import abort, request
+
+
+def is_change() -> bool:
+    """Whether this request may change something."""
+    return request.method not in {"GET", "HEAD", "OPTIONS"}
+
+
+def check_parameters(known: Collection[str] = (), repeatable: Collection[str] = ()) -> None:
+    """Abort with 400 unless the request has no body, and of parameters the *known* ones, once.
+
+    Those that are *repeatable* too may be given more than once.
+    """
+    if request.content_length or "Transfer-Encoding" in request.headers:
+        abort(400, "a request for a change has no body")
+    for name, values in request.args.lists():
+        if name not in known or (len(values) > 1 and name not in repeatable):
+            abort(400, f"the parameter {name[:40]!a} is unknown here, or is given twice")
+    if request.query_string and not request.args:
+        abort(400, "the query is empty")
