@@ -31,7 +31,7 @@ export class Plot {
     this.svg = shape("svg", { preserveAspectRatio: "none", role: "img", "aria-label": kind.title });
     this.legend = el("div", { class: "legend" });
     this.element = el("section", { class: "card plot" },
-      el("h2", {}, kind.title, kind.hint ? el("span", { class: "hint" }, kind.hint) : null),
+      el("h2", {}, kind.title, kind.hint ? el("span", { class: "hint", title: kind.hint }, kind.hint) : null),
       el("div", { class: "amounts" }, ...this.axis), this.svg,
       el("div", { class: "times" }, ...this.times), this.legend);
     this.svg.addEventListener("pointermove", (event) => {
