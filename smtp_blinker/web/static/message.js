@@ -117,7 +117,7 @@ function showMessage(data) {
   $("message").replaceChildren(
     el("div", { class: "head" },
       el("div", { class: "title" },
-        el("button", { type: "button", class: "back", onclick: () => { location.hash = "#/"; } }, "‹ Back"),
+        el("button", { type: "button", class: "back", "aria-label": "Back to the list", title: "Back (Esc)", onclick: () => { location.hash = "#/"; } }, "‹"),
         el("h1", { dir: "auto" }, subjectOf(data)), actions),
       facts(data), notice(data),
       attached.length ? el("div", { class: "chips", id: "attachments" }, ...attached.slice(0, CHIPS).map((part) => chip(data, part)),
