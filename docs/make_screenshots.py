@@ -33,7 +33,7 @@ PATIENCE: Final = 60.0
 ORDER: Final = """\
 <!doctype html><style>
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0; background: #f4f1ec; color: #23201c }
-main { max-width: 560px; margin: 28px auto; background: #fff; border-radius: 12px; overflow: hidden }
+main { max-width: 560px; margin: 28px auto; background: #fff; border-radius: 12px }
 header { background: #23424a; color: #fff; padding: 22px 28px; font-size: 20px; font-weight: 600 }
 section { padding: 8px 28px 26px } table { width: 100%; border-collapse: collapse }
 td { padding: 9px 0; border-bottom: 1px solid #e8e3da } td + td { text-align: right }
@@ -52,10 +52,34 @@ LETTERS: Final = (
     (2900, "Ops <ops@example.net>", "root@example.com", "Backup finished: 214 GiB in 38 min", ""),
     (1630, "Grace <grace@example.org>", "ada@example.com", "Re: Compiler of the week", "Found it."),
     (1480, "שירות לקוחות <help@example.co.il>", "ada@example.com", "הזמנה 4711 אושרה", "תודה רבה"),
-    (95, "CI <ci@example.net>", "team@example.com", "main is green again: 4 jobs, 12 min", "Build 802"),
-    (52, "Billing <billing@shop.example>", "ada@example.com", "Invoice 2026-118", "Please find it attached."),
-    (17, "Calendar <cal@example.org>", "ada@example.com, bob@example.com", "Invitation: Retrospective, Friday 14:00", "Room 3"),
-    (4, "Accounts <no-reply@shop.example>", "grace@example.com", "Your code is 842 917", "Valid for ten minutes."),
+    (
+        95,
+        "CI <ci@example.net>",
+        "team@example.com",
+        "main is green again: 4 jobs, 12 min",
+        "Build 802",
+    ),
+    (
+        52,
+        "Billing <billing@shop.example>",
+        "ada@example.com",
+        "Invoice 2026-118",
+        "Please find it attached.",
+    ),
+    (
+        17,
+        "Calendar <cal@example.org>",
+        "ada@example.com, bob@example.com",
+        "Invitation: Retrospective, Friday 14:00",
+        "Room 3",
+    ),
+    (
+        4,
+        "Accounts <no-reply@shop.example>",
+        "grace@example.com",
+        "Your code is 842 917",
+        "Valid for ten minutes.",
+    ),
 )
 
 
@@ -79,7 +103,9 @@ def order() -> EmailMessage:
         "Follow your parcel: https://shop.example/orders/4711",
     )
     message.add_alternative(ORDER, "html")
-    message.add_attachment(b"%PDF-1.4" + bytes(48_000), "application", "pdf", filename="invoice.pdf")
+    message.add_attachment(
+        b"%PDF-1.4" + bytes(48_000), "application", "pdf", filename="invoice.pdf"
+    )
     return message
 
 
@@ -91,7 +117,15 @@ class Program:
         kept = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
         kept["PYTHONPATH"] = str(ROOT)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "smtp_blinker", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
+            [
+                sys.executable,
+                "-m",
+                "smtp_blinker",
+                "--http",
+                "127.0.0.1:0",
+                "--listen",
+                "127.0.0.1:0",
+            ],
             cwd=folder,
             env=kept,
             stdout=subprocess.PIPE,
@@ -113,7 +147,9 @@ class Program:
         recipients = [to.strip() for to in message["To"].split(",")]
         with smtplib.SMTP("127.0.0.1", self.port, "app.example.net") as client:
             client.send_message(message, "bounces@example.org", recipients)
-        [file] = [file for file in (self.maildir / "new").iterdir() if file.stat().st_mtime > self.last]
+        [file] = [
+            file for file in (self.maildir / "new").iterdir() if file.stat().st_mtime > self.last
+        ]
         self.last = file.stat().st_mtime
         if minutes_ago:  # the time of a message is in the name of its file
             seconds, _, rest = file.name.partition(".")

@@ -70,6 +70,8 @@ function showList(pending) {
   if (!state.opened) showNothingOpen();
 }
 
+let welcome; // the servers that the empty inbox names
+
 function showEmptyList(pending) {
   if (inbox.query) {
     $("list-empty").replaceChildren(
@@ -79,6 +81,10 @@ function showEmptyList(pending) {
       el("button", { type: "button", onclick: () => search("") }, "Show all"));
     return;
   }
+  // Made anew only when it says something else: the reader may be about to press a button there.
+  const place = JSON.stringify(state.servers);
+  if (welcome === place && $("list-empty").querySelector("dl")) return;
+  welcome = place;
   showWelcome($("list-empty"), state.servers);
 }
 

@@ -118,7 +118,7 @@ function showMessage(data) {
     el("div", { class: "head" },
       el("div", { class: "title" },
         el("button", { type: "button", class: "back", "aria-label": "Back to the list", title: "Back (Esc)", onclick: () => { location.hash = "#/"; } }, "‹"),
-        el("h1", { dir: "auto" }, subjectOf(data)), actions),
+        el("h1", { dir: "auto", tabindex: subjectOf(data).length > 100 ? "0" : null }, subjectOf(data)), actions),
       facts(data), notice(data),
       attached.length ? el("div", { class: "chips", id: "attachments" }, ...attached.slice(0, CHIPS).map((part) => chip(data, part)),
         attached.length > CHIPS ? el("button", { type: "button", class: "chip", onclick: () => $("tab-parts").click() }, `and ${attached.length - CHIPS} more`) : null) : null, bar),

@@ -126,7 +126,7 @@ export function showParts(body, data) {
       part.readable ? " " : null, el("a", { href: partPath(data, part), download: true }, "Download")),
   ]);
   body.append(el("div", { class: "pad" }, el("section", { class: "card" }, el("div", { class: "scroll tall" },
-    table(["Type", "Name", "Encoding", "Size", ""], rows)))));
+    table(["Type", "Name", "Encoding", "Size", "Content"], rows)))));
 }
 
 export function showLinks(body, data) {
