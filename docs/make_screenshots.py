@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,6 +89,7 @@ def letter(sender: str, to: str, subject: str, text: str) -> EmailMessage:
     message["From"] = sender
     message["To"] = to
     message["Subject"] = subject
+    message["Date"] = formatdate()
     message["Message-ID"] = f"<{len(subject)}.{len(text)}@example.org>"
     message.set_content(text or "All of it.")
     return message
@@ -114,6 +116,7 @@ class Program:
 
     def __init__(self, folder: Path) -> None:
         self.maildir = folder / "Maildir"
+        self.last = 0.0  # when the last message came
         kept = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
         kept["PYTHONPATH"] = str(ROOT)
         self.process = subprocess.Popen(
@@ -121,10 +124,7 @@ class Program:
                 sys.executable,
                 "-m",
                 "smtp_blinker",
-                "--http",
-                "127.0.0.1:0",
-                "--listen",
-                "127.0.0.1:0",
+                *["--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
             ],
             cwd=folder,
             env=kept,
@@ -154,8 +154,6 @@ class Program:
         if minutes_ago:  # the time of a message is in the name of its file
             seconds, _, rest = file.name.partition(".")
             file.rename(file.with_name(f"{int(seconds) - 60 * minutes_ago}.{rest}"))
-
-    last = 0.0
 
     def stop(self) -> None:
         self.process.terminate()
@@ -218,12 +216,13 @@ class Camera:
         return base64.b64decode(data)
 
     def words(self) -> list[str]:
-        """The labels that are visible: not what differs from one run to the next."""
+        """The labels that are visible, without what differs from one run to the next."""
         labels = self.chrome.execute_script(
             """
-            const at = "nav a, main button, main h2, main label, main summary, main option";
-            return [...document.querySelectorAll(at)].filter((each) => each.checkVisibility())
-              .map((each) => each.innerText);
+            const labels = "nav a, main button, main h2, main label, main dt";
+            return [...document.querySelectorAll(labels)].filter((each) => each.checkVisibility())
+              .flatMap((each) => [...each.childNodes])
+              .filter((node) => node.nodeType === Node.TEXT_NODE).map((node) => node.data);
             """
         )
         return sorted({re.sub(r"[\d\s]+", " ", label).strip() for label in labels} - {""})
@@ -237,6 +236,14 @@ def _open_order(camera: Camera) -> None:
     time.sleep(0.5)  # the frame draws when it likes
 
 
+def misbehave(program: Program) -> None:
+    """Clients whose commands are refused."""
+    for command in ("RCPT TO:<ada@example.com>", "DATA", "MAIL FROM:ada", "AUTH PLAIN", "HELP ME"):
+        with smtplib.SMTP("127.0.0.1", program.port, "printer.example.net") as client:
+            client.ehlo()
+            client.docmd(command)
+
+
 def _live(camera: Camera) -> None:
     camera.wait("document.querySelectorAll('#events .kind').length > 20")
     camera.wait("document.querySelector('#plots svg path')")
@@ -244,9 +251,9 @@ def _live(camera: Camera) -> None:
 
 #: The pictures: where they are taken, how wide and high, in which colours, and what is waited for.
 VIEWS: Final[dict[str, tuple[str, int, int, str, Callable[[Camera], None]]]] = {
-    "inbox": ("", 1280, 800, "light", _open_order),
-    "inbox-dark": ("", 1280, 800, "dark", _open_order),
-    "live": ("#/live", 1280, 800, "light", _live),
+    "inbox": ("", 1200, 740, "light", _open_order),
+    "inbox-dark": ("", 1200, 740, "dark", _open_order),
+    "live": ("#/live", 1200, 740, "light", _live),
     "phone": ("", 390, 780, "light", _open_order),
 }
 
@@ -275,12 +282,13 @@ def main(folder: Path) -> None:
             (folder / f"{name}.png").write_bytes(camera.picture())
             words[name] = camera.words()
 
-        camera.show(program.url, 1280, 800)
+        camera.show(program.url, 1200, 740)
         camera.wait("document.querySelector('#list-empty dl')")
-        take("empty", "", 1280, 800, "light")
+        take("empty", "", 1200, 740, "light")
         for minutes, sender, to, subject, text in LETTERS:
             program.send(letter(sender, to, subject, text), minutes)
         program.send(order())
+        misbehave(program)
         for name, (path, width, height, theme, ready) in VIEWS.items():
             camera.show(program.url + path, width, height, theme)
             ready(camera)

@@ -73,9 +73,13 @@ def tab(name: str, ready: str = "#body > *") -> Callable[[Page], None]:
     return show
 
 
-def compact(page: Page) -> None:
+def whole_list(page: Page) -> None:
     page.open()
     wait_until(lambda: len(page.subjects()) == 4)
+
+
+def compact(page: Page) -> None:
+    whole_list(page)
     if "compact" not in (page.one("html").get_attribute("class") or ""):
         page.click("#density")
     page.one(".compact #list a")
@@ -111,7 +115,7 @@ def gone(page: Page) -> None:
 
 
 VIEWS: dict[str, Callable[[Page], None]] = {
-    "list": lambda page: (page.open(), wait_until(lambda: len(page.subjects()) == 4))[0],
+    "list": whole_list,
     "compact": compact,
     "html": tab("html", "iframe"),
     "text": tab("text", "pre.text"),

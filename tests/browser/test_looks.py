@@ -521,7 +521,7 @@ def test_the_settings_follow_the_server(
         "  showWelcome(document.getElementById('list-empty'), arguments[0]));",
         [{**some, **server} for server in servers],
     )
-    wait_until(lambda: page.texts(".place dd") == facts, facts)
+    wait_until(lambda: page.texts(".place dd") == facts, f"{facts}")
     text = settings(page, "Flask-Mail")
     for word in words:
         assert word in text
