@@ -58,7 +58,7 @@ function facts(data) {
   const date = new Date(data.time * 1000);
   const hidden = data.envelope.rcpt_to.filter((address) => !seen.has(address.toLowerCase()));
   const bcc = hidden.slice(0, 50).join(", ") + (hidden.length > 50 ? ` and ${hidden.length - 50} more` : "");
-  const brief = (name, value) => (value ? [el("span", { class: "soft" }, ` ${name} `), el("bdi", {}, value.slice(0, 300))] : []);
+  const brief = (name, value) => (value ? [" ", el("span", { class: "soft" }, name), " ", el("bdi", {}, value.slice(0, 300))] : []);
   const folded = el("details", { class: "fold-facts", id: "facts", open: choice.get("facts") === "open" },
     el("summary", {},
       el("span", { class: "brief" }, el("bdi", {}, data.from.slice(0, 300) || "(no sender)"), ...brief("to", data.to), ...brief("cc", data.cc), ...brief("bcc", bcc)),
