@@ -1026,7 +1026,9 @@ def test_live_shows_connections_counts_and_clients(client: FlaskClient, server: 
         {"address": "192.0.2.2", "connections": 1, "messages": 1, "bytes": 5000},
         {"address": "192.0.2.1", "connections": 1, "messages": 1, "bytes": 0},
     ]
-    assert live["servers"] == [{"address": "127.0.0.1:2525", "ready": True}]
+    assert live["servers"] == [
+        {"address": "127.0.0.1:2525", "ready": True, "lmtp": False, "tls": None, "auth": None}
+    ]
     assert ask(client, "/api/live?step=60")["series"]["step"] == 60
 
 

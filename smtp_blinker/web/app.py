@@ -25,7 +25,7 @@ from .below import below
 from .child import Busy, Failed
 from .faults import routes as fault_routes
 from .inbox import Inbox, Keep, in_thread
-from .live import Feed, address_text
+from .live import Feed, server_facts
 from .messages import routes as message_routes
 from .openapi import routes as api_routes
 from .reader.errors import in_one_line
@@ -195,10 +195,7 @@ def _add_page(app: Flask, page: Page) -> None:
             time=time.time(),
             began=page.began,
             version=__version__,
-            servers=[
-                {"address": address_text(server), "ready": bool(server.started)}
-                for server in page.servers
-            ],
+            servers=[server_facts(server) for server in page.servers],
             open=len(connections),
             connections=[_connection(each) for each in connections[-LISTED:]],
             clients=page.feed.top_clients(TOP, connections),

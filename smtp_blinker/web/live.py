@@ -13,6 +13,7 @@ from typing import Any, Final
 from blinker import ANY
 
 from ..listeners.tracking import Connection
+from ..server import SMTPServer
 from ..signals import (
     AuthEvent,
     ConnectEvent,
@@ -234,6 +235,26 @@ def address_text(server: object) -> str:
         host, port = address[:2]
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
     return str(address or "")
+
+
+def server_facts(server: Any) -> dict[str, Any]:
+    """What a program must know to send mail to *server*, and whether it accepts clients now.
+
+    ``tls`` is "implicit", "starttls" or None, ``auth`` "required", "optional" or None.
+    """
+    facts = {"address": address_text(server), "ready": bool(server.started)}
+    if not isinstance(server, SMTPServer):
+        return {**facts, "lmtp": False, "tls": None, "auth": None}
+    options = server.options
+    tls = None
+    if options.begins_with_tls:
+        tls = "implicit"
+    elif options.offers_tls and "STARTTLS" in options.extensions:
+        tls = "starttls"
+    auth = None
+    if server.hooks.on_auth is not None and options.auth_methods:
+        auth = "optional" if options.auth_optional else "required"
+    return {**facts, "lmtp": options.lmtp, "tls": tls, "auth": auth}
 
 
 def _rank(counts: list[int]) -> tuple[int, int, int]:

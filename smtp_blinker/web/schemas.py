@@ -127,7 +127,15 @@ LIVE: Final = record(
     time=NUMBER,
     began=NUMBER,
     version=TEXT,
-    servers=several(record(address=TEXT, ready=FLAG)),
+    servers=several(
+        record(
+            address=TEXT,
+            ready=FLAG,
+            lmtp=FLAG,
+            tls={"enum": ["implicit", "starttls", None]},
+            auth={"enum": ["required", "optional", None]},
+        )
+    ),
     open=COUNT,
     connections=several(
         record(

@@ -2,234 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import os
 import re
-import shutil
 import smtplib
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pytest
 from support import wait_until
 
-try:
-    from selenium.webdriver import Chrome, ChromeOptions, Keys
-    from selenium.webdriver.chrome.service import Service
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.remote.webelement import WebElement
-except ImportError:
-    if os.environ.get("SMTP_BLINKER_NO_SKIP", "0") not in ("", "0"):
-        raise
-    pytest.skip("selenium is missing: pip install selenium", allow_module_level=True)
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-
-
-def missing(reason: str) -> NoReturn:
-    if os.environ.get("SMTP_BLINKER_NO_SKIP", "0") not in ("", "0"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """A browser with a profile of its own."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None:
-        missing("chromium is missing: apt-get install chromium")
-    if driver is None:
-        missing("chromedriver is missing: apt-get install chromium-driver")
-    options = ChromeOptions()
-    options.binary_location = browser
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=1280,800",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
-
-
-class Page:
-    """A serve.py with its page open in the browser."""
-
-    def __init__(self, chrome: Chrome, folder: Path) -> None:
-        self.chrome = chrome
-        self.maildir = folder / "Maildir"
-        self.folder = folder
-        self.process = self.start("127.0.0.1:0", "127.0.0.1:0")
-        assert self.process.stdout is not None
-        said = ""
-        while "Try:" not in said:
-            line = self.process.stdout.readline()
-            assert line, (folder / "log").read_text()
-            said += line
-        smtp = re.search(r"Listening on \S+:(\d+)", said)
-        http = re.search(r"Web page: (http://\S+/)", said)
-        assert smtp is not None
-        assert http is not None
-        self.port, self.url = int(smtp[1]), http[1]
-
-    def start(self, listen: str, http: str) -> subprocess.Popen[str]:
-        kept = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
-        program = str(ROOT / "scripts" / "serve.py")
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, program, "--listen", listen, "--http", http],
-                cwd=self.folder,
-                env=kept,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-
-    def stop(self) -> None:
-        self.process.terminate()
-        assert self.process.wait(60) == 0
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def open(self, path: str = "") -> None:
-        self.chrome.get("about:blank")
-        self.complaints()  # those of the page before
-        self.chrome.get(self.url + path)
-        wait_until(lambda: "on" in self.one("#lamp").get_attribute("class"), "the page connects")
-
-    def send(self, message: bytes | EmailMessage, *rcpt_to: str) -> None:
-        content = message if isinstance(message, bytes) else message.as_bytes()
-        with smtplib.SMTP("127.0.0.1", self.port) as client:
-            lines = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-            client.sendmail("bounce@example.org", rcpt_to or ["ada@example.com"], lines)
-
-    def all(self, selector: str) -> list[WebElement]:
-        return self.chrome.find_elements(By.CSS_SELECTOR, selector)
-
-    def one(self, selector: str) -> Any:
-        """The element, as soon as it is there."""
-        return wait_until(lambda: self.all(selector), selector)[0]
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.chrome.execute_script(script, *arguments)
-
-    def texts(self, selector: str) -> list[str]:
-        """In one go: elements may be replaced at any time."""
-        found: list[str] = self.run(
-            "return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent)",
-            selector,
-        )
-        return found
-
-    def subjects(self) -> list[str]:
-        return self.texts("#list .subject")
-
-    def shows(self, *subjects: str) -> None:
-        wait_until(lambda: self.subjects() == list(subjects), f"the list shows {subjects}")
-
-    def click(self, selector: str) -> None:
-        def try_it() -> bool:
-            try:
-                self.one(selector).click()
-            except Exception:  # replaced or moved meanwhile
-                return False
-            return True
-
-        wait_until(try_it, f"click on {selector}")
-
-    def open_first(self) -> None:
-        self.click("#list li:first-child a")
-        self.one("#message h1")
-
-    def press(self, *keys: str) -> None:
-        ActionChains(self.chrome).send_keys(*keys).perform()
-
-    def body_has(self, text: str) -> bool:
-        return any(text in body for body in self.texts("#body"))
-
-    def files(self) -> int:
-        return sum(len(list((self.maildir / name).iterdir())) for name in ("new", "cur"))
-
-    def in_frame(self, look: Callable[[], Any]) -> Any:
-        """What *look* returns in the frame with the message's HTML."""
-        frame = self.one("iframe")
-        self.chrome.switch_to.frame(frame)
-        try:
-            return look()
-        finally:
-            self.chrome.switch_to.default_content()
-
-    def close_tabs(self) -> list[str]:
-        """Close all tabs but the current one; returns what they showed."""
-        # Not by switching to them: a tab that never finished its navigation answers nothing.
-        addresses = []
-        current = self.chrome.current_window_handle
-        for target in self.chrome.execute_cdp_cmd("Target.getTargets", {})["targetInfos"]:
-            if target["type"] == "page" and target["targetId"] != current:
-                addresses.append(target["url"])
-                self.chrome.execute_cdp_cmd("Target.closeTarget", {"targetId": target["targetId"]})
-        self.chrome.execute_cdp_cmd("Page.bringToFront", {})
-        return addresses
-
-    def complaints(self) -> list[str]:
-        return [
-            entry["message"]
-            for entry in self.chrome.get_log("browser")  # type: ignore[no-untyped-call]
-            if entry["level"] in {"SEVERE", "WARNING"}
-        ]
-
-
-@pytest.fixture
-def page(chromium: Chrome, tmp_path: Path) -> Iterator[Page]:
-    page = Page(chromium, tmp_path)
-    yield page
-    page.close_tabs()
-    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    chromium.get("about:blank")
-    page.stop()
-
-
-def plain(subject: str, text: str = "Hello") -> bytes:
-    return f"From: bob@example.org\nTo: ada@example.com\nSubject: {subject}\n\n{text}\n".encode()
-
-
-def rich() -> EmailMessage:
-    message = EmailMessage()
-    message["From"] = "Shop <shop@example.org>"
-    message["To"] = "ada@example.com"
-    message["Subject"] = "rich"
-    message.set_content("plain words")
-    message.add_alternative('<p id="words">rich words</p><img id="pic" src="cid:p@x">', "html")
-    html = message.get_payload()[1]  # type: ignore[index]
-    html.add_related(PNG, "image", "png", cid="<p@x>")  # type: ignore[union-attr]
-    message.add_attachment(
-        b"octets\x00\xff", maintype="application", subtype="octet-stream", filename="file.bin"
-    )
-    return message
-
+from .pages import Keys, Page, plain, rich
 
 # Inbox
 
@@ -298,7 +84,7 @@ def test_a_message_is_read_in_every_view(page: Page) -> None:
     assert page.in_frame(lambda: page.one("#words").text) == "rich words"
     width = "return document.getElementById('pic').naturalWidth"
     page.in_frame(lambda: wait_until(lambda: page.run(width) == 1, "its own picture is shown"))
-    assert "hidden@example.com" in page.one(".facts").text
+    assert "hidden@example.com" in page.one("#facts summary").text
     for tab, expected in {
         "text": "plain words",
         "headers": "<bounce@example.org>",
@@ -403,6 +189,7 @@ def test_many_attachments_and_recipients_leave_room(page: Page) -> None:
     page.shows("many")
     page.open_first()
     assert len(page.all("a.chip")) == 8
+    page.click("#facts summary")
     assert "p98@" not in page.one(".facts").text
     page.click(".facts .more")
     assert "p98@" in page.one(".facts").text

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 
 from smtp_blinker import DEFAULT_EXTENSIONS, AuthenticationFailed, Reject
 
+from .npm import node_modules
 from .support import (
     HOST,
     PASSWORD,
@@ -21,11 +19,8 @@ from .support import (
     USER,
     Certificates,
     Served,
-    missing,
     on_auth,
     program,
-    proxies,
-    run,
     succeed,
 )
 
@@ -43,27 +38,8 @@ MESSAGE = {
 
 @pytest.fixture(scope="session")
 def modules() -> Path:
-    """The node_modules that hold nodemailer; SMTP_BLINKER_NPM_CACHE says where."""
-    npm = program("npm", "npm")
-    cache = Path(os.environ.get("SMTP_BLINKER_NPM_CACHE") or HERE / ".cache")
-    wanted = (HERE / "nodemailer" / "package.json").read_text()
-    found = cache / "nodemailer"
-    manifest = found / "package.json"
-    if manifest.is_file() and manifest.read_text() == wanted:
-        return found / "node_modules"
-    cache.mkdir(parents=True, exist_ok=True)
-    # Installed beside and then moved: whoever looks finds all of it or nothing.
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        fresh = Path(folder) / "nodemailer"
-        fresh.mkdir()
-        (fresh / "package.json").write_text(wanted)
-        quiet = ("--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts")
-        done = run(npm, "install", "--prefix", fresh, *quiet, **proxies())
-        if done.returncode:
-            missing(f"nodemailer ({done.stderr.strip()[-300:]})", "nodemailer (npm)")
-        shutil.rmtree(found, ignore_errors=True)
-        fresh.rename(found)
-    return found / "node_modules"
+    """The node_modules that hold nodemailer."""
+    return node_modules(HERE / "nodemailer" / "package.json")
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import { TABS, closeMessage, deleteOpened, openMessage, unread } from "./message
 import { showFaults } from "./faults.js";
 import { showRefused } from "./refused.js";
 import { say } from "./server.js";
-import { choice, showTheme } from "./settings.js";
-import { inbox, state } from "./state.js";
+import { choice, showDensity, showTheme } from "./settings.js";
+import { inbox, openedId, state } from "./state.js";
 import { connect, rest, wake } from "./stream.js";
+import { ZONE } from "./words.js";
 
 // Where we are
 
@@ -37,9 +38,7 @@ function route() {
   if (faults) { showFaults(); return; }
   if (refused) { showRefused(refused[1]); return; }
   if (live) { loadLive(); showEvents(); return; }
-  const match = /^#\/m\/(.+)$/.exec(hash);
-  let id = null;
-  try { id = match && decodeURIComponent(match[1]); } catch { /* not one of ours */ }
+  const id = openedId();
   if (id) openMessage(id);
   else if (state.opened) closeMessage();
 }
@@ -84,8 +83,10 @@ document.addEventListener("keydown", (event) => {
 // Begin
 
 showTheme(choice.get("theme"));
+showDensity(choice.get("density"));
 
 let searchTimer;
+$("zone").textContent = ZONE;
 $("help-button").addEventListener("click", () => $("help").showModal());
 $("theme").value = choice.get("theme");
 $("theme").addEventListener("change", () => { choice.set("theme", $("theme").value); showTheme($("theme").value); });
@@ -124,6 +125,11 @@ if (HAS_INBOX) {
   $("older").addEventListener("click", () => turnPage(1));
   $("delete-all").addEventListener("click", deleteAll);
   $("see-all").addEventListener("click", seeAll);
+  $("density").addEventListener("click", () => {
+    const density = choice.get("density") === "compact" ? "" : "compact";
+    choice.set("density", density);
+    showDensity(density);
+  });
   loadLive().finally(loadList); // the empty inbox says where to send mail
 }
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); });

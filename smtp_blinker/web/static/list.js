@@ -1,9 +1,10 @@
 // The inbox: the list
 
 import { $, el, emptyBox, paperclip } from "./dom.js";
+import { showWelcome } from "./empty.js";
 import { ask, confirmed, failed, say } from "./server.js";
-import { inbox, state } from "./state.js";
-import { NUMBER, nameOf, plural, when } from "./words.js";
+import { inbox, openedId, state } from "./state.js";
+import { FULL, NUMBER, nameOf, plural, when } from "./words.js";
 
 const PAGE = 50;
 
@@ -69,6 +70,8 @@ function showList(pending) {
   if (!state.opened) showNothingOpen();
 }
 
+let welcome; // the servers that the empty inbox names
+
 function showEmptyList(pending) {
   if (inbox.query) {
     $("list-empty").replaceChildren(
@@ -78,14 +81,11 @@ function showEmptyList(pending) {
       el("button", { type: "button", onclick: () => search("") }, "Show all"));
     return;
   }
-  const box = $("list-empty");
-  box.replaceChildren(el("strong", {}, "No mail yet"), el("span", {}, "It appears here by itself as it arrives."), el("a", { href: "#/refused" }, "What was refused, and why"));
-  if (!state.servers.length) return;
-  const match = /^(.*):(\d+)$/.exec(state.servers[0].address);
-  if (match) {
-    const host = { "0.0.0.0": "127.0.0.1", "[::]": "::1", "": "127.0.0.1" }[match[1]] ?? match[1].replace(/[[\]]/g, "");
-    box.append(el("pre", {}, `python3 -c "import smtplib; smtplib.SMTP('${host}', ${match[2]}).sendmail('you@example.com', 'me@example.com', 'To: me@example.com\\nSubject: It works\\n\\nHello')"`));
-  }
+  // Made anew only when it says something else: the reader may be about to press a button there.
+  const place = JSON.stringify(state.servers);
+  if (welcome === place && $("list-empty").querySelector("dl")) return;
+  welcome = place;
+  showWelcome($("list-empty"), state.servers);
 }
 
 export const subjectOf = (message) => message.subject || (message.unreadable ? "(could not be read)" : "(no subject)");
@@ -100,9 +100,9 @@ function listRow(message, arrived) {
     title: to ? `To: ${to.slice(0, 300)}` : null,
   },
   el("span", { class: "who" }, nameOf(message.from) || "(no sender)", to ? ` → ${nameOf(to)}` : ""),
-  el("time", { class: "when", datetime: new Date(message.time * 1000).toISOString() }, when(message.time)),
-  el("span", { class: "subject" }, subjectOf(message)), cut || clip ? el("span", { class: "clip" }, cut, clip) : null,
-  el("span", { class: "snippet" }, message.snippet || "\u00a0"));
+  el("time", { class: "when", datetime: new Date(message.time * 1000).toISOString(), title: FULL.format(new Date(message.time * 1000)) }, when(message.time)),
+  el("span", { class: "subject", dir: "auto" }, subjectOf(message)), cut || clip ? el("span", { class: "clip" }, cut, clip) : null,
+  el("span", { class: "snippet", dir: "auto" }, message.snippet || "\u00a0"));
 }
 
 export function markCurrent() {
@@ -124,25 +124,34 @@ export function search(query) {
   loadList();
 }
 
+let loaded; // the page that was turned to
+
+/** Whether there is such a page. */
 export function turnPage(pages) {
   const offset = inbox.offset + pages * PAGE;
-  if (offset < 0 || offset >= inbox.matching) return;
+  if (offset < 0 || offset >= inbox.matching) return false;
   inbox.offset = offset;
   inbox.known = null;
   $("list").scrollTop = 0;
-  loadList();
+  loaded = loadList();
+  return true;
 }
 
-export function move(step) {
-  const ids = inbox.messages.map((message) => message.id);
-  const current = state.opened?.id ?? document.activeElement?.closest?.("#list a")?.dataset.id;
+/** Open the next message, or the one before; beyond the end of a page, of the next page. */
+export async function move(step) {
+  let ids = inbox.messages.map((message) => message.id);
+  const current = openedId() ?? document.activeElement?.closest?.("#list a")?.dataset.id;
   const at = ids.indexOf(current);
-  const next = ids[Math.min(Math.max(at < 0 ? (step > 0 ? 0 : ids.length - 1) : at + step, 0), ids.length - 1)];
+  let next = ids[at < 0 ? (step > 0 ? 0 : ids.length - 1) : at + step];
+  if (!next && turnPage(step)) {
+    await loaded;
+    ids = inbox.messages.map((message) => message.id);
+    next = step > 0 ? ids[0] : ids.at(-1);
+  }
   if (!next) return;
-  const row = inbox.rows.get(next).item.firstChild;
-  row.scrollIntoView({ block: "nearest" });
-  if (state.opened) location.replace(row.href);
-  else row.focus();
+  const address = `#/m/${encodeURIComponent(next)}`;
+  if (openedId()) location.replace(address); // Back leads to the list
+  else location.hash = address;
 }
 
 export function showNothingOpen() {

@@ -39,6 +39,21 @@ function recent(series, kind, seconds) {
   return all / Math.max(seconds, series.step);
 }
 
+/** The counts of several intervals as one: a bar of a second is too thin to see. */
+function inBuckets(series, size) {
+  const buckets = new Map();
+  const end = Math.floor(series.end / size);
+  const length = series.length / size;
+  for (const { number, counts } of series.intervals) {
+    const bucket = Math.floor(number / size);
+    if (bucket <= end - length) continue; // not all of it is known
+    if (!buckets.has(bucket)) buckets.set(bucket, {});
+    const sums = buckets.get(bucket);
+    for (const [name, count] of Object.entries(counts)) sums[name] = (sums[name] || 0) + count;
+  }
+  return { step: series.step * size, length, end, intervals: [...buckets].map(([number, counts]) => ({ number, counts })) };
+}
+
 function showLive(data) {
   const { totals, series } = data;
   $("servers").replaceChildren(...data.servers.map((server) => el("span", { class: "server" },
@@ -62,7 +77,7 @@ function showLive(data) {
   ];
   $("tiles").replaceChildren(...tiles.map(([label, value, bad]) => el("div", { class: bad ? "tile bad" : "tile" },
     el("div", { class: "value" }, value), el("div", { class: "label" }, label))));
-  for (const plot of plots) plot.show(series);
+  for (const plot of plots) plot.show(series.step === 1 ? inBuckets(series, 5) : series);
   $("open-count").textContent = data.open ? NUMBER.format(data.open) : "";
   $("connections").replaceChildren(table(["Client", "Says it is", "TLS", "User", "Messages", "Open for"],
     data.connections.map((each) => [

@@ -1,11 +1,13 @@
 // The inbox: one message
 
+import { copyButton } from "./copy.js";
 import { $, el, emptyBox, paperclip } from "./dom.js";
 import { loadList, markCurrent, showNothingOpen, subjectOf } from "./list.js";
 import { ask, failed, messagePath, say } from "./server.js";
+import { choice } from "./settings.js";
 import { inbox, state } from "./state.js";
 import { partPath, showChecks, showHeaders, showHtml, showLinks, showParts, showSource, showText } from "./views.js";
-import { FULL, SHORT, size } from "./words.js";
+import { FULL, STAMP, size } from "./words.js";
 
 export async function openMessage(id) {
   if (state.opened?.id === id) return;
@@ -41,33 +43,41 @@ export function closeMessage() {
 /** A term and its value; a long one is cut until the reader wants all of it. */
 function fact(term, value) {
   if (!value) return [];
-  const dd = el("dd", {}, value);
+  const shown = el("span", {}, value);
   if (value.length > 200) {
     const cut = value.lastIndexOf(",", 150);
-    const more = el("button", { type: "button", class: "more", onclick: () => dd.replaceChildren(value) }, "all");
-    dd.replaceChildren(`${value.slice(0, cut > 50 ? cut + 1 : 150)} … `, more);
+    const more = el("button", { type: "button", class: "more", onclick: () => shown.replaceChildren(value) }, "all");
+    shown.replaceChildren(`${value.slice(0, cut > 50 ? cut + 1 : 150)} … `, more);
   }
-  return [el("dt", {}, term), dd];
+  return [el("dt", {}, term), el("dd", {}, shown, copyButton(value, term))];
+}
+
+/** Who wrote to whom and when, in a line; all of it when it is opened. */
+function facts(data) {
+  const seen = new Set(`${data.to} ${data.cc}`.toLowerCase().split(/[\s<>,;"]+/));
+  const date = new Date(data.time * 1000);
+  const hidden = data.envelope.rcpt_to.filter((address) => !seen.has(address.toLowerCase()));
+  const bcc = hidden.slice(0, 50).join(", ") + (hidden.length > 50 ? ` and ${hidden.length - 50} more` : "");
+  const brief = (name, value) => (value ? [" ", el("span", { class: "soft" }, name), " ", el("bdi", {}, value.slice(0, 300))] : []);
+  const folded = el("details", { class: "fold-facts", id: "facts", open: choice.get("facts") === "open" },
+    el("summary", {},
+      el("span", { class: "brief" }, el("bdi", {}, data.from.slice(0, 300) || "(no sender)"), ...brief("to", data.to), ...brief("cc", data.cc), ...brief("bcc", bcc)),
+      el("time", { class: "soft", title: FULL.format(date), datetime: date.toISOString() }, `${STAMP.format(date)} · ${size(data.size)}`)),
+    el("dl", { class: "facts" },
+      ...fact("From", data.from), ...fact("To", data.to), ...fact("Cc", data.cc), ...fact("Bcc", bcc),
+      ...fact("Reply to", data.reply_to), ...fact("Message-ID", data.message_id)));
+  folded.addEventListener("toggle", () => choice.set("facts", folded.open ? "open" : ""));
+  return folded;
 }
 
 export const TABS = ["html", "text", "headers", "parts", "links", "checks", "source"];
 let chosenTab; // the view that the reader chose last
 
 function showMessage(data) {
-  const seen = new Set(`${data.to} ${data.cc}`.toLowerCase().split(/[\s<>,;"]+/));
-  const date = new Date(data.time * 1000);
-  const hidden = data.envelope.rcpt_to.filter((address) => !seen.has(address.toLowerCase()));
-  const facts = el("dl", { class: "facts" },
-    ...fact("From", data.from), ...fact("To", data.to), ...fact("Cc", data.cc),
-    ...fact("Bcc", hidden.slice(0, 50).join(", ") + (hidden.length > 50 ? ` and ${hidden.length - 50} more` : "")),
-    ...fact("Reply to", data.reply_to));
   const actions = el("div", { class: "actions" },
-    el("button", { type: "button", class: "back", onclick: () => { location.hash = "#/"; } }, "‹ Back"),
     el("button", { type: "button", id: "delete-one", class: "danger", title: "Delete (Del)", onclick: deleteOpened }, "Delete"),
     el("button", { type: "button", id: "mark-unread", title: "Mark as unread (m)", onclick: unread }, "Mark unread"),
-    el("a", { class: "button", href: messagePath(data.id, "/raw"), download: true }, "Download"),
-    el("span", { class: "spacer" }),
-    el("time", { class: "soft", title: FULL.format(date), datetime: date.toISOString() }, `${SHORT.format(date)} · ${size(data.size)}`));
+    el("a", { class: "button", href: messagePath(data.id, "/raw"), download: true }, "Download"));
   const tabs = [
     data.html && ["html", "HTML", showHtml],
     ["text", "Text", showText],
@@ -77,7 +87,7 @@ function showMessage(data) {
     ["checks", data.checks.length ? ["Checks ", el("span", { class: "badge warn" }, data.checks.length)] : ["Checks"], showChecks],
     ["source", "Source", showSource],
   ].filter(Boolean);
-  const body = el("div", { class: "body", id: "body", role: "tabpanel", tabindex: "-1" });
+  const body = el("div", { class: "body", id: "body", role: "tabpanel", tabindex: "0" });
   const bar = el("div", { class: "tabs", role: "tablist", "aria-label": "Views of the message" });
   const show = (chosen) => {
     for (const button of bar.children) {
@@ -105,7 +115,11 @@ function showMessage(data) {
   });
   const attached = data.parts.filter((part) => part.attachment);
   $("message").replaceChildren(
-    el("div", { class: "head" }, actions, el("h1", {}, subjectOf(data)), facts, notice(data),
+    el("div", { class: "head" },
+      el("div", { class: "title" },
+        el("button", { type: "button", class: "back", "aria-label": "Back to the list", title: "Back (Esc)", onclick: () => { location.hash = "#/"; } }, "‹"),
+        el("h1", { dir: "auto", tabindex: subjectOf(data).length > 100 ? "0" : null }, subjectOf(data)), actions),
+      facts(data), notice(data),
       attached.length ? el("div", { class: "chips", id: "attachments" }, ...attached.slice(0, CHIPS).map((part) => chip(data, part)),
         attached.length > CHIPS ? el("button", { type: "button", class: "chip", onclick: () => $("tab-parts").click() }, `and ${attached.length - CHIPS} more`) : null) : null, bar),
     body);

@@ -6,7 +6,7 @@ import { SECONDS, amount, size } from "./words.js";
 export const PLOTS = [
   { title: "Messages", hint: "per second", kinds: ["messages"], rate: true, colors: { messages: 0 } },
   { title: "Octets of messages", hint: "per second", kinds: ["bytes"], rate: true, colors: { bytes: 2 }, unit: size, base: 1024, names: { bytes: "octets" } },
-  { title: "Replies by code", hint: "to messages and refused commands", prefix: "reply:", color: (kind) => ({ 2: [0, 2], 4: [1, 4], 5: [7, 3] }[kind[0]] || [6]) },
+  { title: "Replies by code", hint: "to mail and refusals", prefix: "reply:", color: (kind) => ({ 2: [0, 2], 4: [1, 4], 5: [7, 3] }[kind[0]] || [6]) },
   { title: "Refused commands", hint: "by verb", prefix: "refused:", colors: { RCPT: 7, MAIL: 1, DATA: 3, AUTH: 5, none: 6 } },
   { title: "Disconnects by reason", prefix: "disconnect:", colors: { quit: 0, eof: 4, timeout: 1, reset: 3, shutdown: 2, refused: 7, abuse: 5 } },
   { title: "Errors by code", prefix: "error:", color: () => [7, 1, 3, 5, 4, 2, 6] },
@@ -31,7 +31,7 @@ export class Plot {
     this.svg = shape("svg", { preserveAspectRatio: "none", role: "img", "aria-label": kind.title });
     this.legend = el("div", { class: "legend" });
     this.element = el("section", { class: "card plot" },
-      el("h2", {}, kind.title, kind.hint ? el("span", { class: "hint" }, kind.hint) : null),
+      el("h2", {}, kind.title, kind.hint ? el("span", { class: "hint", title: kind.hint }, kind.hint) : null),
       el("div", { class: "amounts" }, ...this.axis), this.svg,
       el("div", { class: "times" }, ...this.times), this.legend);
     this.svg.addEventListener("pointermove", (event) => {

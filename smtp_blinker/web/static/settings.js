@@ -10,5 +10,12 @@ export function showTheme(theme) {
   else delete document.documentElement.dataset.theme;
 }
 
+/** One line or three for each message on the list. */
+export function showDensity(density) {
+  const compact = density === "compact";
+  document.documentElement.classList.toggle("compact", compact);
+  document.getElementById("density")?.setAttribute("aria-pressed", compact);
+}
+
 export const isDark = () => getComputedStyle(document.documentElement).colorScheme === "dark"
   || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);

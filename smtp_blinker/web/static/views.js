@@ -1,11 +1,28 @@
 // The views of a message
 
+import { copyButton } from "./copy.js";
 import { el, emptyBox, linked, table, toggle } from "./dom.js";
 import { failed, messagePath } from "./server.js";
 import { choice, isDark } from "./settings.js";
-import { size } from "./words.js";
+import { STAMP, size } from "./words.js";
 
 export const partPath = (data, part) => messagePath(data.id, `/parts/${part.number}`);
+
+/** Widths of the screens that mail is read on; the browser's own when it is narrower. */
+const WIDTHS = { phone: "Phone", tablet: "Tablet", full: "Full width" };
+
+function widths(stage) {
+  const buttons = Object.entries(WIDTHS).map(([name, label]) => el("button", { type: "button", id: `width-${name}`, onclick: () => show(name) }, label));
+  function show(chosen) {
+    Object.keys(WIDTHS).forEach((name, at) => {
+      stage.classList.toggle(name, name === chosen);
+      buttons[at].setAttribute("aria-pressed", name === chosen);
+    });
+    choice.set("width", chosen);
+  }
+  show(Object.hasOwn(WIDTHS, choice.get("width")) ? choice.get("width") : "full");
+  return el("div", { class: "switch wide-only", role: "group", "aria-label": "Width" }, ...buttons);
+}
 
 export function showHtml(body, data) {
   const frame = el("iframe", {
@@ -18,7 +35,7 @@ export function showHtml(body, data) {
   const alone = el("a", { class: "button", target: "_blank", rel: "noopener", href: frame.getAttribute("src"), title: "The message's HTML in a tab of its own" }, "Own tab");
   const note = el("span", {}, "Scripts, forms and remote content are off.");
   const tools = el("div", { class: "strip" },
-    toggle("Phone width", false, (on) => stage.classList.toggle("narrow", on), { class: "wide-only" }),
+    widths(stage),
     toggle("Dark", dark, (on) => frame.classList.toggle("dark", on), { title: "As a reader with a dark screen sees it" }),
     alone, note);
   if (data.remote_content) {
@@ -43,7 +60,45 @@ export function showText(body, data) {
   const text = el("pre", { class: fixed ? "text" : "text reading" }, ...linked(data.text));
   body.append(el("div", { class: "strip" },
     toggle("Fixed width", fixed, (on) => { text.classList.toggle("reading", !on); choice.set("fixed", on ? "yes" : ""); }),
+    copyButton(data.text, "the text", "Copy"),
     data.text_from_html ? "The message has no text part; this is what its HTML says." : null), text);
+}
+
+/** A date of the message as the page shows all others, or as it is if it is none. */
+function moment(date) {
+  const at = Date.parse(date);
+  return Number.isNaN(at) ? date : STAMP.format(new Date(at));
+}
+
+const LONG = 240;
+
+function headerRow([name, value]) {
+  const shown = el("div", { class: "value", dir: "auto" }, value);
+  let more = null;
+  if (value.length > LONG) {
+    shown.replaceChildren(`${value.slice(0, LONG)} … `);
+    more = el("button", { type: "button", class: "more", onclick: () => { shown.replaceChildren(value); more.remove(); } }, "all");
+  }
+  return el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "wrap" }, el("div", { class: "copied-row" }, el("div", {}, shown, more), copyButton(value, name))));
+}
+
+/** The fields in their order. Of one that comes many times in a row, the others are folded. */
+function headerTable(headers) {
+  const body = el("tbody");
+  for (let at = 0; at < headers.length;) {
+    let end = at;
+    while (end < headers.length && headers[end][0] === headers[at][0]) end += 1;
+    const run = headers.slice(at, end);
+    const kept = run.length > 4 ? 2 : run.length;
+    body.append(...run.slice(0, kept).map(headerRow));
+    if (run.length > kept) {
+      const row = el("tr", {}, el("th", { scope: "row" }, run[0][0]), el("td", {},
+        el("button", { type: "button", class: "more", onclick: () => row.replaceWith(...run.slice(kept).map(headerRow)) }, `${run.length - kept} more`)));
+      body.append(row);
+    }
+    at = end;
+  }
+  return el("table", { class: "headers" }, body);
 }
 
 export function showHeaders(body, data) {
@@ -52,9 +107,9 @@ export function showHeaders(body, data) {
   for (const address of envelope.rcpt_to.slice(0, 200)) envelopeRows.push(["Rcpt to", `<${address}>`]);
   if (envelope.rcpt_to.length > 200) envelopeRows.push(["", `and ${envelope.rcpt_to.length - 200} more`]);
   const names = { address: "Client", hostname: "Reverse DNS", helo: "Says it is", by: "Received by", protocol: "Protocol", tls: "TLS", cipher: "Cipher", id: "Id", date: "Date" };
-  const sessionRows = session ? Object.entries(names).filter(([name]) => session[name]).map(([name, label]) => [label, session[name]]) : [];
+  const sessionRows = session ? Object.entries(names).filter(([name]) => session[name]).map(([name, label]) => [label, name === "date" ? moment(session[name]) : session[name]]) : [];
   body.append(el("div", { class: "pad two" },
-    el("section", { class: "card" }, el("h2", {}, "Header fields"), table(null, data.headers)),
+    el("section", { class: "card" }, el("h2", {}, "Header fields", el("span", { class: "spacer" }), copyButton(() => data.headers.map(([name, value]) => `${name}: ${value}`).join("\n"), "the header fields", "Copy")), headerTable(data.headers)),
     el("div", { class: "pad-side" },
       el("section", { class: "card" }, el("h2", {}, "SMTP envelope"), table(null, envelopeRows)),
       el("section", { class: "card" }, el("h2", {}, "Session"), table(null, sessionRows, "Not recorded in this file.")))));
@@ -71,13 +126,13 @@ export function showParts(body, data) {
       part.readable ? " " : null, el("a", { href: partPath(data, part), download: true }, "Download")),
   ]);
   body.append(el("div", { class: "pad" }, el("section", { class: "card" }, el("div", { class: "scroll tall" },
-    table(["Type", "Name", "Encoding", "Size", ""], rows)))));
+    table(["Type", "Name", "Encoding", "Size", "Content"], rows)))));
 }
 
 export function showLinks(body, data) {
   if (!data.links.length) { body.append(emptyBox("No links", "The message links to nothing.")); return; }
   body.append(el("div", { class: "pad" }, el("section", { class: "card" }, el("ul", { class: "links" },
-    ...data.links.map((link) => el("li", {}, el("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, link)))))));
+    ...data.links.map((link) => el("li", { class: "copied-row" }, el("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, link), copyButton(link, "the link")))))));
 }
 
 export function showChecks(body, data) {
@@ -95,6 +150,7 @@ export async function showSource(body, data) {
     text = await response.text();
   } catch (error) { failed(error); return; }
   if (body.dataset.tab !== "source" || !body.isConnected) return;
-  if (data.size > text.length && data.size > 2 ** 20) body.append(el("div", { class: "strip" }, "The first mebibyte. Download has all of it."));
+  body.append(el("div", { class: "strip" }, copyButton(text, "the source", "Copy"),
+    data.size > text.length && data.size > 2 ** 20 ? "The first mebibyte. Download has all of it." : null));
   body.append(el("pre", { class: "text", id: "source" }, text));
 }

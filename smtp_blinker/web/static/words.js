@@ -1,18 +1,25 @@
 // Words and numbers
 
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-export const SECONDS = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
-const YEAR = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
-export const SHORT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-export const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
-export const NUMBER = new Intl.NumberFormat();
+// One clock: 24 hours, the day before the month, and the zone of this browser, wherever a time is
+// shown. The page is in English, so are its dates and numbers.
+
+const time = (parts) => new Intl.DateTimeFormat("en-GB", { hourCycle: "h23", ...parts });
+const DAY = { day: "numeric", month: "short" };
+const MINUTES = { hour: "2-digit", minute: "2-digit" };
+const CLOCK = time(MINUTES);
+export const SECONDS = time({ ...MINUTES, second: "2-digit" });
+const THIS_YEAR = time({ ...DAY, ...MINUTES });
+const OTHER_YEAR = time({ ...DAY, year: "numeric" });
+export const STAMP = time({ ...DAY, year: "numeric", ...MINUTES, second: "2-digit" });
+export const FULL = time({ dateStyle: "full", timeStyle: "long" });
+export const ZONE = CLOCK.resolvedOptions().timeZone;
+export const NUMBER = new Intl.NumberFormat("en-GB");
 
 export function when(seconds) {
   const date = new Date(seconds * 1000);
   const now = new Date();
   if (date.toDateString() === now.toDateString()) return CLOCK.format(date);
-  return (date.getFullYear() === now.getFullYear() ? DAY : YEAR).format(date);
+  return (date.getFullYear() === now.getFullYear() ? THIS_YEAR : OTHER_YEAR).format(date);
 }
 
 export function size(octets) {
