@@ -46,6 +46,13 @@ def smtp_blinker(name: str = "smtp_blinker", *flags: str) -> Peer:
     return Peer(name, (sys.executable, script, "{port}", *flags))
 
 
+def beside(checkout: Path) -> Peer:
+    """This library as another checkout of it has it, which needs the same packages."""
+    script = str(checkout / "benchmarks/servers/smtp_blinker_server.py")
+    path = f"PYTHONPATH={checkout}"
+    return Peer(checkout.name, ("env", path, sys.executable, script, "{port}"))
+
+
 def with_tls(peer: Peer) -> Peer:
     """The same with a certificate, offering STARTTLS."""
     return Peer(peer.name, (*peer.command, "--tls", str(certificate("ec"))))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from statistics import median
 
 import idle
@@ -350,6 +351,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="counted rounds (default 9; quick 2)")
     parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
+    parser.add_argument(
+        "--beside", type=Path, help="a checkout of another commit, measured too", metavar="DIR"
+    )
     options = parser.parse_args()
     options.only = options.only.split(",")
     if unknown := set(options.only) - set(CHOICES):
@@ -374,6 +378,10 @@ def main() -> int:
         print(f"other work runs here (load {load:.1f}): these figures are rough", file=sys.stderr)
     contenders = list(peers.available())
     with_tls = list(peers.available_with_tls())
+    if options.beside is not None:
+        another = peers.beside(options.beside.resolve())
+        contenders.insert(1, another)
+        with_tls.insert(1, peers.with_tls(another))
     report = Report(options.markdown)
     for name, scenario in SCENARIOS.items():
         if name in options.only:
