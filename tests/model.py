@@ -119,7 +119,10 @@ HELLO = frozenset({b"HELO", b"EHLO", b"LHLO"})
 JUNK = frozenset({b"NOOP", b"RSET", b"VRFY", b"HELP", b"EXPN", b"XCLIENT", b"XFORWARD"})
 UNIMPLEMENTED = frozenset({b"TURN", b"ETRN", b"ATRN", b"SEND", b"SOML", b"SAML"})
 KNOWN = HELLO | JUNK | UNIMPLEMENTED
-CHUNK = re.compile(r"([0-9]{1,18})( LAST)?", re.IGNORECASE)
+CHUNK = re.compile(r"0*([0-9]{1,18})( LAST)?", re.IGNORECASE)
+#: One that is malformed, though it tells how many octets follow.
+SIZED_CHUNK = re.compile(r" *0*([0-9]{1,18})(?: [ -~]*)?")
+AS_BDAT = re.compile(rb"[ \t]*BDAT", re.IGNORECASE)
 KNOWN |= {b"MAIL", b"RCPT", b"DATA", b"QUIT", b"BDAT", b"AUTH", b"STARTTLS"}
 #: A line that begins so is a typing error and no header field.
 VERB_STARTS = tuple(KNOWN)
@@ -301,7 +304,7 @@ class Session:
             if HTTP_START.match(line):
                 allowed = {"421 4.7.0"}
             self._answer("a broken line", allowed)
-            if re.match(rb"BDAT\b", line, re.I):
+            if AS_BDAT.match(line):
                 self.state = "CLOSED"  # what its octets are can't be known
 
     def _command(self, line: bytes) -> None:
@@ -321,8 +324,10 @@ class Session:
                 self._unrecognized += 1
                 enough = self._unrecognized >= rules.max_unrecognized
                 self._answer(what, {"421 4.7.0"} if enough else {"500 5.5.2"})
+                if AS_BDAT.match(line):
+                    self.state = "CLOSED"
             return
-        if verb == b"BDAT" and not CHUNK.fullmatch(rest.rstrip(b" \t").decode("latin-1")):
+        if verb == b"BDAT" and not SIZED_CHUNK.fullmatch(rest.rstrip(b" \t").decode("latin-1")):
             # How many octets follow can't be known.
             self._answer(what, {"501 5.5.4"})
             self.state = "CLOSED"
@@ -411,11 +416,16 @@ class Session:
     # Chunks: RFC 3030 section 2
 
     def _bdat(self, verb: bytes, text: str, wrong: set[str], what: str) -> None:
-        if self.state not in ("RCPT", "CHUNKS"):
+        found = CHUNK.fullmatch(text)
+        if found is None:
+            self._refuse_chunk(text, ARGUMENT, what)
+            if self.state in TRANSACTION:
+                self.state = "READY"
+                self._forget()
+            return
+        if self.state not in ("RCPT", "CHUNKS") or not self._extended:
             self._refuse_chunk(text, ORDER, what)
             return
-        found = CHUNK.fullmatch(text)
-        assert found is not None
         if int(found[1]) == 0 and not found[2]:
             self._junk += 1
             if self._junk > self.rules.max_junk_commands:
@@ -427,12 +437,12 @@ class Session:
 
     def _refuse_chunk(self, text: str, refused: set[str], what: str) -> None:
         """The octets come all the same; only a 421 doesn't wait for them."""
-        found = CHUNK.fullmatch(text)
+        found = SIZED_CHUNK.fullmatch(text)
         assert found is not None
         if self._errors + 1 > self.rules.max_errors:
             self._answer(what, refused)
         else:
-            self._chunk = int(found[1]), found[2] is not None, refused
+            self._chunk = int(found[1]), False, refused
 
     def _end_of_chunk(self, size: int, last: bool, refused: set[str]) -> bool:
         if len(self._unread) < size:

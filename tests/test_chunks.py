@@ -135,7 +135,8 @@ def test_an_empty_message_and_an_empty_last_chunk() -> None:
 
 
 @pytest.mark.parametrize(
-    "argument", ["-1", "+5", "x", "", "5 FIRST", "5 LAST LAST", "0x5", "1e3", "9" * 20, "9" * 5000]
+    "argument",
+    ["-1", "+5", "x", "", "LAST", "LAST 5", "0x5", "1e3", "5.0", "1_0", "5,", "9" * 20, "9" * 5000],
 )
 def test_a_size_that_cannot_be_read_ends_the_connection(argument: str) -> None:
     with running(max_command_length=8192) as server:
@@ -144,6 +145,44 @@ def test_a_size_that_cannot_be_read_ends_the_connection(argument: str) -> None:
         client.send(b"BDAT " + argument.encode() + b"\r\nMAIL FROM:<x@example.org>\r\n")
         assert client.reply().startswith("501 5.5.4")
         assert client.ended()
+
+
+def test_a_message_that_lacks_a_chunk_is_refused_and_leaves_nothing_behind() -> None:
+    store = Store()
+    with running(on_data=store) as server:
+        client = Client(server, hello="EHLO me")
+        begin(client, "lost@example.com")
+        client.send(bdat(b"one") + b"BDAT 3 FIRST\r\ntwo" + bdat(b"three", last=True))
+        assert [client.reply()[:3] for _ in range(3)] == ["250", "501", "503"]
+        begin(client, "b@example.com")
+        client.send(bdat(b"whole", last=True))
+        assert client.reply() == "250 2.0.0 stored"
+    assert store.contents == [b"whole"]
+    assert len(store.broken) == 1
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("piece", [bdat(b"x"), b"NOOP\r\n"])
+def test_the_time_for_a_message_counts_over_chunks_that_are_never_waited_for(
+    reads: bool, piece: bytes
+) -> None:
+    store = Store()
+    hook = store if reads else (lambda stream, session: None)
+    with running(on_data=hook, data_timeout=0.3) as server:
+        client = Client(server, hello="EHLO me")
+        begin(client)
+        client.send(bdat(b"x"))
+        replies = [client.reply()]
+        for _ in range(80):  # 4 s: each of them far below socket_timeout
+            if not replies[-1].startswith("250"):
+                break
+            gevent.sleep(0.05)
+            with contextlib.suppress(OSError):
+                client.send(piece)
+            replies.append(client.reply())
+        assert replies[-1].startswith("421 4.4.2")
+    assert not store.contents
+    assert len(store.broken) == reads
 
 
 INNER = b"MAIL FROM:<evil@example.org>\r\nRCPT TO:<evil@example.com>\r\n"

@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 import pytest
 from freezegun import freeze_time
-from support import SECONDS, serve, wait_until
+from support import SECONDS, RawClient, serve, wait_until
 
 from smtp_blinker.testing import SMTPDFix, SMTPTestServer
 
@@ -45,6 +45,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[SMTPTestServer]:
 
 def connect(server: SMTPTestServer) -> smtplib.SMTP:
     return smtplib.SMTP(server.host, server.port, "client.example", SECONDS)
+
+
+def connect_to(served: Any) -> smtplib.SMTP:
+    return smtplib.SMTP(*served.address, timeout=SECONDS)
 
 
 def send(client: smtplib.SMTP) -> None:
@@ -149,6 +153,37 @@ def test_a_server_stops_after_its_time(date: str) -> None:
         assert 0.19 < seconds(lambda: served.start_to_stop().join(SECONDS)) < SECONDS
         assert not served.server.connections
         client.close()
+
+
+EHLO = b"EHLO client.example\r\n"
+RCPT = EHLO + b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "options", "last"),
+    [
+        (EHLO, {"socket_timeout": 0.2}, "421 4.4.2"),
+        (EHLO, {"session_timeout": 0.2}, "421 4.4.2"),
+        (EHLO + b"NOOP\n", {}, "500 5.5.2"),
+        (RCPT + b"DATA\r\nx", {"data_timeout": 0.2}, "421 4.4.2"),
+        (RCPT + b"BDAT 9\r\nx", {"data_timeout": 0.2}, "421 4.4.2"),
+        (RCPT + b"BDAT 1\r\nx", {"socket_timeout": 0.2}, "421 4.4.2"),
+    ],
+)
+def test_every_deadline_comes(sent: bytes, options: dict[str, Any], last: str, date: str) -> None:
+    with freeze_time(date), serve(**options) as served, RawClient(served.address) as client:
+        client.send(sent)
+        assert client.rest_of_replies()[-1].status == last
+
+
+def test_a_client_that_keeps_quiet_before_the_greeting_is_greeted(date: str) -> None:
+    with freeze_time(date), serve(greeting_delay=0.1) as served, connect_to(served) as client:
+        send(client)
+
+
+def test_a_peer_that_sends_no_proxy_header_is_closed(date: str) -> None:
+    with freeze_time(date), serve(use_proxy=True, proxy_timeout=0.2) as served:
+        assert RawClient(served.address).rest() == b""
 
 
 def test_a_hook_that_swallows_the_first_kill_is_ended(date: str) -> None:

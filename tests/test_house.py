@@ -53,6 +53,7 @@ FLOORS = (
     # What blocks.
     {
         *(
+            "connection.clock",
             "connection.client_hello",
             "connection.tls",
             "connection.transport",

@@ -144,6 +144,7 @@ SIMPLE = st.sampled_from(
 # A CRLF follows each: the octets of some chunks go on behind it, and some end before it.
 CHUNK = st.sampled_from(
     [b"BDAT 0", b"BDAT 0 LAST", b"bdat 2 last\r\n", b"BDAT 4 LAST\r\nRSET", b"BDAT 6\r\nNOOP",
+     b"BDAT 00 0", b"BDAT  4 LAST\r\nRSET",
      b"BDAT 5 LAST\r\n.\r\n.", b"BDAT 3\r\na\nb", b"BDAT 1\r\n\r", b"BDAT 1 LAST\r\n\r",
      b"BDAT 40", b"BDAT 600 LAST\r\n" + b"x" * 600, b"BDAT 22\r\nReceived: x\r\nRSET\r\nxx"]
 )  # fmt: skip

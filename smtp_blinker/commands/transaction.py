@@ -113,6 +113,9 @@ def bdat(context: CommandContext, argument: str) -> Reply:
     """RFC 3030 section 2. The reply is that of the chunk, once its octets are there."""
     if "CHUNKING" not in context.options.extensions:
         raise Refusal(reply.NOT_IMPLEMENTED)
+    if context.session.opening_command == "HELO":
+        # RFC 5321 section 2.2.1: HELO offers no extension.
+        raise Reject(503, "Send EHLO first: BDAT is of an extension", "5.5.1")
     if context.protocol.chunk_left == 0 and not context.protocol.chunk_is_last:
         context.limits.junk()  # it brings no message on
     return reply.CHUNK_OK

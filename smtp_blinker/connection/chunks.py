@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from time import monotonic
 from typing import Protocol
 
 from ..options import Options
@@ -13,6 +12,7 @@ from ..smtp.protocol import Protocol as SMTPProtocol
 from ..smtp.reply import Reply
 from ..smtp.verbs import State
 from ..stream import TruncatedError
+from .clock import monotonic
 from .handshakes import Ended
 from .incoming import CONTENT_READ, Incoming
 from .transport import Interrupted, Transport
@@ -27,7 +27,7 @@ class Stepper(Protocol):
 
     def send(self, answer: Reply) -> None: ...
 
-    def step(self) -> State: ...
+    def step(self, patience: float) -> State: ...
 
 
 class GivenUp(Exception):
@@ -107,7 +107,11 @@ class ChunkedIncoming(Incoming):
                 stepper.protocol.await_chunk()
             state = State.CHUNKS
             while state is State.CHUNKS:
-                state = stepper.step()
+                # Chunks that never have to be waited for take the message's time too.
+                left = self._patience - (monotonic() - began)
+                if left <= 0:
+                    raise TimeoutError(errno.ETIMEDOUT, "timed out")
+                state = stepper.step(left)
             if state is not State.CHUNK:
                 raise Ended("quit") if state is State.CLOSED else GivenUp
         except (OSError, Interrupted, Ended, GivenUp) as exc:

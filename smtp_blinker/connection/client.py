@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
-from time import monotonic
 from typing import Any, Final, Protocol
 
 import gevent
@@ -23,6 +22,7 @@ from ..smtp import reply
 from ..smtp.protocol import Protocol as SMTPProtocol
 from ..smtp.reply import Refusal, Reply
 from ..smtp.verbs import Verb
+from .clock import monotonic
 from .events import ConnectionEvents
 from .handshakes import set_addresses
 from .hook_timer import HookTimedOut, HookTimer
@@ -102,7 +102,7 @@ class Client:
         self.hooks = server.hooks
         self.server = server
         self.greenlet: Any = getcurrent()
-        #: When it was accepted, in seconds of `time.monotonic`.
+        #: When it was accepted, in seconds of `clock.monotonic`.
         self.since = monotonic()
         patience = options.session_timeout
         self.session_deadline = float("inf") if patience is None else self.since + patience

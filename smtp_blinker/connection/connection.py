@@ -6,13 +6,13 @@ I/O stands outside the `try` that turns exceptions into replies: a lost connecti
 from __future__ import annotations
 
 import ssl
-from time import monotonic
 from typing import Final
 
 import gevent
 from gevent import GreenletExit, getcurrent
 
 from ..commands.dispatch import answer
+from ..session import Envelope
 from ..signals import error_code
 from ..smtp import reply
 from ..smtp.lines import NEED_DATA
@@ -22,6 +22,7 @@ from ..smtp.verbs import State
 from ..stream import TruncatedError
 from .chunks import ChunkedIncoming
 from .client import Client
+from .clock import monotonic
 from .delivery import deliver, deliver_chunks
 from .handshakes import Ended
 from .opening import greet, prepare, upgrade
@@ -41,6 +42,8 @@ LAST_REPLY_SECONDS: Final = 5.0
 #: Clients of one server that may still send after their last reply; the connections of more are
 #: closed at once, which may reset that reply away.
 MAX_LINGERING: Final = 100
+
+_NO_END: Final = float("inf")
 
 # In CPython 3.11 an Enum gives out its members slowly.
 _AUTH: Final = State.AUTH
@@ -213,17 +216,18 @@ class Connection(Client):
                 if self.close_reason:
                     return self.close_reason
 
-    def step(self) -> State:
+    def step(self, patience: float = _NO_END) -> State:
         """Answer one event, whose reply leaves with the next flush; the state after it.
 
-        Raises Ended for the reply that ends the connection.
+        *patience* is how many seconds it may be waited for, `socket_timeout` at most. Raises Ended
+        for the reply that ends the connection.
         """
         protocol = self.protocol
         if self.draining and protocol.state is not _CHUNKS:
             raise Interrupted  # whatever the client has pipelined behind its last message
         event = protocol.next_event()
         if event is NEED_DATA:
-            event = self._wait_for_event()
+            event = self._wait_for_event(min(patience, self.options.socket_timeout))
         else:
             self._take_turns()
         try:
@@ -239,7 +243,10 @@ class Connection(Client):
             # RFC 3030 section 2: the octets of a refused chunk are read, and are no commands.
             ChunkedIncoming(self, "allow").discard_chunk()
         self.send(said)
+        was = protocol.state
         protocol.answered(said)
+        if said.code >= 400 and was > protocol.state > State.START:
+            self.session.envelope = Envelope()  # a refused chunk has ended the transaction
         return protocol.state
 
     def _take_turns(self) -> None:
@@ -250,25 +257,25 @@ class Connection(Client):
         if len(self.transport.unsent) > MAX_UNSENT:
             self.transport.flush()
 
-    def _wait_for_event(self) -> Event:
-        """The next event that arrives.
+    def _wait_for_event(self, patience: float) -> Event:
+        """The next event that arrives, within *patience* seconds.
 
-        The deadline is for a whole line: octets that come one at a time don't extend it.
+        They are for a whole line: octets that come one at a time don't extend them.
         """
         protocol = self.protocol
-        deadline = monotonic() + self.options.socket_timeout
+        deadline = monotonic() + patience
         has_begun = protocol.has_data
         while True:
             if self.draining and protocol.state is not _CHUNKS:
                 raise Interrupted
-            patience = deadline
+            wakes = deadline
             size = COMMAND_READ if has_begun else MAX_PLAIN
             if has_begun and protocol.ends_with_bare_newline:
-                patience = min(monotonic() + BARE_NEWLINE_GRACE, deadline)
+                wakes = min(monotonic() + BARE_NEWLINE_GRACE, deadline)
             try:
-                data = self.transport.receive(size, patience)
+                data = self.transport.receive(size, wakes)
             except TimeoutError:
-                if patience == deadline:
+                if wakes == deadline:
                     raise
                 return protocol.give_up_line()
             if not data:

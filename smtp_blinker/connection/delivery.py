@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from time import monotonic
 from typing import Any
 
 from ..session import Address, Envelope
@@ -13,6 +12,7 @@ from ..smtp.reply import Refusal, Reply
 from ..stream import MessageStream, PieceSource
 from .chunks import ChunkedIncoming, GivenUp, Stepper
 from .client import Client
+from .clock import monotonic
 from .data_result import replies_to
 from .incoming import Incoming
 from .spool import Spool, SpooledPieces, SpoolFailed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any, Protocol
 
 from .. import signals
@@ -12,12 +11,13 @@ from ..dialogue import Dialogue, DialogueEvent
 from ..options import AUTH_METHODS
 from ..session import Address, Session
 from ..smtp.reply import Reply, printable
+from .clock import monotonic
 
 
 class Ending(Protocol):
     """What `disconnect` tells of a connection."""
 
-    #: When it was accepted, in seconds of `time.monotonic`.
+    #: When it was accepted, in seconds of `clock.monotonic`.
     since: float
     #: Messages that were answered 250.
     messages: int

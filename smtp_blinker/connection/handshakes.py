@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from time import monotonic
 from typing import Any
 
 from ..session import Session
 from ..smtp.proxy import ProxyError, ProxyHeader, parse_proxy_header
 from ..smtp.reply import Reply
 from ..smtp.xclient import plain_address
+from .clock import monotonic
 from .tls import TLSChannel, tls_failure
 from .transport import Interrupted, Transport
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 from gevent import Timeout
+
+from .clock import monotonic
 
 
 class HookTimedOut(BaseException):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from time import monotonic
 from typing import Final
 
 from greenlet import getcurrent
@@ -13,6 +12,7 @@ from ..smtp import reply
 from ..smtp.content import MAX_RECEIVED_FIELDS, ContentDecoder
 from ..smtp.reply import Reject, Reply
 from ..stream import TruncatedError
+from .clock import monotonic
 from .hook_timer import HookTimer
 from .transport import Interrupted, Transport
 

@@ -5,7 +5,6 @@ A `Refusal` ends the connection, as `Ended` does.
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Final
 
 from ..commands.forwarding import forget_before_tls
@@ -13,6 +12,7 @@ from ..session import Envelope
 from ..smtp import reply
 from ..smtp.reply import Refusal
 from .client import Client
+from .clock import monotonic
 from .handshakes import Ended, read_proxy_header, shake_hands, use_proxy_header
 
 #: Octets that are read of a client that talks before its greeting.

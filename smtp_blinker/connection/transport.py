@@ -9,12 +9,12 @@ import errno
 import socket as stdlib_socket
 import ssl
 from contextlib import suppress
-from time import monotonic
 from typing import Any, Final
 
 from gevent import get_hub, getcurrent
 from greenlet import greenlet
 
+from .clock import monotonic
 from .tls import TLSChannel
 
 #: A client that sends and never reads gets its replies written at this many octets: the write
@@ -41,7 +41,7 @@ class Transport:
     """*sock* is a connected, non-blocking gevent socket; `close` closes it.
 
     *patience* is how many seconds sending may take where no deadline is given, *last_moment* a
-    moment of `time.monotonic` that no wait but the lingering outlasts, whatever its deadline is.
+    moment of `clock.monotonic` that no wait but the lingering outlasts, whatever its deadline is.
 
     What takes a deadline raises OSError when the connection breaks, TimeoutError when the
     deadline passes while it waits, and Interrupted.
@@ -103,7 +103,7 @@ class Transport:
     def receive(self, size: int, deadline: float, *, raw: bool = False) -> bytes:
         """Send what is unsent, then wait for octets: 1 to *size* of them, or b"" at the end.
 
-        *deadline* is a moment of `time.monotonic`, for the sending too. *raw* is for octets
+        *deadline* is a moment of `clock.monotonic`, for the sending too. *raw* is for octets
         below TLS.
         """
         if self._tls is not None and not raw:

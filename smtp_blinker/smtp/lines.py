@@ -11,7 +11,7 @@ from typing import Final
 
 from .reply import MAX_AUTH_LINE
 
-_BDAT: Final = re.compile(rb"BDAT\b", re.I)
+_BDAT: Final = re.compile(rb"[ \t]*BDAT", re.I)
 _HTTP_METHOD: Final = rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) "
 _HTTP_START: Final = re.compile(_HTTP_METHOD, re.I)
 _HTTP_REQUEST: Final = re.compile(_HTTP_METHOD + rb".* HTTP/[0-9.]+ *", re.I | re.S)
@@ -22,6 +22,11 @@ _TLS_RECORD: Final = b"\x16\x03"
 def is_binary(line: bytes) -> bool:
     """Whether *line* is of a binary protocol: no SMTP follows it, whatever octets it has."""
     return b"\0" in line or line.startswith(_TLS_RECORD)
+
+
+def begins_as_bdat(line: bytes) -> bool:
+    """Whether what follows *line*, which is no command, may be a chunk (RFC 3030 section 2)."""
+    return _BDAT.match(line) is not None
 
 
 def is_http_request(line: bytes) -> bool:
@@ -155,7 +160,7 @@ class LineReader:
             return problem
         if line.startswith(_TLS_RECORD):
             return Problem.BINARY
-        if _BDAT.match(line):
+        if begins_as_bdat(line):
             return Problem.BROKEN_CHUNK
         return Problem.HTTP if _HTTP_START.match(line) else problem
 

@@ -14,7 +14,14 @@ from typing import Final
 
 from . import reply
 from .content import ContentDecoder
-from .lines import NEED_DATA, LineReader, Problem, is_binary, is_http_request
+from .lines import (
+    NEED_DATA,
+    LineReader,
+    Problem,
+    begins_as_bdat,
+    is_binary,
+    is_http_request,
+)
 from .reply import Reply
 from .verbs import VERBS, State, Verb, out_of_sequence
 
@@ -40,8 +47,10 @@ _BROKEN_LINES: Final = {
 #: Why the connection ends with the reply to a broken line.
 _ENDS: Final = {Problem.BINARY: "abuse", Problem.BROKEN_CHUNK: "refused"}
 
-#: RFC 3030 section 2. Of thousands of digits Python makes no number.
-_CHUNK: Final = re.compile(r"([0-9]{1,18})( LAST)?", re.I | re.ASCII)
+#: RFC 3030 section 2. Of thousands of digits Python makes no number, but zeros before it are none.
+_CHUNK: Final = re.compile(r"0*([0-9]{1,18})( LAST)?", re.I | re.ASCII)
+#: How many octets follow a BDAT that is malformed otherwise.
+_CHUNK_SIZE: Final = re.compile(r" *0*([0-9]{1,18})(?![^ ])", re.ASCII)
 
 _VERB_STARTS: Final = tuple(VERBS)
 _AUTH: Final = VERBS[b"AUTH"]
@@ -190,13 +199,17 @@ class Protocol:
 
     def _chunk(self, command: Command) -> Event:
         found = _CHUNK.fullmatch(command.argument)
-        if found is None:
+        if found is not None:
+            self.chunk_left = int(found[1])
+            self.chunk_is_last = found[2] is not None
+            return command
+        size = _CHUNK_SIZE.match(command.argument)
+        if size is None or command.fault is not None:
             # How many octets follow can't be known, so nothing after them can be read.
             self._verb = None
             return Fault(reply.BAD_CHUNK_SIZE, "a BDAT without a size", "refused")
-        self.chunk_left = int(found[1])
-        self.chunk_is_last = found[2] is not None
-        return command
+        self.chunk_left = int(size[1])
+        return Command(_BDAT, command.argument, reply.BAD_CHUNK)
 
     def _broken(self, problem: Problem) -> Fault:
         self._verb = None
@@ -214,7 +227,9 @@ class Protocol:
         if _is_header_field(line):
             # The client sends content without a 354. Its next line may be one that we would run.
             return Fault(reply.CONTENT_NOT_EXPECTED, seen)
-        return Fault(reply.NOT_RECOGNIZED, seen, unrecognized=True)
+        # What follows a BDAT that isn't written as one is still a chunk, of an unknown size.
+        ends = "refused" if begins_as_bdat(line) else ""
+        return Fault(reply.NOT_RECOGNIZED, seen, ends, unrecognized=True)
 
     @property
     def ends_with_bare_newline(self) -> bool:
@@ -244,6 +259,9 @@ class Protocol:
         if answer.code >= 400:
             if self._state is _STATE_AUTH:
                 self._leave_auth()
+            elif verb is _BDAT and (self._state is State.CHUNKS or answer is reply.BAD_CHUNK):
+                # RFC 3030 section 2: what lacks a chunk is no message, whatever chunks follow.
+                self._state = min(self._state, _STATE_READY)
             return
         if verb is _AUTH:
             if answer.code == 334:
