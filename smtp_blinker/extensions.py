@@ -94,9 +94,13 @@ EXTENSIONS: Final = (
         mail={"RET": parameters.ret, "ENVID": parameters.envid},
         rcpt={"NOTIFY": parameters.notify, "ORCPT": parameters.orcpt},
     ),
-    Extension("CHUNKING"),  # RFC 3030 section 2
-    # RFC 3030 section 3
-    Extension("BINARYMIME", default=False, needs=("CHUNKING", "8BITMIME")),
+    Extension("CHUNKING", lambda facts: "CHUNKING" if facts.bdat else None),  # RFC 3030 section 2
+    Extension(
+        "BINARYMIME",  # RFC 3030 section 3
+        lambda facts: "BINARYMIME" if facts.binarymime else None,
+        default=False,
+        needs=("CHUNKING", "8BITMIME"),
+    ),
     Extension("SIZE", _size_line, mail={"SIZE": parameters.size}),  # RFC 1870
     Extension("AUTH", _auth_line, mail={"AUTH": parameters.auth}),  # RFC 4954
     Extension("STARTTLS", lambda facts: "STARTTLS" if facts.starttls else None),  # RFC 3207

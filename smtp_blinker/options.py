@@ -198,14 +198,15 @@ class Options:
         return trust
 
     def bare_newline_policy(self, address: str) -> str:
-        """The policy for a client's address: that of the smallest network it is in."""
-        return self._policy_for("bare_newline", address)
+        """The policy for a client's address: that of the smallest network it is in; else the
+        default."""
+        return self._policy_for("bare_newline", address, "reject")
 
     def chunk_policy(self, address: str) -> str:
         """The same for content that comes by BDAT."""
-        return self._policy_for("chunk_bare_newline", address)
+        return self._policy_for("chunk_bare_newline", address, "normalize")
 
-    def _policy_for(self, name: str, address: str) -> str:
+    def _policy_for(self, name: str, address: str, default: str) -> str:
         option = getattr(self, name)
         if isinstance(option, str):
             return option
@@ -215,7 +216,7 @@ class Options:
             for network, policy in policies:
                 if parsed in network:
                     return policy
-        return "reject"
+        return default
 
     # Validation
 

@@ -39,6 +39,10 @@ class Facts(Protocol):
     def secure(self) -> bool: ...
 
     @property
+    def bdat(self) -> bool:
+        """Whether BDAT can be used."""
+
+    @property
     def binarymime(self) -> bool:
         """Whether BODY=BINARYMIME is offered."""
 

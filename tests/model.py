@@ -263,8 +263,7 @@ class Session:
             return self._content()
         if self._chunk is not None:
             return self._end_of_chunk(*self._chunk)
-        newline = CRLF if self.rules.policy == "reject" else b"\n"
-        line, found, rest = self._unread.partition(newline)
+        line, found, rest = self._next_line()
         if self.state != "AUTH" and self._unread.startswith(b"\x16\x03"):
             self._answer("a TLS handshake", {"500 5.5.2"})
             self.state = "CLOSED"
@@ -273,8 +272,6 @@ class Session:
             return False
         length = len(line) + len(found)
         self._unread = rest
-        if newline == b"\n" and line.endswith(b"\r"):
-            line = line[:-1]
         if length > self._longest(line) or b"\r" in line or b"\n" in line:
             self._broken_line(line, length)
         elif self.state == "AUTH":
@@ -282,6 +279,24 @@ class Session:
         else:
             self._command(line)
         return True
+
+    def _next_line(self) -> tuple[bytes, bytes, bytes]:
+        """A line, what ends it, and what follows; nothing ends it while more may come."""
+        policy = self.rules.policy
+        if policy == "reject":
+            return self._unread.partition(CRLF)
+        ends = rb"\r*\n" if policy == "normalize" else rb"\r?\n"
+        text = rb"[^\r\n]*" if policy == "normalize" else rb"[^\n]*?"
+        found = re.match(rb"(%b)(%b)" % (text, ends), self._unread)
+        if found is None and policy == "normalize":
+            # Each other CR is a line end of its own, but those behind a line that is too long.
+            found = re.match(rb"([^\r\n]*)(\r+)(?=[^\r\n])", self._unread)
+            if found is not None and found.end() <= min(self.rules.max_command_length, 12288):
+                end = found.end(1) + 1
+                return found[1], b"\r", self._unread[end:]
+        if found is None:
+            return self._unread, b"", b""
+        return found[1], found[2], self._unread[found.end() :]
 
     def _is_auth(self, line: bytes) -> bool:
         return self.state == "AUTH" or line[:5].upper() == b"AUTH "

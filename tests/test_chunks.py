@@ -134,6 +134,25 @@ def test_an_empty_message_and_an_empty_last_chunk() -> None:
     assert store.contents == [b"", b"x"]
 
 
+@pytest.mark.parametrize("when", ["option", "session"])
+def test_chunking_is_not_offered_where_bdat_is_disabled(when: str) -> None:
+    options: dict[str, Any] = {"extensions": DEFAULT_EXTENSIONS | {"BINARYMIME"}}
+    if when == "option":
+        options["disabled_commands"] = ["bdat"]
+    else:
+        options["on_connect"] = lambda session: setattr(session, "disabled_commands", {"BDAT"})
+    with running(**options) as server:
+        client = Client(server)
+        offered = client.cmd("EHLO me")
+        assert "CHUNKING" not in offered
+        assert "BINARYMIME" not in offered
+        assert client.cmd("MAIL FROM:<> BODY=BINARYMIME").startswith("501 5.5.4")
+        begin(client)
+        client.send(bdat(INNER, last=True))
+        assert client.reply().startswith("502")
+        assert client.cmd("DATA").startswith("354")
+
+
 @pytest.mark.parametrize(
     "argument",
     ["-1", "+5", "x", "", "LAST", "LAST 5", "0x5", "1e3", "5.0", "1_0", "5,", "9" * 20, "9" * 5000],

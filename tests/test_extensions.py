@@ -440,6 +440,23 @@ def test_on_vrfy_names_the_mailbox_or_tells_nothing(verb: Any) -> Any:
         assert client.cmd("EXPN fred").startswith("502 5.5.1")
 
 
+def test_the_parameter_smtputf8_of_vrfy_is_no_part_of_the_name() -> None:
+    asked: list[str] = []
+
+    def on_vrfy(argument: str, session: Session) -> str:
+        asked.append(argument)
+        return "<b@example.com>"
+
+    for extensions in (DEFAULT_EXTENSIONS, DEFAULT_EXTENSIONS - {"SMTPUTF8"}):
+        with running(on_vrfy=on_vrfy, extensions=extensions) as server:
+            client = Client(server, hello="EHLO me")
+            client.ok("VRFY b\u00e4r smtputf8", "VRFY SMTPUTF8", "VRFY x  SMTPUTF8")
+    assert asked == [
+        *("b\u00e4r", "SMTPUTF8", "x"),
+        *("b\u00e4r smtputf8", "SMTPUTF8", "x  SMTPUTF8"),
+    ]
+
+
 def test_vrfy_inside_a_transaction_leaves_it_alone() -> None:
     with running(on_vrfy=lambda argument, session: "<b@example.com>") as server:
         client = Client(server, hello="EHLO me")

@@ -211,6 +211,17 @@ def test_bare_newline_of_the_smallest_network_counts():
     assert make_options({"bare_newline": "allow"}).bare_newline_policy("") == "allow"
 
 
+@pytest.mark.parametrize(
+    ("address", "policy"),
+    [("10.1.2.3", "reject"), ("192.0.2.1", "normalize"), ("2001:db8::1", "normalize"), ("", "")],
+)
+def test_chunks_of_networks_that_a_mapping_does_not_name_have_the_default(
+    address: str, policy: str
+) -> None:
+    options = make_options({"chunk_bare_newline": {"10.0.0.0/8": "reject"}})
+    assert options.chunk_policy(address) == (policy or "normalize")
+
+
 def test_certificate_may_be_given_in_one_way_only():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     assert make_options({"ssl_context": context}).offers_tls

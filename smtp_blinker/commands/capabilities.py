@@ -50,8 +50,12 @@ class Capabilities:
         return self._session.secure
 
     @property
+    def bdat(self) -> bool:
+        return "CHUNKING" in self._options.extensions and "BDAT" not in self.disabled
+
+    @property
     def binarymime(self) -> bool:
-        return "BINARYMIME" in self._options.extensions
+        return "BINARYMIME" in self._options.extensions and self.bdat
 
     @property
     def size(self) -> int:
