@@ -212,6 +212,13 @@ def net_smtp(
     way: Way, content: bytes, recipients: tuple[str, ...]
 ) -> subprocess.CompletedProcess[bytes]:
     path = program("perl", "perl")
+    if way.user:  # Net::SMTP has TLS and AUTH from modules of their own
+        for module, package in (
+            ("IO::Socket::SSL", "libio-socket-ssl-perl"),
+            ("Authen::SASL", "libauthen-sasl-perl"),
+        ):
+            if subprocess.run([path, f"-M{module}", "-e1"], capture_output=True).returncode:
+                missing(f"Perl's {module}", package)
     script = PROGRAMS / "net_smtp.pl"
     login = (way.user, way.password, way.authority)
     return started(path, script, str(way.served.port), *login, *recipients, content=content)
