@@ -5,6 +5,7 @@ I/O stands outside the `try` that turns exceptions into replies: a lost connecti
 
 from __future__ import annotations
 
+import errno
 import ssl
 from typing import Final
 
@@ -279,6 +280,8 @@ class Connection(Client):
                     raise
                 return protocol.give_up_line()
             if not data:
+                if protocol.state is _CHUNKS:
+                    raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")
                 raise Ended("eof")
             protocol.receive_data(data)
             event = protocol.next_event()
