@@ -83,6 +83,12 @@ class _Expected:
         self.codes.append(250)
         self._end()
 
+    def broken_chunk(self, content: bytes) -> None:
+        """Its octets are no commands, and what lacks them is no message."""
+        self.octets += b"BDAT 0%d  LAST\r\n%s" % (len(content), content)
+        self.codes.append(501)
+        self._end()
+
     def noop(self) -> None:
         self.octets += b"NOOP\r\n"
         self.codes.append(250)
@@ -95,7 +101,10 @@ def one_input(data: bytes) -> None:
     expected = _Expected()
     while rest:
         choice, size, rest = rest[0] % 8, rest[0] // 8, rest[1:]
-        if choice < 5:
+        if choice == 3 and size == 31:
+            expected.broken_chunk(rest[:size])
+            rest = rest[size:]
+        elif choice < 5:
             expected.chunk(rest[:size], last=choice == 4)
             rest = rest[size:]
         elif choice == 5:

@@ -215,9 +215,11 @@ class Session:
         self._draining = True
         self.receive(b"", replies)
 
-    def leave(self, replies: list[str]) -> None:
-        """The client closed or reset the connection."""
+    def leave(self, replies: list[str], how: str = "close") -> None:
+        """The client closed the connection, or reset it."""
         self._replies = list(replies)
+        if how == "close":
+            self._end_bare_line()
         self._nothing_is_left()
         self.state = "CLOSED"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Any
 
@@ -112,6 +113,15 @@ def test_a_line_that_ends_with_a_bare_newline_ends_the_connection(where: str) ->
         client.send(b"MAIL FROM:<a@example.org>\r\n")
         assert client.ended()
     assert not accepted
+
+
+def test_a_client_that_says_its_end_behind_a_bare_newline_hears_what_was_wrong() -> None:
+    with running() as server:
+        client = Client(server, hello="EHLO me")
+        client.send(b"VRFY x\n")
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.reply().startswith("500 5.5.2")
+        assert client.ended()
 
 
 @pytest.mark.parametrize("behind", [b"MAIL FROM:<a@example.org>\r\n", b"\r\n", b"\n\r\n"])

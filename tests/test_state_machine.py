@@ -349,7 +349,7 @@ class SMTPSession(RuleBasedStateMachine):
     def leave(self, how: str) -> None:
         if self.model.state != "CLOSED":
             getattr(self.live, how)()
-            self.model.leave(self.replies())
+            self.model.leave(self.replies(), how)
 
     @precondition(lambda self: self.patience < 0)
     @rule()

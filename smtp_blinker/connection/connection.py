@@ -280,6 +280,8 @@ class Connection(Client):
                     raise
                 return protocol.give_up_line()
             if not data:
+                if has_begun and protocol.ends_with_bare_newline:
+                    return protocol.give_up_line()  # half closed: it still hears what was wrong
                 if protocol.state is _CHUNKS:
                     raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")
                 raise Ended("eof")
