@@ -36,6 +36,15 @@ MAX_TTL: Final = 86400
 MAX_CACHED: Final = 10_000
 
 
+class _NoSuchName(tuple[str | bytes, ...]):
+    __slots__ = ()
+
+
+#: What `Queries.query` returns for a name that doesn't exist, itself and all below it (RFC 8020);
+#: as empty as the answer for one that has records of other kinds only.
+NO_SUCH_NAME: Final[tuple[str | bytes, ...]] = _NoSuchName()
+
+
 class DNSFailure(Exception):
     """There is no answer: no server replied in time, or with SERVFAIL or nonsense only."""
 
@@ -47,7 +56,8 @@ class Queries(Protocol):
         """The records of *kind* ("A", "TXT", …) at *name*, which may be none.
 
         Records of TXT are bytes, their strings joined; all others are texts as in a zone file.
-        Raises `DNSFailure` where there is no answer within *timeout* seconds.
+        `NO_SUCH_NAME` where the answer was NXDOMAIN. Raises `DNSFailure` where there is no answer
+        within *timeout* seconds.
         """
 
 
@@ -82,10 +92,14 @@ class Resolver:
             question = dns.message.make_query(
                 name, kind, use_edns=0, payload=_UDP_PAYLOAD, want_dnssec=False
             )
-            chain = self._ask(question, now + timeout).resolve_chaining()
+            reply = self._ask(question, now + timeout)
+            chain = reply.resolve_chaining()
         except dns.exception.DNSException as exc:  # of names too long, chains in a circle, …
             raise DNSFailure(f"{kind} of {name}: {type(exc).__name__}") from exc
         records = tuple(_record(item) for item in chain.answer or ())
+        # An alias exists, whatever it leads to.
+        if reply.rcode() == dns.rcode.NXDOMAIN and not chain.cnames:
+            records = NO_SUCH_NAME
         ttl = min(chain.minimum_ttl, MAX_TTL)
         if not records and not chain.cnames and ttl == MAX_TTL:
             ttl = 0  # without a SOA (RFC 2308 section 5)

@@ -14,7 +14,7 @@ class SPFResult:
     result: str
     #: Whose record was looked for.
     domain: str
-    #: "mailfrom", or "helo" for a bounce.
+    #: "mailfrom", or "helo" where that name was checked.
     scope: str
     #: The mechanism that matched, as the record has it, or "".
     mechanism: str = ""
@@ -87,12 +87,14 @@ class DMARCResult:
 
 @dataclass(frozen=True, slots=True)
 class SenderAuthenticationResult:
-    """All of it: `spf` since MAIL, the others once the message was there."""
+    """All of it: `spf` and `helo` since MAIL, the others once the message was there."""
 
     spf: SPFResult
     dkim: tuple[DKIMResult, ...] = ()
     arc: ARCResult | None = None
     dmarc: DMARCResult | None = None
+    #: SPF of the name in HELO or EHLO, which decides nothing; None for a bounce, whose `spf` it is.
+    helo: SPFResult | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
