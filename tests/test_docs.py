@@ -680,6 +680,7 @@ def test_signals_page_has_every_signal_and_every_field():
         "auth": signals.AuthEvent,
         "message": signals.MessageEvent,
         "refused": signals.RefusedEvent,
+        "verdict": signals.VerdictEvent,
         "disconnect": signals.DisconnectEvent,
         "close": None,
         "listening": None,

@@ -90,7 +90,8 @@ class SenderAuthentication(BasePolicy):
         known = envelope.results.get(self.name)
         if known is None:  # the client has become another since MAIL
             known = self._check_spf(envelope.mail_from or Address(""), session)
-        result = envelope.results[self.name] = self._judge(content, known)
+        result = self._judge(content, known)
+        self.note(session, envelope.results, result)
         envelope.add_header(_FIELD, results_value(self.authserv_id, result))
         self._decide(session, result)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base import Finding
+
 
 @dataclass(frozen=True, slots=True)
 class SPFResult:
@@ -86,7 +88,7 @@ class DMARCResult:
 
 
 @dataclass(frozen=True, slots=True)
-class SenderAuthenticationResult:
+class SenderAuthenticationResult(Finding):
     """All of it: `spf` and `helo` since MAIL, the others once the message was there."""
 
     spf: SPFResult
@@ -96,5 +98,11 @@ class SenderAuthenticationResult:
     #: SPF of the name in HELO or EHLO, which decides nothing; None for a bounce, whose `spf` it is.
     helo: SPFResult | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def verdict(self) -> str:
+        """DMARC's result, with the policy of a fail ("fail reject"); SPF's until it is known."""
+        if self.dmarc is None:
+            return self.spf.result
+        if self.dmarc.result == "fail":
+            return f"fail {self.dmarc.policy}"
+        return self.dmarc.result
