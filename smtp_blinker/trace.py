@@ -1,8 +1,8 @@
 """Trace fields: Return-Path, Delivered-To and Received, written and read (RFC 5321 section 4.4).
 
-A store that makes the final delivery writes `return_path`, `delivered_to`, a `policy_result` for each
-policy and `received` above the content; one that passes the message on writes `received` only.
-`parse_trace` reads them back.
+A store that makes the final delivery writes `return_path`, `delivered_to`, a `policy_result` for
+each policy, and `received` above the content; one that passes the message on writes `received`
+only. `parse_trace` reads them back.
 
 This module imports nothing but the standard library and `smtp.names`: the processes in which the
 page reads messages import it too, and they have neither gevent nor blinker.

@@ -796,6 +796,8 @@ LABELS = {
     "method",
     "outcome",
     "protocol",
+    "policy",
+    "verdict",
 }
 
 
@@ -810,6 +812,7 @@ def known_metrics():
         (signals.auth, signals.AuthEvent("i", "PLAIN", "ann", True)),
         (signals.message, signals.MessageEvent("i", 1, "", (), 1, 250, "OK", 0.1)),
         (signals.refused, signals.RefusedEvent("i", "", "RCPT", "", 550, "no")),
+        (signals.verdict, signals.VerdictEvent("i", 1, "clamav", "clean")),
         (signals.error, signals.ErrorEvent(OSError(), "EMFILE")),
         (signals.disconnect, signals.DisconnectEvent("i", "", 1.0, 1, 1, 1, "quit")),
     ]
