@@ -258,7 +258,8 @@ def test_policies_greylist_and_limit(place):
         time.sleep(1.01)  # as the reply says
         assert smtp.rcpt("ann@example.com")[0] == 250
         assert smtp.data(b"Hello\r\n")[0] == 250
-        program.wait_for("7 bytes from 127.0.0.0/24, {'wait': 0.0, 'client': '127.0.0.0/24'}")
+        found = "{'verdict': 'known', 'wait': 0.0, 'client': '127.0.0.0/24'}"
+        program.wait_for(f"7 bytes from 127.0.0.0/24, {found}")
         said = []
         for _ in range(10):
             said.append(smtp.mail("bob@example.net"))
