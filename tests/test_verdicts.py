@@ -191,7 +191,7 @@ def test_a_maildir_has_the_results_and_the_api_shows_them_after_a_restart(tmp_pa
 
 
 def test_a_message_that_nobody_judged_has_no_such_field(tmp_path: Path) -> None:
-    content = stored(tmp_path)
+    content = stored(tmp_path, RateLimit("100/minute", **EVERYBODY))
     assert content.count(b"X-Policy-Result") == 1
     assert parse_trace(content).results == {}
 
