@@ -99,6 +99,8 @@ auth = EventSignal("auth")
 message = EventSignal("message")
 #: A command was refused, or a client before its greeting (`RefusedEvent`).
 refused = EventSignal("refused")
+#: A policy judged a client or a message (`VerdictEvent`).
+verdict = EventSignal("verdict")
 #: A connection ended, each one that was accepted (`DisconnectEvent`).
 disconnect = EventSignal("disconnect")
 #: A connection begins, before its greeting; what is said on it is kept (`dialogue.DialogueEvent`).
@@ -268,6 +270,21 @@ class RefusedEvent(Event):
             "code": self.code,
             "reply": self.reply,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictEvent(Event):
+    """A policy judged a client or a message."""
+
+    id: str
+    #: 1 for the connection's first message.
+    transaction: int
+    #: The policy's name, which is its key in `Session.results` and `Envelope.results` too.
+    policy: str
+    #: In a word or two: "pass", "listed", "infected"; "failure" where it could not judge.
+    verdict: str
+    #: All that it found, as its result's `as_dict` says; empty where there is no result.
+    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

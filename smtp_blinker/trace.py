@@ -1,7 +1,8 @@
 """Trace fields: Return-Path, Delivered-To and Received, written and read (RFC 5321 section 4.4).
 
-A store that makes the final delivery writes `return_path`, `delivered_to` and `received` above the
-content; one that passes the message on writes `received` only. `parse_trace` reads them back.
+A store that makes the final delivery writes `return_path`, `delivered_to`, a `policy_result` for
+each policy, and `received` above the content; one that passes the message on writes `received`
+only. `parse_trace` reads them back.
 
 This module imports nothing but the standard library and `smtp.names`: the processes in which the
 page reads messages import it too, and they have neither gevent nor blinker.
@@ -9,14 +10,15 @@ page reads messages import it too, and they have neither gevent nor blinker.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import formatdate
 from itertools import islice
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from .smtp.names import ascii_domain
 
@@ -31,6 +33,15 @@ MAX_RECIPIENTS: Final = 5000
 _MAX_SKIPPED: Final = 20_000
 #: Octets of a Received field that is read. Those that are written here are shorter.
 _MAX_RECEIVED: Final = 8192
+#: Octets of a policy's result that is read, and of one that is written; of one that is longer only
+#: the verdict is.
+_MAX_RESULT_READ: Final = 16 * 1024
+_MAX_RESULT: Final = 8 * 1024
+#: Characters of one text in a result, and elements of one list.
+_MAX_TEXT: Final = 300
+_MAX_ITEMS: Final = 50
+#: RFC 5322 section 2.1.1: characters of a line, without its CRLF.
+_GOOD_LINE: Final = 78
 
 #: Characters that Python finds unprintable, and which the U-labels of some scripts have.
 _JOINERS: Final = "\u200c\u200d"
@@ -40,15 +51,19 @@ _JOINERS: Final = "\u200c\u200d"
 # an empty header.
 _HEADER: Final = re.compile(rb"[!-9;-~]+[ \t]*:|\r?\n")
 
-# The value of a field of at most 8 lines. The quantifiers are possessive, so the time is linear in
-# the octets that are looked at.
+# The value of a field of at most 8 lines, and of a result, which has 300 at most. The quantifiers
+# are possessive, so the time is linear in the octets that are looked at.
 _VALUE: Final = rb"[^\n]*+(?:\n[ \t][^\n]*+){0,7}+(?:\n(?![ \t])|\Z)"
+_LONG_VALUE: Final = _VALUE.replace(b"{0,7}", b"{0,299}")
 _TRACE: Final = re.compile(
     rb"(?:return-path[ \t]*+:(?P<path>%(value)s))?"
     rb"(?P<to>(?:delivered-to[ \t]*+:%(value)s){0,%(most)d}+)"
-    rb"(?:received[ \t]*+:(?P<received>%(value)s))?" % {b"value": _VALUE, b"most": _MAX_SKIPPED},
+    rb"(?P<results>(?:x-policy-result[ \t]*+:%(long)s){0,100}+)"
+    rb"(?:received[ \t]*+:(?P<received>%(value)s))?"
+    % {b"value": _VALUE, b"most": _MAX_SKIPPED, b"long": _LONG_VALUE},
     re.IGNORECASE,
 )
+_RESULT: Final = re.compile(rb"x-policy-result[ \t]*+:(%s)" % _LONG_VALUE, re.IGNORECASE)
 _DELIVERED_TO: Final = re.compile(rb"delivered-to[ \t]*+:(%s)" % _VALUE, re.IGNORECASE)
 _RECEIVED: Final = re.compile(
     r"\s*from (?P<helo>\S+)"
@@ -124,6 +139,35 @@ def delivered_to(session: _Session) -> bytes:
         f"Delivered-To: {header_address(recipient.address, envelope)}\r\n"
         for recipient in envelope.rcpt_to
     ).encode()
+
+
+def policy_result(policy: str, result: Any) -> bytes:
+    """An X-Policy-Result field with what *policy* found, folded, with its final CRLF.
+
+    *result* is JSON-ready. The field has it in ASCII, beneath the policy's name; long texts and
+    lists are cut.
+    """
+    text = json.dumps({_short(policy): _short(result)})
+    if len(text) > _MAX_RESULT:
+        verdict = result.get("verdict") if isinstance(result, dict) else None
+        text = json.dumps({_short(policy): {"verdict": _short(str(verdict))}})
+    lines = [""]
+    for word in re.findall(" *[^ ]+", f"X-Policy-Result: {text}"):
+        if len(lines[-1]) + len(word) > _GOOD_LINE:
+            lines.append("")
+        lines[-1] += word
+    return "\r\n".join([*filter(None, lines), ""]).encode("ascii")
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        # Bounded in JSON too, where no word may be longer than a line.
+        return "".join(char if " " <= char <= "~" else "?" for char in value[:_MAX_TEXT])
+    if isinstance(value, dict):
+        return {_short(key): _short(one) for key, one in list(value.items())[:_MAX_ITEMS]}
+    if isinstance(value, list):
+        return [_short(one) for one in value[:_MAX_ITEMS]]
+    return value
 
 
 def received(session: _Session, by: str, message_id: str | None = None) -> bytes:
@@ -224,18 +268,21 @@ class Trace:
     received: Received | None
     #: Where the content begins: how many octets the trace fields have.
     end: int
+    #: What policies found, by their names: of each a dict with what its result's `as_dict` said.
+    results: dict[str, Any] = field(default_factory=dict)
 
 
 def parse_trace(content: bytes) -> Trace:
     """The trace fields of the last hop, which are those at the very top of *content*.
 
-    They are Return-Path, any number of Delivered-To and one Received field, in this order and each
-    of them optional. Fields further down were there when the message arrived. So were those at the
-    top where no store has written any: then they say what the sender wanted them to.
+    They are Return-Path, any number of Delivered-To and X-Policy-Result, and one Received field, in
+    this order and each of them optional. Fields further down were there when the message arrived.
+    So were those at the top where no store has written any: then they say what the sender wanted
+    them to.
 
     Line ends may be CRLF or LF. Raises nothing. The time is bounded: it looks at the first 4 MiB,
-    returns 5000 recipients at most and 400 octets of an address, and a field of more than 8 lines
-    is no trace field to it.
+    returns 5000 recipients at most, 400 octets of an address and 100 results, and a field of more
+    than 8 lines (a result of more than 300) is no trace field to it.
     """
     found = _TRACE.match(content, 0, MAX_OCTETS)
     assert found is not None  # it matches nothing, too
@@ -248,7 +295,21 @@ def parse_trace(content: bytes) -> Trace:
         ),
         None if line is None else _parse_received(line),
         found.end(),
+        _parse_results(content, *found.span("results")),
     )
+
+
+def _parse_results(content: bytes, start: int, end: int) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    for one in _RESULT.finditer(content, start, end):
+        try:
+            found = json.loads(_unfolded(one[1][:_MAX_RESULT_READ]))
+            json.dumps(found, allow_nan=False)  # whoever gets it next: JSON has no infinity
+        except (ValueError, RecursionError):  # nothing that was written here
+            continue
+        if isinstance(found, dict) and all(isinstance(each, dict) for each in found.values()):
+            results.update(found)
+    return results
 
 
 def _address(value: bytes) -> str:

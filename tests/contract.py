@@ -36,6 +36,7 @@ SIGNALS = (
     "auth",
     "message",
     "refused",
+    "verdict",
     "disconnect",
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smtp_blinker.policies.dns import DNSFailure
+from smtp_blinker.policies.dns import NO_SUCH_NAME, DNSFailure
 
 
 class Zones:
@@ -27,6 +27,8 @@ class Zones:
     def _query(self, name: str, kind: str, depth: int) -> tuple[str | bytes, ...]:
         if depth > 10:
             raise DNSFailure(f"{kind} of {name}: ChainTooLong")
+        if name not in self._names and not any(one.endswith(f".{name}") for one in self._names):
+            return NO_SUCH_NAME
         records = self._names.get(name, [])
         found: list[str | bytes] = []
         has_txt = any(isinstance(one, dict) and "TXT" in one for one in records)

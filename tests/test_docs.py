@@ -258,7 +258,8 @@ def test_policies_greylist_and_limit(place):
         time.sleep(1.01)  # as the reply says
         assert smtp.rcpt("ann@example.com")[0] == 250
         assert smtp.data(b"Hello\r\n")[0] == 250
-        program.wait_for("7 bytes from 127.0.0.0/24, {'wait': 0.0, 'client': '127.0.0.0/24'}")
+        found = "{'verdict': 'known', 'wait': 0.0, 'client': '127.0.0.0/24'}"
+        program.wait_for(f"7 bytes from 127.0.0.0/24, {found}")
         said = []
         for _ in range(10):
             said.append(smtp.mail("bob@example.net"))
@@ -680,6 +681,7 @@ def test_signals_page_has_every_signal_and_every_field():
         "auth": signals.AuthEvent,
         "message": signals.MessageEvent,
         "refused": signals.RefusedEvent,
+        "verdict": signals.VerdictEvent,
         "disconnect": signals.DisconnectEvent,
         "close": None,
         "listening": None,
@@ -795,6 +797,8 @@ LABELS = {
     "method",
     "outcome",
     "protocol",
+    "policy",
+    "verdict",
 }
 
 
@@ -809,6 +813,7 @@ def known_metrics():
         (signals.auth, signals.AuthEvent("i", "PLAIN", "ann", True)),
         (signals.message, signals.MessageEvent("i", 1, "", (), 1, 250, "OK", 0.1)),
         (signals.refused, signals.RefusedEvent("i", "", "RCPT", "", 550, "no")),
+        (signals.verdict, signals.VerdictEvent("i", 1, "clamav", "clean")),
         (signals.error, signals.ErrorEvent(OSError(), "EMFILE")),
         (signals.disconnect, signals.DisconnectEvent("i", "", 1.0, 1, 1, 1, "quit")),
     ]

@@ -27,6 +27,7 @@ from smtp_blinker.signals import (
     MessageEvent,
     RefusedEvent,
     SecureEvent,
+    VerdictEvent,
     emit,
     emit_error,
 )
@@ -166,7 +167,7 @@ def test_listeners_import_nothing_of_the_library_but_the_signals(path):
     shared = {"smtp_blinker.stores.queue", "smtp_blinker.stores.amqp"}
     shared |= {"smtp_blinker.stores.redis_stream", "..stores.queue", "..stores.amqp"}
     allowed = shared if path.name == "fleet.py" else set()
-    assert of_the_library <= {"..signals", *allowed}
+    assert of_the_library <= {"..signals", ".lines", *allowed}
 
 
 def each_listener():
@@ -208,6 +209,7 @@ def test_receivers_take_keywords_of_later_versions(listener, server):
             "_on_auth": AuthEvent("a", "PLAIN", None, False),
             "_on_message": message_event(),
             "_on_refused": refused_event(),
+            "_on_verdict": VerdictEvent("a", 1, "clamav", "clean"),
             "_on_error": error_event(),
             "_on_disconnect": disconnect_event(),
         }.get(receiver.__name__)

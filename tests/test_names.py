@@ -123,3 +123,8 @@ def test_ascii_domain_is_that_of_idna_2008(domain: str, ascii_form: str) -> None
 def test_characters_that_idna_maps_to_syntax_are_found(char: str) -> None:
     assert hides_syntax(f"a{char}b.example")
     assert not hides_syntax("bücher.example")
+
+
+@pytest.mark.parametrize("domain", ["\u4e00" * 4000, "\u4e00.".join(["a"] * 4000), "\u00fc" * 64])
+def test_what_is_too_long_for_a_domain_stays_as_it_is(domain: str) -> None:
+    assert ascii_domain(domain) == domain

@@ -57,6 +57,7 @@ def test_messages_are_limited_and_go_on_when_the_window_has_passed() -> None:
             said = client.cmd("MAIL FROM:<a@example.org>")
             assert said == "451 4.7.0 Too many messages, try again in 60 seconds"
             assert seen[1].results["rate_limit"].as_dict() == {
+                "verdict": "allowed",
                 "counted": "messages by network",
                 "number": 2,
                 "refused": False,

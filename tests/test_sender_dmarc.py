@@ -81,14 +81,32 @@ NONE = "v=DMARC1; p=none"
     [
         # Section 4.10.2's own examples
         ("a.mail.example.com", {"mail.example.com": NONE, "example.com": NONE}, "example.com"),
+        ("a.mail.example.com", {"mail.example.com": NONE + "; psd=n"}, "mail.example.com"),
         ("a.mail.example.com", {"com": NONE + "; psd=y"}, "example.com"),
+        ("mail.example.com", {"example.com": NONE + "; psd=y"}, "mail.example.com"),
+        # Section 5.1.8: the record at b.c… is passed over.
+        ("mail.a.b.c.d.e.f.g.example.com",
+         {"example.com": NONE, "b.c.d.e.f.g.example.com": NONE + "; psd=n"}, "example.com"),
+        # Appendix B.4
+        ("example.com", {"example.com": NONE, "signing.example.com": NONE}, "example.com"),
+        ("signing.example.com", {"example.com": NONE, "signing.example.com": NONE},
+         "example.com"),
+        ("a.b.c.d.e.f.g.h.i.j.k.example.com",
+         {"example.com": NONE, "signing.example.com": NONE}, "example.com"),
+        ("giant.bank.example", {"bank.example": NONE + "; psd=y", "giant.bank.example": NONE},
+         "giant.bank.example"),
+        ("mail.giant.bank.example",
+         {"bank.example": NONE + "; psd=y", "giant.bank.example": NONE}, "giant.bank.example"),
+        ("mail.mega.bank.example",
+         {"bank.example": NONE + "; psd=y", "giant.bank.example": NONE}, "mega.bank.example"),
         # and others
         ("a.mail.example.com", {}, "a.mail.example.com"),
         ("a.mail.example.com", {"mail.example.com": NONE + "; psd=n", "example.com": NONE},
          "mail.example.com"),
         ("a.b.example.co.uk", {"co.uk": NONE + "; psd=y", "uk": NONE}, "example.co.uk"),
-        # The record at the start makes nothing a public suffix.
+        # The record at the start makes nothing a public suffix, and ends the walk (step 2).
         ("co.uk", {"co.uk": NONE + "; psd=y"}, "co.uk"),
+        ("co.uk", {"co.uk": NONE + "; psd=y", "uk": NONE}, "co.uk"),
         ("example.com", {"example.com": NONE + "; psd=u", "com": NONE}, "com"),
         # Two records are none.
         ("a.example.com", {"_dmarc.example.com": [{"TXT": NONE}, {"TXT": NONE}]},
@@ -122,7 +140,7 @@ REJECT = "v=DMARC1; p=reject"
          ("pass", "reject", "dkim")),
         ("a.example.com", {"example.com": REJECT}, {"dkim": "b.example.com"},
          ("pass", "reject", "dkim")),
-        # Section 4.4.1: "com" never makes two domains related.
+        # Without a record "com" makes no two domains related.
         ("example.com", {"example.com": REJECT}, {"dkim": "com"}, ("fail", "reject", "")),
         ("example.com", {"example.com": REJECT}, {"dkim": "example.org"}, ("fail", "reject", "")),
         ("example.com", {"example.com": REJECT}, {"dkim": "notexample.com"},
@@ -139,11 +157,26 @@ REJECT = "v=DMARC1; p=reject"
         ("a.example.com", {"example.com": NONE + "; sp=quarantine; np=reject",
                            "a.example.com": [{"MX": [0, "mx.example.com"]}]}, {},
          ("fail", "quarantine", "")),
+        # Section 3.2.13: what has other records, or names below it, exists.
+        ("a.example.com", {"example.com": NONE + "; np=reject", "a.example.com": [{"TXT": "x"}]},
+         {}, ("fail", "none", "")),
+        ("a.example.com", {"example.com": NONE + "; np=reject",
+                           "b.a.example.com": [{"A": "192.0.2.1"}]}, {}, ("fail", "none", "")),
+        ("a.example.com", {"example.com": NONE + "; np=reject", "a.example.com": ["TIMEOUT"]},
+         {}, ("fail", "none", "")),
         ("a.example.com", {"example.com": NONE + "; np=reject", "a.example.com": NONE},
          {}, ("fail", "none", "")),
         # The public suffix's, where nobody else has one
         ("example.bank", {"bank": "v=DMARC1; p=none; sp=reject; psd=y"}, {},
          ("fail", "reject", "")),
+        # … and not where the organization has its own, without a policy for it too
+        ("www.example.bank", {"bank": REJECT + "; psd=y", "example.bank": NONE}, {},
+         ("fail", "none", "")),
+        # Appendix B.4.3
+        ("giant.bank.example", {"bank.example": NONE + "; psd=y", "giant.bank.example": REJECT},
+         {"spf": "mail.giant.bank.example"}, ("pass", "reject", "spf")),
+        ("giant.bank.example", {"bank.example": NONE + "; psd=y", "giant.bank.example": REJECT},
+         {"dkim": "mail.mega.bank.example"}, ("fail", "reject", "")),
         # t=y
         ("example.com", {"example.com": REJECT + "; t=y"}, {}, ("fail", "quarantine", "")),
         ("example.com", {"example.com": "v=DMARC1; p=quarantine; t=y"}, {}, ("fail", "none", "")),
@@ -155,6 +188,10 @@ REJECT = "v=DMARC1; p=reject"
          ("fail", "none", "")),
         ("example.com", {"example.com": "v=DMARC2; p=reject"}, {}, ("none", "none", "")),
         ("example.com", {"example.com": "p=reject; v=DMARC1"}, {}, ("none", "none", "")),
+        ("example.com", {"example.com": "V=DMARC1;p=reject"}, {}, ("fail", "reject", "")),
+        ("example.com", {"example.com": "v=dmarc1; p=reject"}, {}, ("none", "none", "")),
+        ("example.com", {"example.com": REJECT + "; t=maybe; adkim=x; psd=?"}, {},
+         ("fail", "reject", "")),
         ("example.com", {"example.com": "v=DMARC1 ; p = reject ; x; ;;pct=0"}, {},
          ("fail", "reject", "")),
         ("example.com", {"example.com": "v=DMARC1; p=REJECT"}, {}, ("fail", "reject", "")),
@@ -164,6 +201,11 @@ REJECT = "v=DMARC1; p=reject"
         ("example.com", {"example.com": REJECT, "com": "TIMEOUT"}, {"dkim": "example.com"},
          ("pass", "reject", "dkim")),
         ("example.com", {"example.com": REJECT, "com": "TIMEOUT"}, {}, ("fail", "reject", "")),
+        # Section 5.3.6: what wasn't answered may be the record that counts.
+        ("a.example.com", {"example.com": REJECT, "com": "TIMEOUT"}, {},
+         ("temperror", "reject", "")),
+        ("a.example.com", {"example.com": REJECT, "com": "TIMEOUT"}, {"dkim": "b.example.com"},
+         ("pass", "reject", "dkim")),
         ("example.com", {"example.com": REJECT}, {"dkim": "example.com", "result": "temperror"},
          ("temperror", "reject", "")),
         ("example.com", {"example.com": REJECT}, {"dkim": "example.org", "result": "temperror"},

@@ -167,13 +167,52 @@ def test_without_an_answer_on_failure_decides() -> None:
         assert send(server, MAIL).startswith("250")
 
 
+def test_the_name_in_ehlo_is_checked_too_and_decides_nothing() -> None:
+    """RFC 7208 section 2.3"""
+    zone = ZONE | {"client.example.org": [{"TXT": "v=spf1 -all"}]}
+    with served(resolver=Zones(zone), enforce_dmarc=True) as (server, kept, _):
+        assert send(server, MAIL).startswith("250")
+    [result] = kept.results
+    assert (result.spf.result, result.spf.scope) == ("pass", "mailfrom")
+    assert (result.helo.result, result.helo.scope) == ("fail", "helo")
+    field = kept.contents[0].replace(b"\r\n", b"")
+    assert b"; spf=pass smtp.mailfrom=example.org; spf=fail smtp.helo=client.example.org;" in field
+
+
 def test_a_bounce_is_judged_by_its_greeting() -> None:
     zone = ZONE | {"client.example.org": [{"TXT": "v=spf1 ip4:127.0.0.1 -all"}]}
     with served(resolver=Zones(zone)) as (server, kept, _):
         assert send(server, MAIL, "").startswith("250")
     assert kept.results[0].spf.scope == "helo"
+    assert kept.results[0].helo is None
     assert kept.results[0].dmarc.result == "pass"
     assert b"spf=pass smtp.helo=client.example.org" in kept.contents[0].replace(b"\r\n", b"")
+
+
+def test_an_internationalized_message() -> None:
+    """RFC 8616: addresses and fields in UTF-8 are judged by their A-labels."""
+    domain = "xn--bcher-kva.example"
+    zone = {
+        domain: [{"TXT": "v=spf1 ip4:127.0.0.1 -all"}],
+        f"_dmarc.{domain}": [{"TXT": "v=DMARC1; p=reject"}],
+        f"s._domainkey.{domain}": [{"TXT": RECORD}],
+    }
+    mail = "From: J <j\u00fcrgen@b\u00fccher.example>\r\n\r\nGr\u00fc\u00dfe\r\n".encode()
+    content = dkim.sign(mail, b"s", "b\u00fccher.example".encode(), PRIVATE) + mail
+    with (
+        served(resolver=Zones(zone), enforce_dmarc=True) as (server, kept, _),
+        Client(server, hello="EHLO client.example.org") as client,
+    ):
+        client.ok("MAIL FROM:<j\u00fcrgen@b\u00fccher.example> BODY=8BITMIME SMTPUTF8")
+        client.ok("RCPT TO:<b@mx.test>")
+        assert client.cmd("DATA").startswith("354")
+        client.send(content + b".\r\n")
+        assert client.reply().startswith("250")
+    [result] = kept.results
+    assert (result.spf.result, result.dkim[0].result, result.dmarc.result) == ("pass",) * 3
+    field = kept.contents[0].removesuffix(content).replace(b"\r\n", b"").decode("ascii")
+    assert f"spf=pass smtp.mailfrom={domain}; dkim=pass header.d={domain}" in field
+    assert f"dmarc=pass header.from={domain}" in field
 
 
 def test_trusted_and_authenticated_clients_are_not_judged() -> None:

@@ -258,6 +258,21 @@ def test_a_key_for_the_domain_itself_only() -> None:
     assert results(content, {NAME: record + "; t=s"}) == ["permerror"]
 
 
+def test_domains_in_u_labels() -> None:
+    """RFC 8616 section 5: looked up and reported as A-labels, hashed as they came."""
+    mail = wire("From: j\u00fcrgen@b\u00fccher.example\nSubject: x\n", "One.\n")
+    domain = "b\u00fccher.example"
+    key, record = rsa_key(2048)
+    content = dkim.sign(
+        mail, "s\u00e9".encode(), domain.encode(), key, identity=f"\u00fc@{domain}".encode()
+    )
+    name = "xn--s-bga._domainkey.xn--bcher-kva.example"
+    [one], _ = judged(content + mail, {name: record})
+    assert (one.result, one.domain) == ("pass", "xn--bcher-kva.example")
+    assert (one.selector, one.identity) == ("xn--s-bga", "\u00fc@xn--bcher-kva.example")
+    assert results(content + mail.replace(b"One", b"Two"), {name: record}) == ["fail"]
+
+
 def test_keys_too_small_and_too_large() -> None:
     content, _ = signed(MAIL)
     _, small = rsa_key(1024)
@@ -314,6 +329,9 @@ def test_a_thousand_arc_fields() -> None:
         "From: " + "(" * 100_000,
         "From: " + '"' * 100_000,
         "From: " + "a@b.example, " * 8000,
+        "From: x@" + "\u4e00\u9fa5" * 2000 + ".example",
+        "From: x@" + ("\u4e00\u9fa5" * 40 + ".") * 60 + "example",
+        "DKIM-Signature: v=1; a=rsa-sha256; s=s; h=from; bh=A; b=A; d=" + "\u4e00\u9fa5" * 2000,
         "ARC-Seal: " + "i=1;" * 25_000,
         "ARC-Authentication-Results: i=" + " " * 100_000,
     ],

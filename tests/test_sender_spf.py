@@ -42,3 +42,23 @@ def test_the_suite_of_rfc_7208(zone: Any, test: Any) -> None:
 
 def test_the_suite_is_whole() -> None:
     assert len(scenarios()) == 203
+
+
+@pytest.mark.parametrize(
+    ("record", "wanted"),
+    [
+        ("v=spf1 a:%{l}.example.org include:%{s} exists:%{L}.example.org -all", "fail"),
+        ("v=spf1 +a:%{l}.example.org ?all", "neutral"),
+        ("v=spf1 redirect=%{l}.example.org", "neutral"),
+        ("v=spf1 exists:%{o}.%{h}.example.org -all", "pass"),
+    ],
+)
+def test_terms_with_a_local_part_that_is_not_ascii_match_nothing(record: str, wanted: str) -> None:
+    """RFC 8616 section 4"""
+    zone = {
+        "xn--bcher-kva.example": [{"TXT": record}],
+        "xn--bcher-kva.example.mx.example.example.org": [{"A": "127.0.0.2"}],
+    }
+    lookups = Lookups(Zones(zone), 60)
+    sender = "j\u00fcrgen@xn--bcher-kva.example"
+    assert check_spf("192.0.2.1", sender, "mx.example", lookups).result == wanted

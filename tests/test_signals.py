@@ -26,6 +26,7 @@ from smtp_blinker.signals import (
     MessageEvent,
     RefusedEvent,
     SecureEvent,
+    VerdictEvent,
     emit,
     emit_error,
     error_code,
@@ -55,6 +56,7 @@ EVENTS: list[Any] = [
     MessageEvent("id", 1, "", ("b@example.com", "\udcff@example.com"), 5, 250, "OK", 0.25),
     DisconnectEvent("id", "192.0.2.1", 1.5, 0, 10, 20, "tls", "no TLS handshake within 30 s"),
     RefusedEvent("id", "192.0.2.1", "RCPT", "TO:<x@example.com>", 550, "no"),
+    VerdictEvent("id", 1, "clamav", "infected", {"verdict": "infected", "names": ("a", "b")}),
 ]
 NAMES = [
     "connect",
@@ -65,6 +67,7 @@ NAMES = [
     "auth",
     "message",
     "refused",
+    "verdict",
     "disconnect",
 ]
 

@@ -13,6 +13,7 @@ from smtp_blinker.signals import (
     MessageEvent,
     RefusedEvent,
     SecureEvent,
+    VerdictEvent,
     auth,
     close,
     connect,
@@ -22,6 +23,7 @@ from smtp_blinker.signals import (
     message,
     refused,
     secure,
+    verdict,
 )
 
 server = SMTPServer(("127.0.0.1", 2525), certfile="cert.pem", keyfile="key.pem", auth_optional=True)
@@ -59,8 +61,8 @@ def encrypted(server: SMTPServer, event: SecureEvent) -> None:
 # auth
 @auth.connect_via(server)
 def logged_in(server: SMTPServer, event: AuthEvent) -> None:
-    verdict = "is let in" if event.success else "is not let in"
-    print(f"[{event.id}] {event.username} {verdict}, {event.method}", flush=True)
+    outcome = "is let in" if event.success else "is not let in"
+    print(f"[{event.id}] {event.username} {outcome}, {event.method}", flush=True)
 
 
 # message
@@ -73,6 +75,12 @@ def answered(server: SMTPServer, event: MessageEvent) -> None:
 @refused.connect_via(server)
 def turned_down(server: SMTPServer, event: RefusedEvent) -> None:
     print(f"[{event.id}] {event.command}: {event.code} {event.reply}", flush=True)
+
+
+# verdict
+@verdict.connect_via(server)
+def judged(server: SMTPServer, event: VerdictEvent) -> None:
+    print(f"[{event.id}] {event.policy}: {event.verdict}", flush=True)
 
 
 # error

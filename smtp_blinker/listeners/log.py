@@ -18,7 +18,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from ..signals import (
     MessageEvent,
     RefusedEvent,
     SecureEvent,
+    VerdictEvent,
     auth,
     close,
     connect,
@@ -41,14 +42,9 @@ from ..signals import (
     message,
     refused,
     secure,
+    verdict,
 )
-
-#: More characters of one value than this don't get into a line of text. JSON has all of them.
-MAX_TEXT: Final = 1000
-#: More recipients of one message than this are counted, not named.
-MAX_RECIPIENTS: Final = 5
-#: More frames of a traceback than this (the innermost) aren't named.
-MAX_FRAMES: Final = 8
+from .lines import MAX_TEXT, address_of, one_line, place, recipients
 
 _PROGRAM: Final = {"HookError", "HookTimeout", "ListenerError"}
 _NETWORK: Final = {
@@ -116,8 +112,8 @@ def category(event: ErrorEvent) -> str:
 
 
 class EventLog:
-    """Writes one line per connection, AUTH, message, refused command, error and disconnect, and for
-    the server's start and end.
+    """Writes one line per connection, AUTH, message, refused command, verdict of a policy, error
+    and disconnect, and for the server's start and end.
 
     *logger*: by default ``logging.getLogger("smtp_blinker.events")``.
     *alert_after*, *alert_per*: that many errors within that many seconds make one CRITICAL line
@@ -128,11 +124,11 @@ class EventLog:
     text writes it as lines of its own, in which a client's text can stand unescaped. Without,
     the line names the files and line numbers that the exception came through.
 
-    Levels: TLS handshakes DEBUG; connections, AUTH, messages, refused commands, disconnects, start
-    and end INFO; failed AUTH and faults of clients WARNING; faults of the program and the server
-    ERROR. A refused command is no WARNING: on a public port every scanner causes them, at any rate.
-    Each line of text is one line, whatever a client sent: what doesn't print is escaped. What a
-    client or a hook chose stands at its end.
+    Levels: TLS handshakes DEBUG; connections, AUTH, messages, refused commands, verdicts,
+    disconnects, start and end INFO; failed AUTH and faults of clients WARNING; faults of the
+    program and the server ERROR. A refused command is no WARNING: on a public port every scanner
+    causes them, at any rate. Each line of text is one line, whatever a client sent: what doesn't
+    print is escaped. What a client or a hook chose stands at its end.
     """
 
     def __init__(
@@ -163,6 +159,7 @@ class EventLog:
             (auth, self._on_auth),
             (message, self._on_message),
             (refused, self._on_refused),
+            (verdict, self._on_verdict),
             (error, self._on_error),
             (disconnect, self._on_disconnect),
             (close, self._on_close),
@@ -184,12 +181,12 @@ class EventLog:
 
     def _on_listening(self, server: object, **extra: object) -> None:
         if self.logger.isEnabledFor(logging.INFO):
-            address = _address(server)
+            address = address_of(server)
             self._write(logging.INFO, "listening", {"address": address}, "listening on %s", address)
 
     def _on_close(self, server: object, **extra: object) -> None:
         if self.logger.isEnabledFor(logging.INFO):
-            address = _address(server)
+            address = address_of(server)
             self._write(logging.INFO, "close", {"address": address}, "closed %s", address)
 
     def _on_connect(self, server: object, event: ConnectEvent, **extra: object) -> None:
@@ -246,7 +243,7 @@ class EventLog:
                 event.size,
                 event.seconds,
                 event.mail_from,
-                _recipients(event.rcpt_to),
+                recipients(event.rcpt_to),
                 event.reply,
             )
 
@@ -262,6 +259,20 @@ class EventLog:
                 event.code,
                 event.reply,
                 f": {event.command} {event.argument}".rstrip() if event.command else "",
+            )
+
+    def _on_verdict(self, server: object, event: VerdictEvent, **extra: object) -> None:
+        if self.logger.isEnabledFor(logging.INFO):
+            fields = event.as_dict()
+            self._write(
+                logging.INFO,
+                "verdict",
+                fields,
+                "[%s] verdict of %s: %s%s",
+                event.id,
+                event.policy,
+                event.verdict,
+                f", {json.dumps(fields['result'])}" if event.result else "",
             )
 
     def _on_disconnect(self, server: object, event: DisconnectEvent, **extra: object) -> None:
@@ -293,7 +304,7 @@ class EventLog:
                     ("client", event.remote_address),
                     ("answered", event.response_code),
                     *event.meta.items(),
-                    ("at", _place(failure) if ours else None),
+                    ("at", place(failure) if ours else None),
                 )
                 if value not in (None, "")
             ]
@@ -343,7 +354,7 @@ class EventLog:
         # Once the whole line is known to be harmless its parts are.
         line = template % values
         if not line.isprintable() or len(line) > MAX_TEXT:
-            values = tuple([_one_line(value) for value in values])
+            values = tuple([one_line(value) for value in values])
         fields["signal"] = signal
         record = self._record(level, template, values)
         record.smtp = fields
@@ -396,44 +407,3 @@ class JSONFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
-
-
-def _one_line(value: object) -> object:
-    """*value*, made harmless if it is text: no end of line, escape sequence, NUL, no end."""
-    if not isinstance(value, str):
-        return value
-    if len(value) > MAX_TEXT:
-        value = value[:MAX_TEXT] + "..."
-    if value.isprintable():  # also false for U+2028, bidirectional controls and lone surrogates
-        return value
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value
-    )
-
-
-def _recipients(addresses: Sequence[str]) -> str:
-    if len(addresses) == 1:
-        return f"<{addresses[0]}>"
-    named = ", ".join(f"<{address}>" for address in addresses[:MAX_RECIPIENTS])
-    more = len(addresses) - MAX_RECIPIENTS
-    return f"{named} and {more} more" if more > 0 else named
-
-
-def _place(failure: BaseException) -> str:
-    """Where *failure* was raised: the frames it came through, the innermost last."""
-    frames = []
-    traceback = failure.__traceback__
-    while traceback is not None:
-        filename = traceback.tb_frame.f_code.co_filename
-        frames.append(f"{filename.rpartition('/')[2]}:{traceback.tb_lineno}")
-        traceback = traceback.tb_next
-    return " > ".join(frames[-MAX_FRAMES:])
-
-
-def _address(server: object) -> str:
-    """The server's address as text. All that a listener knows of a server is what gevent says."""
-    address = getattr(server, "address", None)
-    if isinstance(address, tuple) and len(address) >= 2:
-        host, port = address[:2]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    return str(address)

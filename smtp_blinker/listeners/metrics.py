@@ -19,6 +19,7 @@ from ..signals import (
     MessageEvent,
     RefusedEvent,
     SecureEvent,
+    VerdictEvent,
     auth,
     connect,
     disconnect,
@@ -26,6 +27,7 @@ from ..signals import (
     message,
     refused,
     secure,
+    verdict,
 )
 
 try:
@@ -109,6 +111,8 @@ class EventMetrics:
     ``smtp_refused_total``           verb,      refused commands by the code of their reply; verb is
                                      code       ``none`` for a client refused before its greeting,
                                                 and where no known verb was sent
+    ``smtp_verdicts_total``          policy,    verdicts of policies, by the policy's name;
+                                     verdict    ``failure`` is one that could not judge
     ``smtp_message_size_bytes``                 histogram of their content's octets
     ``smtp_message_seconds``                    histogram of the time from 354 to the reply
     ``smtp_received_bytes_total``               octets from clients, counted as a client leaves
@@ -143,6 +147,9 @@ class EventMetrics:
         self._refused = _Children(
             counter("smtp_refused", "Refused commands, by verb and reply code", "verb", "code"),
             MAX_VERBS_AND_CODES,
+        )
+        self._verdicts = _Children(
+            counter("smtp_verdicts", "Verdicts of policies", "policy", "verdict")
         )
         self._size = Histogram(
             "smtp_message_size_bytes",
@@ -184,6 +191,7 @@ class EventMetrics:
             (auth, self._on_auth),
             (message, self._on_message),
             (refused, self._on_refused),
+            (verdict, self._on_verdict),
             (error, self._on_error),
             (disconnect, self._on_disconnect),
         )
@@ -221,6 +229,9 @@ class EventMetrics:
 
     def _on_refused(self, server: object, event: RefusedEvent, **extra: object) -> None:
         self._refused[event.command or "none", event.code].inc()
+
+    def _on_verdict(self, server: object, event: VerdictEvent, **extra: object) -> None:
+        self._verdicts[event.policy, event.verdict].inc()
 
     def _on_error(self, server: object, event: ErrorEvent, **extra: object) -> None:
         self._errors[(event.code,)].inc()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, ClassVar, Final, Literal, Protocol, get_args
+from typing import Any, ClassVar, Final, Literal, get_args
 
 from ..options import Network, Trust
 from ..session import Session
-from ..signals import ErrorEvent, emit_error
+from ..signals import ErrorEvent, VerdictEvent, emit, emit_error, verdict
 from ..smtp.reply import Reject
 
 #: What a policy does with mail that it can't judge: let it pass, or 451 4.7.1.
@@ -25,8 +26,19 @@ class PolicyFailure(Exception):
     """A policy could not judge; ``__cause__`` is what stopped it. It is what `error` carries."""
 
 
-class _Server(Protocol):
-    connections: set[Any]
+class Finding:
+    """What a policy found out: the base of dataclasses that are frozen and have slots."""
+
+    __slots__ = ()
+
+    @property
+    def verdict(self) -> str:
+        """What it comes to, in a word or two of a few that there are."""
+        raise NotImplementedError
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready: the verdict, and the fields."""
+        return {"verdict": self.verdict, **asdict(self)}  # type: ignore[call-overload]
 
 
 class BasePolicy:
@@ -75,6 +87,27 @@ class BasePolicy:
             return False
         return not self._is_trusted(session.remote_address or "127.0.0.1")
 
+    def note(self, session: Session, results: dict[str, Any], found: Finding) -> None:
+        """Have *found* in *results*, which are those of *session* or of its envelope, and tell."""
+        results[self.name] = found
+        self.tell(session, found)
+
+    def tell(self, session: Session, found: Finding | None) -> None:
+        """Send `verdict` about *found*, or about a failure that left nothing."""
+        if not verdict.receivers:
+            return
+        server = self._server_of(session)
+        if server is None or session.remote_address in server.options.ignored_hosts:
+            return
+        event = VerdictEvent(
+            session.id,
+            session.transaction,
+            self.name,
+            "failure" if found is None else found.verdict,
+            {} if found is None else found.as_dict(),
+        )
+        emit(verdict, server, event)
+
     def fail(self, session: Session, cause: BaseException | str) -> None:
         """This client or message can't be judged: send `error`.
 
@@ -108,11 +141,19 @@ class BasePolicy:
 
     def _server_of(self, session: Session) -> Any:
         """The server that *session* belongs to, of those that use this policy."""
-        servers: list[_Server] = list(self._servers)
-        for server in servers[1:]:
-            if any(connection.session is session for connection in list(server.connections)):
-                return server
-        return servers[0] if servers else None
+        servers = list(self._servers)
+        if len(servers) < 2:
+            return servers[0] if servers else None
+        attributes = session.__dict__  # looking through all connections takes a while
+        if "_server" not in attributes:
+            attributes["_server"] = next(
+                (one for one in servers[1:] if _serves(one, session)), servers[0]
+            )
+        return attributes["_server"]
+
+
+def _serves(server: Any, session: Session) -> bool:
+    return any(connection.session is session for connection in list(server.connections))
 
 
 def _described(cause: BaseException | str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
@@ -11,7 +11,7 @@ from gevent import socket
 
 from ..session import Session
 from ..smtp.reply import Reject
-from .base import LOOPBACK, BasePolicy, Networks, OnFailure
+from .base import LOOPBACK, BasePolicy, Finding, Networks, OnFailure
 from .scanner import ScannerFailure, deadline, pieces_of, printable
 
 #: Octets of an answer; a signature's name is far shorter.
@@ -24,7 +24,7 @@ _Address = tuple[str, int] | str
 
 
 @dataclass(frozen=True, slots=True)
-class ClamAVResult:
+class ClamAVResult(Finding):
     """clamd's verdict on a message."""
 
     #: The signature's name in printable ASCII, or None where nothing was found.
@@ -34,8 +34,12 @@ class ClamAVResult:
     def infected(self) -> bool:
         return self.signature is not None
 
+    @property
+    def verdict(self) -> str:
+        return "infected" if self.infected else "clean"
+
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "infected": self.infected}
+        return {"verdict": self.verdict, "signature": self.signature, "infected": self.infected}
 
 
 class ClamAV(BasePolicy):
@@ -73,9 +77,10 @@ class ClamAV(BasePolicy):
             with deadline(self.timeout):
                 found = _verdict(self._scan(content))
         except (OSError, ScannerFailure) as exc:
+            self.tell(session, None)
             self.fail(session, exc)
             return
-        session.envelope.results[self.name] = found
+        self.note(session, session.envelope.results, found)
         if found.infected:
             raise Reject(550, f"The message holds a virus: {found.signature}", "5.7.1")
 

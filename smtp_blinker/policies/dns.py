@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from gevent import Timeout
 from gevent import socket as gevent_socket
+from gevent.lock import BoundedSemaphore
 
 try:
     import dns.exception
@@ -34,6 +35,17 @@ _UDP_PAYLOAD: Final = 1232
 #: Seconds that an answer is kept at most, whatever its TTL says.
 MAX_TTL: Final = 86400
 MAX_CACHED: Final = 10_000
+#: Questions of one `Resolver` that wait for a reply at a time: each has a socket.
+MAX_AT_ONCE: Final = 100
+
+
+class _NoSuchName(tuple[str | bytes, ...]):
+    __slots__ = ()
+
+
+#: What `Queries.query` returns for a name that doesn't exist, itself and all below it (RFC 8020);
+#: as empty as the answer for one that has records of other kinds only.
+NO_SUCH_NAME: Final[tuple[str | bytes, ...]] = _NoSuchName()
 
 
 class DNSFailure(Exception):
@@ -47,7 +59,8 @@ class Queries(Protocol):
         """The records of *kind* ("A", "TXT", …) at *name*, which may be none.
 
         Records of TXT are bytes, their strings joined; all others are texts as in a zone file.
-        Raises `DNSFailure` where there is no answer within *timeout* seconds.
+        `NO_SUCH_NAME` where the answer was NXDOMAIN. Raises `DNSFailure` where there is no answer
+        within *timeout* seconds.
         """
 
 
@@ -56,7 +69,9 @@ class Resolver:
     there is nothing too (RFC 2308).
 
     *servers*: addresses, or pairs of address and port; by default those of /etc/resolv.conf, which
-    is read once. Several hubs may use it. Raises ValueError where there is no server.
+    is read once. At most `MAX_AT_ONCE` questions wait for a reply; further ones wait for their
+    turn, within their own time. Several hubs may use it. Raises ValueError where there is no
+    server.
     """
 
     def __init__(self, servers: Sequence[str | tuple[str, int]] | None = None) -> None:
@@ -70,6 +85,7 @@ class Resolver:
             raise ValueError("Resolver needs a name server; /etc/resolv.conf names none")
         self._cache: OrderedDict[tuple[str, str], tuple[float, tuple[str | bytes, ...]]]
         self._cache = OrderedDict()
+        self._free = BoundedSemaphore(MAX_AT_ONCE)
 
     def query(self, name: str, kind: str, timeout: float) -> tuple[str | bytes, ...]:
         key = name.lower().rstrip("."), kind
@@ -82,10 +98,19 @@ class Resolver:
             question = dns.message.make_query(
                 name, kind, use_edns=0, payload=_UDP_PAYLOAD, want_dnssec=False
             )
-            chain = self._ask(question, now + timeout).resolve_chaining()
+            if not self._free.acquire(timeout=timeout):
+                raise DNSFailure(f"{kind} of {name}: {MAX_AT_ONCE} other questions have no answer")
+            try:
+                reply = self._ask(question, now + timeout)
+            finally:
+                self._free.release()
+            chain = reply.resolve_chaining()
         except dns.exception.DNSException as exc:  # of names too long, chains in a circle, …
             raise DNSFailure(f"{kind} of {name}: {type(exc).__name__}") from exc
         records = tuple(_record(item) for item in chain.answer or ())
+        # An alias exists, whatever it leads to.
+        if reply.rcode() == dns.rcode.NXDOMAIN and not chain.cnames:
+            records = NO_SUCH_NAME
         ttl = min(chain.minimum_ttl, MAX_TTL)
         if not records and not chain.cnames and ttl == MAX_TTL:
             ttl = 0  # without a SOA (RFC 2308 section 5)

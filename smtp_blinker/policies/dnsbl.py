@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 import gevent
 
 from ..session import Address, Session
 from ..smtp.names import ascii_domain
 from ..smtp.reply import Reject
-from .base import LOOPBACK, BasePolicy, Networks, OnFailure
+from .base import LOOPBACK, BasePolicy, Finding, Networks, OnFailure
 from .dns import DNSFailure, Queries, Resolver
 
 #: Characters of a list's TXT that a reply repeats.
@@ -41,7 +41,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class DNSBlocklistResult:
+class DNSBlocklistResult(Finding):
     """What all lists said of a client."""
 
     address: str
@@ -49,8 +49,11 @@ class DNSBlocklistResult:
     #: The zones that gave no answer, with the reason.
     failures: tuple[tuple[str, str], ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def verdict(self) -> str:
+        if self.listings:
+            return "listed"
+        return "failure" if self.failures else "not listed"
 
 
 class DNSBlocklist(BasePolicy):
@@ -95,7 +98,8 @@ class DNSBlocklist(BasePolicy):
             return
         found = session.results.get(self.name)
         if found is None or found.address != session.remote_address or found.failures:
-            found = session.results[self.name] = self._look_up(session.remote_address)
+            found = self._look_up(session.remote_address)
+            self.note(session, session.results, found)
         if found.listings and self.reject:
             listing = found.listings[0]
             text = f"Client address [{found.address}] is listed by {listing.zone}"

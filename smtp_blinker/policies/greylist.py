@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from ..session import Address, Session
 from ..smtp.reply import Reject
-from .base import LOOPBACK, Networks, OnFailure
+from .base import LOOPBACK, Finding, Networks, OnFailure
 from .counters import Counters, network_of
 from .limits import TIMEOUT, CountingPolicy, short_key
 
@@ -21,7 +21,7 @@ _IPV4_BITS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
-class GreylistResult:
+class GreylistResult(Finding):
     """What greylisting found for the recipient that was asked for last."""
 
     #: Seconds until the same triplet passes; 0 where it has passed.
@@ -29,8 +29,9 @@ class GreylistResult:
     #: What stands for the client: a network, or the sender's domain where SPF has passed.
     client: str
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def verdict(self) -> str:
+        return "wait" if self.wait else "known"
 
 
 class Greylist(CountingPolicy):
@@ -76,7 +77,7 @@ class Greylist(CountingPolicy):
         key = short_key(f"{client} {sender} {address.address.lower()}")
         wait = self.counters.triplet(key, self.delay, RETRY_WINDOW, KEEP, self.timeout)
         self.check_counters()
-        session.envelope.results[self.name] = GreylistResult(wait, client)
+        self.note(session, session.envelope.results, GreylistResult(wait, client))
         if wait > 0:
             seconds = math.ceil(wait)
             text = f"Greylisted, try again in {seconds} second{'s' * (seconds != 1)}"

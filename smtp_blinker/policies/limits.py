@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from ..session import Address, Credentials, Session
 from ..signals import AuthEvent, RefusedEvent, auth, refused
 from ..smtp.reply import Reject
-from .base import LOOPBACK, BasePolicy, Networks, OnFailure
+from .base import LOOPBACK, BasePolicy, Finding, Networks, OnFailure
 from .counters import Counters, Hit, MemoryCounters, network_of
 
 #: What `RateLimit` counts, and by what.
@@ -52,8 +52,8 @@ def short_key(value: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitResult:
-    """What a limit found."""
+class LimitResult(Finding):
+    """What a limit found. `verdict` is sent only of refusals: to let pass is the rule."""
 
     #: What was counted: "messages by network", for example.
     counted: str
@@ -63,8 +63,9 @@ class LimitResult:
     #: Seconds until there is room again, where that is known.
     retry_after: float | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def verdict(self) -> str:
+        return "refused" if self.refused else "allowed"
 
 
 class CountingPolicy(BasePolicy):
@@ -178,6 +179,7 @@ class RateLimit(CountingPolicy):
         result = LimitResult(self._counted, self.number, wait > 0, wait or None)
         results[self.name] = result
         if wait > 0:
+            self.tell(session, result)
             seconds = math.ceil(wait)
             text = f"Too many {self.of}, try again in {seconds} second{'s' * (seconds != 1)}"
             raise Reject(code, text, "4.7.0")
@@ -215,8 +217,10 @@ class ConnectionLimit(CountingPolicy):
         given = self.counters.lease(key, session.id, self.number, self.timeout)
         if given:
             self._held[session.id] = key
-        session.results[self.name] = LimitResult("live connections", self.number, not given)
+        result = LimitResult("live connections", self.number, not given)
+        session.results[self.name] = result
         if not given:
+            self.tell(session, result)
             raise Reject(421, "Too many connections from your network", "4.7.0")
         self.check_counters()
 
@@ -292,7 +296,7 @@ class AuthLockout(CountingPolicy):
         return self.counters.hit(key, self.failures, self.per, self.timeout)
 
     def _locked(self, session: Session, counted: str, wait: float) -> Reject:
-        session.results[self.name] = LimitResult(counted, self.failures, True, wait)
+        self.note(session, session.results, LimitResult(counted, self.failures, True, wait))
         # RFC 4954 section 4.1: for a server that can't tell right from wrong now.
         return Reject(454, "Temporary authentication failure, try again later", "4.7.0")
 

@@ -7,7 +7,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from gevent import socket, ssl
 from ..session import Session
 from ..smtp.reply import Reject
 from ..trace import header_address
-from .base import LOOPBACK, BasePolicy, Networks, OnFailure
+from .base import LOOPBACK, BasePolicy, Finding, Networks, OnFailure
 from .scanner import ScannerFailure, deadline, pieces_of, printable, size_of
 
 #: Octets of an answer. One is a few KiB; more than this would take too long to parse.
@@ -38,7 +38,7 @@ _FOLDS: Final = re.compile(r"\r?\n[ \t]+|\t")
 
 
 @dataclass(frozen=True, slots=True)
-class RspamdResult:
+class RspamdResult(Finding):
     """rspamd's verdict on a message."""
 
     #: "no action", "greylist", "add header", "rewrite subject", "soft reject", "reject", or another
@@ -54,8 +54,9 @@ class RspamdResult:
     #: Changes of the header that it asked for and that were not made, with the reason.
     left_out: tuple[tuple[str, str], ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def verdict(self) -> str:
+        return self.action
 
 
 class Rspamd(BasePolicy):
@@ -98,18 +99,12 @@ class Rspamd(BasePolicy):
                 answer = _parsed(self._ask(fields, content))
             found = _verdict(answer)
         except (OSError, http.client.HTTPException, ScannerFailure) as exc:
+            self.tell(session, None)
             self.fail(session, exc)
             return
         refusal = _refusal(found)
         left_out = () if refusal else tuple(_edit_header(session, found.action, answer))
-        session.envelope.results[self.name] = RspamdResult(
-            found.action,
-            found.score,
-            found.required_score,
-            found.symbols,
-            found.message,
-            left_out,
-        )
+        self.note(session, session.envelope.results, replace(found, left_out=left_out))
         if refusal is not None:
             raise refusal
 

@@ -51,13 +51,16 @@ def ascii_domain(domain: str) -> str:
 
     The A-labels are those of IDNA 2008: the codec "idna" is that of 2003 and makes two letters of
     a German sharp s, which is another name. Capitals and full-width letters become what
-    RFC 5895 section 2 makes of them.
+    RFC 5895 section 2 makes of them. What is too long for a domain stays as it is, and so does a
+    label: encoding one takes time with the square of its length.
     """
-    if domain.isascii():
+    if domain.isascii() or len(domain) > MAX_DOMAIN:
         return domain
     domain = unicodedata.normalize("NFKC", domain.lower()).replace("\u3002", ".")
     return ".".join(
-        label if label.isascii() else _ACE_PREFIX + label.encode("punycode").decode("ascii")
+        label
+        if label.isascii() or len(label) > MAX_LABEL
+        else _ACE_PREFIX + label.encode("punycode").decode("ascii")
         for label in domain.split(".")
     )
 

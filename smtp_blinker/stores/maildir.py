@@ -19,6 +19,7 @@ from ..pools import STORES
 from ..session import Session
 from ..trace import BEGINNING, delivered_to, received, return_path, separator
 from .disk import FOLDER, NO_SPACE, make_folder, no_space, sync_folder
+from .findings import findings_fields
 
 #: Octets that are asked of the stream at once, and kept before they are written.
 PIECE: Final = 65536
@@ -55,10 +56,11 @@ class MaildirStore:
     (hook_timeout, a `gevent.Timeout`, the end of the server) has the same effect until the
     message is moved into new/; from there on the store finishes and returns, whatever is thrown.
 
-    The message begins with Return-Path, one Delivered-To for each recipient, and Received. An
-    empty line follows them when the first line of the content is no header field, since it would
-    continue the Received field. Line ends are LF, as programs that read Maildirs expect; a CR or
-    LF alone stays what it is. Of a message a few pieces of 64 KiB are in memory at once.
+    The message begins with Return-Path, one Delivered-To for each recipient, an X-Policy-Result
+    for each policy that judged it (JSON: its name, and what it found), and Received. An empty line
+    follows them when the first line of the content is no header field, since it would continue the
+    Received field. Line ends are LF, as programs that read Maildirs expect; a CR or LF alone stays
+    what it is. Of a message a few pieces of 64 KiB are in memory at once.
     Everything that waits for the disk is done in threads, where it holds up no other client.
     """
 
@@ -128,7 +130,7 @@ class MaildirStore:
     def __call__(self, stream: MessageSource, session: Session) -> str:
         name = self._unique_name()
         draft = self._draft(name)
-        draft.add(return_path(session) + delivered_to(session))
+        draft.add(return_path(session) + delivered_to(session) + findings_fields(session))
         draft.add(received(session, self.hostname, name))
         try:
             for piece in _pieces(stream):

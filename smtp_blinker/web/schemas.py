@@ -109,6 +109,7 @@ MESSAGE: Final = record(
     text_from_html=FLAG,
     html=FLAG,
     remote_content=FLAG,
+    results={"type": "object", "additionalProperties": {"type": "object"}},
     links=several(TEXT),
     checks=several(TEXT),
     parts=several(_PART),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import smtplib
 import socket
@@ -98,6 +99,32 @@ def test_a_message_is_read_in_every_view(page: Page) -> None:
     # Reading marks as read.
     wait_until(lambda: page.chrome.title == "smtp_blinker")
     assert len(list((page.maildir / "cur").iterdir())) == 1
+    assert page.complaints() == []
+
+
+def test_what_policies_found_is_shown(page: Page) -> None:
+    results = {
+        "sender_authentication": {"verdict": "pass", "dkim": [{"result": "pass"}], "arc": None},
+        "rspamd": {"verdict": "add header", "score": 7.5, "symbols": ["A", "<b>B</b>"]},
+    }
+    trace = "Return-Path: <a@example.org>\nDelivered-To: ada@example.com\n" + "".join(
+        f"X-Policy-Result: {json.dumps({name: result})}\n" for name, result in results.items()
+    )
+    trace += "Received: from c ([192.0.2.1]) by mx with ESMTP; Mon, 1 Jan 2024 00:00:00 +0000\n"
+    (page.maildir / "new" / "1.judged").write_bytes(trace.encode() + plain("judged"))
+    page.send(plain("not judged"))
+    page.open()
+    page.shows("not judged", "judged")
+    page.open_first()
+    assert not page.all("#results")
+    page.click("#list li:last-child a")
+    line = "Policies sender authentication: pass · rspamd: add header"
+    wait_until(lambda: page.texts("#results summary") == [line], "the verdicts are shown")
+    page.click("#results summary")
+    assert page.texts("#results dd") == [
+        "verdict pass; dkim 1 result pass",
+        "verdict add header; score 7.5; symbols A, <b>B</b>",
+    ]
     assert page.complaints() == []
 
 

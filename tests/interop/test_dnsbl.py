@@ -17,9 +17,11 @@ import dns.message
 import dns.query
 import dns.rcode
 import dns.rrset
+import gevent
+from gevent.lock import BoundedSemaphore
 
 from smtp_blinker.policies import DNSBlocklist
-from smtp_blinker.policies.dns import DNSFailure, Resolver
+from smtp_blinker.policies.dns import NO_SUCH_NAME, DNSFailure, Resolver
 from smtp_blinker.policies.dnsbl import _reversed
 
 from .knot import running_knot
@@ -46,6 +48,7 @@ ZONES = {
     "alias.test": """
 1.0.0.127 CNAME target
 target A 127.0.0.5
+gone CNAME nothing
 2.0.0.127 CNAME 3.0.0.127
 3.0.0.127 CNAME 2.0.0.127
 """,
@@ -260,6 +263,38 @@ def test_ttls_are_honoured() -> None:
 def test_silence_ends_with_the_deadline() -> None:
     with Misbehaving(lambda question: []) as server, pytest.raises(DNSFailure, match="no reply"):
         Resolver([server.address]).query("a.test", "A", 0.05)
+
+
+def test_so_many_questions_wait_for_a_reply_at_once_and_no_more() -> None:
+    with Misbehaving(lambda question: []) as server:
+        resolver = Resolver([server.address])
+        resolver._free = BoundedSemaphore(2)
+
+        def ask(number: int, timeout: float) -> str:
+            with pytest.raises(DNSFailure) as caught:
+                resolver.query(f"{number}.test", "A", timeout)
+            return str(caught.value)
+
+        first = [gevent.spawn(ask, number, 0.5) for number in range(2)]
+        gevent.sleep(0)  # they have the turns
+        others = [gevent.spawn(ask, number, 0.05) for number in range(2, 6)]
+        assert {one.get().partition(": ")[2] for one in others} == {
+            "100 other questions have no answer"
+        }
+        assert all("no reply" in one.get() for one in first)
+        assert server.asked == 2
+        assert resolver._free.counter == 2
+
+
+def test_names_that_are_not_there_are_told_from_those_with_other_records(knot: Any) -> None:
+    resolver = Resolver([knot])
+    for _ in range(2):  # from the server, and from what is kept
+        assert resolver.query("nothing.bl.test", "A", PATIENCE) is NO_SUCH_NAME
+        # It has another record; it has names below it; it is an alias of what isn't there.
+        for name in ("1.0.0.127.bl.test", "0.127.bl.test", "gone.alias.test"):
+            found = resolver.query(name, "AAAA", PATIENCE)
+            assert found == ()
+            assert found is not NO_SUCH_NAME
 
 
 def test_servfail_is_no_answer() -> None:

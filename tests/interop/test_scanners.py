@@ -173,6 +173,7 @@ def test_clamd_finds_a_virus(serve: Serve, clamd: Any, form: str) -> None:
     served.server.use(ClamAV(address, **EVERYBODY))
     assert send(served)[0] == 250
     assert served.mail.envelope.results["clamav"].as_dict() == {
+        "verdict": "clean",
         "signature": None,
         "infected": False,
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import smtplib
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +29,9 @@ from smtp_blinker.policies import SenderAuthentication
 from smtp_blinker.policies.dns import Resolver
 
 from .knot import running_knot
-from .support import HOST
+from .support import HOST, LIBRARY, run
 
+PROGRAM = Path(__file__).resolve().parent / "programs" / "judging.py"
 #: Long enough for every answer of a server that is there, on a busy machine.
 PATIENCE = 20.0
 #: A key whose record doesn't fit into a reply by UDP.
@@ -113,6 +116,18 @@ def test_servfail(judged: Any) -> None:
     result = judged("broken.test")
     assert (result.spf.result, result.dmarc.result) == ("temperror", "temperror")
     assert "SERVFAIL" in result.spf.reason
+
+
+@pytest.mark.parametrize("mode", ["patched", "late", "unpatched"])
+def test_with_and_without_monkey_patching(mode: str, knot: tuple[str, int], tmp_path: Path) -> None:
+    """In a process of its own; while a name server is silent the hub goes on."""
+    content = MAIL.format(domain="good.test").encode()
+    mail = tmp_path / "mail"
+    mail.write_bytes(dkim.sign(content, b"s", b"good.test", PRIVATE) + content)
+    done = run(sys.executable, PROGRAM, mode, str(knot[1]), mail, PYTHONPATH=LIBRARY)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "pass pass pass\nthe hub went on\n"
+    assert "Traceback" not in done.stderr
 
 
 def test_silence_ends_with_the_deadline(serve: Callable[..., Any]) -> None:

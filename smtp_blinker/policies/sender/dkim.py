@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from ...smtp.names import ascii_domain
 from .body_hash import BodyForm
 from .header_fields import Field
 from .results import DKIMResult
@@ -65,7 +66,8 @@ def _parse(field: Field, tags: dict[str, str]) -> Signature:
 
 
 def _identity(tags: Mapping[str, str]) -> str:
-    return tags.get("i") or f"@{tags.get('d', '')}"
+    local, _, domain = (tags.get("i") or tags.get("d", "")).rpartition("@")
+    return f"{local}@{ascii_domain(domain)}"
 
 
 def verify_dkim(
@@ -92,11 +94,11 @@ def verify_dkim(
 
 
 def _result(result: str, tags: Mapping[str, str], reason: str, bits: int = 0) -> DKIMResult:
-    domain = tags.get("d", "").lower()
+    domain = ascii_domain(tags.get("d", "")).lower()
     return DKIMResult(
         result,
         domain,
-        tags.get("s", ""),
+        ascii_domain(tags.get("s", "")),
         _identity(tags) if domain else "",
         tags.get("a", ""),
         bits,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..dns import DNSFailure
+from ..dns import NO_SUCH_NAME, DNSFailure
 from .lookups import Lookups
 from .results import DKIMResult, DMARCResult, SPFResult
 from .signature import is_domain
@@ -17,7 +17,8 @@ MAX_WALK: Final = 8
 #: Domains in From that are judged; a message with more of them isn't.
 MAX_AUTHORS: Final = 4
 _MAX_RECORD: Final = 4096
-_VERSION: Final = re.compile(rb"v[ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")
+#: Section 4.8: the name in any case, the version in capitals.
+_VERSION: Final = re.compile(rb"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")
 _POLICIES: Final = ("none", "quarantine", "reject")
 #: t=y: one step less than what the record says (section 4.7).
 _TESTING: Final = {"reject": "quarantine", "quarantine": "none", "none": "none"}
@@ -64,7 +65,7 @@ class _Check:
         self._proofs += [("dkim", one.domain, one.result) for one in dkim if one.domain]
 
     def judge(self, author: str) -> DMARCResult:
-        """Sections 4.10.1 and 5.3"""
+        """Sections 4.10.1 and 5.3.2 to 5.3.6"""
         try:
             own = self._record(author)
         except DNSFailure as exc:
@@ -83,7 +84,13 @@ class _Check:
             return DMARCResult("none", author, "none", owner, reason="the record has no policy")
         if _yes(record, "t"):
             asked = _TESTING[asked]
-        return self._outcome(author, record, owner, asked)
+        found = self._outcome(author, record, owner, asked)
+        if found.result == "fail" and own is None and self._walk(author).failure:
+            # Section 5.3.6: what wasn't answered may be the record that counts. A pass stays one:
+            # two domains below a record are of one organization, whatever there is above it.
+            failure = self._walk(author).failure
+            return DMARCResult("temperror", author, asked, owner, reason=failure)
+        return found
 
     def _outcome(
         self, author: str, record: Mapping[str, str], owner: str, asked: str
@@ -134,9 +141,9 @@ class _Check:
         return below
 
     def _exists(self, domain: str) -> bool:
-        """Section 3.2.14: whether DNS has an address or a mail exchanger for it."""
+        """Section 3.2.13: only NXDOMAIN says that it doesn't."""
         try:
-            return any(self._lookups.ask(domain, kind) for kind in ("A", "AAAA", "MX"))
+            return self._lookups.ask(domain, "A") is not NO_SUCH_NAME
         except DNSFailure:
             return True
 
@@ -158,8 +165,7 @@ class _Check:
             if record is None:
                 continue
             walk.records[name] = record
-            psd = record.get("psd", "u").lower()
-            if psd == "n" or (psd == "y" and name != domain):
+            if record.get("psd", "u").lower() in ("n", "y"):  # steps 2 and 6
                 break
         return walk
 
@@ -172,7 +178,10 @@ class _Check:
 def check_dmarc(
     authors: Sequence[str], spf: SPFResult, dkim: Sequence[DKIMResult], lookups: Lookups
 ) -> DMARCResult:
-    """The result for the domains of From; of several, the one that is worst. Never raises."""
+    """The result for the domains of From; of several, the one that is worst (section 11.5).
+
+    Never raises.
+    """
     if not 0 < len(authors) <= MAX_AUTHORS:
         what = "no author's domain in From" if not authors else "too many domains in From"
         return DMARCResult("permerror", "", reason=what)
@@ -186,7 +195,7 @@ def _harm(result: DMARCResult) -> int:
 
 
 def _tags(octets: bytes) -> Mapping[str, str]:
-    """The tags of a record; what is malformed or unknown doesn't matter (section 4.7)."""
+    """The tags of a record; what is malformed or unknown doesn't matter (section 4.8)."""
     tags: dict[str, str] = {}
     for spec in octets[:_MAX_RECORD].decode("utf-8", "replace").split(";"):
         name, equals, value = spec.partition("=")

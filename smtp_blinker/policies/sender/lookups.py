@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import gevent
 
-from ..dns import DNSFailure, Queries
+from ..dns import NO_SUCH_NAME, DNSFailure, Queries
 
 #: Questions of one message, SPF's included. SPF alone needs 10 for its mechanisms, and up to 100
 #: for the hosts of MX and PTR records (RFC 7208 section 4.6.4).
@@ -30,7 +30,7 @@ class Lookups:
 
     def ask(self, name: str, kind: str) -> tuple[Any, ...]:
         """The records, which may be none; raises `DNSFailure`. Those of A and AAAA are addresses,
-        of MX and PTR names, of TXT bytes.
+        of MX and PTR names, of TXT bytes. `NO_SUCH_NAME` where the resolver says so.
 
         What can't be a name in DNS has no records. Others have their turn at each question, also
         where the answer is known: what is done with it takes some milliseconds.
@@ -54,7 +54,10 @@ class Lookups:
             return DNSFailure(f"{kind} of {name}: {why}")
         self._left -= 1
         try:
-            return tuple(_value(kind, one) for one in self._resolver.query(name, kind, left))
+            found = self._resolver.query(name, kind, left)
+            if found is NO_SUCH_NAME:
+                return found
+            return tuple(_value(kind, one) for one in found)
         except DNSFailure as exc:
             return exc
         except Exception as exc:  # a program's own resolver may raise anything

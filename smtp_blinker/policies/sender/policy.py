@@ -19,7 +19,7 @@ from .header_fields import HeaderTooLong
 from .lookups import Lookups
 from .message import parse_message, verify_message
 from .report import forged_by, results_value
-from .results import ARCResult, DMARCResult, SenderAuthenticationResult, SPFResult
+from .results import ARCResult, DMARCResult, SenderAuthenticationResult
 from .signature import KeyRecords
 from .spf import check_spf
 
@@ -77,8 +77,7 @@ class SenderAuthentication(BasePolicy):
 
     def on_mail_from(self, address: Address, session: Session) -> None:
         if self.judges(session):
-            spf = self._check_spf(address, session)
-            session.envelope.results[self.name] = SenderAuthenticationResult(spf)
+            session.envelope.results[self.name] = self._check_spf(address, session)
 
     def on_message(self, content: BinaryIO, session: Session) -> None:
         if self._is_trusted(session.remote_address or "127.0.0.1"):
@@ -90,22 +89,27 @@ class SenderAuthentication(BasePolicy):
             return
         known = envelope.results.get(self.name)
         if known is None:  # the client has become another since MAIL
-            sender = envelope.mail_from or Address("")
-            known = SenderAuthenticationResult(self._check_spf(sender, session))
-        result = envelope.results[self.name] = self._judge(content, known.spf)
+            known = self._check_spf(envelope.mail_from or Address(""), session)
+        result = self._judge(content, known)
+        self.note(session, envelope.results, result)
         envelope.add_header(_FIELD, results_value(self.authserv_id, result))
         self._decide(session, result)
 
-    def _check_spf(self, address: Address, session: Session) -> SPFResult:
+    def _check_spf(self, address: Address, session: Session) -> SenderAuthenticationResult:
         client = session.remote_address or "127.0.0.1"
         local, at, domain = address.address.rpartition("@")
         sender = f"{local}{at}{ascii_domain(domain)}"
         helo = ascii_domain(session.host_name_appears_as or "unknown")
         lookups = Lookups(self._resolver, self.timeout)
-        return check_spf(client, sender, helo, lookups, self.authserv_id or "unknown")
+        name = self.authserv_id or "unknown"
+        spf = check_spf(client, sender, helo, lookups, name)
+        # RFC 7208 section 2.3: the name in HELO too, which for a bounce was checked already.
+        of_helo = check_spf(client, "", helo, lookups, name) if sender else None
+        return SenderAuthenticationResult(spf, helo=of_helo)
 
-    def _judge(self, content: BinaryIO, spf: SPFResult) -> SenderAuthenticationResult:
-        result = SenderAuthenticationResult(spf)
+    def _judge(
+        self, content: BinaryIO, result: SenderAuthenticationResult
+    ) -> SenderAuthenticationResult:
         try:
             parsed = SIGNATURES.run(parse_message, content)
         except HeaderTooLong as exc:
@@ -116,7 +120,7 @@ class SenderAuthentication(BasePolicy):
         records = self._look_up(parsed.key_names, Lookups(self._resolver, self.timeout / 2))
         dkim, arc = SIGNATURES.run(verify_message, content, parsed, records)
         lookups = Lookups(self._resolver, self.timeout / 2)
-        dmarc = check_dmarc(parsed.authors, spf, dkim, lookups)
+        dmarc = check_dmarc(parsed.authors, result.spf, dkim, lookups)
         return replace(result, dkim=dkim, arc=arc, dmarc=dmarc)
 
     def _look_up(self, names: list[str], lookups: Lookups) -> dict[str, KeyRecords]:

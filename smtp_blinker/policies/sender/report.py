@@ -20,6 +20,8 @@ _MAX_COMMENT: Final = 2000
 def results_value(authserv_id: str, result: SenderAuthenticationResult) -> str:
     """The value of the field: ASCII, no word of it longer than a line."""
     parts = [authserv_id, _spf(result.spf)]
+    if result.helo is not None and result.helo.result != "none":
+        parts.append(_spf(result.helo))
     parts += [_dkim(one) for one in result.dkim] or ["dkim=none"]
     if result.arc is not None:
         parts.append(_arc(result.arc))

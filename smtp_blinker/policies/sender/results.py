@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base import Finding
+
 
 @dataclass(frozen=True, slots=True)
 class SPFResult:
@@ -14,7 +16,7 @@ class SPFResult:
     result: str
     #: Whose record was looked for.
     domain: str
-    #: "mailfrom", or "helo" for a bounce.
+    #: "mailfrom", or "helo" where that name was checked.
     scope: str
     #: The mechanism that matched, as the record has it, or "".
     mechanism: str = ""
@@ -86,13 +88,21 @@ class DMARCResult:
 
 
 @dataclass(frozen=True, slots=True)
-class SenderAuthenticationResult:
-    """All of it: `spf` since MAIL, the others once the message was there."""
+class SenderAuthenticationResult(Finding):
+    """All of it: `spf` and `helo` since MAIL, the others once the message was there."""
 
     spf: SPFResult
     dkim: tuple[DKIMResult, ...] = ()
     arc: ARCResult | None = None
     dmarc: DMARCResult | None = None
+    #: SPF of the name in HELO or EHLO, which decides nothing; None for a bounce, whose `spf` it is.
+    helo: SPFResult | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def verdict(self) -> str:
+        """DMARC's result, with the policy of a fail ("fail reject"); SPF's until it is known."""
+        if self.dmarc is None:
+            return self.spf.result
+        if self.dmarc.result == "fail":
+            return f"fail {self.dmarc.policy}"
+        return self.dmarc.result

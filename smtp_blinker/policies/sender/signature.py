@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ...smtp.names import ascii_domain
 from .body_hash import BodyForm
 from .header_fields import Field, relaxed_field
 from .keys import Key, parse_key
@@ -39,6 +40,7 @@ class Signature:
 
     field: Field
     tags: Mapping[str, str]
+    #: In A-labels.
     domain: str
     selector: str
     signature: bytes
@@ -63,7 +65,7 @@ def parse_signature(
             raise TagError(f"{name}= is missing")
     if tags["a"] not in ("rsa-sha256", "ed25519-sha256"):  # RFC 8301 section 3.1: no SHA-1
         raise TagError(f"the algorithm {tags['a'][:20]!r} isn't accepted")
-    domain, selector = tags["d"], tags["s"]
+    domain, selector = ascii_domain(tags["d"]), ascii_domain(tags["s"])  # RFC 8616 section 5
     if not is_domain(domain) or not all(map(_LABEL.fullmatch, selector.split("."))):
         raise TagError("d= or s= is no name")
     if not is_name(f"{selector}._domainkey.{domain}"):
@@ -80,7 +82,7 @@ def signature_tags(field: Field) -> dict[str, str]:
     """The tags of a signature's field; raises `TagError`."""
     if len(field.raw) > MAX_FIELD:
         raise TagError(f"a field of {len(field.raw)} octets")
-    return parse_tags(field.value.decode("utf-8", "replace"))
+    return parse_tags(field.value.decode("utf-8", "replace"), utf8=True)
 
 
 def _forms(forms: str, tags: Mapping[str, str]) -> tuple[bool, BodyForm]:

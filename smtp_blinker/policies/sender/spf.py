@@ -41,7 +41,8 @@ def check_spf(
 ) -> SPFResult:
     """The result for *client*, an address, that says MAIL FROM *sender* after HELO *helo*.
 
-    An empty *sender* is that of a bounce: then the domain is *helo* (section 2.4). Never raises.
+    An empty *sender* is that of a bounce, or asks for *helo* itself: its domain is what is checked
+    (sections 2.3 and 2.4). All domains are A-labels (RFC 8616 section 4). Never raises.
     """
     scope = "mailfrom" if sender else "helo"
     local, at, domain = sender.rpartition("@")
@@ -98,9 +99,10 @@ class _Check:
                 if result == "fail" and is_first:
                     explanation = self._explanation(record, domain)
                 return result, mechanism.text, explanation
-        if record.redirect is not None:  # section 6.1
+        redirect = record.redirect
+        if redirect is not None and not self._macros.match_nothing(redirect):  # section 6.1
             self._count_term()
-            target = self._macros.domain(record.redirect, domain)
+            target = self._macros.domain(redirect, domain)
             try:
                 return self.check_host(target, is_first)
             except _End as end:
@@ -134,6 +136,8 @@ class _Check:
             network = mechanism.network
             return network.version == self._client.version and self._client in network
         target = domain
+        if self._macros.match_nothing(mechanism.domain):
+            return False
         if mechanism.domain:
             target = self._macros.domain(mechanism.domain, domain)
         if name == "include":

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from .spf_record import SPFSyntaxError
 
 _MACRO: Final = re.compile(r"%(?:\{([a-zA-Z])([0-9]*)(r?)([.\-+,/_=]*)\}|(.?))", re.IGNORECASE)
+_LOCAL: Final = re.compile(r"%\{[sl]", re.IGNORECASE)
 _LITERALS: Final = {"%": "%", "_": " ", "-": "%20"}
 _MAX_NAME: Final = 253
 #: Characters of a text with macros, and of what it may come to; what is longer breaks every limit
@@ -33,6 +34,7 @@ class Macros:
         validated_name: Callable[[str], str],
     ) -> None:
         self._client = client
+        self._local_is_ascii = local.isascii()
         self._validated_name = validated_name
         self._values = {
             "s": f"{local}@{domain}",
@@ -44,6 +46,11 @@ class Macros:
             "c": str(client),
             "r": receiver,
         }
+
+    def match_nothing(self, text: str) -> bool:
+        """Whether a term with *text* matches nothing: no name in DNS has such a local-part in it
+        (RFC 8616 section 4)."""
+        return not self._local_is_ascii and _LOCAL.search(text) is not None
 
     def domain(self, text: str, domain: str) -> str:
         """*text* as a name, cut on its left to what DNS allows (section 7.3)."""

@@ -9,6 +9,8 @@ from typing import Final
 
 _NAME: Final = re.compile("[A-Za-z][A-Za-z0-9_]*")
 _VALUE: Final = re.compile("[!-:<-~ \t\r\n]*")
+#: RFC 8616 section 5: UTF-8 needs no quoting in the header of an internationalized message.
+_UTF8_VALUE: Final = re.compile("[!-:<-~ \t\r\n\x80-\U0010ffff]*")
 _SPACE: Final = str.maketrans("", "", " \t\r\n")
 
 
@@ -16,8 +18,9 @@ class TagError(Exception):
     """Not a list of tags, or a tag that isn't right."""
 
 
-def parse_tags(text: str) -> dict[str, str]:
-    """The tags in their order; raises `TagError`."""
+def parse_tags(text: str, utf8: bool = False) -> dict[str, str]:
+    """The tags in their order, with *utf8* their values in any script; raises `TagError`."""
+    is_value = (_UTF8_VALUE if utf8 else _VALUE).fullmatch
     tags: dict[str, str] = {}
     specs = text.split(";")
     if not specs[-1].strip(" \t\r\n"):
@@ -25,7 +28,7 @@ def parse_tags(text: str) -> dict[str, str]:
     for spec in specs:
         name, equals, value = spec.partition("=")
         name, value = name.strip(" \t\r\n"), value.strip(" \t\r\n")
-        if not equals or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not equals or not _NAME.fullmatch(name) or not is_value(value):
             raise TagError(f"malformed tag {spec.strip()[:40]!r}")
         if name in tags:
             raise TagError(f"tag {name} twice")

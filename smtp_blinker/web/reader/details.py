@@ -38,6 +38,7 @@ def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict
         "message_id": message.first("message-id"),
         "envelope": {"mail_from": trace.mail_from, "rcpt_to": trace.rcpt_to[:MAX_RECIPIENTS]},
         "session": None if trace.received is None else asdict(trace.received),
+        "results": trace.results,
         "headers": [[each.name, each.text] for each in message.fields],
         "text": text[:MAX_TEXT],
         "text_from_html": not texts(message, "plain") and bool(html_parts),

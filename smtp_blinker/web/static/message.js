@@ -3,6 +3,7 @@
 import { copyButton } from "./copy.js";
 import { $, el, emptyBox, paperclip } from "./dom.js";
 import { loadList, markCurrent, showNothingOpen, subjectOf } from "./list.js";
+import { showResults } from "./results.js";
 import { ask, failed, messagePath, say } from "./server.js";
 import { choice } from "./settings.js";
 import { inbox, state } from "./state.js";
@@ -123,6 +124,7 @@ function showMessage(data) {
       attached.length ? el("div", { class: "chips", id: "attachments" }, ...attached.slice(0, CHIPS).map((part) => chip(data, part)),
         attached.length > CHIPS ? el("button", { type: "button", class: "chip", onclick: () => $("tab-parts").click() }, `and ${attached.length - CHIPS} more`) : null) : null, bar),
     body);
+  showResults(data);
   show(tabs.some(([name]) => name === chosenTab) ? chosenTab : tabs[0][0]);
 }
 

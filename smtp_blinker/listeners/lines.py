@@ -1,0 +1,54 @@
+"""Parts of log lines: text that stays on its line, recipients, addresses, places in the code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+#: More characters of one value than this don't get into a line of text. JSON has all of them.
+MAX_TEXT: Final = 1000
+#: More recipients of one message than this are counted, not named.
+MAX_RECIPIENTS: Final = 5
+#: More frames of a traceback than this (the innermost) aren't named.
+MAX_FRAMES: Final = 8
+
+
+def one_line(value: object) -> object:
+    """*value*, made harmless if it is text: no end of line, escape sequence, NUL, no end."""
+    if not isinstance(value, str):
+        return value
+    if len(value) > MAX_TEXT:
+        value = value[:MAX_TEXT] + "..."
+    if value.isprintable():  # also false for U+2028, bidirectional controls and lone surrogates
+        return value
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value
+    )
+
+
+def recipients(addresses: Sequence[str]) -> str:
+    if len(addresses) == 1:
+        return f"<{addresses[0]}>"
+    named = ", ".join(f"<{address}>" for address in addresses[:MAX_RECIPIENTS])
+    more = len(addresses) - MAX_RECIPIENTS
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def place(failure: BaseException) -> str:
+    """Where *failure* was raised: the frames it came through, the innermost last."""
+    frames = []
+    traceback = failure.__traceback__
+    while traceback is not None:
+        filename = traceback.tb_frame.f_code.co_filename
+        frames.append(f"{filename.rpartition('/')[2]}:{traceback.tb_lineno}")
+        traceback = traceback.tb_next
+    return " > ".join(frames[-MAX_FRAMES:])
+
+
+def address_of(server: object) -> str:
+    """The server's address as text. All that a listener knows of a server is what gevent says."""
+    address = getattr(server, "address", None)
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return str(address)

@@ -1,0 +1,134 @@
+"""No message and no DNS makes `SenderAuthentication` hold up others, or raise, or work for long.
+
+The messages are those of benchmarks/sender_auth.py. As in test_stall.py, what counts is CPU time,
+measured against a loop, and a stall is what is too long at every attempt.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+pytest.importorskip("dns")
+pytest.importorskip("cryptography")
+pytest.importorskip("dkim")
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import dkim  # noqa: E402
+
+from smtp_blinker import Address, Session  # noqa: E402
+from smtp_blinker.policies import SenderAuthentication  # noqa: E402
+from smtp_blinker.policies.sender.lookups import MAX_QUESTIONS  # noqa: E402
+from smtp_blinker.policies.sender.results import SenderAuthenticationResult  # noqa: E402
+
+hostile: Any = import_module("hostile_senders")
+pulse: Any = import_module("pulse")
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+
+#: Seconds for which the hub may stand still, and of CPU for one message, on a machine that needs
+#: REFERENCE seconds for the loop.
+TOO_LONG, TOO_MUCH = 0.02, 1.0
+TURNS, REFERENCE = 200_000, 0.008
+ATTEMPTS = 5
+
+
+def slowness() -> float:
+    began = time.thread_time()
+    total = 0
+    for number in range(TURNS):
+        total += number
+    return max((time.thread_time() - began) / REFERENCE, 1.0)
+
+
+class Counted:
+    """An attack's resolver that counts its questions."""
+
+    def __init__(self, attack: Any) -> None:
+        self._attack = attack
+        self.asked = 0
+
+    def query(self, name: str, kind: str, timeout: float) -> tuple[str | bytes, ...]:
+        self.asked += 1
+        found: tuple[str | bytes, ...] = self._attack.query(name, kind, timeout)
+        return found
+
+
+def judged(attack: Any) -> tuple[SenderAuthenticationResult, int]:
+    """The result, and the number of questions to DNS."""
+    resolver = Counted(attack)
+    policy = SenderAuthentication("mx.test", resolver=resolver, trusted=(), timeout=600)
+    session = Session()
+    session.remote_address = "198.51.100.25"
+    session.host_name_appears_as = "a.example.org"
+    session.envelope.mail_from = Address("a@example.org")
+
+    def judge() -> None:
+        assert session.envelope.mail_from is not None
+        policy.on_mail_from(session.envelope.mail_from, session)
+        policy.on_message(io.BytesIO(attack.content), session)
+
+    gevent.spawn(judge).get()
+    result = session.envelope.results["sender_authentication"]
+    assert isinstance(result, SenderAuthenticationResult)
+    return result, resolver.asked
+
+
+@pytest.fixture
+def meter(tmp_path: Path) -> Iterator[Any]:
+    meter = pulse.Meter(tmp_path / "pulse")
+    beating = gevent.spawn(pulse.beat, tmp_path / "pulse")
+    yield meter
+    beating.kill()
+
+
+def beats(meter: Any) -> None:
+    known = meter.read().beats
+    while meter.read().beats <= known + 1:
+        gevent.sleep(0.001)
+
+
+@pytest.mark.parametrize("make", hostile.ATTACKS, ids=lambda make: make.__name__)
+def test_a_hostile_message_holds_nobody_up(meter: Any, make: Any) -> None:
+    attack = make()
+    found: list[tuple[float, float]] = []
+    while not found or found[-1][0] > TOO_LONG or found[-1][1] > TOO_MUCH:
+        assert len(found) < ATTEMPTS, f"seconds of stall and of CPU: {found}"
+        slow = slowness()
+        meter.reset()
+        beats(meter)
+        before = time.process_time()
+        result, asked = judged(attack)
+        used = time.process_time() - before
+        beats(meter)
+        slow = max(slow, slowness())
+        found.append((meter.read().worked / slow, used / slow))
+    assert result.dmarc is not None
+    assert result.arc is not None
+    assert len(result.dkim) <= 10
+    # At MAIL, for the keys, and for DMARC.
+    assert asked <= 3 * MAX_QUESTIONS
+
+
+def test_ten_signatures_with_lengths_of_their_own_are_each_judged() -> None:
+    """The body is read once, however many of its beginnings are signed."""
+    private, record = hostile.key_of(1024)
+    content = hostile.HEAD + b"\r\n" + hostile.LINE * 20
+    for number in range(10):
+        body = hostile.LINE * (number + 1)
+        signed = hostile.HEAD + b"\r\n" + body
+        field = dkim.sign(signed, b"s", b"example.org", private, length=True)
+        content = field + content
+    result, _ = judged(hostile.Attack(content, hostile.keys(record, "s")))
+    assert {one.result for one in result.dkim} == {"policy"}
+    assert len(result.dkim) == 10
