@@ -133,7 +133,7 @@ class Client:
                 address[:2], timeout=SECONDS, source_address=(source, 0) if source else None
             )
         self.buffer = b""
-        self.tls: ssl.SSLObject | None = None
+        self._tls: ssl.SSLObject | None = None
         self.greeting = self.reply() if greet else ""
         if hello:
             assert self.cmd(hello).startswith("250")
@@ -149,18 +149,18 @@ class Client:
     # Octets
 
     def send(self, data: bytes) -> None:
-        if self.tls is not None:
-            self.tls.write(data)
+        if self._tls is not None:
+            self._tls.write(data)
             data = self._outgoing.read()
         self.sock.sendall(data)
 
     def recv(self) -> bytes:
         """What is there; b"" when the server has closed or reset the connection."""
-        if self.tls is None:
+        if self._tls is None:
             return self._raw()
         while True:
             try:
-                return self.tls.read(65536)
+                return self._tls.read(65536)
             except ssl.SSLWantReadError:
                 data = self._raw()
                 if not data:
@@ -174,6 +174,12 @@ class Client:
             return self.sock.recv(65536)
         except ConnectionError:
             return b""
+
+    @property
+    def tls(self) -> ssl.SSLObject:
+        """Of a client that has shaken hands."""
+        assert self._tls is not None
+        return self._tls
 
     def start_tls(
         self, context: ssl.SSLContext | None = None, name: str | None = "localhost"
@@ -195,7 +201,7 @@ class Client:
             else:
                 break
         self.sock.sendall(self._outgoing.read())
-        self.tls = tls
+        self._tls = tls
         return tls
 
     # SMTP

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from gevent.server import StreamServer
+
 from smtp_blinker import MessageStream, Session, SMTPServer, signals
 
 #: How long a test waits for what must happen. Only a failing test ever waits this long.
@@ -50,6 +52,12 @@ def free_port() -> int:
         port = random.randrange(20000, 32000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def tcp_address(server: StreamServer) -> tuple[str, int]:
+    """Where *server*, which listens on IPv4, is to be reached."""
+    assert isinstance(server.address, tuple)
+    return server.address[0], server.address[1]
 
 
 # Replies

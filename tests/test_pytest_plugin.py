@@ -544,7 +544,7 @@ def test_smtpd_takes_bare_newlines_as_smtpdfix_does(smtpd: SMTPDFix) -> None:
     with smtplib.SMTP(smtpd.hostname, smtpd.port) as client:
         client.sendmail("a@example.org", "b@example.com", message.as_bytes())
     assert smtpd.messages[0]["Subject"] == "hello"
-    assert smtpd.messages[0].get_payload().splitlines()[:2] == ["one", "two"]
+    assert smtpd.messages[0].get_payload().splitlines()[:2] == ["one", "two"]  # type: ignore[union-attr]
 
 
 def test_smtpd_config_switches_starttls(smtpd: SMTPDFix) -> None:
@@ -927,7 +927,7 @@ def test_a_session_without_mail_starts_no_server(session: pytest.Pytester) -> No
     passes(session, 1)
 
 
-def test_a_certificate_leaves_no_warning_in_development_mode(tmp_path):
+def test_a_certificate_leaves_no_warning_in_development_mode(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import smtplib, ssl\n"
         "def test_it(smtp_server):\n"

@@ -246,7 +246,7 @@ def test_starttls_with_a_certificate_made_on_the_spot(tmp_path: Path) -> None:
 def test_any_password_is_right_for_a_catcher(tmp_path: Path, method: str) -> None:
     with Running(tmp_path, *ANYWHERE, "--accept-any-auth") as server, server.client() as client:
         client.ehlo()
-        client.user, client.password = "ann", "whatever"  # type: ignore[attr-defined]
+        client.user, client.password = "ann", "whatever"
         mechanism = getattr(client, f"auth_{method.lower().replace('-', '_')}")
         assert client.auth(method, mechanism)[0] == 235
         client.sendmail("a@example.org", "b@example.com", MESSAGE)
@@ -533,7 +533,7 @@ def test_sigint_of_a_terminal_lets_a_message_end_in_every_process(tmp_path: Path
         client.rcpt("me@example.com")
         assert client.docmd("DATA")[0] == 354
         for process in [server.process, *psutil.Process(server.process.pid).children()]:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
         poll(lambda: not accepts(server.port))
         client.send(b"\r\n.\r\n")
         assert client.getreply()[0] == 250
@@ -580,7 +580,7 @@ def test_sigint_before_it_serves_ends_it_without_a_word(tmp_path: Path, module: 
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=SECONDS) == ("", None)
+        assert process.communicate(timeout=SECONDS) == ("", None)  # type: ignore[comparison-overlap]
         assert process.returncode == -signal.SIGINT
 
 
