@@ -767,6 +767,12 @@ def test_options_of_smtp_blinker_that_pages_name_exist() -> None:
             assert set(options) <= known, (page.name, line)
 
 
+def test_the_first_program_of_the_readme_is_the_example() -> None:
+    _, _, rest = (ROOT / "README.md").read_text().partition("## A first program")
+    program = rest.split("```python\n")[1].split("```")[0]
+    assert program == (ROOT / "examples/first_program.py").read_text()
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     tops = (ROOT / name for name in ("README.md", "SECURITY.md", "CHANGES.md", "CONTRIBUTING.md"))
     for page in (*tops, *ROOT.glob("*/README.md"), *PAGES):

@@ -37,7 +37,7 @@ class Example:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
         )
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -111,7 +111,7 @@ def taken_port() -> Iterator[Any]:
 
 
 @pytest.fixture
-def run() -> Iterator[Any]:
+def run(tmp_path: Path) -> Iterator[Any]:
     """A function that starts an example by its file name, on a free port."""
     started = []
 
@@ -119,6 +119,10 @@ def run() -> Iterator[Any]:
         if port is None:
             with taken_port() as port:
                 pass
+        source = (EXAMPLES / name).read_text()
+        if "sys.argv" not in source:  # it has its port written in it
+            name = tmp_path / name
+            name.write_text(source.replace("2525", str(port)))
         started.append(Example(name, port))
         return started[-1]
 
