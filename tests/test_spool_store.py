@@ -766,8 +766,10 @@ def test_metrics_tell_what_waits(tmp_path: Path, inner: Any) -> None:
         SpoolMetrics(spool, registry=registry)
 
 
-def test_the_check_tells_of_a_full_disk_and_leaves_nothing(tmp_path, inner, monkeypatch):
-    def full(fd, data):
+def test_the_check_tells_of_a_full_disk_and_leaves_nothing(
+    tmp_path: Path, inner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     spool = SpoolStore(inner, tmp_path, **SLOW)

@@ -28,7 +28,6 @@ _SETTLE: Final = 0.25
 _LOOK: Final = 0.001
 
 
-<<<<<<< HEAD
 class _Faults(Faults):
     """They remember whose connection they dropped."""
 
@@ -39,16 +38,6 @@ class _Faults(Faults):
     def drop_connection(self, session: Session) -> None:
         self.dropped.add(session.id)
         super().drop_connection(session)
-=======
-@dataclass(slots=True)
-class _Fault:
-    stages: Collection[str]
-    act: Callable[[Session], None]
-    #: The recipient that it strikes, in lower case; None for every one.
-    recipient: str | None
-    #: How often it still strikes; None for ever.
-    times: int | None
->>>>>>> 0047ed1 (words: who does what, in the field's terms; README shorter, its first program is the example)
 
 
 class SMTPTestServer:
@@ -304,34 +293,7 @@ class SMTPTestServer:
         if not self._servers:
             sock.close()  # between two servers
             return
-<<<<<<< HEAD
         self._servers[-1].handle(sock, address)
-=======
-        me = getcurrent()
-        self._sockets[me] = sock
-        try:
-            self._servers[-1].handle(sock, address)
-        finally:
-            del self._sockets[me]
-
-    def _strike(self, stage: str, session: Session, recipient: str | None = None) -> None:
-        for fault in list(self._faults):
-            if stage not in fault.stages or fault.recipient not in (None, recipient):
-                continue
-            if fault.times is not None:
-                fault.times -= 1
-                if fault.times <= 0:
-                    self._faults.remove(fault)
-            fault.act(session)
-
-    def _drop(self, session: Session) -> None:
-        self._dropped.add(session.id)
-        try:
-            self._sockets[getcurrent()].shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the client was quicker
-        raise Reject(421, "Dropped")  # the client doesn't read it any more
->>>>>>> 0047ed1 (words: who does what, in the field's terms; README shorter, its first program is the example)
 
     def _on_connect(self, session: Session) -> None:
         self._clients += 1
