@@ -1,4 +1,4 @@
-"""What the contract tests share: a server and its clients on one gevent hub, and a witness.
+"""A server and its clients on one gevent hub.
 
 Everything runs in the test's own thread, so that a test can count greenlets, look at the server
 between two commands, and call `stop` while it talks to it.
@@ -10,45 +10,32 @@ import contextlib
 import gc
 import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic
 from typing import Any
 
 import gevent
 from gevent import socket
 from greenlet import greenlet
-from support import take_reply
+from support import SECONDS, SIGNALS, Witness, poll, take_reply
 
-from smtp_blinker import SMTPServer, signals
+from smtp_blinker import SMTPServer
 
-#: How long anything may take on the slowest machine.
-SECONDS = 30.0
+__all__ = [
+    "MOMENT",
+    "SECONDS",
+    "SIGNALS",
+    "Client",
+    "Witness",
+    "descriptors",
+    "greenlets",
+    "poll",
+    "running",
+    "trusting",
+]
+
 #: How long is waited for what must not happen.
 MOMENT = 0.15
-
-SIGNALS = (
-    "connect",
-    "error",
-    "close",
-    "listening",
-    "secure",
-    "auth",
-    "message",
-    "refused",
-    "disconnect",
-)
-
-
-def poll(condition: Callable[[], Any]) -> Any:
-    """The first true value of *condition*."""
-    deadline = monotonic() + SECONDS
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert monotonic() < deadline, "it didn't happen"
-        gevent.sleep(0.005)
 
 
 @contextmanager
@@ -80,36 +67,6 @@ def descriptors() -> set[tuple[str, str]]:
         with contextlib.suppress(FileNotFoundError):  # the one that listed them
             found.add((number, os.readlink(f"/proc/self/fd/{number}")))
     return found
-
-
-class Witness:
-    """Every signal of one server, in order, as pairs of a name and an event."""
-
-    def __init__(self, server: SMTPServer) -> None:
-        self.heard: list[tuple[str, Any]] = []
-        self.senders: set[Any] = set()
-        self._receivers = [self._listen(server, name) for name in SIGNALS]
-
-    def _listen(self, server: SMTPServer, name: str) -> Any:
-        def receiver(sender: Any, event: Any = None) -> None:
-            self.senders.add(sender)
-            self.heard.append((name, event))
-
-        getattr(signals, name).connect(receiver, sender=server)
-        return receiver
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.heard]
-
-    def of(self, name: str) -> list[Any]:
-        return [event for heard, event in self.heard if heard == name]
-
-    def one(self, name: str) -> Any:
-        """The only event of that name, once it has come."""
-        poll(lambda: self.of(name))
-        [event] = self.of(name)
-        return event
 
 
 class Client:

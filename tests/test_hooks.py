@@ -922,10 +922,12 @@ def test_a_hook_that_rejects_before_reading_is_answered_after_the_true_end() -> 
     ids=["greenlet", "thread", "later"],
 )
 def test_a_message_is_read_in_the_hook_s_own_greenlet(elsewhere: Any) -> None:
+    begun: list[Any] = []
     faults = []
 
     def on_data(stream: MessageStream, session: Session) -> None:
         def read() -> Any:
+            begun.append(stream)
             try:
                 return stream.read()
             except BaseException as exc:
@@ -939,9 +941,10 @@ def test_a_message_is_read_in_the_hook_s_own_greenlet(elsewhere: Any) -> None:
 
     with running(on_data=on_data) as server:
         client = Client(server, hello="EHLO me")
-        for _ in range(2):
+        for number in (1, 2):
             client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
-            gevent.sleep(0.2)  # its first octets come when somebody waits for them already
+            # Its first octets come when it is read already.
+            poll(functools.partial(lambda number: len(begun) == number, number))
             client.send(b"one\r\n.\r\n")
             code = "250" if elsewhere is gevent.spawn else "451"
             assert client.reply().startswith(code)

@@ -10,8 +10,9 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, Witness, running
+from contract import Client, Witness, poll, running
 from gevent import socket
+from gevent.event import Event
 from support import Certificate
 
 from smtp_blinker import MessageStream, Reject, Session, SMTPServer
@@ -66,7 +67,8 @@ def test_stop_tears_nothing_from_a_message_s_replies() -> None:
         send_to_many(client)
         full(server)
         stopping = gevent.spawn(server.stop, 30)
-        gevent.sleep(0.1)
+        poll(lambda: server.closed)
+        gevent.sleep(0)  # it has gone on to its clients
         for _ in range(RECIPIENTS):
             assert client.reply().startswith("250 2.0.0 xxx")
         assert client.reply().startswith("421 4.3.2")
@@ -98,7 +100,8 @@ def test_stop_tears_nothing_from_the_last_replies() -> None:
         client.send(b"HELP\r\n" * count + b"QUIT\r\n")
         full(server)
         stopping = gevent.spawn(server.stop, 30)
-        gevent.sleep(0.1)
+        poll(lambda: server.closed)
+        gevent.sleep(0)  # it has gone on to its clients
         for _ in range(count):
             assert client.reply().startswith("214")
         assert client.reply().startswith("221")
@@ -115,7 +118,8 @@ def test_stop_tears_nothing_under_tls(certificate: Certificate) -> None:
         client.send(b"HELP\r\n" * 100_000 + b"QUIT\r\n")
         full(server)
         stopping = gevent.spawn(server.stop, 30)
-        gevent.sleep(0.1)
+        poll(lambda: server.closed)
+        gevent.sleep(0)  # it has gone on to its clients
         count = 0
         while (answer := client.reply()).startswith("214"):
             count += 1
@@ -191,9 +195,10 @@ def test_a_timeout_of_the_program_s_own_costs_no_octets_of_tls(certificate: Cert
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
     content = b"".join(b"%05d" % number + b"x" * 60 + b"\r\n" for number in range(2000))
     read = []
+    sent = Event()
 
     def on_data(stream: MessageStream, session: Session) -> None:
-        gevent.sleep(0.2)
+        sent.wait()
         me = gevent.getcurrent()
         while True:
             # A Timeout that has just passed: it comes at the next chance that the hub has.
@@ -216,5 +221,6 @@ def test_a_timeout_of_the_program_s_own_costs_no_octets_of_tls(certificate: Cert
             client.tls.write(line)  # each a record of its own
         client.sock.sendall(client._outgoing.read())
         client.send(b".\r\n")
+        sent.set()
         assert client.reply().startswith("250")
     assert b"".join(read) == content

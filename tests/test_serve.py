@@ -19,8 +19,7 @@ import subprocess
 import sys
 import termios
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -32,7 +31,7 @@ import pytest
 import scramp
 import trustme
 from cryptography.hazmat.primitives import serialization
-from support import free_port
+from support import free_port, wait_until
 
 import smtp_blinker
 import smtp_blinker.serve
@@ -111,14 +110,7 @@ class Running:
         return list(mailbox.Maildir(self.folder / maildir, create=False))
 
     def wait_for_log(self, text: str, times: int = 1) -> None:
-        poll(lambda: self.log.read_text().count(text) >= times)
-
-
-def poll(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it didn't happen"
-        time.sleep(0.02)
+        wait_until(lambda: self.log.read_text().count(text) >= times)
 
 
 def run(folder: Path, *args: str, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -483,7 +475,7 @@ def test_killed_server_has_kept_every_message_it_accepted(tmp_path: Path) -> Non
             ]
             for thread in threads:
                 thread.start()
-            poll(partial(enough, accepted, 20 * round_ + 1))
+            wait_until(partial(enough, accepted, 20 * round_ + 1))
             server.process.kill()
             for thread in threads:
                 thread.join(SECONDS)
@@ -534,7 +526,7 @@ def test_sigint_of_a_terminal_lets_a_message_end_in_every_process(tmp_path: Path
         assert client.docmd("DATA")[0] == 354
         for process in [server.process, *psutil.Process(server.process.pid).children()]:
             process.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
-        poll(lambda: not accepts(server.port))
+        wait_until(lambda: not accepts(server.port))
         client.send(b"\r\n.\r\n")
         assert client.getreply()[0] == 250
         assert server.process.wait(SECONDS) == 0
@@ -890,7 +882,7 @@ def test_what_nobody_reads_ends_no_server(tmp_path: Path) -> None:
             stderr=subprocess.DEVNULL,
         )
     try:
-        poll(lambda: accepts(port))
+        wait_until(lambda: accepts(port))
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
     finally:
@@ -1042,7 +1034,7 @@ def test_sigint_at_the_password_is_one_line(tmp_path: Path) -> None:
         said = b""
         while b"Password:" not in said:
             said += os.read(ours, 1000)
-        poll(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO)
+        wait_until(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO)
         os.write(ours, b"\x03")
         assert process.wait(SECONDS) == 1
     assert termios.tcgetattr(ours)[3] & termios.ECHO

@@ -957,7 +957,7 @@ def test_stop_from_two_threads_while_it_drains() -> None:
 
     def on_data(stream: MessageStream, session: Session) -> None:
         entered.set()
-        gevent.sleep(0.5)
+        poll(lambda: len(others) == 3 and server.closed)
 
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True, on_data=on_data)
     sent, others = [], []

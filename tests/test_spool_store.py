@@ -22,7 +22,7 @@ import gevent
 import gevent.event
 import pytest
 from prometheus_client import CollectorRegistry
-from support import SECONDS, serve, wait_until
+from support import SECONDS, poll, serve, wait_until
 
 from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 from smtp_blinker.listeners.log import category
@@ -98,13 +98,6 @@ def hand_over(store: Any, subject: str = "one", **facts: Any) -> Any:
 
 def files(spool: Any, folder: str = "queue") -> Any:
     return sorted(Path(spool.path, folder).iterdir())
-
-
-def wait_for(fact: Any) -> None:
-    """As `support.wait_until`, for a test whose greenlets have to run."""
-    with gevent.Timeout(SECONDS, AssertionError("it did not come about")):
-        while not fact():
-            gevent.sleep(0.001)
 
 
 @contextmanager
@@ -216,7 +209,7 @@ def test_a_large_message_is_the_same_octet_by_octet(tmp_path: Path, inner: Any) 
     spool = SpoolStore(inner, tmp_path, **FAST)
     spool(io.BytesIO(content), a_session())
     inner.failure = None
-    wait_for(lambda: inner.messages)
+    poll(lambda: inner.messages)
     assert inner.messages == [content]
 
 
@@ -249,7 +242,7 @@ def test_a_full_disk_is_452_and_leaves_nothing(
         # Now mail is refused before it is sent, as the store itself says.
         with pytest.raises(OSError, match="away"):
             spool.on_mail_from(Address("bob@example.net"), a_session())
-    wait_for(lambda: files(spool, "tmp") == [])
+    poll(lambda: files(spool, "tmp") == [])
     assert files(spool) == []
     assert hand_over(spool).startswith("spooled as ")
     spool.on_mail_from(Address("bob@example.net"), a_session())
@@ -281,13 +274,13 @@ def test_a_hook_timeout_amid_writing_leaves_nothing_or_a_whole_entry(
     with pytest.raises(gevent.Timeout):
         greenlet.get()
     go_on.set()
-    wait_for(lambda: files(spool, "tmp") == [])
+    poll(lambda: files(spool, "tmp") == [])
     if decided:
         # The client sends it again; this one is handed over all the same.
         inner.failure = None
-        wait_for(lambda: inner.subjects == ["one"])
+        poll(lambda: inner.subjects == ["one"])
     assert files(spool, "failed") == []
-    wait_for(lambda: files(spool) == [])
+    poll(lambda: files(spool) == [])
 
 
 def test_the_folders_are_made_anew(tmp_path: Path, inner: Any) -> None:
@@ -350,12 +343,12 @@ def test_messages_are_handed_over_in_their_order_when_the_store_is_back(
     for subject in subjects:
         hand_over(spool, subject)
     inner.failure = None
-    wait_for(lambda: files(spool) == [])
+    poll(lambda: files(spool) == [])
     # The store may have come back amid a pass, which then went on with one behind the first two.
     assert sorted(inner.subjects) == sorted(subjects)
     rest = [subject for subject in inner.subjects if subject in subjects[2:]]
     assert rest[1:] == [subject for subject in subjects[2:] if subject != rest[0]]
-    wait_for(lambda: spool.messages == 0)
+    poll(lambda: spool.messages == 0)
     assert (spool.bytes, spool.age, spool.is_away) == (0, 0, False)
     assert hand_over(spool, "direct") == "stored direct"
 
