@@ -183,7 +183,7 @@ def test_wait_for_says_what_there_was_instead(server: SMTPTestServer) -> None:
             server.wait_for(2, timeout=0.01)
         return str(caught.value)
 
-    assert f"nobody connected to {server.host}:{server.port}" in said()
+    assert f"no client connected to {server.host}:{server.port}" in said()
     send(server, subject="one")
     assert "; <message 'one' from <a@example.org> to <b@example.com>>; clients: 1" in said()
     server.refuse(code=552, text="Too large", at="CONTENT")
@@ -201,7 +201,7 @@ def test_wait_for_says_what_there_was_instead(server: SMTPTestServer) -> None:
     wait_until(lambda: server.errors)
     assert "; error: " in said()
     server.reset()
-    assert "nobody connected" in said()
+    assert "no client connected" in said()
 
 
 def test_messages_and_servers_are_told_apart_when_a_test_fails(server: SMTPTestServer) -> None:

@@ -155,7 +155,7 @@ class SMTPTestServer:
         """What there was instead of the messages that were waited for."""
         lines = [repr(message) for message in self.messages[-5:]]
         if not self._clients:
-            lines.append(f"nobody connected to {self.host}:{self.port}")
+            lines.append(f"no client connected to {self.host}:{self.port}")
         else:
             connected = sum(len(server.connections) for server in self._servers)
             lines.append(f"clients: {self._clients}, connected now: {connected}")
