@@ -52,7 +52,7 @@ TAIL = """
 | N12 | a header line of 200 KB | 250: header lines aren't parsed, and a message is held 64 KiB at a time |
 | N14 | a ClientHello for TLS 1.1 or older | alert, close |
 | N15 | STARTTLS and then nothing | closed after `handshake_timeout`; others are served meanwhile |
-| N19 | a command in clear to an implicit TLS port | close without a word of SMTP |
+| N19 | a command in plain text to an implicit TLS port | close without a word of SMTP |
 | N20 | AUTH in the segment of STARTTLS | thrown away |
 | N22 | PLAIN with an authzid that isn't the authcid | `on_auth` decides; 535 5.7.8 if it doesn't look at `authzid` |
 | N23 | XOAUTH2 or OAUTHBEARER that fails | 334 with the JSON, then 535 5.7.8 whatever the client answers |

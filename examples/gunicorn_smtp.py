@@ -26,7 +26,7 @@ server = SMTPServer(
 EventLog(logging.getLogger("gunicorn.error")).attach(server)
 EventMetrics().attach(server)
 
-# Counted in all processes, told by whichever of them is asked.
+# Counted in all processes, and shown by any of them.
 everybody = CollectorRegistry()
 multiprocess.MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
 

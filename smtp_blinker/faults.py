@@ -60,7 +60,7 @@ class Fault:
     kind: str
     #: Of `STAGES`.
     stages: tuple[str, ...]
-    #: Whom it strikes, in lower case: an address, or "@" and a domain; None for everybody.
+    #: The recipients that it strikes, in lower case: an address, or "@" and a domain; None for all.
     sender: str | None = None
     recipient: str | None = None
     #: How often of all times that it could, 0 to 1.
@@ -312,7 +312,7 @@ class Faults:
                         connection.transport.socket.shutdown(socket.SHUT_RDWR)
                     except OSError:
                         pass  # the client was quicker
-        raise Reject(421, "Dropped")  # which nobody hears any more
+        raise Reject(421, "Dropped")  # the client doesn't read it any more
 
     def around(self, on_data: Callable[[MessageStream, Session], Any]) -> Callable[..., Any]:
         """*on_data* with the faults at DATA and CONTENT before it."""

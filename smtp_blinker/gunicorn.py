@@ -40,11 +40,11 @@ except ModuleNotFoundError as exc:
         f"smtp_blinker.gunicorn needs {exc.name}: pip install 'smtp_blinker[gunicorn]'"
     ) from exc
 
-#: Seconds that a worker which accepts nobody new lets its sessions go on before it tells the
+#: Seconds that a worker which accepts no new client lets its sessions go on before it tells the
 #: idle ones 421: most of those that are under way end by themselves.
 SETTLE_SECONDS: Final = 1.0
 #: The arbiter kills after graceful_timeout; this many seconds before that (or at half of the
-#: time, if that is later) the worker ends what is left, so that clients are told 421.
+#: time, if that is later) the worker ends what is left, so that clients get a 421.
 FAREWELL_SECONDS: Final = 2.0
 
 WSGIApplication = Callable[..., Any]
@@ -114,7 +114,7 @@ class _Sockets:
             signals.emit(signals.listening, server)
 
     def drain(self, seconds: float) -> None:
-        """Accept nobody new, let what is under way end; returns *seconds* later at the latest,
+        """Accept no new client, let what is under way end; returns *seconds* later at the latest,
         but for hooks that swallow GreenletExit. `close` has been sent then."""
         deadline = monotonic() + seconds
         self._beating.kill()
@@ -169,7 +169,7 @@ def _refuse(session: Session) -> None:
 
 
 class SMTPWorker(Worker):
-    """The worker class. What gunicorn is told to load is
+    """The worker class. What gunicorn loads is
 
     * an `SMTPServer` whose listener is None: it gets every socket of ``--bind``;
     * a list with a service for each socket in the order of ``--bind``: an `SMTPServer` (the same
@@ -178,9 +178,9 @@ class SMTPWorker(Worker):
 
     Without a name after the module it is ``server``. Nothing is monkey patched.
 
-    TERM: nobody new is accepted, sessions may end by themselves for `SETTLE_SECONDS`, then idle
-    clients are told 421 and transactions may end until graceful_timeout is nearly over. QUIT and
-    INT: everybody is told 421 now. ``max_requests`` counts clients.
+    TERM: no new client is accepted, sessions may end by themselves for `SETTLE_SECONDS`, then idle
+    clients get 421 and transactions may end until graceful_timeout is nearly over. QUIT and
+    INT: every client gets 421 now. ``max_requests`` counts clients.
     """
 
     _ending: Event
@@ -229,7 +229,7 @@ class SMTPWorker(Worker):
         except SyntaxError as exc:
             if not self.cfg.reload:
                 raise
-            # As gunicorn does for HTTP: refuse everybody until the file is mended.
+            # As gunicorn does for HTTP: refuse all clients until the file is fixed.
             self.log.exception(exc)
             if self.reloader is not None and exc.filename is not None:
                 self.reloader.add_extra_file(exc.filename)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Protocol, get_args
 
 from .certificates import CERTIFICATE_SETTINGS, check_certificates
 from .extensions import DEFAULT_EXTENSIONS, OPT_IN_EXTENSIONS, check_extensions
+from .sasl.exchange import MECHANISMS
 from .smtp.verbs import VERB_NAMES
 
 Network = IPv4Network | IPv6Network
@@ -27,10 +28,7 @@ SNIOptions = Mapping[str, ssl.SSLContext | Mapping[str, Any]]
 #: All peers (True), none (False), or these addresses and networks.
 Trusted = bool | Iterable[str | IPv4Address | IPv6Address | Network]
 
-AUTH_METHODS = (
-    *("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER"),
-    *("SCRAM-SHA-256", "SCRAM-SHA-1", "EXTERNAL"),
-)
+AUTH_METHODS = tuple(MECHANISMS)
 #: RFC 4865: the seconds of FUTURERELEASE have 9 digits at most.
 MAX_HOLD = 999_999_999
 BARE_NEWLINE_POLICIES: tuple[str, ...] = get_args(BareNewline)

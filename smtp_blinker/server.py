@@ -125,7 +125,7 @@ class SMTPServer(HookDecorators, StreamServer):
     def start(self) -> None:
         """Listen and accept. Raises the OSError of a listener that can't be opened.
 
-        A server of `run_in_thread` starts in its thread, whoever calls this.
+        A server of `run_in_thread` starts in its thread, from wherever this is called.
         """
         if self._serving and self.started:
             return
@@ -215,7 +215,7 @@ class SMTPServer(HookDecorators, StreamServer):
     def handle(self, sock: Any, address: Any) -> None:
         """Serve one client in this greenlet until it has ended; closes *sock*.
 
-        Call it in a greenlet of its own to serve a socket that somebody else accepted.
+        Call it in a greenlet of its own to serve a socket that other code accepted.
         """
         if not hasattr(sock, "_sock"):
             sock = gevent_socket(fileno=sock.detach())
@@ -287,7 +287,7 @@ class SMTPServer(HookDecorators, StreamServer):
     # The end
 
     def stop(self, timeout: float | None = None) -> None:
-        """Accept nobody new, let transactions end, tell everybody 421, and send `close`.
+        """Accept no new client, let transactions end, send all clients 421, and send `close`.
 
         *timeout* is how many seconds content and hooks under way may take (the option
         close_timeout for None); what is left then is ended. Returns when every connection has

@@ -351,8 +351,11 @@ class Credentials:
 
     @property
     def authzid(self) -> str | None:
-        """Whom a client of PLAIN, SCRAM or EXTERNAL wants to act as; "" for itself. The hook that
-        reads it decides; where none does, acting for another than `username` is refused."""
+        """The user that a client of PLAIN, SCRAM or EXTERNAL wants to act as; "" for itself.
+
+        The hook that reads it decides; where none does, acting for another than `username` is
+        refused.
+        """
         self._authzid_was_read = True
         return self._authzid
 
@@ -362,7 +365,7 @@ class Credentials:
 
     @property
     def is_unasked_for_another(self) -> bool:
-        """Whether the client wants to act for another, and the program has not looked at whom."""
+        """Whether the client wants to act for another, and the program has not read `authzid`."""
         return bool(self._authzid) and self._authzid != self.username and not self._authzid_was_read
 
     def validate_password(self, password: str | None) -> bool:

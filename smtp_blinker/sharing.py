@@ -50,7 +50,7 @@ class Share:
         ]
 
     def leave(self) -> None:
-        """It accepts nobody any more."""
+        """It accepts no more clients."""
         self._table[self._seen] = 0
 
     def add(self, clients: int) -> None:
@@ -91,7 +91,7 @@ class Acceptor(StreamServer):
         if self.started:
             self.start_accepting()
             with suppress(OSError):  # do_read will see it again
-                if client := super().do_read():  # whom nobody took
+                if client := super().do_read():  # which no other process took
                     self.do_handle(*client)
 
     def do_read(self) -> Any:

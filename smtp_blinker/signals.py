@@ -59,7 +59,7 @@ class EventSignal(NamedSignal):
         self._audiences.clear()
 
     def audience(self, sender: Any) -> tuple[Any, ...]:
-        """Whom to call for *sender*: receivers, or references to those that are held weakly."""
+        """What to call for *sender*: receivers, or references to those that are held weakly."""
         known = self._audiences.get(id(sender))
         if known is not None and known[0]() is sender and known[1] is self.state:
             return known[2]
@@ -331,9 +331,9 @@ def error_code(exc: BaseException) -> str:
 def emit(signal: EventSignal, server: Any, event: Event | None = None) -> None:
     """Send *event* to every receiver of *signal*, whatever each of them does.
 
-    Callers look at ``signal.receivers`` first, so that an event nobody wants isn't built.
+    Callers look at ``signal.receivers`` first, so that an event without a receiver isn't built.
     Raises nothing but KeyboardInterrupt and, in the program's main greenlet, SystemExit: there
-    a listener may end the program, elsewhere it would end somebody's mail session.
+    a listener may end the program, elsewhere it would end a client's session.
     """
     if signal.is_muted:
         return
@@ -363,7 +363,7 @@ def emit(signal: EventSignal, server: Any, event: Event | None = None) -> None:
 
 
 def emit_error(server: Any, event: ErrorEvent) -> None:
-    """Send *event* through `error`, or log it at ERROR when nobody listens."""
+    """Send *event* through `error`, or log it at ERROR when it has no receiver."""
     if error.audience(server):
         emit(error, server, event)
     else:

@@ -47,7 +47,7 @@ else:
 class MessageStream(_Base):
     """A binary file that ends where the message ends, dots already unstuffed.
 
-    Reading blocks the client's greenlet and nobody else's. At most one received piece
+    Reading blocks the client's greenlet and no other. At most one received piece
     (64 KiB) is held here, so a slow reader slows its sender down. What is left unread when
     the hook returns is read and dropped by the server, which also ends the stream: it can't
     be read later.
@@ -100,7 +100,7 @@ class MessageStream(_Base):
         return b"".join(pieces)
 
     def read1(self, size: int = -1) -> bytes:
-        """What is at hand, up to *size* octets, waiting for the first; b"" at the end."""
+        """What has arrived, up to *size* octets, waiting for the first; b"" at the end."""
         piece = self._piece
         start = self._position
         if not piece:

@@ -35,7 +35,7 @@ class HubGone(RuntimeError):
 def call_in_hub(hub: gevent.hub.Hub, function: Callable[[], None]) -> None:
     """Call *function* in a greenlet of *hub*'s thread, which is another one; wait for it here.
 
-    Raises what it raised, and `HubGone` when nobody will call it any more.
+    Raises what it raised, and `HubGone` when the hub that would call it has ended.
     """
     done = monkey.get_original("threading", "Event")()
     failures: list[BaseException] = []
@@ -98,7 +98,7 @@ class ServerThread(Generic[_Server]):
             raise self._failure
 
     def _run(self) -> None:
-        """The thread: start, wait to be told, stop."""
+        """The thread: start, wait for the order to stop, stop."""
         hub = gevent.get_hub()
         self._stop = hub.loop.async_()
         self._server.home = hub

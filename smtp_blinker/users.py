@@ -25,7 +25,7 @@ _P: Final = 1
 _SALT_LENGTH: Final = 16
 _KEY_LENGTH: Final = 32
 
-# What an entry may cost; beyond it somebody mistyped, and the server would pay.
+# What an entry may cost; a larger number is a typing error that would cost the server its CPU.
 _MAX_MEMORY: Final = 2**28
 _MAX_P: Final = 64
 
@@ -147,7 +147,7 @@ class UserFile:
 
     PLAIN and LOGIN carry a password. After SCRAM, whose proof the server has verified, and for an
     XCLIENT login, which a trusted proxy has checked, the name only has to exist. For other
-    mechanisms the answer is None, and so it is for a client that wants to act as somebody else.
+    mechanisms the answer is None, and so it is for a client that wants to act as another user.
 
     The constructor and `reload` raise `OSError` for a file that can't be read and `ValueError`,
     which names the line but never shows a hash, for one that can't be understood. The constructor

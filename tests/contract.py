@@ -1,4 +1,4 @@
-"""What the contract tests share: a server and its clients on one gevent hub, and a witness.
+"""A server and its clients on one gevent hub.
 
 Everything runs in the test's own thread, so that a test can count greenlets, look at the server
 between two commands, and call `stop` while it talks to it.
@@ -10,46 +10,32 @@ import contextlib
 import gc
 import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic
 from typing import Any
 
 import gevent
 from gevent import socket
 from greenlet import greenlet
-from support import take_reply
+from support import SECONDS, SIGNALS, Witness, poll, take_reply
 
-from smtp_blinker import SMTPServer, signals
+from smtp_blinker import SMTPServer
 
-#: How long anything may take on the slowest machine.
-SECONDS = 30.0
+__all__ = [
+    "MOMENT",
+    "SECONDS",
+    "SIGNALS",
+    "Client",
+    "Witness",
+    "descriptors",
+    "greenlets",
+    "poll",
+    "running",
+    "trusting",
+]
+
 #: How long is waited for what must not happen.
 MOMENT = 0.15
-
-SIGNALS = (
-    "connect",
-    "error",
-    "close",
-    "listening",
-    "secure",
-    "auth",
-    "message",
-    "refused",
-    "verdict",
-    "disconnect",
-)
-
-
-def poll(condition: Callable[[], Any]) -> Any:
-    """The first true value of *condition*."""
-    deadline = monotonic() + SECONDS
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert monotonic() < deadline, "it didn't happen"
-        gevent.sleep(0.005)
 
 
 @contextmanager
@@ -83,36 +69,6 @@ def descriptors() -> set[tuple[str, str]]:
     return found
 
 
-class Witness:
-    """Every signal of one server, in order, as pairs of a name and an event."""
-
-    def __init__(self, server: SMTPServer) -> None:
-        self.heard: list[tuple[str, Any]] = []
-        self.senders: set[Any] = set()
-        self._receivers = [self._listen(server, name) for name in SIGNALS]
-
-    def _listen(self, server: SMTPServer, name: str) -> Any:
-        def receiver(sender: Any, event: Any = None) -> None:
-            self.senders.add(sender)
-            self.heard.append((name, event))
-
-        getattr(signals, name).connect(receiver, sender=server)
-        return receiver
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.heard]
-
-    def of(self, name: str) -> list[Any]:
-        return [event for heard, event in self.heard if heard == name]
-
-    def one(self, name: str) -> Any:
-        """The only event of that name, once it has come."""
-        poll(lambda: self.of(name))
-        [event] = self.of(name)
-        return event
-
-
 class Client:
     """A blunt SMTP client. Replies are text: the lines of one reply, joined with newlines."""
 
@@ -134,7 +90,7 @@ class Client:
                 address[:2], timeout=SECONDS, source_address=(source, 0) if source else None
             )
         self.buffer = b""
-        self.tls: ssl.SSLObject | None = None
+        self._tls: ssl.SSLObject | None = None
         self.greeting = self.reply() if greet else ""
         if hello:
             assert self.cmd(hello).startswith("250")
@@ -150,18 +106,18 @@ class Client:
     # Octets
 
     def send(self, data: bytes) -> None:
-        if self.tls is not None:
-            self.tls.write(data)
+        if self._tls is not None:
+            self._tls.write(data)
             data = self._outgoing.read()
         self.sock.sendall(data)
 
     def recv(self) -> bytes:
         """What is there; b"" when the server has closed or reset the connection."""
-        if self.tls is None:
+        if self._tls is None:
             return self._raw()
         while True:
             try:
-                return self.tls.read(65536)
+                return self._tls.read(65536)
             except ssl.SSLWantReadError:
                 data = self._raw()
                 if not data:
@@ -175,6 +131,12 @@ class Client:
             return self.sock.recv(65536)
         except ConnectionError:
             return b""
+
+    @property
+    def tls(self) -> ssl.SSLObject:
+        """Of a client that has shaken hands."""
+        assert self._tls is not None
+        return self._tls
 
     def start_tls(
         self, context: ssl.SSLContext | None = None, name: str | None = "localhost"
@@ -196,7 +158,7 @@ class Client:
             else:
                 break
         self.sock.sendall(self._outgoing.read())
-        self.tls = tls
+        self._tls = tls
         return tls
 
     # SMTP

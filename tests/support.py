@@ -1,6 +1,9 @@
-"""What all test modules share: a server in a thread that records, and a client that sends octets.
+"""What all test modules share: waiting, replies, signals that were heard, and certificates.
 
-Nothing here sleeps for correctness: whoever waits, waits for a fact, `SECONDS` at most.
+And a server in a thread that records, with a client that sends octets; `contract.py` has both on
+the test's own hub.
+
+Nothing here sleeps for correctness: who waits, waits for a fact, `SECONDS` at most.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import gevent
+from gevent.server import StreamServer
+
 from smtp_blinker import MessageStream, Session, SMTPServer, signals
 
 #: How long a test waits for what must happen. Only a failing test ever waits this long.
-SECONDS = 15.0
+SECONDS = 30.0
 #: How long it waits for what only makes it a better test.
 PATIENCE = 0.2
 
@@ -30,15 +36,24 @@ _REPLY_LINE = re.compile(rb"([2-5][0-9][0-9])([ -])([\x20-\x7e]*)\r\n")
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
 
 
-def wait_until(fact: Callable[[], Any], what: str = "") -> Any:
-    """*fact*'s value as soon as it is true; AssertionError when it isn't within `SECONDS`."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        value = fact()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"it did not come about: {what or fact}"
-        time.sleep(0.001)
+def wait_until(
+    fact: Callable[[], Any],
+    what: str = "",
+    seconds: float = SECONDS,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Any:
+    """*fact*'s value as soon as it is true; AssertionError when it isn't within *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not (value := fact()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or fact}"
+        sleep(0.002)
+    return value
+
+
+def poll(fact: Callable[[], Any]) -> Any:
+    """The same where the server runs on the test's own hub."""
+    return wait_until(fact, sleep=gevent.sleep)
 
 
 def free_port() -> int:
@@ -50,6 +65,12 @@ def free_port() -> int:
         port = random.randrange(20000, 32000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def tcp_address(server: StreamServer) -> tuple[str, int]:
+    """Where *server*, which listens on IPv4, is to be reached."""
+    assert isinstance(server.address, tuple)
+    return server.address[0], server.address[1]
 
 
 # Replies
@@ -201,6 +222,45 @@ class RawClient:
         self.close()
 
 
+# Signals
+
+SIGNALS = (
+    *("connect", "error", "close", "listening", "secure"),
+    *("auth", "message", "refused", "verdict", "disconnect"),
+)
+
+
+class Witness:
+    """Every signal of one server, in order, as pairs of a name and an event."""
+
+    def __init__(self, server: SMTPServer) -> None:
+        self.heard: list[tuple[str, Any]] = []
+        self.senders: set[Any] = set()
+        # blinker holds them weakly: they go with the witness.
+        self._receivers = [self._listen(server, name) for name in SIGNALS]
+
+    def _listen(self, server: SMTPServer, name: str) -> Any:
+        def receiver(sender: Any, event: Any = None) -> None:
+            self.senders.add(sender)
+            self.heard.append((name, event))
+
+        getattr(signals, name).connect(receiver, sender=server)
+        return receiver
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.heard]
+
+    def of(self, name: str) -> list[Any]:
+        return [event for heard, event in list(self.heard) if heard == name]
+
+    def one(self, name: str) -> Any:
+        """The only event of that name, once it has come."""
+        poll(lambda: self.of(name))
+        [event] = self.of(name)
+        return event
+
+
 # The server
 
 
@@ -224,11 +284,17 @@ class Served:
     messages: list[Delivered] = field(default_factory=list)
     #: What `stream.read()` raised, for messages that never became whole.
     broken: list[BaseException] = field(default_factory=list)
-    #: (name of the signal, event), in the order they came.
-    events: list[tuple[str, Any]] = field(default_factory=list)
     #: Faults of the library's own that the test expects.
     expected_faults: int = 0
     _stopping: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self.witness = Witness(self.server)
+
+    @property
+    def events(self) -> list[tuple[str, Any]]:
+        """(name of the signal, event), in the order they came."""
+        return self.witness.heard
 
     def start_to_stop(self) -> threading.Thread:
         """Stop the server, as leaving the block of `serve` does; join the thread to wait for it."""
@@ -265,7 +331,7 @@ class Served:
         return client
 
     def events_of(self, name: str) -> list[Any]:
-        return [event for which, event in list(self.events) if which == name]
+        return self.witness.of(name)
 
     def contents(self) -> list[bytes]:
         return [message.content for message in self.messages]
@@ -325,19 +391,6 @@ class Served:
         return True
 
 
-_SIGNALS = (
-    "auth",
-    "close",
-    "connect",
-    "disconnect",
-    "error",
-    "listening",
-    "message",
-    "refused",
-    "secure",
-)
-
-
 @contextmanager
 def serve(listener: Any = ("127.0.0.1", 0), **options: Any) -> Iterator[Served]:
     """A running server that records; *options* are hooks and options of SMTPServer.
@@ -353,26 +406,12 @@ def serve(listener: Any = ("127.0.0.1", 0), **options: Any) -> Iterator[Served]:
     if server.hooks.on_data is None:
         server.on_data(served.record)
 
-    # Bound to this server; blinker holds what connect_via gets strongly, so it is undone below.
-    receivers = []
-    for name in _SIGNALS:
-        signal = getattr(signals, name)
-
-        def receive(sender: Any, event: Any = None, *, name: str = name) -> None:
-            served.events.append((name, event))
-
-        signal.connect(receive, sender=server)
-        receivers.append((signal, receive))
+    served.thread.__enter__()
     try:
-        served.thread.__enter__()
-        try:
-            yield served
-        finally:
-            served.start_to_stop().join(2 * SECONDS)
-            assert not served.start_to_stop().is_alive(), "the server doesn't stop"
+        yield served
     finally:
-        for signal, receive in receivers:
-            signal.disconnect(receive, sender=server)
+        served.start_to_stop().join(2 * SECONDS)
+        assert not served.start_to_stop().is_alive(), "the server doesn't stop"
     faults = [event for event in served.events_of("error") if event.response_code == 421]
     assert len(faults) == served.expected_faults, faults
 

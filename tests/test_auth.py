@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,35 +17,35 @@ from smtp_blinker.sasl.mechanism import Ask, AskKeys, Facts
 from smtp_blinker.smtp.reply import Reply
 
 
-def b64(octets):
+def b64(octets: Any) -> Any:
     return base64.b64encode(octets)
 
 
-def exchange(method):
+def exchange(method: Any) -> Any:
     return Exchange(method, Facts("mx.example"))
 
 
-def challenge(answer):
+def challenge(answer: Any) -> Any:
     """The octets of a 334."""
     assert isinstance(answer, Reply)
     assert (answer.code, answer.enhanced) == (334, None)
     return base64.b64decode(answer.text)
 
 
-def credentials(answer):
+def credentials(answer: Any) -> Any:
     """What the program is asked about."""
     assert isinstance(answer, Ask)
     assert answer.is_proved
     return answer.credentials
 
 
-def refused(call, *args):
+def refused(call: Any, *args: Any) -> str:
     with pytest.raises(Reject) as caught:
         call(*args)
     return f"{caught.value.code} {caught.value.enhanced}"
 
 
-def test_plain_with_and_without_an_initial_response():
+def test_plain_with_and_without_an_initial_response() -> None:
     response = b64(b"boss\0alice\0s\xc3\xa9cret")
     with_initial = exchange("PLAIN").begin(response)
     without = exchange("PLAIN")
@@ -56,7 +57,7 @@ def test_plain_with_and_without_an_initial_response():
         assert auth.validate_password("sécret")
 
 
-def test_empty_challenge_keeps_its_space():
+def test_empty_challenge_keeps_its_space() -> None:
     # RFC 4954 section 4
     answer = exchange("PLAIN").begin(None)
     assert isinstance(answer, Reply)
@@ -71,11 +72,11 @@ def test_empty_challenge_keeps_its_space():
         "\0al\u2028ice\0secret".encode(),
     ],
 )  # fmt: skip
-def test_malformed_plain_is_refused(response):
+def test_malformed_plain_is_refused(response: bytes) -> None:
     assert refused(exchange("PLAIN").begin, b64(response)) == "501 5.5.2"
 
 
-def test_login_asks_twice_or_once():
+def test_login_asks_twice_or_once() -> None:
     asked = exchange("LOGIN")
     assert challenge(asked.begin(None)).lower().startswith(b"user")
     assert challenge(asked.respond(b64(b"alice"))).lower().startswith(b"pass")
@@ -87,20 +88,20 @@ def test_login_asks_twice_or_once():
 
 
 @pytest.mark.parametrize("name", [b"", b"a\nb", b"\xff", b"a\0b"])
-def test_malformed_login_name_is_refused(name):
+def test_malformed_login_name_is_refused(name: bytes) -> None:
     one = exchange("LOGIN")
     one.begin(None)
     assert refused(one.respond, b64(name)) == "501 5.5.2"
 
 
-def test_empty_login_password_reaches_the_program():
+def test_empty_login_password_reaches_the_program() -> None:
     one = exchange("LOGIN")
     one.begin(b64(b"alice"))
     auth = credentials(one.respond(b""))
     assert auth.password == ""
 
 
-def test_cram_md5_is_answered_with_a_digest():
+def test_cram_md5_is_answered_with_a_digest() -> None:
     one = exchange("CRAM-MD5")
     nonce = challenge(one.begin(None))
     assert nonce.startswith(b"<")
@@ -112,11 +113,11 @@ def test_cram_md5_is_answered_with_a_digest():
     assert not auth.validate_password("other")
 
 
-def test_cram_md5_challenges_differ():
+def test_cram_md5_challenges_differ() -> None:
     assert len({challenge(exchange("CRAM-MD5").begin(None)) for _ in range(50)}) == 50
 
 
-def test_cram_md5_takes_no_initial_response():
+def test_cram_md5_takes_no_initial_response() -> None:
     # RFC 4954 section 4
     for initial in (b64(b"alice 0"), b"="):
         assert refused(exchange("CRAM-MD5").begin, initial) == "501 5.7.0"
@@ -126,13 +127,13 @@ def test_cram_md5_takes_no_initial_response():
     "response",
     [b"", b"alice", b"alice 123", b" " + b"0" * 32, b"a " + b"g" * 32, b"\xff " + b"0" * 32],
 )
-def test_malformed_cram_md5_is_refused(response):
+def test_malformed_cram_md5_is_refused(response: bytes) -> None:
     one = exchange("CRAM-MD5")
     one.begin(None)
     assert refused(one.respond, b64(response)) == "501 5.5.2"
 
 
-def test_xoauth2_brings_a_token():
+def test_xoauth2_brings_a_token() -> None:
     response = b64(b"user=alice@example.org\x01auth=Bearer to.ken==\x01\x01")
     one = exchange("XOAUTH2")
     assert challenge(one.begin(None)) == b""
@@ -151,12 +152,12 @@ def test_xoauth2_brings_a_token():
         b"user=a\nb\x01auth=Bearer x\x01\x01", b"user=\xff\x01auth=Bearer x\x01\x01",
     ],
 )  # fmt: skip
-def test_malformed_xoauth2_is_refused(response):
+def test_malformed_xoauth2_is_refused(response: bytes) -> None:
     assert refused(exchange("XOAUTH2").begin, b64(response)) == "501 5.5.2"
 
 
 @pytest.mark.parametrize("answer", [b"", b"AQ==", b"*", b"!!!", b"A" * 5000])
-def test_xoauth2_failure_waits_for_one_answer(answer):
+def test_xoauth2_failure_waits_for_one_answer(answer: bytes) -> None:
     # RFC 7628 section 3.2.3
     one = exchange("XOAUTH2")
     one.begin(b64(b"user=alice\x01auth=Bearer x\x01\x01"))
@@ -166,7 +167,7 @@ def test_xoauth2_failure_waits_for_one_answer(answer):
 
 
 @pytest.mark.parametrize("method", sorted(MECHANISMS))
-def test_star_cancels(method):
+def test_star_cancels(method: Any) -> None:
     # RFC 4954 section 4
     one = exchange(method)
     one.begin(None)
@@ -180,7 +181,7 @@ BAD_BASE64 = [
 
 
 @pytest.mark.parametrize("text", BAD_BASE64)
-def test_base64_has_one_form_only(text):
+def test_base64_has_one_form_only(text: Any) -> None:
     assert refused(decode_base64, text) == "501 5.5.2"
     for method in ("PLAIN", "LOGIN", "XOAUTH2"):
         one = exchange(method)
@@ -191,11 +192,11 @@ def test_base64_has_one_form_only(text):
 
 
 @given(st.binary(max_size=300))
-def test_base64_gives_back_what_was_encoded(octets):
+def test_base64_gives_back_what_was_encoded(octets: bytes) -> None:
     assert decode_base64(b64(octets)) == octets
 
 
-def test_equals_sign_is_an_empty_initial_response():
+def test_equals_sign_is_an_empty_initial_response() -> None:
     # RFC 4954 section 4; empty credentials are malformed, not a crash
     for method in ("PLAIN", "LOGIN", "XOAUTH2"):
         assert refused(exchange(method).begin, b"=") == "501 5.5.2"
@@ -215,7 +216,7 @@ LINES = st.one_of(
     st.one_of(st.none(), LINES),
     st.lists(LINES, max_size=4),
 )
-def test_whatever_comes_only_reject_escapes(method, initial, lines):
+def test_whatever_comes_only_reject_escapes(method: Any, initial: Any, lines: Any) -> None:
     one = exchange(method)
     steps = [(one.begin, initial), *((one.respond, line) for line in lines)]
     for step, line in steps:

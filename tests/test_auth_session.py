@@ -9,12 +9,23 @@ import json
 import re
 from email import message_from_bytes, policy
 from time import monotonic
+from typing import Any
 
 import gevent
 import pytest
 from contract import Client, Witness, poll, running
+from support import Certificate
 
-from smtp_blinker import DEFAULT_EXTENSIONS, AuthenticationFailed, Reject
+from smtp_blinker import (
+    DEFAULT_EXTENSIONS,
+    Address,
+    AuthenticationFailed,
+    Credentials,
+    MessageStream,
+    Reject,
+    Session,
+    SMTPServer,
+)
 
 METHODS = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2")
 DSN = DEFAULT_EXTENSIONS | {"DSN"}
@@ -34,9 +45,9 @@ class Users:
 
     def __init__(self, password: str = "pä ss") -> None:
         self.password = password
-        self.asked: list = []
+        self.asked: list[Any] = []
 
-    def __call__(self, auth, session):
+    def __call__(self, auth: Credentials, session: Session) -> Any:
         self.asked.append(auth)
         assert auth.authzid in (None, "", "me", "other")  # whom it may act for
         if auth.access_token is not None:
@@ -81,7 +92,7 @@ EXCHANGES = {
 
 
 @pytest.mark.parametrize("kind", EXCHANGES)
-def test_the_right_password_is_accepted(kind):
+def test_the_right_password_is_accepted(kind: Any) -> None:
     users = Users()
     with running(on_auth=users, auth_methods=METHODS) as server:
         witness = Witness(server)
@@ -116,7 +127,7 @@ def test_the_right_password_is_accepted(kind):
 
 
 @pytest.mark.parametrize("kind", EXCHANGES)
-def test_a_wrong_password_is_535(kind):
+def test_a_wrong_password_is_535(kind: Any) -> None:
     users = Users()
     with running(on_auth=users, auth_methods=METHODS) as server:
         witness = Witness(server)
@@ -127,7 +138,7 @@ def test_a_wrong_password_is_535(kind):
         assert EXCHANGES[kind](client, users.password).startswith("235")
 
 
-def test_challenges_of_cram_md5_differ():
+def test_challenges_of_cram_md5_differ() -> None:
     with running(on_auth=Users(), auth_methods=METHODS) as server:
         seen = {challenge(Client(server, hello="EHLO me").cmd("AUTH CRAM-MD5")) for _ in range(20)}
         assert len(seen) == 20
@@ -138,7 +149,7 @@ def xoauth2(token: str, user: str = "me") -> str:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_xoauth2(late):
+def test_xoauth2(late: bool) -> None:
     users = Users()
     with running(on_auth=users, auth_methods=METHODS) as server:
         client = Client(server, hello="EHLO me")
@@ -156,8 +167,8 @@ def test_xoauth2(late):
 
 
 @pytest.mark.parametrize("answer", ["", "*", "=", "AQ=="])
-def test_an_xoauth2_failure_shows_its_json_first(answer):
-    def on_auth(auth, session):
+def test_an_xoauth2_failure_shows_its_json_first(answer: str) -> None:
+    def on_auth(auth: Credentials, session: Session) -> None:
         raise AuthenticationFailed(data={"status": "401", "schemes": "bearer"})
 
     with running(on_auth=on_auth, auth_methods=METHODS) as server:
@@ -171,11 +182,11 @@ def test_an_xoauth2_failure_shows_its_json_first(answer):
         client.ok("NOOP")
 
 
-def test_a_long_challenge_is_one_line():
+def test_a_long_challenge_is_one_line() -> None:
     # RFC 4954 section 4: 12288 octets with its CRLF. Two lines would be two challenges.
     data = {"status": "401", "openid-configuration": "x" * 5000}
 
-    def on_auth(auth, session):
+    def on_auth(auth: Credentials, session: Session) -> None:
         raise AuthenticationFailed(data=data)
 
     with running(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as server:
@@ -187,8 +198,8 @@ def test_a_long_challenge_is_one_line():
 
 
 @pytest.mark.parametrize("data", [{"status": object()}, {"scope": "x" * 9300}])
-def test_data_that_is_no_challenge_is_the_program_s_fault(data):
-    def on_auth(auth, session):
+def test_data_that_is_no_challenge_is_the_program_s_fault(data: dict[str, Any]) -> None:
+    def on_auth(auth: Credentials, session: Session) -> None:
         raise AuthenticationFailed(data=data)
 
     with running(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as server:
@@ -199,8 +210,8 @@ def test_data_that_is_no_challenge_is_the_program_s_fault(data):
         assert witness.one("error").code == "HookError"
 
 
-def test_authentication_failed_has_a_text_and_means_535_for_the_other_mechanisms():
-    def on_auth(auth, session):
+def test_authentication_failed_has_a_text_and_means_535_for_the_other_mechanisms() -> None:
+    def on_auth(auth: Credentials, session: Session) -> None:
         raise AuthenticationFailed("Go away", data={"status": "401"})
 
     with running(on_auth=on_auth, auth_methods=METHODS) as server:
@@ -210,7 +221,7 @@ def test_authentication_failed_has_a_text_and_means_535_for_the_other_mechanisms
         assert client.cmd("") == "535 5.7.8 Go away"
 
 
-def test_oauthbearer():
+def test_oauthbearer() -> None:
     """RFC 7628; on_auth sees it as it sees XOAUTH2."""
     initial = b64("n,a=me,\x01host=mx.test\x01port=587\x01auth=Bearer token\x01\x01")
     users = Users()
@@ -243,7 +254,7 @@ def test_oauthbearer():
         ("XOAUTH2", [b64("auth=Bearer token\x01\x01")]),
     ],
 )
-def test_malformed_responses_are_501_and_never_reach_the_hook(method, lines):
+def test_malformed_responses_are_501_and_never_reach_the_hook(method: str, lines: Any) -> None:
     users = Users()
     with running(on_auth=users, auth_methods=METHODS) as server:
         client = Client(server, hello="EHLO me")
@@ -258,7 +269,7 @@ def test_malformed_responses_are_501_and_never_reach_the_hook(method, lines):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_exchange_can_be_cancelled(method):
+def test_an_exchange_can_be_cancelled(method: Any) -> None:
     users = Users()
     with running(on_auth=users, auth_methods=METHODS) as server:
         client = Client(server, hello="EHLO me")
@@ -268,7 +279,7 @@ def test_an_exchange_can_be_cancelled(method):
         client.ok("NOOP")
 
 
-def test_syntax_and_order_of_auth():
+def test_syntax_and_order_of_auth() -> None:
     with running(on_auth=Users(), auth_methods=["PLAIN"]) as server:
         client = Client(server)
         assert client.cmd("AUTH PLAIN").startswith("503")
@@ -286,7 +297,7 @@ def test_syntax_and_order_of_auth():
         assert client.cmd("AUTH CRAM-MD5 " + b64("x")).startswith("501 5.7.0")
 
 
-def test_auth_methods_are_advertised_in_their_order():
+def test_auth_methods_are_advertised_in_their_order() -> None:
     with running(on_auth=Users(), auth_methods=["xoauth2", "LOGIN"]) as server:
         assert "AUTH XOAUTH2 LOGIN" in Client(server).cmd("EHLO me")
     with running(on_auth=Users()) as server:
@@ -294,7 +305,7 @@ def test_auth_methods_are_advertised_in_their_order():
         assert "AUTH" not in Client(server).cmd("HELO me")
 
 
-def test_auth_is_demanded_unless_it_is_optional():
+def test_auth_is_demanded_unless_it_is_optional() -> None:
     with running(on_auth=Users()) as server:
         client = Client(server, hello="EHLO me")
         assert client.cmd("MAIL FROM:<>").startswith("530 5.7.0")
@@ -306,14 +317,14 @@ def test_auth_is_demanded_unless_it_is_optional():
         assert client.message().startswith("250")
 
 
-def test_auth_required_message_is_the_text_of_530():
+def test_auth_required_message_is_the_text_of_530() -> None:
     with running(on_auth=Users(), auth_required_message="Log in, please") as server:
         client = Client(server, hello="EHLO me")
         assert client.cmd("MAIL FROM:<>") == "530 5.7.0 Log in, please"
 
 
 @pytest.mark.parametrize("optional", [False, True])
-def test_without_an_on_auth_hook_auth_is_neither_offered_nor_demanded(optional):
+def test_without_an_on_auth_hook_auth_is_neither_offered_nor_demanded(optional: bool) -> None:
     with running(auth_optional=optional) as server:
         client = Client(server)
         assert "AUTH" not in client.cmd("EHLO me")
@@ -321,7 +332,7 @@ def test_without_an_on_auth_hook_auth_is_neither_offered_nor_demanded(optional):
         assert client.message().startswith("250")
 
 
-def test_a_hook_that_is_registered_later_is_asked():
+def test_a_hook_that_is_registered_later_is_asked() -> None:
     with running() as server:
         users = server.on_auth(Users())
         client = Client(server)
@@ -331,7 +342,9 @@ def test_a_hook_that_is_registered_later_is_asked():
 
 
 @pytest.mark.parametrize("insecure", [False, True])
-def test_auth_waits_for_tls_where_starttls_is_there(insecure, certificate):
+def test_auth_waits_for_tls_where_starttls_is_there(
+    insecure: bool, certificate: Certificate
+) -> None:
     users = Users()
     with running(on_auth=users, allow_insecure_auth=insecure, **certificate.options) as server:
         client = Client(server)
@@ -344,10 +357,10 @@ def test_auth_waits_for_tls_where_starttls_is_there(insecure, certificate):
 # XCLIENT LOGIN
 
 
-def test_xclient_login_reaches_on_auth_as_method_xclient():
+def test_xclient_login_reaches_on_auth_as_method_xclient() -> None:
     asked = []
 
-    def on_auth(auth, session):
+    def on_auth(auth: Credentials, session: Session) -> dict[str, Any]:
         asked.append((auth.method, auth.username, auth.password, session.remote_address))
         return {"name": auth.username}
 
@@ -364,7 +377,7 @@ def test_xclient_login_reaches_on_auth_as_method_xclient():
         assert live.session.transmission_type == "ESMTPA"
 
 
-def test_an_xclient_login_that_is_refused_ends_the_connection():
+def test_an_xclient_login_that_is_refused_ends_the_connection() -> None:
     with running(use_xclient=True, on_auth=lambda auth, session: None) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO proxy")
@@ -373,10 +386,10 @@ def test_an_xclient_login_that_is_refused_ends_the_connection():
         assert witness.one("auth").success is False
 
 
-def test_validate_password_of_xclient_is_false():
+def test_validate_password_of_xclient_is_false() -> None:
     asked = []
 
-    def on_auth(auth, session):
+    def on_auth(auth: Credentials, session: Session) -> str:
         asked.append(auth)
         return "me"
 
@@ -385,7 +398,7 @@ def test_validate_password_of_xclient_is_false():
     assert asked[0].validate_password("") is False
 
 
-def test_xclient_and_xforward_are_kept_in_the_session():
+def test_xclient_and_xforward_are_kept_in_the_session() -> None:
     with running(use_xclient=True, use_xforward=True) as server:
         client = Client(server)
         answer = client.cmd("EHLO proxy")
@@ -411,17 +424,17 @@ def test_xclient_and_xforward_are_kept_in_the_session():
 # The session
 
 
-def session_of(server):
+def session_of(server: SMTPServer) -> Any:
     [live] = server.connections
     return live.session
 
 
-def test_fields_of_a_new_session():
+def test_fields_of_a_new_session() -> None:
     sessions = []
 
-    def on_connect(session):
+    def on_connect(session: Session) -> None:
         sessions.append(session)
-        session.mine = {"anything": 1}
+        session.mine = {"anything": 1}  # type: ignore[attr-defined]
         assert session.opening_command is None
         assert session.host_name_appears_as is None
 
@@ -449,22 +462,22 @@ def test_fields_of_a_new_session():
         assert session.opening_command == "EHLO"
         assert session.host_name_appears_as == "me.example"
         client.cmd("NONSENSE")
-        assert (session.error.code, session.error.enhanced) == (500, "5.5.2")
+        assert (session.error.code, session.error.enhanced) == (500, "5.5.2")  # type: ignore[attr-defined]
         client.ok("NOOP")
-        assert session.error.code == 500
+        assert session.error.code == 500  # type: ignore[attr-defined]
         assert session.mine == {"anything": 1}
 
 
-def test_ids_differ():
-    sessions = []
+def test_ids_differ() -> None:
+    sessions: list[Any] = []
     with running(on_connect=sessions.append) as server:
         for _ in range(50):
             Client(server).close()
     assert len({session.id for session in sessions}) == 50
 
 
-def test_error_is_the_last_refusal_however_it_came():
-    closed = []
+def test_error_is_the_last_refusal_however_it_came() -> None:
+    closed: list[Any] = []
     with running(socket_timeout=0.1, on_close=closed.append) as server:
         Client(server).everything()
         poll(lambda: closed)
@@ -478,10 +491,10 @@ def test_error_is_the_last_refusal_however_it_came():
     assert (closed[0].error.code, closed[0].error.enhanced) == (421, "4.3.2")
 
 
-def test_transaction_counts_messages():
+def test_transaction_counts_messages() -> None:
     seen = []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         seen.append(session.transaction)
         if len(seen) == 2:
             raise Reject(550, "no")
@@ -515,7 +528,15 @@ def test_transaction_counts_messages():
         ("LHLO", True, True, True, True, "UTF8LMTPSA"),
     ],
 )
-def test_transmission_type(hello, tls, auth, utf8, lmtp, expected, certificate):
+def test_transmission_type(
+    hello: str,
+    tls: bool,
+    auth: bool,
+    utf8: bool,
+    lmtp: bool,
+    expected: str,
+    certificate: Certificate,
+) -> None:
     seen = []
     with running(
         lmtp=lmtp,
@@ -543,7 +564,7 @@ def test_transmission_type(hello, tls, auth, utf8, lmtp, expected, certificate):
     assert f" with {expected}".encode() in header
 
 
-def received(session, **keywords) -> str:
+def received(session: Session, **keywords: Any) -> str:
     header = session.received_header(**keywords)
     assert header.endswith(b"\r\n")
     assert b"\n" not in header.replace(b"\r\n", b"")
@@ -555,7 +576,7 @@ def received(session, **keywords) -> str:
     return " ".join(parsed["Received"].split())
 
 
-def test_received_header_is_a_trace_line():
+def test_received_header_is_a_trace_line() -> None:
     with running() as server:
         client = Client(server, hello="EHLO me.example")
         client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
@@ -567,16 +588,16 @@ def test_received_header_is_a_trace_line():
     assert email.utils.parsedate_to_datetime(date) is not None
 
 
-def test_received_header_for_several_recipients_names_none():
+def test_received_header_for_several_recipients_names_none() -> None:
     with running() as server:
         client = Client(server, hello="EHLO me.example")
         client.envelope("b@example.com", "c@example.com")
         assert "example.com" not in received(session_of(server), by="mx.test")
 
 
-def test_received_header_with_tls_ipv6_and_a_name(certificate):
+def test_received_header_with_tls_ipv6_and_a_name(certificate: Certificate) -> None:
     class Resolver:
-        def reverse(self, ip):
+        def reverse(self, ip: Any) -> list[str]:
             return ["client.example"]
 
     with running(
@@ -590,13 +611,13 @@ def test_received_header_with_tls_ipv6_and_a_name(certificate):
         client.ok("EHLO me")
         line = received(session_of(server), by="mx.test")
     assert line.startswith("from me (client.example [IPv6:2001:db8::7]) by mx.test with ESMTPS ")
-    assert client.tls.cipher()[0] in line
+    assert client.tls.cipher()[0] in line  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
     "hello", ["a;b", "(x", "x)", "a\\b", '"q"', "<x>", "a;\tby", "[1.2.3.4]", "x" * 255, "a,b:c"]
 )
-def test_received_header_can_not_be_forged_by_the_hello(hello):
+def test_received_header_can_not_be_forged_by_the_hello(hello: str) -> None:
     with running(lenient_address_parsing=True) as server:
         client = Client(server)
         if client.cmd(f"EHLO {hello}").startswith("250"):
@@ -607,7 +628,7 @@ def test_received_header_can_not_be_forged_by_the_hello(hello):
             assert line.count(";") >= 1
 
 
-def test_received_header_with_utf8():
+def test_received_header_with_utf8() -> None:
     with running() as server:
         client = Client(server, hello="EHLO me")
         client.ok("MAIL FROM:<ä@bücher.example> SMTPUTF8", "RCPT TO:<ö@xn--bcher-kva.example>")
@@ -619,11 +640,11 @@ def test_received_header_with_utf8():
 # Addresses
 
 
-def mail(argument: str, **options) -> tuple:
+def mail(argument: str, **options: Any) -> tuple[Any, ...]:
     """The address and envelope that MAIL FROM: *argument* makes."""
     seen = []
 
-    def on_mail_from(address, session):
+    def on_mail_from(address: Address, session: Session) -> None:
         seen.append((address, session.envelope))
 
     with running(on_mail_from=on_mail_from, **options) as server:
@@ -650,7 +671,7 @@ def mail(argument: str, **options) -> tuple:
         ("<a@[ipv6:::FFFF:1]>", "a@[IPv6:::ffff:1]"),
     ],
 )
-def test_address(path, address):
+def test_address(path: str, address: str) -> None:
     if path == "<a@xn--nonsense-.example>":
         path = address = "a@xn--99999999999.example"
         path = f"<{path}>"
@@ -658,14 +679,14 @@ def test_address(path, address):
     assert mail(path)[0].args == {}
 
 
-def test_smtputf8_addresses():
+def test_smtputf8_addresses() -> None:
     address, envelope = mail("<jürgen@bücher.example> SMTPUTF8")
     assert address.address == "jürgen@bücher.example"
     assert envelope.smtputf8 is True
     assert address.args == {"SMTPUTF8": True}
 
 
-def test_args_have_upper_case_keywords_and_decoded_values():
+def test_args_have_upper_case_keywords_and_decoded_values() -> None:
     address, envelope = mail(
         "<a@example.org> size=17 Body=8bitmime AUTH=b+40example.org EnvId=q+2B+20x "
         "ret=hdrs smtputf8",
@@ -687,7 +708,7 @@ def test_args_have_upper_case_keywords_and_decoded_values():
     assert envelope.require_tls is False
 
 
-def test_defaults_of_the_envelope():
+def test_defaults_of_the_envelope() -> None:
     _, envelope = mail("<a@example.org>")
     assert envelope.body_type == "7bit"
     assert (envelope.smtputf8, envelope.require_tls, envelope.size) == (False, False, None)
@@ -695,7 +716,7 @@ def test_defaults_of_the_envelope():
     assert (envelope.dsn.ret, envelope.dsn.envid) == (None, None)
 
 
-def test_dsn_of_a_recipient():
+def test_dsn_of_a_recipient() -> None:
     seen = []
     with running(
         extensions=DSN, on_rcpt_to=lambda address, session: seen.append(address)
@@ -717,7 +738,7 @@ def test_dsn_of_a_recipient():
     assert seen[2].address == "Postmaster"
 
 
-def test_after_helo_there_are_no_parameters():
+def test_after_helo_there_are_no_parameters() -> None:
     with running(extensions=DSN) as server:
         client = Client(server, hello="HELO me")
         assert client.cmd("MAIL FROM:<> SIZE=1").startswith("555")
@@ -726,7 +747,7 @@ def test_after_helo_there_are_no_parameters():
 
 
 @pytest.mark.parametrize("ending", ["RSET", "EHLO me", "HELO me", "message"])
-def test_a_new_transaction_has_a_new_envelope(ending):
+def test_a_new_transaction_has_a_new_envelope(ending: str) -> None:
     with running() as server:
         client = Client(server, hello="EHLO me")
         client.ok("MAIL FROM:<a@example.org> BODY=8BITMIME SIZE=7", "RCPT TO:<b@example.com>")
@@ -745,7 +766,7 @@ def test_a_new_transaction_has_a_new_envelope(ending):
         assert session_of(server).envelope.size is None
 
 
-def test_proxy_is_in_the_session():
+def test_proxy_is_in_the_session() -> None:
     with running(use_proxy=["127.0.0.0/8"]) as server:
         client = Client(server, greet=False)
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 77 25\r\n")
@@ -758,7 +779,7 @@ def test_proxy_is_in_the_session():
 
 
 @pytest.mark.parametrize("answer", [b"x\nx", b"x" * 13000, b"", b"*", b"!"])
-def test_an_oauth_guess_counts_whatever_answers_its_challenge(answer):
+def test_an_oauth_guess_counts_whatever_answers_its_challenge(answer: bytes) -> None:
     pauses = []
     with running(
         on_auth=lambda auth, session: None, auth_methods=("XOAUTH2",), auth_optional=True

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hostile_rows import CONTENT_ROWS
@@ -77,7 +78,7 @@ def three_pieces(data: bytes) -> Iterator[list[bytes]]:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("row", CONTENT_ROWS, ids=lambda row: row.id)
-def test_every_row_comes_out_the_same_at_all_splits(row, policy):
+def test_every_row_comes_out_the_same_at_all_splits(row: Any, policy: Any) -> None:
     data = row.sent + b"NOOP\r\n"
     assert model(data, policy).content == (row.normalized if policy == "normalize" else row.content)
     check([data], policy)
@@ -98,17 +99,19 @@ ALPHABET = [b"\r", b"\n", b".", b"a", b"\r\n", b"\r\n.\r\n", b"\r\n."]
     st.lists(st.integers(0, 40), max_size=5),
     st.sampled_from(POLICIES),
 )
-def test_any_octets_in_any_pieces_are_what_the_model_says(data, cuts, policy):
+def test_any_octets_in_any_pieces_are_what_the_model_says(
+    data: Any, cuts: list[int], policy: Any
+) -> None:
     check(cut_at(data + b"\r\n.\r\nQUIT\r\n", cuts), policy)
 
 
 @given(st.binary(max_size=60), st.sampled_from(POLICIES))
-def test_any_octets_one_by_one_are_what_the_model_says(data, policy):
+def test_any_octets_one_by_one_are_what_the_model_says(data: bytes, policy: Any) -> None:
     check(octets(data + b"\r\n.\r\n"), policy)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_all_short_contents_in_all_pieces(policy):
+def test_all_short_contents_in_all_pieces(policy: Any) -> None:
     for length in range(1, 6):
         for chosen in itertools.product(b"\r\n.a", repeat=length):
             data = bytes(chosen) + b"\r\n.\r\n"
@@ -119,7 +122,7 @@ def test_all_short_contents_in_all_pieces(policy):
 
 
 @given(st.lists(st.sampled_from(ALPHABET), max_size=14).map(b"".join))
-def test_at_most_four_octets_are_held_back(data):
+def test_at_most_four_octets_are_held_back(data: Any) -> None:
     decoder = ContentDecoder("allow")
     came_out = 0
     for put_in, octet in enumerate(octets(data), 1):
@@ -131,7 +134,7 @@ def test_at_most_four_octets_are_held_back(data):
 
 
 @given(st.lists(st.sampled_from(ALPHABET), max_size=14).map(b"".join), st.integers(1, 5))
-def test_crlf_is_never_cut_in_two(data, size):
+def test_crlf_is_never_cut_in_two(data: Any, size: int) -> None:
     data += b"\r\n.\r\n"
     _, out = decode([data[at : at + size] for at in range(0, len(data), size)], "allow")
     pieces = [piece for piece in out if piece]
@@ -142,7 +145,7 @@ def test_crlf_is_never_cut_in_two(data, size):
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("length", [1000, MAX_CR_RUN - 1, MAX_CR_RUN, MAX_CR_RUN + 3, 10**6])
 @pytest.mark.parametrize("size", [1000, 65536, 10**7])
-def test_a_long_run_of_crs_is_one_line_end_up_to_a_bound(length, size):
+def test_a_long_run_of_crs_is_one_line_end_up_to_a_bound(length: Any, size: Any) -> None:
     one = min(length, MAX_CR_RUN)
     for after, line_ends in ((b"\n", length - one + 1), (b"x", length)):
         data = b"a" + b"\r" * length + after + b"\r\n.\r\n"
@@ -156,7 +159,7 @@ def test_a_long_run_of_crs_is_one_line_end_up_to_a_bound(length, size):
         assert b"".join(out) == expected
 
 
-def test_a_long_run_of_crs_comes_out_the_same_octet_by_octet():
+def test_a_long_run_of_crs_comes_out_the_same_octet_by_octet() -> None:
     data = b"a" + b"\r" * (MAX_CR_RUN + 2) + b"\nb" + b"\r" * (MAX_CR_RUN + 2) + b"c\r\n.\r\n"
     start = MAX_CR_RUN - 5
     decoder = ContentDecoder("normalize")
@@ -169,14 +172,14 @@ def test_a_long_run_of_crs_comes_out_the_same_octet_by_octet():
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("part", [b"\r", b"\n", b"\r\r\n", b"\r\ra", b"\n\r", b"\r" * 500 + b"a"])
-def test_no_newlines_take_for_ever(part):
+def test_no_newlines_take_for_ever(part: bytes) -> None:
     decoder = ContentDecoder("normalize")
     piece = part * (65536 // len(part))
     for _ in range(50):
         decoder.feed(piece)
 
 
-def test_lines_that_end_with_cr_cr_lf_are_header_fields():
+def test_lines_that_end_with_cr_cr_lf_are_header_fields() -> None:
     """Programs that open a pipe or a file as text on Windows send such lines."""
     for newline in (b"\r\r\n", b"\r\r\r\n", b"\n"):
         header = newline.join([b"Received: a", b"Received: b", b"X: y", b"", b"Received: no", b""])
@@ -188,7 +191,7 @@ def test_lines_that_end_with_cr_cr_lf_are_header_fields():
             )
 
 
-def test_what_follows_the_end_is_kept_whole():
+def test_what_follows_the_end_is_kept_whole() -> None:
     decoder, _ = decode([b"x\r\n.\r\nRSET\r\n.\r\nQUIT\r\n"], "reject")
     assert decoder.rest == b"RSET\r\n.\r\nQUIT\r\n"
 
@@ -196,23 +199,23 @@ def test_what_follows_the_end_is_kept_whole():
 @pytest.mark.parametrize(
     "name", [b"Received:", b"RECEIVED:", b"received:", b"ReCeIvEd: from x by y"]
 )
-def test_received_fields_of_the_header_are_counted(name):
+def test_received_fields_of_the_header_are_counted(name: bytes) -> None:
     data = b"A: b\r\n" + (name + b"\r\n") * 5 + b"\r\n" + (name + b"\r\n") * 7 + b".\r\n"
     for pieces in [[data], octets(data), *two_pieces(data)]:
         decoder, _ = decode(pieces, "reject")
         assert decoder.received_fields == 5
 
 
-def test_received_field_may_be_the_first_line_and_the_header_may_be_all():
+def test_received_field_may_be_the_first_line_and_the_header_may_be_all() -> None:
     decoder, _ = decode([b"Received: a\r\nReceived: b\r\n.\r\n"], "reject")
     assert decoder.received_fields == 2
 
 
-def test_loop_is_not_assumed_before_a_hundred_fields():
+def test_loop_is_not_assumed_before_a_hundred_fields() -> None:
     assert MAX_RECEIVED_FIELDS >= 100  # RFC 5321 section 6.3
 
 
-def test_large_content_goes_through_in_pieces():
+def test_large_content_goes_through_in_pieces() -> None:
     line = b"..stuffed and long " + b"x" * 50 + b"\r\n"
     data = line * 20_000 + b".\r\n"
     pieces = [data[at : at + 65_536] for at in range(0, len(data), 65_536)]
@@ -223,7 +226,9 @@ def test_large_content_goes_through_in_pieces():
 
 @pytest.mark.parametrize("policy", ["reject", "normalize", "allow"])
 @pytest.mark.parametrize("newline", [b"\r\n", b"\n", b"\r"])
-def test_received_fields_are_counted_once_however_the_header_is_cut(policy, newline):
+def test_received_fields_are_counted_once_however_the_header_is_cut(
+    policy: str, newline: bytes
+) -> None:
     header = b"a\nb\r\n" + (b"Received: x" + newline) * 56
     decoder = ContentDecoder(policy)
     for octet in header + b"\r\n\r\nReceived: no\r\n.\r\n":

@@ -127,7 +127,7 @@ def test_ctrl_c_ends_the_first_program_with_status_130(tmp_path: Path) -> None:
             assert idle.reply().code == 220
             ctrl_c(process)
             assert idle.reply().code == 421
-        assert process.communicate(timeout=SECONDS) == (b"", None)
+        assert process.communicate(timeout=SECONDS) == (b"", None)  # type: ignore[comparison-overlap]
         assert process.returncode == ENDED
 
 

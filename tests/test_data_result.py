@@ -29,7 +29,7 @@ def texts(result: Any, lmtp: bool) -> list[str]:
         (FULL, str(FULL)),
     ],
 )
-def test_one_result_answers_for_all(result, reply):
+def test_one_result_answers_for_all(result: Any, reply: Any) -> None:
     assert texts(result, lmtp=False) == [reply]
     assert texts(result, lmtp=True) == [reply] * 2
     assert not replies_to(result, 2, lmtp=False)[1]
@@ -37,25 +37,25 @@ def test_one_result_answers_for_all(result, reply):
 
 
 @pytest.mark.parametrize("results", [[None, "stored"], [], [None, FULL], (GONE, FULL), [FAULT]])
-def test_smtp_has_one_reply_so_a_list_is_a_fault(results):
+def test_smtp_has_one_reply_so_a_list_is_a_fault(results: Any) -> None:
     replies, [fault] = replies_to(results, 2, lmtp=False)
     assert list(map(str, replies)) == [LOCAL_ERROR]
     assert type(results).__name__ in str(fault)
 
 
-def test_lmtp_has_each_recipient_s_own():
+def test_lmtp_has_each_recipient_s_own() -> None:
     assert texts(["stored", GONE], lmtp=True) == ["250 2.0.0 stored", str(GONE)]
     assert texts((FAULT, None), lmtp=True) == [LOCAL_ERROR, OK]
 
 
 @pytest.mark.parametrize("results", [[], ["one"], ["one", GONE, FAULT]])
-def test_lmtp_results_of_another_number_than_the_recipients_are_a_fault(results):
+def test_lmtp_results_of_another_number_than_the_recipients_are_a_fault(results: Any) -> None:
     replies, [fault] = replies_to(results, 2, lmtp=True)
     assert list(map(str, replies)) == [LOCAL_ERROR] * 2
     assert str(fault) == f"on_data returned {len(results)} results for 2 recipients"
 
 
-def test_every_fault_among_the_results_is_reported():
+def test_every_fault_among_the_results_is_reported() -> None:
     assert list(replies_to([FAULT, OTHER_FAULT], 2, lmtp=True)[1]) == [FAULT, OTHER_FAULT]
     assert list(replies_to([GONE, FAULT], 2, lmtp=True)[1]) == [FAULT]
 
@@ -65,7 +65,7 @@ def test_every_fault_among_the_results_is_reported():
     [
         ValueError,
         map(str, ()),
-        (x for x in ()),
+        (x for x in ()),  # type: ignore[var-annotated]
         True,
         False,
         250,
@@ -75,7 +75,7 @@ def test_every_fault_among_the_results_is_reported():
         "4.2.2 full",
     ],
 )
-def test_an_entry_that_is_no_text_no_none_and_no_reject_is_a_fault(entry):
+def test_an_entry_that_is_no_text_no_none_and_no_reject_is_a_fault(entry: Any) -> None:
     assert texts([None, entry], lmtp=True) == [OK, LOCAL_ERROR]
     [fault] = replies_to([None, entry], 2, lmtp=True)[1]
     assert fault.__traceback__ is None

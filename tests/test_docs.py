@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,10 +30,11 @@ from typing import Any
 
 import pytest
 import scramp
+import trustme
 import yaml
 from interop.engines import Redis
 from prometheus_client import CollectorRegistry
-from support import SECONDS, free_port, wait_until
+from support import SECONDS, Certificate, free_port, wait_until
 from test_house import FLOORS
 
 import smtp_blinker
@@ -177,7 +179,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path, certificate):
+def place(tmp_path: Path, certificate: Certificate) -> Iterator[Any]:
     for path, name in ((certificate.certfile, "cert.pem"), (certificate.keyfile, "key.pem")):
         shutil.copy(path, tmp_path / name)
     made = Place(tmp_path)
@@ -187,7 +189,7 @@ def place(tmp_path, certificate):
 
 
 @pytest.fixture
-def trusting(certificate):
+def trusting(certificate: Certificate) -> Any:
     """A client's TLS context."""
     return ssl.create_default_context(cafile=certificate.ca_certs)
 
@@ -196,13 +198,13 @@ def trusting(certificate):
 
 
 @pytest.mark.parametrize("name", ["webhook.py", "relay.py"])
-def test_a_program_that_hands_mail_on_begins_without_the_other_side(name):
+def test_a_program_that_hands_mail_on_begins_without_the_other_side(name: str) -> None:
     """webhook_endpoint.py is run by test_webhook_store.py."""
     program = runpy.run_path(str(PROGRAMS / name))
     assert program["server"].hooks.on_data is program["store"]
 
 
-def test_every_program_is_shown_by_a_page_and_run_by_a_test():
+def test_every_program_is_shown_by_a_page_and_run_by_a_test() -> None:
     pages = "".join(page.read_text() for page in PAGES)
     tests = Path(__file__).read_text()
     for path in PROGRAMS.rglob("*"):
@@ -213,7 +215,7 @@ def test_every_program_is_shown_by_a_page_and_run_by_a_test():
         assert name.split("/")[0] in tests, f"{name} is run by no test"
 
 
-def test_first_prints_who_sends_what(place):
+def test_first_prints_who_sends_what(place: Any) -> None:
     program = place.run("first.py")
     with place.smtp() as smtp:
         smtp.mail("bob@example.net")
@@ -222,7 +224,7 @@ def test_first_prints_who_sends_what(place):
     program.wait_for("bob@example.net sends: Hello")
 
 
-def test_decide_accepts_its_mailboxes_only(place):
+def test_decide_accepts_its_mailboxes_only(place: Any) -> None:
     program = place.run("decide.py")
     with place.smtp() as smtp:
         assert smtp.esmtp_features["size"] == str(25 * 2**20)
@@ -235,7 +237,7 @@ def test_decide_accepts_its_mailboxes_only(place):
     program.wait_for("7 bytes for Ann@example.com, postmaster")
 
 
-def test_composing_asks_the_policies_and_then_the_hooks(place):
+def test_composing_asks_the_policies_and_then_the_hooks(place: Any) -> None:
     program = place.run("composing.py")
     with place.smtp() as smtp:
         smtp.mail("bob@example.net")
@@ -249,7 +251,7 @@ def test_composing_asks_the_policies_and_then_the_hooks(place):
     program.wait_for("X-Virus-Checked: mx.example.com {'test_file': False}")
 
 
-def test_policies_greylist_and_limit(place):
+def test_policies_greylist_and_limit(place: Any) -> None:
     program = place.run("policies.py")
     with place.smtp() as smtp:
         smtp.mail("bob@example.net")
@@ -268,7 +270,7 @@ def test_policies_greylist_and_limit(place):
     assert said[-1][1].startswith(b"4.7.0 Too many messages, try again in")
 
 
-def test_observe_logs_and_counts(place):
+def test_observe_logs_and_counts(place: Any) -> None:
     program = place.run("observe.py")
     place.send()
     with pytest.raises(smtplib.SMTPDataError):
@@ -281,7 +283,7 @@ def test_observe_logs_and_counts(place):
     assert re.search(r"INFO \[\w{16}\] connect from 127.0.0.1 port \d+", program.output)
 
 
-def test_production_stores_logs_counts_reloads_and_ends(place, trusting):
+def test_production_stores_logs_counts_reloads_and_ends(place: Any, trusting: Any) -> None:
     program = place.run("production.py")
     with place.smtp() as smtp:
         smtp.starttls(context=trusting)
@@ -302,7 +304,7 @@ def test_production_stores_logs_counts_reloads_and_ends(place, trusting):
     assert program.exit_status() == 0
 
 
-def test_auth_users_lets_those_of_the_file_in(place):
+def test_auth_users_lets_those_of_the_file_in(place: Any) -> None:
     set_password(place.folder / "users", "ann", "secret")
     program = place.run("auth_users.py")
     with place.smtp() as smtp:
@@ -315,11 +317,11 @@ def test_auth_users_lets_those_of_the_file_in(place):
 
 
 @pytest.mark.parametrize(("name", "password"), [("ann", "secret"), ("ann", "x"), ("bob", "x")])
-def test_auth_scram_knows_its_keys(place, name, password):
+def test_auth_scram_knows_its_keys(place: Any, name: str, password: str) -> None:
     place.run("auth_scram.py")
     peer = scramp.ScramClient(["SCRAM-SHA-256"], name, password)
 
-    def respond(challenge):
+    def respond(challenge: Any) -> Any:
         if challenge.startswith(b"r="):
             peer.set_server_first(challenge.decode())
             return peer.get_client_final()
@@ -338,7 +340,7 @@ def test_auth_scram_knows_its_keys(place, name, password):
 
 
 @pytest.mark.parametrize("method", ["CRAM-MD5", "PLAIN", "LOGIN"])
-def test_auth_own_asks_its_table(place, method):
+def test_auth_own_asks_its_table(place: Any, method: str) -> None:
     place.run("auth_own.py")
     with place.smtp() as smtp:
         assert smtp.esmtp_features["auth"].split() == ["CRAM-MD5", "PLAIN", "LOGIN"]
@@ -354,7 +356,7 @@ def test_auth_own_asks_its_table(place, method):
         assert smtp.mail("anybody@example.net")[0] == 250, "AUTH is optional here"
 
 
-def test_auth_oauth_takes_tokens(place):
+def test_auth_oauth_takes_tokens(place: Any) -> None:
     place.run("auth_oauth.py")
     bearer = "user=ann@example.com\1auth=Bearer {}\1\1"
     with place.smtp() as smtp:
@@ -363,7 +365,7 @@ def test_auth_oauth_takes_tokens(place):
         told = []
         answers = iter((bearer.format("wrong"), ""))
 
-        def respond(challenge=None):
+        def respond(challenge: Any = None) -> Any:
             told.append(challenge)
             return next(answers)
 
@@ -376,7 +378,9 @@ def test_auth_oauth_takes_tokens(place):
         assert smtp.auth("OAUTHBEARER", lambda challenge=None: gs2)[0] == 235
 
 
-def test_tls_reload_serves_both_kinds_and_reads_the_files_again(place, trusting, ca):
+def test_tls_reload_serves_both_kinds_and_reads_the_files_again(
+    place: Any, trusting: Any, ca: trustme.CA
+) -> None:
     program = place.run("tls_reload.py")
 
     def serial() -> str:
@@ -401,7 +405,7 @@ def test_tls_reload_serves_both_kinds_and_reads_the_files_again(place, trusting,
     serial()
 
 
-def test_behind_haproxy_knows_the_client(place):
+def test_behind_haproxy_knows_the_client(place: Any) -> None:
     program = place.run("behind_haproxy.py")
 
     def connect() -> Any:
@@ -420,7 +424,7 @@ def test_behind_haproxy_knows_the_client(place):
 
 if shutil.which("haproxy") or Path("/usr/sbin/haproxy").exists():
 
-    def test_haproxy_runs_with_the_configuration_of_the_page(place):
+    def test_haproxy_runs_with_the_configuration_of_the_page(place: Any) -> None:
         program = place.run("behind_haproxy.py")
         haproxy = shutil.which("haproxy") or "/usr/sbin/haproxy"
         place.start(haproxy, "-db", "-f", str(place.copy("haproxy.cfg")))
@@ -429,7 +433,7 @@ if shutil.which("haproxy") or Path("/usr/sbin/haproxy").exists():
         program.wait_for("by PROXY version 2, TCP4")
 
 
-def test_lmtp_answers_for_each_recipient(place):
+def test_lmtp_answers_for_each_recipient(place: Any) -> None:
     program = place.run("lmtp.py")
     smtp = place._connected(
         lambda: smtplib.LMTP(str(place.folder / "lmtp.sock"), local_hostname="client.example")
@@ -445,7 +449,7 @@ def test_lmtp_answers_for_each_recipient(place):
     program.wait_for("from 192.0.2.7")
 
 
-def test_flask_beside_lists_the_mail(place):
+def test_flask_beside_lists_the_mail(place: Any) -> None:
     place.run("flask_beside.py")
     place.send("For the page")
     assert json.loads(place.get("/inbox", 8000)) == [
@@ -454,7 +458,7 @@ def test_flask_beside_lists_the_mail(place):
     assert "clients" in json.loads(place.get("/health", 8000))
 
 
-def test_django_site_saves_each_message(place):
+def test_django_site_saves_each_message(place: Any) -> None:
     for path in (PROGRAMS / "django_site").rglob("*.py"):
         place.copy(str(path.relative_to(PROGRAMS)))
     folder = place.folder / "django_site"
@@ -479,7 +483,7 @@ def test_django_site_saves_each_message(place):
 
 if shutil.which("redis-server"):
 
-    def test_queue_has_what_was_accepted_and_its_consumer_handles_it(place):
+    def test_queue_has_what_was_accepted_and_its_consumer_handles_it(place: Any) -> None:
         engine = Redis(place.folder / "redis")
         engine.port = place.ports[6379]
         try:
@@ -498,7 +502,7 @@ if shutil.which("redis-server"):
             engine.end()
 
 
-def test_metrics_are_there_to_be_scraped(place):
+def test_metrics_are_there_to_be_scraped(place: Any) -> None:
     place.run("metrics.py")
     place.send()
     assert wait_until(
@@ -506,13 +510,13 @@ def test_metrics_are_there_to_be_scraped(place):
     )
 
 
-def test_in_thread_receives_its_own_message(place):
+def test_in_thread_receives_its_own_message(place: Any) -> None:
     program = place.run("in_thread.py")
     assert program.exit_status() == 0, program.output
     assert program.lines[0] == "Subject: Hi"
 
 
-def test_signals_are_all_heard(place, trusting):
+def test_signals_are_all_heard(place: Any, trusting: Any) -> None:
     program = place.run("signals.py")
     with place.smtp() as smtp:
         smtp.starttls(context=trusting)
@@ -542,7 +546,7 @@ def test_signals_are_all_heard(place, trusting):
         assert text in program.output, program.output
 
 
-def same_dialogue(place: Place) -> list[tuple[int, bytes]]:
+def same_dialogue(place: Place) -> list[int]:
     """What a client of the two "before and after" programs is answered: the codes."""
     with place.smtp() as smtp:
         answers = [smtp.login("ann", "secret")[0]]
@@ -561,14 +565,14 @@ SAME_ANSWERS = [235, 250, 550, 250, 250, 552, 221, 535]
 
 
 @pytest.mark.parametrize("name", ["before_aiosmtpd.py", "after_aiosmtpd.py"])
-def test_aiosmtpd_before_and_after_answer_alike(place, name):
+def test_aiosmtpd_before_and_after_answer_alike(place: Any, name: str) -> None:
     program = place.run(name)
     assert same_dialogue(place) == SAME_ANSWERS
     program.wait_for("127.0.0.1 bob@example.net ['ann@example.com']")
     assert "Hello" in program.output
 
 
-def test_after_smtp_server_answers_as_before(place):
+def test_after_smtp_server_answers_as_before(place: Any) -> None:
     program = place.run("after_smtp_server.py")
     assert same_dialogue(place) == SAME_ANSWERS
     program.wait_for("connect from 127.0.0.1")
@@ -582,7 +586,7 @@ MODULES += ROOT.glob("tests/*/.cache/node_modules")
 
 if shutil.which("node") and MODULES:
 
-    def test_before_smtp_server_runs_where_npm_has_put_it(place):
+    def test_before_smtp_server_runs_where_npm_has_put_it(place: Any) -> None:
         path = place.copy("before_smtp_server.js")
         program = place.start("node", str(path), NODE_PATH=str(MODULES[0]))
         assert same_dialogue(place) == SAME_ANSWERS
@@ -599,7 +603,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_code_in_pages_is_python_and_sessions_come_out_as_printed(page):
+def test_code_in_pages_is_python_and_sessions_come_out_as_printed(page: Any) -> None:
     for code in blocks(page, "python"):
         ast.parse(code)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
@@ -613,7 +617,7 @@ def test_code_in_pages_is_python_and_sessions_come_out_as_printed(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_pages_name_no_place_of_the_machine_they_were_written_on(page):
+def test_pages_name_no_place_of_the_machine_they_were_written_on(page: Any) -> None:
     text = page.read_text()
     assert not re.search(r"/(?:work|tmp|home|root)/", text)
     hosts = set(re.findall(r"https?://([^/\s)`'\"]+)", text))
@@ -650,12 +654,12 @@ def rows(page: str) -> dict[str, list[str]]:
     return found
 
 
-def test_options_has_every_option_with_its_default():
+def test_options_has_every_option_with_its_default() -> None:
     table = rows("options.md")
     for option in fields(Options):
         cells = table.pop(option.name, None)
         assert cells is not None, f"{option.name} is missing"
-        default = option.default if option.default is not MISSING else option.default_factory()
+        default = option.default if option.default is not MISSING else option.default_factory()  # type: ignore[operator]
         if option.name == "name":
             assert cells[1] == "the host name"
         elif option.name == "extensions":
@@ -666,13 +670,13 @@ def test_options_has_every_option_with_its_default():
     assert not set(table) - set(NAMES) - DEFAULT_EXTENSIONS - OPT_IN_EXTENSIONS
 
 
-def test_options_has_every_extension():
+def test_options_has_every_extension() -> None:
     table = rows("options.md")
     for name in DEFAULT_EXTENSIONS | OPT_IN_EXTENSIONS:
         assert name in table, name
 
 
-def test_signals_page_has_every_signal_and_every_field():
+def test_signals_page_has_every_signal_and_every_field() -> None:
     text = (DOCS / "signals.md").read_text()
     events = {
         "connect": signals.ConnectEvent,
@@ -693,7 +697,7 @@ def test_signals_page_has_every_signal_and_every_field():
             assert f"`{field.name}`" in section, f"{name}: {field.name}"
 
 
-def test_rfcs_page_names_tests_that_exist():
+def test_rfcs_page_names_tests_that_exist() -> None:
     _, heading, table = (DOCS / "rfcs.md").read_text().partition("## Where each is tested")
     named = set(re.findall(r"`((?:interop/)?test_\w+\.py)`", table))
     assert heading
@@ -701,14 +705,14 @@ def test_rfcs_page_names_tests_that_exist():
     assert not [name for name in named if not (ROOT / "tests" / name).is_file()]
 
 
-def test_rfcs_page_has_every_verb_extension_and_mechanism():
+def test_rfcs_page_has_every_verb_extension_and_mechanism() -> None:
     text = (DOCS / "rfcs.md").read_text()
     words = VERB_NAMES | DEFAULT_EXTENSIONS | OPT_IN_EXTENSIONS
     for word in words | set(AUTH_METHODS):
         assert re.search(rf"\b{word}\b", text), word
 
 
-def test_layout_page_names_every_module():
+def test_layout_page_names_every_module() -> None:
     text = (DOCS / "layout.md").read_text()
     package = Path(smtp_blinker.__file__).parent
     for path in package.glob("*"):
@@ -720,26 +724,26 @@ def test_layout_page_names_every_module():
             assert f"`{module.rpartition('.')[2]}.py`" in text, module
 
 
-def test_reference_has_every_public_name():
+def test_reference_has_every_public_name() -> None:
     text = "".join(path.read_text() for path in (DOCS / "reference").glob("*.md"))
     for name in smtp_blinker.__all__:
         assert re.search(rf":: smtp_blinker\.{name}$", text, re.M), name
 
 
-def test_web_page_has_every_route_of_the_api(tmp_path):
+def test_web_page_has_every_route_of_the_api(tmp_path: Path) -> None:
     text = (DOCS / "web.md").read_text()
     for rule in create_app([], tmp_path).url_map.iter_rules():
         if rule.endpoint in ("static", "index"):
             continue
         path = rule.rule.replace("<id>", "ID").replace("<int:number>", "NUMBER")
         short = path.replace("/api/messages/ID/", "…/")
-        methods = "|".join(rule.methods - {"HEAD", "OPTIONS"})
+        methods = "|".join(rule.methods - {"HEAD", "OPTIONS"})  # type: ignore[operator]
         assert re.search(
             rf"^\| [^|]*\b({methods})\b[^|]*({re.escape(path)}|{re.escape(short)})[?`]", text, re.M
         ), rule
 
 
-def test_prometheus_page_has_every_metric_with_its_labels(known_metrics):
+def test_prometheus_page_has_every_metric_with_its_labels(known_metrics: Any) -> None:
     table = rows("howto/prometheus.md")
     for name, labels in known_metrics.items():
         name = re.sub(r"_(created|sum|count|bucket)$", "", name)
@@ -749,7 +753,7 @@ def test_prometheus_page_has_every_metric_with_its_labels(known_metrics):
     assert not table
 
 
-def test_options_of_smtp_blinker_that_pages_name_exist():
+def test_options_of_smtp_blinker_that_pages_name_exist() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "smtp_blinker", "--help"],
         capture_output=True,
@@ -765,7 +769,13 @@ def test_options_of_smtp_blinker_that_pages_name_exist():
             assert set(options) <= known, (page.name, line)
 
 
-def test_links_between_pages_lead_somewhere():
+def test_the_first_program_of_the_readme_is_the_example() -> None:
+    _, _, rest = (ROOT / "README.md").read_text().partition("## A first program")
+    program = rest.split("```python\n")[1].split("```")[0]
+    assert program == (ROOT / "examples/first_program.py").read_text()
+
+
+def test_links_between_pages_lead_somewhere() -> None:
     tops = (ROOT / name for name in ("README.md", "SECURITY.md", "CHANGES.md", "CONTRIBUTING.md"))
     for page in (*tops, *ROOT.glob("*/README.md"), *PAGES):
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
@@ -803,7 +813,7 @@ LABELS = {
 
 
 @pytest.fixture(scope="module")
-def known_metrics():
+def known_metrics() -> Any:
     """The names in a registry after every event has come once: name -> labels."""
     registry = CollectorRegistry()
     metrics = EventMetrics(registry).attach(server := SMTPServer(None))
@@ -844,7 +854,7 @@ def check_expression(expression: str, known: dict[str, set[str]]) -> None:
     assert words <= FUNCTIONS | LABELS, words
 
 
-def test_alerts_use_metrics_that_exist(known_metrics):
+def test_alerts_use_metrics_that_exist(known_metrics: Any) -> None:
     groups = yaml.safe_load((DOCS / "prometheus/alerts.yml").read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert len({rule["alert"] for rule in rules}) == len(rules) >= 8
@@ -854,7 +864,7 @@ def test_alerts_use_metrics_that_exist(known_metrics):
         check_expression(rule["expr"], known_metrics)
 
 
-def test_dashboard_uses_metrics_that_exist_and_leaves_none_out(known_metrics):
+def test_dashboard_uses_metrics_that_exist_and_leaves_none_out(known_metrics: Any) -> None:
     dashboard = json.loads((DOCS / "prometheus/dashboard.json").read_text())
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     expressions = [target["expr"] for panel in panels for target in panel["targets"]]
@@ -869,7 +879,7 @@ def test_dashboard_uses_metrics_that_exist_and_leaves_none_out(known_metrics):
 # The whole
 
 
-def test_sphinx_builds_it_without_a_warning(tmp_path):
+def test_sphinx_builds_it_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", "html", str(DOCS), str(tmp_path)],
         capture_output=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import gevent
 import pytest
@@ -17,7 +18,7 @@ from smtp_blinker.stores.entry import Envelope, Path
 SHA256 = hashlib.sha256(b"Hello").hexdigest()
 
 
-def session(**facts):
+def session(**facts: Any) -> Any:
     made = Session()
     made.remote_address, made.remote_port = "192.0.2.7", 4711
     made.client_hostname = "client.example"
@@ -32,7 +33,7 @@ def session(**facts):
     return made
 
 
-def test_an_envelope_survives_its_json():
+def test_an_envelope_survives_its_json() -> None:
     envelope = Envelope.of(session(), 5, SHA256, "key-1")
     text = envelope.as_json()
     assert b"\n" not in text
@@ -48,7 +49,7 @@ def test_an_envelope_survives_its_json():
     assert again.time <= datetime.now(UTC)
 
 
-def test_the_id_is_the_transaction_s_and_the_content_id_that_of_what_was_sent():
+def test_the_id_is_the_transaction_s_and_the_content_id_that_of_what_was_sent() -> None:
     first = Envelope.of(session(), 5, SHA256)
     again = Envelope.of(session(remote_address="192.0.2.8", transaction=2), 5, SHA256)
     assert first.id == f"{first.client.id}-1"
@@ -61,7 +62,7 @@ def test_the_id_is_the_transaction_s_and_the_content_id_that_of_what_was_sent():
     assert Envelope.of(session(), 5, "0" * 64).content_id != first.content_id
 
 
-def test_a_result_that_json_has_no_form_for_is_its_text():
+def test_a_result_that_json_has_no_form_for_is_its_text() -> None:
     made = session()
     made.envelope.results["when"] = datetime(2026, 1, 2, tzinfo=UTC)
     text = Envelope.of(made, 5, SHA256).as_json()
@@ -71,14 +72,14 @@ def test_a_result_that_json_has_no_form_for_is_its_text():
 class Verdict:
     """A result as policies make them: an object with others inside."""
 
-    def __init__(self, *inner):
+    def __init__(self, *inner: Any) -> None:
         self.inner = inner
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         return {"listed": True, "zones": frozenset({"zen.example"}), "inner": self.inner}
 
 
-def test_a_result_is_what_its_as_dict_says():
+def test_a_result_is_what_its_as_dict_says() -> None:
     made = session()
     made.results["blocklist"] = Verdict(Verdict())
     made.envelope.results["spf"] = [Verdict()]
@@ -93,12 +94,12 @@ def test_a_result_is_what_its_as_dict_says():
     "text",
     ["", "[]", "null", "{}", '{"version": 2}', '{"version": 1, "id": "x"}', "\xff"],
 )
-def test_what_is_no_envelope_of_this_version_is_a_value_error(text):
+def test_what_is_no_envelope_of_this_version_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Envelope.from_json(text)
 
 
-def test_a_reader_ignores_what_it_does_not_know():
+def test_a_reader_ignores_what_it_does_not_know() -> None:
     entry = Envelope.of(session(), 5, SHA256).as_dict()
     assert Envelope.from_dict({**entry, "new": 1}).id == entry["id"]
 
@@ -109,16 +110,16 @@ def test_a_reader_ignores_what_it_does_not_know():
 class Clock:
     now = 100.0
 
-    def __call__(self):
+    def __call__(self) -> Any:
         return self.now
 
 
 @pytest.mark.parametrize("failure", [OSError("away"), Reject(451), gevent.Timeout()])
-def test_after_failures_in_a_row_mail_is_refused_until_a_trial_succeeds(failure):
+def test_after_failures_in_a_row_mail_is_refused_until_a_trial_succeeds(failure: Any) -> None:
     clock = Clock()
     circuit = Circuit(failures=3, pause=5, clock=clock)
 
-    def fail():
+    def fail() -> None:
         with pytest.raises(type(failure)), circuit.attempt():
             raise failure
 
@@ -139,7 +140,7 @@ def test_after_failures_in_a_row_mail_is_refused_until_a_trial_succeeds(failure)
     circuit.check()
 
 
-def test_a_message_that_the_other_side_refuses_for_good_is_no_failure_of_its():
+def test_a_message_that_the_other_side_refuses_for_good_is_no_failure_of_its() -> None:
     circuit = Circuit()
     for _ in range(FAILURES):
         with pytest.raises(Reject), circuit.attempt():

@@ -8,24 +8,28 @@ import logging
 import socket
 import ssl
 import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
 from contract import SIGNALS, Client, Witness, poll, running
 from gevent.event import Event
+from support import Certificate
 
-from smtp_blinker import Reject, SMTPServer, signals
+from smtp_blinker import Address, Credentials, MessageStream, Reject, Session, SMTPServer, signals
 from smtp_blinker.connection import connection
 from smtp_blinker.signals import close, connect, disconnect, error, message
 
 LOGIN = "AUTH PLAIN AG1lAHB3"
 
 
-def no(*args):
+def no(*args: Any) -> None:
     raise Reject(554, "no", "5.7.1")
 
 
-def shape(event) -> set[str]:
+def shape(event: Any) -> set[str]:
     """What holds for all events; its field names."""
     names = {one.name for one in dataclasses.fields(event)}
     assert not hasattr(event, "__dict__")
@@ -40,7 +44,7 @@ def shape(event) -> set[str]:
 
 
 @pytest.mark.parametrize("hello", ["HELO Me.Example", "EHLO Me.Example", "LHLO Me.Example"])
-def test_connect_follows_the_first_hello(hello):
+def test_connect_follows_the_first_hello(hello: str) -> None:
     with running(lmtp=hello.startswith("LHLO")) as server:
         witness = Witness(server)
         client = Client(server)
@@ -74,9 +78,9 @@ def test_connect_follows_the_first_hello(hello):
     assert witness.senders == {server}
 
 
-def test_connect_has_the_name_by_reverse_dns():
+def test_connect_has_the_name_by_reverse_dns() -> None:
     class Resolver:
-        def reverse(self, ip):
+        def reverse(self, ip: Any) -> Any:
             return ["Client.Example.", "other.example"] if ip == "127.0.0.1" else []
 
     with running(disable_reverse_lookup=False, resolver=Resolver()) as server:
@@ -86,7 +90,7 @@ def test_connect_has_the_name_by_reverse_dns():
 
 
 class Unspeakable:
-    def __str__(self):
+    def __str__(self) -> str:
         raise RuntimeError
 
 
@@ -112,9 +116,9 @@ class Unspeakable:
     ],
     ids=lambda names: type(names).__name__,
 )
-def test_connect_has_the_address_in_brackets_where_there_is_no_name(names):
+def test_connect_has_the_address_in_brackets_where_there_is_no_name(names: Any) -> None:
     class Resolver:
-        def reverse(self, ip):
+        def reverse(self, ip: Any) -> Any:
             if names is None or isinstance(names, list):
                 return names
             raise names
@@ -126,9 +130,9 @@ def test_connect_has_the_address_in_brackets_where_there_is_no_name(names):
         Client(server, hello="EHLO me")
 
 
-def test_a_lookup_waits_a_moment_at_most_and_delays_nobody_else():
+def test_a_lookup_waits_a_moment_at_most_and_delays_nobody_else() -> None:
     class Resolver:
-        def reverse(self, ip):
+        def reverse(self, ip: Any) -> None:
             gevent.sleep(3600)
 
     with running(disable_reverse_lookup=False, resolver=Resolver()) as server:
@@ -142,7 +146,7 @@ def test_a_lookup_waits_a_moment_at_most_and_delays_nobody_else():
         assert witness.one("connect").client_hostname == "[127.0.0.1]"
 
 
-def test_no_connect_for_a_client_that_on_connect_refused():
+def test_no_connect_for_a_client_that_on_connect_refused() -> None:
     with running(on_connect=no) as server:
         witness = Witness(server)
         client = Client(server, greet=False)
@@ -153,7 +157,7 @@ def test_no_connect_for_a_client_that_on_connect_refused():
 
 
 @pytest.mark.parametrize("option", ["use_xclient", "use_xforward"])
-def test_where_a_proxy_is_trusted_connect_waits_for_the_address(option):
+def test_where_a_proxy_is_trusted_connect_waits_for_the_address(option: str) -> None:
     verb = option[4:].upper()
     with running(**{option: ["127.0.0.1"]}) as server:
         witness = Witness(server)
@@ -177,7 +181,7 @@ def test_where_a_proxy_is_trusted_connect_waits_for_the_address(option):
 
 
 @pytest.mark.parametrize("option", ["use_xclient", "use_xforward"])
-def test_where_no_address_comes_connect_follows_with_the_first_mail(option):
+def test_where_no_address_comes_connect_follows_with_the_first_mail(option: str) -> None:
     with running(**{option: True}) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -188,7 +192,7 @@ def test_where_no_address_comes_connect_follows_with_the_first_mail(option):
         assert witness.names == ["connect"]
 
 
-def test_connect_is_sent_again_when_xforward_names_a_new_client():
+def test_connect_is_sent_again_when_xforward_names_a_new_client() -> None:
     with running(use_xforward=True) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -198,7 +202,7 @@ def test_connect_is_sent_again_when_xforward_names_a_new_client():
         assert addresses == ["192.0.2.7", "2001:db8::1"]
 
 
-def test_connect_is_not_sent_again_when_xforward_names_the_same_client():
+def test_connect_is_not_sent_again_when_xforward_names_the_same_client() -> None:
     with running(use_xforward=True) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -207,7 +211,7 @@ def test_connect_is_not_sent_again_when_xforward_names_the_same_client():
         assert [event.remote_port for event in witness.of("connect")] == [5, 6]
 
 
-def test_connect_comes_with_the_first_mail_though_it_is_refused_for_want_of_auth():
+def test_connect_comes_with_the_first_mail_though_it_is_refused_for_want_of_auth() -> None:
     with running(use_xclient=True, on_auth=lambda auth, session: "me") as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -216,11 +220,11 @@ def test_connect_comes_with_the_first_mail_though_it_is_refused_for_want_of_auth
         assert witness.names == ["connect", "refused", "auth"]
 
 
-def test_what_xforward_says_is_about_one_transaction():
+def test_what_xforward_says_is_about_one_transaction() -> None:
     """Postfix's XFORWARD_README: mail of its own host comes without it."""
     seen = []
 
-    def on_mail_from(address, session):
+    def on_mail_from(address: Address, session: Session) -> None:
         seen.append((session.remote_address, session.client_hostname, session.xforward.get("ADDR")))
 
     with running(use_xforward=True, on_mail_from=on_mail_from) as server:
@@ -247,10 +251,10 @@ def test_what_xforward_says_is_about_one_transaction():
     assert addresses == ["192.0.2.7", "192.0.2.8"]
 
 
-def test_a_mail_that_was_refused_has_used_up_nothing_of_xforward():
+def test_a_mail_that_was_refused_has_used_up_nothing_of_xforward() -> None:
     seen = []
 
-    def on_mail_from(address, session):
+    def on_mail_from(address: Address, session: Session) -> None:
         seen.append(session.remote_address)
         if address.address == "bad@x.test":
             raise Reject(550, "no")
@@ -264,8 +268,8 @@ def test_a_mail_that_was_refused_has_used_up_nothing_of_xforward():
 
 
 @pytest.mark.parametrize("fault", [ValueError("no database"), Reject(454, "later", "4.7.0")])
-def test_a_forwarded_login_that_could_not_be_decided_ends_the_connection(fault):
-    def on_auth(auth, session):
+def test_a_forwarded_login_that_could_not_be_decided_ends_the_connection(fault: Any) -> None:
+    def on_auth(auth: Credentials, session: Session) -> None:
         raise fault
 
     with running(use_xclient=True, on_auth=on_auth, auth_optional=True) as server:
@@ -278,7 +282,7 @@ def test_a_forwarded_login_that_could_not_be_decided_ends_the_connection(fault):
 
 
 @pytest.mark.parametrize("verb", ["XCLIENT", "XFORWARD"])
-def test_who_is_ignored_goes_by_whom_a_proxy_names(verb):
+def test_who_is_ignored_goes_by_whom_a_proxy_names(verb: str) -> None:
     option = {f"use_{verb.lower()}": True}
     with running(**option, ignored_hosts=["127.0.0.1"]) as server:
         witness = Witness(server)
@@ -293,7 +297,7 @@ def test_who_is_ignored_goes_by_whom_a_proxy_names(verb):
         assert not witness.names
 
 
-def test_behind_a_proxy_on_a_unix_socket_nobody_is_called_localhost(tmp_path):
+def test_behind_a_proxy_on_a_unix_socket_nobody_is_called_localhost(tmp_path: Path) -> None:
     with running(f"unix:{tmp_path}/socket", use_proxy=True) as server:
         witness = Witness(server)
         client = Client(server, greet=False)
@@ -307,7 +311,7 @@ def test_behind_a_proxy_on_a_unix_socket_nobody_is_called_localhost(tmp_path):
         assert "localhost" in local.cmd("EHLO me")
 
 
-def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello():
+def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello() -> None:
     with running(use_xclient=["192.0.2.0/24"], use_xforward=["192.0.2.1"]) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -317,7 +321,7 @@ def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello():
 
 
 @pytest.mark.parametrize("verb", ["XCLIENT", "XFORWARD"])
-def test_behind_a_proxy_those_are_trusted_whom_its_header_names(verb):
+def test_behind_a_proxy_those_are_trusted_whom_its_header_names(verb: str) -> None:
     trusted = {f"use_{verb.lower()}": ["192.0.2.1"]}
     with running(use_proxy=["127.0.0.1"], **trusted) as server:
         client = Client(server, greet=False)
@@ -338,7 +342,7 @@ def test_behind_a_proxy_those_are_trusted_whom_its_header_names(verb):
 # secure, auth, message
 
 
-def test_secure_is_sent_after_each_handshake(certificate):
+def test_secure_is_sent_after_each_handshake(certificate: Certificate) -> None:
     for implicit in (False, True):
         with running(secure=implicit, **certificate.options) as server:
             witness = Witness(server)
@@ -357,11 +361,11 @@ def test_secure_is_sent_after_each_handshake(certificate):
             "id": live.session.id,
             "servername": "localhost",
             "protocol": tls.version(),
-            "cipher": tls.cipher()[0],
+            "cipher": tls.cipher()[0],  # type: ignore[index]
         }
 
 
-def test_secure_has_no_servername_where_the_client_gave_none(certificate):
+def test_secure_has_no_servername_where_the_client_gave_none(certificate: Certificate) -> None:
     with running(secure=True, **certificate.options) as server:
         witness = Witness(server)
         Client(server, greet=False).start_tls(name=None)
@@ -369,7 +373,7 @@ def test_secure_has_no_servername_where_the_client_gave_none(certificate):
 
 
 @pytest.mark.parametrize("name", ["a\r\nb", "a\x1b[31m", "a\tb", "\x7f.example"])
-def test_a_servername_that_does_not_print_is_none(name, certificate):
+def test_a_servername_that_does_not_print_is_none(name: str, certificate: Certificate) -> None:
     # ssl takes such a name of a client, and gives it to the server as it is.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -384,7 +388,9 @@ def test_a_servername_that_does_not_print_is_none(name, certificate):
         assert connection.session.servername is None
 
 
-def test_no_secure_for_a_failed_handshake_but_an_error_and_a_disconnect(certificate):
+def test_no_secure_for_a_failed_handshake_but_an_error_and_a_disconnect(
+    certificate: Certificate,
+) -> None:
     with running(secure=True, **certificate.options) as server:
         witness = Witness(server)
         client = Client(server, greet=False)
@@ -398,8 +404,8 @@ def test_no_secure_for_a_failed_handshake_but_an_error_and_a_disconnect(certific
         assert event.meta["stage"] == "handshake"
 
 
-def test_auth_is_sent_when_an_exchange_ends():
-    def on_auth(auth, session):
+def test_auth_is_sent_when_an_exchange_ends() -> None:
+    def on_auth(auth: Credentials, session: Session) -> bool:
         return auth.password == "pw"
 
     with running(on_auth=on_auth) as server:
@@ -426,10 +432,10 @@ def test_auth_is_sent_when_an_exchange_ends():
     assert "pw" not in told.replace(live.session.id, "")  # in which chance may put it
 
 
-def test_message_is_sent_when_a_message_was_answered():
+def test_message_is_sent_when_a_message_was_answered() -> None:
     answers = {"bad@example.com": Reject(550, "no"), "broken@example.com": KeyError("x")}
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         failure = answers.get(session.envelope.rcpt_to[0].address)
         if failure is not None:
             raise failure
@@ -470,10 +476,10 @@ def test_message_is_sent_when_a_message_was_answered():
 
 
 @pytest.mark.parametrize("lmtp", [False, True])
-def test_message_is_sent_though_the_client_left_before_its_answer(lmtp):
+def test_message_is_sent_though_the_client_left_before_its_answer(lmtp: bool) -> None:
     left = Event()
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         stream.read()
         left.wait(5)
         gevent.sleep(0.05)
@@ -491,7 +497,7 @@ def test_message_is_sent_though_the_client_left_before_its_answer(lmtp):
         assert [(event.code, event.size) for event in witness.of("message")] == [(250, 5)]
 
 
-def test_no_message_for_a_transaction_that_was_reset():
+def test_no_message_for_a_transaction_that_was_reset() -> None:
     with running() as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -506,7 +512,7 @@ def test_no_message_for_a_transaction_that_was_reset():
 # disconnect
 
 
-def test_disconnect_tells_how_it_was():
+def test_disconnect_tells_how_it_was() -> None:
     with running() as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -537,31 +543,31 @@ def test_disconnect_tells_how_it_was():
     assert event.bytes_out > 100
 
 
-def quit_(client):
+def quit_(client: Any) -> None:
     client.ok("QUIT")
 
 
-def leave(client):
+def leave(client: Any) -> None:
     client.close()
 
 
-def reset(client):
+def reset(client: Any) -> None:
     client.reset()
 
 
-def stay(client):
+def stay(client: Any) -> None:
     """Do nothing."""
 
 
-def nonsense(client):
+def nonsense(client: Any) -> None:
     client.send(b"NONSENSE\r\n" * 10)
 
 
-def http(client):
+def http(client: Any) -> None:
     client.send(b"GET / HTTP/1.1\r\n\r\n")
 
 
-def garbage(client):
+def garbage(client: Any) -> None:
     client.send(b"\0garbage, no handshake and no header either\r\n" * 4)
 
 
@@ -591,8 +597,8 @@ def garbage(client):
     ],
 )
 def test_disconnect_is_sent_for_every_connection_with_its_reason(
-    options, does, reason, certificate
-):
+    options: dict[str, Any], does: Any, reason: str | None, certificate: Certificate
+) -> None:
     if "secure" in options:
         options = {**options, **certificate.options}
     early = {"on_connect", "max_clients", "greeting_delay", "use_proxy", "secure"}
@@ -616,8 +622,8 @@ def test_disconnect_is_sent_for_every_connection_with_its_reason(
 # error
 
 
-def test_error_has_its_fields():
-    def on_rcpt_to(address, session):
+def test_error_has_its_fields() -> None:
+    def on_rcpt_to(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
     with running(on_rcpt_to=on_rcpt_to) as server:
@@ -635,8 +641,8 @@ def test_error_has_its_fields():
     assert "on_rcpt_to" in event.meta["hook"]
 
 
-def test_error_tells_the_tls_protocol(certificate):
-    def on_mail_from(address, session):
+def test_error_tells_the_tls_protocol(certificate: Certificate) -> None:
+    def on_mail_from(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
     with running(on_mail_from=on_mail_from, **certificate.options) as server:
@@ -650,7 +656,7 @@ def test_error_tells_the_tls_protocol(certificate):
 
 
 @pytest.mark.parametrize("where", ["MAIL", "RCPT", "DATA"])
-def test_a_reset_inside_a_transaction_is_an_error(where):
+def test_a_reset_inside_a_transaction_is_an_error(where: str) -> None:
     with running() as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -668,7 +674,7 @@ def test_a_reset_inside_a_transaction_is_an_error(where):
 
 
 @pytest.mark.parametrize("commands", [[], ["EHLO me"], ["EHLO me", "MAIL FROM:<>", "RSET"]])
-def test_a_reset_outside_a_transaction_is_no_error(commands):
+def test_a_reset_outside_a_transaction_is_no_error(commands: Any) -> None:
     with running() as server:
         witness = Witness(server)
         client = Client(server)
@@ -678,7 +684,7 @@ def test_a_reset_outside_a_transaction_is_no_error(commands):
         assert not witness.of("error")
 
 
-def test_a_reset_after_a_message_is_no_error():
+def test_a_reset_after_a_message_is_no_error() -> None:
     with running() as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -688,8 +694,10 @@ def test_a_reset_after_a_message_is_no_error():
         assert not witness.of("error")
 
 
-def test_an_error_without_a_listener_is_logged_and_ends_nothing(caplog):
-    def on_mail_from(address, session):
+def test_an_error_without_a_listener_is_logged_and_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def on_mail_from(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
     with running(on_mail_from=on_mail_from) as server:
@@ -703,8 +711,8 @@ def test_an_error_without_a_listener_is_logged_and_ends_nothing(caplog):
     assert record.exc_info is not None
 
 
-def test_an_error_that_somebody_hears_is_not_logged(caplog):
-    def on_mail_from(address, session):
+def test_an_error_that_somebody_hears_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def on_mail_from(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
     with running(on_mail_from=on_mail_from) as server:
@@ -728,7 +736,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", [*FAULTS, "kill"])
 @pytest.mark.parametrize("name", ["connect", "secure", "auth", "message", "disconnect"])
-def test_a_listener_that_fails_harms_nobody(name, fault, certificate):
+def test_a_listener_that_fails_harms_nobody(
+    name: str, fault: Any, certificate: Certificate
+) -> None:
     contents = []
     with running(
         on_auth=lambda auth, session: "me",
@@ -736,11 +746,11 @@ def test_a_listener_that_fails_harms_nobody(name, fault, certificate):
         **certificate.options,
     ) as server:
 
-        def bad(sender, event):
+        def bad(sender: Any, event: Any) -> None:
             if fault == "kill":
                 gevent.kill(gevent.getcurrent())
                 gevent.sleep(1)
-            raise FAULTS[fault]()
+            raise FAULTS[fault]()  # type: ignore[operator]
 
         getattr(signals, name).connect(bad, sender=server)
         witness = Witness(server)
@@ -762,14 +772,14 @@ def test_a_listener_that_fails_harms_nobody(name, fault, certificate):
     assert contents == [b"x\r\n"]
 
 
-def test_a_listener_of_error_that_fails_is_logged(caplog):
-    def on_mail_from(address, session):
+def test_a_listener_of_error_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def on_mail_from(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
     with running(on_mail_from=on_mail_from) as server:
 
         @error.connect_via(server)
-        def bad(sender, event):
+        def bad(sender: Any, event: Any) -> None:
             raise RuntimeError("the listener itself")
 
         witness = Witness(server)
@@ -781,11 +791,11 @@ def test_a_listener_of_error_that_fails_is_logged(caplog):
     assert any(one.levelno >= logging.ERROR for one in caplog.records)
 
 
-def test_a_listener_of_close_or_listening_that_fails_is_reported():
+def test_a_listener_of_close_or_listening_that_fails_is_reported() -> None:
     server = SMTPServer(("127.0.0.1", 0))
     witness = Witness(server)
 
-    def bad(sender):
+    def bad(sender: Any) -> None:
         raise RuntimeError
 
     close.connect(bad, sender=server)
@@ -795,11 +805,11 @@ def test_a_listener_of_close_or_listening_that_fails_is_reported():
     assert [event.meta["signal"] for event in witness.of("error")] == ["listening", "close"]
 
 
-def test_a_listener_that_hangs_holds_up_nobody_else():
+def test_a_listener_that_hangs_holds_up_nobody_else() -> None:
     with running() as server:
 
         @connect.connect_via(server)
-        def hang(sender, event):
+        def hang(sender: Any, event: Any) -> None:
             if event.host_name_appears_as == "first":
                 gevent.sleep(3600)
 
@@ -812,12 +822,12 @@ def test_a_listener_that_hangs_holds_up_nobody_else():
         assert b"421 4.3.2" in client.everything()
 
 
-def test_a_message_s_answer_does_not_wait_for_a_listener():
+def test_a_message_s_answer_does_not_wait_for_a_listener() -> None:
     go = Event()
     with running() as server:
 
         @message.connect_via(server)
-        def hang(sender, event):
+        def hang(sender: Any, event: Any) -> None:
             go.wait()
 
         client = Client(server, hello="EHLO me")
@@ -825,11 +835,11 @@ def test_a_message_s_answer_does_not_wait_for_a_listener():
         go.set()
 
 
-def test_a_coroutine_function_as_a_listener_is_reported():
+def test_a_coroutine_function_as_a_listener_is_reported() -> None:
     with running() as server:
         witness = Witness(server)
 
-        async def listener(sender, event):
+        async def listener(sender: Any, event: Any) -> None:
             """Never awaited."""
 
         connect.connect(listener, sender=server)
@@ -837,7 +847,7 @@ def test_a_coroutine_function_as_a_listener_is_reported():
         assert witness.one("error").code == "ListenerError"
 
 
-def test_a_listener_of_one_server_does_not_hear_another():
+def test_a_listener_of_one_server_does_not_hear_another() -> None:
     with running() as one, running() as two:
         witness = Witness(one)
         Client(two, hello="EHLO me").ok("QUIT")
@@ -845,10 +855,10 @@ def test_a_listener_of_one_server_does_not_hear_another():
         assert not witness.names
 
 
-def test_a_listener_of_all_servers_hears_all():
+def test_a_listener_of_all_servers_hears_all() -> None:
     heard = []
 
-    def listener(server, event):
+    def listener(server: SMTPServer, event: Any) -> None:
         heard.append(server)
 
     connect.connect(listener)
@@ -861,18 +871,18 @@ def test_a_listener_of_all_servers_hears_all():
         connect.disconnect(listener)
 
 
-def test_the_signals_are_in_a_namespace_of_their_own():
+def test_the_signals_are_in_a_namespace_of_their_own() -> None:
     import blinker
 
     assert blinker.signal("connect") is not connect
     assert blinker.signal("error") is not error
 
 
-def test_ignored_hosts_are_neither_signalled_nor_logged(caplog):
-    def on_mail_from(address, session):
+def test_ignored_hosts_are_neither_signalled_nor_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def on_mail_from(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
-    closed = []
+    closed: list[Any] = []
     with (
         caplog.at_level(logging.DEBUG),
         running(
@@ -896,7 +906,7 @@ def test_ignored_hosts_are_neither_signalled_nor_logged(caplog):
         assert witness.names == ["connect"]
 
 
-def test_an_ignored_host_behind_a_proxy_is_ignored():
+def test_an_ignored_host_behind_a_proxy_is_ignored() -> None:
     with running(ignored_hosts=["192.0.2.7"], use_proxy=True) as server:
         witness = Witness(server)
         client = Client(server, greet=False)
@@ -907,7 +917,9 @@ def test_an_ignored_host_behind_a_proxy_is_ignored():
         assert not witness.names
 
 
-def test_no_event_is_built_when_nobody_listens(monkeypatch, certificate):
+def test_no_event_is_built_when_nobody_listens(
+    monkeypatch: pytest.MonkeyPatch, certificate: Certificate
+) -> None:
     built = []
     for name in SIGNALS:
         # Other tests' listeners may be there still.
@@ -915,14 +927,14 @@ def test_no_event_is_built_when_nobody_listens(monkeypatch, certificate):
     for name in ("ConnectEvent", "SecureEvent", "AuthEvent", "MessageEvent", "DisconnectEvent"):
         original = getattr(signals, name)
 
-        def build(*args, name=name, original=original, **keywords):
+        def build(*args: Any, name: Any = name, original: Any = original, **keywords: Any) -> Any:
             built.append(name)
             return original(*args, **keywords)
 
         monkeypatch.setattr(signals, name, build)
         assert not hasattr(connection, name)
 
-    def session():
+    def session() -> Iterator[Any]:
         with running(on_auth=lambda auth, session: "me", **certificate.options) as server:
             yield server
             client = Client(server, hello="EHLO me")
@@ -949,12 +961,12 @@ def test_no_event_is_built_when_nobody_listens(monkeypatch, certificate):
     assert len(witness) == 1
 
 
-def test_disconnect_comes_when_the_connection_has_ended():
-    with running(on_close=lambda session: order.append("on_close")) as server:
+def test_disconnect_comes_when_the_connection_has_ended() -> None:
+    with running(on_close=lambda session: order.append("on_close")) as server:  # type: ignore[has-type]
         order = []
 
         @disconnect.connect_via(server)
-        def note(sender, event):
+        def note(sender: Any, event: Any) -> None:
             order.append("disconnect")
 
         client = Client(server)

@@ -1,5 +1,7 @@
 """The examples, run as they stand: each in a process of its own, talked to by smtplib."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -11,7 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,29 +28,29 @@ PATIENCE = 30
 class Example:
     """A running example and what it has printed so far."""
 
-    def __init__(self, name, port):
+    def __init__(self, name: Any, port: Any) -> None:
         self.port = port
-        self.lines = []
+        self.lines: list[Any] = []
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
             [sys.executable, str(EXAMPLES / name), str(port)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
         )
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 
-    def read(self):
-        for line in self.process.stdout:
+    def read(self) -> None:
+        for line in self.process.stdout:  # type: ignore[union-attr]
             self.lines.append(line.rstrip("\n"))
 
     @property
-    def output(self):
+    def output(self) -> Any:
         return "\n".join(self.lines)
 
-    def wait_for(self, text, times=1):
+    def wait_for(self, text: Any, times: int = 1) -> None:
         """Return once *text* was printed that many times."""
         deadline = time.monotonic() + PATIENCE
         while self.output.count(text) < times:
@@ -59,7 +63,7 @@ class Example:
                 pytest.fail(f"no {text!r} in {PATIENCE} s:\n{self.output}")
             time.sleep(0.01)
 
-    def client(self):
+    def client(self) -> Any:
         """A client that has said EHLO; waits until the example listens."""
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -75,14 +79,16 @@ class Example:
                 assert smtp.ehlo()[0] == 250
                 return smtp
 
-    def send(self, content=b"Subject: Hi\r\n\r\nHello\r\n", to="ann@example.com"):
+    def send(
+        self, content: bytes = b"Subject: Hi\r\n\r\nHello\r\n", to: str = "ann@example.com"
+    ) -> None:
         with self.client() as smtp:
             smtp.sendmail("bob@example.net", [to], content)
 
-    def signal(self, number):
+    def signal(self, number: Any) -> None:
         self.process.send_signal(number)
 
-    def wait_for_exit(self):
+    def wait_for_exit(self) -> Any:
         """The exit status; all output has been read."""
         try:
             status = self.process.wait(PATIENCE)
@@ -91,28 +97,32 @@ class Example:
         self.reader.join(PATIENCE)
         return status
 
-    def end(self):
+    def end(self) -> None:
         self.process.kill()
         self.process.wait()
         self.reader.join(PATIENCE)
-        self.process.stdout.close()
+        self.process.stdout.close()  # type: ignore[union-attr]
 
 
 @contextlib.contextmanager
-def taken_port():
+def taken_port() -> Iterator[Any]:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         yield sock.getsockname()[1]
 
 
 @pytest.fixture
-def run():
+def run(tmp_path: Path) -> Iterator[Any]:
     """A function that starts an example by its file name, on a free port."""
     started = []
 
-    def start(name, port=None):
+    def start(name: Any, port: Any = None) -> Any:
         if port is None:
             with taken_port() as port:
                 pass
+        source = (EXAMPLES / name).read_text()
+        if "sys.argv" not in source:  # it has its port written in it
+            name = tmp_path / name
+            name.write_text(source.replace("2525", str(port)))
         started.append(Example(name, port))
         return started[-1]
 
@@ -121,7 +131,7 @@ def run():
         example.end()
 
 
-def test_every_example_is_run_by_a_test():
+def test_every_example_is_run_by_a_test() -> None:
     here = Path(__file__)
     tests = here.read_text()
     under_gunicorn = here.with_name("test_gunicorn.py").read_text()
@@ -131,7 +141,7 @@ def test_every_example_is_run_by_a_test():
         assert f'run("{path.name}"' in tests or path.stem in elsewhere, path.name
 
 
-def test_first_program_takes_mail_for_its_domain_only(run):
+def test_first_program_takes_mail_for_its_domain_only(run: Any) -> None:
     example = run("first_program.py")
     with example.client() as smtp:
         smtp.sendmail("bob@example.net", ["ann@example.com"], b"Hello\r\n")
@@ -142,7 +152,7 @@ def test_first_program_takes_mail_for_its_domain_only(run):
     example.wait_for("] 7 bytes")
 
 
-def test_connection_logger_names_the_client(run):
+def test_connection_logger_names_the_client(run: Any) -> None:
     example = run("connection_logger.py")
     with example.client() as smtp:
         port = smtp.sock.getsockname()[1]
@@ -152,7 +162,7 @@ def test_connection_logger_names_the_client(run):
     assert len({line.split("]")[0] for line in example.lines}) == 1, "one id for one connection"
 
 
-def test_connection_tracking_forgets_those_that_left(run):
+def test_connection_tracking_forgets_those_that_left(run: Any) -> None:
     example = run("connection_tracking.py")
     with example.client():
         example.wait_for("opened, active connections: 1")
@@ -166,7 +176,7 @@ def test_connection_tracking_forgets_those_that_left(run):
     assert example.output.count("closed") == 2
 
 
-def test_metrics_collection_reports_at_its_end(run):
+def test_metrics_collection_reports_at_its_end(run: Any) -> None:
     example = run("metrics_collection.py")
     example.send()
     example.send()
@@ -178,7 +188,7 @@ def test_metrics_collection_reports_at_its_end(run):
     assert "errors by code: {}" in example.output
 
 
-def test_basic_errors_gives_up_when_the_port_is_taken(run):
+def test_basic_errors_gives_up_when_the_port_is_taken(run: Any) -> None:
     with taken_port() as port:
         example = run("basic_errors.py", port)
         assert example.wait_for_exit() == 1
@@ -186,11 +196,11 @@ def test_basic_errors_gives_up_when_the_port_is_taken(run):
     assert example.lines[1:] == ["Port already in use!"]
 
 
-def test_basic_errors_serves_where_the_port_is_free(run):
+def test_basic_errors_serves_where_the_port_is_free(run: Any) -> None:
     run("basic_errors.py").send()
 
 
-def test_detailed_errors_shows_what_is_known_and_the_mail_goes_on(run):
+def test_detailed_errors_shows_what_is_known_and_the_mail_goes_on(run: Any) -> None:
     example = run("detailed_errors.py")
     with example.client() as smtp:
         with pytest.raises(smtplib.SMTPDataError) as refused:
@@ -209,7 +219,7 @@ def test_detailed_errors_shows_what_is_known_and_the_mail_goes_on(run):
     assert "in store" in example.output
 
 
-def test_error_categories_tells_a_lost_client_from_a_broken_program(run):
+def test_error_categories_tells_a_lost_client_from_a_broken_program(run: Any) -> None:
     example = run("error_categories.py")
     with example.client() as smtp:
         smtp.mail("bob@example.net")
@@ -225,7 +235,7 @@ def test_error_categories_tells_a_lost_client_from_a_broken_program(run):
     example.wait_for("So far: {'program': 1, 'network': 1}")
 
 
-def test_graceful_shutdown_lets_a_message_end_first(run):
+def test_graceful_shutdown_lets_a_message_end_first(run: Any) -> None:
     example = run("graceful_shutdown.py")
     with example.client() as idle, example.client() as busy:
         busy.mail("bob@example.net")
@@ -246,7 +256,7 @@ def test_graceful_shutdown_lets_a_message_end_first(run):
     ]
 
 
-def test_restart_on_close_listens_again(run):
+def test_restart_on_close_listens_again(run: Any) -> None:
     example = run("restart_on_close.py")
     for n in range(1, 3):
         example.wait_for("Listening on port", times=n)
@@ -260,7 +270,7 @@ def test_restart_on_close_listens_again(run):
     assert example.output.count("restarting") == 2
 
 
-def test_restart_on_close_ends_amid_a_restart(run):
+def test_restart_on_close_ends_amid_a_restart(run: Any) -> None:
     example = run("restart_on_close.py")
     example.wait_for("Listening on port")
     example.signal(signal.SIGHUP)
@@ -269,7 +279,7 @@ def test_restart_on_close_ends_amid_a_restart(run):
     assert example.wait_for_exit() == 0
 
 
-def test_complete_example_tells_the_whole_story(run):
+def test_complete_example_tells_the_whole_story(run: Any) -> None:
     example = run("complete.py")
     example.wait_for(f"SMTP server listening on port {example.port}")
     with example.client() as smtp:
@@ -294,7 +304,7 @@ def test_complete_example_tells_the_whole_story(run):
     ]
 
 
-def test_complete_example_raises_an_alert_when_errors_pile_up(run):
+def test_complete_example_raises_an_alert_when_errors_pile_up(run: Any) -> None:
     example = run("complete.py")
     for _ in range(101):
         with example.client() as smtp:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import base64
 import ssl
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 from contract import Client, Witness, running
+from support import Certificate
 
+from smtp_blinker import Credentials, Session, SMTPServer
 from smtp_blinker.sasl.external import certificate_name
 
 METHODS = ("EXTERNAL", "PLAIN")
@@ -17,21 +22,21 @@ def b64(text: str) -> str:
     return base64.b64encode(text.encode()).decode() or "="
 
 
-class Asked(list):
-    def __call__(self, auth, session):
+class Asked(list[Any]):
+    def __call__(self, auth: Credentials, session: Session) -> bool:
         self.append((auth.username, auth.authcid, auth.password, auth.method))
-        assert session.tls.peer_certificate
+        assert session.tls.peer_certificate  # type: ignore[union-attr]
         return True
 
 
 @pytest.fixture
-def asked():
+def asked() -> Any:
     return Asked()
 
 
 @pytest.fixture
-def serving(certificate, asked):
-    def serve(**options):
+def serving(certificate: Certificate, asked: Any) -> Any:
+    def serve(**options: Any) -> Any:
         return running(
             **{
                 "on_auth": asked,
@@ -47,11 +52,11 @@ def serving(certificate, asked):
 
 
 @pytest.fixture
-def context(ca, certificate, tmp_path):
+def context(ca: trustme.CA, certificate: Certificate, tmp_path: Path) -> Any:
     """Makes the context of a client whose certificate has these names."""
 
     def make(*names: str, **more: str) -> ssl.SSLContext:
-        issued = ca.issue_cert(*names, **more)
+        issued = ca.issue_cert(*names, **more)  # type: ignore[arg-type]
         issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
         context = certificate.client_context()
         context.load_cert_chain(tmp_path / "client.pem")
@@ -60,7 +65,7 @@ def context(ca, certificate, tmp_path):
     return make
 
 
-def secured(server, context) -> Client:
+def secured(server: SMTPServer, context: Any) -> Client:
     client = Client(server, hello="EHLO me")
     client.ok("STARTTLS")
     client.start_tls(context)
@@ -68,7 +73,7 @@ def secured(server, context) -> Client:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_certificate_is_enough(late, serving, context, asked):
+def test_a_certificate_is_enough(late: bool, serving: Any, context: Any, asked: Any) -> None:
     with serving() as server:
         witness = Witness(server)
         client = secured(server, context("ann@example.org"))
@@ -87,7 +92,9 @@ def test_a_certificate_is_enough(late, serving, context, asked):
     assert (event.method, event.username, event.success) == ("EXTERNAL", "ann@example.org", True)
 
 
-def test_without_a_certificate_there_is_no_external(serving, certificate, asked):
+def test_without_a_certificate_there_is_no_external(
+    serving: Any, certificate: Certificate, asked: Any
+) -> None:
     with serving(allow_insecure_auth=True) as server:
         client = Client(server)
         assert "AUTH PLAIN" in client.cmd("EHLO me")
@@ -98,7 +105,7 @@ def test_without_a_certificate_there_is_no_external(serving, certificate, asked)
     assert asked == []
 
 
-def test_tls_that_somebody_else_ends_shows_no_certificate(asked):
+def test_tls_that_somebody_else_ends_shows_no_certificate(asked: Any) -> None:
     with running(secured=True, on_auth=asked, auth_methods=METHODS) as server:
         client = Client(server)
         assert "AUTH PLAIN" in client.cmd("EHLO me")
@@ -115,9 +122,9 @@ def test_tls_that_somebody_else_ends_shows_no_certificate(asked):
     ],
 )
 def test_acting_for_another_is_for_the_program_to_allow(
-    authzid, reads_it, said, serving, context, asked
-):
-    def on_auth(auth, session):
+    authzid: str, reads_it: bool, said: str, serving: Any, context: Any, asked: Any
+) -> None:
+    def on_auth(auth: Credentials, session: Session) -> Any:
         return not reads_it or auth.authzid == authzid
 
     with serving(on_auth=on_auth) as server:
@@ -126,7 +133,9 @@ def test_acting_for_another_is_for_the_program_to_allow(
         assert client.cmd(f"AUTH EXTERNAL {b64(authzid)}").startswith(said)
 
 
-def test_a_certificate_without_a_name_acts_for_nobody_by_itself(serving, context, asked):
+def test_a_certificate_without_a_name_acts_for_nobody_by_itself(
+    serving: Any, context: Any, asked: Any
+) -> None:
     with serving() as server:
         client = secured(server, context("192.0.2.1"))
         client.ok("EHLO me")
@@ -135,7 +144,9 @@ def test_a_certificate_without_a_name_acts_for_nobody_by_itself(serving, context
     assert [names[0] for names in asked] == ["", ""]
 
 
-def test_a_proxy_s_certificate_is_not_that_of_its_client(serving, context, asked):
+def test_a_proxy_s_certificate_is_not_that_of_its_client(
+    serving: Any, context: Any, asked: Any
+) -> None:
     with serving(use_xclient=True) as server:
         client = secured(server, context("proxy@example.org"))
         client.ok("EHLO proxy", "XCLIENT ADDR=192.0.2.7")
@@ -144,7 +155,7 @@ def test_a_proxy_s_certificate_is_not_that_of_its_client(serving, context, asked
     assert asked == []
 
 
-def test_a_refused_certificate_is_a_failure(serving, context):
+def test_a_refused_certificate_is_a_failure(serving: Any, context: Any) -> None:
     with serving(on_auth=lambda auth, session: None) as server:
         client = secured(server, context("ann@example.org"))
         client.ok("EHLO me")
@@ -153,7 +164,7 @@ def test_a_refused_certificate_is_a_failure(serving, context):
         assert live.limits.auth_failures == 1
 
 
-def test_the_name_of_a_certificate(ca):
+def test_the_name_of_a_certificate(ca: trustme.CA) -> None:
     subject = (((("organizationName", "Example"),), (("commonName", "Ann"),)),)[0]
     by_address = (("DNS", "host.example"), ("email", "ann@example.org"), ("email", "b@example.org"))
     assert certificate_name({"subject": subject, "subjectAltName": by_address}) == "ann@example.org"

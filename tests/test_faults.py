@@ -46,7 +46,7 @@ from contract import (  # noqa: E402
     trusting,
 )
 from soak import soak  # noqa: E402
-from support import Certificate, take_replies  # noqa: E402
+from support import Certificate, take_replies, tcp_address  # noqa: E402
 
 from smtp_blinker import SMTPServer, signals  # noqa: E402
 
@@ -499,7 +499,7 @@ def test_connection_that_breaks_at_any_octet_of_a_dialogue(way: str) -> None:
                 client.reset()
             else:
                 client.close()
-            poll(lambda cut=cut: len(seen.disconnected) == cut + 1)
+            poll(lambda cut=cut: len(seen.disconnected) == cut + 1)  # type: ignore[misc]
             # A reset may overtake what was sent last; nothing else may.
             check_cut(seen, cut, certain=way != "reset", begun=cut > CONTENT_AT)
             if cut >= END_AT and way == "half_close" and cut == END_AT:
@@ -519,7 +519,7 @@ def test_pipelining_connection_that_breaks_at_any_octet(way: str) -> None:
                 client.reset()
             else:
                 client.close()
-            poll(lambda cut=cut: len(seen.disconnected) == cut + 1)
+            poll(lambda cut=cut: len(seen.disconnected) == cut + 1)  # type: ignore[misc]
             # A close with replies unread is a reset.
             certain = way == "half_close"
             check_cut(seen, cut, certain=certain, begun=certain and cut >= CONTENT_AT)
@@ -587,7 +587,7 @@ def test_tls_that_is_cut_off(way: str, certificate: Certificate) -> None:
                 half_close(client)
             else:
                 client.close()
-            poll(lambda number=number: len(seen.disconnected) == number)
+            poll(lambda number=number: len(seen.disconnected) == number)  # type: ignore[misc]
             check_cut(seen, cut, certain=way != "reset", begun=cut > CONTENT_AT)
 
 
@@ -603,7 +603,7 @@ def test_tls_record_that_is_torn_at_any_octet(certificate: Certificate) -> None:
                 break
             client.sock.sendall(wire[:tear])
             client.close()
-            poll(lambda tear=tear: len(seen.disconnected) == tear + 1)
+            poll(lambda tear=tear: len(seen.disconnected) == tear + 1)  # type: ignore[misc]
             check_cut(seen, cut, certain=True, begun=True)
 
 
@@ -637,7 +637,7 @@ def test_tls_handshake_that_is_cut_off(way: str, implicit: bool, certificate: Ce
                     client.reset()
                 else:
                     client.close()
-                poll(lambda number=number: len(ended) == number)
+                poll(lambda number=number: len(ended) == number)  # type: ignore[misc]
         assert explicit_seen.delivered == []
 
 
@@ -710,7 +710,7 @@ def test_stop_keeps_the_250_of_a_message_when_it_ends_the_hook_of_the_next() -> 
 def test_client_accepted_in_the_moment_of_the_stop_hears_421() -> None:
     for turns in range(4):
         with running() as server:
-            sock = gsocket.create_connection(server.address)
+            sock = gsocket.create_connection(tcp_address(server))
             for _ in range(turns):
                 gevent.sleep(0)
             if not turns:
@@ -1029,7 +1029,7 @@ def test_hooks_that_hang_hold_up_nobody_else_and_stop_ends_them(certificate: Cer
         )
         server.start()
         serves(server)
-        poll(lambda server=server: not server.connections)
+        poll(lambda server=server: not server.connections)  # type: ignore[misc]
         if before is None:
             before = greenlets()
         pairs.append((server, gevent.spawn(attempt, server, hook)))
@@ -1178,7 +1178,7 @@ def test_listener_that_has_its_greenlet_killed_afterwards_ends_only_its_client(
 def test_listener_that_hangs_holds_up_nobody_else_and_stop_ends_it(
     name: str, certificate: Certificate
 ) -> None:
-    hanging = []
+    hanging: list[Any] = []
 
     def bad(sender: SMTPServer, event: Any) -> None:
         if not hanging:

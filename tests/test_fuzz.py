@@ -13,7 +13,7 @@ import pytest
 FUZZ = Path(__file__).resolve().parent.parent / "fuzz"
 sys.path.insert(0, str(FUZZ))
 
-import run  # noqa: E402
+import run  # type: ignore[import-not-found]  # noqa: E402
 from run import TARGETS, inputs  # noqa: E402
 
 #: Of CPU, for each target.

@@ -8,14 +8,25 @@ import gc
 import io
 import traceback
 import weakref
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
+from typing import Any
 
 import gevent
 import pytest
 from contract import Client, Witness, poll, running
 from gevent.event import AsyncResult, Event
+from support import Certificate
 
-from smtp_blinker import AuthenticationFailed, Reject, SMTPServer, signals
+from smtp_blinker import (
+    Address,
+    AuthenticationFailed,
+    MessageStream,
+    Reject,
+    Session,
+    SMTPServer,
+    signals,
+)
 from smtp_blinker.hooks import NAMES
 
 FAULTS = {
@@ -26,23 +37,28 @@ FAULTS = {
     "ConnectionError": lambda: (_ for _ in ()).throw(ConnectionResetError("secret detail")),
     "TimeoutError": lambda: (_ for _ in ()).throw(TimeoutError("secret detail")),
     "GeneratorExit": lambda: (_ for _ in ()).throw(GeneratorExit("secret detail")),
-    "kill": lambda: (gevent.kill(gevent.getcurrent()), gevent.sleep(1)),
+    "kill": lambda: (gevent.kill(gevent.getcurrent()), gevent.sleep(1)),  # type: ignore[func-returns-value]
 }
 LOCAL_ERROR = "451 4.3.0 "
 
 
-def fail(kind: str):
+def fail(kind: str) -> Any:
     """A hook with the fault *kind*."""
 
-    def hook(*args):
-        FAULTS[kind]()
+    def hook(*args: Any) -> None:
+        FAULTS[kind]()  # type: ignore[no-untyped-call]
         raise AssertionError("it went on")
 
     return hook
 
 
-def rejecting(reply: Reject):
-    def hook(*args):
+def keyword(name: str, value: object) -> dict[str, Any]:
+    """For options whose name only the run knows."""
+    return {name: value}
+
+
+def rejecting(reply: Reject) -> Any:
+    def hook(*args: Any) -> None:
         raise reply
 
     return hook
@@ -52,30 +68,30 @@ def rejecting(reply: Reject):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_hook_is_given_as_a_keyword_or_with_the_decorator_of_its_name(name):
-    def hook(*args):
+def test_a_hook_is_given_as_a_keyword_or_with_the_decorator_of_its_name(name: Any) -> None:
+    def hook(*args: Any) -> None:
         """Nothing."""
 
-    assert getattr(SMTPServer(("127.0.0.1", 0), **{name: hook}).hooks, name) is hook
+    assert getattr(SMTPServer(("127.0.0.1", 0), **keyword(name, hook)).hooks, name) is hook
     server = SMTPServer(("127.0.0.1", 0))
     assert getattr(server, name)(hook) is hook
     assert getattr(server.hooks, name) is hook
 
 
-def test_a_subclass_has_its_hooks_as_methods():
+def test_a_subclass_has_its_hooks_as_methods() -> None:
     class Server(SMTPServer):
-        def on_rcpt_to(self, address, session):
+        def on_rcpt_to(self, address: Address, session: Session) -> None:  # type: ignore[override]
             raise Reject(550, f"not at {self.options.name}")
 
         @staticmethod
-        def on_mail_from(address, session):
-            session.sender_seen = True
+        def on_mail_from(address: Address, session: Session) -> None:  # type: ignore[override]
+            session.sender_seen = True  # type: ignore[attr-defined]
 
-        def on_data(self, stream, session):
+        def on_data(self, stream: MessageStream, session: Session) -> None:  # type: ignore[override]
             raise AssertionError("the keyword counts")
 
-    def store(stream, session):
-        return f"queued, {session.sender_seen}"
+    def store(stream: MessageStream, session: Session) -> str:
+        return f"queued, {session.sender_seen}"  # type: ignore[attr-defined]
 
     server = Server(("127.0.0.1", 0), name="mx.test", on_data=store)
     server.on_close(lambda session: None)  # the others are decorators still
@@ -92,29 +108,29 @@ def test_a_subclass_has_its_hooks_as_methods():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_hook_that_cannot_be_called_is_a_type_error(name):
+def test_a_hook_that_cannot_be_called_is_a_type_error(name: Any) -> None:
     with pytest.raises(TypeError, match=name):
-        SMTPServer(("127.0.0.1", 0), **{name: "no"})
+        SMTPServer(("127.0.0.1", 0), **keyword(name, "no"))
     with pytest.raises(TypeError, match=name):
         getattr(SMTPServer(("127.0.0.1", 0)), name)(1)
 
 
-async def coroutine(*args):
+async def coroutine(*args: Any) -> None:
     raise Reject(550, "nobody awaits it")
 
 
-def generator(*args):
+def generator(*args: Any) -> Iterator[None]:
     raise Reject(550, "nobody iterates over it")
     yield
 
 
-async def asynchronous_generator(*args):
+async def asynchronous_generator(*args: Any) -> AsyncIterator[None]:
     raise Reject(550, "neither")
     yield
 
 
 class Awaitable:
-    async def __call__(self, *args):
+    async def __call__(self, *args: Any) -> None:
         raise Reject(550, "nobody awaits it")
 
 
@@ -131,9 +147,9 @@ class Awaitable:
     ],
     ids=lambda hook: type(hook).__name__ + getattr(hook, "__name__", ""),
 )
-def test_a_hook_that_a_call_would_not_run_is_a_type_error(name, hook):
+def test_a_hook_that_a_call_would_not_run_is_a_type_error(name: Any, hook: Any) -> None:
     with pytest.raises(TypeError, match=name):
-        SMTPServer(("127.0.0.1", 0), **{name: hook})
+        SMTPServer(("127.0.0.1", 0), **keyword(name, hook))
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -150,7 +166,7 @@ def test_a_hook_that_a_call_would_not_run_is_a_type_error(name, hook):
         lambda *args: filter(None, args),
     ],
 )
-def test_a_hook_that_returns_what_did_not_run_has_accepted_nothing(late):
+def test_a_hook_that_returns_what_did_not_run_has_accepted_nothing(late: Any) -> None:
     hook = lambda *args: late(*args)  # noqa: E731
     with running(on_auth=hook, auth_optional=True) as server:
         witness = Witness(server)
@@ -159,18 +175,18 @@ def test_a_hook_that_returns_what_did_not_run_has_accepted_nothing(late):
         assert [event.success for event in witness.of("auth")] == [False]
         assert witness.one("error").code == "HookError"
     for name in ("on_mail_from", "on_rcpt_to", "on_data"):
-        with running(**{name: hook}) as server:
+        with running(**keyword(name, hook)) as server:
             client = Client(server, hello="EHLO me")
             assert say(client, name).startswith(LOCAL_ERROR)
             client.ok("NOOP")
     gc.collect()
 
 
-def test_each_hook_is_called_at_its_moment_with_its_arguments(certificate):
+def test_each_hook_is_called_at_its_moment_with_its_arguments(certificate: Certificate) -> None:
     calls = []
 
-    def note(name, result=None):
-        def hook(*args):
+    def note(name: Any, result: Any = None) -> Any:
+        def hook(*args: Any) -> Any:
             calls.append((name, *args))
             if name == "on_data":
                 calls.append(args[0].read())
@@ -206,7 +222,7 @@ def test_each_hook_is_called_at_its_moment_with_its_arguments(certificate):
     assert rcpt2[1].address == "c@example.com"
     assert data[0] == "on_data"
     assert data[2] is session
-    assert content == b"content\r\n"
+    assert content == b"content\r\n"  # type: ignore[comparison-overlap]
     assert closed == ("on_close", session)
 
 
@@ -239,25 +255,25 @@ ANSWERED = ["on_auth", "on_mail_from", "on_rcpt_to", "on_data"]
         (Reject(599, "odd", "5.99.999"), "599 5.99.999 odd"),
     ],
 )
-def test_reject_gives_exactly_its_reply(hook, reject, reply):
+def test_reject_gives_exactly_its_reply(hook: Any, reject: Any, reply: str) -> None:
     with running(auth_optional=True, **{hook: rejecting(reject)}) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
         assert say(client, hook) == reply
         [connection] = server.connections
-        assert connection.session.error.code == reject.code
+        assert connection.session.error.code == reject.code  # type: ignore[union-attr]
         assert client.cmd("NOOP").startswith("250")
         assert not witness.of("error")
 
 
-def test_reject_without_an_enhanced_code_gets_a_fitting_one():
+def test_reject_without_an_enhanced_code_gets_a_fitting_one() -> None:
     with running(on_mail_from=rejecting(Reject(550, "no"))) as server:
         assert Client(server, hello="EHLO me").cmd("MAIL FROM:<>") == "550 5.7.1 no"
     with running(on_mail_from=rejecting(Reject(471, "no"))) as server:
         assert Client(server, hello="EHLO me").cmd("MAIL FROM:<>") == "471 4.0.0 no"
 
 
-def test_reject_s_text_can_not_break_the_reply():
+def test_reject_s_text_can_not_break_the_reply() -> None:
     with running(on_mail_from=rejecting(Reject(550, "a\r\n250 b\r\xe9\x1b[1m"))) as server:
         client = Client(server, hello="EHLO me")
         answer = client.cmd("MAIL FROM:<>")
@@ -267,7 +283,7 @@ def test_reject_s_text_can_not_break_the_reply():
         assert client.cmd("NOOP").startswith("250")
 
 
-def test_reject_with_421_ends_the_connection():
+def test_reject_with_421_ends_the_connection() -> None:
     with running(on_rcpt_to=rejecting(Reject(421, "go away", "4.7.0"))) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -278,19 +294,19 @@ def test_reject_with_421_ends_the_connection():
 
 
 @pytest.mark.parametrize("code", [250, 354, 399, 600, "550", None])
-def test_reject_takes_no_other_codes(code):
+def test_reject_takes_no_other_codes(code: int | str | None) -> None:
     with pytest.raises(ValueError, match="400 to 599"):
-        Reject(code, "no")
+        Reject(code, "no")  # type: ignore[arg-type]
 
 
-def test_reject_takes_no_enhanced_code_of_another_class():
+def test_reject_takes_no_enhanced_code_of_another_class() -> None:
     with pytest.raises(ValueError, match="enhanced"):
         Reject(550, "no", enhanced="4.7.1")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("hook", ANSWERED)
-def test_a_fault_is_451_without_detail_and_the_connection_lives_on(hook, fault):
+def test_a_fault_is_451_without_detail_and_the_connection_lives_on(hook: Any, fault: Any) -> None:
     with running(auth_optional=True, **{hook: fail(fault)}) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -313,12 +329,14 @@ def test_a_fault_is_451_without_detail_and_the_connection_lives_on(hook, fault):
         assert client.message().startswith("250")
 
 
-def test_an_exception_that_has_no_text_is_451_as_any_other(caplog):
+def test_an_exception_that_has_no_text_is_451_as_any_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Mute(Exception):
-        def __str__(self):
+        def __str__(self) -> str:
             raise RuntimeError("no text")
 
-    def on_rcpt_to(address, session):
+    def on_rcpt_to(address: Address, session: Session) -> None:
         raise Mute
 
     with running(on_rcpt_to=on_rcpt_to) as server:
@@ -329,8 +347,8 @@ def test_an_exception_that_has_no_text_is_451_as_any_other(caplog):
     assert "HookError" in caplog.text
 
 
-def test_a_kill_that_reaches_the_greenlet_after_its_hook_ends_the_connection():
-    closed = []
+def test_a_kill_that_reaches_the_greenlet_after_its_hook_ends_the_connection() -> None:
+    closed: list[Any] = []
     with running(
         on_mail_from=lambda *args: gevent.kill(gevent.getcurrent()), on_close=closed.append
     ) as server:
@@ -342,8 +360,8 @@ def test_a_kill_that_reaches_the_greenlet_after_its_hook_ends_the_connection():
         assert len(closed) == 1
 
 
-def test_the_traceback_of_a_fault_names_the_hook_s_line():
-    def on_mail_from(address, session):
+def test_the_traceback_of_a_fault_names_the_hook_s_line() -> None:
+    def on_mail_from(address: Address, session: Session) -> None:
         raise ZeroDivisionError
 
     with running(on_mail_from=on_mail_from) as server:
@@ -357,7 +375,7 @@ def test_the_traceback_of_a_fault_names_the_hook_s_line():
         assert names[-1] == "on_mail_from"
 
 
-def test_a_refused_sender_leaves_no_transaction():
+def test_a_refused_sender_leaves_no_transaction() -> None:
     with running(on_mail_from=rejecting(Reject(550, "no"))) as server:
         client = Client(server, hello="EHLO me")
         assert client.cmd("MAIL FROM:<a@example.org> BODY=8BITMIME").startswith("550")
@@ -369,8 +387,8 @@ def test_a_refused_sender_leaves_no_transaction():
         client.ok("MAIL FROM:<a@example.org>")
 
 
-def test_a_refused_recipient_is_not_in_the_envelope():
-    def on_rcpt_to(address, session):
+def test_a_refused_recipient_is_not_in_the_envelope() -> None:
+    def on_rcpt_to(address: Address, session: Session) -> None:
         if address.address.startswith("bad"):
             raise Reject(550, "no", "5.1.1")
 
@@ -393,8 +411,8 @@ def test_a_refused_recipient_is_not_in_the_envelope():
 # on_connect, on_secure, on_auth
 
 
-def test_on_connect_refuses_with_its_reply_and_the_connection_ends():
-    closed = []
+def test_on_connect_refuses_with_its_reply_and_the_connection_ends() -> None:
+    closed: list[Any] = []
     with running(
         on_connect=rejecting(Reject(554, "not you", "5.7.1")), on_close=closed.append
     ) as server:
@@ -407,8 +425,8 @@ def test_on_connect_refuses_with_its_reply_and_the_connection_ends():
         assert len(closed) == 1
 
 
-def test_a_reject_of_on_connect_s_is_554_where_it_says_nothing_else():
-    def refuse(session):
+def test_a_reject_of_on_connect_s_is_554_where_it_says_nothing_else() -> None:
+    def refuse(session: Session) -> None:
         raise Reject
 
     with running(on_connect=refuse) as server:
@@ -417,8 +435,8 @@ def test_a_reject_of_on_connect_s_is_554_where_it_says_nothing_else():
         assert client.ended()
 
 
-def test_on_connect_s_refusal_is_the_session_s_error():
-    closed = []
+def test_on_connect_s_refusal_is_the_session_s_error() -> None:
+    closed: list[Any] = []
     with running(on_connect=rejecting(Reject(554, "not you")), on_close=closed.append) as server:
         Client(server, greet=False).everything()
         poll(lambda: closed)
@@ -426,7 +444,7 @@ def test_on_connect_s_refusal_is_the_session_s_error():
         assert closed[0].error.code == 554
 
 
-def test_a_fault_of_on_connect_is_told_without_detail_and_reported():
+def test_a_fault_of_on_connect_is_told_without_detail_and_reported() -> None:
     with running(on_connect=fail("Exception")) as server:
         witness = Witness(server)
         client = Client(server, greet=False)
@@ -436,7 +454,7 @@ def test_a_fault_of_on_connect_is_told_without_detail_and_reported():
         assert witness.one("error").code == "HookError"
 
 
-def test_on_connect_comes_before_the_greeting():
+def test_on_connect_comes_before_the_greeting() -> None:
     hold = Event()
     with running(on_connect=lambda session: hold.wait() and None) as server:
         client = Client(server, greet=False)
@@ -446,10 +464,10 @@ def test_on_connect_comes_before_the_greeting():
         assert client.reply().startswith("220")
 
 
-def test_on_secure_knows_the_name_and_the_tls(certificate):
-    seen = []
+def test_on_secure_knows_the_name_and_the_tls(certificate: Certificate) -> None:
+    seen: list[Any] = []
 
-    def on_secure(session):
+    def on_secure(session: Session) -> None:
         seen.append((session.servername, session.tls, session.secure))
 
     with running(on_secure=on_secure, **certificate.options) as server:
@@ -461,15 +479,17 @@ def test_on_secure_knows_the_name_and_the_tls(certificate):
     [(servername, info, secure)] = seen
     assert servername == "mx.example.com"
     assert info.version == tls.version()
-    assert info.cipher[0] == tls.cipher()[0]
+    assert info.cipher[0] == tls.cipher()[0]  # type: ignore[index]
     assert info.peer_certificate is None
     assert secure is True
 
 
-def test_on_secure_meets_a_session_that_knows_nothing_of_before_tls(certificate):
-    seen = []
+def test_on_secure_meets_a_session_that_knows_nothing_of_before_tls(
+    certificate: Certificate,
+) -> None:
+    seen: list[Any] = []
 
-    def on_secure(session):
+    def on_secure(session: Session) -> None:
         seen.append((session.opening_command, session.host_name_appears_as, session.user))
         session.user = "by certificate"
 
@@ -488,7 +508,7 @@ def test_on_secure_meets_a_session_that_knows_nothing_of_before_tls(certificate)
 
 
 @pytest.mark.parametrize("implicit", [False, True])
-def test_on_secure_may_refuse(implicit, certificate):
+def test_on_secure_may_refuse(implicit: bool, certificate: Certificate) -> None:
     with running(
         secure=implicit,
         on_secure=rejecting(Reject(554, "not with this", "5.7.0")),
@@ -506,7 +526,7 @@ def test_on_secure_may_refuse(implicit, certificate):
 
 
 @pytest.mark.parametrize("user", ["me", {"id": 1}, True, 7])
-def test_on_auth_returns_the_user(user):
+def test_on_auth_returns_the_user(user: bool | dict[str, Any] | int | str) -> None:
     with running(on_auth=lambda auth, session: user) as server:
         client = Client(server, hello="EHLO me")
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith("235 2.7.0")
@@ -515,7 +535,7 @@ def test_on_auth_returns_the_user(user):
 
 
 @pytest.mark.parametrize("user", [None, False, "", 0, {}])
-def test_a_false_value_of_on_auth_is_535(user):
+def test_a_false_value_of_on_auth_is_535(user: Any) -> None:
     with running(on_auth=lambda auth, session: user) as server:
         client = Client(server, hello="EHLO me")
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith("535 5.7.8")
@@ -523,7 +543,7 @@ def test_a_false_value_of_on_auth_is_535(user):
         assert connection.session.user is None
 
 
-def test_authentication_failed_is_a_reject():
+def test_authentication_failed_is_a_reject() -> None:
     assert issubclass(AuthenticationFailed, Reject)
     assert str(AuthenticationFailed()).startswith("535 5.7.8")
 
@@ -534,8 +554,10 @@ def test_authentication_failed_is_a_reject():
 @pytest.mark.parametrize(
     "end", ["quit", "eof", "reset", "content", "refused", "timeout", "tls", "kill"]
 )
-def test_on_close_runs_once_however_the_connection_ended(end, certificate):
-    closed = []
+def test_on_close_runs_once_however_the_connection_ended(
+    end: str, certificate: Certificate
+) -> None:
+    closed: list[Any] = []
     options = {}
     if end == "refused":
         options["on_connect"] = rejecting(Reject(554, "no"))
@@ -568,7 +590,7 @@ def test_on_close_runs_once_however_the_connection_ended(end, certificate):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_on_close_is_reported_and_nothing_else_is_lost(fault):
+def test_a_fault_of_on_close_is_reported_and_nothing_else_is_lost(fault: Any) -> None:
     with running(on_close=fail(fault)) as server:
         witness = Witness(server)
         Client(server).cmd("QUIT")
@@ -577,7 +599,7 @@ def test_a_fault_of_on_close_is_reported_and_nothing_else_is_lost(fault):
         poll(lambda: not server.connections)
 
 
-def test_a_connection_error_of_on_close_s_own_is_reported_after_a_cut_off_message_too():
+def test_a_connection_error_of_on_close_s_own_is_reported_after_a_cut_off_message_too() -> None:
     with running(on_close=fail("ConnectionError")) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -587,8 +609,8 @@ def test_a_connection_error_of_on_close_s_own_is_reported_after_a_cut_off_messag
         assert "HookError" in [event.code for event in witness.of("error")]
 
 
-def test_on_close_sees_the_session_as_it_ended():
-    closed = []
+def test_on_close_sees_the_session_as_it_ended() -> None:
+    closed: list[Any] = []
     with running(on_close=closed.append) as server:
         client = Client(server, hello="EHLO me")
         assert client.message().startswith("250")
@@ -604,7 +626,7 @@ def test_on_close_sees_the_session_as_it_ended():
 
 
 @pytest.mark.parametrize("hook", ANSWERED)
-def test_a_hook_past_its_timeout_is_451(hook):
+def test_a_hook_past_its_timeout_is_451(hook: Any) -> None:
     with running(
         auth_optional=True, hook_timeout=0.05, **{hook: lambda *args: gevent.sleep(3600)}
     ) as server:
@@ -618,8 +640,8 @@ def test_a_hook_past_its_timeout_is_451(hook):
         assert client.message().startswith("250")
 
 
-def test_a_hook_that_catches_exceptions_does_not_catch_its_timeout():
-    def on_mail_from(address, session):
+def test_a_hook_that_catches_exceptions_does_not_catch_its_timeout() -> None:
+    def on_mail_from(address: Address, session: Session) -> None:
         try:
             gevent.sleep(3600)
         except Exception:
@@ -631,7 +653,7 @@ def test_a_hook_that_catches_exceptions_does_not_catch_its_timeout():
         assert witness.one("error").code == "HookTimeout"
 
 
-def test_waiting_for_a_slow_client_is_not_the_hook_s_time():
+def test_waiting_for_a_slow_client_is_not_the_hook_s_time() -> None:
     with running(
         hook_timeout=0.3, on_data=lambda stream, session: stream.read() and None
     ) as server:
@@ -644,8 +666,8 @@ def test_waiting_for_a_slow_client_is_not_the_hook_s_time():
         assert client.reply().startswith("250")
 
 
-def test_a_hook_s_time_goes_on_between_two_reads():
-    def on_data(stream, session):
+def test_a_hook_s_time_goes_on_between_two_reads() -> None:
+    def on_data(stream: MessageStream, session: Session) -> None:
         for _ in stream:
             gevent.sleep(0.05)
 
@@ -655,7 +677,7 @@ def test_a_hook_s_time_goes_on_between_two_reads():
         assert client.cmd("NOOP").startswith("250")
 
 
-def test_on_connect_and_on_close_have_the_timeout_too():
+def test_on_connect_and_on_close_have_the_timeout_too() -> None:
     with running(hook_timeout=0.05, on_connect=lambda session: gevent.sleep(3600)) as server:
         assert Client(server, greet=False).reply().startswith(LOCAL_ERROR)
     with running(hook_timeout=0.05, on_close=lambda session: gevent.sleep(3600)) as server:
@@ -665,7 +687,7 @@ def test_on_connect_and_on_close_have_the_timeout_too():
         witness.one("disconnect")
 
 
-def test_a_hook_within_its_timeout_leaves_no_alarm_behind():
+def test_a_hook_within_its_timeout_leaves_no_alarm_behind() -> None:
     with running(hook_timeout=0.15, on_mail_from=lambda *args: gevent.sleep(0.01)) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -675,7 +697,7 @@ def test_a_hook_within_its_timeout_leaves_no_alarm_behind():
         assert not witness.of("error")
 
 
-def test_a_hook_that_blocks_holds_up_nobody_else():
+def test_a_hook_that_blocks_holds_up_nobody_else() -> None:
     with running(on_mail_from=lambda address, session: gevent.sleep(3600)) as server:
         Client(server, hello="EHLO me").send(b"MAIL FROM:<>\r\n")
         assert Client(server, hello="EHLO me").cmd("NOOP").startswith("250")
@@ -684,24 +706,24 @@ def test_a_hook_that_blocks_holds_up_nobody_else():
 # on_data and its stream
 
 
-def test_the_text_that_on_data_returns_is_that_of_the_250():
+def test_the_text_that_on_data_returns_is_that_of_the_250() -> None:
     with running(on_data=lambda stream, session: "queued as 17") as server:
         assert Client(server, hello="EHLO me").message() == "250 2.0.0 queued as 17"
 
 
-def test_without_a_text_the_250_has_the_server_s():
+def test_without_a_text_the_250_has_the_server_s() -> None:
     with running(on_data=lambda stream, session: None) as server:
         assert Client(server, hello="EHLO me").message() == "250 2.0.0 OK: message queued"
 
 
-def test_a_text_can_not_break_the_250():
+def test_a_text_can_not_break_the_250() -> None:
     with running(on_data=lambda stream, session: "a\r\n550 b\n\u2028") as server:
         client = Client(server, hello="EHLO me")
         assert client.message().startswith("250 2.0.0 a 550 b")
         assert client.cmd("NOOP").startswith("250")
 
 
-def test_without_on_data_the_message_is_read_and_accepted():
+def test_without_on_data_the_message_is_read_and_accepted() -> None:
     with running() as server:
         client = Client(server, hello="EHLO me")
         assert client.message(b"x\r\n" * 100000).startswith("250")
@@ -711,11 +733,11 @@ def test_without_on_data_the_message_is_read_and_accepted():
 CONTENT = b"".join(b"line %d\r\n" % number for number in range(50000))
 
 
-def read_all(stream):
+def read_all(stream: MessageStream) -> Any:
     return stream.read()
 
 
-def read_pieces(stream):
+def read_pieces(stream: MessageStream) -> Any:
     pieces = []
     while piece := stream.read(1000):
         pieces.append(piece)
@@ -723,7 +745,7 @@ def read_pieces(stream):
     return b"".join(pieces)
 
 
-def read_lines(stream):
+def read_lines(stream: MessageStream) -> Any:
     lines = []
     while line := stream.readline():
         lines.append(line)
@@ -731,11 +753,11 @@ def read_lines(stream):
     return b"".join(lines)
 
 
-def iterate(stream):
+def iterate(stream: MessageStream) -> Any:
     return b"".join(stream)
 
 
-def read_mixed(stream):
+def read_mixed(stream: MessageStream) -> Any:
     parts = [stream.read(0), stream.readline(3), stream.readline(), stream.read(10)]
     assert parts[1] == b"lin"
     assert parts[2] == b"e 0\r\n"
@@ -743,26 +765,26 @@ def read_mixed(stream):
     return b"".join([*parts, *[next(iter(stream)) for _ in range(3)], stream.read(None)])
 
 
-def wrap(stream):
+def wrap(stream: MessageStream) -> Any:
     return io.BufferedReader(Raw(stream), 777).read()
 
 
 class Raw(io.RawIOBase):
-    def __init__(self, stream):
+    def __init__(self, stream: MessageStream) -> None:
         self.stream = stream
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> Any:
         return self.stream.readinto(buffer)
 
 
 @pytest.mark.parametrize("reader", [read_all, read_pieces, read_lines, iterate, read_mixed, wrap])
-def test_the_stream_is_a_binary_file(reader):
-    seen = []
+def test_the_stream_is_a_binary_file(reader: Any) -> None:
+    seen: list[Any] = []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         assert stream.byte_length <= len(CONTENT)
         seen.append(reader(stream))
         seen.append(stream.byte_length)
@@ -778,8 +800,8 @@ def test_the_stream_is_a_binary_file(reader):
     assert seen == [CONTENT, len(CONTENT)]
 
 
-def test_dots_are_unstuffed():
-    seen = []
+def test_dots_are_unstuffed() -> None:
+    seen: list[Any] = []
     with running(on_data=lambda stream, session: seen.append(stream.read())) as server:
         Client(server, hello="EHLO me").message(b"..\r\n..one\r\n.two\r\na.b\r\n...\r\n")
         Client(server, hello="EHLO me").message(b"")
@@ -787,11 +809,11 @@ def test_dots_are_unstuffed():
 
 
 @pytest.mark.parametrize("read", ["read", "readline", "readlines"])
-def test_a_read_that_a_timeout_of_the_program_s_own_cut_short_has_lost_nothing(read):
+def test_a_read_that_a_timeout_of_the_program_s_own_cut_short_has_lost_nothing(read: str) -> None:
     seen, cut = [], Event()
 
-    def on_data(stream, session):
-        with gevent.Timeout(0.05, False):
+    def on_data(stream: MessageStream, session: Session) -> None:
+        with gevent.Timeout(0.05, False):  # type: ignore[arg-type]
             getattr(stream, read)()
         cut.set()
         seen.append(stream.read())
@@ -807,10 +829,10 @@ def test_a_read_that_a_timeout_of_the_program_s_own_cut_short_has_lost_nothing(r
     assert seen[0].startswith(b"zero") == (read == "readlines")
 
 
-def test_a_stream_that_is_kept_is_empty_when_its_hook_has_returned():
+def test_a_stream_that_is_kept_is_empty_when_its_hook_has_returned() -> None:
     kept, later = [], []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         stream.read(2)
         kept.append(stream)
 
@@ -821,11 +843,11 @@ def test_a_stream_that_is_kept_is_empty_when_its_hook_has_returned():
     assert later == [b""]
 
 
-def test_the_stream_grows_with_what_has_arrived():
+def test_the_stream_grows_with_what_has_arrived() -> None:
     lengths = []
     go = Event()
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         lengths.append(stream.byte_length)
         stream.readline()
         lengths.append(stream.byte_length)
@@ -845,10 +867,10 @@ def test_the_stream_grows_with_what_has_arrived():
     assert lengths[2] == 13
 
 
-def test_the_hook_runs_while_the_message_arrives():
+def test_the_hook_runs_while_the_message_arrives() -> None:
     first = Event()
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         assert stream.readline() == b"one\r\n"
         first.set()
         assert stream.read() == b"two\r\n"
@@ -863,10 +885,10 @@ def test_the_hook_runs_while_the_message_arrives():
 
 
 @pytest.mark.parametrize("read", [0, 1, 5000])
-def test_what_the_hook_leaves_unread_is_dropped_for_it(read):
+def test_what_the_hook_leaves_unread_is_dropped_for_it(read: int) -> None:
     streams = []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         streams.append(stream)
         stream.read(read)
 
@@ -880,7 +902,7 @@ def test_what_the_hook_leaves_unread_is_dropped_for_it(read):
         assert streams[0].read() == b""
 
 
-def test_a_hook_that_rejects_before_reading_is_answered_after_the_true_end():
+def test_a_hook_that_rejects_before_reading_is_answered_after_the_true_end() -> None:
     with running(on_data=rejecting(Reject(550, "no", "5.7.1"))) as server:
         client = Client(server, hello="EHLO me")
         client.begin()
@@ -899,11 +921,13 @@ def test_a_hook_that_rejects_before_reading_is_answered_after_the_true_end():
     ],
     ids=["greenlet", "thread", "later"],
 )
-def test_a_message_is_read_in_the_hook_s_own_greenlet(elsewhere):
+def test_a_message_is_read_in_the_hook_s_own_greenlet(elsewhere: Any) -> None:
+    begun: list[Any] = []
     faults = []
 
-    def on_data(stream, session):
-        def read():
+    def on_data(stream: MessageStream, session: Session) -> None:
+        def read() -> Any:
+            begun.append(stream)
             try:
                 return stream.read()
             except BaseException as exc:
@@ -917,9 +941,10 @@ def test_a_message_is_read_in_the_hook_s_own_greenlet(elsewhere):
 
     with running(on_data=on_data) as server:
         client = Client(server, hello="EHLO me")
-        for _ in range(2):
+        for number in (1, 2):
             client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
-            gevent.sleep(0.2)  # its first octets come when somebody waits for them already
+            # Its first octets come when it is read already.
+            poll(functools.partial(lambda number: len(begun) == number, number))
             client.send(b"one\r\n.\r\n")
             code = "250" if elsewhere is gevent.spawn else "451"
             assert client.reply().startswith(code)
@@ -928,8 +953,8 @@ def test_a_message_is_read_in_the_hook_s_own_greenlet(elsewhere):
         assert "greenlet" in str(faults[0])
 
 
-def test_a_hook_that_raises_after_reading_is_451():
-    def on_data(stream, session):
+def test_a_hook_that_raises_after_reading_is_451() -> None:
+    def on_data(stream: MessageStream, session: Session) -> None:
         stream.read()
         raise KeyError("detail")
 
@@ -939,10 +964,10 @@ def test_a_hook_that_raises_after_reading_is_451():
         assert client.message().startswith(LOCAL_ERROR)
 
 
-def test_a_slow_reader_slows_its_sender_down():
+def test_a_slow_reader_slows_its_sender_down() -> None:
     go = Event()
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         stream.read(1)
         go.wait()
         stream.read()
@@ -965,10 +990,10 @@ def test_a_slow_reader_slows_its_sender_down():
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
 @pytest.mark.parametrize("reader", [read_all, read_pieces, read_lines, iterate])
-def test_a_client_that_vanishes_makes_read_raise_connection_error(leave, reader):
-    seen = []
+def test_a_client_that_vanishes_makes_read_raise_connection_error(leave: str, reader: Any) -> None:
+    seen: list[Any] = []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         try:
             reader(stream)
         except ConnectionError as exc:
@@ -990,10 +1015,10 @@ def test_a_client_that_vanishes_makes_read_raise_connection_error(leave, reader)
         assert witness.one("disconnect").reason == {"close": "eof", "reset": "reset"}[leave]
 
 
-def test_a_hook_that_swallows_the_connection_error_changes_nothing():
+def test_a_hook_that_swallows_the_connection_error_changes_nothing() -> None:
     reads = []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> str:
         for _ in range(3):
             try:
                 stream.read()
@@ -1001,7 +1026,7 @@ def test_a_hook_that_swallows_the_connection_error_changes_nothing():
                 reads.append(1)
         return "kept"
 
-    closed = []
+    closed: list[Any] = []
     with running(on_data=on_data, on_close=closed.append) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -1013,10 +1038,10 @@ def test_a_hook_that_swallows_the_connection_error_changes_nothing():
         assert len(closed) == 1
 
 
-def test_a_client_that_times_out_in_content_makes_read_raise_connection_error():
-    seen = []
+def test_a_client_that_times_out_in_content_makes_read_raise_connection_error() -> None:
+    seen: list[Any] = []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         try:
             stream.read()
         except ConnectionError as exc:
@@ -1034,8 +1059,8 @@ def test_a_client_that_times_out_in_content_makes_read_raise_connection_error():
         assert witness.one("disconnect").reason == "timeout"
 
 
-def test_a_fault_of_the_hook_s_own_after_the_client_vanished_is_reported():
-    def on_data(stream, session):
+def test_a_fault_of_the_hook_s_own_after_the_client_vanished_is_reported() -> None:
+    def on_data(stream: MessageStream, session: Session) -> None:
         try:
             stream.read()
         except ConnectionError:
@@ -1050,10 +1075,10 @@ def test_a_fault_of_the_hook_s_own_after_the_client_vanished_is_reported():
         assert "HookError" in [event.code for event in witness.of("error")]
 
 
-def test_an_oversized_message_is_552_whatever_the_hook_returns():
-    seen = []
+def test_an_oversized_message_is_552_whatever_the_hook_returns() -> None:
+    seen: list[Any] = []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> str:
         try:
             seen.append(stream.read())
         except Reject as exc:
@@ -1073,10 +1098,10 @@ def test_an_oversized_message_is_552_whatever_the_hook_returns():
         assert not witness.of("error")
 
 
-def test_with_reject_oversized_false_the_program_decides():
-    seen = []
+def test_with_reject_oversized_false_the_program_decides() -> None:
+    seen: list[Any] = []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> str:
         content = stream.read()
         seen.append((len(content), stream.byte_length, stream.size_exceeded))
         if stream.size_exceeded and session.envelope.rcpt_to[0].address.startswith("strict"):
@@ -1093,8 +1118,8 @@ def test_with_reject_oversized_false_the_program_decides():
     assert seen == [(1000, 1000, False), (1001, 1001, True), (5002, 5002, True)]
 
 
-def test_without_a_size_nothing_is_exceeded():
-    seen = []
+def test_without_a_size_nothing_is_exceeded() -> None:
+    seen: list[Any] = []
     with running(on_data=lambda s, _: seen.append((s.read(), s.size_exceeded))) as server:
         assert Client(server, hello="EHLO me").message(CONTENT).startswith("250")
     assert seen == [(CONTENT, False)]
@@ -1125,7 +1150,7 @@ def lmtp(client: Client, number: int = 3) -> list[str]:
         ([], [LOCAL_ERROR] * 3),
     ],
 )
-def test_lmtp_has_a_reply_for_each_recipient(result, replies):
+def test_lmtp_has_a_reply_for_each_recipient(result: Any, replies: Any) -> None:
     with running(lmtp=True, on_data=lambda stream, session: result) as server:
         witness = Witness(server)
         client = Client(server, hello="LHLO me")
@@ -1136,7 +1161,7 @@ def test_lmtp_has_a_reply_for_each_recipient(result, replies):
         assert client.cmd("NOOP").startswith("250")
 
 
-def test_an_exception_among_the_results_is_a_fault_for_its_recipient():
+def test_an_exception_among_the_results_is_a_fault_for_its_recipient() -> None:
     result = [None, ValueError("secret detail"), "three"]
     fault_reply = "451 4.3.0 Local error in processing, try again later"
     with running(lmtp=True, on_data=lambda stream, session: result) as server:
@@ -1153,7 +1178,7 @@ def test_an_exception_among_the_results_is_a_fault_for_its_recipient():
         (ValueError("secret detail"), LOCAL_ERROR),
     ],
 )
-def test_what_was_meant_to_be_raised_refuses_when_it_is_returned(result, answer):
+def test_what_was_meant_to_be_raised_refuses_when_it_is_returned(result: Any, answer: Any) -> None:
     with running(on_data=lambda stream, session: result) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -1166,7 +1191,9 @@ def test_what_was_meant_to_be_raised_refuses_when_it_is_returned(result, answer)
 @pytest.mark.parametrize(
     ("returned", "answer"), [(ValueError, LOCAL_ERROR), (Reject, "554 5.7.1 Transaction failed")]
 )
-def test_no_hook_accepts_by_returning_a_class_of_exceptions(name, returned, answer):
+def test_no_hook_accepts_by_returning_a_class_of_exceptions(
+    name: Any, returned: Any, answer: Any
+) -> None:
     with running(**{name: lambda *args: returned}, auth_optional=True) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -1179,9 +1206,9 @@ def test_no_hook_accepts_by_returning_a_class_of_exceptions(name, returned, answ
         client.ok("NOOP")
 
 
-def test_a_user_whose_truth_is_a_fault_is_a_fault_of_the_hook():
+def test_a_user_whose_truth_is_a_fault_is_a_fault_of_the_hook() -> None:
     class Lazy:
-        def __bool__(self):
+        def __bool__(self) -> None:
             raise LookupError("no database")
 
     with running(on_auth=lambda *args: Lazy(), auth_optional=True) as server:
@@ -1196,17 +1223,17 @@ def test_a_user_whose_truth_is_a_fault_is_a_fault_of_the_hook():
 
 @pytest.mark.parametrize("raised", [True, False])
 @pytest.mark.parametrize("name", ANSWERED)
-def test_a_reject_that_the_program_keeps_does_not_keep_sessions(name, raised):
+def test_a_reject_that_the_program_keeps_does_not_keep_sessions(name: Any, raised: bool) -> None:
     refusal = AuthenticationFailed() if name == "on_auth" else Reject(550, "no", "5.7.1")
-    sessions = weakref.WeakSet()
+    sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
-    def hook(*args):
+    def hook(*args: Any) -> Any:
         sessions.add(args[-1])
         if raised:
             raise refusal
         return refusal
 
-    with running(**{name: hook}, auth_optional=True) as server:
+    with running(**keyword(name, hook), auth_optional=True) as server:
         for _ in range(5):
             with Client(server, hello="EHLO me") as client:
                 assert say(client, name).startswith("5")
@@ -1216,14 +1243,14 @@ def test_a_reject_that_the_program_keeps_does_not_keep_sessions(name, raised):
     assert len(traceback.extract_tb(refusal.__traceback__)) < 10
 
 
-def test_a_hook_s_timeout_does_not_cut_short_those_who_hear_of_its_fault():
+def test_a_hook_s_timeout_does_not_cut_short_those_who_hear_of_its_fault() -> None:
     heard = []
 
-    def listener(server, event):
+    def listener(server: SMTPServer, event: Any) -> None:
         gevent.sleep(0.3)
         heard.append(event.code)
 
-    def fail(*args):
+    def fail(*args: Any) -> None:
         raise ValueError
 
     with running(on_rcpt_to=fail, hook_timeout=0.1) as server:
@@ -1234,9 +1261,9 @@ def test_a_hook_s_timeout_does_not_cut_short_those_who_hear_of_its_fault():
     assert heard == ["HookError"]
 
 
-def test_an_object_as_a_hook_is_reported_by_its_class():
+def test_an_object_as_a_hook_is_reported_by_its_class() -> None:
     class Store:
-        def __call__(self, *args):
+        def __call__(self, *args: Any) -> None:
             raise ValueError
 
     with running(on_data=Store()) as server:
@@ -1247,7 +1274,7 @@ def test_an_object_as_a_hook_is_reported_by_its_class():
 
 @pytest.mark.parametrize("name", ANSWERED)
 @pytest.mark.parametrize("fault", [False, True])
-def test_no_hook_accepts_by_returning_what_refuses(name, fault):
+def test_no_hook_accepts_by_returning_what_refuses(name: Any, fault: bool) -> None:
     result = ValueError("secret detail") if fault else Reject(550, "no", "5.7.1")
     with running(**{name: lambda *args: result}, auth_optional=True) as server:
         witness = Witness(server)
@@ -1259,8 +1286,8 @@ def test_no_hook_accepts_by_returning_what_refuses(name, fault):
         client.ok("NOOP")
 
 
-def test_lmtp_refused_recipients_get_no_reply_of_their_own():
-    def on_rcpt_to(address, session):
+def test_lmtp_refused_recipients_get_no_reply_of_their_own() -> None:
+    def on_rcpt_to(address: Address, session: Session) -> None:
         if address.address.startswith("bad"):
             raise Reject(550, "no")
 
@@ -1275,7 +1302,7 @@ def test_lmtp_refused_recipients_get_no_reply_of_their_own():
 
 
 @pytest.mark.parametrize("fault", ["Exception", "reject"])
-def test_lmtp_a_refusal_of_the_whole_message_is_told_for_each_recipient(fault):
+def test_lmtp_a_refusal_of_the_whole_message_is_told_for_each_recipient(fault: str) -> None:
     hook = rejecting(Reject(554, "no")) if fault == "reject" else fail(fault)
     with running(lmtp=True, on_data=hook) as server:
         answers = lmtp(Client(server, hello="LHLO me"))
@@ -1284,8 +1311,8 @@ def test_lmtp_a_refusal_of_the_whole_message_is_told_for_each_recipient(fault):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_lmtp_refused_recipients_of_one_message_are_one_error(whole):
-    def refuse(stream, session):
+def test_lmtp_refused_recipients_of_one_message_are_one_error(whole: bool) -> None:
+    def refuse(stream: MessageStream, session: Session) -> Any:
         reject = Reject(550, "no", "5.2.1")
         if whole:
             raise reject
@@ -1302,8 +1329,8 @@ def test_lmtp_refused_recipients_of_one_message_are_one_error(whole):
         client.ok("NOOP")
 
 
-def test_lmtp_replies_to_whom_it_accepted_whatever_the_hook_does_to_the_envelope():
-    def clear(stream, session):
+def test_lmtp_replies_to_whom_it_accepted_whatever_the_hook_does_to_the_envelope() -> None:
+    def clear(stream: MessageStream, session: Session) -> Any:
         session.envelope.rcpt_to.clear()
         return ["one", Reject(452, "full")]
 
@@ -1316,7 +1343,7 @@ def test_lmtp_replies_to_whom_it_accepted_whatever_the_hook_does_to_the_envelope
         client.ok("NOOP")
 
 
-def test_lmtp_knows_only_lhlo():
+def test_lmtp_knows_only_lhlo() -> None:
     with running(lmtp=True) as server:
         client = Client(server)
         assert client.greeting.split()[2] == "LMTP"

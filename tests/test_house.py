@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -175,18 +176,18 @@ ABOVE = sorted(path for folder in FOLDERS for path in (PACKAGE / folder).rglob("
 ALL = sorted(PACKAGE.rglob("*.py"))
 
 
-def test_every_module_has_a_floor_and_every_floor_a_module():
+def test_every_module_has_a_floor_and_every_floor_a_module() -> None:
     assert set(CORE) == set(FLOOR)
 
 
 @pytest.mark.parametrize("name", CORE)
-def test_imports_point_down(name):
+def test_imports_point_down(name: Any) -> None:
     own, _ = GRAPH[name]
     upwards = {other for other in own if FLOOR.get(other, 99) > FLOOR[name]}
     assert upwards == set()
 
 
-def test_nothing_imports_in_a_circle():
+def test_nothing_imports_in_a_circle() -> None:
     done: set[str] = set()
     under_way: list[str] = []
 
@@ -205,22 +206,22 @@ def test_nothing_imports_in_a_circle():
 
 
 @pytest.mark.parametrize("folder", sorted(CORE_FOLDERS))
-def test_a_core_folder_hides_nothing_in_its_init(folder):
+def test_a_core_folder_hides_nothing_in_its_init(folder: Any) -> None:
     tree = ast.parse((PACKAGE / folder / "__init__.py").read_text())
     assert len(tree.body) == 1
 
 
 @pytest.mark.parametrize("path", ALL, ids=module_name)
-def test_a_module_has_a_length_that_a_reader_can_hold(path):
+def test_a_module_has_a_length_that_a_reader_can_hold(path: Any) -> None:
     assert len(path.read_text().splitlines()) <= MAX_MODULE
 
 
-def test_a_connection_s_life_is_short_to_read():
+def test_a_connection_s_life_is_short_to_read() -> None:
     assert len((PACKAGE / "connection/connection.py").read_text().splitlines()) < 350
 
 
 @pytest.mark.parametrize("name", CORE)
-def test_a_function_of_the_core_has_a_length_that_a_reader_can_hold(name):
+def test_a_function_of_the_core_has_a_length_that_a_reader_can_hold(name: Any) -> None:
     tree = ast.parse((PACKAGE / f"{name.replace('.', '/')}.py").read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -232,25 +233,25 @@ def test_a_function_of_the_core_has_a_length_that_a_reader_can_hold(name):
 
 
 @pytest.mark.parametrize("name", CORE)
-def test_core_imports_nothing_but_the_standard_library_gevent_and_blinker(name):
+def test_core_imports_nothing_but_the_standard_library_gevent_and_blinker(name: Any) -> None:
     assert GRAPH[name][1] - sys.stdlib_module_names - {"_typeshed"} <= THIRD_PARTY
 
 
 @pytest.mark.parametrize("name", [name for name in CORE if name.startswith(PURE)])
-def test_pure_modules_know_no_greenlets_and_no_sockets(name):
+def test_pure_modules_know_no_greenlets_and_no_sockets(name: Any) -> None:
     others = GRAPH[name][1]
     assert not others & {"gevent", "greenlet", "blinker", "select", "selectors", "threading"}
     if name != "options":  # which asks for the host's name
         assert "socket" not in others
 
 
-def test_the_protocol_imports_nothing_else_of_the_library():
+def test_the_protocol_imports_nothing_else_of_the_library() -> None:
     for name in CORE:
         if name.startswith("smtp."):
             assert all(other.startswith("smtp.") for other in GRAPH[name][0]), name
 
 
-def test_commands_import_no_connection_and_a_connection_no_server():
+def test_commands_import_no_connection_and_a_connection_no_server() -> None:
     for name in CORE:
         above = ("connection.", "server") if name.startswith("commands.") else ("server",)
         if name.startswith(("commands.", "connection.")):
@@ -258,7 +259,7 @@ def test_commands_import_no_connection_and_a_connection_no_server():
 
 
 @pytest.mark.parametrize("path", ABOVE, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_what_is_built_on_top_imports_its_share_of_the_core_only(path):
+def test_what_is_built_on_top_imports_its_share_of_the_core_only(path: Any) -> None:
     folder = path.relative_to(PACKAGE).parts[0]
     own, _ = imports(path)
     share = SHARES.get(folder, PUBLIC)
@@ -267,13 +268,15 @@ def test_what_is_built_on_top_imports_its_share_of_the_core_only(path):
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "web/reader").glob("*.py")), ids=module_name)
-def test_what_looks_into_messages_imports_its_own_folder_and_the_standard_library(path):
+def test_what_looks_into_messages_imports_its_own_folder_and_the_standard_library(
+    path: Any,
+) -> None:
     own, others = imports(path)
     assert all(name.startswith("web.reader") for name in own - {"trace"})
     assert others <= sys.stdlib_module_names
 
 
-def test_trace_fields_can_be_read_without_anything_but_the_standard_library():
+def test_trace_fields_can_be_read_without_anything_but_the_standard_library() -> None:
     # By the processes of the page.
     assert GRAPH["trace"][0] == {"smtp.names"}
     for name in ("trace", "smtp.names"):
@@ -282,16 +285,16 @@ def test_trace_fields_can_be_read_without_anything_but_the_standard_library():
 
 
 @pytest.mark.parametrize("name", sorted(ON_TOP))
-def test_helpers_import_their_share_of_the_core_only(name):
+def test_helpers_import_their_share_of_the_core_only(name: Any) -> None:
     assert imports(PACKAGE / f"{name}.py")[0] <= ON_TOP[name]
 
 
 @pytest.mark.parametrize("name", CORE)
-def test_core_imports_nothing_that_is_built_on_it(name):
+def test_core_imports_nothing_that_is_built_on_it(name: Any) -> None:
     assert not {other.split(".")[0] for other in GRAPH[name][0]} & {*FOLDERS, *ON_TOP}
 
 
-def test_importing_the_library_patches_nothing_and_loads_nothing_on_top():
+def test_importing_the_library_patches_nothing_and_loads_nothing_on_top() -> None:
     code = (
         "import sys, socket; before = socket.socket; import smtp_blinker;"
         "from gevent import monkey;"
@@ -371,7 +374,7 @@ def brought_by(requirements: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_an_extra_brings_all_that_its_modules_import(extra):
+def test_an_extra_brings_all_that_its_modules_import(extra: Any) -> None:
     setup = ast.parse((Path(__file__).parent.parent / "setup.py").read_text())
     [extras] = [
         ast.literal_eval(node.value)

@@ -68,7 +68,7 @@ def test_each_hook_has_its_arguments_and_its_decorator() -> None:
 
 @pytest.mark.parametrize("name", KEYWORDS)
 def test_help_has_a_line_for_each_keyword(name: str) -> None:
-    shown = pydoc.render_doc(SMTPServer, renderer=pydoc.plaintext)
+    shown = pydoc.render_doc(SMTPServer, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
     [line] = re.findall(rf"^ \|  :param {name}: (.*)$", shown, re.M)
     assert len(line) > 10
     # Before any method.

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
 from contract import MOMENT, Client, Witness, poll, running
 from gevent.event import Event
+from support import Certificate
 
-from smtp_blinker import DEFAULT_EXTENSIONS, Reject, SMTPServer
+from smtp_blinker import DEFAULT_EXTENSIONS, Address, Credentials, Reject, Session, SMTPServer
 from smtp_blinker.server import _address_key
 
 LOGIN = "AUTH PLAIN AG1lAHB3"
@@ -41,7 +44,7 @@ def keywords(client: Client) -> set[str]:
 # Names and texts
 
 
-def test_name_is_the_host_name_unless_it_is_given():
+def test_name_is_the_host_name_unless_it_is_given() -> None:
     with running(name=stdlib_socket.gethostname()):
         assert SMTPServer(None).options.name == stdlib_socket.gethostname()
     with running(name="mail.example") as server:
@@ -50,7 +53,7 @@ def test_name_is_the_host_name_unless_it_is_given():
         assert client.cmd("EHLO me").split("\n")[0].startswith("250-mail.example ")
 
 
-def test_banner_stands_behind_esmtp():
+def test_banner_stands_behind_esmtp() -> None:
     with running(banner="no spam, please") as server:
         assert Client(server).greeting == "220 mx.test ESMTP no spam, please"
     with running(banner="hi", lmtp=True) as server:
@@ -66,7 +69,7 @@ def test_banner_stands_behind_esmtp():
         ("hello 100% %d", "hello 100% %d"),
     ],
 )
-def test_helo_response(text, reply):
+def test_helo_response(text: str | None, reply: str) -> None:
     options = {} if text is None else {"helo_response": text}
     with running(**options) as server:
         client = Client(server)
@@ -77,7 +80,7 @@ def test_helo_response(text, reply):
 # size
 
 
-def test_size_is_announced_and_mail_is_held_to_it():
+def test_size_is_announced_and_mail_is_held_to_it() -> None:
     with running(size=1000) as server:
         client = Client(server)
         assert "SIZE 1000" in features(client.cmd("EHLO me"))
@@ -86,14 +89,14 @@ def test_size_is_announced_and_mail_is_held_to_it():
         client.ok("MAIL FROM:<> SIZE=0")
 
 
-def test_no_size_limit_is_announced_by_default():
+def test_no_size_limit_is_announced_by_default() -> None:
     with running() as server:
         client = Client(server)
         assert "SIZE" in features(client.cmd("EHLO me"))
         client.ok("MAIL FROM:<> SIZE=999999999999")
 
 
-def test_hide_size_keeps_the_limit_out_of_ehlo_and_in_force():
+def test_hide_size_keeps_the_limit_out_of_ehlo_and_in_force() -> None:
     with running(size=1234, hide_size=True) as server:
         client = Client(server)
         answer = client.cmd("EHLO me")
@@ -106,7 +109,7 @@ def test_hide_size_keeps_the_limit_out_of_ehlo_and_in_force():
 # extensions, disabled_commands
 
 
-def test_the_default_extensions_are_what_needs_no_promise(certificate):
+def test_the_default_extensions_are_what_needs_no_promise(certificate: Certificate) -> None:
     with running(
         on_auth=lambda *args: 1, allow_insecure_auth=True, **certificate.options
     ) as server:
@@ -115,7 +118,7 @@ def test_the_default_extensions_are_what_needs_no_promise(certificate):
 
 
 @pytest.mark.parametrize("keyword", sorted(DEFAULT_EXTENSIONS))
-def test_an_extension_can_be_taken_away(keyword, certificate):
+def test_an_extension_can_be_taken_away(keyword: Any, certificate: Certificate) -> None:
     taken = {keyword, "SMTPUTF8"} if keyword == "8BITMIME" else {keyword}
     with running(
         extensions=DEFAULT_EXTENSIONS - taken,
@@ -138,7 +141,7 @@ def test_an_extension_can_be_taken_away(keyword, certificate):
         assert answer.startswith("500 5.5.2") == (keyword != "ENHANCEDSTATUSCODES")
 
 
-def test_auth_that_is_not_shown_is_demanded_still():
+def test_auth_that_is_not_shown_is_demanded_still() -> None:
     with running(
         on_auth=lambda auth, session: "me", extensions=DEFAULT_EXTENSIONS - {"AUTH"}
     ) as server:
@@ -147,7 +150,7 @@ def test_auth_that_is_not_shown_is_demanded_still():
         client.ok(LOGIN, "MAIL FROM:<>")
 
 
-def test_dsn_is_opt_in():
+def test_dsn_is_opt_in() -> None:
     with running() as server:
         client = Client(server, hello="EHLO me")
         assert client.cmd("MAIL FROM:<> RET=HDRS").startswith("555")
@@ -159,7 +162,7 @@ def test_dsn_is_opt_in():
         client.ok("MAIL FROM:<> RET=HDRS ENVID=x", "RCPT TO:<b@example.com> NOTIFY=NEVER")
 
 
-def test_requiretls_is_opt_in_and_wants_tls(certificate):
+def test_requiretls_is_opt_in_and_wants_tls(certificate: Certificate) -> None:
     with running(extensions=DEFAULT_EXTENSIONS | {"REQUIRETLS"}, **certificate.options) as server:
         client = Client(server)
         assert "REQUIRETLS" not in keywords(client)
@@ -173,7 +176,7 @@ def test_requiretls_is_opt_in_and_wants_tls(certificate):
 
 
 @pytest.mark.parametrize("verb", ["EHLO", "HELP", "VRFY", "NOOP", "RSET", "STARTTLS", "AUTH"])
-def test_a_disabled_command_is_502_and_not_advertised(verb, certificate):
+def test_a_disabled_command_is_502_and_not_advertised(verb: str, certificate: Certificate) -> None:
     with running(
         disabled_commands=[verb.lower()],
         on_auth=lambda *args: 1,
@@ -190,7 +193,7 @@ def test_a_disabled_command_is_502_and_not_advertised(verb, certificate):
 
 
 @pytest.mark.parametrize("verb", ["XCLIENT", "XFORWARD"])
-def test_a_disabled_proxy_command_is_not_advertised(verb):
+def test_a_disabled_proxy_command_is_not_advertised(verb: str) -> None:
     with running(disabled_commands=[verb], use_xclient=True, use_xforward=True) as server:
         client = Client(server)
         assert verb not in keywords(client)
@@ -198,8 +201,8 @@ def test_a_disabled_proxy_command_is_not_advertised(verb):
 
 
 @pytest.mark.parametrize("verb", ["HELP", "AUTH", "STARTTLS"])
-def test_session_disabled_commands_replaces_the_option(verb, certificate):
-    def on_connect(session):
+def test_session_disabled_commands_replaces_the_option(verb: str, certificate: Certificate) -> None:
+    def on_connect(session: Session) -> None:
         session.disabled_commands = disabled
 
     with running(
@@ -210,7 +213,7 @@ def test_session_disabled_commands_replaces_the_option(verb, certificate):
         allow_insecure_auth=True,
         **certificate.options,
     ) as server:
-        disabled = {verb}
+        disabled: Any = {verb}
         client = Client(server)
         advertised = keywords(client)
         assert verb not in advertised
@@ -222,9 +225,9 @@ def test_session_disabled_commands_replaces_the_option(verb, certificate):
         assert Client(server, hello="EHLO me").cmd("VRFY x").startswith("502")
 
 
-def test_a_session_begins_with_the_commands_that_the_option_disables():
-    def on_connect(session):
-        session.disabled_commands |= {"HELP"}
+def test_a_session_begins_with_the_commands_that_the_option_disables() -> None:
+    def on_connect(session: Session) -> None:
+        session.disabled_commands |= {"HELP"}  # type: ignore[operator]
 
     with running(on_connect=on_connect, disabled_commands=["vrfy"]) as server:
         client = Client(server, hello="EHLO me")
@@ -232,21 +235,21 @@ def test_a_session_begins_with_the_commands_that_the_option_disables():
         assert client.cmd("HELP").startswith("502")
 
 
-def test_help_shows_no_command_that_is_disabled():
+def test_help_shows_no_command_that_is_disabled() -> None:
     with running(disabled_commands=["noop", "vrfy"]) as server:
         words = Client(server, hello="EHLO me").cmd("HELP").split()
     assert {"RSET", "QUIT", "HELP;"} <= set(words)
     assert not {"NOOP", "VRFY"} & set(words)
 
 
-def test_an_unknown_verb_that_is_to_be_disabled_is_named():
+def test_an_unknown_verb_that_is_to_be_disabled_is_named() -> None:
     with pytest.raises(ValueError, match=r"disabled_commands has VFRY; known are .*AUTH.*VRFY"):
         SMTPServer(None, disabled_commands=["VFRY"])
 
 
 @pytest.mark.parametrize("verb", ["VRFY", "AUTH", "STARTTLS"])
-def test_session_disabled_commands_may_allow_again(verb, certificate):
-    def on_connect(session):
+def test_session_disabled_commands_may_allow_again(verb: str, certificate: Certificate) -> None:
+    def on_connect(session: Session) -> None:
         session.disabled_commands = ()
 
     with running(
@@ -267,14 +270,14 @@ def test_session_disabled_commands_may_allow_again(verb, certificate):
 # greeting_delay
 
 
-def test_a_client_that_talks_before_the_greeting_gets_421():
+def test_a_client_that_talks_before_the_greeting_gets_421() -> None:
     with running(greeting_delay=NEVER) as server:
         client = Client(server, greet=False)
         client.send(b"EHLO me\r\n")
         ends_with(client, "421 ")
 
 
-def test_a_client_that_waits_for_the_greeting_is_served():
+def test_a_client_that_waits_for_the_greeting_is_served() -> None:
     with running(greeting_delay=0.1) as server:
         began = time.monotonic()
         client = Client(server)
@@ -282,7 +285,7 @@ def test_a_client_that_waits_for_the_greeting_is_served():
         client.ok("EHLO me")
 
 
-def test_without_a_delay_an_early_talker_is_served():
+def test_without_a_delay_an_early_talker_is_served() -> None:
     with running() as server:
         client = Client(server, greet=False)
         client.send(b"EHLO me\r\n")
@@ -290,7 +293,7 @@ def test_without_a_delay_an_early_talker_is_served():
         assert client.reply().startswith("250")
 
 
-def test_the_delay_comes_before_nobody_else():
+def test_the_delay_comes_before_nobody_else() -> None:
     with running(greeting_delay=0.2, use_proxy=["127.0.0.1"]) as server:
         client = Client(server, greet=False)
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25\r\nEHLO me\r\n")
@@ -308,7 +311,7 @@ def normal(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("content", BARE)
 @pytest.mark.parametrize("policy", ["reject", "normalize", "allow"])
-def test_bare_newline_in_content(policy, content):
+def test_bare_newline_in_content(policy: str, content: Any) -> None:
     seen = []
     with running(
         bare_newline=policy, on_data=lambda stream, session: seen.append(stream.read())
@@ -327,7 +330,7 @@ def test_bare_newline_in_content(policy, content):
         assert seen == [normal(whole) if policy == "normalize" else whole]
 
 
-def test_bare_newline_ending_a_command():
+def test_bare_newline_ending_a_command() -> None:
     with running() as server:
         client = Client(server)
         client.send(b"NOOP\nNOOP\r\n")
@@ -345,7 +348,7 @@ def test_bare_newline_ending_a_command():
             assert [client.reply()[:3] for _ in range(3)] == ["250"] * 3
 
 
-def test_bare_newline_by_network():
+def test_bare_newline_by_network() -> None:
     policies = {"127.0.0.0/8": "allow", "127.0.0.2/32": "reject", "127.0.0.3": "normalize"}
     seen = []
     with running(
@@ -359,12 +362,12 @@ def test_bare_newline_by_network():
     assert seen == [b"a\nb\r\n", b"a\r\nb\r\n"]
 
 
-def test_a_network_that_is_not_in_the_mapping_is_rejected():
+def test_a_network_that_is_not_in_the_mapping_is_rejected() -> None:
     with running(bare_newline={"192.0.2.0/24": "allow"}) as server:
         assert Client(server, hello="EHLO me").message(b"a\nb\r\n").startswith("550 5.5.2")
 
 
-def test_the_policy_is_that_of_the_client_a_proxy_names():
+def test_the_policy_is_that_of_the_client_a_proxy_names() -> None:
     with running(
         bare_newline={"192.0.2.0/24": "allow"}, use_proxy=True, use_xclient=True
     ) as server:
@@ -383,7 +386,7 @@ ODD = ["a..b@example.org", ".a@example.org", "foo bar@example.org", "nobody", "a
 
 
 @pytest.mark.parametrize("path", ODD)
-def test_odd_addresses_are_kept_by_the_lenient_only(path):
+def test_odd_addresses_are_kept_by_the_lenient_only(path: Any) -> None:
     with running() as server:
         client = Client(server, hello="EHLO me")
         assert client.cmd(f"MAIL FROM:<{path}>").startswith("501 5.1.7")
@@ -393,11 +396,11 @@ def test_odd_addresses_are_kept_by_the_lenient_only(path):
         client = Client(server, hello="EHLO me")
         client.ok(f"MAIL FROM:<{path}>", f"RCPT TO:<{path}>")
         [live] = server.connections
-        assert live.session.envelope.mail_from.address == path
+        assert live.session.envelope.mail_from.address == path  # type: ignore[union-attr]
         assert live.session.envelope.rcpt_to[0].address == path
 
 
-def test_devices_that_were_never_tried_elsewhere_are_served_by_the_lenient_only():
+def test_devices_that_were_never_tried_elsewhere_are_served_by_the_lenient_only() -> None:
     for lenient in (False, True):
         with running(lenient_address_parsing=lenient) as server:
             client = Client(server)
@@ -416,7 +419,7 @@ def test_devices_that_were_never_tried_elsewhere_are_served_by_the_lenient_only(
 
 
 @pytest.mark.parametrize("char", [b"\x00", b"\x07", b"\x1b", b"\x7f", b"\t", b"\xc2\x85"])
-def test_control_characters_are_never_kept(char):
+def test_control_characters_are_never_kept(char: bytes) -> None:
     with running(lenient_address_parsing=True) as server:
         client = Client(server, hello="EHLO me")
         assert client.cmd(b"MAIL FROM:<a" + char + b"b@example.org> SMTPUTF8")[0] == "5"
@@ -425,14 +428,14 @@ def test_control_characters_are_never_kept(char):
 # logger
 
 
-def logged(caplog) -> str:
+def logged(caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join(record.getMessage() for record in caplog.records)
 
 
 SECRET = base64.b64encode(b"\0me\0secret").decode()
 
 
-def test_logger_true_is_the_logger_smtp_blinker(caplog):
+def test_logger_true_is_the_logger_smtp_blinker(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with running(logger=True) as server:
         client = Client(server, hello="EHLO me.example")
@@ -445,14 +448,14 @@ def test_logger_true_is_the_logger_smtp_blinker(caplog):
     assert "221 2.0.0 Bye" in text
 
 
-def test_logger_may_be_any_logger(caplog):
+def test_logger_may_be_any_logger(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with running(logger=logging.getLogger("mine")) as server:
         Client(server, hello="EHLO me")
     assert {record.name for record in caplog.records} == {"mine"}
 
 
-def test_without_a_logger_nothing_is_logged(caplog):
+def test_without_a_logger_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with running() as server:
         client = Client(server, hello="EHLO me")
@@ -482,7 +485,9 @@ def test_without_a_logger_nothing_is_logged(caplog):
     ],
 )
 @pytest.mark.parametrize("good", [True, False])
-def test_credentials_are_never_logged(caplog, lines, good):
+def test_credentials_are_never_logged(
+    caplog: pytest.LogCaptureFixture, lines: Any, good: bool
+) -> None:
     caplog.set_level(logging.DEBUG)
     with running(
         logger=True,
@@ -506,7 +511,7 @@ def test_credentials_are_never_logged(caplog, lines, good):
         assert secret not in text, text
 
 
-def test_control_characters_do_not_reach_the_log(caplog):
+def test_control_characters_do_not_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with running(logger=True) as server:
         client = Client(server)
@@ -588,17 +593,19 @@ def test_control_characters_do_not_reach_the_log(caplog):
         ({"close_timeout": None}, TypeError, "close_timeout"),
     ],
 )
-def test_a_mistake_in_the_options_shows_in_the_constructor(options, error, text):
+def test_a_mistake_in_the_options_shows_in_the_constructor(
+    options: dict[str, Any], error: Any, text: str
+) -> None:
     with pytest.raises(error, match=text):
         SMTPServer(("127.0.0.1", 0), **options)
 
 
-def test_a_certificate_that_is_not_there_shows_in_the_constructor():
+def test_a_certificate_that_is_not_there_shows_in_the_constructor() -> None:
     with pytest.raises(FileNotFoundError):
         SMTPServer(("127.0.0.1", 0), certfile="/no/such/file")
 
 
-def test_both_kinds_of_certificate_are_a_contradiction(certificate):
+def test_both_kinds_of_certificate_are_a_contradiction(certificate: Certificate) -> None:
     with pytest.raises(ValueError, match="ssl_context"):
         SMTPServer(None, ssl_context=certificate.client_context(), **certificate.options)
 
@@ -607,7 +614,7 @@ def test_both_kinds_of_certificate_are_a_contradiction(certificate):
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_max_clients(secure, certificate):
+def test_max_clients(secure: bool, certificate: Certificate) -> None:
     options = {"secure": True, **certificate.options} if secure else {}
     with running(max_clients=2, **options) as server:
         witness = Witness(server)
@@ -625,7 +632,7 @@ def test_max_clients(secure, certificate):
         assert fourth.silent()
 
 
-def test_a_refused_client_does_not_count():
+def test_a_refused_client_does_not_count() -> None:
     with running(max_clients=1) as server:
         client = Client(server)
         for _ in range(5):
@@ -636,7 +643,7 @@ def test_a_refused_client_does_not_count():
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_max_clients_per_ip(secure, certificate):
+def test_max_clients_per_ip(secure: bool, certificate: Certificate) -> None:
     options = {"secure": True, **certificate.options} if secure else {}
     with running(max_clients_per_ip=2, **options) as server:
         first, *_ = [Client(server, greet=not secure) for _ in range(2)]
@@ -648,10 +655,10 @@ def test_max_clients_per_ip(secure, certificate):
         assert other.sock.fileno() > 0
 
 
-def test_max_clients_per_ip_counts_the_client_behind_the_proxy():
+def test_max_clients_per_ip_counts_the_client_behind_the_proxy() -> None:
     with running(max_clients_per_ip=1, use_proxy=True) as server:
 
-        def client(address):
+        def client(address: bytes) -> Any:
             one = Client(server, greet=False)
             one.send(b"PROXY TCP4 %s 192.0.2.1 1 25\r\n" % address)
             return one
@@ -661,16 +668,16 @@ def test_max_clients_per_ip_counts_the_client_behind_the_proxy():
         ends_with(client(b"192.0.2.7"), "421 4.7.0")
 
 
-def test_an_ipv6_client_counts_by_its_64():
+def test_an_ipv6_client_counts_by_its_64() -> None:
     assert _address_key("2001:db8:1:2::1") == _address_key("2001:db8:1:2:ffff::9")
     assert _address_key("2001:db8:1:2::1") != _address_key("2001:db8:1:3::1")
     assert _address_key("192.0.2.1") != _address_key("192.0.2.2")
 
 
-def test_ipv6_neighbours_behind_a_proxy_share_their_limit():
+def test_ipv6_neighbours_behind_a_proxy_share_their_limit() -> None:
     with running(max_clients_per_ip=1, use_proxy=True) as server:
 
-        def client(address):
+        def client(address: bytes) -> Any:
             one = Client(server, greet=False)
             one.send(b"PROXY TCP6 %s 2001:db8::25 1 25\r\n" % address)
             return one
@@ -683,7 +690,7 @@ def test_ipv6_neighbours_behind_a_proxy_share_their_limit():
 # Counts
 
 
-def test_max_recipients():
+def test_max_recipients() -> None:
     seen = []
     with running(
         max_recipients=3,
@@ -700,7 +707,7 @@ def test_max_recipients():
     assert seen == [3, 1]
 
 
-def test_a_thousand_recipients_are_the_default():
+def test_a_thousand_recipients_are_the_default() -> None:
     with running() as server:
         client = Client(server, hello="EHLO me")
         client.ok("MAIL FROM:<>")
@@ -709,7 +716,7 @@ def test_a_thousand_recipients_are_the_default():
         assert codes == ["250 2.1.5"] * 1000 + ["452 4.5.3"]
 
 
-def test_max_messages():
+def test_max_messages() -> None:
     with running(max_messages=2) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -727,7 +734,7 @@ def line_of(length: int, start: bytes = b"NOOP ") -> bytes:
 
 @pytest.mark.parametrize("limit", [2048, 100])
 @pytest.mark.parametrize("apart", [False, True])
-def test_max_command_length(limit, apart):
+def test_max_command_length(limit: int, apart: bool) -> None:
     with running(**({} if limit == 2048 else {"max_command_length": limit})) as server:
         client = Client(server)
         for length, reply in ((limit, "250"), (limit + 1, "500 5.5.2"), (limit * 50, "500 5.5.2")):
@@ -740,18 +747,18 @@ def test_max_command_length(limit, apart):
         client.ok("NOOP")
 
 
-def test_a_line_that_is_too_long_is_answered_once_and_the_session_is_in_sync():
+def test_a_line_that_is_too_long_is_answered_once_and_the_session_is_in_sync() -> None:
     with running() as server:
         client = Client(server, hello="EHLO me")
         client.send(b"MAIL FROM:<" + b"x" * 100000 + b">\r\nNOOP\r\nMAIL FROM:<>\r\n")
         assert [client.reply()[:3] for _ in range(3)] == ["500", "250", "250"]
 
 
-def test_auth_lines_may_have_12288_octets():
+def test_auth_lines_may_have_12288_octets() -> None:
     seen = []
 
-    def on_auth(auth, session):
-        seen.append(len(auth.password))
+    def on_auth(auth: Credentials, session: Session) -> bool:
+        seen.append(len(auth.password))  # type: ignore[arg-type]
         return True
 
     def plain(length: int) -> bytes:
@@ -773,7 +780,7 @@ def test_auth_lines_may_have_12288_octets():
     assert len(seen) == 2
 
 
-def test_an_auth_response_that_is_too_long_is_500_5_5_6_and_the_session_in_sync():
+def test_an_auth_response_that_is_too_long_is_500_5_5_6_and_the_session_in_sync() -> None:
     with running(on_auth=lambda *args: True, max_unauthenticated_commands=None) as server:
         client = Client(server, hello="EHLO me")
         client.ok("AUTH PLAIN")
@@ -789,14 +796,14 @@ def test_an_auth_response_that_is_too_long_is_500_5_5_6_and_the_session_in_sync(
         client.ok(LOGIN)
 
 
-def test_a_short_command_length_leaves_auth_its_room():
+def test_a_short_command_length_leaves_auth_its_room() -> None:
     with running(max_command_length=512, on_auth=lambda *args: True) as server:
         client = Client(server, hello="EHLO me")
         token = base64.b64encode(b"\0u\0" + b"p" * 3000).decode()
         assert client.cmd(f"AUTH PLAIN {token}").startswith("235")
 
 
-def test_a_long_command_length_leaves_auth_its_limit():
+def test_a_long_command_length_leaves_auth_its_limit() -> None:
     with running(max_command_length=20000, on_auth=lambda *args: True) as server:
         client = Client(server, hello="EHLO me")
         client.ok("NOOP " + "x" * (20000 - 7))
@@ -808,7 +815,7 @@ def test_a_long_command_length_leaves_auth_its_limit():
 
 
 @pytest.mark.parametrize("limit", [0, 3, 10])
-def test_max_unauthenticated_commands(limit):
+def test_max_unauthenticated_commands(limit: int) -> None:
     options = {} if limit == 10 else {"max_unauthenticated_commands": limit}
     with running(on_auth=lambda *args: True, **options) as server:
         client = Client(server)
@@ -822,21 +829,21 @@ def test_max_unauthenticated_commands(limit):
             client.ok(*["NOOP"] * 20)
 
 
-def test_unauthenticated_commands_without_a_limit():
+def test_unauthenticated_commands_without_a_limit() -> None:
     with running(
         on_auth=lambda *args: True, max_unauthenticated_commands=None, max_junk_commands=None
     ) as server:
         Client(server).ok(*["NOOP"] * 50)
 
 
-def test_where_auth_is_not_demanded_nobody_counts_as_unauthenticated():
+def test_where_auth_is_not_demanded_nobody_counts_as_unauthenticated() -> None:
     for options in ({}, {"on_auth": lambda *args: True, "auth_optional": True}):
         with running(**options) as server:
             Client(server).ok(*["NOOP"] * 50)
 
 
 @pytest.mark.parametrize("limit", [0, 3, 20])
-def test_max_errors(limit):
+def test_max_errors(limit: int) -> None:
     with running(**({} if limit == 20 else {"max_errors": limit})) as server:
         client = Client(server)
         for _ in range(limit):
@@ -845,7 +852,7 @@ def test_max_errors(limit):
         ends_with(client, "421 4.7.0")
 
 
-def test_a_good_command_makes_errors_good():
+def test_a_good_command_makes_errors_good() -> None:
     with running(max_errors=2) as server:
         client = Client(server)
         for _ in range(5):
@@ -854,8 +861,8 @@ def test_a_good_command_makes_errors_good():
             client.ok("NOOP")
 
 
-def test_temporary_refusals_are_no_errors():
-    def later(*args):
+def test_temporary_refusals_are_no_errors() -> None:
+    def later(*args: Any) -> None:
         raise Reject(450, "later")
 
     with running(max_errors=2, on_mail_from=later) as server:
@@ -864,7 +871,7 @@ def test_temporary_refusals_are_no_errors():
             assert client.cmd("MAIL FROM:<>").startswith("450")
 
 
-def test_max_errors_none_is_no_limit():
+def test_max_errors_none_is_no_limit() -> None:
     with running(max_errors=None) as server:
         client = Client(server)
         for _ in range(100):
@@ -872,7 +879,7 @@ def test_max_errors_none_is_no_limit():
 
 
 @pytest.mark.parametrize("limit", [0, 3, 100])
-def test_max_junk_commands(limit):
+def test_max_junk_commands(limit: int) -> None:
     junk = ["NOOP", "RSET", "VRFY x", "HELP", "NOOP x", "HELP"]
     with running(**({} if limit == 100 else {"max_junk_commands": limit})) as server:
         client = Client(server, hello="EHLO me")
@@ -895,7 +902,7 @@ def test_max_junk_commands(limit):
         ["AUTH PLAIN", "A" * 12287],
     ],
 )
-def test_exchanges_that_come_to_nothing_are_junk(lines):
+def test_exchanges_that_come_to_nothing_are_junk(lines: list[str]) -> None:
     with running(on_auth=lambda *args: True, max_junk_commands=5) as server:
         client = Client(server, hello="EHLO me")
         for _ in range(5):
@@ -906,7 +913,7 @@ def test_exchanges_that_come_to_nothing_are_junk(lines):
         ends_with(client, "421 4.7.0")
 
 
-def test_faults_of_on_auth_are_junk():
+def test_faults_of_on_auth_are_junk() -> None:
     with running(on_auth=lambda *args: 1 / 0, max_junk_commands=5, auth_optional=True) as server:
         client = Client(server, hello="EHLO me")
         for _ in range(5):
@@ -915,14 +922,14 @@ def test_faults_of_on_auth_are_junk():
         ends_with(client, "421 4.7.0")
 
 
-def test_max_junk_commands_none_is_no_limit():
+def test_max_junk_commands_none_is_no_limit() -> None:
     with running(max_junk_commands=None) as server:
         client = Client(server)
         client.send(b"NOOP\r\n" * 1000)
         assert {client.reply() for _ in range(1000)} == {"250 2.0.0 OK"}
 
 
-def test_ten_unrecognised_commands_are_enough():
+def test_ten_unrecognised_commands_are_enough() -> None:
     with running() as server:
         client = Client(server, hello="EHLO me")
         for _ in range(9):
@@ -933,7 +940,7 @@ def test_ten_unrecognised_commands_are_enough():
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
-def test_max_auth_failures(limit):
+def test_max_auth_failures(limit: int) -> None:
     seconds = []
     with running(
         on_auth=lambda *args: False, **({} if limit == 3 else {"max_auth_failures": limit})
@@ -964,7 +971,9 @@ def drip(client: Client, octets: bytes = b"x" * 10000) -> None:
 
 @pytest.mark.parametrize("dripping", [False, True])
 @pytest.mark.parametrize("secure", [False, True])
-def test_socket_timeout_for_a_command(dripping, secure, certificate):
+def test_socket_timeout_for_a_command(
+    dripping: bool, secure: bool, certificate: Certificate
+) -> None:
     options = {"secure": True, **certificate.options} if secure else {}
     with running(socket_timeout=0.3, **options) as server:
         witness = Witness(server)
@@ -984,7 +993,7 @@ def test_socket_timeout_for_a_command(dripping, secure, certificate):
             dripper.kill()
 
 
-def test_socket_timeout_begins_again_with_each_command():
+def test_socket_timeout_begins_again_with_each_command() -> None:
     with running(socket_timeout=0.4) as server:
         client = Client(server)
         for _ in range(6):
@@ -992,14 +1001,14 @@ def test_socket_timeout_begins_again_with_each_command():
             client.ok("NOOP")
 
 
-def test_socket_timeout_for_an_auth_response():
+def test_socket_timeout_for_an_auth_response() -> None:
     with running(socket_timeout=0.1, on_auth=lambda *args: True) as server:
         client = Client(server, hello="EHLO me")
         client.ok("AUTH PLAIN")
         ends_with(client, "421 4.4.2")
 
 
-def test_socket_timeout_for_the_next_piece_of_content():
+def test_socket_timeout_for_the_next_piece_of_content() -> None:
     with running(socket_timeout=0.4) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -1011,13 +1020,13 @@ def test_socket_timeout_for_the_next_piece_of_content():
         assert witness.one("disconnect").reason == "timeout"
 
 
-def test_a_slow_hook_is_not_the_client_s_time():
+def test_a_slow_hook_is_not_the_client_s_time() -> None:
     with running(socket_timeout=0.1, on_mail_from=lambda *args: gevent.sleep(0.3)) as server:
         client = Client(server, hello="EHLO me")
         client.ok("MAIL FROM:<>", "RSET")
 
 
-def test_data_timeout_for_a_dripping_client():
+def test_data_timeout_for_a_dripping_client() -> None:
     with running(data_timeout=0.3) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -1028,7 +1037,7 @@ def test_data_timeout_for_a_dripping_client():
         dripper.kill()
 
 
-def test_data_timeout_is_for_one_message():
+def test_data_timeout_is_for_one_message() -> None:
     with running(data_timeout=0.5) as server:
         client = Client(server, hello="EHLO me")
         for _ in range(4):
@@ -1040,7 +1049,7 @@ def test_data_timeout_is_for_one_message():
 
 
 @pytest.mark.parametrize("where", ["commands", "content", "dripping"])
-def test_session_timeout(where):
+def test_session_timeout(where: str) -> None:
     with running(session_timeout=0.4) as server:
         witness = Witness(server)
         client = Client(server)
@@ -1062,7 +1071,9 @@ def test_session_timeout(where):
         {"secure": True, "handshake_timeout": NEVER},
     ],
 )
-def test_session_timeout_counts_what_comes_before_the_greeting(options, certificate):
+def test_session_timeout_counts_what_comes_before_the_greeting(
+    options: dict[str, Any], certificate: Certificate
+) -> None:
     if "secure" in options:
         options = {**options, **certificate.options}
     with running(session_timeout=0.3, **options) as server:
@@ -1073,13 +1084,13 @@ def test_session_timeout_counts_what_comes_before_the_greeting(options, certific
         witness.one("disconnect")
 
 
-def test_no_session_timeout_by_default():
+def test_no_session_timeout_by_default() -> None:
     assert SMTPServer(None).options.session_timeout is None
 
 
 @pytest.mark.parametrize("dripping", [False, True])
 @pytest.mark.parametrize("implicit", [False, True])
-def test_handshake_timeout(dripping, implicit, certificate):
+def test_handshake_timeout(dripping: bool, implicit: bool, certificate: Certificate) -> None:
     with running(handshake_timeout=0.2, secure=implicit, **certificate.options) as server:
         witness = Witness(server)
         client = Client(server, greet=not implicit)
@@ -1094,7 +1105,7 @@ def test_handshake_timeout(dripping, implicit, certificate):
 
 
 @pytest.mark.parametrize("dripping", [False, True])
-def test_proxy_timeout(dripping):
+def test_proxy_timeout(dripping: bool) -> None:
     with running(proxy_timeout=0.2, use_proxy=True) as server:
         witness = Witness(server)
         client = Client(server, greet=False)
@@ -1106,7 +1117,7 @@ def test_proxy_timeout(dripping):
             dripper.kill()
 
 
-def test_defaults_are_those_of_the_table():
+def test_defaults_are_those_of_the_table() -> None:
     options = SMTPServer(None).options
     expected = {
         "banner": None,
@@ -1155,7 +1166,7 @@ def test_defaults_are_those_of_the_table():
 
 
 @pytest.mark.parametrize("verb", ["GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "get"])
-def test_an_http_request_gets_421_and_a_close(verb):
+def test_an_http_request_gets_421_and_a_close(verb: str) -> None:
     with running() as server:
         witness = Witness(server)
         client = Client(server)
@@ -1165,7 +1176,9 @@ def test_an_http_request_gets_421_and_a_close(verb):
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_a_client_that_never_reads_is_closed_and_others_are_served(secure, certificate):
+def test_a_client_that_never_reads_is_closed_and_others_are_served(
+    secure: bool, certificate: Certificate
+) -> None:
     options = {"secure": True, **certificate.options} if secure else {}
     with running(socket_timeout=0.5, max_junk_commands=None, **options) as server:
         witness = Witness(server)
@@ -1174,7 +1187,7 @@ def test_a_client_that_never_reads_is_closed_and_others_are_served(secure, certi
             client.start_tls()
         client.reply()
 
-        def flood():
+        def flood() -> None:
             try:
                 while True:
                     client.send(b"HELP\r\n" * 1000)
@@ -1190,7 +1203,7 @@ def test_a_client_that_never_reads_is_closed_and_others_are_served(secure, certi
         assert witness.of("disconnect")[0].reason == "timeout"
 
 
-def test_running_out_of_descriptors_harms_nobody_who_is_there(tmp_path):
+def test_running_out_of_descriptors_harms_nobody_who_is_there(tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
         import json, resource, socket, sys, time
@@ -1236,10 +1249,10 @@ def test_running_out_of_descriptors_harms_nobody_who_is_there(tmp_path):
     assert 1 <= len(codes) < 20
 
 
-def test_close_timeout_is_what_stop_waits():
+def test_close_timeout_is_what_stop_waits() -> None:
     reached = Event()
 
-    def on_mail_from(address, session):
+    def on_mail_from(address: Address, session: Session) -> None:
         reached.set()
         gevent.sleep(NEVER)
 
@@ -1252,8 +1265,8 @@ def test_close_timeout_is_what_stop_waits():
 
 
 @pytest.mark.parametrize("code", [450, 451, 452])
-def test_refused_recipients_are_bounded_on_a_connection(code):
-    def refuse(address, session):
+def test_refused_recipients_are_bounded_on_a_connection(code: int) -> None:
+    def refuse(address: Address, session: Session) -> None:
         raise Reject(code, "later")
 
     with running(on_rcpt_to=refuse, max_refused_recipients=30) as server:
@@ -1270,8 +1283,8 @@ def test_refused_recipients_are_bounded_on_a_connection(code):
         assert witness.one("disconnect").reason == "abuse"
 
 
-def test_recipients_are_refused_for_different_reasons_and_all_count():
-    def refuse(address, session):
+def test_recipients_are_refused_for_different_reasons_and_all_count() -> None:
+    def refuse(address: Address, session: Session) -> None:
         if address.address.startswith("fault"):
             raise ValueError
         if address.address.startswith("later"):
@@ -1289,8 +1302,8 @@ def test_recipients_are_refused_for_different_reasons_and_all_count():
 
 
 @pytest.mark.parametrize("number", [21, 25])
-def test_a_mailing_list_s_refused_recipients_do_not_end_it(number):
-    def greylist(address, session):
+def test_a_mailing_list_s_refused_recipients_do_not_end_it(number: int) -> None:
+    def greylist(address: Address, session: Session) -> None:
         raise Reject(450, "greylisted", "4.7.1")
 
     with running(on_rcpt_to=greylist) as server:

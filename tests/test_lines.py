@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,7 +35,7 @@ def lines_of(pieces: Sequence[bytes], *, limit: int = 512, policy: str = "reject
     return given_out
 
 
-def check_all_pieces(data: bytes, expected: Given, **options) -> None:
+def check_all_pieces(data: bytes, expected: Given, **options: Any) -> None:
     for pieces in [[data], octets(data), *two_pieces(data)]:
         assert lines_of(pieces, **options) == expected, pieces
 
@@ -59,7 +60,7 @@ def check_all_pieces(data: bytes, expected: Given, **options) -> None:
         (b"NOOP\n", []),
     ],
 )
-def test_only_crlf_ends_a_line_at_any_cut(data, expected):
+def test_only_crlf_ends_a_line_at_any_cut(data: bytes, expected: Any) -> None:
     check_all_pieces(data, expected)
 
 
@@ -79,12 +80,14 @@ def test_only_crlf_ends_a_line_at_any_cut(data, expected):
         (b"NOOP\rQ", [], [b"NOOP"]),
     ],
 )
-def test_lf_ends_a_line_too_with_a_lenient_policy(policy, data, allowed, normalized):
+def test_lf_ends_a_line_too_with_a_lenient_policy(
+    policy: str, data: bytes, allowed: Any, normalized: Any
+) -> None:
     check_all_pieces(data, normalized if policy == "normalize" else allowed, policy=policy)
 
 
 @pytest.mark.parametrize("policy", ["reject", "allow"])
-def test_limit_counts_the_crlf(policy):
+def test_limit_counts_the_crlf(policy: str) -> None:
     at, past = b"A" * 18 + b"\r\n", b"A" * 19 + b"\r\n"
     check_all_pieces(at, [at[:-2]], limit=20, policy=policy)
     check_all_pieces(past, [TOO_LONG], limit=20, policy=policy)
@@ -92,17 +95,17 @@ def test_limit_counts_the_crlf(policy):
 
 
 @pytest.mark.parametrize("extra", range(4))
-def test_too_long_line_is_dropped_up_to_its_end(extra):
+def test_too_long_line_is_dropped_up_to_its_end(extra: Any) -> None:
     data = b"A" * (19 + extra) + b"\r\nNOOP\r\n"
     check_all_pieces(data, [TOO_LONG, b"NOOP"], limit=20)
 
 
-def test_too_long_line_with_bare_newlines_is_one_line():
+def test_too_long_line_with_bare_newlines_is_one_line() -> None:
     data = b"A" * 30 + b"\nNOOP\rNOOP\n" + b"B" * 30 + b"\r\nNOOP\r\n"
     check_all_pieces(data, [TOO_LONG, b"NOOP"], limit=20)
 
 
-def test_too_long_line_is_never_kept():
+def test_too_long_line_is_never_kept() -> None:
     reader = LineReader(512, "reject")
     for _ in range(2000):
         reader.receive_data(b"A" * 8192)
@@ -114,7 +117,7 @@ def test_too_long_line_is_never_kept():
 
 
 @pytest.mark.parametrize("start", [b"AUTH PLAIN ", b"auth x ", b"AuTh LOGIN "])
-def test_line_of_auth_may_have_12288_octets(start):
+def test_line_of_auth_may_have_12288_octets(start: bytes) -> None:
     # RFC 4954 section 4
     at = start + b"A" * (MAX_AUTH_LINE - len(start) - 2) + b"\r\n"
     past = start + b"A" * (MAX_AUTH_LINE - len(start) - 1) + b"\r\n"
@@ -129,14 +132,14 @@ def test_line_of_auth_may_have_12288_octets(start):
 
 
 @pytest.mark.parametrize("start", [b"AUTHX", b"NOOP ", b" AUTH ", b"AUTH\t"])
-def test_other_lines_may_not(start):
+def test_other_lines_may_not(start: bytes) -> None:
     data = start + b"A" * 1000 + b"\r\nNOOP\r\n"
     for size in (1, 7, 511, 512, 513, 5000):
         pieces = [data[place : place + size] for place in range(0, len(data), size)]
         assert lines_of(pieces) == [TOO_LONG, b"NOOP"]
 
 
-def test_answer_inside_auth_may_have_12288_octets():
+def test_answer_inside_auth_may_have_12288_octets() -> None:
     for length, good in ((12288, True), (12289, False)):
         reader = LineReader(512, "reject")
         reader.in_auth = True
@@ -146,7 +149,7 @@ def test_answer_inside_auth_may_have_12288_octets():
         assert isinstance(line, Problem) is not good
 
 
-def test_silence_behind_a_bare_lf_ends_the_line():
+def test_silence_behind_a_bare_lf_ends_the_line() -> None:
     reader = LineReader(512, "reject")
     reader.receive_data(b"NOOP\n")
     assert reader.next_line() is NEED_DATA
@@ -158,7 +161,7 @@ def test_silence_behind_a_bare_lf_ends_the_line():
     assert reader.next_line() == b"NOOP"
 
 
-def test_silence_behind_a_bare_lf_ends_a_too_long_line():
+def test_silence_behind_a_bare_lf_ends_a_too_long_line() -> None:
     reader = LineReader(20, "reject")
     reader.receive_data(b"A" * 40)
     assert reader.next_line() is NEED_DATA
@@ -170,7 +173,7 @@ def test_silence_behind_a_bare_lf_ends_a_too_long_line():
     assert reader.next_line() == b"NOOP"
 
 
-def test_whole_lines_before_a_bare_lf_are_given_out_first():
+def test_whole_lines_before_a_bare_lf_are_given_out_first() -> None:
     reader = LineReader(512, "reject")
     reader.receive_data(b"NOOP\r\nRSET\n")
     assert reader.next_line() == b"NOOP"
@@ -180,14 +183,14 @@ def test_whole_lines_before_a_bare_lf_are_given_out_first():
 
 @pytest.mark.parametrize("policy", ["reject", "normalize", "allow"])
 @pytest.mark.parametrize("data", [b"", b"NOOP", b"NOOP\r", b"N"])
-def test_line_that_only_begins_does_not_end_with_a_bare_newline(policy, data):
+def test_line_that_only_begins_does_not_end_with_a_bare_newline(policy: str, data: bytes) -> None:
     reader = LineReader(512, policy)
     reader.receive_data(data)
     assert reader.next_line() is NEED_DATA
     assert not reader.ends_with_bare_newline
 
 
-def test_what_is_taken_is_gone():
+def test_what_is_taken_is_gone() -> None:
     # RFC 3207 section 4: what came in clear is dropped.
     reader = LineReader(512, "reject")
     reader.receive_data(b"STARTTLS\r\nNOOP\r\nRS")
@@ -199,7 +202,7 @@ def test_what_is_taken_is_gone():
     assert reader.next_line() == b"EHLO x"
 
 
-def test_taking_forgets_a_line_that_was_being_dropped():
+def test_taking_forgets_a_line_that_was_being_dropped() -> None:
     reader = LineReader(20, "reject")
     reader.receive_data(b"A" * 40)
     assert reader.next_line() is NEED_DATA
@@ -237,11 +240,13 @@ def plain(data: bytes, limit: int, policy: str) -> Given:
     st.lists(st.integers(0, 60), max_size=6),
     st.sampled_from(["reject", "normalize", "allow"]),
 )
-def test_any_octets_in_any_pieces_are_the_same_lines(data, cuts, policy):
+def test_any_octets_in_any_pieces_are_the_same_lines(
+    data: Any, cuts: list[int], policy: Any
+) -> None:
     expected = plain(data, 8, policy)
     assert lines_of(cut_at(data, cuts), limit=8, policy=policy) == expected
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
-def test_no_octets_raise_anything(data, cuts):
+def test_no_octets_raise_anything(data: bytes, cuts: list[int]) -> None:
     lines_of(cut_at(data, cuts) if data else [], limit=30)

@@ -1,5 +1,7 @@
 """The listeners, given events through the signals: no server, no socket."""
 
+from __future__ import annotations
+
 import ast
 import errno
 import gc
@@ -12,7 +14,9 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -43,11 +47,11 @@ class Sender:
 
 
 @pytest.fixture
-def server():
+def server() -> Any:
     return Sender()
 
 
-def connect_event(id="a", **changes):
+def connect_event(id: str = "a", **changes: Any) -> Any:
     fields = {
         "id": id,
         "local_address": "192.0.2.1",
@@ -60,7 +64,7 @@ def connect_event(id="a", **changes):
     return ConnectEvent(**{**fields, **changes})
 
 
-def message_event(id="a", code=250, **changes):
+def message_event(id: str = "a", code: int = 250, **changes: Any) -> Any:
     fields = {
         "id": id,
         "transaction": 1,
@@ -74,7 +78,9 @@ def message_event(id="a", code=250, **changes):
     return MessageEvent(**{**fields, **changes})
 
 
-def refused_event(command="RCPT", argument="TO:<b@example.com>", code=550, **changes):
+def refused_event(
+    command: str = "RCPT", argument: str = "TO:<b@example.com>", code: int = 550, **changes: Any
+) -> Any:
     fields = {
         "id": "a",
         "remote_address": "192.0.2.9",
@@ -86,16 +92,18 @@ def refused_event(command="RCPT", argument="TO:<b@example.com>", code=550, **cha
     return RefusedEvent(**{**fields, **changes})
 
 
-def disconnect_event(id="a", reason="quit", detail=""):
+def disconnect_event(id: str = "a", reason: str = "quit", detail: str = "") -> Any:
     return DisconnectEvent(id, "192.0.2.9", 1.5, 1, 100, 200, reason, detail)
 
 
-def error_event(error=None, code="ECONNRESET", remote_address="192.0.2.9", **changes):
+def error_event(
+    error: Any = None, code: str = "ECONNRESET", remote_address: str = "192.0.2.9", **changes: Any
+) -> Any:
     error = ConnectionResetError(errno.ECONNRESET, "reset") if error is None else error
     return ErrorEvent(error, code, remote_address, **changes)
 
 
-def raised(exc):
+def raised(exc: Any) -> Any:
     """*exc* with a traceback."""
     try:
         raise exc
@@ -106,45 +114,45 @@ def raised(exc):
 class Records(logging.Handler):
     """A handler that keeps records, and writes them as text the way a program's would."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.records = []
+        self.records: list[Any] = []
 
-    def emit(self, record):
+    def emit(self, record: Any) -> None:
         self.format(record)
         self.records.append(record)
 
     @property
-    def lines(self):
+    def lines(self) -> Any:
         return [self.format(record) for record in self.records]
 
 
 @pytest.fixture
-def events():
+def events() -> Any:
     """A logger of this test's own, with its handler."""
     logger = logging.Logger("test.events", logging.DEBUG)
     handler = Records()
     logger.addHandler(handler)
-    logger.records = handler
+    logger.records = handler  # type: ignore[attr-defined]
     return logger
 
 
 @pytest.fixture
-def event_log(events, server):
+def event_log(events: Any, server: Any) -> Iterator[Any]:
     listener = log.EventLog(events).attach(server)
     yield events.records
     listener.detach()
 
 
 @pytest.fixture
-def tracker(server):
+def tracker(server: Any) -> Iterator[Any]:
     listener = tracking.ConnectionTracker().attach(server)
     yield listener
     listener.detach()
 
 
 @pytest.fixture
-def registry(server):
+def registry(server: Any) -> Iterator[Any]:
     registry = CollectorRegistry()
     listener = metrics.EventMetrics(registry).attach(server)
     yield registry
@@ -155,7 +163,7 @@ def registry(server):
 
 
 @pytest.mark.parametrize("path", sorted(LISTENERS.glob("*.py")), ids=lambda path: path.name)
-def test_listeners_import_nothing_of_the_library_but_the_signals(path):
+def test_listeners_import_nothing_of_the_library_but_the_signals(path: Any) -> None:
     imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
@@ -170,7 +178,7 @@ def test_listeners_import_nothing_of_the_library_but_the_signals(path):
     assert of_the_library <= {"..signals", ".lines", *allowed}
 
 
-def each_listener():
+def each_listener() -> Any:
     return [
         log.EventLog(logging.Logger("test")),
         tracking.ConnectionTracker(),
@@ -178,16 +186,16 @@ def each_listener():
     ]
 
 
-def receivers():
+def receivers() -> Any:
     return sum(
-        len(signal.receivers)
+        len(signal.receivers)  # type: ignore[misc]
         for signal in vars(signals).values()
-        if isinstance(signal, signals.NamedSignal)
+        if isinstance(signal, signals.NamedSignal)  # type: ignore[attr-defined]
     )
 
 
 @pytest.mark.parametrize("listener", each_listener(), ids=lambda listener: type(listener).__name__)
-def test_attach_and_detach_can_be_repeated_and_leave_nothing(listener, server):
+def test_attach_and_detach_can_be_repeated_and_leave_nothing(listener: Any, server: Any) -> None:
     before = receivers()
     listener.detach()
     assert listener.attach(server) is listener
@@ -201,7 +209,7 @@ def test_attach_and_detach_can_be_repeated_and_leave_nothing(listener, server):
 
 
 @pytest.mark.parametrize("listener", each_listener(), ids=lambda listener: type(listener).__name__)
-def test_receivers_take_keywords_of_later_versions(listener, server):
+def test_receivers_take_keywords_of_later_versions(listener: Any, server: Any) -> None:
     for _, receiver in listener._receivers:
         event = {
             "_on_connect": connect_event(),
@@ -217,19 +225,19 @@ def test_receivers_take_keywords_of_later_versions(listener, server):
         receiver(server, **keywords, something_new=1)
 
 
-def test_attached_listener_is_held_and_hears_its_server_only(server):
+def test_attached_listener_is_held_and_hears_its_server_only(server: Any) -> None:
     other = Sender()
     tracker = weakref.ref(tracking.ConnectionTracker().attach(server))
     gc.collect()
     emit(signals.connect, server, connect_event("mine"))
     emit(signals.connect, other, connect_event("other"))
-    assert list(tracker().connections) == ["mine"]
-    tracker().detach()
+    assert list(tracker().connections) == ["mine"]  # type: ignore[union-attr]
+    tracker().detach()  # type: ignore[union-attr]
     gc.collect()
     assert tracker() is None
 
 
-def test_listener_attached_to_all_and_to_one_server_hears_each_event_once(server):
+def test_listener_attached_to_all_and_to_one_server_hears_each_event_once(server: Any) -> None:
     tracker = tracking.ConnectionTracker().attach().attach(server)
     emit(signals.connect, server, connect_event("a"))
     emit(signals.connect, Sender(), connect_event("b"))
@@ -263,14 +271,14 @@ def test_listener_attached_to_all_and_to_one_server_hears_each_event_once(server
         ("AttributeError", AttributeError(), "192.0.2.9", "other"),
     ],
 )
-def test_error_categories(code, error, remote_address, expected):
+def test_error_categories(code: str, error: Any, remote_address: str | None, expected: str) -> None:
     assert log.category(ErrorEvent(error, code, remote_address)) == expected
 
 
 # log.py
 
 
-def test_one_line_for_each_event(server, event_log):
+def test_one_line_for_each_event(server: Any, event_log: Any) -> None:
     emit(signals.listening, server)
     emit(signals.connect, server, connect_event("a"))
     emit(signals.secure, server, SecureEvent("a", "mx.example", "TLSv1.3", "AES"))
@@ -329,7 +337,7 @@ def test_one_line_for_each_event(server, event_log):
     ]
 
 
-def test_a_client_of_a_unix_socket_has_a_name_too(server, event_log):
+def test_a_client_of_a_unix_socket_has_a_name_too(server: Any, event_log: Any) -> None:
     emit(signals.connect, server, connect_event(remote_address="", remote_port=0))
     emit(signals.refused, server, refused_event(remote_address=""))
     emit(signals.disconnect, server, DisconnectEvent("a", "", 1.0, 0, 1, 2, "quit"))
@@ -340,7 +348,7 @@ def test_a_client_of_a_unix_socket_has_a_name_too(server, event_log):
     ]
 
 
-def test_default_logger_is_the_librarys_own(server, caplog):
+def test_default_logger_is_the_librarys_own(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smtp_blinker.events")
     listener = log.EventLog().attach(server)
     emit(signals.listening, server)
@@ -358,13 +366,17 @@ def test_default_logger_is_the_librarys_own(server, caplog):
         (None, "None"),
     ],
 )
-def test_listening_names_any_kind_of_address(server, event_log, address, expected):
+def test_listening_names_any_kind_of_address(
+    server: Any, event_log: Any, address: str | tuple[str, int, int, int] | None, expected: str
+) -> None:
     server.address = address
     emit(signals.listening, server)
     assert event_log.records[0].getMessage() == f"listening on {expected}"
 
 
-def test_fault_of_the_program_is_an_error_with_the_place_it_came_from(server, event_log):
+def test_fault_of_the_program_is_an_error_with_the_place_it_came_from(
+    server: Any, event_log: Any
+) -> None:
     emit_error(server, error_event(raised(KeyError("x")), "HookError", meta={"hook": "on_data"}))
     (record,) = event_log.records
     assert record.levelname == "ERROR"
@@ -373,7 +385,7 @@ def test_fault_of_the_program_is_an_error_with_the_place_it_came_from(server, ev
     assert record.exc_info is None
 
 
-def test_tracebacks_come_with_the_programs_faults_when_asked_for(server, events):
+def test_tracebacks_come_with_the_programs_faults_when_asked_for(server: Any, events: Any) -> None:
     listener = log.EventLog(events, tracebacks=True).attach(server)
     emit_error(server, error_event(raised(KeyError("x")), "HookError"))
     emit_error(server, error_event(raised(ConnectionResetError())))
@@ -397,7 +409,9 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_what_a_client_sends_cannot_break_or_forge_a_line(server, event_log, text):
+def test_what_a_client_sends_cannot_break_or_forge_a_line(
+    server: Any, event_log: Any, text: Any
+) -> None:
     emit(
         signals.connect,
         server,
@@ -417,7 +431,7 @@ def test_what_a_client_sends_cannot_break_or_forge_a_line(server, event_log, tex
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_json_keeps_what_a_client_sent_within_its_line(server, events, text):
+def test_json_keeps_what_a_client_sent_within_its_line(server: Any, events: Any, text: Any) -> None:
     events.records.setFormatter(log.JSONFormatter())
     listener = log.EventLog(events, tracebacks=True).attach(server)
     emit(signals.connect, server, connect_event(host_name_appears_as=text))
@@ -432,7 +446,7 @@ def test_json_keeps_what_a_client_sent_within_its_line(server, events, text):
     assert text in error["traceback"]
 
 
-def test_text_has_a_bound_and_json_has_all(server, event_log):
+def test_text_has_a_bound_and_json_has_all(server: Any, event_log: Any) -> None:
     recipients = tuple(f"user{n}@example.com" for n in range(1000))
     long = "x" * 100_000
     emit(signals.message, server, message_event(rcpt_to=recipients, mail_from=long, reply=long))
@@ -448,7 +462,7 @@ def test_text_has_a_bound_and_json_has_all(server, event_log):
     assert refused.smtp["argument"] == disconnect.smtp["detail"] == long
 
 
-def test_json_line_has_the_events_fields(server, events):
+def test_json_line_has_the_events_fields(server: Any, events: Any) -> None:
     events.records.setFormatter(log.JSONFormatter())
     listener = log.EventLog(events).attach(server)
     before = time.time()
@@ -464,18 +478,18 @@ def test_json_line_has_the_events_fields(server, events):
     assert error["logger"] == "test.events"
     assert error["message"].startswith("[a] error ECONNRESET")
     assert error["time"].endswith("+00:00")
-    assert log.datetime.fromisoformat(error["time"]).timestamp() == pytest.approx(before, abs=60)
+    assert log.datetime.fromisoformat(error["time"]).timestamp() == pytest.approx(before, abs=60)  # type: ignore[attr-defined]
     assert closed["smtp"] == {"signal": "close", "address": "127.0.0.1:2525"}
 
 
-def test_json_formatter_takes_records_of_others():
+def test_json_formatter_takes_records_of_others() -> None:
     record = logging.LogRecord("x", logging.INFO, __file__, 1, "%s left", ("Elvis",), None)
     line = json.loads(log.JSONFormatter().format(record))
     assert line["message"] == "Elvis left"
     assert "smtp" not in line
 
 
-def test_refused_commands_can_be_switched_off(server, events):
+def test_refused_commands_can_be_switched_off(server: Any, events: Any) -> None:
     events.setLevel(logging.WARNING)
     listener = log.EventLog(events).attach(server)
     emit(signals.refused, server, refused_event())
@@ -483,12 +497,12 @@ def test_refused_commands_can_be_switched_off(server, events):
     assert events.records.records == []
 
 
-def test_switched_off_log_builds_nothing(server, events):
+def test_switched_off_log_builds_nothing(server: Any, events: Any) -> None:
     events.setLevel(logging.CRITICAL + 1)
     listener = log.EventLog(events, alert_after=1).attach(server)
 
     class Unprintable(Exception):
-        def __str__(self):
+        def __str__(self) -> str:
             pytest.fail("built a line that nobody reads")
 
     emit(signals.connect, server, connect_event())
@@ -500,17 +514,17 @@ def test_switched_off_log_builds_nothing(server, events):
 class Clock:
     now = 1000.0
 
-    def __call__(self):
+    def __call__(self) -> Any:
         return self.now
 
 
 @pytest.fixture
-def alerts(events, server):
+def alerts(events: Any, server: Any) -> Iterator[Any]:
     """A function that makes an error happen at a time and tells the alerts so far."""
     clock = Clock()
     listener = log.EventLog(events, alert_after=3, alert_per=10, clock=clock).attach(server)
 
-    def error_at(now):
+    def error_at(now: Any) -> Any:
         clock.now = 1000.0 + now
         emit_error(server, error_event())
         return [r.getMessage() for r in events.records.records if r.levelname == "CRITICAL"]
@@ -519,24 +533,24 @@ def alerts(events, server):
     listener.detach()
 
 
-def test_alert_comes_with_the_error_that_is_too_many(alerts):
+def test_alert_comes_with_the_error_that_is_too_many(alerts: Any) -> None:
     assert alerts(0) == []
     assert alerts(5) == []
     assert alerts(10) == ["ALERT: 3 errors within 10 seconds"]
 
 
-def test_slow_errors_raise_no_alert(alerts):
+def test_slow_errors_raise_no_alert(alerts: Any) -> None:
     for n in range(20):
         assert alerts(n * 5.1) == []
 
 
-def test_a_flood_is_one_alert_however_long_it_lasts(alerts):
+def test_a_flood_is_one_alert_however_long_it_lasts(alerts: Any) -> None:
     for n in range(200):
         said = alerts(n)
     assert len(said) == 1
 
 
-def test_alert_comes_again_after_it_has_calmed_down(alerts):
+def test_alert_comes_again_after_it_has_calmed_down(alerts: Any) -> None:
     for n in range(10):
         alerts(n)
     assert len(alerts(25)) == 1
@@ -544,7 +558,7 @@ def test_alert_comes_again_after_it_has_calmed_down(alerts):
     assert len(alerts(27)) == 2
 
 
-def test_alerts_can_be_switched_off(server, events):
+def test_alerts_can_be_switched_off(server: Any, events: Any) -> None:
     listener = log.EventLog(events, alert_after=None).attach(server)
     for _ in range(500):
         emit_error(server, error_event())
@@ -552,12 +566,12 @@ def test_alerts_can_be_switched_off(server, events):
     assert {record.levelname for record in events.records.records} == {"WARNING"}
 
 
-def test_alert_after_no_errors_is_refused():
+def test_alert_after_no_errors_is_refused() -> None:
     with pytest.raises(ValueError, match="alert_after"):
         log.EventLog(alert_after=0)
 
 
-def test_records_are_those_that_logging_makes(server, events, event_log):
+def test_records_are_those_that_logging_makes(server: Any, events: Any, event_log: Any) -> None:
     emit(signals.message, server, message_event("a"))
     emit(signals.message, server, message_event("b"))
     emit(signals.auth, server, AuthEvent("b", "PLAIN", None, False))
@@ -580,7 +594,9 @@ def test_records_are_those_that_logging_makes(server, events, event_log):
     assert (warning.levelno, warning.levelname) == (logging.WARNING, "WARNING")
 
 
-def test_record_is_the_programs_own_where_it_has_a_factory(server, events, event_log):
+def test_record_is_the_programs_own_where_it_has_a_factory(
+    server: Any, events: Any, event_log: Any
+) -> None:
     class Own(logging.LogRecord):
         pass
 
@@ -616,7 +632,7 @@ else:
 """
 
 
-def test_record_of_a_forked_process_names_it():
+def test_record_of_a_forked_process_names_it() -> None:
     done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True)
     logged = done.stderr.split()
     assert logged[1] == done.stdout.strip(), done.stderr
@@ -626,7 +642,7 @@ def test_record_of_a_forked_process_names_it():
 # tracking.py
 
 
-def test_entry_lives_from_connect_to_disconnect(server, tracker):
+def test_entry_lives_from_connect_to_disconnect(server: Any, tracker: Any) -> None:
     before = time.time()
     emit(signals.connect, server, connect_event("a"))
     entry = tracker.connections["a"]
@@ -648,7 +664,7 @@ def test_entry_lives_from_connect_to_disconnect(server, tracker):
     assert tracker, "an empty tracker isn't a missing one"
 
 
-def test_accepted_messages_are_counted(server, tracker):
+def test_accepted_messages_are_counted(server: Any, tracker: Any) -> None:
     emit(signals.connect, server, connect_event("a"))
     for code in (250, 550, 451, 250):
         emit(signals.message, server, message_event("a", code))
@@ -657,7 +673,7 @@ def test_accepted_messages_are_counted(server, tracker):
     assert tracker.total_messages == 2
 
 
-def test_tls_and_auth_before_connect_are_kept_for_it(server, tracker):
+def test_tls_and_auth_before_connect_are_kept_for_it(server: Any, tracker: Any) -> None:
     emit(signals.secure, server, SecureEvent("a", None, "TLSv1.3", "AES"))
     emit(signals.auth, server, AuthEvent("a", "XCLIENT", "ann", True))
     assert tracker.connections == {}
@@ -666,7 +682,7 @@ def test_tls_and_auth_before_connect_are_kept_for_it(server, tracker):
     assert (entry.tls, entry.user, entry.authenticated) == ("TLSv1.3", "ann", True)
 
 
-def test_tls_and_auth_after_connect_show_in_the_entry(server, tracker):
+def test_tls_and_auth_after_connect_show_in_the_entry(server: Any, tracker: Any) -> None:
     emit(signals.connect, server, connect_event("a"))
     emit(signals.auth, server, AuthEvent("a", "PLAIN", "eve", False))
     entry = tracker.connections["a"]
@@ -678,7 +694,7 @@ def test_tls_and_auth_after_connect_show_in_the_entry(server, tracker):
     assert not entry.authenticated, "a snapshot stays as it was"
 
 
-def test_second_connect_of_a_connection_names_its_new_client(server, tracker):
+def test_second_connect_of_a_connection_names_its_new_client(server: Any, tracker: Any) -> None:
     emit(signals.connect, server, connect_event("a"))
     emit(signals.auth, server, AuthEvent("a", "PLAIN", "ann", True))
     emit(signals.message, server, message_event("a"))
@@ -690,7 +706,7 @@ def test_second_connect_of_a_connection_names_its_new_client(server, tracker):
     assert tracker.total == len(tracker) == 1
 
 
-def test_connections_that_never_say_hello_leave_nothing(server, tracker):
+def test_connections_that_never_say_hello_leave_nothing(server: Any, tracker: Any) -> None:
     for n in range(100):
         emit(signals.secure, server, SecureEvent(str(n), None, "TLSv1.3", "AES"))
         emit(signals.disconnect, server, disconnect_event(str(n), "tls"))
@@ -700,7 +716,7 @@ def test_connections_that_never_say_hello_leave_nothing(server, tracker):
     assert tracker.total == 0
 
 
-def test_events_of_a_connection_from_before_attach_leave_nothing(server, tracker):
+def test_events_of_a_connection_from_before_attach_leave_nothing(server: Any, tracker: Any) -> None:
     emit(signals.message, server, message_event("old"))
     emit(signals.auth, server, AuthEvent("old", "PLAIN", "ann", True))
     emit(signals.disconnect, server, disconnect_event("old"))
@@ -708,23 +724,23 @@ def test_events_of_a_connection_from_before_attach_leave_nothing(server, tracker
     assert not tracker._early
 
 
-def test_snapshot_is_the_callers_own(server, tracker):
+def test_snapshot_is_the_callers_own(server: Any, tracker: Any) -> None:
     emit(signals.connect, server, connect_event("a"))
     tracker.connections.clear()
     assert len(tracker) == 1
 
 
-def test_detached_tracker_claims_no_open_connections(server, tracker):
+def test_detached_tracker_claims_no_open_connections(server: Any, tracker: Any) -> None:
     emit(signals.connect, server, connect_event("a"))
     tracker.detach()
     assert len(tracker) == 0
 
 
-def test_snapshots_can_be_taken_from_another_thread(server, tracker):
+def test_snapshots_can_be_taken_from_another_thread(server: Any, tracker: Any) -> None:
     done = threading.Event()
     failures = []
 
-    def look():
+    def look() -> None:
         try:
             while not done.is_set():
                 for entry in tracker.connections.values():
@@ -747,7 +763,7 @@ def test_snapshots_can_be_taken_from_another_thread(server, tracker):
 # metrics.py
 
 
-def test_connections_open_and_ended_are_counted(server, registry):
+def test_connections_open_and_ended_are_counted(server: Any, registry: Any) -> None:
     get = registry.get_sample_value
     assert get("smtp_connections_total") == 0
     emit(signals.connect, server, connect_event("a"))
@@ -763,7 +779,7 @@ def test_connections_open_and_ended_are_counted(server, registry):
     assert get("smtp_sent_bytes_total") == 400
 
 
-def test_what_alerts_wait_for_is_counted_from_zero(registry):
+def test_what_alerts_wait_for_is_counted_from_zero(registry: Any) -> None:
     get = registry.get_sample_value
     assert get("smtp_messages_total", {"code": "250"}) == 0
     faults = (
@@ -780,7 +796,7 @@ def test_what_alerts_wait_for_is_counted_from_zero(registry):
         assert get("smtp_disconnects_total", {"reason": reason}) == 0, reason
 
 
-def test_messages_are_counted_by_reply_and_measured(server, registry):
+def test_messages_are_counted_by_reply_and_measured(server: Any, registry: Any) -> None:
     get = registry.get_sample_value
     emit(signals.message, server, message_event())
     emit(signals.message, server, message_event(code=552, size=10**9, seconds=1000.0))
@@ -793,7 +809,7 @@ def test_messages_are_counted_by_reply_and_measured(server, registry):
     assert get("smtp_message_seconds_count") == 2
 
 
-def test_refused_commands_are_counted_by_verb_and_reply(server, registry):
+def test_refused_commands_are_counted_by_verb_and_reply(server: Any, registry: Any) -> None:
     get = registry.get_sample_value
     assert get("smtp_refused_total", {"verb": "RCPT", "code": "451"}) == 0
     assert get("smtp_refused_total", {"verb": "RCPT", "code": "550"}) == 0
@@ -809,7 +825,7 @@ def test_refused_commands_are_counted_by_verb_and_reply(server, registry):
     assert text.count("smtp_refused_total{") == 4
 
 
-def test_every_verb_has_room_for_its_codes(server, registry):
+def test_every_verb_has_room_for_its_codes(server: Any, registry: Any) -> None:
     codes = range(500, 515)  # more than any verb has
     for verb in VERB_NAMES:
         for code in codes:
@@ -821,7 +837,7 @@ def test_every_verb_has_room_for_its_codes(server, registry):
             assert get("smtp_refused_total", labels) == 1, labels
 
 
-def test_errors_auth_and_tls_are_counted(server, registry):
+def test_errors_auth_and_tls_are_counted(server: Any, registry: Any) -> None:
     get = registry.get_sample_value
     emit_error(server, error_event())
     emit(signals.auth, server, AuthEvent("a", "PLAIN", "ann", True))
@@ -833,7 +849,7 @@ def test_errors_auth_and_tls_are_counted(server, registry):
     assert get("smtp_tls_total", {"protocol": "TLSv1.3"}) == 1
 
 
-def test_no_client_can_invent_label_values_without_bound(server, registry):
+def test_no_client_can_invent_label_values_without_bound(server: Any, registry: Any) -> None:
     for n in range(5 * metrics.MAX_LABEL_VALUES):
         emit(signals.auth, server, AuthEvent("a", f"X-{n}", None, False))
         emit_error(server, error_event(code=f"Error{n}"))
@@ -851,7 +867,7 @@ def test_no_client_can_invent_label_values_without_bound(server, registry):
     assert 'smtp_refused_total{code="other",verb="other"}' in text
 
 
-def test_detached_metrics_keep_their_counts_and_count_nobody_as_open(server):
+def test_detached_metrics_keep_their_counts_and_count_nobody_as_open(server: Any) -> None:
     registry = CollectorRegistry()
     listener = metrics.EventMetrics(registry).attach(server)
     emit(signals.connect, server, connect_event("a"))
@@ -864,7 +880,7 @@ def test_detached_metrics_keep_their_counts_and_count_nobody_as_open(server):
     assert registry.get_sample_value("smtp_connections_total") == 1
 
 
-def run_python(program):
+def run_python(program: Any) -> Any:
     root = str(LISTENERS.parent.parent)
     return subprocess.run(
         [sys.executable, "-c", program],
@@ -875,7 +891,7 @@ def run_python(program):
     )
 
 
-def test_default_registry_is_that_of_prometheus_client():
+def test_default_registry_is_that_of_prometheus_client() -> None:
     ran = run_python(
         "import prometheus_client\n"
         "from smtp_blinker.listeners.metrics import EventMetrics\n"
@@ -885,7 +901,7 @@ def test_default_registry_is_that_of_prometheus_client():
     assert "smtp_connections_total 0.0" in ran.stdout
 
 
-def test_without_prometheus_client_the_error_says_what_to_install():
+def test_without_prometheus_client_the_error_says_what_to_install() -> None:
     ran = run_python(
         "import sys\n"
         "sys.modules['prometheus_client'] = None\n"

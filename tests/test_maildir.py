@@ -21,7 +21,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import SECONDS, Served, serve, wait_until
+from support import SECONDS, Served, poll, serve, wait_until
 
 from smtp_blinker.pools import STORES
 from smtp_blinker.session import Address, Session
@@ -68,13 +68,6 @@ def stored(store: MaildirStore) -> list[bytes]:
 
 def leftovers(store: MaildirStore) -> list[str]:
     return os.listdir(Path(store.path, "tmp"))
-
-
-def poll(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it didn't happen"
-        gevent.sleep(0.01)
 
 
 def test_folders_are_made_and_private(tmp_path: Path) -> None:

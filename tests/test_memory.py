@@ -140,7 +140,7 @@ def another_client(server: Process) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("reader", ["pieces", "none"])
-def test_a_message_of_a_gibibyte_takes_no_memory(reader):
+def test_a_message_of_a_gibibyte_takes_no_memory(reader: str) -> None:
     """Some seconds of work; nothing in it waits."""
     size = 2**30 if reader == "pieces" else 2**28
     line = b"x" * 1022 + b"\r\n"
@@ -155,7 +155,7 @@ def test_a_message_of_a_gibibyte_takes_no_memory(reader):
 
 
 @pytest.mark.parametrize("reader", ["pieces", "none"])
-def test_a_chunk_of_a_gibibyte_takes_no_memory(reader):
+def test_a_chunk_of_a_gibibyte_takes_no_memory(reader: str) -> None:
     """RFC 3030 has no largest chunk; another client is served while it comes."""
     size = 2**30 if reader == "pieces" else 2**28
     block = (b"x" * 1022 + b"\r\n") * 64
@@ -169,7 +169,7 @@ def test_a_chunk_of_a_gibibyte_takes_no_memory(reader):
     assert max(server.sizes) == (size if reader == "pieces" else 4)
 
 
-def test_a_slow_reader_does_not_pile_up_what_its_client_sends():
+def test_a_slow_reader_does_not_pile_up_what_its_client_sends() -> None:
     block = (b"x" * 1022 + b"\r\n") * 64
     with process() as server, greeted(server) as client, another_client(server):
         begin(client, "slow")
@@ -180,7 +180,7 @@ def test_a_slow_reader_does_not_pile_up_what_its_client_sends():
     assert max(server.sizes) == 64 * MEBIBYTE
 
 
-def test_a_message_over_the_limit_takes_no_memory():
+def test_a_message_over_the_limit_takes_no_memory() -> None:
     block = (b"x" * 1022 + b"\r\n") * 64
     with process(size=1000) as server, greeted(server) as client:
         begin(client)
@@ -190,7 +190,7 @@ def test_a_message_over_the_limit_takes_no_memory():
         assert client.reply().status == "552 5.3.4"
 
 
-def test_a_million_empty_lines_of_content():
+def test_a_million_empty_lines_of_content() -> None:
     with process() as server, greeted(server) as client, another_client(server):
         begin(client, "lines")
         for _ in range(100):
@@ -200,7 +200,7 @@ def test_a_million_empty_lines_of_content():
     assert max(server.sizes) == 2 * 1000 * 1000
 
 
-def test_a_million_dots_of_content():
+def test_a_million_dots_of_content() -> None:
     with process() as server, greeted(server) as client, another_client(server):
         begin(client, "lines")
         for _ in range(100):
@@ -211,7 +211,7 @@ def test_a_million_dots_of_content():
 
 
 @pytest.mark.parametrize("start", [b"", b"AUTH PLAIN ", b"MAIL FROM:<"])
-def test_a_command_of_many_megabytes_without_a_newline(start):
+def test_a_command_of_many_megabytes_without_a_newline(start: bytes) -> None:
     with process() as server, greeted(server) as client, another_client(server):
         client.send(start)
         for _ in range(128):
@@ -221,7 +221,7 @@ def test_a_command_of_many_megabytes_without_a_newline(start):
         assert client.command("NOOP").code == 250
 
 
-def test_content_of_many_megabytes_without_a_newline():
+def test_content_of_many_megabytes_without_a_newline() -> None:
     with process() as server, greeted(server) as client, another_client(server):
         begin(client)
         for _ in range(128):
@@ -231,7 +231,7 @@ def test_content_of_many_megabytes_without_a_newline():
     assert max(server.sizes) == 128 * MEBIBYTE + 2
 
 
-def test_a_million_empty_lines_instead_of_commands():
+def test_a_million_empty_lines_instead_of_commands() -> None:
     with process() as server, greeted(server) as client, another_client(server):
         try:
             for _ in range(100):
@@ -242,7 +242,7 @@ def test_a_million_empty_lines_instead_of_commands():
 
 
 @pytest.mark.parametrize("reading", [True, False])
-def test_a_hundred_thousand_pipelined_commands(reading):
+def test_a_hundred_thousand_pipelined_commands(reading: bool) -> None:
     number = 100_000
     with process(max_junk_commands=None) as server, greeted(server) as client:
         with another_client(server):
@@ -261,7 +261,7 @@ def test_a_hundred_thousand_pipelined_commands(reading):
         assert client.command("NOOP").code == 250
 
 
-def test_many_recipients_with_long_addresses_are_bounded_by_their_limit():
+def test_many_recipients_with_long_addresses_are_bounded_by_their_limit() -> None:
     local = "x" * 60
     path = f"{local}@{'.'.join(['y' * 60] * 3)}"
     with process() as server, greeted(server) as client:

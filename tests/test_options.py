@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from smtp_blinker import DEFAULT_EXTENSIONS, SMTPServer
 from smtp_blinker.options import make_options
 
 #: docs/options.md.
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "banner": None,
     "helo_response": "%s Nice to meet you, %s",
     "size": 0,
@@ -60,22 +61,22 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_default_is_the_documented_one(name):
+def test_default_is_the_documented_one(name: Any) -> None:
     assert getattr(make_options({}), name) == DEFAULTS[name]
 
 
-def test_trust_options_trust_nobody_by_default():
+def test_trust_options_trust_nobody_by_default() -> None:
     options = make_options({})
     for name in ("use_proxy", "use_xclient", "use_xforward", "ignored_hosts"):
         assert not getattr(options, name)
         assert "127.0.0.1" not in getattr(options, name)
 
 
-def test_default_name_is_that_of_the_host():
+def test_default_name_is_that_of_the_host() -> None:
     assert make_options({}).name == socket.gethostname()
 
 
-def test_extensions_by_default_are_those_that_promise_nothing():
+def test_extensions_by_default_are_those_that_promise_nothing() -> None:
     options = make_options({})
     assert set(options.extensions) == set(DEFAULT_EXTENSIONS)
     assert not {"DSN", "REQUIRETLS"} & set(DEFAULT_EXTENSIONS)
@@ -99,7 +100,7 @@ def test_extensions_by_default_are_those_that_promise_nothing():
         ("sni_options", {"a.example": {}}),
     ],
 )  # fmt: skip
-def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
+def test_wrong_type_is_a_type_error_that_names_the_option(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=name):
         make_options({name: value})
 
@@ -125,38 +126,38 @@ def test_wrong_type_is_a_type_error_that_names_the_option(name, value):
         ("handshake_timeout", 0), ("proxy_timeout", 0.0), ("hook_timeout", 0),
     ],
 )  # fmt: skip
-def test_wrong_value_is_a_value_error_that_names_the_option(name, value):
+def test_wrong_value_is_a_value_error_that_names_the_option(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         make_options({name: value})
 
 
-def test_requiretls_needs_something_that_begins_tls():
+def test_requiretls_needs_something_that_begins_tls() -> None:
     extensions = {"REQUIRETLS"}
     make_options({"extensions": extensions | {"STARTTLS"}})  # the certificate may come later
     make_options({"extensions": extensions, "secured": True})
     make_options({"extensions": extensions, "secure": True, "certfile": "cert.pem"})
 
 
-def test_unknown_option_names_the_nearest():
+def test_unknown_option_names_the_nearest() -> None:
     with pytest.raises(TypeError, match=r"max_client_per_ip.*max_clients_per_ip"):
         make_options({"max_client_per_ip": 5})
     with pytest.raises(TypeError, match="zzz"):
         make_options({"zzz": 5})
     with pytest.raises(TypeError, match=r"sizes.*size"):
-        SMTPServer(("127.0.0.1", 0), sizes=5)
+        SMTPServer(("127.0.0.1", 0), sizes=5)  # type: ignore[call-arg]
 
 
-def test_hook_that_cannot_be_called_is_a_type_error():
+def test_hook_that_cannot_be_called_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="on_data"):
-        SMTPServer(("127.0.0.1", 0), on_data="store")
+        SMTPServer(("127.0.0.1", 0), on_data="store")  # type: ignore[arg-type]
 
 
-def test_options_cannot_be_changed():
+def test_options_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        make_options({}).size = 5
+        make_options({}).size = 5  # type: ignore[misc]
 
 
-def test_keywords_are_taken_in_any_case_and_order_of_methods_is_kept():
+def test_keywords_are_taken_in_any_case_and_order_of_methods_is_kept() -> None:
     options = make_options(
         {
             "extensions": ["size", "Pipelining"],
@@ -170,8 +171,8 @@ def test_keywords_are_taken_in_any_case_and_order_of_methods_is_kept():
 
 
 @pytest.mark.parametrize("name", ["use_proxy", "use_xclient", "use_xforward"])
-def test_trust_is_everybody_nobody_or_networks(name):
-    def trusted(value, address):
+def test_trust_is_everybody_nobody_or_networks(name: str) -> None:
+    def trusted(value: Any, address: str) -> bool:
         return address in getattr(make_options({name: value}), name)
 
     assert trusted(True, "192.0.2.1")
@@ -187,7 +188,7 @@ def test_trust_is_everybody_nobody_or_networks(name):
     assert not trusted(["192.0.2.0/24"], "")
 
 
-def test_bare_newline_of_the_smallest_network_counts():
+def test_bare_newline_of_the_smallest_network_counts() -> None:
     options = make_options(
         {
             "bare_newline": {
@@ -222,7 +223,7 @@ def test_chunks_of_networks_that_a_mapping_does_not_name_have_the_default(
     assert options.chunk_policy(address) == (policy or "normalize")
 
 
-def test_certificate_may_be_given_in_one_way_only():
+def test_certificate_may_be_given_in_one_way_only() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     assert make_options({"ssl_context": context}).offers_tls
     assert make_options({"certfile": "cert.pem"}).offers_tls
@@ -233,7 +234,7 @@ def test_certificate_may_be_given_in_one_way_only():
     assert make_options({"secured": True}).secured
 
 
-def test_logger_is_a_logger_or_true():
+def test_logger_is_a_logger_or_true() -> None:
     assert make_options({"logger": True}).logger is True
     assert make_options({"logger": logging.getLogger("x")}).logger is logging.getLogger("x")
 
@@ -248,5 +249,5 @@ def test_logger_is_a_logger_or_true():
         ("helo_response", "%s"), ("helo_response", "hi"),
     ],
 )  # fmt: skip
-def test_good_values_are_kept(name, value):
+def test_good_values_are_kept(name: str, value: float | int | str | None) -> None:
     assert getattr(make_options({name: value}), name) == value

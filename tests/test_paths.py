@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,18 +17,18 @@ from smtp_blinker.smtp.paths import (
 )
 
 
-def path(text, *, sender=True, smtputf8=False, lenient=False):
+def path(text: Any, *, sender: bool = True, smtputf8: bool = False, lenient: bool = False) -> Any:
     verb = "FROM" if sender else "TO"
     return parse_path(f"{verb}:{text}", sender=sender, smtputf8=smtputf8, lenient=lenient)
 
 
-def refused(call, *args, **keywords):
+def refused(call: Any, *args: Any, **keywords: Any) -> str:
     with pytest.raises(Reject) as caught:
         call(*args, **keywords)
     return f"{caught.value.code} {caught.value.enhanced}"
 
 
-def outcome(call, *args, **keywords):
+def outcome(call: Any, *args: Any, **keywords: Any) -> Any:
     """(result, None), or (None, the code of the Reject)."""
     try:
         return call(*args, **keywords), None
@@ -66,12 +68,12 @@ def outcome(call, *args, **keywords):
         ("<a@xn--a.example>", "a@xn--a.example", ""),
     ],
 )
-def test_path_gives_the_address_and_what_follows(text, address, rest):
+def test_path_gives_the_address_and_what_follows(text: str, address: str, rest: str) -> None:
     assert path(text) == (address, rest)
 
 
 @pytest.mark.parametrize("sender", [True, False])
-def test_leniently_the_brackets_may_be_missing(sender):
+def test_leniently_the_brackets_may_be_missing(sender: bool) -> None:
     assert path("a@example.org", lenient=True, sender=sender) == ("a@example.org", "")
     assert path(" a@b.c SIZE=5", lenient=True, sender=sender) == ("a@b.c", " SIZE=5")
     assert refused(path, "a@b.c", sender=sender).startswith("501")
@@ -89,7 +91,7 @@ def test_leniently_the_brackets_may_be_missing(sender):
         '<"a\tb"@example.org>',
     ],
 )  # fmt: skip
-def test_no_path_is_refused_leniently_or_not(text, lenient):
+def test_no_path_is_refused_leniently_or_not(text: str, lenient: bool) -> None:
     assert refused(path, text, lenient=lenient) == "501 5.1.7"
     assert refused(path, text, lenient=lenient, sender=False) == "501 5.1.3"
 
@@ -106,13 +108,13 @@ def test_no_path_is_refused_leniently_or_not(text, lenient):
         "<@x.example,y.example:a@example.org>", "<@:a@example.org>",
     ],
 )  # fmt: skip
-def test_bad_syntax_is_refused_only_strictly(text):
+def test_bad_syntax_is_refused_only_strictly(text: str) -> None:
     assert refused(path, text) == "501 5.1.7"
     assert refused(path, text, sender=False) == "501 5.1.3"
     assert isinstance(path(text, lenient=True)[0], str)
 
 
-def test_path_has_256_octets_at_most():
+def test_path_has_256_octets_at_most() -> None:
     # RFC 5321 section 4.5.3.1.3
     label = "b" * 50
     rest = f"@{label}.{label}.{label}.example"
@@ -131,17 +133,17 @@ def test_path_has_256_octets_at_most():
     ],
     ids=len,
 )  # fmt: skip
-def test_leniently_a_path_has_no_length_of_its_own(address, sender):
+def test_leniently_a_path_has_no_length_of_its_own(address: str, sender: bool) -> None:
     assert path(f"<{address}> SIZE=1", lenient=True, sender=sender) == (address, " SIZE=1")
     assert refused(path, f"<{address}>", sender=sender).startswith("501")
 
 
-def test_what_is_right_comes_out_the_same_leniently():
+def test_what_is_right_comes_out_the_same_leniently() -> None:
     for text in ("<a@[IPv6:::FFFF:1.2.3.4]>", "<a@XN--BCHER-KVA.example>", "<@x.example:a@b.c>"):
         assert path(text, lenient=True) == path(text)
 
 
-def test_null_path_is_for_senders_and_postmaster_for_recipients():
+def test_null_path_is_for_senders_and_postmaster_for_recipients() -> None:
     assert refused(path, "<>", sender=False) == "501 5.1.3"
     for name in ("postmaster", "Postmaster", "POSTMASTER"):
         assert path(f"<{name}>", sender=False) == (name, "")
@@ -151,7 +153,7 @@ def test_null_path_is_for_senders_and_postmaster_for_recipients():
 @pytest.mark.parametrize(
     "text", ["<é@example.org>", "<a@bücher.example>", '<"é x"@example.org>', "<Ω@例え.example>"]
 )
-def test_utf8_needs_smtputf8(text):
+def test_utf8_needs_smtputf8(text: str) -> None:
     # RFC 6531 section 3.5
     assert refused(path, text) == "550 5.6.7"
     assert refused(path, text, sender=False) == "553 5.6.7"
@@ -159,7 +161,7 @@ def test_utf8_needs_smtputf8(text):
 
 
 @pytest.mark.parametrize("char", ["\x80", "\x85", "\u2028", "\u2029", "\u202e", "\ufeff", "\ue000"])
-def test_characters_that_do_not_print_are_refused(char):
+def test_characters_that_do_not_print_are_refused(char: str) -> None:
     assert refused(path, f"<a{char}@example.org>", smtputf8=True) == "501 5.1.7"
     assert refused(path, f"<a{char}@example.org>", smtputf8=True, lenient=True) == "501 5.1.7"
 
@@ -181,7 +183,7 @@ def test_characters_that_do_not_print_are_refused(char):
         (" X-Y=z", {"X-Y": "z"}),
     ],
 )
-def test_parameters_come_in_upper_case_with_xtext_decoded(text, args):
+def test_parameters_come_in_upper_case_with_xtext_decoded(text: str, args: dict[str, Any]) -> None:
     assert parse_parameters(text) == args
 
 
@@ -193,19 +195,19 @@ def test_parameters_come_in_upper_case_with_xtext_decoded(text, args):
         " ENVID=a+0D+0AX", " ENVID=+", " ENVID=+4", " ENVID=+zz", " ENVID=+0a", " ENVID=+C3+A9",
     ],
 )  # fmt: skip
-def test_bad_parameters_are_refused(text):
+def test_bad_parameters_are_refused(text: str) -> None:
     assert refused(parse_parameters, text) == "501 5.5.4"
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
-def test_xtext_gives_back_what_was_encoded(text):
+def test_xtext_gives_back_what_was_encoded(text: str) -> None:
     encoded = "".join(f"+{ord(char):02X}" if char in "+=" else char for char in text)
     assert decode_xtext(encoded) == text
     assert decode_xtext("".join(f"+{ord(char):02X}" for char in text)) == text
 
 
 @given(st.text())
-def test_xtext_raises_reject_only_and_never_gives_what_does_not_print(text):
+def test_xtext_raises_reject_only_and_never_gives_what_does_not_print(text: str) -> None:
     decoded, code = outcome(decode_xtext, text)
     assert code in (None, 501)
     if code is None:
@@ -228,7 +230,9 @@ FRAMED = st.one_of(
 
 
 @given(FRAMED, st.booleans(), st.booleans(), st.booleans())
-def test_only_reject_escapes_and_addresses_print(text, sender, smtputf8, lenient):
+def test_only_reject_escapes_and_addresses_print(
+    text: Any, sender: bool, smtputf8: bool, lenient: bool
+) -> None:
     result, code = outcome(path, text, sender=sender, smtputf8=smtputf8, lenient=lenient)
     assert code in (None, 501, 550, 553)
     if code is None:
@@ -239,7 +243,7 @@ def test_only_reject_escapes_and_addresses_print(text, sender, smtputf8, lenient
 
 
 @given(FRAMED, st.booleans())
-def test_address_is_its_own_path(text, sender):
+def test_address_is_its_own_path(text: Any, sender: bool) -> None:
     try:
         address, _ = path(text, sender=sender, smtputf8=True)
     except Reject:
@@ -249,7 +253,7 @@ def test_address_is_its_own_path(text, sender):
 
 
 @given(TEXTS)
-def test_only_reject_escapes_from_parameters(text):
+def test_only_reject_escapes_from_parameters(text: Any) -> None:
     for given_text in (text, f" {text}"):
         args, code = outcome(parse_parameters, given_text)
         assert code in (None, 501)
@@ -269,13 +273,13 @@ def test_only_reject_escapes_from_parameters(text):
         "<a@[" + "1" * 12000 + "]>", "<a@[IPv6:" + ":" * 12000 + "]>",
     ],
 )  # fmt: skip
-def test_no_long_text_takes_for_ever(text):
+def test_no_long_text_takes_for_ever(text: str) -> None:
     assert refused(path, text, smtputf8=True) == "501 5.1.7"
     assert outcome(path, text, smtputf8=True, lenient=True)[1] in (None, 501)
 
 
 @pytest.mark.timeout(20)
-def test_no_long_parameters_take_for_ever():
+def test_no_long_parameters_take_for_ever() -> None:
     assert len(parse_parameters(" " + " ".join(f"A{n}=b" for n in range(1000)))) == 1000
     assert refused(parse_parameters, " ENVID=" + "+4" * 6000) == "501 5.5.4"
     parse_parameters(" ENVID=" + "+41" * 4000)

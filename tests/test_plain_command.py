@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ from smtp_blinker.smtp.verbs import VERBS
         (b"EHLO  two  blanks\r\n", "EHLO", " two  blanks"),
     ],
 )
-def test_plain_line_is_a_command_and_its_argument(line, verb, argument):
+def test_plain_line_is_a_command_and_its_argument(line: bytes, verb: str, argument: str) -> None:
     command = plain_command(line)
     assert command.argument == argument
     assert command.verb is VERBS[verb.encode()]
@@ -51,13 +53,13 @@ def test_plain_line_is_a_command_and_its_argument(line, verb, argument):
         b"MAIL\tFROM:<a@example.org>\r\n",
     ],
 )
-def test_anything_unusual_is_for_the_rules(line):
+def test_anything_unusual_is_for_the_rules(line: bytes) -> None:
     with pytest.raises(LookupError):
         plain_command(line)
 
 
 @pytest.mark.parametrize("length", [MAX_PLAIN, MAX_PLAIN + 1])
-def test_long_lines_are_not_remembered(length):
+def test_long_lines_are_not_remembered(length: Any) -> None:
     line = b"NOOP " + b"x" * (length - 7) + b"\r\n"
     assert len(line) == length
     if length == MAX_PLAIN:
@@ -77,7 +79,7 @@ def test_long_lines_are_not_remembered(length):
         b"PASS secret\r\n",
     ],
 )
-def test_what_may_be_a_secret_is_not_remembered(line):
+def test_what_may_be_a_secret_is_not_remembered(line: bytes) -> None:
     before = plain_command.cache_info().currsize
     with pytest.raises(LookupError):
         plain_command(line)
@@ -85,7 +87,7 @@ def test_what_may_be_a_secret_is_not_remembered(line):
 
 
 @given(st.binary(max_size=40), st.sampled_from([b"", b"\n", b"\r", b"\r\n", b" \r\n"]))
-def test_no_line_is_taken_for_another(octets, ending):
+def test_no_line_is_taken_for_another(octets: bytes, ending: Any) -> None:
     for verb in (b"NOOP", b"MAIL FROM:", b"RcPt"):
         line = verb + octets + ending
         try:

@@ -101,7 +101,7 @@ def test_work_is_never_lost_between_a_thread_that_ends_and_one_that_begins(
     workers = Workers(2)
     results = []
     for number in range(500):
-        results.append(workers.spawn(lambda number=number: number))
+        results.append(workers.spawn(lambda number=number: number))  # type: ignore[misc]
         if number % 7 == 0:
             gevent.sleep(0)
     assert [result.get(timeout=30) for result in results] == list(range(500))
@@ -259,7 +259,7 @@ def test_names_are_looked_up_while_the_disk_hangs_and_mail_waits(
         assert not list((tmp_path / "Maildir" / "new").iterdir())
         blocked.release()
         assert client.reply().startswith("250")
-    gevent.joinall(busy, timeout=30)
+    gevent.joinall(busy, timeout=30)  # type: ignore[type-var]
 
 
 def test_another_resolver_of_gevent_s_is_asked_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +297,7 @@ def test_look_ups_that_hang_hold_up_neither_stop_nor_a_thread_s_end(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no priority per thread")
-def test_passwords_stand_back_when_processors_are_scarce():
+def test_passwords_stand_back_when_processors_are_scarce() -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     inside = PASSWORDS.run(os.getpriority, os.PRIO_PROCESS, 0)
     assert inside == min(own + 10, 19)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +62,9 @@ def command(protocol: Protocol) -> tuple[str, str, Reply | None]:
         ("XFORWARD", State.RCPT, "sequence"),
     ],
 )
-def test_commands_out_of_sequence_are_told_what_is_missing(verb, state, status):
+def test_commands_out_of_sequence_are_told_what_is_missing(
+    verb: str, state: Any, status: str
+) -> None:
     assert state not in VERBS[verb.encode()].transitions
     answer = out_of_sequence(verb, state)
     assert (answer.code, answer.enhanced) == (503, "5.5.1")
@@ -68,7 +72,7 @@ def test_commands_out_of_sequence_are_told_what_is_missing(verb, state, status):
 
 
 @pytest.mark.parametrize("verb", ["NOOP", "RSET", "HELP", "VRFY", "QUIT", "EHLO", "HELO", "EXPN"])
-def test_commands_that_are_good_at_any_time(verb):
+def test_commands_that_are_good_at_any_time(verb: str) -> None:
     # RFC 5321 section 4.1.4
     assert set(VERBS[verb.encode()].transitions) >= {
         State.START,
@@ -78,7 +82,7 @@ def test_commands_that_are_good_at_any_time(verb):
     }
 
 
-def test_transaction_moves_on_step_by_step():
+def test_transaction_moves_on_step_by_step() -> None:
     protocol = Protocol(512, "reject")
     for line, answer, after in [
         (b"EHLO x", OK, State.READY),
@@ -106,7 +110,7 @@ def test_transaction_moves_on_step_by_step():
     assert command(protocol) == ("RSET", "", None)
 
 
-def test_rset_ehlo_and_xclient_lead_back():
+def test_rset_ehlo_and_xclient_lead_back() -> None:
     for line, before, after in [
         (b"RSET", State.RCPT, State.READY),
         (b"RSET", State.START, State.START),
@@ -121,7 +125,7 @@ def test_rset_ehlo_and_xclient_lead_back():
 
 
 @pytest.mark.parametrize(("answer", "after"), [(reply.AUTHENTICATED, "READY"), (NO, "READY")])
-def test_an_auth_exchange_goes_on_until_it_is_answered_otherwise(answer, after):
+def test_an_auth_exchange_goes_on_until_it_is_answered_otherwise(answer: Any, after: str) -> None:
     protocol = at(State.READY)
     protocol.receive_data(b"AUTH LOGIN\r\nbWU=\r\nNOOP\r\n")
     assert command(protocol) == ("AUTH", "LOGIN", None)
@@ -135,14 +139,14 @@ def test_an_auth_exchange_goes_on_until_it_is_answered_otherwise(answer, after):
     assert command(protocol) == ("NOOP", "", None)
 
 
-def test_tls_begins_the_session_anew_and_drops_plain_text():
+def test_tls_begins_the_session_anew_and_drops_plain_text() -> None:
     protocol = at(State.READY)
     protocol.receive_data(b"STARTTLS\r\nMAIL FROM:<>\r\n")
     protocol.next_event()
     protocol.answered(reply.START_TLS)
     assert protocol.state is State.UPGRADE
     protocol.start_tls()
-    assert protocol.state is State.START
+    assert protocol.state is State.START  # type: ignore[comparison-overlap]
     assert protocol.next_event() is NEED_DATA
 
 
@@ -159,7 +163,7 @@ def test_tls_begins_the_session_anew_and_drops_plain_text():
         (b"AUTH PLAIN =", ("AUTH", "PLAIN =", None)),
     ],
 )
-def test_an_argument_is_text_and_its_fault_comes_with_it(line, expected):
+def test_an_argument_is_text_and_its_fault_comes_with_it(line: bytes, expected: Any) -> None:
     for pieces in [[line + b"\r\n"], octets(line + b"\r\n")]:
         protocol = at(State.READY)
         for piece in pieces:
@@ -182,7 +186,9 @@ def test_an_argument_is_text_and_its_fault_comes_with_it(line, expected):
         (b"BDAT 5\r LAST", reply.NOT_RECOGNIZED, "refused", False),
     ],
 )
-def test_a_line_that_is_no_command_says_what_it_is_refused_with(line, answer, ends, unrecognized):
+def test_a_line_that_is_no_command_says_what_it_is_refused_with(
+    line: bytes, answer: Any, ends: str, unrecognized: bool
+) -> None:
     protocol = at(State.READY)
     protocol.receive_data(line + b"\r\nNOOP\r\n")
     event = protocol.next_event()
@@ -194,7 +200,7 @@ def test_a_line_that_is_no_command_says_what_it_is_refused_with(line, answer, en
     assert command(protocol) == ("NOOP", "", None)
 
 
-def test_a_line_that_is_given_up_ends_the_connection():
+def test_a_line_that_is_given_up_ends_the_connection() -> None:
     protocol = at(State.READY)
     protocol.receive_data(b"VRFY x\n")
     assert protocol.next_event() is NEED_DATA
@@ -226,10 +232,10 @@ def seen(data: bytes, pieces: list[bytes]) -> list[object]:
     ).map(b"".join),
     st.lists(st.integers(0, 60), max_size=6),
 )
-def test_any_octets_in_any_pieces_are_the_same_events(data, cuts):
+def test_any_octets_in_any_pieces_are_the_same_events(data: Any, cuts: list[int]) -> None:
     assert seen(data, cut_at(data, cuts) if data else []) == seen(data, [data])
 
 
-def test_no_verb_is_good_where_no_command_comes():
+def test_no_verb_is_good_where_no_command_comes() -> None:
     for verb in VERBS.values():
         assert not set(verb.transitions) & {State.AUTH, State.CONTENT, State.UPGRADE, State.CLOSED}

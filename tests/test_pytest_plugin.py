@@ -183,7 +183,7 @@ def test_wait_for_says_what_there_was_instead(server: SMTPTestServer) -> None:
             server.wait_for(2, timeout=0.01)
         return str(caught.value)
 
-    assert f"nobody connected to {server.host}:{server.port}" in said()
+    assert f"no client connected to {server.host}:{server.port}" in said()
     send(server, subject="one")
     assert "; <message 'one' from <a@example.org> to <b@example.com>>; clients: 1" in said()
     server.refuse(code=552, text="Too large", at="CONTENT")
@@ -201,7 +201,7 @@ def test_wait_for_says_what_there_was_instead(server: SMTPTestServer) -> None:
     wait_until(lambda: server.errors)
     assert "; error: " in said()
     server.reset()
-    assert "nobody connected" in said()
+    assert "no client connected" in said()
 
 
 def test_messages_and_servers_are_told_apart_when_a_test_fails(server: SMTPTestServer) -> None:
@@ -544,7 +544,7 @@ def test_smtpd_takes_bare_newlines_as_smtpdfix_does(smtpd: SMTPDFix) -> None:
     with smtplib.SMTP(smtpd.hostname, smtpd.port) as client:
         client.sendmail("a@example.org", "b@example.com", message.as_bytes())
     assert smtpd.messages[0]["Subject"] == "hello"
-    assert smtpd.messages[0].get_payload().splitlines()[:2] == ["one", "two"]
+    assert smtpd.messages[0].get_payload().splitlines()[:2] == ["one", "two"]  # type: ignore[union-attr]
 
 
 def test_smtpd_config_switches_starttls(smtpd: SMTPDFix) -> None:
@@ -927,7 +927,7 @@ def test_a_session_without_mail_starts_no_server(session: pytest.Pytester) -> No
     passes(session, 1)
 
 
-def test_a_certificate_leaves_no_warning_in_development_mode(tmp_path):
+def test_a_certificate_leaves_no_warning_in_development_mode(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import smtplib, ssl\n"
         "def test_it(smtp_server):\n"

@@ -8,12 +8,14 @@ import io
 import os
 import tempfile
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
 from support import serve
 
-from smtp_blinker import Reject, Session
+from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 from smtp_blinker.session import Address
 from smtp_blinker.stores import RecipientStore
 
@@ -23,12 +25,12 @@ MESSAGE = b"Subject: hello\r\n\r\nHello\r\n"
 class Box:
     """A store that keeps what it is given, or fails as it is told."""
 
-    def __init__(self, result="kept", failure=None):
+    def __init__(self, result: Any = "kept", failure: Any = None) -> None:
         self.result = result
         self.failure = failure
-        self.messages = []
+        self.messages: list[Any] = []
 
-    def __call__(self, stream, session):
+    def __call__(self, stream: MessageStream, session: Session) -> Any:
         content = stream.read()
         if self.failure is not None:
             raise self.failure
@@ -37,11 +39,11 @@ class Box:
         return self.result
 
     @property
-    def recipients(self):
+    def recipients(self) -> Any:
         return [address for recipients, _ in self.messages for address in recipients]
 
 
-def a_session(*recipients, user=None, opening_command="EHLO"):
+def a_session(*recipients: Any, user: Any = None, opening_command: str = "EHLO") -> Any:
     session = Session(lmtp=opening_command == "LHLO")
     session.opening_command = opening_command
     session.user = user
@@ -50,7 +52,7 @@ def a_session(*recipients, user=None, opening_command="EHLO"):
     return session
 
 
-def hand_over(store, *recipients, content=MESSAGE, **facts):
+def hand_over(store: Any, *recipients: Any, content: Any = MESSAGE, **facts: Any) -> Any:
     return store(io.BytesIO(content), a_session(*recipients, **facts))
 
 
@@ -91,7 +93,9 @@ def hand_over(store, *recipients, content=MESSAGE, **facts):
         (("@example.com", "*"), "@example.com", "@example.com"),
     ],
 )
-def test_the_most_precise_pattern_counts(patterns, recipient, chosen):
+def test_the_most_precise_pattern_counts(
+    patterns: tuple[str, str, str] | tuple[str, str], recipient: str, chosen: str
+) -> None:
     boxes = {pattern: Box() for pattern in patterns}
     assert hand_over(RecipientStore(boxes), recipient, user="sam") == "kept"
     assert [pattern for pattern, box in boxes.items() if box.messages] == [chosen]
@@ -99,7 +103,7 @@ def test_the_most_precise_pattern_counts(patterns, recipient, chosen):
 
 @pytest.mark.parametrize("recipient", ["postmaster", "eve@elsewhere.example", "user:sam", "*"])
 @pytest.mark.parametrize("user", [None, "eve"])
-def test_an_address_that_nothing_fits_is_refused(recipient, user):
+def test_an_address_that_nothing_fits_is_refused(recipient: str, user: str | None) -> None:
     box = Box()
     store = RecipientStore({"@example.com": box, "user:sam": box})
     with pytest.raises(Reject) as caught:
@@ -114,7 +118,7 @@ def test_an_address_that_nothing_fits_is_refused(recipient, user):
     "pattern",
     ["", "ann", "ann@", "@", "user:", "*@example.com", "@*", "@*.example.com", "example.com"],
 )
-def test_a_wrong_pattern_is_a_value_error_that_says_which(pattern):
+def test_a_wrong_pattern_is_a_value_error_that_says_which(pattern: str) -> None:
     with pytest.raises(ValueError, match="a pattern is") as caught:
         RecipientStore({pattern: Box()})
     assert repr(pattern) in str(caught.value)
@@ -129,7 +133,7 @@ def test_a_wrong_pattern_is_a_value_error_that_says_which(pattern):
         ("postmaster", "Postmaster"),
     ],
 )
-def test_two_patterns_for_one_address_are_a_value_error(first, second):
+def test_two_patterns_for_one_address_are_a_value_error(first: str, second: str) -> None:
     with pytest.raises(ValueError, match="same address or domain"):
         RecipientStore({first: Box(), second: Box()})
 
@@ -144,12 +148,12 @@ def test_two_patterns_for_one_address_are_a_value_error(first, second):
         ({3: print}, TypeError),
     ],
 )
-def test_what_is_no_mapping_of_patterns_to_stores_is_refused(stores, error):
+def test_what_is_no_mapping_of_patterns_to_stores_is_refused(stores: Any, error: Any) -> None:
     with pytest.raises(error, match=r"stores|callable|pattern"):
         RecipientStore(stores)
 
 
-def test_the_inner_stores_are_known_each_once():
+def test_the_inner_stores_are_known_each_once() -> None:
     one, other = Box(), Box()
     store = RecipientStore({"*": one, "user:ann": other, "@example.com": one})
     assert sorted(map(id, store.stores)) == sorted(map(id, (one, other)))
@@ -158,7 +162,7 @@ def test_the_inner_stores_are_known_each_once():
 # Several stores
 
 
-def test_each_store_sees_its_own_recipients_and_the_whole_message():
+def test_each_store_sees_its_own_recipients_and_the_whole_message() -> None:
     one, other = Box("one"), Box("other")
     store = RecipientStore({"@one.example": one, "*": other})
     session = a_session("a@one.example", "b@two.example", "c@one.example")
@@ -170,7 +174,7 @@ def test_each_store_sees_its_own_recipients_and_the_whole_message():
     assert session.envelope.rcpt_to == recipients
 
 
-def test_a_message_for_one_store_is_not_copied():
+def test_a_message_for_one_store_is_not_copied() -> None:
     seen = []
     store = RecipientStore({"@one.example": lambda *args: seen.append(args), "*": Box()})
     stream, session = io.BytesIO(MESSAGE), a_session("a@one.example", "b@one.example")
@@ -178,7 +182,7 @@ def test_a_message_for_one_store_is_not_copied():
     assert seen == [(stream, session)]
 
 
-def test_a_failure_before_any_store_has_it_is_the_reply():
+def test_a_failure_before_any_store_has_it_is_the_reply() -> None:
     first, second = Box(failure=Reject(550, "no", "5.7.1")), Box()
     store = RecipientStore({"@one.example": first, "*": second})
     with pytest.raises(Reject) as caught:
@@ -188,7 +192,7 @@ def test_a_failure_before_any_store_has_it_is_the_reply():
 
 
 @pytest.mark.parametrize("code", [450, 550])
-def test_a_refusal_after_another_store_took_it_is_451(code):
+def test_a_refusal_after_another_store_took_it_is_451(code: int) -> None:
     first, second = Box(), Box(failure=Reject(code, "no"))
     store = RecipientStore({"@one.example": first, "*": second})
     with pytest.raises(Reject) as caught:
@@ -197,14 +201,14 @@ def test_a_refusal_after_another_store_took_it_is_451(code):
     assert first.recipients == ["a@one.example"]
 
 
-def test_any_other_failure_goes_out_as_it_is():
+def test_any_other_failure_goes_out_as_it_is() -> None:
     store = RecipientStore({"@one.example": Box(), "*": Box(failure=OSError("away"))})
     with pytest.raises(OSError, match="away"):
         hand_over(store, "a@one.example", "b@two.example")
 
 
 @pytest.mark.parametrize("result", [False, 0, b"no", {}, "550 no", [None]])
-def test_what_no_store_may_return_does_not_count_as_stored(result):
+def test_what_no_store_may_return_does_not_count_as_stored(result: Any) -> None:
     for boxes in (
         {"@one.example": Box(result), "*": Box()},
         {"*": Box(result), "@x.example": Box()},
@@ -214,7 +218,7 @@ def test_what_no_store_may_return_does_not_count_as_stored(result):
             hand_over(store, "a@one.example", "b@two.example", "c@x.example")
 
 
-def test_what_is_thrown_into_the_greenlet_goes_through():
+def test_what_is_thrown_into_the_greenlet_goes_through() -> None:
     timeout = gevent.Timeout()
     store = RecipientStore({"@one.example": Box(failure=timeout), "*": Box()})
     for opening_command in ("EHLO", "LHLO"):
@@ -222,7 +226,7 @@ def test_what_is_thrown_into_the_greenlet_goes_through():
             hand_over(store, "a@one.example", "b@x.example", opening_command=opening_command)
 
 
-def temporary_files():
+def temporary_files() -> Any:
     """What is open and has no name, of the folder of temporary files."""
     gc.collect()
     names = []
@@ -235,11 +239,11 @@ def temporary_files():
 class Stream:
     """A message whose sender goes after some pieces."""
 
-    def __init__(self, pieces, failure):
+    def __init__(self, pieces: Any, failure: Any) -> None:
         self.pieces = pieces
         self.failure = failure
 
-    def read(self, size=-1):
+    def read(self, size: int = -1) -> bytes:
         if self.pieces == 0:
             raise self.failure
         self.pieces -= 1
@@ -248,7 +252,9 @@ class Stream:
 
 @pytest.mark.parametrize("pieces", [1, 40])  # in memory, in a file
 @pytest.mark.parametrize("failure", [ConnectionAbortedError("gone"), Reject(552, "too large")])
-def test_a_client_that_goes_leaves_nothing(pieces, failure, tmp_path, monkeypatch):
+def test_a_client_that_goes_leaves_nothing(
+    pieces: int, failure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     one, other = Box(), Box()
     store = RecipientStore({"@one.example": one, "*": other})
@@ -256,11 +262,11 @@ def test_a_client_that_goes_leaves_nothing(pieces, failure, tmp_path, monkeypatc
     stream = Stream(pieces, failure)
     read = stream.read
 
-    def watched(size):
+    def watched(size: Any) -> Any:
         seen.append(len(temporary_files()))
         return read(size)
 
-    stream.read = watched
+    stream.read = watched  # type: ignore[assignment, method-assign]
     with pytest.raises(type(failure)):
         store(stream, a_session("a@one.example", "b@two.example"))
     assert max(seen) == (pieces > 16)
@@ -271,8 +277,10 @@ def test_a_client_that_goes_leaves_nothing(pieces, failure, tmp_path, monkeypatc
             gevent.sleep(0.01)
 
 
-def test_a_full_disk_is_452(monkeypatch, caplog):
-    def no_file(**keywords):
+def test_a_full_disk_is_452(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_file(**keywords: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tempfile.TemporaryFile", no_file)
@@ -286,12 +294,12 @@ def test_a_full_disk_is_452(monkeypatch, caplog):
 # In a server
 
 
-def test_two_stores_have_a_large_message_octet_by_octet():
+def test_two_stores_have_a_large_message_octet_by_octet() -> None:
     line = b"0123456789abcdef" * 4 + b"\r\n"
     content = line * (3 * 2**20 // len(line))
     digests = []
 
-    def store(stream, session):
+    def store(stream: MessageStream, session: Session) -> None:
         digest = hashlib.sha256()
         while piece := stream.read(100_000):
             digest.update(piece)
@@ -299,7 +307,7 @@ def test_two_stores_have_a_large_message_octet_by_octet():
 
     store = RecipientStore({"@one.example": store, "*": lambda *args: store_other(*args)})
 
-    def store_other(stream, session):
+    def store_other(stream: MessageStream, session: Session) -> None:
         assert stream.seek(0, io.SEEK_END) == len(content)
         stream.seek(0)
         assert stream.readline() == line
@@ -314,7 +322,7 @@ def test_two_stores_have_a_large_message_octet_by_octet():
     ]
 
 
-def send(client, content, *recipients):
+def send(client: Any, content: Any, *recipients: Any) -> None:
     assert client.command("MAIL FROM:<bob@example.net>").code == 250
     for recipient in recipients:
         assert client.command(f"RCPT TO:<{recipient}>").code == 250
@@ -322,7 +330,7 @@ def send(client, content, *recipients):
     client.send(content + b".\r\n")
 
 
-def test_with_lmtp_each_recipient_has_the_reply_of_its_store():
+def test_with_lmtp_each_recipient_has_the_reply_of_its_store() -> None:
     many = Box(["first", Reject(550, "no", "5.7.1")])
     wrong = Box(["one"] * 3)
     broken = Box(failure=OSError("away"))
@@ -359,26 +367,26 @@ def test_with_lmtp_each_recipient_has_the_reply_of_its_store():
 class PolicyBox(Box):
     """A store that is a policy too."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.asked = []
-        self.servers = []
+        self.asked: list[Any] = []
+        self.servers: list[Any] = []
 
-    def attach(self, server):
+    def attach(self, server: SMTPServer) -> None:
         self.servers.append(server)
 
-    def on_mail_from(self, address, session):
+    def on_mail_from(self, address: Address, session: Session) -> None:
         self.asked.append(address.address)
         if address.address == "mallory@example.net":
             raise Reject(451, "away", "4.3.0")
 
-    def on_rcpt_to(self, address, session):
+    def on_rcpt_to(self, address: Address, session: Session) -> None:
         self.asked.append(address.address)
         if address.address.startswith("full@"):
             raise Reject(452, "full", "4.2.2")
 
 
-def test_with_use_stores_are_asked_for_their_own_recipients_at_rcpt():
+def test_with_use_stores_are_asked_for_their_own_recipients_at_rcpt() -> None:
     policy = PolicyBox()
     store = RecipientStore({"@one.example": policy, "@two.example": Box()})
     with serve(on_data=store) as served, served.hello() as client:
@@ -399,7 +407,7 @@ def test_with_use_stores_are_asked_for_their_own_recipients_at_rcpt():
         ]
 
 
-def test_without_use_an_unknown_address_is_refused_at_the_message():
+def test_without_use_an_unknown_address_is_refused_at_the_message() -> None:
     box = Box()
     with serve(on_data=RecipientStore({"@one.example": box})) as served, served.hello() as client:
         send(client, MESSAGE, "a@one.example", "b@two.example")
@@ -409,7 +417,7 @@ def test_without_use_an_unknown_address_is_refused_at_the_message():
     assert box.messages == [(["a@one.example"], MESSAGE)]
 
 
-def test_lenient_addresses_are_no_users():
+def test_lenient_addresses_are_no_users() -> None:
     box, users = Box(), Box()
     store = RecipientStore({"user:ann@example.com": users, "@example.com": box})
     with (
@@ -421,7 +429,7 @@ def test_lenient_addresses_are_no_users():
     assert (box.recipients, users.messages) == (["user:ann@example.com", "..@example.com"], [])
 
 
-def test_an_lmtp_server_takes_no_ehlo():
+def test_an_lmtp_server_takes_no_ehlo() -> None:
     # What the store tells the two by.
     with serve(lmtp=True) as served, served.connect() as client:
         assert client.command("EHLO client.example").code == 500

@@ -10,10 +10,12 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, Witness, running
+from contract import Client, Witness, poll, running
 from gevent import socket
+from gevent.event import Event
+from support import Certificate
 
-from smtp_blinker import Reject, SMTPServer
+from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 from smtp_blinker.smtp.protocol import MAX_PLAIN
 
 RECIPIENTS = 300
@@ -32,7 +34,7 @@ def small_buffers(**options: Any) -> Iterator[tuple[SMTPServer, Client]]:
         client.sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_RCVBUF, 2048)
         client.sock.settimeout(30)
         client.sock.connect(server.address)
-        client.buffer, client.tls = b"", None
+        client.buffer, client._tls = b"", None
         assert client.reply().startswith("220")
         yield server, client
 
@@ -59,13 +61,14 @@ def full(server: SMTPServer) -> None:
         gevent.sleep(0.05)
 
 
-def test_stop_tears_nothing_from_a_message_s_replies():
+def test_stop_tears_nothing_from_a_message_s_replies() -> None:
     with small_buffers(lmtp=True, on_data=answers) as (server, client):
         witness = Witness(server)
         send_to_many(client)
         full(server)
         stopping = gevent.spawn(server.stop, 30)
-        gevent.sleep(0.1)
+        poll(lambda: server.closed)
+        gevent.sleep(0)  # it has gone on to its clients
         for _ in range(RECIPIENTS):
             assert client.reply().startswith("250 2.0.0 xxx")
         assert client.reply().startswith("421 4.3.2")
@@ -76,7 +79,7 @@ def test_stop_tears_nothing_from_a_message_s_replies():
 
 
 @pytest.mark.parametrize("leaves", [True, False])
-def test_a_message_that_was_taken_is_told_of_though_nobody_reads_its_replies(leaves):
+def test_a_message_that_was_taken_is_told_of_though_nobody_reads_its_replies(leaves: bool) -> None:
     patience = 60 if leaves else 2
     with small_buffers(lmtp=True, on_data=answers, socket_timeout=patience) as (server, client):
         witness = Witness(server)
@@ -91,13 +94,14 @@ def test_a_message_that_was_taken_is_told_of_though_nobody_reads_its_replies(lea
         assert witness.of("disconnect")[0].reason == ("reset" if leaves else "timeout")
 
 
-def test_stop_tears_nothing_from_the_last_replies():
+def test_stop_tears_nothing_from_the_last_replies() -> None:
     with small_buffers(max_junk_commands=None) as (server, client):
         count = (MAX_PLAIN - 6) // 6  # as many as are read at once
         client.send(b"HELP\r\n" * count + b"QUIT\r\n")
         full(server)
         stopping = gevent.spawn(server.stop, 30)
-        gevent.sleep(0.1)
+        poll(lambda: server.closed)
+        gevent.sleep(0)  # it has gone on to its clients
         for _ in range(count):
             assert client.reply().startswith("214")
         assert client.reply().startswith("221")
@@ -105,7 +109,7 @@ def test_stop_tears_nothing_from_the_last_replies():
         stopping.get()
 
 
-def test_stop_tears_nothing_under_tls(certificate):
+def test_stop_tears_nothing_under_tls(certificate: Certificate) -> None:
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
     with running(secure=True, max_junk_commands=None, **files) as server:
         client = Client(server, greet=False)
@@ -114,7 +118,8 @@ def test_stop_tears_nothing_under_tls(certificate):
         client.send(b"HELP\r\n" * 100_000 + b"QUIT\r\n")
         full(server)
         stopping = gevent.spawn(server.stop, 30)
-        gevent.sleep(0.1)
+        poll(lambda: server.closed)
+        gevent.sleep(0)  # it has gone on to its clients
         count = 0
         while (answer := client.reply()).startswith("214"):
             count += 1
@@ -126,9 +131,9 @@ def test_stop_tears_nothing_under_tls(certificate):
 # What a message's event and its reply say
 
 
-def test_the_event_has_what_the_client_was_promised():
-    def on_data(stream, session):
-        session.envelope.rcpt_to = ["somebody else"]
+def test_the_event_has_what_the_client_was_promised() -> None:
+    def on_data(stream: MessageStream, session: Session) -> None:
+        session.envelope.rcpt_to = ["somebody else"]  # type: ignore[list-item]
         session.envelope.mail_from = None
 
     with running(on_data=on_data) as server:
@@ -141,8 +146,8 @@ def test_the_event_has_what_the_client_was_promised():
         client.ok("NOOP")
 
 
-def test_the_event_has_the_code_that_was_sent():
-    def refuse(stream, session):
+def test_the_event_has_the_code_that_was_sent() -> None:
+    def refuse(stream: MessageStream, session: Session) -> None:
         raise Reject(550, "no")
 
     with running(on_data=refuse, max_errors=0) as server:
@@ -162,7 +167,7 @@ def tls_client(server: SMTPServer) -> Client:
     return client
 
 
-def test_a_client_that_ends_tls_is_answered_with_the_end_of_tls(certificate):
+def test_a_client_that_ends_tls_is_answered_with_the_end_of_tls(certificate: Certificate) -> None:
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
     with running(secure=True, **files) as server:
         client = tls_client(server)
@@ -174,7 +179,7 @@ def test_a_client_that_ends_tls_is_answered_with_the_end_of_tls(certificate):
         tls.unwrap()  # SSLEOFError where no close_notify came (RFC 8446 section 6.1)
 
 
-def test_a_record_that_is_none_is_told_by_an_alert(certificate):
+def test_a_record_that_is_none_is_told_by_an_alert(certificate: Certificate) -> None:
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
     with running(secure=True, **files) as server:
         witness = Witness(server)
@@ -186,13 +191,14 @@ def test_a_record_that_is_none_is_told_by_an_alert(certificate):
         assert witness.one("error").code == "TLSError"
 
 
-def test_a_timeout_of_the_program_s_own_costs_no_octets_of_tls(certificate):
+def test_a_timeout_of_the_program_s_own_costs_no_octets_of_tls(certificate: Certificate) -> None:
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
     content = b"".join(b"%05d" % number + b"x" * 60 + b"\r\n" for number in range(2000))
     read = []
+    sent = Event()
 
-    def on_data(stream, session):
-        gevent.sleep(0.2)
+    def on_data(stream: MessageStream, session: Session) -> None:
+        sent.wait()
         me = gevent.getcurrent()
         while True:
             # A Timeout that has just passed: it comes at the next chance that the hub has.
@@ -215,5 +221,6 @@ def test_a_timeout_of_the_program_s_own_costs_no_octets_of_tls(certificate):
             client.tls.write(line)  # each a record of its own
         client.sock.sendall(client._outgoing.read())
         client.send(b".\r\n")
+        sent.set()
         assert client.reply().startswith("250")
     assert b"".join(read) == content

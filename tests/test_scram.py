@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import re
+from typing import Any
 
 import pytest
 import scramp
@@ -13,7 +14,7 @@ from contract import Client, Witness, running
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_blinker import AuthenticationFailed, Reject, ScramKeys, SMTPServer
+from smtp_blinker import AuthenticationFailed, Credentials, Reject, ScramKeys, Session, SMTPServer
 from smtp_blinker.commands import auth as auth_command
 from smtp_blinker.sasl import scram
 from smtp_blinker.sasl.exchange import Exchange
@@ -33,26 +34,32 @@ def b64(data: bytes | str) -> bytes:
     return base64.b64encode(data.encode() if isinstance(data, str) else data)
 
 
-def exchange(method="SCRAM-SHA-256"):
+def exchange(method: str = "SCRAM-SHA-256") -> Any:
     return Exchange(method, Facts("mx.example"))
 
 
-def challenge(answer) -> str:
+def challenge(answer: Any) -> str:
     """The text of a 334."""
     assert answer.code == 334
     return base64.b64decode(answer.text).decode()
 
 
-def refused(call, *args):
+def refused(call: Any, *args: Any) -> str:
     with pytest.raises(Reject) as caught:
         call(*args)
     return f"{caught.value.code} {caught.value.enhanced}"
 
 
-def final(first: str, server_first: str, method="SCRAM-SHA-256", password="pencil", **changed):
+def final(
+    first: str,
+    server_first: str,
+    method: str = "SCRAM-SHA-256",
+    password: str = "pencil",
+    **changed: Any,
+) -> str:
     """client-final-message, made here and not by the library; *changed* are parts of it."""
     digest = DIGESTS[method]
-    header, bare = re.fullmatch("(.*?,.*?,)(.*)", first).groups()
+    header, bare = re.fullmatch("(.*?,.*?,)(.*)", first).groups()  # type: ignore[union-attr]
     parts = dict(part.split("=", 1) for part in server_first.split(","))
     salt, count = base64.b64decode(parts["s"]), int(parts["i"])
     salted = hashlib.pbkdf2_hmac(digest, password.encode(), salt, count)
@@ -94,7 +101,7 @@ EXAMPLES = {
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_example_of_the_rfc(method, late, monkeypatch):
+def test_the_example_of_the_rfc(method: Any, late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     salt, nonce, client_first, server_first, client_final, server_final = EXAMPLES[method]
     monkeypatch.setattr(scram, "new_nonce", lambda: nonce)
     keys = ScramKeys.from_password("pencil", method, 4096, base64.b64decode(salt))
@@ -124,23 +131,23 @@ def test_the_example_of_the_rfc(method, late, monkeypatch):
 
 class Users:
     def __init__(self) -> None:
-        self.asked: list = []
+        self.asked: list[Any] = []
 
-    def on_scram(self, username, mechanism, session):
+    def on_scram(self, username: Any, mechanism: Any, session: Session) -> Any:
         assert session.user is None
         return KEYS[mechanism] if username == "user" else None
 
-    def on_auth(self, auth, session):
+    def on_auth(self, auth: Credentials, session: Session) -> Any:
         self.asked.append(auth)
         return auth.username if auth.password is None else None
 
 
 @pytest.fixture
-def users():
+def users() -> Any:
     return Users()
 
 
-def serving(users, **options):
+def serving(users: Any, **options: Any) -> Any:
     options = {"auth_methods": METHODS, "on_auth": users.on_auth, **options}
     return running(on_scram=users.on_scram, **options)
 
@@ -157,13 +164,13 @@ def shown(answer: str) -> str:
 FIRST = "n,,n=user,r=abc"
 
 
-def begin(client: Client, method="SCRAM-SHA-256", first=FIRST) -> str:
+def begin(client: Client, method: str = "SCRAM-SHA-256", first: Any = FIRST) -> str:
     return shown(client.cmd(f"AUTH {method} {b64(first).decode()}"))
 
 
 @pytest.mark.parametrize("password", ["pencil", "wrong"])
 @pytest.mark.parametrize("method", METHODS)
-def test_scramp_as_the_client(method, password, users):
+def test_scramp_as_the_client(method: Any, password: str, users: Any) -> None:
     with serving(users) as server:
         witness = Witness(server)
         client = Client(server)
@@ -191,7 +198,7 @@ def test_scramp_as_the_client(method, password, users):
         }
 
 
-def test_a_password_and_a_name_beyond_ascii_as_scramp_prepares_them(users):
+def test_a_password_and_a_name_beyond_ascii_as_scramp_prepares_them(users: Any) -> None:
     keys = ScramKeys.from_password("pä\u00a0ss\u00adwört\u2168", iterations=4096)
     users.on_scram = lambda username, mechanism, session: keys if username == "IX,é=" else None
     with serving(users) as server:
@@ -206,7 +213,7 @@ def test_a_password_and_a_name_beyond_ascii_as_scramp_prepares_them(users):
 # Who may
 
 
-def test_scram_is_offered_while_there_is_a_hook_for_it():
+def test_scram_is_offered_while_there_is_a_hook_for_it() -> None:
     with running(on_auth=lambda auth, session: "me", auth_methods=("PLAIN", *METHODS)) as server:
         client = Client(server)
         assert "AUTH PLAIN\n" in client.cmd("EHLO me") + "\n"
@@ -216,7 +223,7 @@ def test_scram_is_offered_while_there_is_a_hook_for_it():
         assert begin(client)
 
 
-def test_without_on_auth_there_is_no_scram(users):
+def test_without_on_auth_there_is_no_scram(users: Any) -> None:
     with running(on_scram=users.on_scram, auth_methods=METHODS) as server:
         client = Client(server)
         assert "AUTH" not in client.cmd("EHLO me")
@@ -232,8 +239,8 @@ def test_without_on_auth_there_is_no_scram(users):
         (RuntimeError("broken"), "451 4.3.0"),
     ],
 )
-def test_the_verdict_comes_before_the_signature(verdict, said, users):
-    def on_auth(auth, session):
+def test_the_verdict_comes_before_the_signature(verdict: Any, said: str, users: Any) -> None:
+    def on_auth(auth: Credentials, session: Session) -> None:
         if verdict is not None:
             raise verdict
 
@@ -248,10 +255,10 @@ def test_the_verdict_comes_before_the_signature(verdict, said, users):
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_acting_for_another_is_for_the_program_to_allow(allowed, users):
+def test_acting_for_another_is_for_the_program_to_allow(allowed: bool, users: Any) -> None:
     first = "n,a=bo=2Css,n=user,r=abc"
 
-    def on_auth(auth, session):
+    def on_auth(auth: Credentials, session: Session) -> Any:
         assert auth.authcid == "user"
         return not allowed or auth.authzid == "bo,ss"
 
@@ -262,7 +269,7 @@ def test_acting_for_another_is_for_the_program_to_allow(allowed, users):
 
 
 @pytest.mark.parametrize("answer", ["*", "YQ==", "!!!"])
-def test_a_client_that_refuses_the_signature_is_not_authenticated(answer, users):
+def test_a_client_that_refuses_the_signature_is_not_authenticated(answer: str, users: Any) -> None:
     with serving(users, max_junk_commands=3) as server:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
@@ -275,7 +282,7 @@ def test_a_client_that_refuses_the_signature_is_not_authenticated(answer, users)
         assert client.cmd("*").startswith("421 4.7.0")  # there is an end of begun exchanges
 
 
-def test_a_connection_that_ends_inside_is_reported(users):
+def test_a_connection_that_ends_inside_is_reported(users: Any) -> None:
     with serving(users) as server:
         witness = Witness(server)
         with Client(server, hello="EHLO me") as client:
@@ -301,11 +308,11 @@ def test_a_connection_that_ends_inside_is_reported(users):
         f"n,,n={'a' * 256},r=abc", f"n,,n=user,r={'a' * 1025}", f"n,,n={'a' * 8000},r=abc",
     ],
 )  # fmt: skip
-def test_a_malformed_first_message_reaches_no_hook(first):
+def test_a_malformed_first_message_reaches_no_hook(first: str) -> None:
     assert refused(exchange().begin, b64(first)) == "501 5.5.2"
 
 
-def test_a_first_message_that_is_no_utf8():
+def test_a_first_message_that_is_no_utf8() -> None:
     assert refused(exchange().begin, b64(b"n,,n=\xff,r=abc")) == "501 5.5.2"
 
 
@@ -321,7 +328,7 @@ def test_a_first_message_that_is_no_utf8():
         (f"n,,n={'a' * 255},r=abc", "a" * 255),
     ],
 )
-def test_names_of_the_first_message(first, username):
+def test_names_of_the_first_message(first: str, username: str) -> None:
     one = exchange()
     assert one.begin(b64(first)) == AskKeys(username, "SCRAM-SHA-256")
     server_first = challenge(one.answer(KEYS["SCRAM-SHA-256"]))
@@ -331,7 +338,7 @@ def test_names_of_the_first_message(first, username):
     assert asked.credentials.username == username
 
 
-def after_first(first=FIRST, keys=KEYS["SCRAM-SHA-256"]):
+def after_first(first: Any = FIRST, keys: Any = KEYS["SCRAM-SHA-256"]) -> Any:
     one = exchange()
     one.begin(b64(first))
     return one, challenge(one.answer(keys))
@@ -345,7 +352,7 @@ def after_first(first=FIRST, keys=KEYS["SCRAM-SHA-256"]):
         "c=biws,r=abc,p=" + "A" * 43 + "=,x=y", "\0", "c=biws,r=é,p=YQ==",
     ],
 )  # fmt: skip
-def test_a_malformed_final_message(message):
+def test_a_malformed_final_message(message: str) -> None:
     one, _ = after_first()
     assert refused(one.respond, b64(message)) == "501 5.5.2"
 
@@ -363,21 +370,21 @@ def test_a_malformed_final_message(message):
         (FIRST, {"password": "pencil "}),
     ],
 )
-def test_what_proves_nothing(first, changed):
+def test_what_proves_nothing(first: Any, changed: dict[str, Any]) -> None:
     one, server_first = after_first(first)
     asked = one.respond(b64(final(first, server_first, **changed)))
     assert isinstance(asked, Ask)
     assert not asked.is_proved
 
 
-def test_extensions_of_the_final_message_are_signed_and_ignored():
+def test_extensions_of_the_final_message_are_signed_and_ignored() -> None:
     one, server_first = after_first()
     asked = one.respond(b64(final(FIRST, server_first, extension=",x=y")))
     assert isinstance(asked, Ask)
     assert asked.is_proved
 
 
-def test_a_proof_is_good_once():
+def test_a_proof_is_good_once() -> None:
     one, server_first = after_first()
     proof = b64(final(FIRST, server_first))
     assert one.respond(proof).is_proved
@@ -385,14 +392,16 @@ def test_a_proof_is_good_once():
     assert not other.respond(proof).is_proved
 
 
-def test_the_server_s_nonces_differ():
+def test_the_server_s_nonces_differ() -> None:
     assert len({after_first()[1] for _ in range(50)}) == 50
 
 
 # Users that aren't there
 
 
-def test_an_unknown_user_is_answered_as_a_known_one(users, monkeypatch):
+def test_an_unknown_user_is_answered_as_a_known_one(
+    users: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pauses = []
     monkeypatch.setattr(scram, "DECOYS", scram.Decoys())
     monkeypatch.setattr(auth_command, "AUTH_FAILURE_DELAY", 0)
@@ -400,7 +409,7 @@ def test_an_unknown_user_is_answered_as_a_known_one(users, monkeypatch):
         "smtp_blinker.connection.client.Client.pause", lambda self, seconds: pauses.append(seconds)
     )
     with serving(users) as server:
-        answers: dict[str, list] = {"user": [], "nobody": [], "somebody": []}
+        answers: dict[str, list[Any]] = {"user": [], "nobody": [], "somebody": []}
         for _ in range(2):
             for name, seen in answers.items():
                 first = f"n,,n={name},r=abc"
@@ -418,7 +427,7 @@ def test_an_unknown_user_is_answered_as_a_known_one(users, monkeypatch):
     assert users.asked == []
 
 
-def test_decoys_are_the_same_for_the_same_secret():
+def test_decoys_are_the_same_for_the_same_secret() -> None:
     secret = bytes(range(16))
     decoy = ScramKeys.decoy("nobody", "SCRAM-SHA-256", secret)
     assert decoy == ScramKeys.decoy("nobody", "SCRAM-SHA-256", bytes(range(16)))
@@ -436,7 +445,7 @@ def test_decoys_are_the_same_for_the_same_secret():
         ScramKeys.decoy("nobody", "PLAIN", secret)
 
 
-def test_the_keys_of_an_unknown_user_open_nothing():
+def test_the_keys_of_an_unknown_user_open_nothing() -> None:
     decoy = scram.DECOYS.keys("SCRAM-SHA-256", "nobody")
     assert decoy.fits("SCRAM-SHA-256")
     assert scram.DECOYS.keys("SCRAM-SHA-1", "nobody").fits("SCRAM-SHA-1")
@@ -446,7 +455,7 @@ def test_the_keys_of_an_unknown_user_open_nothing():
     assert not one.respond(b64(final("n,,n=nobody,r=abc", server_first))).is_proved
 
 
-def test_guesses_are_counted(users, monkeypatch):
+def test_guesses_are_counted(users: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth_command, "AUTH_FAILURE_DELAY", 0)
     with serving(users, max_auth_failures=2) as server:
         client = Client(server, hello="EHLO me")
@@ -463,7 +472,7 @@ def test_guesses_are_counted(users, monkeypatch):
 @pytest.mark.parametrize(
     "result", [False, "keys", b"keys", {"salt": b""}, KEYS["SCRAM-SHA-1"], ValueError("no")]
 )
-def test_what_is_no_keys_is_the_program_s_fault(result, users):
+def test_what_is_no_keys_is_the_program_s_fault(result: Any, users: Any) -> None:
     users.on_scram = lambda username, mechanism, session: result
     with serving(users) as server:
         witness = Witness(server)
@@ -475,8 +484,8 @@ def test_what_is_no_keys_is_the_program_s_fault(result, users):
 
 
 @pytest.mark.parametrize(("code", "failures"), [(454, 0), (535, 1)])
-def test_on_scram_can_refuse(code, failures, users):
-    def on_scram(username, mechanism, session):
+def test_on_scram_can_refuse(code: int, failures: int, users: Any) -> None:
+    def on_scram(username: Any, mechanism: Any, session: Session) -> None:
         raise Reject(code, "not now")
 
     users.on_scram = on_scram
@@ -487,15 +496,15 @@ def test_on_scram_can_refuse(code, failures, users):
         assert live.limits.auth_failures == failures
 
 
-def test_on_scram_is_checked_as_other_hooks_are():
+def test_on_scram_is_checked_as_other_hooks_are() -> None:
     with pytest.raises(TypeError, match=r"on_scram is called as on_scram\(username, mechanism"):
-        SMTPServer(("127.0.0.1", 0), on_scram=lambda username, session: None)
+        SMTPServer(("127.0.0.1", 0), on_scram=lambda username, session: None)  # type: ignore[arg-type, misc]
 
 
 # Keys
 
 
-def test_keys_are_those_of_scramp():
+def test_keys_are_those_of_scramp() -> None:
     for method in METHODS:
         mine = ScramKeys.from_password("päss", method, iterations=4096)
         salt, stored_key, server_key, iterations = scramp.ScramMechanism(method).make_auth_info(
@@ -504,12 +513,12 @@ def test_keys_are_those_of_scramp():
         assert mine == ScramKeys(salt, iterations, stored_key, server_key)
 
 
-def test_keys_hide_what_is_secret():
+def test_keys_hide_what_is_secret() -> None:
     keys = KEYS["SCRAM-SHA-256"]
     assert repr(keys) == "ScramKeys(salt=b'salt of a user', iterations=4096)"
 
 
-def test_passwords_get_a_salt_of_their_own():
+def test_passwords_get_a_salt_of_their_own() -> None:
     one, other = (ScramKeys.from_password("pencil", iterations=1) for _ in range(2))
     assert one.salt != other.salt
     assert len(one.salt) == 16
@@ -522,7 +531,7 @@ def test_passwords_get_a_salt_of_their_own():
     [("", "SCRAM-SHA-256"), ("\u00ad", "SCRAM-SHA-256"), ("a\nb", "SCRAM-SHA-256"),
      ("\U0001f511", "SCRAM-SHA-256"), ("x" * 1025, "SCRAM-SHA-256"), ("pencil", "SCRAM-MD5")],
 )  # fmt: skip
-def test_passwords_that_have_no_keys(password, mechanism):
+def test_passwords_that_have_no_keys(password: str, mechanism: str) -> None:
     with pytest.raises(ValueError, match=r"^(?!.*(\n|xxx))"):
         ScramKeys.from_password(password, mechanism)
 
@@ -538,7 +547,7 @@ def test_passwords_that_have_no_keys(password, mechanism):
         ({"stored_key": "x" * 32}, TypeError), ({"server_key": None}, TypeError),
     ],
 )  # fmt: skip
-def test_what_can_not_be_keys(changed, fault):
+def test_what_can_not_be_keys(changed: dict[str, Any], fault: Any) -> None:
     values = {"salt": b"salt", "iterations": 4096, "stored_key": b"x" * 32, "server_key": b"y" * 32}
     with pytest.raises(fault):
         ScramKeys(**{**values, **changed})
@@ -555,18 +564,18 @@ def test_what_can_not_be_keys(changed, fault):
         ("a\u3000b", "a b"), ("\u0627\u0628", "\u0627\u0628"), ("\u06271\u0628", "\u06271\u0628"),
     ],
 )  # fmt: skip
-def test_saslprep(text, prepared):
+def test_saslprep(text: str, prepared: str) -> None:
     assert saslprep(text) == prepared
 
 
 @pytest.mark.parametrize("text", ["\u0007", "\u06271", "\u0627a\u0628", "\ue000", "\ufffd", "é\0"])
-def test_what_saslprep_prohibits(text):
+def test_what_saslprep_prohibits(text: str) -> None:
     with pytest.raises(ValueError, match=r"^(a|text) "):
         saslprep(text)
 
 
 @given(st.text(max_size=40))
-def test_saslprep_agrees_with_scramp(text):
+def test_saslprep_agrees_with_scramp(text: str) -> None:
     from scramp.utils import saslprep as theirs
 
     try:

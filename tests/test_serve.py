@@ -19,8 +19,7 @@ import subprocess
 import sys
 import termios
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -32,7 +31,7 @@ import pytest
 import scramp
 import trustme
 from cryptography.hazmat.primitives import serialization
-from support import free_port
+from support import free_port, wait_until
 
 import smtp_blinker
 import smtp_blinker.serve
@@ -111,14 +110,7 @@ class Running:
         return list(mailbox.Maildir(self.folder / maildir, create=False))
 
     def wait_for_log(self, text: str, times: int = 1) -> None:
-        poll(lambda: self.log.read_text().count(text) >= times)
-
-
-def poll(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it didn't happen"
-        time.sleep(0.02)
+        wait_until(lambda: self.log.read_text().count(text) >= times)
 
 
 def run(folder: Path, *args: str, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -246,7 +238,7 @@ def test_starttls_with_a_certificate_made_on_the_spot(tmp_path: Path) -> None:
 def test_any_password_is_right_for_a_catcher(tmp_path: Path, method: str) -> None:
     with Running(tmp_path, *ANYWHERE, "--accept-any-auth") as server, server.client() as client:
         client.ehlo()
-        client.user, client.password = "ann", "whatever"  # type: ignore[attr-defined]
+        client.user, client.password = "ann", "whatever"
         mechanism = getattr(client, f"auth_{method.lower().replace('-', '_')}")
         assert client.auth(method, mechanism)[0] == 235
         client.sendmail("a@example.org", "b@example.com", MESSAGE)
@@ -483,7 +475,7 @@ def test_killed_server_has_kept_every_message_it_accepted(tmp_path: Path) -> Non
             ]
             for thread in threads:
                 thread.start()
-            poll(partial(enough, accepted, 20 * round_ + 1))
+            wait_until(partial(enough, accepted, 20 * round_ + 1))
             server.process.kill()
             for thread in threads:
                 thread.join(SECONDS)
@@ -533,8 +525,8 @@ def test_sigint_of_a_terminal_lets_a_message_end_in_every_process(tmp_path: Path
         client.rcpt("me@example.com")
         assert client.docmd("DATA")[0] == 354
         for process in [server.process, *psutil.Process(server.process.pid).children()]:
-            process.send_signal(signal.SIGINT)
-        poll(lambda: not accepts(server.port))
+            process.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
+        wait_until(lambda: not accepts(server.port))
         client.send(b"\r\n.\r\n")
         assert client.getreply()[0] == 250
         assert server.process.wait(SECONDS) == 0
@@ -580,7 +572,7 @@ def test_sigint_before_it_serves_ends_it_without_a_word(tmp_path: Path, module: 
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=SECONDS) == ("", None)
+        assert process.communicate(timeout=SECONDS) == ("", None)  # type: ignore[comparison-overlap]
         assert process.returncode == -signal.SIGINT
 
 
@@ -890,7 +882,7 @@ def test_what_nobody_reads_ends_no_server(tmp_path: Path) -> None:
             stderr=subprocess.DEVNULL,
         )
     try:
-        poll(lambda: accepts(port))
+        wait_until(lambda: accepts(port))
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
     finally:
@@ -1042,7 +1034,7 @@ def test_sigint_at_the_password_is_one_line(tmp_path: Path) -> None:
         said = b""
         while b"Password:" not in said:
             said += os.read(ours, 1000)
-        poll(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO)
+        wait_until(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO)
         os.write(ours, b"\x03")
         assert process.wait(SECONDS) == 1
     assert termios.tcgetattr(ours)[3] & termios.ECHO

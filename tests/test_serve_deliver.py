@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import free_port
-from test_serve import ANYWHERE, MESSAGE, SECONDS, Running, poll, run
+from support import free_port, wait_until
+from test_serve import ANYWHERE, MESSAGE, SECONDS, Running, run
 
 NO_PAGE = ("--http", "off")
 
@@ -102,7 +102,7 @@ def test_what_the_next_hop_misses_waits_in_the_spool(tmp_path: Path) -> None:
         Running(tmp_path, *ANYWHERE, *NO_PAGE, *options),
     ):
         # Not before it has heard the hop's 250: stopped without it, it keeps the message.
-        poll(lambda: not list((tmp_path / "spool" / "queue").iterdir()))
+        wait_until(lambda: not list((tmp_path / "spool" / "queue").iterdir()))
         assert len(hop.messages()) == 1
 
 
@@ -125,7 +125,9 @@ def test_it_is_not_ready_while_the_other_side_is_away(
         there = f"{scheme}://127.0.0.1:{taken.getsockname()[1]}"
         options = (*ANYWHERE, "--http", "127.0.0.1:0", "--deliver", there)
         with Running(tmp_path, *options) as near:
-            poll(lambda: page(near, "/healthz/ready") == f"can't store mail: {engine} is away\n")
+            wait_until(
+                lambda: page(near, "/healthz/ready") == f"can't store mail: {engine} is away\n"
+            )
             near.wait_for_log(f"{engine} can't be used: ")
             assert send(near).startswith("451 4.3.0")
             outcome = f'{{outcome="failed",store="{there}"}} 1.0'
@@ -142,7 +144,7 @@ def test_it_is_ready_once_the_other_side_is_there(tmp_path: Path) -> None:
     with endpoint() as hook:
         there = f"http://127.0.0.1:{hook.server_port}/200"
         with Running(tmp_path, *ANYWHERE, "--http", "127.0.0.1:0", "--deliver", there) as server:
-            poll(lambda: page(server, "/healthz/ready") == "ok\n")
+            wait_until(lambda: page(server, "/healthz/ready") == "ok\n")
             assert hook.posted == []
             send(server)
             outcome = f'{{outcome="accepted",store="{there}"}} 1.0'

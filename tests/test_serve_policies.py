@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from interop.redis_server import RedisServer
 from interop.scanners import open_folder, start_clamd, start_rspamd
-from interop.support import free_port
-from test_serve import ANYWHERE, SECONDS, Running, adduser, poll, run
+from support import free_port, wait_until
+from test_serve import ANYWHERE, SECONDS, Running, adduser, run
 
 PROXY = ("--trusted-proxy", "127.0.0.0/8")
 
@@ -174,7 +174,7 @@ def test_two_servers_count_together_in_redis(tmp_path: Path, short_folder: Path)
                     client.cmd("EHLO me")
                     return client.cmd(MAIL).startswith("451 4.7.0")
 
-            poll(refused_by_two)
+            wait_until(refused_by_two)
             redis.kill()
             say(one, "192.0.2.4", MAIL)
             one.wait_for_log("CountersAway")

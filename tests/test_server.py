@@ -11,6 +11,8 @@ import smtplib
 import socket as stdlib_socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import gevent
 import psutil
@@ -20,8 +22,9 @@ from gevent import socket
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 from gevent.server import StreamServer
+from support import Certificate, tcp_address
 
-from smtp_blinker import Reject, SMTPServer, signals
+from smtp_blinker import Address, MessageStream, Reject, Session, SMTPServer, signals
 from smtp_blinker.signals import close, connect, disconnect, error, listening
 
 
@@ -30,16 +33,16 @@ def shutting_down(client: Client) -> None:
     assert client.ended()
 
 
-def test_close_and_start_listens_again():
+def test_close_and_start_listens_again() -> None:
     with running() as server:
         server.close()
         with pytest.raises(ConnectionRefusedError):
-            stdlib_socket.create_connection(server.address)
+            stdlib_socket.create_connection(tcp_address(server))
         server.start()
         assert Client(server).greeting.startswith("220")
 
 
-def test_a_unix_socket_that_was_given_is_made_anew(tmp_path):
+def test_a_unix_socket_that_was_given_is_made_anew(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     sock = stdlib_socket.socket(stdlib_socket.AF_UNIX)
     sock.bind(path)
@@ -50,7 +53,7 @@ def test_a_unix_socket_that_was_given_is_made_anew(tmp_path):
         server.stop(timeout=0)
 
 
-def test_a_unix_socket_whose_owner_is_too_busy_to_accept_is_in_use(tmp_path):
+def test_a_unix_socket_whose_owner_is_too_busy_to_accept_is_in_use(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     with stdlib_socket.socket(stdlib_socket.AF_UNIX) as sock:
         sock.bind(path)
@@ -66,7 +69,7 @@ def test_a_unix_socket_whose_owner_is_too_busy_to_accept_is_in_use(tmp_path):
 
 
 @pytest.mark.parametrize("given", [True, False])
-def test_a_client_that_is_accepted_as_it_stops_is_told_421(given):
+def test_a_client_that_is_accepted_as_it_stops_is_told_421(given: bool) -> None:
     listener = socket.create_server(("127.0.0.1", 0)) if given else ("127.0.0.1", 0)
     with running(listener) as server:
         client = Client(server, greet=False)
@@ -80,16 +83,16 @@ def test_a_client_that_is_accepted_as_it_stops_is_told_421(given):
         assert client.ended()
 
 
-def test_a_logger_that_raises_costs_no_on_close_and_no_place():
+def test_a_logger_that_raises_costs_no_on_close_and_no_place() -> None:
     class Filter(logging.Filter):
-        def filter(self, record):
+        def filter(self, record: Any) -> bool:
             if "AUTH PLAIN for" in record.getMessage():
                 raise LookupError
             return True
 
     logger = logging.Logger("fails", logging.DEBUG)
     logger.addHandler(logging.NullHandler())
-    closed = []
+    closed: list[Any] = []
     with running(
         on_auth=lambda auth, session: True, on_close=closed.append, max_clients=1, logger=logger
     ) as server:
@@ -107,24 +110,24 @@ def test_a_logger_that_raises_costs_no_on_close_and_no_place():
 # Listeners
 
 
-def test_it_is_a_stream_server():
+def test_it_is_a_stream_server() -> None:
     assert issubclass(SMTPServer, StreamServer)
 
 
-def test_port_0_of_a_tuple_becomes_the_real_port():
+def test_port_0_of_a_tuple_becomes_the_real_port() -> None:
     with running(("127.0.0.1", 0)) as server:
         assert server.address == ("127.0.0.1", server.server_port)
-        assert server.server_port > 0
+        assert tcp_address(server)[1] > 0
         assert Client(server).greeting.startswith("220 mx.test ESMTP")
 
 
 @pytest.mark.parametrize("listener", [("", 0), ":0"])
-def test_an_empty_host_listens_everywhere(listener):
+def test_an_empty_host_listens_everywhere(listener: str | tuple[str, int]) -> None:
     with running(listener) as server:
         assert Client(("127.0.0.1", server.server_port)).greeting.startswith("220")
 
 
-def test_a_bound_gevent_socket_is_a_listener():
+def test_a_bound_gevent_socket_is_a_listener() -> None:
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     sock.listen()
@@ -135,7 +138,7 @@ def test_a_bound_gevent_socket_is_a_listener():
         assert Client(server).greeting.startswith("220")
 
 
-def test_a_bound_nonblocking_socket_of_the_standard_library_is_a_listener():
+def test_a_bound_nonblocking_socket_of_the_standard_library_is_a_listener() -> None:
     sock = stdlib_socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
     with running(sock) as server:
@@ -143,7 +146,7 @@ def test_a_bound_nonblocking_socket_of_the_standard_library_is_a_listener():
         assert Client(server).greeting.startswith("220")
 
 
-def test_a_bound_blocking_socket_of_the_standard_library_does_not_stall_the_hub():
+def test_a_bound_blocking_socket_of_the_standard_library_does_not_stall_the_hub() -> None:
     sock = stdlib_socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     server = SMTPServer(sock, disable_reverse_lookup=True)
@@ -169,23 +172,23 @@ def test_a_bound_blocking_socket_of_the_standard_library_does_not_stall_the_hub(
     assert seen[0].startswith(b"220 ")
 
 
-def test_ipv6_clients_are_served():
+def test_ipv6_clients_are_served() -> None:
     with running(("::1", 0)) as server:
-        sessions = []
+        sessions: list[Any] = []
         server.on_connect(sessions.append)
         assert Client(server).greeting.startswith("220")
     assert sessions[0].remote_address == "::1"
     assert sessions[0].local_port == server.server_port
 
 
-def test_an_ipv4_client_of_an_ipv6_listener_has_its_ipv4_address():
-    sessions = []
+def test_an_ipv4_client_of_an_ipv6_listener_has_its_ipv4_address() -> None:
+    sessions: list[Any] = []
     with running(("::", 0), on_connect=sessions.append) as server:
         Client(("127.0.0.1", server.server_port))
     assert sessions[0].remote_address == "127.0.0.1"
 
 
-def test_unix_path_is_a_listener(tmp_path):
+def test_unix_path_is_a_listener(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with running(f"unix:{path}", lmtp=True) as server:
         assert server.address == path
@@ -198,12 +201,12 @@ def test_unix_path_is_a_listener(tmp_path):
     assert not os.path.exists(path)
 
 
-def test_unix_without_a_path_is_a_value_error():
+def test_unix_without_a_path_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="unix:"):
         SMTPServer("unix:")
 
 
-def test_unix_socket_that_a_dead_server_left_is_replaced(tmp_path):
+def test_unix_socket_that_a_dead_server_left_is_replaced(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     dead = stdlib_socket.socket(stdlib_socket.AF_UNIX)
     dead.bind(path)
@@ -212,7 +215,7 @@ def test_unix_socket_that_a_dead_server_left_is_replaced(tmp_path):
         assert Client(path).greeting.startswith("220")
 
 
-def test_unix_socket_of_a_live_server_is_not_taken_away(tmp_path):
+def test_unix_socket_of_a_live_server_is_not_taken_away(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with running(f"unix:{path}"):
         second = SMTPServer(f"unix:{path}")
@@ -225,7 +228,7 @@ def test_unix_socket_of_a_live_server_is_not_taken_away(tmp_path):
         assert Client(path).greeting.startswith("220")
 
 
-def test_a_file_in_the_unix_socket_s_place_is_left_alone(tmp_path):
+def test_a_file_in_the_unix_socket_s_place_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s"
     path.write_text("mine")
     server = SMTPServer(f"unix:{path}")
@@ -235,7 +238,7 @@ def test_a_file_in_the_unix_socket_s_place_is_left_alone(tmp_path):
     assert path.read_text() == "mine"
 
 
-def test_unix_server_can_be_started_again(tmp_path):
+def test_unix_server_can_be_started_again(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     server = SMTPServer(f"unix:{path}")
     for _ in range(2):
@@ -251,12 +254,12 @@ def pair(server: SMTPServer) -> Client:
         near, address = listener.accept()
     gevent.spawn(server.handle, near, address)
     client = Client.__new__(Client)
-    client.sock, client.buffer, client.tls = far, b"", None
+    client.sock, client.buffer, client._tls = far, b"", None
     client.greeting = client.reply()
     return client
 
 
-def test_a_server_without_a_listener_serves_the_sockets_it_is_given():
+def test_a_server_without_a_listener_serves_the_sockets_it_is_given() -> None:
     server = SMTPServer(None, disable_reverse_lookup=True)
     server.start()
     witness = Witness(server)
@@ -270,7 +273,7 @@ def test_a_server_without_a_listener_serves_the_sockets_it_is_given():
     assert witness.names[-1] == "close"
 
 
-def test_a_server_without_a_listener_that_was_never_started_ends_its_clients_in_stop():
+def test_a_server_without_a_listener_that_was_never_started_ends_its_clients_in_stop() -> None:
     server = SMTPServer(None, disable_reverse_lookup=True)
     witness = Witness(server)
     client = pair(server)
@@ -280,9 +283,9 @@ def test_a_server_without_a_listener_that_was_never_started_ends_its_clients_in_
     assert witness.names[-2:] == ["disconnect", "close"]
 
 
-def test_taken_port_raises_out_of_start_and_shows_in_error():
+def test_taken_port_raises_out_of_start_and_shows_in_error() -> None:
     with running() as first:
-        second = SMTPServer(("127.0.0.1", first.server_port))
+        second = SMTPServer(tcp_address(first))
         witness = Witness(second)
         with pytest.raises(OSError, match="in use") as caught:
             second.start()
@@ -298,12 +301,12 @@ def test_taken_port_raises_out_of_start_and_shows_in_error():
     second.stop()
 
 
-def test_taken_port_raises_out_of_serve_forever():
+def test_taken_port_raises_out_of_serve_forever() -> None:
     with running() as first, pytest.raises(OSError, match="in use"):
-        SMTPServer(("127.0.0.1", first.server_port)).serve_forever()
+        SMTPServer(tcp_address(first)).serve_forever()
 
 
-def test_address_that_is_not_ours_raises_and_shows_in_error():
+def test_address_that_is_not_ours_raises_and_shows_in_error() -> None:
     server = SMTPServer(("192.0.2.1", 0))
     witness = Witness(server)
     with pytest.raises(OSError, match="assign"):
@@ -311,14 +314,14 @@ def test_address_that_is_not_ours_raises_and_shows_in_error():
     assert witness.one("error").code == "EADDRNOTAVAIL"
 
 
-def test_listening_is_sent_when_the_socket_listens():
+def test_listening_is_sent_when_the_socket_listens() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     greetings = []
 
     @listening.connect_via(server)
-    def connect_at_once(sender):
+    def connect_at_once(sender: Any) -> None:
         assert sender is server
-        stdlib_socket.create_connection(server.address).close()
+        stdlib_socket.create_connection(tcp_address(server)).close()
         greetings.append(server.server_port)
 
     server.start()
@@ -327,10 +330,12 @@ def test_listening_is_sent_when_the_socket_listens():
     assert greetings == [server.server_port]
 
 
-def test_it_sits_beside_a_wsgi_server():
-    web = WSGIServer(
-        ("127.0.0.1", 0), lambda env, start: (start("200 OK", []) and None) or [b"hi"], log=None
-    )
+def test_it_sits_beside_a_wsgi_server() -> None:
+    def application(env: Any, start: Any) -> list[bytes]:
+        start("200 OK", [])
+        return [b"hi"]
+
+    web = WSGIServer(("127.0.0.1", 0), application, log=None)
     web.start()
     with running() as server, socket.create_connection(("127.0.0.1", web.server_port)) as http:
         http.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -342,7 +347,7 @@ def test_it_sits_beside_a_wsgi_server():
 # stop
 
 
-def test_stop_tells_idle_clients_421_at_once():
+def test_stop_tells_idle_clients_421_at_once() -> None:
     with running(close_timeout=3600) as server:
         clients = [Client(server), Client(server, hello="EHLO me"), Client(server, hello="HELO me")]
         clients[2].envelope()
@@ -351,7 +356,7 @@ def test_stop_tells_idle_clients_421_at_once():
             shutting_down(client)
 
 
-def test_stop_tells_a_client_inside_auth_421():
+def test_stop_tells_a_client_inside_auth_421() -> None:
     with running(close_timeout=3600, on_auth=lambda auth, session: "me") as server:
         client = Client(server, hello="EHLO me")
         assert client.cmd("AUTH LOGIN").startswith("334")
@@ -359,19 +364,19 @@ def test_stop_tells_a_client_inside_auth_421():
         shutting_down(client)
 
 
-def test_stop_ends_a_stalled_handshake_and_a_missing_proxy_header(certificate):
+def test_stop_ends_a_stalled_handshake_and_a_missing_proxy_header(certificate: Certificate) -> None:
     for options in ({"secure": True, **certificate.options}, {"use_proxy": True}):
         with running(close_timeout=3600, proxy_timeout=3600, **options) as server:
             witness = Witness(server)
             client = Client(server, greet=False)
-            poll(lambda server=server: server.connections)
+            poll(lambda server=server: server.connections)  # type: ignore[misc]
             gevent.sleep(0.05)
             server.stop()
             assert client.ended()
             assert witness.one("disconnect").reason == "shutdown"
 
 
-def test_stop_accepts_nobody_new():
+def test_stop_accepts_nobody_new() -> None:
     hold = Event()
     with running(on_mail_from=lambda address, session: hold.wait() and None) as server:
         client = Client(server, hello="EHLO me")
@@ -389,7 +394,9 @@ def test_stop_accepts_nobody_new():
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_stop_lets_content_end_with_its_250_and_tells_421_then(secure, certificate):
+def test_stop_lets_content_end_with_its_250_and_tells_421_then(
+    secure: bool, certificate: Certificate
+) -> None:
     contents = []
     options = {"secure": True, **certificate.options} if secure else {}
     with running(
@@ -416,10 +423,10 @@ def test_stop_lets_content_end_with_its_250_and_tells_421_then(secure, certifica
     assert contents == [b"one\r\ntwo\r\n"]
 
 
-def test_stop_waits_for_the_hook_of_a_client_that_has_sent_everything():
+def test_stop_waits_for_the_hook_of_a_client_that_has_sent_everything() -> None:
     hold, reached = Event(), Event()
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> str:
         stream.read()
         reached.set()
         hold.wait()
@@ -440,11 +447,13 @@ def test_stop_waits_for_the_hook_of_a_client_that_has_sent_everything():
 
 
 @pytest.mark.parametrize("where", ["content", "hook", "TLS content"])
-def test_what_is_left_after_the_timeout_is_closed_with_421(where, certificate):
-    closed = []
+def test_what_is_left_after_the_timeout_is_closed_with_421(
+    where: str, certificate: Certificate
+) -> None:
+    closed: list[Any] = []
     reached = Event()
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         reached.set()
         if where == "hook":
             gevent.sleep(3600)
@@ -472,7 +481,7 @@ def test_what_is_left_after_the_timeout_is_closed_with_421(where, certificate):
         assert len(replies) <= 2  # perhaps the 354
 
 
-def test_the_argument_of_stop_is_the_timeout():
+def test_the_argument_of_stop_is_the_timeout() -> None:
     with running(close_timeout=3600) as server:
         client = Client(server, hello="EHLO me")
         client.begin()
@@ -480,14 +489,14 @@ def test_the_argument_of_stop_is_the_timeout():
         shutting_down(client)
 
 
-def test_stop_ends_a_hook_that_swallows_the_first_kill():
-    def on_mail_from(address, session):
+def test_stop_ends_a_hook_that_swallows_the_first_kill() -> None:
+    def on_mail_from(address: Address, session: Session) -> None:
         try:
             gevent.sleep(3600)
         except gevent.GreenletExit:
             gevent.sleep(3600)
 
-    closed = []
+    closed: list[Any] = []
     with running(on_mail_from=on_mail_from, on_close=closed.append) as server:
         client = Client(server, hello="EHLO me")
         client.send(b"MAIL FROM:<>\r\n")
@@ -497,7 +506,7 @@ def test_stop_ends_a_hook_that_swallows_the_first_kill():
     assert len(closed) == 1
 
 
-def test_stop_ends_a_client_that_never_reads():
+def test_stop_ends_a_client_that_never_reads() -> None:
     with running(max_junk_commands=None, close_timeout=0.1) as server:
         client = Client(server)
         client.sock.settimeout(0.3)
@@ -508,10 +517,10 @@ def test_stop_ends_a_client_that_never_reads():
         assert not server.connections
 
 
-def test_stop_runs_every_on_close_and_waits_for_it():
+def test_stop_runs_every_on_close_and_waits_for_it() -> None:
     closed = []
 
-    def on_close(session):
+    def on_close(session: Session) -> None:
         gevent.sleep(0.05)
         closed.append(session.id)
 
@@ -521,7 +530,7 @@ def test_stop_runs_every_on_close_and_waits_for_it():
         assert len(set(closed)) == len(closed) == len(clients)
 
 
-def test_close_is_sent_once_and_last():
+def test_close_is_sent_once_and_last() -> None:
     with running(on_close=lambda session: gevent.sleep(0.02)) as server:
         witness = Witness(server)
         clients = [Client(server, hello="EHLO me") for _ in range(3)]
@@ -533,12 +542,12 @@ def test_close_is_sent_once_and_last():
         assert witness.names.count("close") == 1
 
 
-def test_nothing_listens_and_nobody_is_connected_when_close_is_sent():
+def test_nothing_listens_and_nobody_is_connected_when_close_is_sent() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     seen = []
 
     @close.connect_via(server)
-    def look(sender):
+    def look(sender: Any) -> None:
         with stdlib_socket.socket() as probe:
             seen.append((probe.connect_ex(server.address), set(server.connections)))
 
@@ -549,7 +558,7 @@ def test_nothing_listens_and_nobody_is_connected_when_close_is_sent():
     assert seen == [(errno.ECONNREFUSED, set())]
 
 
-def test_stop_of_a_server_that_was_never_started_returns():
+def test_stop_of_a_server_that_was_never_started_returns() -> None:
     server = SMTPServer(("127.0.0.1", 0))
     server.stop()
     server.stop(timeout=1)
@@ -558,7 +567,7 @@ def test_stop_of_a_server_that_was_never_started_returns():
     server.stop(timeout=0)
 
 
-def test_two_stops_at_once_both_return_when_it_is_over():
+def test_two_stops_at_once_both_return_when_it_is_over() -> None:
     hold = Event()
     with running(on_mail_from=lambda address, session: hold.wait() and None) as server:
         witness = Witness(server)
@@ -575,8 +584,8 @@ def test_two_stops_at_once_both_return_when_it_is_over():
         assert not server.connections
 
 
-def test_a_hook_may_stop_the_server():
-    def on_rcpt_to(address, session):
+def test_a_hook_may_stop_the_server() -> None:
+    def on_rcpt_to(address: Address, session: Session) -> None:
         server.stop()
 
     with running(on_rcpt_to=on_rcpt_to, close_timeout=45) as server:
@@ -591,10 +600,10 @@ def test_a_hook_may_stop_the_server():
         assert witness.names.count("close") == 1
 
 
-def test_two_hooks_may_stop_the_server_at_once():
+def test_two_hooks_may_stop_the_server_at_once() -> None:
     both = Event()
 
-    def on_mail_from(address, session):
+    def on_mail_from(address: Address, session: Session) -> None:
         both.wait()
         server.stop()
 
@@ -611,11 +620,11 @@ def test_two_hooks_may_stop_the_server_at_once():
 
 
 @pytest.mark.parametrize("signal", [connect, disconnect, signals.message])
-def test_a_listener_may_stop_the_server(signal):
+def test_a_listener_may_stop_the_server(signal: Any) -> None:
     with running() as server:
         witness = Witness(server)
 
-        def stop(sender, event):
+        def stop(sender: Any, event: Any) -> None:
             server.stop()
 
         signal.connect(stop, sender=server)
@@ -631,24 +640,24 @@ def test_a_listener_may_stop_the_server(signal):
         assert witness.names.count("error") == 0
 
 
-def test_a_listener_of_error_may_stop_the_server_from_start():
+def test_a_listener_of_error_may_stop_the_server_from_start() -> None:
     with running() as first:
-        second = SMTPServer(("127.0.0.1", first.server_port))
+        second = SMTPServer(tcp_address(first))
 
         @error.connect_via(second)
-        def stop(sender, event):
+        def stop(sender: Any, event: Any) -> None:
             second.stop()
 
         with pytest.raises(OSError, match="in use"):
             second.start()
 
 
-def test_a_listener_of_listening_may_stop_the_server():
+def test_a_listener_of_listening_may_stop_the_server() -> None:
     server = SMTPServer(("127.0.0.1", 0))
     witness = Witness(server)
 
     @listening.connect_via(server)
-    def stop(sender):
+    def stop(sender: Any) -> None:
         server.stop()
 
     server.start()
@@ -656,12 +665,12 @@ def test_a_listener_of_listening_may_stop_the_server():
     assert server.closed
 
 
-def test_a_listener_of_close_may_stop_the_server_again():
+def test_a_listener_of_close_may_stop_the_server_again() -> None:
     server = SMTPServer(("127.0.0.1", 0))
     witness = Witness(server)
 
     @close.connect_via(server)
-    def stop(sender):
+    def stop(sender: Any) -> None:
         server.stop()
 
     server.start()
@@ -670,12 +679,12 @@ def test_a_listener_of_close_may_stop_the_server_again():
     assert witness.names == ["listening", "close"]
 
 
-def test_a_listener_of_close_may_start_the_server_again():
+def test_a_listener_of_close_may_start_the_server_again() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     rounds = []
 
     @close.connect_via(server)
-    def again(sender):
+    def again(sender: Any) -> None:
         rounds.append(1)
         if len(rounds) == 1:
             server.start()
@@ -689,7 +698,7 @@ def test_a_listener_of_close_may_start_the_server_again():
     assert len(rounds) == 2
 
 
-def test_start_works_again_on_the_same_port():
+def test_start_works_again_on_the_same_port() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     witness = Witness(server)
     ports = set()
@@ -705,7 +714,7 @@ def test_start_works_again_on_the_same_port():
     assert witness.names.count("listening") == witness.names.count("close") == 3
 
 
-def test_stop_leaves_no_greenlet_and_no_descriptor(certificate):
+def test_stop_leaves_no_greenlet_and_no_descriptor(certificate: Certificate) -> None:
     def rounds(number: int) -> None:
         for _ in range(number):
             with running(close_timeout=0.05, **certificate.options) as server:
@@ -727,7 +736,7 @@ def test_stop_leaves_no_greenlet_and_no_descriptor(certificate):
     assert descriptors() <= opened
 
 
-def test_stop_leaves_no_greenlet_at_the_moment_it_returns():
+def test_stop_leaves_no_greenlet_at_the_moment_it_returns() -> None:
     before = greenlets()
     with running() as server:
         clients = [Client(server, hello="EHLO me") for _ in range(5)]
@@ -737,7 +746,7 @@ def test_stop_leaves_no_greenlet_at_the_moment_it_returns():
             shutting_down(client)
 
 
-def test_stop_leaves_no_lookup_of_a_name():
+def test_stop_leaves_no_lookup_of_a_name() -> None:
     class Slow:
         lookups = 0
 
@@ -759,7 +768,7 @@ def test_stop_leaves_no_lookup_of_a_name():
             shutting_down(client)
 
 
-def test_stop_ends_serve_forever_which_returns_when_it_is_over():
+def test_stop_ends_serve_forever_which_returns_when_it_is_over() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True, close_timeout=5)
     witness = Witness(server)
     serving = gevent.spawn(server.serve_forever)
@@ -773,14 +782,14 @@ def test_stop_ends_serve_forever_which_returns_when_it_is_over():
     gevent.sleep(0.05)
     assert not serving.ready()
     hold.set()
-    gevent.joinall([stopping, serving], timeout=30, raise_error=True)
+    gevent.joinall([stopping, serving], timeout=30, raise_error=True)  # type: ignore[type-var]
     assert serving.successful()
     assert witness.names.count("close") == 1
     assert client.reply().startswith("250")
     shutting_down(client)
 
 
-def test_killing_serve_forever_stops_the_server():
+def test_killing_serve_forever_stops_the_server() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     witness = Witness(server)
     serving = gevent.spawn(server.serve_forever)
@@ -794,7 +803,7 @@ def test_killing_serve_forever_stops_the_server():
 # The live connections
 
 
-def test_connections_holds_those_who_are_connected():
+def test_connections_holds_those_who_are_connected() -> None:
     with running() as server:
         assert server.connections == set()
         clients = [Client(server) for _ in range(3)]
@@ -807,7 +816,7 @@ def test_connections_holds_those_who_are_connected():
         poll(lambda: not server.connections)
 
 
-def test_connections_holds_those_who_have_not_been_greeted():
+def test_connections_holds_those_who_have_not_been_greeted() -> None:
     with running(use_proxy=True) as server:
         client = Client(server, greet=False)
         poll(lambda: len(server.connections) == 1)
@@ -818,14 +827,14 @@ def test_connections_holds_those_who_have_not_been_greeted():
 # In a thread
 
 
-def test_run_in_thread_serves_a_program_without_gevent():
-    server = SMTPServer(("127.0.0.1", 0), on_data=lambda stream, session: stream.read() and None)
+def test_run_in_thread_serves_a_program_without_gevent() -> None:
+    server = SMTPServer(("127.0.0.1", 0), on_data=lambda stream, session: "kept")
     witness = Witness(server)
     with server.run_in_thread() as same:
         assert same is server
-        with smtplib.SMTP("127.0.0.1", server.server_port, timeout=30) as client:
+        with smtplib.SMTP(*tcp_address(server), timeout=30) as client:
             client.sendmail("a@example.org", ["b@example.com"], "Subject: x\r\n\r\nhi\r\n")
-        idle = stdlib_socket.create_connection(server.address, timeout=30)
+        idle = stdlib_socket.create_connection(tcp_address(server), timeout=30)
         assert idle.recv(100).startswith(b"220")
     assert idle.recv(100).startswith(b"421 4.3.2")
     assert idle.recv(100) == b""
@@ -834,14 +843,14 @@ def test_run_in_thread_serves_a_program_without_gevent():
     assert witness.names[-1] == "close"
     assert not server.started
     with pytest.raises(ConnectionRefusedError):
-        stdlib_socket.create_connection(server.address)
+        stdlib_socket.create_connection(tcp_address(server))
 
 
-def test_a_server_in_a_thread_may_be_stopped_from_another():
+def test_a_server_in_a_thread_may_be_stopped_from_another() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     witness = Witness(server)
     with server.run_in_thread():
-        idle = stdlib_socket.create_connection(server.address, timeout=30)
+        idle = stdlib_socket.create_connection(tcp_address(server), timeout=30)
         assert idle.recv(100).startswith(b"220")
         server.stop()
         assert not server.connections
@@ -850,28 +859,28 @@ def test_a_server_in_a_thread_may_be_stopped_from_another():
     assert witness.names.count("close") == 1
 
 
-def test_run_in_thread_raises_the_error_of_start():
+def test_run_in_thread_raises_the_error_of_start() -> None:
     with running() as first:
-        second = SMTPServer(("127.0.0.1", first.server_port))
+        second = SMTPServer(tcp_address(first))
         threads = threading.active_count()
         with pytest.raises(OSError, match="in use"), second.run_in_thread():
             pytest.fail("it was entered")
         assert threading.active_count() == threads
     with second.run_in_thread():
-        stdlib_socket.create_connection(second.address).close()
+        stdlib_socket.create_connection(tcp_address(second)).close()
 
 
-def test_run_in_thread_stops_when_the_block_raises():
+def test_run_in_thread_stops_when_the_block_raises() -> None:
     server = SMTPServer(("127.0.0.1", 0))
     with pytest.raises(KeyError), server.run_in_thread():
         raise KeyError
     assert not server.started
 
 
-def test_run_in_thread_raises_the_error_of_stop(monkeypatch):
+def test_run_in_thread_raises_the_error_of_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     server = SMTPServer(("127.0.0.1", 0))
 
-    def stop():
+    def stop() -> None:
         SMTPServer.stop(server)
         raise KeyError("it can't")
 
@@ -880,14 +889,14 @@ def test_run_in_thread_raises_the_error_of_stop(monkeypatch):
         pass
 
 
-def test_run_in_thread_works_twice_in_a_row_on_the_same_port():
+def test_run_in_thread_works_twice_in_a_row_on_the_same_port() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     ports = []
     for _ in range(2):
         with server.run_in_thread():
-            with smtplib.SMTP("127.0.0.1", server.server_port, timeout=30) as client:
+            with smtplib.SMTP(*tcp_address(server), timeout=30) as client:
                 assert client.noop()[0] == 250
-            idle = stdlib_socket.create_connection(server.address, timeout=30)
+            idle = stdlib_socket.create_connection(tcp_address(server), timeout=30)
             assert idle.recv(200).startswith(b"220")
             ports.append(server.server_port)
         assert idle.recv(200).startswith(b"421")
@@ -895,15 +904,15 @@ def test_run_in_thread_works_twice_in_a_row_on_the_same_port():
     assert ports[0] == ports[1]
 
 
-def test_it_may_run_in_another_thread_while_the_first_one_lives():
+def test_it_may_run_in_another_thread_while_the_first_one_lives() -> None:
     # A thread that has been joined may be like this for a while too: its hub counts as living
     # until the operating system has let it exit.
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     first, second = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
 
-    def run():
+    def run() -> Any:
         server.start()
-        client = socket.create_connection(server.address, timeout=30)
+        client = socket.create_connection(tcp_address(server), timeout=30)
         assert client.recv(200).startswith(b"220")
         stopping = gevent.spawn(server.stop)
         farewell = client.recv(200)
@@ -916,15 +925,15 @@ def test_it_may_run_in_another_thread_while_the_first_one_lives():
             assert pool.submit(run).result().startswith(b"421")
 
 
-def test_it_may_stop_and_start_again_in_its_thread():
+def test_it_may_stop_and_start_again_in_its_thread() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     with server.run_in_thread():
         for _ in range(3):
             server.stop()
             with pytest.raises(ConnectionRefusedError):
-                stdlib_socket.create_connection(server.address)
+                stdlib_socket.create_connection(tcp_address(server))
             server.start()
-            with smtplib.SMTP(*server.address, timeout=30) as client:
+            with smtplib.SMTP(*tcp_address(server), timeout=30) as client:
                 assert client.noop()[0] == 250
     assert not server.started
     server.start()  # in this thread again
@@ -932,7 +941,7 @@ def test_it_may_stop_and_start_again_in_its_thread():
     server.stop(timeout=0)
 
 
-def test_a_start_that_fails_in_its_thread_raises_where_it_was_called():
+def test_a_start_that_fails_in_its_thread_raises_where_it_was_called() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     with server.run_in_thread():
         server.stop()
@@ -943,17 +952,17 @@ def test_a_start_that_fails_in_its_thread_raises_where_it_was_called():
             server.start()
 
 
-def test_stop_from_two_threads_while_it_drains():
+def test_stop_from_two_threads_while_it_drains() -> None:
     entered = threading.Event()
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         entered.set()
-        gevent.sleep(0.5)
+        poll(lambda: len(others) == 3 and server.closed)
 
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True, on_data=on_data)
     sent, others = [], []
     with server.run_in_thread():
-        client = smtplib.SMTP(*server.address, timeout=30)
+        client = smtplib.SMTP(*tcp_address(server), timeout=30)
         sender = threading.Thread(
             target=lambda: sent.append(client.sendmail("a@x.test", ["b@x.test"], "x"))
         )
@@ -968,53 +977,56 @@ def test_stop_from_two_threads_while_it_drains():
     assert sent == [{}]
 
 
-def test_stop_after_a_start_that_failed_in_a_thread_does_nothing():
+def test_stop_after_a_start_that_failed_in_a_thread_does_nothing() -> None:
     with running() as first:
-        second = SMTPServer(("127.0.0.1", first.server_port))
+        second = SMTPServer(tcp_address(first))
         with pytest.raises(OSError, match="in use"), second.run_in_thread():
             pytest.fail("it was entered")
         second.stop()
 
 
-def test_run_in_thread_and_start_take_turns():
+def test_run_in_thread_and_start_take_turns() -> None:
     server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
     for _ in range(2):
-        with server.run_in_thread(), smtplib.SMTP(*server.address, timeout=30) as client:
+        with server.run_in_thread(), smtplib.SMTP(*tcp_address(server), timeout=30) as client:
             assert client.noop()[0] == 250
         server.start()
         assert Client(server).greeting.startswith("220")
         server.stop(timeout=0)
 
 
-def test_two_servers_run_in_threads_at_once():
+def test_two_servers_run_in_threads_at_once() -> None:
     one, two = (SMTPServer(("127.0.0.1", 0), name=name) for name in ("one.test", "two.test"))
     with one.run_in_thread(), two.run_in_thread():
         for server, name in ((one, b"one"), (two, b"two")):
-            with smtplib.SMTP(*server.address, timeout=30) as client:
+            with smtplib.SMTP(*tcp_address(server), timeout=30) as client:
                 assert name in client.helo("me")[1]
 
 
-def test_run_in_thread_with_a_hook_that_blocks_serves_the_others():
+def test_run_in_thread_with_a_hook_that_blocks_serves_the_others() -> None:
     server = SMTPServer(("127.0.0.1", 0), on_mail_from=lambda address, session: gevent.sleep(3600))
     with server.run_in_thread():
-        stuck = stdlib_socket.create_connection(server.address)
+        stuck = stdlib_socket.create_connection(tcp_address(server))
         stuck.sendall(b"EHLO me\r\nMAIL FROM:<>\r\n")
-        with smtplib.SMTP(*server.address, timeout=30) as client:
+        with smtplib.SMTP(*tcp_address(server), timeout=30) as client:
             assert client.noop()[0] == 250
         server.options.__dict__["close_timeout"] = 0
     stuck.close()
 
 
-def test_run_in_thread_leaves_no_thread_no_hub_and_no_descriptor():
+def test_run_in_thread_leaves_no_thread_no_hub_and_no_descriptor() -> None:
     process = psutil.Process()
 
     def rounds(number: int) -> None:
         for _ in range(number):
             server = SMTPServer(("127.0.0.1", 0), disable_reverse_lookup=True)
-            with server.run_in_thread(), stdlib_socket.create_connection(server.address) as client:
+            with (
+                server.run_in_thread(),
+                stdlib_socket.create_connection(tcp_address(server)) as client,
+            ):
                 assert client.recv(100)
 
-    def everything() -> tuple[set, ...]:
+    def everything() -> tuple[set[Any], ...]:
         gc.collect()
         # gevent 26.9 keeps the objects themselves, which have given back everything.
         hubs = [one for one in gc.get_objects() if isinstance(one, gevent.hub.Hub)]
@@ -1031,21 +1043,21 @@ def test_run_in_thread_leaves_no_thread_no_hub_and_no_descriptor():
     assert all(now <= then for now, then in zip(everything(), before, strict=True))
 
 
-def test_reject_raised_in_start_of_a_session_does_not_stop_a_threaded_server():
-    def on_connect(session):
+def test_reject_raised_in_start_of_a_session_does_not_stop_a_threaded_server() -> None:
+    def on_connect(session: Session) -> None:
         raise Reject(554, "no")
 
     server = SMTPServer(("127.0.0.1", 0), on_connect=on_connect)
     with server.run_in_thread():
         for _ in range(3):
-            with stdlib_socket.create_connection(server.address, timeout=30) as client:
+            with stdlib_socket.create_connection(tcp_address(server), timeout=30) as client:
                 assert client.recv(100).startswith(b"554")
 
 
-def test_stop_serves_nothing_that_is_pipelined_behind_the_last_message():
+def test_stop_serves_nothing_that_is_pipelined_behind_the_last_message() -> None:
     began, go_on = Event(), Event()
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         stream.read()
         began.set()
         go_on.wait()
@@ -1069,10 +1081,10 @@ def test_stop_serves_nothing_that_is_pipelined_behind_the_last_message():
 
 
 @pytest.mark.parametrize("where", ["on_connect", "on_auth", "on_rcpt_to", "on_data", "on_close"])
-def test_close_comes_after_the_connection_whose_hook_stopped_the_server(where):
-    order = []
+def test_close_comes_after_the_connection_whose_hook_stopped_the_server(where: str) -> None:
+    order: list[Any] = []
 
-    def stop(*args):
+    def stop(*args: Any) -> Any:
         server.stop()
         order.append("stop returned")
         gevent.sleep(0.05)
@@ -1094,10 +1106,10 @@ def test_close_comes_after_the_connection_whose_hook_stopped_the_server(where):
 
 
 @pytest.mark.parametrize("signal", [connect, disconnect, signals.message, signals.refused])
-def test_close_comes_after_the_connection_whose_listener_stopped_the_server(signal):
+def test_close_comes_after_the_connection_whose_listener_stopped_the_server(signal: Any) -> None:
     with running(close_timeout=3600) as server:
 
-        def stop(sender, event):
+        def stop(sender: Any, event: Any) -> None:
             server.stop()
             gevent.sleep(0.05)
 
@@ -1114,8 +1126,8 @@ def test_close_comes_after_the_connection_whose_listener_stopped_the_server(sign
         assert witness.names.count("error") == 0
 
 
-def test_a_stop_from_within_and_one_from_outside_end_together():
-    def on_rcpt_to(address, session):
+def test_a_stop_from_within_and_one_from_outside_end_together() -> None:
+    def on_rcpt_to(address: Address, session: Session) -> None:
         server.stop()
 
     with running(on_rcpt_to=on_rcpt_to) as server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from smtp_blinker import Address, Credentials, Envelope, Session
 from smtp_blinker.session import RecipientDSN
 
 
-def session(**attributes):
+def session(**attributes: Any) -> Any:
     made = Session(lmtp=attributes.pop("lmtp", False))
     made.opening_command = "EHLO"
     made.host_name_appears_as = "client.example"
@@ -23,13 +24,13 @@ def session(**attributes):
     return made
 
 
-def test_id_has_sixteen_characters_of_base_32_and_is_new_each_time():
+def test_id_has_sixteen_characters_of_base_32_and_is_new_each_time() -> None:
     ids = {Session().id for _ in range(200)}
     assert len(ids) == 200
     assert all(re.fullmatch("[a-z2-7]{16}", one, re.IGNORECASE) for one in ids)
 
 
-def test_new_session_knows_nothing():
+def test_new_session_knows_nothing() -> None:
     made = Session()
     assert (made.transaction, made.user, made.tls, made.servername) == (1, None, None, None)
     assert (made.opening_command, made.host_name_appears_as, made.error) == (None, None, None)
@@ -37,13 +38,13 @@ def test_new_session_knows_nothing():
     assert Session(secure=True).secure
 
 
-def test_program_may_keep_attributes_of_its_own():
-    made = Session()
+def test_program_may_keep_attributes_of_its_own() -> None:
+    made: Any = Session()
     made.score = 5
     made.envelope.spam = True
     assert (made.score, made.envelope.spam) == (5, True)
     with pytest.raises(AttributeError):
-        _ = Session().score
+        _ = Session().score  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_program_may_keep_attributes_of_its_own():
         ({"lmtp": True, "opening_command": "LHLO", "secure": True, "user": "a"}, "LMTPSA"),
     ],
 )
-def test_transmission_type_is_the_word_of_rfc_3848(attributes, name):
+def test_transmission_type_is_the_word_of_rfc_3848(attributes: dict[str, Any], name: str) -> None:
     assert session(**attributes).transmission_type == name
 
 
@@ -72,16 +73,18 @@ def test_transmission_type_is_the_word_of_rfc_3848(attributes, name):
         ({"lmtp": True, "opening_command": "LHLO"}, "UTF8LMTP"),
     ],
 )
-def test_transmission_type_of_utf8_is_that_of_rfc_6531(attributes, name):
+def test_transmission_type_of_utf8_is_that_of_rfc_6531(
+    attributes: dict[str, Any], name: str
+) -> None:
     made = session(**attributes)
     made.envelope.smtputf8 = True
     assert made.transmission_type == name
 
 
-def test_client_hostname_is_looked_up_once_and_falls_back_to_the_address():
+def test_client_hostname_is_looked_up_once_and_falls_back_to_the_address() -> None:
     asked = []
 
-    def look_up():
+    def look_up() -> str:
         asked.append(1)
         return "mail.example"
 
@@ -94,7 +97,7 @@ def test_client_hostname_is_looked_up_once_and_falls_back_to_the_address():
     assert made.client_hostname == "[192.0.2.1]"
 
 
-def test_new_envelope_is_empty():
+def test_new_envelope_is_empty() -> None:
     made = Envelope()
     assert (made.mail_from, made.rcpt_to, made.body_type) == (None, [], "7bit")
     assert (made.smtputf8, made.require_tls, made.size, made.auth) == (False, False, None, None)
@@ -102,7 +105,7 @@ def test_new_envelope_is_empty():
     assert Envelope().rcpt_to is not made.rcpt_to
 
 
-def test_address_shows_itself():
+def test_address_shows_itself() -> None:
     made = Address("a@example.org", {"SIZE": "1"}, RecipientDSN(("NEVER",)))
     assert (str(made), made.args, made.dsn.notify) == ("a@example.org", {"SIZE": "1"}, ("NEVER",))
     assert "a@example.org" in repr(made)
@@ -113,13 +116,13 @@ def test_address_shows_itself():
     assert Address("").address == ""
 
 
-def test_what_a_program_writes_into_an_address_stays_there():
+def test_what_a_program_writes_into_an_address_stays_there() -> None:
     mine = Address("a@example.org")
-    mine.args["SCORE"] = "5"
+    mine.args["SCORE"] = "5"  # type: ignore[index]
     assert Address("b@example.org").args == {}
 
 
-def test_reprs_show_no_secret():
+def test_reprs_show_no_secret() -> None:
     auth = Credentials("PLAIN", "alice", password="hunter2", access_token="token99")
     assert "alice" in repr(auth)
     assert "hunter2" not in repr(auth) + str(auth)
@@ -127,7 +130,7 @@ def test_reprs_show_no_secret():
     assert Session().id in repr(session(id=Session().id)) or repr(session()).startswith("<Session")
 
 
-def test_password_is_compared():
+def test_password_is_compared() -> None:
     auth = Credentials("PLAIN", "alice", password="sécret")
     assert auth.validate_password("sécret") is True
     assert auth.validate_password("secret") is False
@@ -135,24 +138,24 @@ def test_password_is_compared():
 
 
 @pytest.mark.parametrize("digest", [False, True])
-def test_the_password_of_a_user_who_is_not_there_is_wrong(digest):
+def test_the_password_of_a_user_who_is_not_there_is_wrong(digest: bool) -> None:
     if digest:
         response = hmac.new(b"", b"<1@mx>", "md5").hexdigest()
         given = {"challenge": "<1@mx>", "challenge_response": response}
     else:
         given = {"password": ""}
     credentials = Credentials("PLAIN", "nobody", **given)
-    assert credentials.validate_password({}.get("nobody")) is False
+    assert credentials.validate_password({}.get("nobody")) is False  # type: ignore[call-overload]
     assert credentials.validate_password("") is True
 
 
-def test_mechanism_without_a_password_validates_none():
+def test_mechanism_without_a_password_validates_none() -> None:
     assert not Credentials("XOAUTH2", "alice", access_token="t").validate_password("t")
     assert not Credentials("XCLIENT", "alice").validate_password("")
     assert Credentials("LOGIN", "alice", password="").validate_password("")
 
 
-def test_cram_md5_validates_by_digest():
+def test_cram_md5_validates_by_digest() -> None:
     # The example of RFC 2195 section 2.
     auth = Credentials(
         "CRAM-MD5",
@@ -165,7 +168,7 @@ def test_cram_md5_validates_by_digest():
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(max_size=40))
-def test_no_response_but_the_right_one_validates(password, response):
+def test_no_response_but_the_right_one_validates(password: str, response: str) -> None:
     auth = Credentials("CRAM-MD5", "a", challenge="<1@x>", challenge_response="")
     right = hmac.new(password.encode(), b"<1@x>", "md5").hexdigest()
     auth.challenge_response = response if response.isascii() else ""

@@ -87,17 +87,17 @@ def nothing_stays_connected() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_signals_have_their_names(name):
+def test_signals_have_their_names(name: Any) -> None:
     assert getattr(signals, name).name == name
 
 
-def test_namespace_is_the_librarys_own():
+def test_namespace_is_the_librarys_own() -> None:
     for name in NAMES:
         assert blinker.signal(name) is not getattr(signals, name)
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_events_are_frozen_have_slots_and_are_json_ready(event):
+def test_events_are_frozen_have_slots_and_are_json_ready(event: Any) -> None:
     plain = event.as_dict()
     assert set(plain) == {field.name for field in dataclasses.fields(event)}
     assert set(json.loads(json.dumps(plain))) == set(plain)
@@ -106,7 +106,7 @@ def test_events_are_frozen_have_slots_and_are_json_ready(event):
         event.id = "other"
 
 
-def test_error_event_tells_the_exception_in_json():
+def test_error_event_tells_the_exception_in_json() -> None:
     plain = ErrorEvent(ValueError("bad thing"), "HookError").as_dict()
     assert plain["error"] == {"type": "ValueError", "message": "bad thing"}
     assert plain["code"] == "HookError"
@@ -124,15 +124,15 @@ def test_error_event_tells_the_exception_in_json():
         (ValueError("x"), "ValueError"),
     ],
 )
-def test_code_of_an_error(exc, code):
+def test_code_of_an_error(exc: Any, code: str) -> None:
     assert error_code(exc) == code
 
 
-def test_receiver_gets_the_server_and_the_event(server):
+def test_receiver_gets_the_server_and_the_event(server: Any) -> None:
     heard = []
     event = EVENTS[0]
 
-    def receive(sender, event):
+    def receive(sender: Any, event: Any) -> None:
         heard.append((sender, event))
 
     signals.connect.connect(receive)
@@ -140,10 +140,10 @@ def test_receiver_gets_the_server_and_the_event(server):
     assert heard == [(server, event)]
 
 
-def test_signals_without_an_event_carry_no_keyword(server):
+def test_signals_without_an_event_carry_no_keyword(server: Any) -> None:
     heard = []
 
-    def receive(sender, **keywords):
+    def receive(sender: Any, **keywords: Any) -> None:
         heard.append((sender, keywords))
 
     signals.close.connect(receive)
@@ -151,11 +151,11 @@ def test_signals_without_an_event_carry_no_keyword(server):
     assert heard == [(server, {})]
 
 
-def test_plainly_connected_receivers_are_held_weakly(server):
+def test_plainly_connected_receivers_are_held_weakly(server: Any) -> None:
     heard = []
     signals.connect.connect(lambda sender, event: heard.append(event))
 
-    def kept(sender, event):
+    def kept(sender: Any, event: Any) -> None:
         heard.append("kept")
 
     signals.connect.connect(kept)
@@ -164,12 +164,12 @@ def test_plainly_connected_receivers_are_held_weakly(server):
     assert heard == ["kept"]
 
 
-def test_connect_via_holds_strongly_and_hears_one_server(server):
+def test_connect_via_holds_strongly_and_hears_one_server(server: Any) -> None:
     heard = []
 
-    def attach():
+    def attach() -> None:
         @signals.connect.connect_via(server)
-        def receive(sender, event):
+        def receive(sender: Any, event: Any) -> None:
             heard.append(sender)
 
     attach()
@@ -183,20 +183,22 @@ def test_connect_via_holds_strongly_and_hears_one_server(server):
 @pytest.mark.parametrize(
     "failure", [ValueError("x"), SystemExit(3), gevent.GreenletExit(), gevent.Timeout(1), OSError()]
 )
-def test_receiver_that_raises_is_reported_and_the_others_still_run(server, failure):
+def test_receiver_that_raises_is_reported_and_the_others_still_run(
+    server: Any, failure: Any
+) -> None:
     heard, errors = [], []
 
-    def broken(sender, event):
+    def broken(sender: Any, event: Any) -> None:
         raise failure
 
-    def fine(sender, event):
+    def fine(sender: Any, event: Any) -> None:
         heard.append(event)
 
-    def on_error(sender, event):
+    def on_error(sender: Any, event: Any) -> None:
         errors.append(event)
 
     # Which of them is called first is not for sure, so there are several.
-    def fine_too(sender, event):
+    def fine_too(sender: Any, event: Any) -> None:
         heard.append(event)
 
     for receiver in (fine, broken, fine_too):
@@ -212,8 +214,8 @@ def test_receiver_that_raises_is_reported_and_the_others_still_run(server, failu
     json.dumps(errors[0].as_dict())
 
 
-def test_keyboard_interrupt_is_for_the_program(server):
-    def interrupted(sender, event):
+def test_keyboard_interrupt_is_for_the_program(server: Any) -> None:
+    def interrupted(sender: Any, event: Any) -> None:
         raise KeyboardInterrupt
 
     signals.connect.connect(interrupted)
@@ -221,8 +223,8 @@ def test_keyboard_interrupt_is_for_the_program(server):
         emit(signals.connect, server, EVENTS[0])
 
 
-def test_system_exit_in_the_main_greenlet_is_for_the_program(server):
-    def leave(sender):
+def test_system_exit_in_the_main_greenlet_is_for_the_program(server: Any) -> None:
+    def leave(sender: Any) -> None:
         raise SystemExit(3)
 
     signals.listening.connect(leave)
@@ -230,13 +232,15 @@ def test_system_exit_in_the_main_greenlet_is_for_the_program(server):
         emit(signals.listening, server)
 
 
-def test_receiver_that_raises_inside_error_is_logged(server, caplog):
+def test_receiver_that_raises_inside_error_is_logged(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     heard = []
 
-    def broken(sender, event):
+    def broken(sender: Any, event: Any) -> None:
         raise RuntimeError("listener of errors")
 
-    def fine(sender, event):
+    def fine(sender: Any, event: Any) -> None:
         heard.append(event)
 
     signals.error.connect(broken)
@@ -249,13 +253,13 @@ def test_receiver_that_raises_inside_error_is_logged(server, caplog):
 
 
 @pytest.mark.filterwarnings("error")
-def test_coroutine_function_as_a_receiver_is_reported(server):
+def test_coroutine_function_as_a_receiver_is_reported(server: Any) -> None:
     errors = []
 
-    async def receive(sender, event):
+    async def receive(sender: Any, event: Any) -> None:
         raise AssertionError("nobody runs it")
 
-    def on_error(sender, event):
+    def on_error(sender: Any, event: Any) -> None:
         errors.append(event)
 
     signals.connect.connect(receive)
@@ -266,17 +270,19 @@ def test_coroutine_function_as_a_receiver_is_reported(server):
     assert errors[0].code == "ListenerError"
 
 
-def test_error_nobody_listens_to_is_logged(server, caplog):
+def test_error_nobody_listens_to_is_logged(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "smtp_blinker"):
         emit_error(server, EVENTS[3])
     record = caplog.records[0]
     assert (record.name, record.levelname) == ("smtp_blinker", "ERROR")
     assert "ECONNRESET" in record.getMessage()
     assert "192.0.2.1" in record.getMessage()
-    json.dumps(record.smtp)
+    json.dumps(record.smtp)  # type: ignore[attr-defined]
 
 
-def test_fault_of_the_program_is_logged_with_its_traceback(server, caplog):
+def test_fault_of_the_program_is_logged_with_its_traceback(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     try:
         raise ValueError("the hook's own")
     except ValueError as exc:
@@ -290,11 +296,13 @@ def test_fault_of_the_program_is_logged_with_its_traceback(server, caplog):
 FORGED = "x\r\n2026-11-22 INFO forged\n\x1b[31m\0\x85\u2028\u202e\ud800"
 
 
-def formatted(record):
+def formatted(record: Any) -> Any:
     return logging.Formatter("%(asctime)s %(levelname)s %(message)s").format(record)
 
 
-def test_text_of_an_exception_forges_no_line_of_the_log(server, caplog):
+def test_text_of_an_exception_forges_no_line_of_the_log(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     try:
         try:
             raise KeyError(FORGED)
@@ -303,7 +311,7 @@ def test_text_of_an_exception_forges_no_line_of_the_log(server, caplog):
     except ValueError as exc:
         event = ErrorEvent(exc, "HookError", FORGED.encode("ascii", "replace").decode("ascii")[:1])
 
-    def broken(sender, event):
+    def broken(sender: Any, event: Any) -> None:
         raise RuntimeError(FORGED)
 
     with caplog.at_level(logging.ERROR, "smtp_blinker"):
@@ -322,9 +330,11 @@ def test_text_of_an_exception_forges_no_line_of_the_log(server, caplog):
         assert not any(line.startswith("2026-11-22 INFO") for line in text.splitlines())
 
 
-def test_exception_without_a_text_is_logged_too(server, caplog):
+def test_exception_without_a_text_is_logged_too(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     class Mute(Exception):
-        def __str__(self):
+        def __str__(self) -> str:
             raise RuntimeError("no text")
 
     with caplog.at_level(logging.ERROR, "smtp_blinker"):
@@ -336,12 +346,14 @@ def test_exception_without_a_text_is_logged_too(server, caplog):
     assert "Mute" in formatted(caplog.records[0])
 
 
-def test_listener_of_another_server_does_not_silence_the_log(server, caplog):
+def test_listener_of_another_server_does_not_silence_the_log(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     other = Server()
     heard = []
 
     @signals.error.connect_via(other)
-    def receive(sender, event):
+    def receive(sender: Any, event: Any) -> None:
         heard.append(event)
 
     with caplog.at_level(logging.ERROR, "smtp_blinker"):
@@ -352,8 +364,10 @@ def test_listener_of_another_server_does_not_silence_the_log(server, caplog):
     assert len(heard) == len(caplog.records) == 1
 
 
-def test_last_listener_that_left_leaves_the_log(server, caplog):
-    def receive(sender, event):
+def test_last_listener_that_left_leaves_the_log(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def receive(sender: Any, event: Any) -> None:
         pass
 
     signals.error.connect(receive, sender=server)
@@ -363,15 +377,15 @@ def test_last_listener_that_left_leaves_the_log(server, caplog):
     assert len(caplog.records) == 1
 
 
-def test_receivers_may_disconnect_while_they_are_called(server):
+def test_receivers_may_disconnect_while_they_are_called(server: Any) -> None:
     heard = []
 
-    def once(sender, event):
+    def once(sender: Any, event: Any) -> None:
         heard.append("once")
         signals.connect.disconnect(once)
         signals.connect.disconnect(other)
 
-    def other(sender, event):
+    def other(sender: Any, event: Any) -> None:
         heard.append("other")
         signals.connect.disconnect(once)
         signals.connect.disconnect(other)
@@ -385,13 +399,13 @@ def test_receivers_may_disconnect_while_they_are_called(server):
     assert heard == before
 
 
-def test_receivers_may_connect_others_while_they_are_called(server):
+def test_receivers_may_connect_others_while_they_are_called(server: Any) -> None:
     heard = []
 
-    def late(sender, event):
+    def late(sender: Any, event: Any) -> None:
         heard.append("late")
 
-    def receive(sender, event):
+    def receive(sender: Any, event: Any) -> None:
         heard.append("first")
         signals.connect.connect(late)
 
@@ -402,10 +416,10 @@ def test_receivers_may_connect_others_while_they_are_called(server):
     assert heard.count("late") in (1, 2)
 
 
-def test_muted_signals_say_nothing(server):
+def test_muted_signals_say_nothing(server: Any) -> None:
     heard = []
 
-    def receive(sender, event):
+    def receive(sender: Any, event: Any) -> None:
         heard.append(event)
 
     signals.connect.connect(receive)
@@ -416,13 +430,13 @@ def test_muted_signals_say_nothing(server):
     assert heard == [EVENTS[0]]
 
 
-def test_receiver_with_a_wrong_signature_is_reported(server):
+def test_receiver_with_a_wrong_signature_is_reported(server: Any) -> None:
     errors = []
 
-    def no_event(sender):
+    def no_event(sender: Any) -> None:
         pass
 
-    def on_error(sender, event):
+    def on_error(sender: Any, event: Any) -> None:
         errors.append(event)
 
     signals.connect.connect(no_event)
@@ -431,12 +445,12 @@ def test_receiver_with_a_wrong_signature_is_reported(server):
     assert [type(event.error) for event in errors] == [TypeError]
 
 
-def test_bound_methods_are_receivers(server):
+def test_bound_methods_are_receivers(server: Any) -> None:
     class Listener:
-        def __init__(self):
-            self.heard = []
+        def __init__(self) -> None:
+            self.heard: list[Any] = []
 
-        def receive(self, sender, event):
+        def receive(self, sender: Any, event: Any) -> None:
             self.heard.append(event)
 
     listener = Listener()
@@ -446,16 +460,16 @@ def test_bound_methods_are_receivers(server):
     assert listener.heard == [EVENTS[0]]
 
 
-def test_who_hears_is_found_out_anew_after_every_change(server):
+def test_who_hears_is_found_out_anew_after_every_change(server: Any) -> None:
     heard = []
 
-    def receive(sender, event):
+    def receive(sender: Any, event: Any) -> None:
         heard.append("everybody's")
 
-    def receive_ours(sender, event):
+    def receive_ours(sender: Any, event: Any) -> None:
         heard.append("ours")
 
-    def emit_to(sender):
+    def emit_to(sender: Any) -> Any:
         heard.clear()
         emit(signals.connect, sender, EVENTS[0])
         return sorted(heard)
@@ -478,11 +492,11 @@ def test_who_hears_is_found_out_anew_after_every_change(server):
     assert signals.connect.audience(server) == ()
 
 
-def test_cleared_signal_has_no_audience(server):
-    def receive(sender, event):
+def test_cleared_signal_has_no_audience(server: Any) -> None:
+    def receive(sender: Any, event: Any) -> None:
         heard.append(event)
 
-    heard = []
+    heard: list[Any] = []
     signals.connect.connect(receive)
     emit(signals.connect, server, EVENTS[0])
     signals.connect._clear_state()
@@ -490,8 +504,10 @@ def test_cleared_signal_has_no_audience(server):
     assert heard == [EVENTS[0]]
 
 
-def test_last_listener_that_died_leaves_the_log(server, caplog):
-    def receive(sender, event):
+def test_last_listener_that_died_leaves_the_log(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def receive(sender: Any, event: Any) -> None:
         pass
 
     signals.error.connect(receive)
@@ -504,10 +520,10 @@ def test_last_listener_that_died_leaves_the_log(server, caplog):
     assert len(caplog.records) == 1
 
 
-def test_server_in_the_place_of_an_earlier_one_has_its_own_listeners():
+def test_server_in_the_place_of_an_earlier_one_has_its_own_listeners() -> None:
     heard = []
 
-    def receive(sender, event):
+    def receive(sender: Any, event: Any) -> None:
         heard.append(sender)
 
     places = set()
@@ -526,15 +542,15 @@ def test_server_in_the_place_of_an_earlier_one_has_its_own_listeners():
     assert len(places) < 100, "no object came to stand where another had stood"
 
 
-def test_receiver_that_connects_while_others_are_looked_up_is_heard(server):
+def test_receiver_that_connects_while_others_are_looked_up_is_heard(server: Any) -> None:
     # Another thread may connect between the looking up and the remembering.
     heard = []
 
-    def late(sender, event):
+    def late(sender: Any, event: Any) -> None:
         heard.append(event)
 
     class Signal(signals.EventSignal):
-        def receivers_for(self, sender):
+        def receivers_for(self, sender: Any) -> Iterator[Any]:  # type: ignore[override]
             yield from super().receivers_for(sender)
             if not late_is_there:
                 late_is_there.append(True)
@@ -548,10 +564,10 @@ def test_receiver_that_connects_while_others_are_looked_up_is_heard(server):
     assert heard == [EVENTS[0]]
 
 
-def test_sender_that_cannot_be_referred_to_weakly_is_heard():
+def test_sender_that_cannot_be_referred_to_weakly_is_heard() -> None:
     heard = []
 
-    def receive(sender, event):
+    def receive(sender: Any, event: Any) -> None:
         heard.append(event)
 
     signals.connect.connect(receive)
@@ -559,10 +575,10 @@ def test_sender_that_cannot_be_referred_to_weakly_is_heard():
     assert heard == [EVENTS[0]]
 
 
-def test_signals_may_be_sent_from_any_thread(server):
+def test_signals_may_be_sent_from_any_thread(server: Any) -> None:
     heard = []
 
-    def receive(sender, event):
+    def receive(sender: Any, event: Any) -> None:
         heard.append(event)
 
     signals.connect.connect(receive)

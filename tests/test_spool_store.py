@@ -12,17 +12,19 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import gevent
 import gevent.event
 import pytest
 from prometheus_client import CollectorRegistry
-from support import SECONDS, serve, wait_until
+from support import SECONDS, poll, serve, wait_until
 
-from smtp_blinker import Reject, Session
+from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 from smtp_blinker.listeners.log import category
 from smtp_blinker.listeners.metrics import SpoolMetrics
 from smtp_blinker.session import (
@@ -47,16 +49,16 @@ SLOW = {"delay": 3600.0, "max_delay": 3600.0}
 class Inner:
     """A store that can be away, and that may refuse single messages."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.failure = None
         #: What is raised for a message with this subject.
-        self.failures = {}
-        self.messages = []
-        self.sessions = []
+        self.failures: dict[Any, Any] = {}
+        self.messages: list[Any] = []
+        self.sessions: list[Any] = []
         #: Subjects of all calls, those that failed too.
-        self.calls = []
+        self.calls: list[Any] = []
 
-    def __call__(self, stream, session):
+    def __call__(self, stream: MessageStream, session: Session) -> str:
         content = stream.read()
         subject = content.split(b"\r\n")[0].removeprefix(b"Subject: ").decode()
         self.calls.append(subject)
@@ -68,18 +70,18 @@ class Inner:
         return f"stored {subject}"
 
     @property
-    def subjects(self):
+    def subjects(self) -> Any:
         return [
             content.split(b"\r\n")[0].removeprefix(b"Subject: ").decode()
             for content in self.messages
         ]
 
 
-def message(subject):
+def message(subject: Any) -> bytes:
     return f"Subject: {subject}\r\n\r\nHello\r\n".encode()
 
 
-def a_session(*recipients, opening_command="EHLO"):
+def a_session(*recipients: Any, opening_command: str = "EHLO") -> Any:
     session = Session(lmtp=opening_command == "LHLO")
     session.opening_command = opening_command
     session.remote_address, session.remote_port = "192.0.2.7", 4711
@@ -90,26 +92,19 @@ def a_session(*recipients, opening_command="EHLO"):
     return session
 
 
-def hand_over(store, subject="one", **facts):
+def hand_over(store: Any, subject: str = "one", **facts: Any) -> Any:
     return store(io.BytesIO(message(subject)), a_session(**facts))
 
 
-def files(spool, folder="queue"):
+def files(spool: Any, folder: str = "queue") -> Any:
     return sorted(Path(spool.path, folder).iterdir())
 
 
-def wait_for(fact):
-    """As `support.wait_until`, for a test whose greenlets have to run."""
-    with gevent.Timeout(SECONDS, AssertionError("it did not come about")):
-        while not fact():
-            gevent.sleep(0.001)
-
-
 @contextmanager
-def errors():
+def errors() -> Iterator[Any]:
     heard = []
 
-    def hear(sender, event):
+    def hear(sender: Any, event: Any) -> None:
         heard.append(event)
 
     with error.connected_to(hear):
@@ -117,21 +112,23 @@ def errors():
 
 
 @pytest.fixture
-def inner():
+def inner() -> Any:
     return Inner()
 
 
 # The reply
 
 
-def test_while_the_store_is_there_its_result_is_the_reply_and_nothing_is_written(tmp_path, inner):
+def test_while_the_store_is_there_its_result_is_the_reply_and_nothing_is_written(
+    tmp_path: Path, inner: Any
+) -> None:
     spool = SpoolStore(inner, tmp_path / "spool", **SLOW)
     assert hand_over(spool) == "stored one"
     assert (files(spool), files(spool, "tmp"), spool.messages) == ([], [], 0)
     assert Path(spool.path).stat().st_mode & 0o777 == 0o700
 
 
-def test_what_it_refuses_for_good_is_refused(tmp_path, inner):
+def test_what_it_refuses_for_good_is_refused(tmp_path: Path, inner: Any) -> None:
     inner.failure = Reject(550, "no", "5.7.1")
     spool = SpoolStore(inner, tmp_path, **SLOW)
     with pytest.raises(Reject) as caught:
@@ -143,7 +140,9 @@ def test_what_it_refuses_for_good_is_refused(tmp_path, inner):
 @pytest.mark.parametrize(
     "failure", [OSError("away"), Reject(451, "later"), Reject(421, "later"), ValueError("a bug")]
 )
-def test_any_other_failure_is_spooled_and_error_tells_once(tmp_path, inner, failure):
+def test_any_other_failure_is_spooled_and_error_tells_once(
+    tmp_path: Path, inner: Any, failure: Any
+) -> None:
     inner.failure = failure
     spool = SpoolStore(inner, tmp_path, **SLOW)
     with errors() as heard:
@@ -166,13 +165,17 @@ def test_any_other_failure_is_spooled_and_error_tells_once(tmp_path, inner, fail
 
 
 @pytest.mark.parametrize("result", [False, 0, b"x", "550 no", ["text"]])
-def test_a_result_that_no_store_may_return_is_a_failure(tmp_path, result):
+def test_a_result_that_no_store_may_return_is_a_failure(
+    tmp_path: Path, result: bool | bytes | int | list[str] | str
+) -> None:
     spool = SpoolStore(lambda stream, session: result, tmp_path, **SLOW)
     assert hand_over(spool).startswith("spooled as ")
 
 
 @pytest.mark.parametrize("failure", [gevent.Timeout(), gevent.GreenletExit(), KeyboardInterrupt()])
-def test_what_is_thrown_into_the_greenlet_goes_through(tmp_path, inner, failure):
+def test_what_is_thrown_into_the_greenlet_goes_through(
+    tmp_path: Path, inner: Any, failure: Any
+) -> None:
     inner.failure = failure
     spool = SpoolStore(inner, tmp_path, **SLOW)
     with pytest.raises(type(failure)):
@@ -181,11 +184,13 @@ def test_what_is_thrown_into_the_greenlet_goes_through(tmp_path, inner, failure)
 
 
 @pytest.mark.parametrize("failure", [ConnectionAbortedError("gone"), Reject(552, "too large")])
-def test_a_message_that_never_became_whole_is_not_handed_over(tmp_path, inner, failure):
+def test_a_message_that_never_became_whole_is_not_handed_over(
+    tmp_path: Path, inner: Any, failure: Any
+) -> None:
     class Stream:
         pieces = 3
 
-        def read(self, size=-1):
+        def read(self, size: int = -1) -> bytes:
             if not self.pieces:
                 raise failure
             self.pieces -= 1
@@ -198,21 +203,27 @@ def test_a_message_that_never_became_whole_is_not_handed_over(tmp_path, inner, f
     assert files(spool) + files(spool, "tmp") == []
 
 
-def test_a_large_message_is_the_same_octet_by_octet(tmp_path, inner):
+def test_a_large_message_is_the_same_octet_by_octet(tmp_path: Path, inner: Any) -> None:
     content = b"Subject: large\r\n\r\n" + os.urandom(3 * 2**20) + b"\r\n"
     inner.failure = OSError("away")
     spool = SpoolStore(inner, tmp_path, **FAST)
     spool(io.BytesIO(content), a_session())
     inner.failure = None
-    wait_for(lambda: inner.messages)
+    poll(lambda: inner.messages)
     assert inner.messages == [content]
 
 
 @pytest.mark.parametrize("name", ["write", "publish"])
-def test_a_full_disk_is_452_and_leaves_nothing(tmp_path, inner, monkeypatch, name, caplog):
+def test_a_full_disk_is_452_and_leaves_nothing(
+    tmp_path: Path,
+    inner: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     real = getattr(spool_folder.Draft, name)
 
-    def full(draft, *args):
+    def full(draft: Any, *args: Any) -> None:
         if name == "publish":
             draft.write(b"x")  # something is there
         else:
@@ -231,7 +242,7 @@ def test_a_full_disk_is_452_and_leaves_nothing(tmp_path, inner, monkeypatch, nam
         # Now mail is refused before it is sent, as the store itself says.
         with pytest.raises(OSError, match="away"):
             spool.on_mail_from(Address("bob@example.net"), a_session())
-    wait_for(lambda: files(spool, "tmp") == [])
+    poll(lambda: files(spool, "tmp") == [])
     assert files(spool) == []
     assert hand_over(spool).startswith("spooled as ")
     spool.on_mail_from(Address("bob@example.net"), a_session())
@@ -239,15 +250,15 @@ def test_a_full_disk_is_452_and_leaves_nothing(tmp_path, inner, monkeypatch, nam
 
 @pytest.mark.parametrize("decided", [False, True])
 def test_a_hook_timeout_amid_writing_leaves_nothing_or_a_whole_entry(
-    tmp_path, inner, monkeypatch, decided
-):
+    tmp_path: Path, inner: Any, monkeypatch: pytest.MonkeyPatch, decided: bool
+) -> None:
     inner.failure = OSError("away")
     spool = SpoolStore(inner, tmp_path, **FAST)
     publish = spool_folder.Draft.publish
     thrown = gevent.event.Event()
     go_on = threading.Event()
 
-    def slow(draft):
+    def slow(draft: Any) -> None:
         if decided:
             publish(draft)
         hub.loop.run_callback_threadsafe(thrown.set)
@@ -263,16 +274,16 @@ def test_a_hook_timeout_amid_writing_leaves_nothing_or_a_whole_entry(
     with pytest.raises(gevent.Timeout):
         greenlet.get()
     go_on.set()
-    wait_for(lambda: files(spool, "tmp") == [])
+    poll(lambda: files(spool, "tmp") == [])
     if decided:
         # The client sends it again; this one is handed over all the same.
         inner.failure = None
-        wait_for(lambda: inner.subjects == ["one"])
+        poll(lambda: inner.subjects == ["one"])
     assert files(spool, "failed") == []
-    wait_for(lambda: files(spool) == [])
+    poll(lambda: files(spool) == [])
 
 
-def test_the_folders_are_made_anew(tmp_path, inner):
+def test_the_folders_are_made_anew(tmp_path: Path, inner: Any) -> None:
     inner.failure = OSError("away")
     spool = SpoolStore(inner, tmp_path / "spool", **SLOW)
     for folder in ("queue", "tmp", "failed"):
@@ -281,7 +292,9 @@ def test_the_folders_are_made_anew(tmp_path, inner):
     assert len(files(spool)) == 1
 
 
-def test_check_says_where_nothing_can_be_spooled(tmp_path, inner, monkeypatch):
+def test_check_says_where_nothing_can_be_spooled(
+    tmp_path: Path, inner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = SpoolStore(inner, tmp_path / "spool")
     spool.check()
     monkeypatch.setattr(os, "access", lambda path, mode: not path.endswith("queue"))
@@ -297,7 +310,9 @@ def test_check_says_where_nothing_can_be_spooled(tmp_path, inner, monkeypatch):
         ({"delay": 5, "max_delay": 1}, ValueError),
     ],
 )
-def test_wrong_arguments_are_refused(tmp_path, arguments, failure):
+def test_wrong_arguments_are_refused(
+    tmp_path: Path, arguments: dict[str, Any], failure: Any
+) -> None:
     with pytest.raises(failure, match=r"store|delay"):
         SpoolStore(**{"store": Inner(), "path": tmp_path, **arguments})
 
@@ -305,7 +320,7 @@ def test_wrong_arguments_are_refused(tmp_path, arguments, failure):
 # Handing over
 
 
-def spooled(inner, path, *subjects):
+def spooled(inner: Any, path: Any, *subjects: Any) -> Any:
     """A spool with these messages, whose store is away, and which doesn't try by itself."""
     inner.failure = OSError("away")
     spool = SpoolStore(inner, path, **SLOW)
@@ -315,28 +330,32 @@ def spooled(inner, path, *subjects):
     return spool
 
 
-def one_pass(spool):
+def one_pass(spool: Any) -> Any:
     return spool._drain.run(lambda: False)
 
 
-def test_messages_are_handed_over_in_their_order_when_the_store_is_back(tmp_path, inner):
+def test_messages_are_handed_over_in_their_order_when_the_store_is_back(
+    tmp_path: Path, inner: Any
+) -> None:
     subjects = [f"number {number}" for number in range(30)]
     inner.failure = OSError("away")
     spool = SpoolStore(inner, tmp_path, **FAST)
     for subject in subjects:
         hand_over(spool, subject)
     inner.failure = None
-    wait_for(lambda: files(spool) == [])
+    poll(lambda: files(spool) == [])
     # The store may have come back amid a pass, which then went on with one behind the first two.
     assert sorted(inner.subjects) == sorted(subjects)
     rest = [subject for subject in inner.subjects if subject in subjects[2:]]
     assert rest[1:] == [subject for subject in subjects[2:] if subject != rest[0]]
-    wait_for(lambda: spool.messages == 0)
+    poll(lambda: spool.messages == 0)
     assert (spool.bytes, spool.age, spool.is_away) == (0, 0, False)
     assert hand_over(spool, "direct") == "stored direct"
 
 
-def test_two_failures_in_a_row_end_a_pass_but_for_one_try_elsewhere(tmp_path, inner):
+def test_two_failures_in_a_row_end_a_pass_but_for_one_try_elsewhere(
+    tmp_path: Path, inner: Any
+) -> None:
     subjects = ["a", "b", "c", "d"]
     spool = spooled(inner, tmp_path, *subjects)
     assert one_pass(spool) is False
@@ -349,11 +368,13 @@ def test_two_failures_in_a_row_end_a_pass_but_for_one_try_elsewhere(tmp_path, in
     assert inner.subjects == subjects
 
 
-def test_a_store_that_comes_back_amid_a_pass_has_the_first_ones_next(tmp_path, inner):
+def test_a_store_that_comes_back_amid_a_pass_has_the_first_ones_next(
+    tmp_path: Path, inner: Any
+) -> None:
     spool = spooled(inner, tmp_path, *"abcde")
     failures = {"a": [OSError("away")], "b": [OSError("away")]}
 
-    def store(stream, session):
+    def store(stream: MessageStream, session: Session) -> None:
         subject = stream.read().split(b"\r\n")[0][-1:].decode()
         if failures.get(subject):
             raise failures[subject].pop()
@@ -367,7 +388,7 @@ def test_a_store_that_comes_back_amid_a_pass_has_the_first_ones_next(tmp_path, i
     assert files(spool) == []
 
 
-def test_one_that_fails_is_skipped_and_two_block_nothing(tmp_path, inner):
+def test_one_that_fails_is_skipped_and_two_block_nothing(tmp_path: Path, inner: Any) -> None:
     spool = spooled(inner, tmp_path, *"abcdef")
     inner.failure = None
     inner.failures = dict.fromkeys("ab", Reject(452, "not this one"))
@@ -388,7 +409,9 @@ def test_one_that_fails_is_skipped_and_two_block_nothing(tmp_path, inner):
     assert len(heard) <= 2
 
 
-def test_one_that_is_never_taken_is_told_of_once_and_is_tried_last(tmp_path, inner):
+def test_one_that_is_never_taken_is_told_of_once_and_is_tried_last(
+    tmp_path: Path, inner: Any
+) -> None:
     spool = spooled(inner, tmp_path, "a", "b")
     inner.failure = None
     inner.failures = {"a": Reject(452, "not this one")}
@@ -402,7 +425,7 @@ def test_one_that_is_never_taken_is_told_of_once_and_is_tried_last(tmp_path, inn
     assert len(heard) <= 1
 
 
-def test_a_time_out_in_the_store_does_not_end_the_hand_over(tmp_path, inner):
+def test_a_time_out_in_the_store_does_not_end_the_hand_over(tmp_path: Path, inner: Any) -> None:
     spool = spooled(inner, tmp_path, "a", "b")
     inner.failure = None
     inner.failures = {"a": gevent.Timeout(5)}
@@ -411,7 +434,9 @@ def test_a_time_out_in_the_store_does_not_end_the_hand_over(tmp_path, inner):
     assert spool.messages == 1
 
 
-def test_what_is_refused_later_is_moved_to_failed_and_error_names_it(tmp_path, inner):
+def test_what_is_refused_later_is_moved_to_failed_and_error_names_it(
+    tmp_path: Path, inner: Any
+) -> None:
     spool = spooled(inner, tmp_path, "a", "b")
     inner.failure = None
     inner.failures = {"a": Reject(550, "no", "5.7.1")}
@@ -434,12 +459,12 @@ def test_what_is_refused_later_is_moved_to_failed_and_error_names_it(tmp_path, i
         lambda path: path.write_bytes(b"[" * 10**6 + b"\n"),
         lambda path: path.write_bytes(b'{"version": 99}\n'),
         lambda path: (path.unlink(), path.mkdir()),
-        lambda path: (path.unlink(), os.mkfifo(path)),
+        lambda path: (path.unlink(), os.mkfifo(path)),  # type: ignore[func-returns-value]
         # A link leads to a file that is not the spool's.
         lambda path: (path.rename(path.parent.parent / "else"), path.symlink_to("../else")),
     ],
 )
-def test_what_can_not_be_read_is_moved_to_failed(tmp_path, inner, damage):
+def test_what_can_not_be_read_is_moved_to_failed(tmp_path: Path, inner: Any, damage: Any) -> None:
     spool = spooled(inner, tmp_path, "a", "b")
     inner.failure = None
     damage(files(spool)[0])
@@ -452,7 +477,7 @@ def test_what_can_not_be_read_is_moved_to_failed(tmp_path, inner, damage):
     assert files(spool) == []
 
 
-def test_a_name_is_only_a_name(tmp_path, inner):
+def test_a_name_is_only_a_name(tmp_path: Path, inner: Any) -> None:
     spool = spooled(inner, tmp_path, "a", "b")
     inner.failure = None
     [first, _] = files(spool)
@@ -461,11 +486,13 @@ def test_a_name_is_only_a_name(tmp_path, inner):
     assert inner.subjects == ["b", "a"]
 
 
-def test_too_many_open_files_are_not_the_entry_s_fault(tmp_path, inner, monkeypatch):
+def test_too_many_open_files_are_not_the_entry_s_fault(
+    tmp_path: Path, inner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = spooled(inner, tmp_path, "a")
     inner.failure = None
 
-    def no_files(*args):
+    def no_files(*args: Any) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
@@ -475,7 +502,7 @@ def test_too_many_open_files_are_not_the_entry_s_fault(tmp_path, inner, monkeypa
     assert one_pass(spool)
 
 
-def test_a_new_process_hands_over_what_the_last_one_left(tmp_path, inner):
+def test_a_new_process_hands_over_what_the_last_one_left(tmp_path: Path, inner: Any) -> None:
     spooled(inner, tmp_path, "a", "b")
     inner.failure = None
     spool = SpoolStore(inner, tmp_path, **SLOW)
@@ -490,7 +517,7 @@ def test_a_new_process_hands_over_what_the_last_one_left(tmp_path, inner):
         wait_until(lambda: inner.subjects == ["a", "b"])
 
 
-def test_one_process_at_a_time_hands_over(tmp_path, inner):
+def test_one_process_at_a_time_hands_over(tmp_path: Path, inner: Any) -> None:
     spool = spooled(inner, tmp_path, "a")
     inner.failure = None
     other = SpoolStore(inner, tmp_path, **SLOW)
@@ -499,13 +526,15 @@ def test_one_process_at_a_time_hands_over(tmp_path, inner):
     assert inner.calls == []
     # And a message that another process spooled is before ours.
     assert hand_over(other, "b").startswith("spooled as ")
-    unlock()
+    unlock()  # type: ignore[misc]
     assert one_pass(spool)
     assert inner.subjects == ["a", "b"]
     assert not one_pass(spool)
 
 
-def test_the_rest_of_a_crash_is_removed_and_what_is_being_written_is_not(tmp_path, inner):
+def test_the_rest_of_a_crash_is_removed_and_what_is_being_written_is_not(
+    tmp_path: Path, inner: Any
+) -> None:
     spool = spooled(inner, tmp_path, "a")
     inner.failure = None
     old, new = Path(spool.path, "tmp/old"), Path(spool.path, "tmp/new")
@@ -517,20 +546,24 @@ def test_the_rest_of_a_crash_is_removed_and_what_is_being_written_is_not(tmp_pat
     assert files(spool, "tmp") == [new]
 
 
-def test_names_are_in_order_also_when_the_clock_goes_back(tmp_path, inner, monkeypatch):
+def test_names_are_in_order_also_when_the_clock_goes_back(
+    tmp_path: Path, inner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     times = iter([5, 4, 4, 6])
-    monkeypatch.setattr(spool_folder.time, "time_ns", lambda: next(times))
+    monkeypatch.setattr(spool_folder.time, "time_ns", lambda: next(times))  # type: ignore[attr-defined]
     folder = spool_folder.SpoolFolder(tmp_path)
     names = [folder.new_name() for _ in range(4)]
     assert names == sorted(names)
     assert len(set(names)) == 4
 
 
-def test_delays_grow_and_an_outage_is_told_once(tmp_path, inner, monkeypatch):
+def test_delays_grow_and_an_outage_is_told_once(
+    tmp_path: Path, inner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sleeps = []
     real = gevent.sleep
 
-    def sleep(seconds=0, ref=True):
+    def sleep(seconds: int = 0, ref: bool = True) -> None:
         sleeps.append(seconds)
         real(0)
 
@@ -553,7 +586,7 @@ def test_delays_grow_and_an_outage_is_told_once(tmp_path, inner, monkeypatch):
 # With a server
 
 
-def send(client, subject, *recipients):
+def send(client: Any, subject: Any, *recipients: Any) -> None:
     assert client.command("MAIL FROM:<bob@example.net>").code == 250
     for recipient in recipients or ("ann@example.com",):
         assert client.command(f"RCPT TO:<{recipient}>").code == 250
@@ -561,7 +594,7 @@ def send(client, subject, *recipients):
     client.send(message(subject) + b".\r\n")
 
 
-def test_a_server_hands_over_while_it_listens_and_no_longer(tmp_path, inner):
+def test_a_server_hands_over_while_it_listens_and_no_longer(tmp_path: Path, inner: Any) -> None:
     inner.failure = OSError("away")
     spool = SpoolStore(inner, tmp_path, **FAST)
     with serve(on_data=spool) as served:
@@ -592,11 +625,11 @@ def test_a_server_hands_over_while_it_listens_and_no_longer(tmp_path, inner):
         wait_until(lambda: inner.subjects == ["one", "two", "three"])
 
 
-def test_a_hand_over_that_hangs_ends_with_the_server(tmp_path, inner):
+def test_a_hand_over_that_hangs_ends_with_the_server(tmp_path: Path, inner: Any) -> None:
     inner.failure = OSError("away")
     began = []
 
-    def store(stream, session):
+    def store(stream: MessageStream, session: Session) -> Any:
         if inner.failure is None:
             began.append(1)
             gevent.sleep(3600)
@@ -616,15 +649,15 @@ def test_a_hand_over_that_hangs_ends_with_the_server(tmp_path, inner):
     unlock()
 
 
-def test_its_policies_are_asked_and_refuse_for_good_only(tmp_path):
+def test_its_policies_are_asked_and_refuse_for_good_only(tmp_path: Path) -> None:
     class Policy(Inner):
         answer = None
         attached = ()
 
-        def attach(self, server):
-            self.attached = (server,)
+        def attach(self, server: SMTPServer) -> None:
+            self.attached = (server,)  # type: ignore[assignment]
 
-        def on_mail_from(self, address, session):
+        def on_mail_from(self, address: Address, session: Session) -> None:
             if self.answer is not None:
                 raise self.answer
 
@@ -633,16 +666,16 @@ def test_its_policies_are_asked_and_refuse_for_good_only(tmp_path):
     spool = SpoolStore(store, tmp_path, **SLOW)
     with serve(on_data=spool) as served, served.hello() as client:
         served.server.use(spool)
-        assert policy.attached == (served.server,)
+        assert policy.attached == (served.server,)  # type: ignore[comparison-overlap]
         assert client.command("MAIL FROM:<bob@example.net>").code == 250
         assert client.command("RCPT TO:<ann@elsewhere.example>").status == "550 5.1.1"
-        policy.answer = Reject(451, "away", "4.3.0")
+        policy.answer = Reject(451, "away", "4.3.0")  # type: ignore[assignment]
         assert client.command("RCPT TO:<ann@example.com>").code == 250
-        policy.answer = Reject(552, "too large", "5.3.4")
+        policy.answer = Reject(552, "too large", "5.3.4")  # type: ignore[assignment]
         assert client.command("RCPT TO:<ann@example.com>").status == "552 5.3.4"
 
 
-def test_with_lmtp_only_those_are_spooled_that_may_be_stored_later(tmp_path):
+def test_with_lmtp_only_those_are_spooled_that_may_be_stored_later(tmp_path: Path) -> None:
     answers = {
         "a@example.com": "stored",
         "b@example.com": Reject(451, "later"),
@@ -652,7 +685,7 @@ def test_with_lmtp_only_those_are_spooled_that_may_be_stored_later(tmp_path):
     }
     calls = []
 
-    def inner(stream, session):
+    def inner(stream: MessageStream, session: Session) -> Any:
         recipients = [recipient.address for recipient in session.envelope.rcpt_to]
         calls.append((recipients, stream.read()))
         return [answers[address] for address in recipients]
@@ -686,11 +719,11 @@ def test_with_lmtp_only_those_are_spooled_that_may_be_stored_later(tmp_path):
     assert files(spool) == []
 
 
-def test_the_maildir_has_the_time_of_the_reception(tmp_path):
+def test_the_maildir_has_the_time_of_the_reception(tmp_path: Path) -> None:
     maildir = MaildirStore(tmp_path / "Maildir", hostname="mx.example")
     away = [True]
 
-    def inner(stream, session):
+    def inner(stream: MessageStream, session: Session) -> Any:
         if away:
             raise OSError("away")
         return maildir(stream, session)
@@ -705,12 +738,12 @@ def test_the_maildir_has_the_time_of_the_reception(tmp_path):
     assert b";\n\tFri, 02 Jan 2026 03:04:05 -0000\n" in stored.read_bytes()
 
 
-def test_metrics_tell_what_waits(tmp_path, inner):
+def test_metrics_tell_what_waits(tmp_path: Path, inner: Any) -> None:
     registry = CollectorRegistry()
     spool = SpoolStore(inner, tmp_path, **SLOW)
     SpoolMetrics(spool, registry=registry)
 
-    def values():
+    def values() -> Any:
         return [
             registry.get_sample_value(f"smtp_spool_{name}", {"spool": str(tmp_path)})
             for name in ("messages", "bytes", "seconds")
@@ -726,8 +759,10 @@ def test_metrics_tell_what_waits(tmp_path, inner):
         SpoolMetrics(spool, registry=registry)
 
 
-def test_the_check_tells_of_a_full_disk_and_leaves_nothing(tmp_path, inner, monkeypatch):
-    def full(fd, data):
+def test_the_check_tells_of_a_full_disk_and_leaves_nothing(
+    tmp_path: Path, inner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     spool = SpoolStore(inner, tmp_path, **SLOW)
@@ -741,7 +776,7 @@ def test_the_check_tells_of_a_full_disk_and_leaves_nothing(tmp_path, inner, monk
 
 
 @pytest.mark.parametrize("failure", [ConnectionRefusedError("away"), Reject(451, "later")])
-def test_an_outage_is_the_operator_s_business(tmp_path, inner, failure):
+def test_an_outage_is_the_operator_s_business(tmp_path: Path, inner: Any, failure: Any) -> None:
     inner.failure = failure
     with errors() as heard:
         hand_over(SpoolStore(inner, tmp_path, **SLOW))
@@ -750,18 +785,18 @@ def test_an_outage_is_the_operator_s_business(tmp_path, inner, failure):
 
 
 def test_the_file_is_on_the_disk_before_its_name_is_and_both_before_the_answer(
-    tmp_path, inner, monkeypatch
-):
+    tmp_path: Path, inner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inner.failure = OSError("away")
     spool = SpoolStore(inner, tmp_path, **SLOW)
     did = []
     fsync, rename = os.fsync, os.rename
 
-    def recorded_fsync(fd):
+    def recorded_fsync(fd: Any) -> None:
         did.append(("fsync", os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))))
         fsync(fd)
 
-    def recorded_rename(source, target):
+    def recorded_rename(source: Any, target: Any) -> None:
         did.append(("rename", os.path.basename(target)))
         rename(source, target)
 
@@ -775,11 +810,11 @@ def test_the_file_is_on_the_disk_before_its_name_is_and_both_before_the_answer(
 
 
 class Verdict:
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         return {"listed": True}
 
 
-def full_session():
+def full_session() -> Any:
     session = a_session("ann@b\u00fccher.example", "eve@example.com")
     session.local_address, session.local_port = "2001:db8::1", 25
     session.secure = True
@@ -816,14 +851,14 @@ def full_session():
 LOST = {"error", "disabled_commands", "header_edits", "rcpt_domains"}
 
 
-def facts(made):
+def facts(made: Any) -> Any:
     slots = {name for kind in type(made).__mro__ for name in getattr(kind, "__slots__", ())}
     return {
         name: getattr(made, name) for name in slots - LOST - {"__dict__", "__weakref__", "envelope"}
     }
 
 
-def test_a_session_and_its_envelope_survive_in_all_fields():
+def test_a_session_and_its_envelope_survive_in_all_fields() -> None:
     made = full_session()
     line = save(made, made.envelope.rcpt_to, 77)
     assert line.endswith(b"\n")
@@ -839,7 +874,7 @@ def test_a_session_and_its_envelope_survive_in_all_fields():
     assert again.received_header("mx.example", "7") == made.received_header("mx.example", "7")
 
 
-def test_a_bare_session_survives_too():
+def test_a_bare_session_survives_too() -> None:
     for opening_command in ("HELO", "LHLO"):
         made = a_session(opening_command=opening_command)
         made.envelope.mail_from = Address("")
@@ -854,7 +889,7 @@ def test_a_bare_session_survives_too():
         assert datetime.now(UTC) - made.envelope.received_at < timedelta(seconds=SECONDS)
 
 
-def test_the_seconds_of_the_client_count_from_the_reception():
+def test_the_seconds_of_the_client_count_from_the_reception() -> None:
     made = full_session()
     envelope = made.envelope
     envelope.hold_until, envelope.hold_for = None, 100
@@ -872,7 +907,7 @@ def test_the_seconds_of_the_client_count_from_the_reception():
     assert load(line, later - timedelta(days=1))[0].envelope.deliver_by == DeliverBy(20, "N")
 
 
-def test_what_is_over_is_moved_to_failed(tmp_path, inner):
+def test_what_is_over_is_moved_to_failed(tmp_path: Path, inner: Any) -> None:
     inner.failure = OSError("away")
     spool = SpoolStore(inner, tmp_path, **SLOW)
     session = a_session()
@@ -886,7 +921,7 @@ def test_what_is_over_is_moved_to_failed(tmp_path, inner):
     assert isinstance(heard[0].error, Expired)
 
 
-def test_a_part_of_the_recipients_keeps_all_else():
+def test_a_part_of_the_recipients_keeps_all_else() -> None:
     made = full_session()
     line = with_recipients(save(made, made.envelope.rcpt_to, 7), [1])
     again, _ = load(line, made.envelope.received_at)
@@ -943,7 +978,7 @@ os.write(1, b"done 0\\n")
 """
 
 
-def start(code, path):
+def start(code: Any, path: Any) -> Any:
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), str(path)],
         stdout=subprocess.PIPE,
@@ -952,7 +987,7 @@ def start(code, path):
     )
 
 
-def read_until_killed(process, lines):
+def read_until_killed(process: Any, lines: Any) -> Any:
     """The whole lines that it wrote, when it was killed after some of them."""
     told = []
     with process:
@@ -963,7 +998,7 @@ def read_until_killed(process, lines):
     return {tuple(line.split()) for line in told if line.endswith(b"\n")}
 
 
-def test_kill_9_loses_nothing_that_was_answered_and_leaves_no_half_message(tmp_path):
+def test_kill_9_loses_nothing_that_was_answered_and_leaves_no_half_message(tmp_path: Path) -> None:
     answered = set()
     for lines in (1, 7, 23):
         answered |= read_until_killed(start(RECEIVER, tmp_path), lines)
@@ -981,7 +1016,9 @@ def test_kill_9_loses_nothing_that_was_answered_and_leaves_no_half_message(tmp_p
     assert list(Path(tmp_path, "failed").iterdir()) == []
 
 
-def test_several_processes_hand_over_each_message_once_and_in_order(tmp_path, inner):
+def test_several_processes_hand_over_each_message_once_and_in_order(
+    tmp_path: Path, inner: Any
+) -> None:
     subjects = [f"number {number}" for number in range(100)]
     spool = spooled(inner, tmp_path / "spool", *subjects)
     with open(tmp_path / "log", "ab") as log:
@@ -1032,7 +1069,7 @@ print("done")
 """
 
 
-def test_in_a_process_that_is_monkey_patched(tmp_path):
+def test_in_a_process_that_is_monkey_patched(tmp_path: Path) -> None:
     with start(PATCHED, tmp_path) as process:
         assert process.stdout.read() == b"done\n"
     assert process.returncode == 0

@@ -26,11 +26,11 @@ from smtp_blinker.connection.connection import COMMANDS_PER_TURN
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-import hostile  # noqa: E402
-import visitors  # noqa: E402
+import hostile  # type: ignore[import-not-found]  # noqa: E402
+import visitors  # type: ignore[import-not-found]  # noqa: E402
 from hostile import KIB, MIB  # noqa: E402
-from measured import MeasuredServer, make_users  # noqa: E402
-from pulse import Meter, Pulse  # noqa: E402
+from measured import MeasuredServer, make_users  # type: ignore[import-not-found]  # noqa: E402
+from pulse import Meter, Pulse  # type: ignore[import-not-found]  # noqa: E402
 from visitors import Place  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
@@ -60,7 +60,7 @@ def stall(meter: Meter, visit: Callable[[], Any]) -> float:
     # What the visit left to be done belongs to it.
     beats = meter.read().beats
     wait_until(lambda: meter.read().beats > beats + 1, "the hub runs again")
-    return meter.read().worked / max(before, slowness())
+    return meter.read().worked / max(before, slowness())  # type: ignore[no-any-return]
 
 
 def check(meter: Meter, visit: Callable[[], Any], too_long: float) -> None:

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fuzz"))
 
-from harness import Answer, Live, cut, store
+from harness import Answer, Live, cut, store  # type: ignore[import-not-found]
 from model import Rules, Session
 
 from smtp_blinker.options import Options
@@ -426,7 +426,7 @@ def test_any_conversation_is_that_of_the_model(
 
 
 TestSMTPSession = SMTPSession.TestCase
-TestSMTPSession.pytestmark = [pytest.mark.timeout(0 if LONG else 120)]
+TestSMTPSession.pytestmark = [pytest.mark.timeout(0 if LONG else 120)]  # type: ignore[attr-defined]
 TestSMTPSession.settings = settings(
     max_examples=20_000 if LONG else 300,
     derandomize=not LONG,

@@ -56,7 +56,7 @@ class Read(MessageStream):
 
 def stream_of(
     *pieces: bytes | BaseException, policy: str = "reject", arrived: bytes = b"", **options: Any
-) -> MessageStream:
+) -> Read:
     wire: Any = Wire(*pieces)
     return Read(Incoming(wire, ContentDecoder(policy), arrived, make_options(options)))
 
@@ -65,7 +65,7 @@ WAYS = [[SENT], octets(SENT), cut_at(SENT, [1, 20, 33, 34]), [SENT[:-1], SENT[-1
 
 
 @pytest.mark.parametrize("pieces", WAYS)
-def test_read_gives_all_of_it_and_then_nothing(pieces):
+def test_read_gives_all_of_it_and_then_nothing(pieces: Any) -> None:
     stream = stream_of(*pieces)
     assert stream.read() == CONTENT
     assert stream.read() == stream.read(5) == stream.readline() == b""
@@ -73,21 +73,21 @@ def test_read_gives_all_of_it_and_then_nothing(pieces):
     assert list(stream) == []
 
 
-def test_nothing_is_asked_of_the_network_behind_the_end():
+def test_nothing_is_asked_of_the_network_behind_the_end() -> None:
     stream = stream_of(SENT, RuntimeError("asked again"))
     assert stream.read() == CONTENT
     assert stream.read() == b""
 
 
 @pytest.mark.parametrize("cut", range(len(SENT) + 1))
-def test_what_came_with_the_commands_is_not_lost(cut):
+def test_what_came_with_the_commands_is_not_lost(cut: Any) -> None:
     stream = stream_of(*([SENT[cut:]] if cut < len(SENT) else []), arrived=SENT[:cut])
     assert stream.read() == CONTENT
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 @pytest.mark.parametrize("pieces", WAYS)
-def test_read_in_sizes_is_short_only_at_the_end(pieces, size):
+def test_read_in_sizes_is_short_only_at_the_end(pieces: Any, size: int) -> None:
     stream = stream_of(*pieces)
     parts = []
     while part := stream.read(size):
@@ -98,12 +98,12 @@ def test_read_in_sizes_is_short_only_at_the_end(pieces, size):
 
 
 @pytest.mark.parametrize("pieces", WAYS)
-def test_iteration_gives_lines_with_their_newlines(pieces):
+def test_iteration_gives_lines_with_their_newlines(pieces: Any) -> None:
     assert list(stream_of(*pieces)) == CONTENT.splitlines(keepends=True)
     assert stream_of(*pieces).readlines() == CONTENT.splitlines(keepends=True)
 
 
-def test_lines_end_at_lf_only():
+def test_lines_end_at_lf_only() -> None:
     odd = b"a\x0bb\x0cc\x85d\x1ce\r\nf\r\n"
     assert list(stream_of(odd + b".\r\n")) == [b"a\x0bb\x0cc\x85d\x1ce\r\n", b"f\r\n"]
     bare = b"a\nb\rc\r\n"
@@ -111,14 +111,14 @@ def test_lines_end_at_lf_only():
 
 
 @pytest.mark.parametrize("pieces", WAYS)
-def test_readline_stops_at_its_size(pieces):
+def test_readline_stops_at_its_size(pieces: Any) -> None:
     stream, plain = stream_of(*pieces), io.BytesIO(CONTENT)
     for size in (5, 0, 100, 1, 1, 2, -1, None, 3, 100, 100, 100):
         assert stream.readline(size) == plain.readline(size)
 
 
 @pytest.mark.parametrize("pieces", WAYS)
-def test_readinto_fills_a_buffer(pieces):
+def test_readinto_fills_a_buffer(pieces: Any) -> None:
     stream = stream_of(*pieces)
     buffer = bytearray(16)
     got = b""
@@ -139,7 +139,7 @@ def test_readinto_fills_a_buffer(pieces):
         max_size=12,
     ),
 )
-def test_mixed_reading_loses_and_repeats_nothing(cuts, calls):
+def test_mixed_reading_loses_and_repeats_nothing(cuts: list[int], calls: Any) -> None:
     stream = stream_of(*cut_at(SENT, cuts))
     plain = io.BytesIO(CONTENT)
     for name, size in calls:
@@ -153,7 +153,7 @@ def test_mixed_reading_loses_and_repeats_nothing(cuts, calls):
 
 
 @pytest.mark.parametrize("pieces", WAYS)
-def test_standard_library_reads_it_as_a_file(pieces):
+def test_standard_library_reads_it_as_a_file(pieces: Any) -> None:
     parsed = email.message_from_binary_file(stream_of(*pieces))
     assert parsed["subject"] == "t"
     assert parsed.get_payload(decode=True) == b"one\n.two\n\nlast\n"  # it reads text
@@ -169,7 +169,7 @@ def test_standard_library_reads_it_as_a_file(pieces):
     assert next(rows) == ["Subject: t"]
 
 
-def test_it_says_what_kind_of_file_it_is():
+def test_it_says_what_kind_of_file_it_is() -> None:
     with stream_of(SENT) as stream:
         assert stream.readable()
         assert not stream.writable()
@@ -181,14 +181,14 @@ def test_it_says_what_kind_of_file_it_is():
     assert stream.read() == CONTENT
 
 
-def test_compressors_take_it():
+def test_compressors_take_it() -> None:
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb") as target:
         shutil.copyfileobj(stream_of(SENT), target)
     assert zlib.decompress(packed.getvalue(), 31) == CONTENT
 
 
-def test_byte_length_grows_as_the_message_arrives():
+def test_byte_length_grows_as_the_message_arrives() -> None:
     stream = stream_of(b"one\r\n", b"two\r\n", b".\r\n")
     assert stream.byte_length == 0
     assert stream.readline() == b"one\r\n"
@@ -198,7 +198,7 @@ def test_byte_length_grows_as_the_message_arrives():
     assert stream.byte_length == 10
 
 
-def test_slow_reader_reads_no_further_than_it_must():
+def test_slow_reader_reads_no_further_than_it_must() -> None:
     wire: Any = Wire(*[b"x" * 1000 + b"\r\n"] * 50, b".\r\n")
     stream = Read(Incoming(wire, ContentDecoder("reject"), b"", make_options({})))
     stream.read(10)
@@ -231,7 +231,7 @@ READERS = {
     ],
     ids=["eof", "reset", "timeout", "other", "shutdown"],
 )
-def test_message_that_was_cut_off_is_a_connection_error(reader, failure):
+def test_message_that_was_cut_off_is_a_connection_error(reader: Any, failure: Any) -> None:
     stream = stream_of(b"Subject: x\r\n\r\nhalf\r\n.", failure)
     with pytest.raises(ConnectionError):
         READERS[reader](stream)
@@ -243,7 +243,7 @@ def test_message_that_was_cut_off_is_a_connection_error(reader, failure):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_bare_newline_is_a_reject_for_the_reader(reader):
+def test_bare_newline_is_a_reject_for_the_reader(reader: Any) -> None:
     stream = stream_of(b"one\r\ntw\no\r\n", b"three\r\n.\r\n")
     with pytest.raises(Reject) as caught:
         READERS[reader](stream)
@@ -254,7 +254,7 @@ def test_bare_newline_is_a_reject_for_the_reader(reader):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_oversized_message_is_a_reject_for_the_reader(reader):
+def test_oversized_message_is_a_reject_for_the_reader(reader: Any) -> None:
     stream = stream_of(b"123456\r\n" * 5, b".\r\n", size=20)
     with pytest.raises(Reject) as caught:
         READERS[reader](stream)
@@ -263,7 +263,7 @@ def test_oversized_message_is_a_reject_for_the_reader(reader):
 
 
 @pytest.mark.parametrize("pieces", [[SENT], octets(SENT)])
-def test_limit_of_size_is_to_the_octet(pieces):
+def test_limit_of_size_is_to_the_octet(pieces: Any) -> None:
     assert stream_of(*pieces, size=len(CONTENT)).read() == CONTENT
     with pytest.raises(Reject):
         stream_of(*pieces, size=len(CONTENT) - 1).read()
@@ -273,14 +273,14 @@ def test_limit_of_size_is_to_the_octet(pieces):
     assert not stream_of(*pieces).size_exceeded
 
 
-def test_loop_is_a_reject_for_the_reader():
+def test_loop_is_a_reject_for_the_reader() -> None:
     stream = stream_of(b"Received: x\r\n" * 101 + b"\r\n", b".\r\n")
     with pytest.raises(Reject) as caught:
         stream.read()
     assert (caught.value.code, caught.value.enhanced) == (554, "5.4.6")
 
 
-def test_answer_does_not_depend_on_the_pieces():
+def test_answer_does_not_depend_on_the_pieces() -> None:
     data = b"12345678\r\n" * 3 + b"a\nb\r\n.\r\n"
     answers = set()
     for pieces in [[data], octets(data), *two_pieces(data)]:
@@ -291,7 +291,7 @@ def test_answer_does_not_depend_on_the_pieces():
     assert len(answers) == 1
 
 
-def test_refused_message_is_read_to_its_true_end():
+def test_refused_message_is_read_to_its_true_end() -> None:
     wire: Any = Wire(b"a\nb\r\n", b"MAIL FROM:<x@y.example>\r\n", b".\r\nQUIT\r\n")
     decoder = ContentDecoder("reject")
     stream = Read(Incoming(wire, decoder, b"", make_options({})))
@@ -302,7 +302,7 @@ def test_refused_message_is_read_to_its_true_end():
     assert decoder.rest == b"QUIT\r\n"
 
 
-def test_what_is_left_is_dropped():
+def test_what_is_left_is_dropped() -> None:
     stream = stream_of(*cut_at(SENT, [20, 30]))
     assert stream.read(3) == CONTENT[:3]
     stream.forget()
@@ -311,18 +311,18 @@ def test_what_is_left_is_dropped():
     assert stream.read() == b""
 
 
-def test_draining_a_lost_message_raises_nothing():
+def test_draining_a_lost_message_raises_nothing() -> None:
     stream = stream_of(b"half")
     stream.incoming.drain(False)
     assert isinstance(stream.incoming.lost, ConnectionError)
 
 
 @pytest.mark.parametrize("policy", ["normalize", "allow"])
-def test_lenient_policies_give_the_message(policy):
+def test_lenient_policies_give_the_message(policy: str) -> None:
     stream = stream_of(b"a\nb\rc\r\n.\r\n", policy=policy)
     assert stream.read() == (b"a\r\nb\r\nc\r\n" if policy == "normalize" else b"a\nb\rc\r\n")
     assert stream.byte_length == (9 if policy == "normalize" else 7)
 
 
-def test_piece_of_the_network_is_bounded():
+def test_piece_of_the_network_is_bounded() -> None:
     assert CONTENT_READ <= 128 * 1024

@@ -10,19 +10,22 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
+import trustme
 from contract import Client, Witness, descriptors, poll, running, trusting
 from cryptography.hazmat.primitives import serialization
 from gevent import ssl as gevent_ssl
+from support import Certificate
 
-from smtp_blinker import Reject, SMTPServer
+from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 
 LOGIN = "AUTH PLAIN AG1lAHB3"
 
 
-def issue(ca, folder: Path, *names: str) -> dict[str, str]:
+def issue(ca: trustme.CA, folder: Path, *names: str) -> dict[str, str]:
     """certfile and keyfile of a certificate for *names*."""
     issued = ca.issue_cert(*names)
     cert, key = folder / f"{names[0]}.pem", folder / f"{names[0]}.key"
@@ -31,13 +34,13 @@ def issue(ca, folder: Path, *names: str) -> dict[str, str]:
     return {"certfile": str(cert), "keyfile": str(key)}
 
 
-def context_of(files: dict[str, str], maker=ssl) -> ssl.SSLContext:
+def context_of(files: dict[str, str], maker: Any = ssl) -> ssl.SSLContext:
     context = maker.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(**files)
-    return context
+    return context  # type: ignore[no-any-return]
 
 
-def secured(server: SMTPServer, context=None, name: str | None = "localhost") -> Client:
+def secured(server: SMTPServer, context: Any = None, name: str | None = "localhost") -> Client:
     """A client after STARTTLS, or on a server that speaks TLS at once, and EHLO."""
     implicit = server.options.secure or server.options.needs_upgrade
     client = Client(server, greet=not implicit)
@@ -52,11 +55,11 @@ def secured(server: SMTPServer, context=None, name: str | None = "localhost") ->
 
 def serial(client: Client) -> bytes:
     """What tells certificates apart."""
-    return client.tls.getpeercert(binary_form=True)
+    return client.tls.getpeercert(binary_form=True)  # type: ignore[return-value]
 
 
 @pytest.fixture
-def trust(certificate):
+def trust(certificate: Certificate) -> Any:
     return certificate.client_context()
 
 
@@ -64,11 +67,11 @@ def trust(certificate):
 
 
 @pytest.mark.parametrize("mode", [{}, {"secure": True}, {"needs_upgrade": True}])
-def test_a_message_over_tls(mode, certificate, trust):
+def test_a_message_over_tls(mode: dict[str, Any], certificate: Certificate, trust: Any) -> None:
     sessions = []
     contents = []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         contents.append(stream.read())
         sessions.append((session.secure, session.tls, session.servername))
 
@@ -82,11 +85,13 @@ def test_a_message_over_tls(mode, certificate, trust):
     [(secure, info, servername)] = sessions
     assert secure is True
     assert servername == "localhost"
-    assert info.version == client.tls.version()
-    assert info.cipher == client.tls.cipher()
+    assert info.version == client.tls.version()  # type: ignore[union-attr]
+    assert info.cipher == client.tls.cipher()  # type: ignore[union-attr]
 
 
-def test_starttls_is_offered_only_with_a_certificate_and_only_once(certificate):
+def test_starttls_is_offered_only_with_a_certificate_and_only_once(
+    certificate: Certificate,
+) -> None:
     with running() as server:
         client = Client(server)
         assert "STARTTLS" not in client.cmd("EHLO me")
@@ -99,7 +104,7 @@ def test_starttls_is_offered_only_with_a_certificate_and_only_once(certificate):
         assert client.cmd("STARTTLS").startswith("503")
 
 
-def test_after_starttls_the_session_is_forgotten(certificate):
+def test_after_starttls_the_session_is_forgotten(certificate: Certificate) -> None:
     with running(**certificate.options) as server:
         client = Client(server, hello="EHLO before")
         client.ok("STARTTLS")
@@ -113,7 +118,9 @@ def test_after_starttls_the_session_is_forgotten(certificate):
         assert live.session.host_name_appears_as == "after"
 
 
-def test_what_came_before_the_handshake_is_not_taken_for_protected(certificate):
+def test_what_came_before_the_handshake_is_not_taken_for_protected(
+    certificate: Certificate,
+) -> None:
     with running(**certificate.options) as server:
         client = Client(server, hello="EHLO me")
         client.send(b"STARTTLS\r\nMAIL FROM:<evil@example.org>\r\n")
@@ -123,8 +130,8 @@ def test_what_came_before_the_handshake_is_not_taken_for_protected(certificate):
         assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
 
 
-def test_secured_counts_the_session_as_secure():
-    sessions = []
+def test_secured_counts_the_session_as_secure() -> None:
+    sessions: list[Any] = []
     with running(
         secured=True, on_connect=sessions.append, on_auth=lambda auth, session: "me"
     ) as server:
@@ -139,13 +146,13 @@ def test_secured_counts_the_session_as_secure():
     assert sessions[0].transmission_type == "ESMTPSA"
 
 
-def test_secured_with_secure_begins_no_handshake(certificate):
+def test_secured_with_secure_begins_no_handshake(certificate: Certificate) -> None:
     with running(secured=True, secure=True, **certificate.options) as server:
         Client(server, hello="EHLO me")
 
 
-def test_needs_upgrade_makes_the_session_first(certificate):
-    seen = []
+def test_needs_upgrade_makes_the_session_first(certificate: Certificate) -> None:
+    seen: list[Any] = []
     with running(
         needs_upgrade=True,
         on_connect=lambda session: seen.append(session.secure),
@@ -155,7 +162,7 @@ def test_needs_upgrade_makes_the_session_first(certificate):
     assert len(seen) == 1
 
 
-def test_auth_after_tls(certificate):
+def test_auth_after_tls(certificate: Certificate) -> None:
     with running(on_auth=lambda auth, session: "me", **certificate.options) as server:
         client = Client(server)
         assert "AUTH" not in client.cmd("EHLO me")
@@ -168,14 +175,14 @@ def test_auth_after_tls(certificate):
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
-def test_modern_tls_is_spoken(version, certificate):
+def test_modern_tls_is_spoken(version: str, certificate: Certificate) -> None:
     context = trusting()
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     with running(**certificate.options) as server:
         assert secured(server, context).tls.version() == version.replace("_", ".")
 
 
-def test_tls_1_1_is_refused(certificate):
+def test_tls_1_1_is_refused(certificate: Certificate) -> None:
     context = trusting()
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -193,11 +200,11 @@ def test_tls_1_1_is_refused(certificate):
         assert witness.one("disconnect").reason == "tls"
 
 
-def test_ciphers_are_those_given(certificate):
+def test_ciphers_are_those_given(certificate: Certificate) -> None:
     context = trusting()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with running(ciphers="ECDHE+AES256", **certificate.options) as server:
-        assert "AES256" in secured(server, context).tls.cipher()[0]
+        assert "AES256" in secured(server, context).tls.cipher()[0]  # type: ignore[index]
 
 
 # Contexts
@@ -205,7 +212,9 @@ def test_ciphers_are_those_given(certificate):
 
 @pytest.mark.parametrize("maker", [ssl, gevent_ssl])
 @pytest.mark.parametrize("implicit", [False, True])
-def test_any_context_does_and_an_idle_client_stalls_nobody(maker, implicit, certificate, trust):
+def test_any_context_does_and_an_idle_client_stalls_nobody(
+    maker: Any, implicit: bool, certificate: Certificate, trust: Any
+) -> None:
     context = context_of(certificate.options, maker)
     with running(ssl_context=context, secure=implicit) as server:
         idle = [Client(server, greet=False) for _ in range(3)]
@@ -222,7 +231,7 @@ def test_any_context_does_and_an_idle_client_stalls_nobody(maker, implicit, cert
         assert idle
 
 
-def test_a_stalled_handshake_holds_up_nobody(certificate):
+def test_a_stalled_handshake_holds_up_nobody(certificate: Certificate) -> None:
     with running(secure=True, **certificate.options) as server:
         stalled = [Client(server, greet=False) for _ in range(5)]
         for client in stalled:
@@ -232,7 +241,9 @@ def test_a_stalled_handshake_holds_up_nobody(certificate):
 
 
 @pytest.mark.parametrize("octet", [b"\x00", b"\x16\x03\x01\x00\x05hello", b"EHLO me\r\n" * 9])
-def test_a_handshake_of_nonsense_ends_that_client_only(octet, certificate):
+def test_a_handshake_of_nonsense_ends_that_client_only(
+    octet: bytes, certificate: Certificate
+) -> None:
     with running(secure=True, **certificate.options) as server:
         client = Client(server, greet=False)
         client.send(octet + b"\r\n" * 50)
@@ -243,8 +254,10 @@ def test_a_handshake_of_nonsense_ends_that_client_only(octet, certificate):
 # SNI
 
 
-def test_sni_chooses_the_certificate(ca, tmp_path, certificate):
-    seen = []
+def test_sni_chooses_the_certificate(
+    ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
+    seen: list[Any] = []
     with running(
         secure=True,
         sni_options={
@@ -266,8 +279,10 @@ def test_sni_chooses_the_certificate(ca, tmp_path, certificate):
 
 
 @pytest.mark.parametrize("key", ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example"])
-def test_sni_names_are_compared_as_lower_case_a_labels(key, ca, tmp_path, certificate):
-    seen = []
+def test_sni_names_are_compared_as_lower_case_a_labels(
+    key: str, ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
+    seen: list[Any] = []
     files = issue(ca, tmp_path, "xn--bcher-kva.example")
     with running(
         secure=True,
@@ -290,26 +305,30 @@ def test_sni_names_are_compared_as_lower_case_a_labels(key, ca, tmp_path, certif
         ("\N{FULLWIDTH LATIN SMALL LETTER M}x.example", "mx.example"),
     ],
 )
-def test_sni_names_are_those_of_idna_2008(key, label, ca, tmp_path, certificate):
+def test_sni_names_are_those_of_idna_2008(
+    key: str, label: str, ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     files = issue(ca, tmp_path, label)
     with running(secure=True, sni_options={key: files}, **certificate.options) as server:
         client = secured(server, trusting(), label)
         assert serial(client) == ssl.PEM_cert_to_DER_cert(Path(files["certfile"]).read_text())
 
 
-def test_an_sni_entry_of_nonsense_shows_in_the_constructor(certificate):
+def test_an_sni_entry_of_nonsense_shows_in_the_constructor(certificate: Certificate) -> None:
     with pytest.raises(TypeError, match="sni_options"):
-        SMTPServer(None, sni_options={"a": "b"}, **certificate.options)
+        SMTPServer(None, sni_options={"a": "b"}, **certificate.options)  # type: ignore[dict-item]
 
 
-def test_sni_with_starttls(ca, tmp_path, certificate):
+def test_sni_with_starttls(ca: trustme.CA, tmp_path: Path, certificate: Certificate) -> None:
     with running(
         sni_options={"two.example": issue(ca, tmp_path, "two.example")}, **certificate.options
     ) as server:
         secured(server, certificate.client_context(), "two.example").ok("NOOP")
 
 
-def test_servers_that_share_a_context_keep_their_own_sni_maps(ca, tmp_path, certificate):
+def test_servers_that_share_a_context_keep_their_own_sni_maps(
+    ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     context = context_of(certificate.options)
     one, two = (issue(ca, tmp_path, name) for name in ("one.example", "two.example"))
     with (
@@ -321,13 +340,15 @@ def test_servers_that_share_a_context_keep_their_own_sni_maps(ca, tmp_path, cert
 
 
 @pytest.mark.parametrize("maker", [ssl, gevent_ssl])
-def test_an_sni_entry_may_be_any_context(maker, ca, tmp_path, certificate):
+def test_an_sni_entry_may_be_any_context(
+    maker: Any, ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     context = context_of(issue(ca, tmp_path, "g.example"), maker)
     with running(secure=True, sni_options={"g.example": context}, **certificate.options) as server:
         secured(server, certificate.client_context(), "g.example").ok("NOOP")
 
 
-def test_the_program_s_own_sni_callback_is_still_called(certificate):
+def test_the_program_s_own_sni_callback_is_still_called(certificate: Certificate) -> None:
     names = []
     context = context_of(certificate.options)
     context.sni_callback = lambda channel, name, context: names.append(name)
@@ -356,7 +377,13 @@ ODD_NAMES = [
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_an_odd_server_name_is_no_word_on_standard_error(name, ca, tmp_path, certificate, capfd):
+def test_an_odd_server_name_is_no_word_on_standard_error(
+    name: Any,
+    ca: trustme.CA,
+    tmp_path: Path,
+    certificate: Certificate,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     with running(
         secure=True,
         sni_options={"two.example": issue(ca, tmp_path, "two.example")},
@@ -386,7 +413,9 @@ def in_records(hello: bytes, size: int) -> bytes:
 )
 @pytest.mark.parametrize("maker", [ssl, gevent_ssl])
 @pytest.mark.parametrize("name", [b"\xff.example", "bücher.example".encode()])
-def test_a_name_that_no_callback_can_be_given_is_an_alert(name, maker, cut, certificate, capfd):
+def test_a_name_that_no_callback_can_be_given_is_an_alert(
+    name: bytes, maker: Any, cut: Any, certificate: Certificate, capfd: pytest.CaptureFixture[str]
+) -> None:
     names = []
     context = context_of(certificate.options, maker)
     context.sni_callback = lambda channel, name, context: names.append(name)
@@ -406,15 +435,15 @@ def test_a_name_that_no_callback_can_be_given_is_an_alert(name, maker, cut, cert
 @pytest.mark.parametrize("maker", [ssl, gevent_ssl])
 @pytest.mark.parametrize("returns", [False, True])
 def test_a_broken_sni_callback_of_the_program_is_in_the_error_event(
-    returns, maker, certificate, capfd
-):
-    def broken(channel, name, context):
+    returns: bool, maker: Any, certificate: Certificate, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(channel: Any, name: Any, context: Any) -> str:
         if returns:
             return "nonsense"
         raise KeyError(name)
 
     context = context_of(certificate.options, maker)
-    context.sni_callback = broken
+    context.sni_callback = broken  # type: ignore[assignment]
     with running(secure=True, ssl_context=context) as server:
         witness = Witness(server)
         client = Client(server, greet=False)
@@ -428,22 +457,24 @@ def test_a_broken_sni_callback_of_the_program_is_in_the_error_event(
 
 
 @pytest.mark.parametrize("size", [1, 7])
-def test_the_name_is_found_however_the_handshake_is_cut(size, ca, tmp_path, certificate):
+def test_the_name_is_found_however_the_handshake_is_cut(
+    size: int, ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     files = issue(ca, tmp_path, "two.example")
     with running(secure=True, sni_options={"two.example": files}, **certificate.options) as server:
         client = Client(server, greet=False)
         sendall = client.sock.sendall
 
         class Slow:
-            def sendall(self, data):
+            def sendall(self, data: Any) -> None:
                 for start in range(0, len(data), size):
                     sendall(data[start : start + size])
                     gevent.sleep(0)
 
-            def __getattr__(self, name):
+            def __getattr__(self, name: Any) -> Any:
                 return getattr(sock, name)
 
-        sock, client.sock = client.sock, Slow()
+        sock, client.sock = client.sock, Slow()  # type: ignore[assignment]
         client.start_tls(certificate.client_context(), "two.example")
         assert serial(client) == ssl.PEM_cert_to_DER_cert(Path(files["certfile"]).read_text())
 
@@ -451,14 +482,16 @@ def test_the_name_is_found_however_the_handshake_is_cut(size, ca, tmp_path, cert
 # Client certificates
 
 
-def with_certificate(certificate, files: dict[str, str]) -> ssl.SSLContext:
+def with_certificate(certificate: Certificate, files: dict[str, str]) -> ssl.SSLContext:
     context = certificate.client_context()
     context.load_cert_chain(**files)
     return context
 
 
-def test_a_client_s_certificate_is_in_the_session(ca, tmp_path, certificate):
-    seen = []
+def test_a_client_s_certificate_is_in_the_session(
+    ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
+    seen: list[Any] = []
     with running(
         cert_reqs=ssl.CERT_OPTIONAL,
         ca_certs=str(certificate.ca_certs),
@@ -472,7 +505,9 @@ def test_a_client_s_certificate_is_in_the_session(ca, tmp_path, certificate):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_certificate_that_is_required_is_required(version, ca, tmp_path, certificate):
+def test_a_certificate_that_is_required_is_required(
+    version: Any, ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     with running(
         cert_reqs=ssl.CERT_REQUIRED, ca_certs=str(certificate.ca_certs), **certificate.options
     ) as server:
@@ -486,7 +521,7 @@ def test_a_certificate_that_is_required_is_required(version, ca, tmp_path, certi
         assert not witness.of("secure")
 
 
-def test_a_certificate_of_a_stranger_is_refused(tmp_path, certificate):
+def test_a_certificate_of_a_stranger_is_refused(tmp_path: Path, certificate: Certificate) -> None:
     import trustme
 
     stranger = issue(trustme.CA(), tmp_path, "client.example")
@@ -499,7 +534,9 @@ def test_a_certificate_of_a_stranger_is_refused(tmp_path, certificate):
         secured(server, with_certificate(certificate, stranger))
 
 
-def test_a_required_certificate_is_required_under_an_sni_name_too(ca, tmp_path, certificate):
+def test_a_required_certificate_is_required_under_an_sni_name_too(
+    ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     with (
         running(
             cert_reqs=ssl.CERT_REQUIRED,
@@ -517,7 +554,7 @@ def test_a_required_certificate_is_required_under_an_sni_name_too(ca, tmp_path, 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
-def shake_hands(server, context, version, name="two.example"):
+def shake_hands(server: SMTPServer, context: Any, version: Any, name: str = "two.example") -> Any:
     """The client after a whole handshake and a greeting, or None when the server refused it."""
     context.minimum_version = context.maximum_version = version
     try:
@@ -527,7 +564,7 @@ def shake_hands(server, context, version, name="two.example"):
 
 
 @pytest.fixture
-def clients(ca, tmp_path, certificate):
+def clients(ca: trustme.CA, tmp_path: Path, certificate: Certificate) -> dict[str, Any]:
     """What makes a context: without a certificate, with a good one, with a stranger's."""
     import trustme
 
@@ -541,7 +578,9 @@ def clients(ca, tmp_path, certificate):
     }
 
 
-def context_that_asks(files, certificate, mode=ssl.CERT_REQUIRED) -> ssl.SSLContext:
+def context_that_asks(
+    files: Any, certificate: Certificate, mode: Any = ssl.CERT_REQUIRED
+) -> ssl.SSLContext:
     context = context_of(files)
     context.load_verify_locations(certificate.ca_certs)
     context.verify_mode = mode
@@ -559,8 +598,14 @@ def context_that_asks(files, certificate, mode=ssl.CERT_REQUIRED) -> ssl.SSLCont
     ],
 )  # fmt: skip
 def test_what_a_name_demands_is_demanded(
-    default, entry, version, ca, tmp_path, certificate, clients
-):
+    default: str,
+    entry: str,
+    version: Any,
+    ca: trustme.CA,
+    tmp_path: Path,
+    certificate: Certificate,
+    clients: Any,
+) -> None:
     files = issue(ca, tmp_path, "two.example")
     asks = {"ca_certs": certificate.ca_certs, "cert_reqs": ssl.CERT_REQUIRED}
     options = {
@@ -578,7 +623,7 @@ def test_what_a_name_demands_is_demanded(
         "dict asks": {**files, **asks},
         "context asks": context_that_asks(files, certificate),
     }[entry]
-    seen = []
+    seen: list[Any] = []
     with running(
         secure=True,
         sni_options={"two.example": two},
@@ -597,7 +642,9 @@ def test_what_a_name_demands_is_demanded(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_name_may_demand_less_when_it_says_so(version, ca, tmp_path, certificate, clients):
+def test_a_name_may_demand_less_when_it_says_so(
+    version: Any, ca: trustme.CA, tmp_path: Path, certificate: Certificate, clients: Any
+) -> None:
     files = issue(ca, tmp_path, "two.example")
     asks = {"ca_certs": certificate.ca_certs, "cert_reqs": ssl.CERT_REQUIRED}
     for default in (
@@ -615,8 +662,8 @@ def test_a_name_may_demand_less_when_it_says_so(version, ca, tmp_path, certifica
 
 @pytest.mark.parametrize("later", [False, True])
 def test_a_context_that_says_nothing_of_client_certificates_is_no_way_round_them(
-    later, ca, tmp_path, certificate
-):
+    later: bool, ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     entry = context_of(issue(ca, tmp_path, "two.example"))
     for default in (
         {
@@ -626,15 +673,17 @@ def test_a_context_that_says_nothing_of_client_certificates_is_no_way_round_them
         },
         {"ssl_context": context_that_asks(certificate.options, certificate)},
     ):
-        change = {"sni_options": {"two.example": entry}}
-        take = partial(SMTPServer, None, **default)
+        change: dict[str, Any] = {"sni_options": {"two.example": entry}}
+        take: Any = partial(SMTPServer, None, **default)
         if later:
             take = take().update_secure_context
         with pytest.raises(ValueError, match=r"sni_options\['two.example'\].*verify_mode"):
             take(**change)
 
 
-def test_authorities_that_can_not_be_copied_are_a_value_error(ca, tmp_path, certificate):
+def test_authorities_that_can_not_be_copied_are_a_value_error(
+    ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     files = issue(ca, tmp_path, "two.example")
     default = context_of(certificate.options)
     default.load_verify_locations(capath=str(tmp_path))  # read when a client's come
@@ -648,7 +697,9 @@ def test_authorities_that_can_not_be_copied_are_a_value_error(ca, tmp_path, cert
     )
 
 
-def test_a_name_has_the_lowest_version_of_its_own_context(ca, tmp_path, certificate):
+def test_a_name_has_the_lowest_version_of_its_own_context(
+    ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     modern, files = context_of(certificate.options), issue(ca, tmp_path, "two.example")
     own = context_of(files)
     modern.minimum_version = own.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -659,7 +710,9 @@ def test_a_name_has_the_lowest_version_of_its_own_context(ca, tmp_path, certific
             assert new is not None
 
 
-def test_a_name_has_the_ciphers_of_its_own_or_those_of_the_default(ca, tmp_path, certificate):
+def test_a_name_has_the_ciphers_of_its_own_or_those_of_the_default(
+    ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     files, context = issue(ca, tmp_path, "two.example"), context_of(certificate.options)
     context.set_ciphers("ECDHE+AES256")
     strict = {"ciphers": "ECDHE+AES256"}
@@ -678,7 +731,9 @@ def test_a_name_has_the_ciphers_of_its_own_or_those_of_the_default(ca, tmp_path,
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_our_contexts_send_no_session_tickets(version, ca, tmp_path, certificate):
+def test_our_contexts_send_no_session_tickets(
+    version: Any, ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     files = issue(ca, tmp_path, "two.example")
     with running(secure=True, sni_options={"two.example": files}, **certificate.options) as server:
         for name in ("localhost", "two.example"):
@@ -688,9 +743,9 @@ def test_our_contexts_send_no_session_tickets(version, ca, tmp_path, certificate
             assert session is None or not session.has_ticket
 
 
-def test_on_secure_may_refuse_a_client_without_a_certificate(certificate):
-    def on_secure(session):
-        if session.tls.peer_certificate is None:
+def test_on_secure_may_refuse_a_client_without_a_certificate(certificate: Certificate) -> None:
+    def on_secure(session: Session) -> None:
+        if session.tls.peer_certificate is None:  # type: ignore[union-attr]
             raise Reject(530, "a certificate, please", "5.7.0")
 
     with running(
@@ -711,7 +766,9 @@ def test_on_secure_may_refuse_a_client_without_a_certificate(certificate):
 
 
 @pytest.mark.parametrize("how", ["files", "context", "same files"])
-def test_new_certificates_are_for_those_who_come_after(how, ca, tmp_path, certificate):
+def test_new_certificates_are_for_those_who_come_after(
+    how: str, ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     files = issue(ca, tmp_path, "localhost")
     newer = issue(ca, tmp_path / "..", "127.0.0.1", "localhost")
     with running(**files) as server:
@@ -737,7 +794,7 @@ def test_new_certificates_are_for_those_who_come_after(how, ca, tmp_path, certif
         assert old.cmd("NOOP").startswith("250")
 
 
-def test_the_first_certificate_may_come_while_the_server_runs(certificate):
+def test_the_first_certificate_may_come_while_the_server_runs(certificate: Certificate) -> None:
     with running() as server:
         before = Client(server)
         assert "STARTTLS" not in before.cmd("EHLO me")
@@ -746,7 +803,9 @@ def test_the_first_certificate_may_come_while_the_server_runs(certificate):
         secured(server, certificate.client_context())
 
 
-def test_a_new_certificate_that_can_not_be_loaded_leaves_the_old(tmp_path, certificate):
+def test_a_new_certificate_that_can_not_be_loaded_leaves_the_old(
+    tmp_path: Path, certificate: Certificate
+) -> None:
     (tmp_path / "bad").write_text("no certificate")
     with running(**certificate.options) as server:
         with pytest.raises(OSError, match="No such"):
@@ -759,13 +818,17 @@ def test_a_new_certificate_that_can_not_be_loaded_leaves_the_old(tmp_path, certi
 
 
 @pytest.mark.parametrize("name", ["certfile", "keyfile", "ca_certs"])
-def test_a_file_that_can_not_be_read_is_named(name, tmp_path, certificate):
+def test_a_file_that_can_not_be_read_is_named(
+    name: str, tmp_path: Path, certificate: Certificate
+) -> None:
     missing = tmp_path / "missing.pem"
     with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
         SMTPServer(None, **{**certificate.options, name: missing})
 
 
-def test_an_encrypted_key_is_an_error_and_asks_nobody(tmp_path, certificate):
+def test_an_encrypted_key_is_an_error_and_asks_nobody(
+    tmp_path: Path, certificate: Certificate
+) -> None:
     key = serialization.load_pem_private_key(certificate.keyfile.read_bytes(), None)
     keyfile = tmp_path / "key.pem"
     keyfile.write_bytes(
@@ -796,10 +859,10 @@ SMTPServer(None, certfile={str(certificate.certfile)!r}, keyfile={str(keyfile)!r
     assert b"the key is encrypted" in ended.stderr
 
 
-def test_the_error_names_the_file_that_can_not_be_loaded(ca, tmp_path):
+def test_the_error_names_the_file_that_can_not_be_loaded(ca: trustme.CA, tmp_path: Path) -> None:
     (tmp_path / "bad").write_text("no certificate")
     (tmp_path / "other").mkdir()
-    files = issue(ca, tmp_path, "localhost")
+    files: dict[str, Any] = issue(ca, tmp_path, "localhost")
     other = issue(ca, tmp_path / "other", "localhost")["keyfile"]
     bad = str(tmp_path / "bad")
     for wrong, said in (
@@ -811,10 +874,12 @@ def test_the_error_names_the_file_that_can_not_be_loaded(ca, tmp_path):
         ({"ca_certs": bad}, "bad: "),
     ):
         with pytest.raises(ssl.SSLError, match=said):
-            SMTPServer(None, **{**files, **wrong})
+            SMTPServer(None, **(files | wrong))
 
 
-def test_a_new_sni_map_is_for_those_who_come_after(ca, tmp_path, certificate):
+def test_a_new_sni_map_is_for_those_who_come_after(
+    ca: trustme.CA, tmp_path: Path, certificate: Certificate
+) -> None:
     with running(secure=True, **certificate.options) as server:
         server.update_secure_context(sni_options={"n.example": issue(ca, tmp_path, "n.example")})
         secured(server, certificate.client_context(), "n.example")
@@ -825,10 +890,12 @@ def test_a_new_sni_map_is_for_those_who_come_after(ca, tmp_path, certificate):
 
 
 @pytest.mark.parametrize("notify", [True, False])
-def test_a_message_that_tls_cut_off_is_not_taken_for_whole(notify, certificate):
-    seen = []
+def test_a_message_that_tls_cut_off_is_not_taken_for_whole(
+    notify: bool, certificate: Certificate
+) -> None:
+    seen: list[Any] = []
 
-    def on_data(stream, session):
+    def on_data(stream: MessageStream, session: Session) -> None:
         try:
             seen.append(stream.read())
         except ConnectionError:
@@ -851,7 +918,7 @@ def test_a_message_that_tls_cut_off_is_not_taken_for_whole(notify, certificate):
     assert not witness.of("message")
 
 
-def test_the_server_says_goodbye_in_tls(certificate):
+def test_the_server_says_goodbye_in_tls(certificate: Certificate) -> None:
     with running(**certificate.options) as server:
         client = secured(server)
         client.ok("QUIT")
@@ -861,7 +928,7 @@ def test_the_server_says_goodbye_in_tls(certificate):
         assert client.tls.read(10) == b"" or client.tls.pending() == 0
 
 
-def test_nonsense_inside_tls_ends_that_client_only(certificate):
+def test_nonsense_inside_tls_ends_that_client_only(certificate: Certificate) -> None:
     with running(**certificate.options) as server:
         witness = Witness(server)
         client = secured(server)
@@ -893,9 +960,9 @@ def test_nonsense_inside_tls_ends_that_client_only(certificate):
 )
 @pytest.mark.parametrize("later", [False, True])
 def test_a_wrong_setting_is_named_before_anything_is_opened(
-    changes, error, name, later, certificate
-):
-    def make():
+    changes: dict[str, Any], error: Any, name: str, later: bool, certificate: Certificate
+) -> None:
+    def make() -> Any:
         return SMTPServer(None, **{**certificate.options, **changes})
 
     take = SMTPServer(None, **certificate.options).update_secure_context
@@ -905,7 +972,9 @@ def test_a_wrong_setting_is_named_before_anything_is_opened(
     assert descriptors() <= before
 
 
-def test_a_number_is_no_descriptor_of_a_certificate_and_stays_open(certificate):
+def test_a_number_is_no_descriptor_of_a_certificate_and_stays_open(
+    certificate: Certificate,
+) -> None:
     server = SMTPServer(None, **certificate.options)
     with open(certificate.certfile) as file:
         with pytest.raises(TypeError, match="certfile"):
@@ -926,7 +995,9 @@ def test_a_number_is_no_descriptor_of_a_certificate_and_stays_open(certificate):
     ],
     ids=lambda setting: next(iter(setting)),
 )
-def test_what_a_context_has_is_not_said_beside_it(setting, certificate):
+def test_what_a_context_has_is_not_said_beside_it(
+    setting: dict[str, Any], certificate: Certificate
+) -> None:
     [name] = setting
     context = certificate.context()
     with pytest.raises(ValueError, match=f"ssl_context or {name}"):
@@ -940,7 +1011,7 @@ def test_what_a_context_has_is_not_said_beside_it(setting, certificate):
             SMTPServer(None, ssl_context=context).update_secure_context(**setting)
 
 
-def test_a_new_context_replaces_all_that_made_the_old_one(certificate):
+def test_a_new_context_replaces_all_that_made_the_old_one(certificate: Certificate) -> None:
     options = {**certificate.options, "ca_certs": certificate.ca_certs, "ciphers": "HIGH"}
     with running(secure=True, cert_reqs=ssl.CERT_REQUIRED, **options) as server:
         server.update_secure_context(ssl_context=certificate.context())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ssl
 import threading
+from typing import Any
 
 import gevent
 import pytest
 from contract import Client, poll, running, trusting
+from support import Certificate
 
 from smtp_blinker.connection import tls
 from smtp_blinker.connection.tls import TLSChannel, make_context
@@ -15,7 +17,7 @@ from smtp_blinker.pools import HANDSHAKES, Workers
 
 
 @pytest.fixture
-def threads(monkeypatch):
+def threads(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The threads that handshakes ran in, where every one of them counts as costly."""
     seen = []
     go_on = TLSChannel._go_on
@@ -41,7 +43,9 @@ def hello_for(context: ssl.SSLContext) -> tuple[TLSChannel, dict[ssl.SSLContext,
 
 
 @pytest.mark.parametrize("implicit", [False, True])
-def test_a_costly_handshake_is_answered_in_a_thread(implicit, threads, certificate):
+def test_a_costly_handshake_is_answered_in_a_thread(
+    implicit: bool, threads: Any, certificate: Certificate
+) -> None:
     with running(secure=implicit, **certificate.options) as server:
         client = Client(server, greet=not implicit)
         if not implicit:
@@ -57,12 +61,14 @@ def test_a_costly_handshake_is_answered_in_a_thread(implicit, threads, certifica
     assert set(others) == {threading.get_ident()}
 
 
-def test_what_it_costs_is_measured_for_each_certificate(certificate, monkeypatch):
+def test_what_it_costs_is_measured_for_each_certificate(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = make_context(**certificate.options)
     channel, costs = hello_for(context)
     used = []
     run = HANDSHAKES.run
-    monkeypatch.setattr(HANDSHAKES, "run", lambda *args: used.append(args) or run(*args))
+    monkeypatch.setattr(HANDSHAKES, "run", lambda *args: used.append(args) or run(*args))  # type: ignore[func-returns-value]
     assert channel.handshake() is False
     assert channel.to_send()
     assert costs[context] > 0
@@ -75,7 +81,9 @@ def test_what_it_costs_is_measured_for_each_certificate(certificate, monkeypatch
         assert costs[context] != cost
 
 
-def test_a_handshake_that_fails_in_a_thread_is_told_as_in_the_hub(threads, certificate):
+def test_a_handshake_that_fails_in_a_thread_is_told_as_in_the_hub(
+    threads: Any, certificate: Certificate
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -88,7 +96,7 @@ def test_a_handshake_that_fails_in_a_thread_is_told_as_in_the_hub(threads, certi
     assert threads[0] != threading.get_ident()
 
 
-def test_an_sni_callback_runs_in_the_hub(threads, certificate):
+def test_an_sni_callback_runs_in_the_hub(threads: Any, certificate: Certificate) -> None:
     """It belongs to the program, which may use gevent in it."""
     context = make_context(**certificate.options)
     context.sni_callback = lambda *args: None
@@ -97,7 +105,9 @@ def test_an_sni_callback_runs_in_the_hub(threads, certificate):
     assert set(threads) == {threading.get_ident()}
 
 
-def test_a_thread_that_is_still_at_it_keeps_the_buffers(threads, certificate, monkeypatch):
+def test_a_thread_that_is_still_at_it_keeps_the_buffers(
+    threads: Any, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """OpenSSL's buffers know no lock: nothing may be read from them before the thread has ended."""
     monkeypatch.setattr(tls, "HANDSHAKES", Workers(1))
     free, begun = threading.Event(), threading.Event()
@@ -107,9 +117,9 @@ def test_a_thread_that_is_still_at_it_keeps_the_buffers(threads, certificate, mo
         free.wait(30)
 
     channel, _ = hello_for(make_context(**certificate.options))
-    tls.HANDSHAKES.spawn(other_work)
+    tls.HANDSHAKES.spawn(other_work)  # type: ignore[attr-defined]
     waiting = gevent.spawn(channel.handshake)
-    poll(lambda: begun.is_set() and tls.HANDSHAKES._tasks.qsize() == 1)
+    poll(lambda: begun.is_set() and tls.HANDSHAKES._tasks.qsize() == 1)  # type: ignore[attr-defined]
     waiting.kill()
     assert channel.to_send() == b""
     assert not threads

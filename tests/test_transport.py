@@ -31,7 +31,7 @@ def read_all(sock: Any, size: int) -> bytes:
     return received
 
 
-def test_deadline_of_a_wait_passes(pair):
+def test_deadline_of_a_wait_passes(pair: Any) -> None:
     transport = Transport(pair[0], SECONDS, NEVER)
     with pytest.raises(TimeoutError):
         transport.receive(10, monotonic() + 0.02)
@@ -40,7 +40,7 @@ def test_deadline_of_a_wait_passes(pair):
     transport.close()
 
 
-def test_no_wait_outlasts_the_last_moment(pair):
+def test_no_wait_outlasts_the_last_moment(pair: Any) -> None:
     transport = Transport(pair[0], SECONDS, monotonic() + 0.02)
     with pytest.raises(TimeoutError):
         transport.receive(10, monotonic() + 600)
@@ -50,7 +50,7 @@ def test_no_wait_outlasts_the_last_moment(pair):
     transport.close()
 
 
-def test_sending_without_a_deadline_takes_as_long_as_patience(pair):
+def test_sending_without_a_deadline_takes_as_long_as_patience(pair: Any) -> None:
     transport = Transport(pair[0], 0.02, NEVER)
     transport.unsent = b"x" * 10_000_000
     with pytest.raises(TimeoutError):
@@ -58,7 +58,7 @@ def test_sending_without_a_deadline_takes_as_long_as_patience(pair):
     transport.close()
 
 
-def test_slow_reader_gets_everything(pair):
+def test_slow_reader_gets_everything(pair: Any) -> None:
     transport = Transport(pair[0], SECONDS, NEVER)
     data = bytes(range(256)) * 20_000
     reader = gevent.spawn(read_all, pair[1], len(data))
@@ -70,7 +70,7 @@ def test_slow_reader_gets_everything(pair):
     transport.close()
 
 
-def test_interrupted_sending_tears_nothing(pair):
+def test_interrupted_sending_tears_nothing(pair: Any) -> None:
     transport = Transport(pair[0], SECONDS, NEVER)
     data = bytes(range(256)) * 20_000
     transport.unsent = data
@@ -92,7 +92,7 @@ def test_interrupted_sending_tears_nothing(pair):
 
 
 @pytest.mark.parametrize("pieces", [[b"EHLO x\r\n"], octets(b"EHLO x\r\n")])
-def test_what_is_unsent_goes_before_a_wait(pair, pieces):
+def test_what_is_unsent_goes_before_a_wait(pair: Any, pieces: Any) -> None:
     transport = Transport(pair[0], SECONDS, NEVER)
     for piece in pieces:
         transport.unsent += piece
@@ -102,7 +102,7 @@ def test_what_is_unsent_goes_before_a_wait(pair, pieces):
     transport.close()
 
 
-def test_last_moment_does_not_cut_the_end_short(pair):
+def test_last_moment_does_not_cut_the_end_short(pair: Any) -> None:
     # Closing with something unread would reset the last reply away.
     ours, theirs = pair
     transport = Transport(ours, SECONDS, monotonic() - 1)

@@ -151,7 +151,9 @@ def test_a_file_without_users_takes_as_long_as_one_with_new_entries(
     path.write_text("# nobody yet\n")
     costs = []
     monkeypatch.setattr(
-        hashlib, "scrypt", lambda password, *, n, **rest: costs.append(n) or b"x" * 32
+        hashlib,
+        "scrypt",
+        lambda password, *, n, **rest: costs.append(n) or b"x" * 32,  # type: ignore[func-returns-value]
     )
     assert UserFile(path)(plain("alice", "x"), Session()) is None
     assert costs == [16384]
@@ -195,7 +197,7 @@ def test_set_password_knows_a_name_in_another_spelling(
 
 def test_only_short_text_is_normalized(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """NFC takes time proportional to the square of the length, and every thread waits."""
-    normalize: Callable[[str, str], str] = unicodedata.normalize
+    normalize: Callable[[str, str], str] = unicodedata.normalize  # type: ignore[assignment]
     lengths = []
 
     def spy(form: str, text: str) -> str:

@@ -720,7 +720,7 @@ def test_a_picture_named_often_does_not_fill_the_memory() -> None:
     ],
 )
 def test_encoded_words_become_one_line_of_text(value: str, text: str) -> None:
-    assert mime.decode_words(value) == text
+    assert mime.decode_words(value) == text  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -1434,7 +1434,7 @@ def test_an_event_is_encoded_once_for_all_pages(monkeypatch: pytest.MonkeyPatch)
     for number in range(5):
         feed._keep("listening", {"address": f"{number}:25"})
     encoded = []
-    monkeypatch.setattr(Item, "as_dict", lambda item: encoded.append(item.number) or {})
+    monkeypatch.setattr(Item, "as_dict", lambda item: encoded.append(item.number) or {})  # type: ignore[func-returns-value]
     for _ in range(100):
         assert "".join(item.as_text for item in feed.since(2)).count("event: smtp") == 3
     assert encoded == [3, 4, 5]

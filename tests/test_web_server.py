@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,12 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
-from support import SECONDS
+from support import SECONDS, poll, tcp_address
 
 from smtp_blinker.web import PageServer, create_app
 
 HEALTH = b"GET /healthz/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 LARGE = 16 * 2**20
-
-
-def wait_until(fact: Callable[[], Any]) -> None:
-    """Let the server, which runs in this thread, go on until *fact* is true."""
-    with gevent.Timeout(SECONDS):
-        while not fact():
-            gevent.sleep(0.001)
 
 
 @contextmanager
@@ -42,8 +35,12 @@ def page(folder: Path, **limits: Any) -> Iterator[PageServer]:
         app.extensions["smtp_blinker"].detach()
 
 
+def clients(server: PageServer) -> int:
+    return len(server.pool)  # type: ignore[arg-type]
+
+
 def connect(server: PageServer, octets: bytes = b"") -> Any:
-    client = socket.create_connection(server.address, timeout=SECONDS)
+    client = socket.create_connection(tcp_address(server), timeout=SECONDS)
     client.sendall(octets)
     return client
 
@@ -78,10 +75,10 @@ def test_a_monitor_is_answered_when_all_places_are_taken(
 ) -> None:
     with page(tmp_path, max_clients=4) as server:
         slow = [connect(server, sent) for _ in range(4)]
-        wait_until(lambda: len(server.pool) in (0, 4))  # a body is answered, and the end
+        poll(lambda: clients(server) in (0, 4))  # a body is answered, and the end
         for _ in range(3):
             assert answer(connect(server, HEALTH)).startswith(b"HTTP/1.1 200 ")
-        wait_until(lambda: len(server.pool) <= 4)
+        poll(lambda: clients(server) <= 4)
         for client in slow:
             client.close()
     assert capfd.readouterr() == ("", "")
@@ -108,7 +105,7 @@ def test_a_slow_request_ends_in_silence(
             assert client.recv(1)
         else:
             answer(client)
-        wait_until(lambda: not server.pool)
+        poll(lambda: not server.pool)
         dripping.join(SECONDS)
         client.close()
     assert capfd.readouterr() == ("", "")
@@ -135,7 +132,7 @@ def test_who_moves_stays_and_who_stands_still_goes(tmp_path: Path) -> None:
         reader = connect(server)
         ask()
         slow = [connect(server, b"GET / HT"), connect(server, b"GET / HT")]
-        wait_until(lambda: len(server.pool) == 3)
+        poll(lambda: clients(server) == 3)
         ask()
         assert answer(connect(server, HEALTH)).startswith(b"HTTP/1.1 200 ")
         assert answer(slow[0]) == b""
@@ -158,7 +155,7 @@ def test_pages_with_events_stay_while_there_are_others(tmp_path: Path) -> None:
             assert b"text/event-stream" in reader.recv(65536)  # until then it is no page
             readers.append(reader)
         # Where there are none but pages, the first of them goes; the browser connects again.
-        wait_until(lambda: len(server.pool) == 3)
+        poll(lambda: clients(server) == 3)
         answer(readers[0])
         assert answer(connect(server, HEALTH)).startswith(b"HTTP/1.1 200 ")
         for client in [*slow, *readers]:
@@ -169,8 +166,8 @@ def test_a_page_is_streamed_longer_than_a_request_may_last(tmp_path: Path) -> No
     with page(tmp_path, timeout=0.05) as server:
         reader = connect(server, b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         slow = connect(server)
-        wait_until(lambda: len(server.pool) == 2)
-        wait_until(lambda: len(server.pool) == 1)  # the slow one's time is over
+        poll(lambda: clients(server) == 2)
+        poll(lambda: clients(server) == 1)  # the slow one's time is over
         (tmp_path / "new" / "2.x").write_bytes(b"Subject: x\n\n")
         received = b""
         while b'"total": 2' not in received:
@@ -203,7 +200,7 @@ def test_what_is_no_request_is_one_line_of_the_log_at_most(
     with page(tmp_path) as server:
         client = connect(server, octets)
         assert answer(client).startswith((b"HTTP/1.1 4", b""))
-        wait_until(lambda: not server.pool)
+        poll(lambda: not server.pool)
     assert capfd.readouterr() == ("", "")
     assert len(caplog.records) <= 1
     for record in caplog.records:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +39,7 @@ from smtp_blinker.smtp.xclient import (
         ("ADDR=192.0.2.1 ADDR=192.0.2.2", {"ADDR": "192.0.2.1"}),
     ],
 )
-def test_attributes_are_read(text, attributes):
+def test_attributes_are_read(text: str, attributes: dict[str, Any]) -> None:
     assert parse_attributes(text, XCLIENT_ATTRIBUTES) == attributes
 
 
@@ -52,13 +54,13 @@ def test_attributes_are_read(text, attributes):
         "HELO=a+zz", "LOGIN=a+0Ab", "IDENT=x", "ADDR=192.0.2.1 FOO=1", "ADDR=192.0.2.1\tPORT=1",
     ],
 )  # fmt: skip
-def test_any_bad_attribute_refuses_all(text):
+def test_any_bad_attribute_refuses_all(text: str) -> None:
     with pytest.raises(Reject) as caught:
         parse_attributes(text, XCLIENT_ATTRIBUTES)
     assert (caught.value.code, caught.value.enhanced) == (501, "5.5.4")
 
 
-def test_xforward_has_attributes_of_its_own():
+def test_xforward_has_attributes_of_its_own() -> None:
     text = "NAME=a.example ADDR=192.0.2.1 PORT=1 PROTO=ESMTP HELO=b IDENT=x SOURCE=LOCAL"
     assert set(parse_attributes(text, XFORWARD_ATTRIBUTES)) == set(XFORWARD_ATTRIBUTES)
     with pytest.raises(Reject):
@@ -71,7 +73,7 @@ WORDS = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(WORDS, max_size=12).map("".join)))
-def test_only_reject_escapes_and_values_print(text):
+def test_only_reject_escapes_and_values_print(text: Any) -> None:
     try:
         attributes = parse_attributes(text, XCLIENT_ATTRIBUTES)
     except Reject:
@@ -91,11 +93,11 @@ def test_only_reject_escapes_and_values_print(text):
         ("fe80::1%eth0", "fe80::1"),
     ],
 )
-def test_address_is_in_its_short_form(text, plain):
+def test_address_is_in_its_short_form(text: str, plain: str) -> None:
     assert plain_address(text) == plain
 
 
-def test_what_is_no_address_is_a_value_error():
+def test_what_is_no_address_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="nonsense"):
         plain_address("nonsense")
 
@@ -103,12 +105,12 @@ def test_what_is_no_address_is_a_value_error():
 @pytest.mark.parametrize(
     "name", ["a", "mail.example", "a_b.example", "xn--bcher-kva.example", "a."]
 )
-def test_host_names(name):
+def test_host_names(name: str) -> None:
     assert is_host_name(name)
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "a b", "a..b", "a\n", "a\nb", "é.example", "a/b", "a" * 64, "a." * 130, "<a>"]
 )
-def test_what_a_dns_answer_may_hold_and_no_log_should(name):
+def test_what_a_dns_answer_may_hold_and_no_log_should(name: str) -> None:
     assert not is_host_name(name)

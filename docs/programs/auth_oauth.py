@@ -2,7 +2,7 @@
 
 from smtp_blinker import AuthenticationFailed, Credentials, Session, SMTPServer
 
-TOKENS = {"a1b2c3": "ann@example.com"}  # stands for a request to whoever made the token
+TOKENS = {"a1b2c3": "ann@example.com"}  # stands for a request to the issuer of the token
 
 server = SMTPServer(("127.0.0.1", 2525), auth_methods=("OAUTHBEARER", "XOAUTH2"))
 

@@ -15,7 +15,7 @@ server = SMTPServer(
 @server.on_auth
 def check(auth: Credentials, session: Session) -> dict[str, str] | None:
     if auth.authzid and auth.authzid != auth.authcid:
-        raise Reject(535, "nobody acts for others here", "5.7.8")
+        raise Reject(535, "acting for another user is not allowed", "5.7.8")
     # As much work for a user who doesn't exist.
     right = auth.validate_password(PASSWORDS.get(auth.username, ""))
     if right and auth.username in PASSWORDS:

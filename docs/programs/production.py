@@ -19,7 +19,7 @@ handler.setFormatter(JSONFormatter())
 logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 store = MaildirStore("Maildir", hostname="mx.example.com")
-store.check()  # a folder that can't be written to is told now, not to the first client
+store.check()  # a folder that can't be written to raises now, not at the first client
 
 server = SMTPServer(
     ("127.0.0.1", 2525),

@@ -14,7 +14,7 @@ seen: set[str] = set()  # a table with a unique column, in a program that is res
 
 
 def is_signed(field: str, body: bytes) -> bool:
-    """Whether the body is from the store, and new: nobody has kept it to send it again."""
+    """Whether the body is from the store, and new: not an old one that is sent again."""
     parts = dict(part.partition("=")[::2] for part in field.split(","))
     seconds = parts.get("t", "")
     code = hmac.new(SECRET, f"{seconds}.".encode() + body, "sha256").hexdigest()

@@ -1,4 +1,6 @@
-"""From an event to its positive reply, or the `Refusal` of it: what may be said, and by whom."""
+"""From an event to its positive reply, or the `Refusal` of it: what may be said, and by which
+client.
+"""
 
 from __future__ import annotations
 

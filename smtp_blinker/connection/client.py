@@ -189,7 +189,7 @@ class Client:
                 if name != "on_close":
                     raise
         if name == "on_auth":
-            args[0].forget_reads()  # a policy that looks at whom it is for allows nothing
+            args[0].forget_reads()  # that a policy read authzid allows nothing
 
     def call_policy(self, name: str, method: Any, *args: Any) -> None:
         """Call a policy's method in the same way; its result is ignored."""

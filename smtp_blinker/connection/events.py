@@ -32,8 +32,8 @@ class Ending(Protocol):
 class ConnectionEvents:
     """Sends *server*'s signals for *session* and writes its lines to *logger*.
 
-    An event that has no receiver isn't built, a line that nobody logs isn't either. With
-    `ignored` nothing is told at all (the option ignored_hosts).
+    An event that has no receiver isn't built, a line that isn't logged isn't either. With
+    `ignored` nothing is reported at all (the option ignored_hosts).
     """
 
     __slots__ = ("_dialogue", "_logger", "_server", "_session", "ignored", "logs")

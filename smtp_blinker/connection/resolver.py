@@ -57,7 +57,7 @@ class ReverseResolver:
         return lambda: result.get() or ""
 
     def stop(self) -> None:
-        """End the lookups under way: there is nobody left who wants to know."""
+        """End the lookups under way: no connection is left that needs them."""
         for greenlet in list(self._under_way):
             gevent.kill(greenlet)
         if self._under_way:
@@ -71,7 +71,7 @@ class ReverseResolver:
         except KeyboardInterrupt:
             raise
         except BaseException:
-            # A client without a name is nobody's fault. SystemExit would end the process here:
+            # A client without a name is no error. SystemExit would end the process here:
             # below this greenlet there is only the hub.
             pass
         finally:
@@ -85,7 +85,7 @@ class ReverseResolver:
             name = str(names[0]) if names else ""
         else:
             name = _gethostbyaddr(address)[0]
-        # DNS labels may hold any octet, and whoever owns the address chooses them.
+        # DNS labels may hold any octet, and the owner of the address chooses them.
         return name.lower().rstrip(".") if is_host_name(name) else ""
 
 

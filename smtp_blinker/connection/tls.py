@@ -382,7 +382,7 @@ class TLSChannel:
         self._object.write(data)
 
     def say_goodbye(self) -> None:
-        """Put a close_notify into `to_send`; nobody waits for the peer's."""
+        """Put a close_notify into `to_send`; the peer's isn't waited for."""
         try:
             self._object.unwrap()
         except ssl.SSLError:

@@ -90,7 +90,7 @@ class Transport:
         self._fires_at = _FAR_AWAY
         self._deadline = _FAR_AWAY
         self._tls: TLSChannel | None = None
-        #: What the next `flush` or `receive` sends, before TLS: whoever writes adds to it.
+        #: What the next `flush` or `receive` sends, before TLS: `write` adds to it.
         self.unsent = b""
         #: Octets of TLS that wait to be sent.
         self._rest = b""
@@ -199,7 +199,7 @@ class Transport:
             try:
                 data = tls.decrypt(size)
             except ssl.SSLError:
-                # RFC 8446 section 6.2: the client is told what was wrong, if there is room.
+                # RFC 8446 section 6.2: an alert tells the client what was wrong, if there is room.
                 with suppress(OSError):
                     self.bytes_out += self._send(self._rest + tls.to_send())
                 raise

@@ -176,7 +176,7 @@ class EventLog:
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
 
-    # A record is built only when somebody will see it: looking at the level first keeps a
+    # A record is built only when it will be logged: looking at the level first keeps a
     # switched-off log nearly free.
 
     def _on_listening(self, server: object, **extra: object) -> None:

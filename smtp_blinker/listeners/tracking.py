@@ -69,7 +69,7 @@ class ConnectionTracker:
         self._messages: dict[str, int] = {}
         # TLS can come before EHLO and so before `connect`; where XCLIENT or XFORWARD is enabled
         # `connect` waits for them, and AUTH can come first.
-        # What they told waits here; `disconnect` comes for every connection and clears it.
+        # What they reported waits here; `disconnect` comes for every connection and clears it.
         self._early: dict[str, dict[str, Any]] = {}
         self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
             (connect, self._on_connect),

@@ -1,4 +1,4 @@
-"""What all policies have in common: whom they judge, and what happens where they can't."""
+"""What all policies have in common: which clients they judge, and what happens where they can't."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Finding:
 
 
 class BasePolicy:
-    """A policy's name, whom it judges, and its failures.
+    """A policy's name, the clients that it judges, and its failures.
 
     *trusted*: addresses and networks of clients that it doesn't judge; the client of a UNIX socket
     counts as 127.0.0.1. *judge_authenticated*: judge clients that have authenticated too.

@@ -110,7 +110,7 @@ class RateLimit(CountingPolicy):
     accepted. *of*: ``"connections"`` (421 4.7.0 before the greeting), ``"messages"`` (451 4.7.0
     at MAIL) or ``"recipients"`` (452 4.7.0 at RCPT). *key*: ``"network"`` (an IPv4 address, the /64
     of an IPv6 one), ``"user"`` (clients that have authenticated) or ``"sender"`` (the reverse-path;
-    not the null one, which names nobody). What was refused isn't counted. Raises ValueError for
+    not the null one, which names no sender). What was refused isn't counted. Raises ValueError for
     a rate that isn't one, and for connections by anything but the network.
     """
 
@@ -318,7 +318,7 @@ class AuthLockout(CountingPolicy):
             self.counters.undo(attempt.network, attempt.network_hit.mark)
 
     def on_close(self, session: Session) -> None:
-        # Where no signal told (the option ignored_hosts, a connection that was lost).
+        # Where no signal came (the option ignored_hosts, a connection that was lost).
         if session.user is not None:
             self._succeeded(session.id)
         self._attempts.pop(session.id, None)

@@ -172,7 +172,7 @@ def _split(url: object) -> tuple[str, int, str, bool]:
 
 
 def _facts(session: Session) -> Iterator[tuple[str, bytes]]:
-    """What rspamd is told of the client and the envelope."""
+    """What rspamd gets to know of the client and the envelope."""
     envelope = session.envelope
     if envelope.mail_from is not None:
         yield "From", _octets(header_address(envelope.mail_from.address, envelope) or "<>")

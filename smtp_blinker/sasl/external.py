@@ -17,7 +17,7 @@ def external(initial: bytes | None, facts: Facts) -> Mechanism:
 
 
 def certificate_name(certificate: Mapping[str, Any]) -> str:
-    """Whom a certificate names: its first mail address, else its first DNS name (both of
+    """The user that a certificate names: its first mail address, else its first DNS name (both of
     subjectAltName), else its common name, else "".
 
     *certificate* is what `ssl.SSLSocket.getpeercert` returns.

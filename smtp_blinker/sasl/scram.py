@@ -38,7 +38,7 @@ MAX_ITERATIONS: Final = 2**31 - 1
 SALT_LENGTH: Final = 16
 MAX_SALT: Final = 1024
 
-#: Octets of a secret that nobody can guess.
+#: Octets of a secret that can't be guessed.
 MIN_SECRET: Final = 16
 
 #: Characters of a user name, and of a client's nonce, which comes back in a challenge.

@@ -29,7 +29,7 @@ def open_policies(settings: Settings) -> list[Any]:
         lockout = AuthLockout(settings.max_auth_failures_per_account, counters=counters)
         policies.append(lockout)
     if settings.domain and (settings.greylist or settings.rate):
-        # First: what is relayed for nobody neither waits nor counts.
+        # First: a message that isn't accepted anyway neither waits nor counts.
         policies.insert(0, SimpleNamespace(on_rcpt_to=recipient_check(settings.domain)))
     if settings.dnsbl:
         policies.append(_open_lists(settings))

@@ -41,7 +41,7 @@ def raise_file_limit() -> None:
 def spare_the_collector() -> None:
     """Have garbage collection pass by all that lives until the end: modules, routes, options.
 
-    Each full collection would look at all of it, and nobody be served for 15 to 45 ms.
+    Each full collection would look at all of it, and serve no client for 15 to 45 ms.
     """
     gc.collect()
     gc.freeze()

@@ -1,7 +1,7 @@
 """Octets in, events out: the only reader of commands, and the only writer of a session's state.
 
 No socket, no clock, no hook. `next_event` gives out one event after the other, the next only once
-`answered` was told the reply to the last, so pipelined commands (RFC 2920) wait in the buffer.
+`answered` got the reply to the last, so pipelined commands (RFC 2920) wait in the buffer.
 Only a positive reply moves the state.
 """
 

@@ -89,7 +89,7 @@ class Reply:
         self.code = code
         self.enhanced = enhanced
         self.text = "\n".join(printable(line) for line in lines)
-        #: The octets for a client that was told of no enhanced status codes.
+        #: The octets for a client to which EHLO showed no ENHANCEDSTATUSCODES.
         self.plain = _encode(code, "", lines)
         #: The octets to send.
         self.wire = _encode(code, f"{enhanced} ", lines) if enhanced else self.plain

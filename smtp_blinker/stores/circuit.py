@@ -91,7 +91,7 @@ class Circuit:
 
 
 def away() -> Reject:
-    """What a client is told while the other side is away."""
+    """The reply to clients while the other side is away."""
     return Reject(451, "Mail can't be stored at the moment, try again later", "4.3.0")
 
 

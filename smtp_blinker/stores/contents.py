@@ -2,7 +2,7 @@
 
 A queue's engine keeps small entries well and large ones badly. So content larger than the store's
 ``inline`` goes to a place that all nodes and consumers reach; then the entry, which names it by
-its key, goes to the queue; then the client is told 250. The consumer deletes the content after
+its key, goes to the queue; then the client gets its 250. The consumer deletes the content after
 it has acknowledged the entry.
 """
 

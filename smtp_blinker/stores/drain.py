@@ -228,7 +228,7 @@ class Drain:
 
     def _failed(self, name: str, exc: BaseException, session: Session) -> None:
         if name in self._put_off:
-            # `error` has told of it, and the store takes other messages.
+            # `error` has reported it, and the store takes other messages.
             del self._put_off[name]
             self._put_off[name] = None
         else:

@@ -1,4 +1,4 @@
-"""A Maildir as `on_data`: the message is on the disk before the client is told 250."""
+"""A Maildir as `on_data`: the message is on the disk before the client gets 250."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class _Draft:
         """Append to the file in tmp/ what was added, making the file if need be."""
         if self._fd < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._make_folders()  # somebody may have removed them
+            self._make_folders()  # they may have been removed
             self._fd = os.open(self._path, flags, 0o600)
         rest = memoryview(b"".join(self._pieces))
         self._pieces.clear()
@@ -303,7 +303,7 @@ class _Draft:
         self._decided.acquire(blocking=False)
         if self._task is None:
             return  # there is no file
-        # In a greenlet of its own, which nobody interrupts.
+        # In a greenlet of its own, which nothing interrupts.
         discarding = gevent.spawn(self._discard_after, self._task)
         if not self._running:
             discarding.join()

@@ -129,5 +129,5 @@ class Received:
 
 
 def too_large() -> Reject:
-    """What a client is told whose message doesn't fit into the queue."""
+    """The refusal of a message that doesn't fit into the queue."""
     return Reject(552, "Message is larger than the queue takes", "5.3.4")

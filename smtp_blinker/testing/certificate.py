@@ -24,7 +24,7 @@ class Certificate:
 
     def __init__(self) -> None:
         folder = tempfile.mkdtemp(prefix="smtp_blinker-")
-        # Not a TemporaryDirectory, which warns when nobody has cleaned it up.
+        # Not a TemporaryDirectory, which warns when it wasn't cleaned up.
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         if datetime.datetime.__module__ == "datetime":
             make_files(folder)

@@ -1,4 +1,4 @@
-"""`SMTPTestServer`: what it received, and the faults it is told to have."""
+"""`SMTPTestServer`: what it received, and the faults that a test sets."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class SMTPTestServer:
     def reset(self) -> None:
         """As if it had just been started: no messages, no faults, no connections.
 
-        Clients that are about to leave may do so, the others are told 421. The port and
+        Clients that are about to leave may do so, the others get 421. The port and
         `ca_file` stay.
         """
         self._forget()
@@ -155,7 +155,7 @@ class SMTPTestServer:
         """What there was instead of the messages that were waited for."""
         lines = [repr(message) for message in self.messages[-5:]]
         if not self._clients:
-            lines.append(f"nobody connected to {self.host}:{self.port}")
+            lines.append(f"no client connected to {self.host}:{self.port}")
         else:
             connected = sum(len(server.connections) for server in self._servers)
             lines.append(f"clients: {self._clients}, connected now: {connected}")
@@ -217,7 +217,7 @@ class SMTPTestServer:
         return str(self._own_certificate.ca_file)
 
     def client_context(self) -> ssl.SSLContext:
-        """A context that trusts the server, and nobody else."""
+        """A context that trusts this server only."""
         return ssl.create_default_context(cafile=self.ca_file)
 
     @property
@@ -356,7 +356,7 @@ class SMTPTestServer:
 
 
 class _Front(SMTPServer):
-    """Listens, and hands its clients to whoever serves at the time."""
+    """Listens, and hands its clients to the server that runs at the time."""
 
     def __init__(self, listener: Any, serve: Callable[[Any, Any], None]) -> None:
         super().__init__(listener)

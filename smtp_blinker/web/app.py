@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at what happened, for each page that is open.
 LOOK_EVERY: Final = 0.25
-#: Seconds after which a page that was told nothing is told so.
+#: Seconds without an event after which a page gets an empty one.
 HEARTBEAT: Final = 15.0
-#: Events that a page which has just been opened is told, and that are told at once.
+#: Events that a page gets when it is opened, and at most at once later.
 BACKLOG: Final = 100
 #: Seconds between two looks for messages that are too old or too many.
 EXPIRE_EVERY: Final = 30.0
@@ -224,7 +224,7 @@ def _add_page(app: Flask, page: Page) -> None:
 def _stream(page: Page, last: int) -> Iterator[str]:
     """Server-sent events for one page, until it closes the connection.
 
-    It looks now and then instead of being told: signals cost the mail sessions no more with a
+    It looks at intervals instead of being notified: signals cost the mail sessions no more with a
     hundred pages open, and may come from another thread.
     """
     page.streams += 1
@@ -236,7 +236,7 @@ def _stream(page: Page, last: int) -> Iterator[str]:
 
 def _news(page: Page, last: int) -> Iterator[str]:
     version = -1
-    told = time.monotonic()
+    sent = time.monotonic()
     yield "retry: 2000\n\n"
     while True:
         text = ""
@@ -255,10 +255,10 @@ def _news(page: Page, last: int) -> Iterator[str]:
                     "pending": page.inbox.pending,
                 }
                 text += f"event: inbox\ndata: {json.dumps(counts)}\n\n"
-        if not text and time.monotonic() - told > HEARTBEAT:
+        if not text and time.monotonic() - sent > HEARTBEAT:
             text = ": nothing new\n\n"
         if text:
-            told = time.monotonic()
+            sent = time.monotonic()
             yield text
         # Not all pages in the same turn of the loop, or mail would wait for all of them.
         gevent.sleep(LOOK_EVERY * random.uniform(0.5, 1) if len(items) < BACKLOG else 0)
@@ -305,7 +305,7 @@ def _count_messages(registry: CollectorRegistry, inbox: Inbox) -> None:
 
     gauge = Gauge("smtp_inbox_messages", "Messages in the Maildir", registry=registry)
     gauge.set_function(total)
-    gauge = Gauge("smtp_inbox_unread", "Messages in it that nobody has read", registry=registry)
+    gauge = Gauge("smtp_inbox_unread", "Unread messages in the inbox", registry=registry)
     gauge.set_function(lambda: inbox.unread)
 
 

@@ -1,8 +1,8 @@
 """The mail in a Maildir, for the page: it asks the processes that look at it.
 
 Two of them: the *index* knows what there is and searches it, the *reader* looks into messages. One
-message that keeps the reader busy holds up no list and no search. They are started when somebody
-looks: nothing runs, and nothing is kept, for an inbox that nobody opens.
+message that keeps the reader busy holds up no list and no search. They are started when the
+page is opened: nothing runs, and nothing is kept, for an inbox that isn't looked at.
 """
 
 from __future__ import annotations

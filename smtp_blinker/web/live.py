@@ -160,7 +160,7 @@ class Feed:
             for address, counts in ranked[:most]
         ]
 
-    # Receivers run inside somebody's mail session: keep the event, format it when it's read.
+    # Receivers run inside a client's session: keep the event, format it when it's read.
 
     def _keep(self, signal: str, event: Event | dict[str, Any] | None) -> None:
         self.last += 1

@@ -2,7 +2,7 @@
 
 A page on another site can make the reader's browser send requests here, and by giving its own
 name our address (DNS rebinding) can even read the answers. So the Host must be a name that
-nobody else can own, and a request must come from the page.
+no other site can own, and a request must come from the page.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _is_ours(host: str, names: Collection[str]) -> bool:
         ip_address(name)
     except ValueError:
         return False
-    return True  # nobody can make an address point elsewhere
+    return True  # an address can't be made to point elsewhere
 
 
 def _is_foreign() -> bool:

@@ -32,7 +32,7 @@ class PageHandler(WSGIHandler):
     ignored_socket_errors: Any = (*WSGIHandler.ignored_socket_errors, "timed out")
 
     def handle(self) -> None:
-        with suppress(OSError):  # the client left before it was told what is wrong
+        with suppress(OSError):  # the client left before it got the error
             super().handle()
 
     def handle_one_request(self) -> Any:
@@ -51,7 +51,7 @@ class PageHandler(WSGIHandler):
 
     def get_environ(self) -> Any:
         environ = super().get_environ()
-        # No route reads a body, so nobody has to wait for one; what follows can't be a request.
+        # No route reads a body, so none is waited for; what follows can't be a request.
         if self.content_length or "HTTP_TRANSFER_ENCODING" in environ:
             self.close_connection = True
         self.wsgi_input = environ["wsgi.input"] = Input(self.rfile, 0)
@@ -99,7 +99,7 @@ class PageServer(WSGIServer):
         max_clients: int = MAX_CLIENTS,
         timeout: float = TIMEOUT,
     ) -> None:
-        # A pool without a size, to end with the server; a full one would accept nobody.
+        # A pool without a size, to end with the server; a full one would accept no client.
         super().__init__(listener, app, spawn=Pool(), log=None, error_log=log)
         self.max_clients = max_clients
         self.timeout = timeout

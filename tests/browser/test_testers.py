@@ -14,9 +14,7 @@ import pytest
 from selenium.webdriver import Chrome
 from support import wait_until
 
-from .test_page import ROOT, Page, chromium, plain
-
-__all__ = ["chromium"]
+from .pages import ROOT, Page, plain
 
 
 class CatcherPage(Page):

@@ -7,7 +7,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from support import SECONDS as SECONDS  # also for the tests beside this
+from support import free_port as free_port
+from support import wait_until as wait_until
 
 import smtp_blinker
 from smtp_blinker import SMTPServer, signals
@@ -23,8 +25,6 @@ from smtp_blinker import SMTPServer, signals
 NO_SKIP = "SMTP_BLINKER_NO_SKIP"
 #: The folder of `.ci/debian_beside`.
 BESIDE = "SMTP_BLINKER_BESIDE"
-#: How long anything may take that has to happen.
-SECONDS = 30.0
 PROGRAM_SECONDS = 90.0
 
 #: Where the library under test was imported from; children import the same.
@@ -106,27 +106,11 @@ def succeed(*command: str | Path, stdin: str = "", **env: str) -> str:
     return done.stdout
 
 
-def wait_until(fact: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
-    """The first true value of *fact*."""
-    deadline = time.monotonic() + seconds
-    while not (value := fact()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
-    return value
-
-
 def bound_socket(family: int = socket.AF_INET) -> socket.socket:
     """A socket on a free port, not listening yet, for a child to inherit."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.bind(("::1" if family == socket.AF_INET6 else HOST, 0))
     return sock
-
-
-def free_port() -> int:
-    """A port that was free just now, for programs that can't inherit a socket."""
-    with bound_socket() as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 # The server

@@ -272,7 +272,7 @@ def test_nothing_that_got_250_is_lost_when_the_broker_is_killed(
     try:
         for _ in range(2):
             before = len(accepted)
-            wait_until(lambda before=before: len(accepted) > before + 50, f"mail {node.lines}")
+            wait_until(lambda before=before: len(accepted) > before + 50, f"mail {node.lines}")  # type: ignore[misc]
             engine.kill()
             engine.start()
     finally:

@@ -168,7 +168,7 @@ def test_nothing_that_got_250_is_lost_when_the_server_is_killed(
     try:
         for _ in range(3):
             before = len(accepted)
-            wait_until(lambda before=before: len(accepted) > before + 50, "mail is accepted")
+            wait_until(lambda before=before: len(accepted) > before + 50, "mail is accepted")  # type: ignore[misc]
             engine.kill()
             engine.start()
     finally:

@@ -38,7 +38,7 @@ class DKIMResult:
     #: Who signed (d=), or "" where the signature doesn't tell.
     domain: str
     selector: str = ""
-    #: For whom (i=).
+    #: The identity that it signs for (i=).
     identity: str = ""
     algorithm: str = ""
     #: Of the key; 0 where it isn't known.

@@ -1,4 +1,4 @@
-"""What is wrong with a message, for whoever tests the program that wrote it.
+"""What is wrong with a message, for people who test the program that wrote it.
 
 What a standard forbids, and what readers are known to suffer from. That nothing is found is no
 proof of anything.
@@ -18,7 +18,7 @@ from .bodies import texts
 from .markup_text import LOOKED_AT as LOOKED_AT_IN_HTML
 from .mime import Message
 
-#: What is told about one message.
+#: Findings about one message.
 MAX_TOLD: Final = 50
 #: Octets of HTML after which Gmail shows the rest on demand only.
 CLIPPED: Final = 102 * 1024

@@ -27,7 +27,7 @@ SEARCHED: Final = {
 }
 #: Characters of the other header fields that search looks at.
 HEADER: Final = 2048
-#: Fields that are looked for elsewhere, or that nobody looks for.
+#: Fields that are looked for elsewhere, or never looked for.
 _NOT_IN_HEADER: Final = frozenset(
     {
         *("from", "to", "cc", "subject", "message-id", "received", "return-path", "delivered-to"),

@@ -14,7 +14,7 @@ _ALIKE: Final = frozenset({"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC"
 
 
 def readable(text: str) -> str:
-    """*text*, addresses, with A-labels as U-labels where that misleads nobody.
+    """*text*, addresses, with A-labels as U-labels where that can't mislead.
 
     Names stay as they are that aren't what IDNA 2008 would make of the U-label, that mix scripts,
     and that consist of letters which look like Latin ones.

@@ -1,7 +1,7 @@
 """Show a message's HTML without letting it do anything.
 
 The HTML is served as a document of its own, into a frame. What keeps it in there is the
-browser: the sandbox gives it an origin that is nobody's and no scripts, forms or downloads,
+browser: the sandbox gives it an origin of its own and no scripts, forms or downloads,
 and the content security policy lets it load nothing but the images that it carries. Nothing is
 filtered out of the HTML for safety's sake, since filters can be fooled; what is rewritten here
 is what a policy has no say in.

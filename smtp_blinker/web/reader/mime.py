@@ -3,7 +3,7 @@
 The standard library's parser asks each line about each enclosing boundary and recurses per
 level, and its header parser can be kept busy for minutes. Here the octets are passed over once,
 whatever they are; levels, parts, fields and lines that may be delimiters are bounded, and what is
-left out is told. Nothing raises.
+left out is listed. Nothing raises.
 """
 
 from __future__ import annotations
