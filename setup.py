@@ -30,6 +30,7 @@ test = [
     "dkimpy>=1.1.8",
     "freezegun>=1.5",
     "hypothesis>=6.100",
+    "kubernetes-validate>=1.33",
     "moto[server]>=5",
     "proxy-protocol>=0.11",
     "psutil>=5.9",
