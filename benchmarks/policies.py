@@ -18,12 +18,14 @@ from typing import Any
 
 from smtp_blinker import Address, Session
 from smtp_blinker.policies import (
+    AuthLockout,
     ConnectionLimit,
     MemoryCounters,
     RateLimit,
     RedisCounters,
 )
 from smtp_blinker.policies.counters import Counters
+from smtp_blinker.session import Credentials
 
 ROUNDS, COMMANDS = 15, 500
 #: What a judged command may cost, in microseconds: CPU, and waiting (the median).
@@ -69,7 +71,16 @@ def policies(name: str, counters: Counters) -> bool:
     def triplet(number: int) -> None:
         counters.triplet(f"{number % 250}", 300, 86400, 86400, 1)
 
+    lockout = AuthLockout(10**6, counters=counters)
+    credentials = Credentials("PLAIN", "ann")
+
+    def attempt(number: int) -> None:
+        session.remote_address = f"192.0.2.{number % 250}"
+        credentials.username = f"{number % 250}"
+        lockout.on_auth(credentials, session)
+
     met = [
+        measure(f"{name}: AuthLockout", attempt),
         measure(f"{name}: RateLimit", message),
         measure(f"{name}: ConnectionLimit, taking or giving back", connection),
         measure(f"{name}: triplet of Greylist", triplet),

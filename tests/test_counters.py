@@ -66,6 +66,21 @@ def test_keys_are_apart_and_what_is_undone_or_cleared_makes_room(clock: Clock) -
     assert len(counters) == 2
 
 
+def test_an_event_counts_in_both_windows_or_in_neither(clock: Clock) -> None:
+    counters = MemoryCounters(clock=clock)
+    counters.hit("full", 2, 10)
+    counters.hit("full", 2, 10)
+    one, two = counters.hit_both("full", "b", 2, 10)
+    assert (one.wait > 0, two.wait) == (True, 0)
+    one, two = counters.hit_both("b", "full", 2, 10)
+    assert (one.wait, two.wait > 0) == (0, True)
+    marks = [counters.hit_both("b", "c", 2, 10) for _ in range(2)]
+    assert [hit.wait for both in marks for hit in both] == [0] * 4, "b was empty"
+    counters.undo("c", marks[0][1].mark)
+    assert counters.hit("c", 2, 10).wait == 0
+    assert counters.hit("b", 2, 10).wait > 0
+
+
 def test_old_keys_are_forgotten(clock: Clock) -> None:
     counters = MemoryCounters(clock=clock)
     for number in range(100):

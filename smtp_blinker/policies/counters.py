@@ -39,6 +39,12 @@ class Counters(Protocol):
     def hit(self, key: str, number: int, per: float, timeout: float) -> Hit:
         """Count one event unless *number* were counted within the last *per* seconds."""
 
+    def hit_both(
+        self, key: str, other: str, number: int, per: float, timeout: float
+    ) -> tuple[Hit, Hit]:
+        """Count one event in both windows, or in neither where one of them is full: it says how
+        long to wait, the first of them if both are."""
+
     def undo(self, key: str, mark: float) -> None:
         """Take back one event."""
 
@@ -106,6 +112,17 @@ class MemoryCounters:
             _, (dropped, _) = self._windows.popitem(last=False)
             self._times -= len(dropped)
         return Hit(0.0, now)
+
+    def hit_both(
+        self, key: str, other: str, number: int, per: float, timeout: float = 0
+    ) -> tuple[Hit, Hit]:
+        one = self.hit(key, number, per)
+        if one.wait:
+            return one, Hit(0.0, 0.0)
+        two = self.hit(other, number, per)
+        if two.wait:
+            self.undo(key, one.mark)
+        return one, two
 
     def _drop_old(self, now: float) -> None:
         for _ in range(2):  # more than one comes in

@@ -281,19 +281,16 @@ class AuthLockout(CountingPolicy):
             return
         network = f"auth:network:{network_of(session.remote_address)}"
         account = f"auth:account:{short_key(credentials.username.casefold())}"
-        by_account = self._hit(account)
+        by_account, by_network = self.counters.hit_both(
+            account, network, self.failures, self.per, self.timeout
+        )
         if by_account.wait:
             raise self._locked(session, "failed AUTH by account", by_account.wait)
-        by_network = self._hit(network)
         if by_network.wait:
-            self.counters.undo(account, by_account.mark)
             raise self._locked(session, "failed AUTH by network", by_network.wait)
         self._attempts[session.id] = _Attempt(network, by_network, account, by_account)
         session.results[self.name] = LimitResult("failed AUTH", self.failures, False)
         self.check_counters()
-
-    def _hit(self, key: str) -> Hit:
-        return self.counters.hit(key, self.failures, self.per, self.timeout)
 
     def _locked(self, session: Session, counted: str, wait: float) -> Reject:
         self.note(session, session.results, LimitResult(counted, self.failures, True, wait))
@@ -312,7 +309,8 @@ class AuthLockout(CountingPolicy):
         attempt = self._attempts.pop(event.id, None)
         if attempt is None:
             if event.code == 504 and not self._is_trusted(event.remote_address or "127.0.0.1"):
-                self._hit(f"auth:network:{network_of(event.remote_address)}")
+                network = f"auth:network:{network_of(event.remote_address)}"
+                self.counters.hit(network, self.failures, self.per, self.timeout)
         elif event.code < 500 and event.code != 421:
             self.counters.undo(attempt.account, attempt.account_hit.mark)
             self.counters.undo(attempt.network, attempt.network_hit.mark)

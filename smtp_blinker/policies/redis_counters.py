@@ -52,15 +52,20 @@ _NOW: Final = """
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 """
-#: The times of events, newest first. Which event: number, per.
+#: The times of events, newest first: number, per. One event in each window or, where one is full,
+#: in none: then it returns which one and how long to wait, else 0 and the time.
 _HIT: Final = f"""{_NOW}
 local number, per = tonumber(ARGV[1]), tonumber(ARGV[2])
-local oldest = redis.call('LINDEX', KEYS[1], number - 1)
-if oldest and oldest + per > now then return {{0, oldest + per - now}} end
-redis.call('LPUSH', KEYS[1], string.format('%.0f', now))
-redis.call('LTRIM', KEYS[1], 0, number - 1)
-redis.call('PEXPIRE', KEYS[1], math.ceil(per / 1000))
-return {{now, 0}}
+for i, key in ipairs(KEYS) do
+    local oldest = redis.call('LINDEX', key, number - 1)
+    if oldest and oldest + per > now then return {{i, oldest + per - now}} end
+end
+for _, key in ipairs(KEYS) do
+    redis.call('LPUSH', key, string.format('%.0f', now))
+    redis.call('LTRIM', key, 0, number - 1)
+    redis.call('PEXPIRE', key, math.ceil(per / 1000))
+end
+return {{0, now}}
 """
 #: The holders by the time when their leases end: holder, number, time to live.
 _LEASE: Final = f"""{_NOW}
@@ -191,8 +196,20 @@ class RedisCounters:
         answer = self._script("hit", timeout, ["w:" + key], [number, _micro(per)])
         if answer is None:
             return self._local.hit(key, number, per)
-        mark, wait = answer
-        return Hit(wait / 1e6, float(mark))
+        which, time_or_wait = answer
+        return Hit(time_or_wait / 1e6, 0.0) if which else Hit(0.0, float(time_or_wait))
+
+    def hit_both(
+        self, key: str, other: str, number: int, per: float, timeout: float
+    ) -> tuple[Hit, Hit]:
+        answer = self._script("hit", timeout, ["w:" + key, "w:" + other], [number, _micro(per)])
+        if answer is None:
+            return self._local.hit_both(key, other, number, per)
+        which, time_or_wait = answer
+        if which == 0:
+            return Hit(0.0, float(time_or_wait)), Hit(0.0, float(time_or_wait))
+        waits = Hit(time_or_wait / 1e6, 0.0)
+        return (waits, Hit(0.0, 0.0)) if which == 1 else (Hit(0.0, 0.0), waits)
 
     def undo(self, key: str, mark: float) -> None:
         self._local.undo(key, mark)

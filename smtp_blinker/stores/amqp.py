@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import amqp
-from amqp.exceptions import (
-    MessageNacked,
-    NotFound,
-    PreconditionFailed,
-)
+from amqp.exceptions import NotFound, PreconditionFailed
 from gevent.lock import BoundedSemaphore
 
+from ..smtp.reply import Reject
+from .batch import BATCHES, Batches, Job
 from .contents import Contents
 from .entry import Envelope
 from .pool import Pool
@@ -52,7 +50,8 @@ class AMQPStore(QueueStore):
     a time, and already at MAIL with ``server.use(store)``. A message may then be in the queue all
     the same, and once more when the client has sent it again: both have one `content_id`.
 
-    *pool* connections are used at most; each message waits for its confirmation on one of them.
+    *pool* messages are handed over at a time, several of them in one batch, whose confirmations are
+    awaited together.
 
     Raises RuntimeError in a program without monkey patching, ValueError for a URL that is none.
     """
@@ -69,17 +68,19 @@ class AMQPStore(QueueStore):
         inline: int = INLINE,
         max_size: int = MAX_SIZE,
         timeout: float = 30.0,
-        pool: int = 16,
+        pool: int = 32,
     ) -> None:
         super().__init__(contents=contents, inline=inline, max_size=max_size, timeout=timeout)
         self.broker = Broker.parse(url)
         self.exchange = exchange
         self.routing_key = routing_key
         self._declaring = BoundedSemaphore()
-        self._pool = Pool(pool, self._connect, is_alive, drop)
+        self._pool = Pool(BATCHES + 1, self._connect, is_alive, drop)
+        self._batches = Batches(self._pool, self._send, timeout)
+        self._free = BoundedSemaphore(pool)
 
     def _connect(self) -> _Publisher:
-        connection = self.broker.connect(confirm_publish=True, on_blocked=_raise_blocked)
+        connection = self.broker.connect(on_blocked=_raise_blocked)
         try:
             publisher = _Publisher(connection)
             if not self.exchange:
@@ -93,23 +94,20 @@ class AMQPStore(QueueStore):
         return publisher
 
     def _publish(self, envelope: Envelope, head: bytes, content: Callable[[], bytes]) -> None:
-        sent = False
+        with self._free:
+            job = Job(envelope, head, content())
+            self._batches.hand_over(job)
+        if job.failure is not None:
+            raise _explained(job) from job.failure
+
+    def _send(self, publisher: _Publisher, jobs: Sequence[Job]) -> None:
         try:
-            with self._pool.use() as publisher:
-                body = b"\n".join((head, content()))
-                sent = True
-                publisher.publish(envelope, body, self.exchange, self.routing_key)
-        except Unavailable as exc:
-            exc.may_have_it = exc.may_have_it and sent
-            raise
-        except MessageNacked as exc:
-            raise Unavailable("RabbitMQ refused the entry (nack)") from exc
+            publisher.publish(jobs, self.exchange, self.routing_key)
         except PreconditionFailed as exc:
-            if "size" in str(exc):  # the only trace of its max_message_size
-                raise too_large() from exc
-            raise Unavailable(f"RabbitMQ refused the entry: {exc}") from exc
-        except Exception as exc:
-            raise Unavailable(f"RabbitMQ is away: {exc}", may_have_it=sent) from exc
+            # The only trace of its max_message_size. Of several, one is; a large one comes alone.
+            if "size" in str(exc) and len(jobs) == 1:
+                jobs[0].end(too_large())
+            raise
 
     def _check(self) -> None:
         try:
@@ -124,36 +122,78 @@ class AMQPStore(QueueStore):
         self._pool.close()
 
 
+def _explained(job: Job) -> Exception:
+    """The failure of *job* as the hook's."""
+    failure = job.failure
+    if isinstance(failure, Unavailable):
+        may_have_it = failure.may_have_it and job.is_sent
+        return Unavailable(str(failure), may_have_it=may_have_it)
+    if isinstance(failure, Reject):
+        return failure
+    if isinstance(failure, PreconditionFailed):
+        return Unavailable(f"RabbitMQ refused an entry: {failure}", may_have_it=True)
+    return Unavailable(f"RabbitMQ is away: {failure}", may_have_it=job.is_sent)
+
+
 class _Publisher:
-    """A connection with one channel, on which one message at a time waits for its confirmation."""
+    """A connection with one channel, on which one batch at a time waits for its confirmations."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.channel = connection.channel()
-        self._returned: list[str] = []
+        #: The number of the last message on the channel.
+        self._last = 0
+        #: Those that aren't confirmed yet, by their numbers.
+        self._unconfirmed: dict[int, Job] = {}
+        #: Whether it isn't to be used again, since the next one declares the queue anew.
+        self.is_spent = False
 
     def listen(self) -> None:
+        self.channel.confirm_select()
         self.channel.events["basic_return"].add(self._on_return)
+        self.channel.events["basic_ack"].add(self._on_ack)
+        self.channel.events["basic_nack"].add(self._on_nack)
 
     def _on_return(self, exc: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        self._returned.append(str(exc))
-
-    def publish(self, envelope: Envelope, body: bytes, exchange: str, routing_key: str) -> None:
-        message = amqp.Message(
-            body,
-            content_type=CONTENT_TYPE,
-            delivery_mode=2,  # persistent
-            message_id=envelope.id,
-            timestamp=int(envelope.time.timestamp()),
-            application_headers={"content_id": envelope.content_id},
-        )
         # RabbitMQ confirms what it can't route. With `mandatory` it returns it before.
-        self.channel.basic_publish(message, exchange, routing_key, mandatory=True)
-        if self._returned:
-            # Closed with the connection: the next one declares the queue anew.
-            raise Unavailable(
-                f"RabbitMQ has no queue for routing key {routing_key!r}: {self._returned[0]}"
-            )
+        for job in self._unconfirmed.values():
+            if job.envelope.id == message.properties.get("message_id"):
+                self.is_spent = True
+                text = f"RabbitMQ has no queue for routing key {routing_key!r}: {exc}"
+                job.end(Unavailable(text))
+
+    def _on_ack(self, number: int, multiple: bool) -> None:
+        for job in self._confirmed(number, multiple):
+            job.end()
+
+    def _on_nack(self, number: int, multiple: bool) -> None:
+        for job in self._confirmed(number, multiple):
+            job.end(Unavailable("RabbitMQ refused the entry (nack)"))
+
+    def _confirmed(self, number: int, multiple: bool) -> list[Job]:
+        waiting = self._unconfirmed
+        numbers = [one for one in waiting if one <= number] if multiple else [number]
+        return [waiting.pop(one) for one in numbers]
+
+    def publish(self, jobs: Sequence[Job], exchange: str, routing_key: str) -> None:
+        for job in jobs:
+            self._last += 1
+            self._unconfirmed[self._last] = job
+            job.is_sent = True
+            self.channel.basic_publish(_message(job), exchange, routing_key, mandatory=True)
+        while self._unconfirmed:
+            self.connection.drain_events()
+
+
+def _message(job: Job) -> Any:
+    return amqp.Message(
+        b"\n".join((job.head, job.content)),
+        content_type=CONTENT_TYPE,
+        delivery_mode=2,  # persistent
+        message_id=job.envelope.id,
+        timestamp=int(job.envelope.time.timestamp()),
+        application_headers={"content_id": job.envelope.content_id},
+    )
 
 
 def _raise_blocked(reason: str) -> None:
@@ -162,6 +202,8 @@ def _raise_blocked(reason: str) -> None:
 
 def is_alive(publisher: _Publisher) -> bool:
     """Whether RabbitMQ has neither closed the connection nor blocked it meanwhile."""
+    if publisher.is_spent:
+        return False
     try:
         while True:
             publisher.connection.drain_events(timeout=0)

