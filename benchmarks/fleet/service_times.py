@@ -28,7 +28,7 @@ TIMES = frozenset({"node", "broker", "confirm"})
 CLIENTS = 32
 
 
-def measure(rounds: int = 5, seconds: float = 3.0, size: int = 1024) -> dict[str, Any]:
+def measure(rounds: int = 5, seconds: float = 1.5, size: int = 1024) -> dict[str, Any]:
     """The times in seconds, and what one node did at `RATE` messages a second, and at most.
 
     The best of the rounds each, since other work on this machine can only make it slower. The point

@@ -127,6 +127,13 @@ class Outcome:
     most_waiting: int = 0
     most_spooled: int = 0
 
+    @property
+    def accepted_rate(self) -> float:
+        """Messages a second, without the first one, in which the fleet fills."""
+        first = next(sample for sample in self.samples if sample.at >= 1)
+        last = self.samples[-1]
+        return (last.accepted - first.accepted) / (last.at - first.at)
+
     def percentile(self, part: float) -> float:
         ordered = sorted(self.latencies)
         return ordered[int(len(ordered) * part)] if ordered else float("nan")
