@@ -80,8 +80,5 @@ class Settings:
 
     def check(self) -> None:
         """Raise `Unusable` for options that can't stand together."""
-        if self.keeps_some and (self.http is None or self.workers > 1):
-            raise Unusable(
-                "--keep-days, --keep-messages and --keep-size need the web page: --http, and no "
-                "--workers"
-            )
+        if self.keeps_some and self.http is None:
+            raise Unusable("--keep-days, --keep-messages and --keep-size need the web page: --http")
