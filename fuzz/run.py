@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TARGETS = ("session", "content", "chunks", "paths", "proxy", "auth", "xclient", "sender")
+TARGETS = ("session", "content", "chunks", "paths", "proxy", "auth", "xclient", "sender", "reader")
 _PROGRESS = re.compile(r"^#(\d+)\s+\S+\s+cov: (\d+) ft: (\d+) corp: (\d+)", re.M)
 
 

@@ -270,7 +270,7 @@ def test_old_mail_is_deleted_where_that_is_wanted(tmp_path: Path) -> None:
     with Running(tmp_path, *options) as server:
         server.wait_for_log("3 messages were too old or too many")
         assert sorted(path.name for path in new.iterdir()) == ["1700000003.x", "1700000004.x"]
-    for other in (["--http", "off"], ["--workers", "2"]):
+    for other in (["--http", "off"], ["--http", "off", "--workers", "2"]):
         assert "--http" in refused(tmp_path, *ANYWHERE, *other, "--keep-days", "1")
 
 

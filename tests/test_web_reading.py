@@ -172,6 +172,9 @@ def test_one_of_the_alternatives_is_shown_and_what_follows_them() -> None:
     )
     data = multipart("mixed", inner, part("text/plain", "footer"))
     message = mime.parse(data)
+    amp = part("text/x-amp-html", "<p>for some")
+    data_of_two = multipart("alternative", part("text/plain", "plain"), amp)
+    assert [each.text(data_of_two) for each in bodies(mime.parse(data_of_two), "html")] == ["plain"]
     for subtype, texts in (("plain", ["plain", "footer"]), ("html", ["<b>rich</b>", "footer"])):
         assert [each.text(data) for each in bodies(message, subtype)] == texts
     assert [each.content_type for each in attachments(message)] == ["text/calendar"]
@@ -188,8 +191,8 @@ def test_a_message_within_is_shown_where_it_stands() -> None:
     assert "Hello" not in described(within.encode())["text"]  # too deep, and no harm
 
 
-@pytest.mark.parametrize("content_type", ["text/calendar", "text/csv"])
-def test_calendars_and_tables_are_text(content_type: str) -> None:
+@pytest.mark.parametrize("content_type", ["text/calendar", "text/csv", "text/x-unknown"])
+def test_calendars_tables_and_unknown_texts_are_text(content_type: str) -> None:
     assert described(part(content_type, "a,b"))["text"] == "a,b"
     [only] = described(part(f"{content_type}; name=x", "a,b"))["parts"]
     assert only["readable"]

@@ -10,8 +10,6 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from gevent.pywsgi import WSGIServer
-
 from .settings import Settings
 from .values import PROTOCOLS, Listen
 
@@ -19,8 +17,8 @@ from .values import PROTOCOLS, Listen
 LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def announce(settings: Settings, ports: Sequence[int], page: WSGIServer | str) -> None:
-    """Say where to send mail, with a line to try it."""
+def announce(settings: Settings, ports: Sequence[int], page: int | str) -> None:
+    """Say where to send mail, with a line to try it; *page* is its port, or why there is none."""
     place = settings.maildir if settings.deliver is None else without_password(settings.deliver)
     bound = []
     for listen, port in zip(settings.listen, ports, strict=True):
@@ -59,11 +57,11 @@ def say(line: str) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or it would be tried again at the end
 
 
-def announce_page(settings: Settings, page: WSGIServer) -> None:
+def announce_page(settings: Settings, port: int) -> None:
     assert settings.http is not None
     host = str(settings.http.address[0])
     shown = LOOPBACK.get(host, host)
-    say(f"Web page: http://{Listen('http', (shown, page.server_port or 0))}/")
+    say(f"Web page: http://{Listen('http', (shown, port))}/")
     if not is_loopback(settings.http) and settings.http_auth is None:
         say("Everyone who reaches the page can read and delete the mail: give --http-auth.")
 

@@ -78,7 +78,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--workers",
     type=COUNT,
     default=1,
-    help="Processes, with the extra gunicorn and without the web page; --max-clients and "
+    help="Processes that receive mail, with the extra gunicorn; --max-clients and "
     "--max-clients-per-ip count in each of them.",
 )
 @option(

@@ -34,9 +34,22 @@ def open_page(
     if settings.http is None:
         return ""
     try:
-        from smtp_blinker.web import Keep, PageServer, create_app
+        page = make_page(settings, servers, check, settings.http.address)
     except ImportError as exc:
         return no_page(settings, servers, f"{exc}; or give --http off", exc)
+    try:
+        page.init_socket()
+    except OSError as exc:
+        return no_page(settings, servers, bind_problem(settings.http, exc, "--http"), exc)
+    return page
+
+
+def make_page(
+    settings: Settings, servers: Sequence[Any], check: Callable[[], object], listener: Any
+) -> WSGIServer:
+    """The page on *listener*, and what deletes old mail; ImportError without the extra."""
+    from smtp_blinker.web import Keep, PageServer, create_app
+
     app = create_app(
         servers,
         settings.maildir if settings.deliver is None else None,
@@ -46,18 +59,12 @@ def open_page(
         check=check,
         faults=faults if settings.faults else None,
     )
-    assert isinstance(settings.http.address, tuple)
-    page = PageServer(settings.http.address, app)
-    try:
-        page.init_socket()
-    except OSError as exc:
-        return no_page(settings, servers, bind_problem(settings.http, exc, "--http"), exc)
     if settings.keeps_some:
         keep = Keep(
             days=settings.keep_days, messages=settings.keep_messages, size=settings.keep_size
         )
         gevent.spawn(app.extensions["smtp_blinker"].keep, keep)
-    return page
+    return PageServer(listener, app)
 
 
 def show_store(page: WSGIServer, store: Store, settings: Settings) -> None:

@@ -20,7 +20,7 @@ from .settings import Settings
 log = logging.getLogger("smtp_blinker.serve")
 
 
-def start_logging(settings: Settings) -> None:
+def start_logging(settings: Settings) -> EventLog:
     json = settings.log_format == "json"
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -28,7 +28,7 @@ def start_logging(settings: Settings) -> None:
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     # In JSON a traceback stays within the line; in text it could forge others.
-    EventLog(tracebacks=json).attach()
+    return EventLog(tracebacks=json).attach()
 
 
 def raise_file_limit() -> None:

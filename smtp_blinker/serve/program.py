@@ -58,7 +58,8 @@ def serve(settings: Settings) -> None:
         server.start()
     if not isinstance(page, str):
         page.start()
-    announce(settings, [server.server_port or 0 for server in servers], page)
+    ports = [server.server_port or 0 for server in servers]
+    announce(settings, ports, page if isinstance(page, str) else page.server_port or 0)
     stopping.wait()
     # Meanwhile the page says that this server isn't ready any more.
     gevent.joinall([gevent.spawn(server.stop) for server in servers], raise_error=True)

@@ -87,11 +87,8 @@ class Settings:
 
     def check(self) -> None:
         """Raise `Unusable` for options that can't stand together."""
-        if self.keeps_some and (self.http is None or self.workers > 1):
-            raise Unusable(
-                "--keep-days, --keep-messages and --keep-size need the web page: --http, and no "
-                "--workers"
-            )
+        if self.keeps_some and self.http is None:
+            raise Unusable("--keep-days, --keep-messages and --keep-size need the web page: --http")
         if self.faults and self.http is None:
             raise Unusable("--faults is about the web page; without it give --fault")
         if self.fails_on_demand and self.workers > 1:

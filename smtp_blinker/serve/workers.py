@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import signal
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import gevent
 
 from .announce import announce
 from .certificate import open_certificate
-from .deliver import deliver_to, open_store
+from .deliver import Store, deliver_to, open_store
+from .page import no_page
+from .page_process import PageProcess
 from .policies import open_policies
 from .process import reload, spare_the_collector, start_logging
 from .queues import open_events
-from .servers import bind, close, make_servers
+from .servers import bind, bind_problem, close, make_servers
 from .settings import Settings, Unusable
 from .users import open_users
 
@@ -29,8 +32,6 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         from smtp_blinker.gunicorn import SMTPWorker, run
     except ImportError as exc:
         raise Unusable(f"--workers: {exc}") from exc
-    if settings.http_asked and settings.http is not None:
-        raise Unusable("the web page is about one process: give --http off or --workers 1")
     users = open_users(settings)
     tls = open_certificate(settings)
     policies = open_policies(settings)
@@ -43,6 +44,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     for server in servers:
         server.use(*policies)
         deliver_to(store, server)
+    page = open_page_process(settings, store)
     read_again = functools.partial(reload, settings, users, servers)
 
     class ServeWorker(SMTPWorker):
@@ -59,6 +61,18 @@ def serve_with_workers(settings: Settings) -> NoReturn:
             open_events(settings)
             super().init_process()
 
+        def run(self) -> None:
+            if isinstance(page, str):
+                super().run()
+                return
+            from smtp_blinker.web.remote import EventSender
+
+            sender = EventSender(page.path, servers)
+            try:
+                super().run()
+            finally:
+                sender.close()
+
     def hang_up(arbiter: Any) -> None:
         read_again()
         arbiter.kill_workers(signal.SIGHUP)
@@ -68,9 +82,22 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         arbiter.handle_hup = functools.partial(hang_up, arbiter)
         names = [listener.getsockname() for listener in arbiter.LISTENERS]
         ports = [name[1] if isinstance(name, tuple) else 0 for name in names]
-        announce(settings, ports, "it is about one process" if settings.http is not None else "")
+        if not isinstance(page, str):
+            page.look_after(arbiter, events)
+            arbiter.murder_workers = functools.partial(murder, arbiter.murder_workers, arbiter)
+        announce(settings, ports, page if isinstance(page, str) else page.port)
 
-    start_logging(settings)
+    def murder(workers: Callable[[], None], arbiter: Any) -> None:
+        """What the arbiter does about every second."""
+        workers()
+        if not isinstance(page, str):
+            page.look_after(arbiter, events)
+
+    def end_page(arbiter: Any) -> None:
+        if not isinstance(page, str):
+            page.end()
+
+    events = start_logging(settings)
     spare_the_collector()  # before the fork, so that the processes share these pages of memory
     run(
         lambda: servers,
@@ -79,4 +106,19 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         worker_class=ServeWorker,
         loglevel="warning",
         when_ready=ready,
+        on_exit=end_page,
     )
+
+
+def open_page_process(settings: Settings, store: Store) -> PageProcess | str:
+    """The page's process, which isn't started yet; or why there is none, as `open_page`."""
+    if settings.http is None:
+        return ""
+    try:
+        import smtp_blinker.web  # noqa: F401  # before the fork, and not in each process
+    except ImportError as exc:
+        return no_page(settings, (), f"{exc}; or give --http off", exc)
+    try:
+        return PageProcess(settings, store)
+    except OSError as exc:
+        return no_page(settings, (), bind_problem(settings.http, exc, "--http"), exc)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from . import markup_text, mime
@@ -15,6 +15,8 @@ MAX_SHOWN_FIELD: Final = 1000
 _READ: Final = frozenset({"text/plain", "text/html"})
 #: Text too, but rather an attachment where it has a name.
 _ALSO_READ: Final = frozenset({"text/calendar", "text/csv", "message/rfc822"})
+#: No text for people, or the same for devices that show no other.
+_NOT_READ: Final = frozenset({"text/rtf", "text/richtext", "text/x-amp-html", "text/watch-html"})
 
 
 def texts(message: Message, subtype: str) -> list[Part]:
@@ -26,7 +28,7 @@ def bodies(message: Message, subtype: str) -> list[Part]:
     """The parts to show one after the other to a reader who prefers "plain" or "html"."""
     if not message.parts:
         return []
-    candidates = {part.number for part in _candidates(message.parts, _READ | _ALSO_READ)}
+    candidates = {part.number for part in _candidates(message.parts, _is_read)}
     return _chosen(message.parts, 0, candidates, f"text/{subtype}")
 
 
@@ -78,15 +80,24 @@ def _forwarded(data: bytes, limit: int, depth: int) -> Iterator[str]:
     yield shown_text(message, data, limit, depth)
 
 
-def _candidates(parts: Sequence[Part], types: frozenset[str] = _READ) -> Iterator[Part]:
-    """The parts of *types* that are text of the message, whether or not another is shown instead.
+def _is_read(content_type: str) -> bool:
+    """Whether parts of that type can be read; an unknown text is text (RFC 2046 section 4.1.4)."""
+    return content_type in _ALSO_READ or (
+        content_type.startswith("text/") and content_type not in _NOT_READ
+    )
+
+
+def _candidates(
+    parts: Sequence[Part], wanted: Callable[[str], bool] = _READ.__contains__
+) -> Iterator[Part]:
+    """The parts of *wanted* types that are text of the message, also those not shown for another.
 
     One with a name is text too, where it is all there is, comes first or is an alternative.
     """
     above: list[Part] = []
     for part in parts:
         del above[part.depth :]
-        if part.content_type in types and not part.attached:
+        if wanted(part.content_type) and not part.attached:
             parent = above[-1] if above else None
             first = parent is None or part.number == parent.number + 1
             chosen = parent is not None and parent.content_type == "multipart/alternative"

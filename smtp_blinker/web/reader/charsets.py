@@ -120,8 +120,14 @@ def _decode(data: bytes, codec: str, errors: str) -> str:
     decoder = codecs.getincrementaldecoder(codec)(errors)
     found = []
     for start in range(0, len(data), STEP):
-        found.append(decoder.decode(data[start : start + STEP]))
-    found.append(decoder.decode(b"", True))
+        piece = data[start : start + STEP]
+        try:
+            found.append(decoder.decode(piece, start + STEP >= len(data)))
+        except UnicodeDecodeError:
+            raise
+        except UnicodeError:  # an escape sequence without end, of which it keeps no more
+            decoder.reset()
+            found.append(piece.decode(codec, errors))
     text = "".join(found)
     others = None if errors == "strict" else browsers.CHARACTERS.get(codec)
     return text if others is None else text.translate(others)

@@ -60,8 +60,18 @@ def receive(sock: socket.socket, deadline: float | None = None) -> Frame | None:
     size, body_size = _LENGTHS.unpack(lengths)
     if size > MAX_FIELDS or body_size > MAX_BODY:
         raise Broken(f"a frame of {size} and {body_size} octets")
-    fields = json.loads(_exactly(sock, size, deadline))
+    fields = _object(_exactly(sock, size, deadline))
     return Frame(fields, _exactly(sock, body_size, deadline), file[0] if file else None)
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except Exception as exc:  # of its errors RecursionError is no ValueError
+        raise Broken(f"what isn't JSON: {type(exc).__name__}") from exc
+    if not isinstance(found, dict):
+        raise Broken("JSON that is no object")
+    return found
 
 
 def _exactly(sock: socket.socket, size: int, deadline: float | None) -> bytes:

@@ -339,6 +339,8 @@ class _Parser:
 
     def _take_out_files(self) -> None:
         """Make attachments of the uuencoded files in texts, and a multipart of such a text."""
+        if b"begin " not in self.data:
+            return
         found: list[Part] = []
         for part in self.message.parts:
             if part.content_type != "text/plain" or part.attached or part.filename is not None:

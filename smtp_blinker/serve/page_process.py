@@ -1,0 +1,121 @@
+"""The page in a process of its own, beside the workers that gunicorn keeps."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from contextlib import suppress
+from typing import Any, Final, NoReturn
+
+import gevent
+import gevent.socket
+
+from smtp_blinker.listeners.log import EventLog
+
+from .deliver import Store, health_of
+from .page import make_page
+from .settings import Settings
+
+log = logging.getLogger("smtp_blinker.serve")
+
+#: Seconds between two looks whether the arbiter is still there, and between two starts.
+LOOK_SECONDS: Final = 0.5
+PAUSE: Final = 5.0
+
+
+class PageProcess:
+    """The process of the page; it belongs to gunicorn's arbiter, which starts it again.
+
+    Made before the arbiter begins, it has the page's address bound; raises the OSError of that.
+    *store* is looked at for ``/healthz/ready``.
+    """
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        assert settings.http is not None
+        self._settings = settings
+        self._store = store
+        self._http = _listen(settings.http.address)
+        self.port: int = self._http.getsockname()[1]
+        #: Where the workers tell what happens; nobody else gets into this folder.
+        self._folder = tempfile.mkdtemp(prefix="smtp-blinker-")
+        self.path = os.path.join(self._folder, "events")
+        self._events = socket.socket(socket.AF_UNIX)
+        self._events.bind(self.path)
+        self._events.listen(128)
+        self._pid = 0
+        self._began = 0.0
+        #: Readable when the process has ended: it has the other end open.
+        self._alive: int | None = None
+
+    def look_after(self, arbiter: Any, events: EventLog) -> None:
+        """Start it if it doesn't run; for the arbiter, from time to time.
+
+        *events* is what logs in this process.
+        """
+        if self._alive is not None:
+            poll = select.poll()
+            poll.register(self._alive, select.POLLIN | select.POLLHUP)
+            if not poll.poll(0):
+                return
+            log.error("the process of the web page has ended; another one begins")
+            os.close(self._alive)
+            self._alive = None
+        if time.monotonic() < self._began + PAUSE:
+            return
+        self._began = time.monotonic()
+        reading, writing = os.pipe()
+        self._pid = os.fork()
+        if self._pid:
+            os.close(writing)
+            self._alive = reading
+            return
+        try:
+            os.close(reading)
+            self._run(arbiter, events)
+        except BaseException:
+            log.exception("the web page")
+        finally:
+            os._exit(1)
+
+    def end(self) -> None:
+        """End the process, and give everything back."""
+        if self._alive is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, arbiter: Any, events: EventLog) -> NoReturn:
+        """Serve the page until the arbiter is gone or ends this process."""
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)  # they are for the arbiter
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        addresses = [listener.getsockname() for listener in arbiter.LISTENERS]
+        for listener in arbiter.LISTENERS:
+            listener.sock.close()  # or the port would stay taken when all others have ended
+        gevent.reinit()
+        events.detach()  # each worker logs what happens to it
+        from smtp_blinker.web.remote import EventReceiver, RemoteServer
+
+        servers = [RemoteServer(address) for address in addresses]
+        EventReceiver(_for_gevent(self._events), servers).start()
+        make_page(self._settings, servers, health_of(self._store), _for_gevent(self._http)).start()
+        while os.getppid() == arbiter.pid:
+            gevent.sleep(LOOK_SECONDS)
+        os._exit(0)
+
+
+def _listen(address: Any) -> socket.socket:
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=256)
+
+
+def _for_gevent(listener: socket.socket) -> Any:
+    return gevent.socket.socket(listener.family, listener.type, fileno=listener.detach())

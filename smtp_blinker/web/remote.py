@@ -1,0 +1,241 @@
+"""What happens in other processes, for a page in a process of its own.
+
+Each worker has an `EventSender`, which writes to a UNIX socket; the page's `EventReceiver` sends
+the signals again, from a `RemoteServer` in place of each of the servers. So whatever listens there
+hears all workers. An event is a line of JSON. Mail never waits for the page.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import gevent
+from gevent import socket
+from gevent.event import Event as Flag
+from gevent.server import StreamServer
+
+from .. import signals
+from ..signals import (
+    AuthEvent,
+    ConnectEvent,
+    DisconnectEvent,
+    ErrorEvent,
+    Event,
+    EventSignal,
+    MessageEvent,
+    RefusedEvent,
+    SecureEvent,
+)
+from .live import MAX_RECIPIENTS
+
+log = logging.getLogger(__name__)
+
+#: Events of a worker that wait; the oldest are dropped when there are more.
+BUFFER: Final = 10_000
+#: Events that are written at once, and octets of one that is read.
+BATCH: Final = 50
+MAX_LINE: Final = 2**20
+#: Seconds until a page that isn't there is looked for again, and in which it must take a batch.
+PAUSE: Final = 0.5
+SECONDS: Final = 10.0
+#: Seconds between two looks whether a server accepts clients.
+LOOK_EVERY: Final = 0.5
+
+#: What is told beside the signals: whether a server accepts clients.
+STARTED: Final = "started"
+_EVENTS: Final[tuple[tuple[EventSignal, Callable[..., Event] | None], ...]] = (
+    (signals.listening, None),
+    (signals.connect, ConnectEvent),
+    (signals.secure, SecureEvent),
+    (signals.auth, AuthEvent),
+    (signals.message, MessageEvent),
+    (signals.refused, RefusedEvent),
+    (signals.error, ErrorEvent),
+    (signals.disconnect, DisconnectEvent),
+    (signals.close, None),
+)
+_BY_NAME: Final = {signal.name: (signal, make) for signal, make in _EVENTS}
+
+
+class EventSender:
+    """Tells the page at the UNIX socket *path* what *servers* do, which it knows by their order.
+
+    Make it in the worker. It hears them until `close`, which waits up to a second until all is
+    told; the page may begin later, and come again. ``dropped`` counts the events that it missed.
+    """
+
+    def __init__(self, path: str, servers: Sequence[Any]) -> None:
+        self.dropped = 0
+        self._path = path
+        self._servers = list(servers)
+        self._waiting: deque[tuple[str, int, Any]] = deque()
+        self._more = Flag()
+        self._empty = Flag()
+        self._receivers = [
+            (signal, server, self._receiver(signal.name, number))
+            for signal, _ in _EVENTS
+            for number, server in enumerate(self._servers)
+        ]
+        for signal, server, receiver in self._receivers:
+            signal.connect(receiver, server, weak=False)
+        self._greenlet = gevent.spawn(self._run)
+
+    def close(self, timeout: float = 1.0) -> None:
+        for signal, server, receiver in self._receivers:
+            signal.disconnect(receiver, server)
+        self._more.set()
+        if self._waiting or not self._empty.is_set():
+            self._empty.wait(timeout)
+        self._greenlet.kill()
+
+    def _receiver(self, name: str, number: int) -> Callable[..., None]:
+        def receive(server: object, event: Event | None = None, **extra: object) -> None:
+            # An exception would hold what its frames hold.
+            known = event.as_dict() if isinstance(event, ErrorEvent) else event
+            if len(self._waiting) >= BUFFER:
+                self._waiting.popleft()
+                self.dropped += 1
+            self._waiting.append((name, number, known))
+            self._empty.clear()
+            self._more.set()
+
+        return receive
+
+    def _run(self) -> None:
+        while True:
+            try:
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.settimeout(SECONDS)
+                    connection.connect(self._path)
+                    self._tell_all(connection)
+            except OSError:
+                gevent.sleep(PAUSE)  # the page isn't there
+
+    def _tell_all(self, connection: Any) -> None:
+        """Write what happens until the page goes away. What was on its way then is lost."""
+        told = [False] * len(self._servers)
+        while True:
+            for number, server in enumerate(self._servers):
+                if server.started is not told[number]:
+                    told[number] = server.started
+                    connection.sendall(_line(STARTED, number, {STARTED: server.started}))
+            self._more.wait(LOOK_EVERY)
+            self._more.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                connection.sendall(b"".join(_line(*each) for each in batch))
+                gevent.sleep(0)  # mail first
+            self._empty.set()
+
+
+def _line(signal: str, server: int, event: Event | dict[str, Any] | None) -> bytes:
+    fields = event.as_dict() if isinstance(event, Event) else event
+    if isinstance(event, MessageEvent) and len(event.rcpt_to) > MAX_RECIPIENTS:
+        # The page shows so many, and how many there are.
+        others = len(event.rcpt_to) - MAX_RECIPIENTS
+        fields = {**event.as_dict(), "rcpt_to": [*event.rcpt_to[:MAX_RECIPIENTS], *[""] * others]}
+    return json.dumps([signal, server, fields], default=str).encode() + b"\n"
+
+
+class RemoteServer:
+    """A server that runs in other processes, as far as the page knows it."""
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+        #: How many processes accept its clients.
+        self.processes = 0
+
+    @property
+    def started(self) -> bool:
+        return self.processes > 0
+
+
+class EventReceiver(StreamServer):
+    """Hears the `EventSender` of each worker on *listener*, and sends its signals again.
+
+    They come from *servers*, in the order in which the workers have theirs. When a worker has
+    ended, its connections have too: `disconnect` is sent for those of which it wasn't told.
+    """
+
+    def __init__(self, listener: Any, servers: Sequence[RemoteServer]) -> None:
+        super().__init__(listener)
+        self.servers = list(servers)
+
+    def handle(self, connection: Any, address: Any) -> None:
+        worker = _Worker(self.servers)
+        try:
+            with connection, connection.makefile("rb") as lines:
+                while line := lines.readline(MAX_LINE):
+                    worker.tells(line)
+        except (OSError, ValueError, TypeError, LookupError) as exc:
+            log.error("a worker's events can't be read: %s: %a", type(exc).__name__, str(exc)[:200])
+        finally:
+            worker.ended()
+
+
+class _Worker:
+    """One that tells what happens, and the connections that it has."""
+
+    def __init__(self, servers: Sequence[RemoteServer]) -> None:
+        self._servers = servers
+        self._accepting: set[RemoteServer] = set()
+        #: By id: the server, the client's address, and since when.
+        self._open: dict[str, tuple[RemoteServer, str, float]] = {}
+
+    def tells(self, line: bytes) -> None:
+        """Send the signal that *line* tells; raises ValueError and others for what is none."""
+        name, number, fields = json.loads(line)
+        server = self._servers[number]
+        if name == STARTED:
+            self._accepts(server, bool(fields[STARTED]))
+            return
+        signal, make = _BY_NAME[name]
+        if make is None:
+            signals.emit(signal, server)
+            return
+        event = _event(make, fields)
+        if isinstance(event, ConnectEvent):
+            self._open[event.id] = server, event.remote_address, time.monotonic()
+        elif isinstance(event, DisconnectEvent):
+            self._open.pop(event.id, None)
+        signals.emit(signal, server, event)
+
+    def ended(self) -> None:
+        for server in list(self._accepting):
+            self._accepts(server, False)
+        for id, (server, address, since) in self._open.items():
+            event = DisconnectEvent(
+                *(id, address, time.monotonic() - since, 0, 0, 0),
+                *("error", "the process that served it has ended"),
+            )
+            signals.emit(signals.disconnect, server, event)
+
+    def _accepts(self, server: RemoteServer, does: bool) -> None:
+        if does and server not in self._accepting:
+            self._accepting.add(server)
+            server.processes += 1
+        elif not does and server in self._accepting:
+            self._accepting.discard(server)
+            server.processes -= 1
+
+
+class RemoteError(Exception):
+    """An exception of another process: its class has the same name, and it the same text."""
+
+
+def _event(make: Callable[..., Event], fields: dict[str, Any]) -> Event:
+    if make is MessageEvent:
+        fields["rcpt_to"] = tuple(fields["rcpt_to"])
+    if make is ErrorEvent:
+        told = fields["error"]
+        kind = type(str(told["type"]), (RemoteError,), {})
+        fields["error"] = kind(told["message"])
+    with suppress(TypeError):
+        return make(**fields)
+    raise ValueError("the worker is of another version")

@@ -1,0 +1,149 @@
+"""The web page of smtp-blinker with --workers: a process of its own that hears all of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import suppress
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("gunicorn", reason="gunicorn is not installed (pip)")
+
+from test_serve import MESSAGE, Running, poll, refused
+
+PAGE = ("-l", "127.0.0.1:0", "--http", "127.0.0.1:0", "--workers", "2")
+
+
+def get(server: Running, path: str) -> Any:
+    connection = HTTPConnection("127.0.0.1", server.http_port, timeout=60)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    finally:
+        connection.close()
+    return json.loads(text) if path.startswith("/api") else (answer.status, text)
+
+
+def sent_by_both(server: Running) -> int:
+    """Send until both workers had a message; returns how many it took."""
+    sent = 0
+    senders: set[str] = set()
+
+    def both() -> bool:
+        nonlocal sent
+        clients = [server.client() for _ in range(4)]
+        for client in clients:
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
+            sent += 1
+        for client in clients:
+            client.quit()
+        names = [path.name for path in (server.folder / "Maildir" / "new").iterdir()]
+        senders.update(name.partition("P")[2].partition("Q")[0] for name in names)
+        return len(senders) == 2
+
+    poll(both)
+    return sent
+
+
+def page_process(server: Running) -> psutil.Process:
+    """The page has children, the index and the reader, when it was asked for the mail."""
+    get(server, "/api/messages")
+    found = [each for each in psutil.Process(server.process.pid).children() if each.children()]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_it_shows_what_every_worker_does(tmp_path: Path) -> None:
+    with Running(tmp_path, *PAGE) as server:
+        sent = sent_by_both(server)
+        poll(lambda: get(server, "/api/live")["totals"]['smtp_messages_total{code="250"}'] == sent)
+        poll(lambda: get(server, "/api/live")["open"] == 0)
+        [client] = get(server, "/api/live")["clients"]
+        assert client["messages"] == client["connections"] == sent
+        assert get(server, "/api/messages")["total"] == sent
+        assert f'smtp_messages_total{{code="250"}} {sent}.0' in get(server, "/metrics")[1]
+        [listening] = get(server, "/api/live")["servers"]
+        assert listening == {"address": f"127.0.0.1:{server.port}", "ready": True}
+        assert get(server, "/healthz/ready")[0] == 200
+        # The page logs nothing that a worker has logged.
+        assert server.log.read_text().count("message 1 answered 250") == sent
+
+
+def test_it_begins_again_when_it_has_ended(tmp_path: Path) -> None:
+    with Running(tmp_path, *PAGE) as server:
+        page_process(server).kill()
+        server.wait_for_log("another one begins")
+        with server.client() as client:
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
+
+        def shows() -> bool:
+            with suppress(OSError, ValueError):
+                return bool(get(server, "/api/live")["servers"][0]["ready"])
+            return False
+
+        poll(shows)
+        assert get(server, "/api/messages")["total"] == 1
+
+
+def test_connections_of_a_worker_that_was_killed_have_ended(tmp_path: Path) -> None:
+    with Running(tmp_path, *PAGE) as server:
+        client = server.client()
+        client.ehlo()
+        poll(lambda: get(server, "/api/live")["open"] == 1)
+        page = page_process(server)
+        for child in psutil.Process(server.process.pid).children():
+            if child != page:
+                child.kill()
+        poll(lambda: get(server, "/api/live")["open"] == 0)
+        poll(lambda: bool(get(server, "/api/live")["servers"][0]["ready"]))
+        client.close()
+
+
+def test_it_is_not_ready_while_the_workers_drain_and_ends_after_them(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with Running(tmp_path, *PAGE, TMPDIR=str(temporary)) as server:
+        client = server.client()
+        client.ehlo()
+        client.mail("you@example.org")
+        client.rcpt("me@example.com")
+        assert client.docmd("DATA")[0] == 354
+        page = page_process(server)
+        server.process.send_signal(signal.SIGTERM)
+        poll(lambda: get(server, "/healthz/ready")[0] == 503)
+        client.send(b"Subject: begun before\r\n\r\n.\r\n")
+        assert client.getreply()[0] == 250
+        assert server.process.wait(60) == 0
+        poll(lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE)
+        assert list(temporary.iterdir()) == []
+        client.close()
+
+
+def test_it_ends_with_an_arbiter_that_was_killed(tmp_path: Path) -> None:
+    with Running(tmp_path, *PAGE) as server:
+        page = page_process(server)
+        server.process.kill()
+        poll(lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_old_mail_goes_with_workers_too(tmp_path: Path) -> None:
+    new = tmp_path / "Maildir" / "new"
+    new.mkdir(parents=True)
+    for number in range(5):
+        (new / f"{1_700_000_000 + number}.x").write_text(MESSAGE)
+    with Running(tmp_path, *PAGE, "--keep-messages", "2") as server:
+        server.wait_for_log("3 messages were too old or too many")
+
+
+def test_an_address_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    with Running(tmp_path, *PAGE) as server:
+        (tmp_path / "other").mkdir()
+        address = f"127.0.0.1:{server.http_port}"
+        options = ("-l", "127.0.0.1:0", "--http", address, "--workers", "2")
+        assert f"{address} is in use" in refused(tmp_path / "other", *options)
