@@ -109,6 +109,11 @@ def nothing_found(page: Page) -> None:
     page.one("#hint")
 
 
+def api(page: Page) -> None:
+    page.chrome.get(page.url + "api")
+    page.one("main section")
+
+
 def gone(page: Page) -> None:
     page.open("#/m/1.2.3")
     wait_until(lambda: "gone" in page.one("#message").text)
@@ -129,6 +134,7 @@ VIEWS: dict[str, Callable[[Page], None]] = {
     "confirm": confirming,
     "nothing found": nothing_found,
     "gone": gone,
+    "api": api,
 }
 
 
