@@ -392,6 +392,8 @@ def test_what_a_finger_touches_is_forty_pixels(page: Page, width: int) -> None:
             page.click(f"#tab-{tab}")
             page.one("#body > *")
             assert page.run(SMALL) == [], tab
+        cut = "return [...document.querySelectorAll('.tabs button')].filter((each) =>"
+        assert page.run(f"{cut} each.scrollWidth > each.clientWidth).length") == 0
         page.click("#help-button")
         page.one("#help[open]")
         assert page.run(SMALL) == []
