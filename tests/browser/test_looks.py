@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import smtplib
 import subprocess
 import sys
 from email.message import EmailMessage
@@ -399,6 +400,14 @@ def test_what_a_finger_touches_is_forty_pixels(page: Page, width: int) -> None:
         assert page.run(SMALL) == []
         page.open("#/live")
         page.one("#events .kind")
+        assert page.run(SMALL) == []
+        with smtplib.SMTP("127.0.0.1", page.port, "client.test") as client:
+            client.docmd("RCPT TO:<ada@example.com>")
+        page.open("#/refused")
+        page.one("#refused td")
+        assert page.run(SMALL) == []
+        page.click("#refused td a")
+        page.one("#dialogue")
         assert page.run(SMALL) == []
     finally:
         screen(page, width, 820)
