@@ -248,7 +248,7 @@ def test_html_is_seen_at_the_width_of_a_device(
     page.open()
     page.shows("news")
     page.open_first()
-    paragraph = "return getComputedStyle(document.querySelector('p')).width"
+    paragraph = "const p = document.querySelector('p'); return p && getComputedStyle(p).width"
 
     def has(expected: str) -> None:
         page.in_frame(lambda: wait_until(lambda: page.run(paragraph) == expected, expected))
