@@ -116,7 +116,6 @@ class Program:
 
     def __init__(self, folder: Path) -> None:
         self.maildir = folder / "Maildir"
-        self.last = 0.0  # when the last message came
         kept = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
         kept["PYTHONPATH"] = str(ROOT)
         self.process = subprocess.Popen(
@@ -145,12 +144,10 @@ class Program:
 
     def send(self, message: EmailMessage, minutes_ago: int = 0) -> None:
         recipients = [to.strip() for to in message["To"].split(",")]
+        before = set((self.maildir / "new").iterdir())
         with smtplib.SMTP("127.0.0.1", self.port, "app.example.net") as client:
             client.send_message(message, "bounces@example.org", recipients)
-        [file] = [
-            file for file in (self.maildir / "new").iterdir() if file.stat().st_mtime > self.last
-        ]
-        self.last = file.stat().st_mtime
+        [file] = set((self.maildir / "new").iterdir()) - before
         if minutes_ago:  # the time of a message is in the name of its file
             seconds, _, rest = file.name.partition(".")
             file.rename(file.with_name(f"{int(seconds) - 60 * minutes_ago}.{rest}"))

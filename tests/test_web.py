@@ -24,9 +24,9 @@ import gevent
 import pytest
 from flask.testing import FlaskClient
 from gevent.pywsgi import WSGIServer
-from support import SECONDS, serve
+from support import SECONDS, Certificate, serve
 
-from smtp_blinker import Address, Session, signals, web
+from smtp_blinker import Address, Session, SMTPServer, signals, web
 from smtp_blinker.signals import (
     AuthEvent,
     ConnectEvent,
@@ -1053,6 +1053,23 @@ def test_live_counts_refused_commands(client: FlaskClient, server: FakeServer) -
         "reply:451": 1,
         "error:HookError": 1,
     }
+
+
+def test_live_says_what_a_program_must_know_to_send(certificate: Certificate) -> None:
+    files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
+    servers = [
+        SMTPServer(("127.0.0.1", 0)),
+        SMTPServer(("127.0.0.1", 0), lmtp=True, **files),
+        SMTPServer(("127.0.0.1", 0), secure=True, on_auth=lambda auth, session: None, **files),
+        SMTPServer(("127.0.0.1", 0), auth_optional=True, on_auth=lambda auth, session: None),
+    ]
+    live = ask(create_app(servers).test_client(), "/api/live")
+    assert [(each["lmtp"], each["tls"], each["auth"]) for each in live["servers"]] == [
+        (False, None, None),
+        (True, "starttls", None),
+        (False, "implicit", "required"),
+        (False, None, "optional"),
+    ]
 
 
 def test_other_servers_are_not_shown(client: FlaskClient) -> None:

@@ -34,7 +34,7 @@ def open_page(
     if settings.http is None:
         return ""
     try:
-        page = make_page(settings, servers, check, settings.http.address)
+        page = make_page(settings, servers, check, settings.http.address, faults)
     except ImportError as exc:
         return no_page(settings, servers, f"{exc}; or give --http off", exc)
     try:
@@ -45,7 +45,11 @@ def open_page(
 
 
 def make_page(
-    settings: Settings, servers: Sequence[Any], check: Callable[[], object], listener: Any
+    settings: Settings,
+    servers: Sequence[Any],
+    check: Callable[[], object],
+    listener: Any,
+    faults: Faults | None = None,
 ) -> WSGIServer:
     """The page on *listener*, and what deletes old mail; ImportError without the extra."""
     from smtp_blinker.web import Keep, PageServer, create_app

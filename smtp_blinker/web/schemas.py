@@ -133,8 +133,8 @@ LIVE: Final = record(
             address=TEXT,
             ready=FLAG,
             lmtp=FLAG,
-            tls={"enum": ["implicit", "starttls", None]},
-            auth={"enum": ["required", "optional", None]},
+            tls={"anyOf": [{"enum": ["implicit", "starttls"]}, {"type": "null"}]},
+            auth={"anyOf": [{"enum": ["required", "optional"]}, {"type": "null"}]},
         )
     ),
     open=COUNT,

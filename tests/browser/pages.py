@@ -72,6 +72,9 @@ def start_chromium(profile: Path) -> Chrome:
 class Page:
     """A serve.py with its page open in the browser."""
 
+    #: Further options of serve.py.
+    options: tuple[str, ...] = ()
+
     def __init__(self, chrome: Chrome, folder: Path) -> None:
         self.chrome = chrome
         self.maildir = folder / "Maildir"
@@ -94,7 +97,7 @@ class Page:
         program = str(ROOT / "scripts" / "serve.py")
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, program, "--listen", listen, "--http", http],
+                [sys.executable, program, "--listen", listen, "--http", http, *self.options],
                 cwd=self.folder,
                 env=kept,
                 stdout=subprocess.PIPE,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import smtplib
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from interop.npm import node_modules
@@ -109,6 +111,27 @@ def nothing_found(page: Page) -> None:
     page.one("#hint")
 
 
+def api(page: Page) -> None:
+    page.chrome.get(page.url + "api")
+    page.one("main section")
+
+
+def refused(page: Page) -> None:
+    page.open("#/refused")
+    page.one("#refused td")
+
+
+def dialogue(page: Page) -> None:
+    refused(page)
+    page.click("#refused td a")
+    page.one("#dialogue .bad")
+
+
+def faults_on_demand(page: Page) -> None:
+    page.open("#/faults")
+    page.one("#fault-add")
+
+
 def gone(page: Page) -> None:
     page.open("#/m/1.2.3")
     wait_until(lambda: "gone" in page.one("#message").text)
@@ -129,19 +152,34 @@ VIEWS: dict[str, Callable[[Page], None]] = {
     "confirm": confirming,
     "nothing found": nothing_found,
     "gone": gone,
+    "api": api,
+    "refused": refused,
+    "dialogue": dialogue,
+    "faults": faults_on_demand,
 }
+
+
+class FaultyPage(Page):
+    options = ("--faults",)
 
 
 @pytest.fixture(scope="module")
 def shared(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page with mail, for views that change nothing of it."""
-    page = Page(chromium, tmp_path_factory.mktemp("shared"))
+    page = FaultyPage(chromium, tmp_path_factory.mktemp("shared"))
     page.send(plain("links", "See https://example.org/a and https://example.org/b"))
     page.send(
         b"Subject: html\nContent-Type: text/html\n\n<a href=https://x.example/>x</a><img src=x>"
     )
     page.send(much(), "ada@example.com", "hidden@example.com")
     page.send(plain("שלום עולם"))
+    with smtplib.SMTP("127.0.0.1", page.port, "client.test") as client:
+        client.ehlo()
+        client.docmd("RCPT TO:<ada@example.com>")
+        client.docmd("MAIL FROM:nobody")
+    urlopen(
+        Request(f"{page.url}api/faults?do=delay&seconds=1&times=1&at=RCPT", method="POST")
+    ).close()
     yield page
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

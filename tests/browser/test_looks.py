@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import smtplib
 import subprocess
 import sys
 from email.message import EmailMessage
@@ -247,7 +248,7 @@ def test_html_is_seen_at_the_width_of_a_device(
     page.open()
     page.shows("news")
     page.open_first()
-    paragraph = "return getComputedStyle(document.querySelector('p')).width"
+    paragraph = "const p = document.querySelector('p'); return p && getComputedStyle(p).width"
 
     def has(expected: str) -> None:
         page.in_frame(lambda: wait_until(lambda: page.run(paragraph) == expected, expected))
@@ -392,11 +393,21 @@ def test_what_a_finger_touches_is_forty_pixels(page: Page, width: int) -> None:
             page.click(f"#tab-{tab}")
             page.one("#body > *")
             assert page.run(SMALL) == [], tab
+        cut = "return [...document.querySelectorAll('.tabs button')].filter((each) =>"
+        assert page.run(f"{cut} each.scrollWidth > each.clientWidth).length") == 0
         page.click("#help-button")
         page.one("#help[open]")
         assert page.run(SMALL) == []
         page.open("#/live")
         page.one("#events .kind")
+        assert page.run(SMALL) == []
+        with smtplib.SMTP("127.0.0.1", page.port, "client.test") as client:
+            client.docmd("RCPT TO:<ada@example.com>")
+        page.open("#/refused")
+        page.one("#refused td")
+        assert page.run(SMALL) == []
+        page.click("#refused td a")
+        page.one("#dialogue")
         assert page.run(SMALL) == []
     finally:
         screen(page, width, 820)

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import smtplib
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import Chrome
 from support import wait_until
 
-from .pages import ROOT, Page, plain
+from .pages import Chrome, Page, plain
 
 
 class CatcherPage(Page):
     """The same with options of the tester's."""
 
-    options: tuple[str, ...] = ("--domain", "example.com", "--faults")
-
-    def start(self, listen: str, http: str) -> subprocess.Popen[str]:
-        kept = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
-        program = str(ROOT / "scripts" / "serve.py")
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, program, "--listen", listen, "--http", http, *self.options],
-                cwd=self.folder,
-                env=kept,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+    options = ("--domain", "example.com", "--faults")
 
 
 @pytest.fixture

@@ -16,8 +16,10 @@ import { ZONE } from "./words.js";
 // Where we are
 
 function current(link, isIt) {
-  if (isIt) link.setAttribute("aria-current", "page");
-  else link.removeAttribute("aria-current");
+  if (isIt) {
+    link.setAttribute("aria-current", "page");
+    link.scrollIntoView({ block: "nearest", inline: "nearest" });
+  } else link.removeAttribute("aria-current");
 }
 
 function route() {

@@ -61,9 +61,12 @@ const TLS = { implicit: "TLS from the beginning", starttls: "none, or STARTTLS" 
 export function showWelcome(box, servers) {
   const places = servers.filter((server) => !server.lmtp).map(reached).filter(Boolean);
   const place = places.find(({ tls }) => tls !== "implicit") ?? places[0];
-  box.replaceChildren(el("strong", {}, "No mail yet"), el("span", {}, "It appears here by itself as it arrives."),
-    el("a", { href: "#/refused" }, "What was refused, and why"));
-  if (!place) return;
+  box.replaceChildren(el("strong", {}, "No mail yet"), el("span", {}, "It appears here by itself as it arrives."));
+  if (place) showPlace(box, place);
+  box.append(el("a", { href: "#/refused" }, "What was refused, and why"));
+}
+
+function showPlace(box, place) {
   const fact = (name, value, copied) => el("div", {}, el("dt", {}, name), el("dd", {}, value, copied ? copyButton(value, copied) : null));
   const code = el("pre", { tabindex: "0" });
   const buttons = Object.keys(SETTINGS).map((name) => el("button", { type: "button", onclick: () => show(name) }, name));

@@ -20,7 +20,7 @@ export async function showFaults() {
   let answer;
   try { answer = await ask("api/faults"); } catch (error) { failed(error); return; }
   if (!list) build(answer.stages);
-  list.replaceChildren(table(["What", "At", "Whom", "How often", ""], answer.faults.map(row), "There is none: mail is taken."));
+  list.replaceChildren(table(["What", "At", "Whom", "How often", "Change"], answer.faults.map(row), "There is none: mail is taken."));
 }
 
 function row(fault) {

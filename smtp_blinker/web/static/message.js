@@ -63,6 +63,7 @@ function facts(data) {
   const folded = el("details", { class: "fold-facts", id: "facts", open: choice.get("facts") === "open" },
     el("summary", {},
       el("span", { class: "brief" }, el("bdi", {}, data.from.slice(0, 300) || "(no sender)"), ...brief("to", data.to), ...brief("cc", data.cc), ...brief("bcc", bcc)),
+      el("span", { class: "unfolded" }, "Details"),
       el("time", { class: "soft", title: FULL.format(date), datetime: date.toISOString() }, `${STAMP.format(date)} · ${size(data.size)}`)),
     el("dl", { class: "facts" },
       ...fact("From", data.from), ...fact("To", data.to), ...fact("Cc", data.cc), ...fact("Bcc", bcc),
