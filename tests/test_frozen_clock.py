@@ -48,7 +48,8 @@ def connect(server: SMTPTestServer) -> smtplib.SMTP:
 
 
 def connect_to(served: Any) -> smtplib.SMTP:
-    return smtplib.SMTP(*served.address, timeout=SECONDS)
+    host, port = served.address[:2]
+    return smtplib.SMTP(host, port, timeout=SECONDS)
 
 
 def send(client: smtplib.SMTP) -> None:

@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from smtp_blinker import signals
 from smtp_blinker.listeners import log, metrics, tracking
+from smtp_blinker.listeners.lines import MAX_TEXT
 from smtp_blinker.signals import (
     AuthEvent,
     ConnectEvent,
@@ -454,7 +455,7 @@ def test_text_has_a_bound_and_json_has_all(server: Any, event_log: Any) -> None:
     emit(signals.disconnect, server, disconnect_event(detail=long))
     message, refused, disconnect = event_log.records
     for record in event_log.records:
-        assert len(record.getMessage()) < 3 * log.MAX_TEXT
+        assert len(record.getMessage()) < 3 * MAX_TEXT
         assert record.getMessage().endswith("x...")
     assert "<user4@example.com> and 995 more: x" in message.getMessage()
     assert message.smtp["rcpt_to"] == list(recipients)

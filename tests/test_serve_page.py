@@ -14,7 +14,8 @@ import pytest
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed (pip)")
 
-from test_serve import MESSAGE, Running, poll, refused
+from support import wait_until
+from test_serve import MESSAGE, Running, refused
 
 PAGE = ("-l", "127.0.0.1:0", "--http", "127.0.0.1:0", "--workers", "2")
 
@@ -47,7 +48,7 @@ def sent_by_both(server: Running) -> int:
         senders.update(name.partition("P")[2].partition("Q")[0] for name in names)
         return len(senders) == 2
 
-    poll(both)
+    wait_until(both)
     return sent
 
 
@@ -62,8 +63,10 @@ def page_process(server: Running) -> psutil.Process:
 def test_it_shows_what_every_worker_does(tmp_path: Path) -> None:
     with Running(tmp_path, *PAGE) as server:
         sent = sent_by_both(server)
-        poll(lambda: get(server, "/api/live")["totals"]['smtp_messages_total{code="250"}'] == sent)
-        poll(lambda: get(server, "/api/live")["open"] == 0)
+        wait_until(
+            lambda: get(server, "/api/live")["totals"]['smtp_messages_total{code="250"}'] == sent
+        )
+        wait_until(lambda: get(server, "/api/live")["open"] == 0)
         [client] = get(server, "/api/live")["clients"]
         assert client["messages"] == client["connections"] == sent
         assert get(server, "/api/messages")["total"] == sent
@@ -87,7 +90,7 @@ def test_it_begins_again_when_it_has_ended(tmp_path: Path) -> None:
                 return bool(get(server, "/api/live")["servers"][0]["ready"])
             return False
 
-        poll(shows)
+        wait_until(shows)
         assert get(server, "/api/messages")["total"] == 1
 
 
@@ -95,13 +98,13 @@ def test_connections_of_a_worker_that_was_killed_have_ended(tmp_path: Path) -> N
     with Running(tmp_path, *PAGE) as server:
         client = server.client()
         client.ehlo()
-        poll(lambda: get(server, "/api/live")["open"] == 1)
+        wait_until(lambda: get(server, "/api/live")["open"] == 1)
         page = page_process(server)
         for child in psutil.Process(server.process.pid).children():
             if child != page:
                 child.kill()
-        poll(lambda: get(server, "/api/live")["open"] == 0)
-        poll(lambda: bool(get(server, "/api/live")["servers"][0]["ready"]))
+        wait_until(lambda: get(server, "/api/live")["open"] == 0)
+        wait_until(lambda: bool(get(server, "/api/live")["servers"][0]["ready"]))
         client.close()
 
 
@@ -116,11 +119,11 @@ def test_it_is_not_ready_while_the_workers_drain_and_ends_after_them(tmp_path: P
         assert client.docmd("DATA")[0] == 354
         page = page_process(server)
         server.process.send_signal(signal.SIGTERM)
-        poll(lambda: get(server, "/healthz/ready")[0] == 503)
+        wait_until(lambda: get(server, "/healthz/ready")[0] == 503)
         client.send(b"Subject: begun before\r\n\r\n.\r\n")
         assert client.getreply()[0] == 250
         assert server.process.wait(60) == 0
-        poll(lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE)
+        wait_until(lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE)
         assert list(temporary.iterdir()) == []
         client.close()
 
@@ -129,7 +132,7 @@ def test_it_ends_with_an_arbiter_that_was_killed(tmp_path: Path) -> None:
     with Running(tmp_path, *PAGE) as server:
         page = page_process(server)
         server.process.kill()
-        poll(lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE)
+        wait_until(lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_old_mail_goes_with_workers_too(tmp_path: Path) -> None:

@@ -1056,7 +1056,7 @@ def test_live_counts_refused_commands(client: FlaskClient, server: FakeServer) -
 
 
 def test_live_says_what_a_program_must_know_to_send(certificate: Certificate) -> None:
-    files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
+    files: Any = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
     servers = [
         SMTPServer(("127.0.0.1", 0)),
         SMTPServer(("127.0.0.1", 0), lmtp=True, **files),
