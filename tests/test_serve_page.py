@@ -72,7 +72,13 @@ def test_it_shows_what_every_worker_does(tmp_path: Path) -> None:
         assert get(server, "/api/messages")["total"] == sent
         assert f'smtp_messages_total{{code="250"}} {sent}.0' in get(server, "/metrics")[1]
         [listening] = get(server, "/api/live")["servers"]
-        assert listening == {"address": f"127.0.0.1:{server.port}", "ready": True}
+        assert listening == {
+            "address": f"127.0.0.1:{server.port}",
+            "ready": True,
+            "lmtp": False,
+            "tls": None,
+            "auth": None,
+        }
         assert get(server, "/healthz/ready")[0] == 200
         # The page logs nothing that a worker has logged.
         assert server.log.read_text().count("message 1 answered 250") == sent

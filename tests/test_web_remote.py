@@ -12,7 +12,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from smtp_blinker import signals
+from smtp_blinker import SMTPServer, signals
 from smtp_blinker.signals import (
     ConnectEvent,
     DisconnectEvent,
@@ -55,7 +55,8 @@ def heard(tmp_path: Path) -> Iterator[Heard]:
     path = os.path.join(tmp_path, "events")
     listener.bind(path)
     listener.listen(8)
-    found = Heard(path, [RemoteServer("one"), RemoteServer("two")])
+    local = SMTPServer(None)
+    found = Heard(path, [RemoteServer("one", local), RemoteServer("two", local)])
     receiver = EventReceiver(listener, found.servers)
     receivers = []
     for signal, _ in remote._EVENTS:

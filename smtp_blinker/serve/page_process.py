@@ -10,12 +10,14 @@ import signal
 import socket
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 import gevent
 import gevent.socket
 
+from smtp_blinker import SMTPServer
 from smtp_blinker.listeners.log import EventLog
 
 from .deliver import Store, health_of
@@ -33,13 +35,14 @@ class PageProcess:
     """The process of the page; it belongs to gunicorn's arbiter, which starts it again.
 
     Made before the arbiter begins, it has the page's address bound; raises the OSError of that.
-    *store* is looked at for ``/healthz/ready``.
+    *store* is looked at for ``/healthz/ready``; *servers* are those of the workers.
     """
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, servers: Sequence[SMTPServer]) -> None:
         assert settings.http is not None
         self._settings = settings
         self._store = store
+        self._servers = servers
         self._http = _listen(settings.http.address)
         self.port: int = self._http.getsockname()[1]
         #: Where the workers tell what happens; nobody else gets into this folder.
@@ -103,7 +106,10 @@ class PageProcess:
         events.detach()  # each worker logs what happens to it
         from smtp_blinker.web.remote import EventReceiver, RemoteServer
 
-        servers = [RemoteServer(address) for address in addresses]
+        servers = [
+            RemoteServer(address, server)
+            for address, server in zip(addresses, self._servers, strict=True)
+        ]
         EventReceiver(_for_gevent(self._events), servers).start()
         make_page(self._settings, servers, health_of(self._store), _for_gevent(self._http)).start()
         while os.getppid() == arbiter.pid:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import gevent
+
+from smtp_blinker import SMTPServer
 
 from .announce import announce
 from .certificate import open_certificate
@@ -44,7 +46,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     for server in servers:
         server.use(*policies)
         deliver_to(store, server)
-    page = open_page_process(settings, store)
+    page = open_page_process(settings, store, servers)
     read_again = functools.partial(reload, settings, users, servers)
 
     class ServeWorker(SMTPWorker):
@@ -110,7 +112,9 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     )
 
 
-def open_page_process(settings: Settings, store: Store) -> PageProcess | str:
+def open_page_process(
+    settings: Settings, store: Store, servers: Sequence[SMTPServer]
+) -> PageProcess | str:
     """The page's process, which isn't started yet; or why there is none, as `open_page`."""
     if settings.http is None:
         return ""
@@ -119,6 +123,6 @@ def open_page_process(settings: Settings, store: Store) -> PageProcess | str:
     except ImportError as exc:
         return no_page(settings, (), f"{exc}; or give --http off", exc)
     try:
-        return PageProcess(settings, store)
+        return PageProcess(settings, store, servers)
     except OSError as exc:
         return no_page(settings, (), bind_problem(settings.http, exc, "--http"), exc)

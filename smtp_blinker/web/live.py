@@ -13,7 +13,6 @@ from typing import Any, Final
 from blinker import ANY
 
 from ..listeners.tracking import Connection
-from ..server import SMTPServer
 from ..signals import (
     AuthEvent,
     ConnectEvent,
@@ -243,8 +242,6 @@ def server_facts(server: Any) -> dict[str, Any]:
     ``tls`` is "implicit", "starttls" or None, ``auth`` "required", "optional" or None.
     """
     facts = {"address": address_text(server), "ready": bool(server.started)}
-    if not isinstance(server, SMTPServer):
-        return {**facts, "lmtp": False, "tls": None, "auth": None}
     options = server.options
     tls = None
     if options.begins_with_tls:

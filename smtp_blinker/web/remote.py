@@ -21,6 +21,7 @@ from gevent.event import Event as Flag
 from gevent.server import StreamServer
 
 from .. import signals
+from ..server import SMTPServer
 from ..signals import (
     AuthEvent,
     ConnectEvent,
@@ -144,10 +145,15 @@ def _line(signal: str, server: int, event: Event | dict[str, Any] | None) -> byt
 
 
 class RemoteServer:
-    """A server that runs in other processes, as far as the page knows it."""
+    """A server that runs in other processes, as far as the page knows it.
 
-    def __init__(self, address: Any) -> None:
+    *local* is the same in this process, where it doesn't listen.
+    """
+
+    def __init__(self, address: Any, local: SMTPServer) -> None:
         self.address = address
+        self.options = local.options
+        self.hooks = local.hooks
         #: How many processes accept its clients.
         self.processes = 0
 
