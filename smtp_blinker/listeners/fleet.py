@@ -34,6 +34,7 @@ from ..signals import (
     message,
     refused,
     secure,
+    verdict,
 )
 
 log = logging.getLogger("smtp_blinker")
@@ -51,7 +52,7 @@ SECONDS: Final = 10.0
 #: Seconds between two attempts while the broker is away: at first, and at last.
 PAUSES: Final = (1.0, 30.0)
 
-_SIGNALS: Final = (connect, error, secure, auth, message, refused, disconnect)
+_SIGNALS: Final = (connect, error, secure, auth, message, refused, verdict, disconnect)
 
 
 class Publisher(Protocol):

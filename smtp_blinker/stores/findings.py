@@ -12,6 +12,8 @@ def findings_fields(session: Session) -> bytes:
 
     Limits that let the message pass have found nothing.
     """
+    if not session.results and not session.envelope.results:
+        return b""
     found = json_ready({**session.results, **session.envelope.results})
     return b"".join(
         policy_result(name, result)
