@@ -13,6 +13,7 @@ import pytest
 from gevent import socket
 
 from smtp_blinker import SMTPServer, signals
+from smtp_blinker.dialogue import Dialogue, DialogueEvent
 from smtp_blinker.signals import (
     ConnectEvent,
     DisconnectEvent,
@@ -23,6 +24,7 @@ from smtp_blinker.signals import (
 )
 from smtp_blinker.web import remote
 from smtp_blinker.web.live import Feed
+from smtp_blinker.web.refused import Refusals
 from smtp_blinker.web.remote import EventReceiver, EventSender, RemoteServer
 
 CONNECT = ConnectEvent("a" * 16, "127.0.0.1", 25, "192.0.2.1", 50000, "x", "[192.0.2.1]")
@@ -191,3 +193,21 @@ def test_mail_does_not_wait_for_a_page_that_is_not_there(
     sender.close(0.01)
     signals.emit(signals.message, server, MESSAGE)
     assert sender.dropped == 5
+
+
+def test_what_was_said_is_told_where_something_was_refused(heard: Heard) -> None:
+    refusals = Refusals().attach(heard.servers[0])
+    server = Server()
+    sender = EventSender(heard.path, [server])
+    said = Dialogue()
+    for id in ("a" * 16, "b" * 16):
+        signals.emit(signals.dialogue, server, DialogueEvent(id, "192.0.2.1", said))
+    said.add("C: RCPT TO:<x>")
+    signals.emit(signals.refused, server, REFUSED)
+    said.add("C: QUIT")
+    signals.emit(signals.disconnect, server, DISCONNECT)
+    heard.wait(4)
+    sender.close()
+    refusals.detach()
+    [talk] = refusals.kept
+    assert [each["text"] for each in talk.with_lines()["lines"]] == ["RCPT TO:<x>", "QUIT"]

@@ -21,6 +21,7 @@ from gevent.event import Event as Flag
 from gevent.server import StreamServer
 
 from .. import signals
+from ..dialogue import Dialogue, DialogueEvent, Line
 from ..server import SMTPServer
 from ..signals import (
     AuthEvent,
@@ -32,7 +33,9 @@ from ..signals import (
     MessageEvent,
     RefusedEvent,
     SecureEvent,
+    VerdictEvent,
 )
+from . import reasons
 from .live import MAX_RECIPIENTS
 
 log = logging.getLogger(__name__)
@@ -48,16 +51,21 @@ SECONDS: Final = 10.0
 #: Seconds between two looks whether a server accepts clients.
 LOOK_EVERY: Final = 0.5
 
-#: What is told beside the signals: whether a server accepts clients.
+#: What is told beside the signals: whether a server accepts clients,
 STARTED: Final = "started"
+#: what was said on a connection that had a refusal, unless so many events wait already.
+SAID: Final = "said"
+MOST_BEFORE_SAID: Final = 1000
 _EVENTS: Final[tuple[tuple[EventSignal, Callable[..., Event] | None], ...]] = (
     (signals.listening, None),
+    (signals.dialogue, DialogueEvent),
     (signals.connect, ConnectEvent),
     (signals.secure, SecureEvent),
     (signals.auth, AuthEvent),
     (signals.message, MessageEvent),
     (signals.refused, RefusedEvent),
     (signals.error, ErrorEvent),
+    (signals.verdict, VerdictEvent),
     (signals.disconnect, DisconnectEvent),
     (signals.close, None),
 )
@@ -78,6 +86,9 @@ class EventSender:
         self._waiting: deque[tuple[str, int, Any]] = deque()
         self._more = Flag()
         self._empty = Flag()
+        #: Of the open connections, by their ids; and those of them whose page was told a refusal.
+        self._dialogues: dict[str, Dialogue] = {}
+        self._refused: set[str] = set()
         self._receivers = [
             (signal, server, self._receiver(signal.name, number))
             for signal, _ in _EVENTS
@@ -97,16 +108,44 @@ class EventSender:
 
     def _receiver(self, name: str, number: int) -> Callable[..., None]:
         def receive(server: object, event: Event | None = None, **extra: object) -> None:
-            # An exception would hold what its frames hold.
-            known = event.as_dict() if isinstance(event, ErrorEvent) else event
-            if len(self._waiting) >= BUFFER:
-                self._waiting.popleft()
-                self.dropped += 1
-            self._waiting.append((name, number, known))
-            self._empty.clear()
-            self._more.set()
+            if isinstance(event, DisconnectEvent):
+                self._tell_what_was_said(number, event)
+            known: Any = event
+            if isinstance(event, ErrorEvent):  # its exception would hold what its frames hold
+                known = event.as_dict()
+            elif isinstance(event, DialogueEvent):
+                self._dialogues[event.id] = event.dialogue
+                known = {"id": event.id, "remote_address": event.remote_address}
+            self._add(name, number, known)
+            if isinstance(event, RefusedEvent | MessageEvent):
+                self._tell_what_was_said(number, event)
 
         return receive
+
+    def _add(self, name: str, number: int, known: Any) -> None:
+        if len(self._waiting) >= BUFFER:
+            self._waiting.popleft()
+            self.dropped += 1
+        self._waiting.append((name, number, known))
+        self._empty.clear()
+        self._more.set()
+
+    def _tell_what_was_said(
+        self, number: int, event: RefusedEvent | MessageEvent | DisconnectEvent
+    ) -> None:
+        """Tell it at the first refusal, and at the end of a connection that had one."""
+        said = self._dialogues.get(event.id)
+        if isinstance(event, DisconnectEvent):
+            self._dialogues.pop(event.id, None)
+            tells = event.id in self._refused or event.reason in reasons.BY_ENDING
+            self._refused.discard(event.id)
+        else:
+            tells = event.code >= 400 and event.id not in self._refused
+            if tells:
+                self._refused.add(event.id)
+        if said is not None and tells and len(self._waiting) < MOST_BEFORE_SAID:
+            lines = [line.as_dict() for line in said.lines]
+            self._add(SAID, number, {"id": event.id, "lines": lines})
 
     def _run(self) -> None:
         while True:
@@ -193,6 +232,7 @@ class _Worker:
         self._accepting: set[RemoteServer] = set()
         #: By id: the server, the client's address, and since when.
         self._open: dict[str, tuple[RemoteServer, str, float]] = {}
+        self._dialogues: dict[str, ToldDialogue] = {}
 
     def tells(self, line: bytes) -> None:
         """Send the signal that *line* tells; raises ValueError and others for what is none."""
@@ -201,15 +241,23 @@ class _Worker:
         if name == STARTED:
             self._accepts(server, bool(fields[STARTED]))
             return
+        if name == SAID:
+            if said := self._dialogues.get(fields["id"]):
+                said.told = [Line(**line) for line in fields["lines"]]
+            return
         signal, make = _BY_NAME[name]
         if make is None:
             signals.emit(signal, server)
             return
         event = _event(make, fields)
-        if isinstance(event, ConnectEvent):
+        if isinstance(event, DialogueEvent):
+            assert isinstance(event.dialogue, ToldDialogue)
+            self._dialogues[event.id] = event.dialogue
+        elif isinstance(event, ConnectEvent):
             self._open[event.id] = server, event.remote_address, time.monotonic()
         elif isinstance(event, DisconnectEvent):
             self._open.pop(event.id, None)
+            self._dialogues.pop(event.id, None)
         signals.emit(signal, server, event)
 
     def ended(self) -> None:
@@ -231,11 +279,27 @@ class _Worker:
             server.processes -= 1
 
 
+class ToldDialogue(Dialogue):
+    """What was said on a connection of another process, as far as it was told."""
+
+    __slots__ = ("told",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Line] = []
+
+    @property
+    def lines(self) -> list[Line]:
+        return self.told
+
+
 class RemoteError(Exception):
     """An exception of another process: its class has the same name, and it the same text."""
 
 
 def _event(make: Callable[..., Event], fields: dict[str, Any]) -> Event:
+    if make is DialogueEvent:
+        fields["dialogue"] = ToldDialogue()
     if make is MessageEvent:
         fields["rcpt_to"] = tuple(fields["rcpt_to"])
     if make is ErrorEvent:
