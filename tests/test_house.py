@@ -106,7 +106,7 @@ SHARES = {
         *("connection.connection", "extensions", "faults", "options", "server", "session"),
         *("signals", "smtp.reply", "stream"),
     },
-    "web": {*PUBLIC, "dialogue", "faults", "pools"},
+    "web": {*PUBLIC, "dialogue", "faults", "pools", "smtp.paths"},
     # The program that has all of it.
     "serve": {*FLOOR, *ON_TOP, *FOLDERS},
 }

@@ -231,7 +231,8 @@ def test_starttls_with_a_certificate_made_on_the_spot(tmp_path: Path) -> None:
             client.starttls(context=context)
         [message] = server.messages()
     assert " with ESMTPS" in message["Received"]
-    assert sorted(os.listdir(tmp_path)) == ["Maildir", "log"]  # no key was left
+    assert sorted(os.listdir(tmp_path)) == ["Maildir", "log", "smtp-blinker.pem"]
+    assert "PRIVATE" not in (tmp_path / "smtp-blinker.pem").read_text()  # no key was left
 
 
 @pytest.mark.parametrize("method", ["PLAIN", "LOGIN", "CRAM-MD5"])
@@ -272,6 +273,31 @@ def test_old_mail_is_deleted_where_that_is_wanted(tmp_path: Path) -> None:
         assert sorted(path.name for path in new.iterdir()) == ["1700000003.x", "1700000004.x"]
     for other in (["--http", "off"], ["--http", "off", "--workers", "2"]):
         assert "--http" in refused(tmp_path, *ANYWHERE, *other, "--keep-days", "1")
+
+
+def test_a_certificate_made_on_the_spot_can_be_trusted(tmp_path: Path) -> None:
+    with Running(tmp_path, *ANYWHERE, "--self-signed") as server:
+        [said] = [line for line in server.said if line.startswith("Certificate to trust: ")]
+        path = tmp_path / "smtp-blinker.pem"
+        assert said.endswith(str(path))
+        assert "PRIVATE" not in path.read_text()
+        context = ssl.create_default_context(cafile=str(path))
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        for host in ("localhost", "127.0.0.1"):
+            with smtplib.SMTP(host, server.port, timeout=SECONDS) as client:
+                client.starttls(context=context)
+                assert client.ehlo()[0] == 250
+    line = refused(tmp_path, *ANYWHERE, "--self-signed", "--self-signed-cert", "none/there.pem")
+    assert "--self-signed-cert" in line
+
+
+def test_who_is_lenient_to_everyone_is_told_so_where_others_reach_the_server(
+    tmp_path: Path,
+) -> None:
+    with Running(tmp_path, "-l", "0.0.0.0:0", "--http", "off", "--lenient") as server:
+        assert any("--lenient" in line for line in server.said)
+    with Running(tmp_path, "-l", "127.0.0.1:0", "--http", "off", "--lenient") as server:
+        assert not any("--lenient" in line for line in server.said)
 
 
 def test_who_lets_everyone_in_is_told_so_where_others_reach_the_server(tmp_path: Path) -> None:
@@ -762,8 +788,8 @@ def test_help_has_a_heading_for_each_group(tmp_path: Path) -> None:
     shown = run(tmp_path, "--help").stdout
     headings = re.findall(r"^(\S.*):$", shown, re.M)
     assert headings == [
-        "Listening", "Mail", "TLS", "AUTH", "Limits", "Proxies and gateways", "Web page", "Log",
-        "Other", "Commands",
+        "Listening", "Mail", "Trying programs that send", "TLS", "AUTH", "Limits",
+        "Proxies and gateways", "Web page", "Log", "Other", "Commands",
     ]  # fmt: skip
     groups = dict(zip(headings, re.split(r"^\S.*:$", shown, flags=re.M)[1:], strict=True))
     assert "--size" in groups["Limits"]

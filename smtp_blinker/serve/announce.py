@@ -8,10 +8,9 @@ import sys
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 from .settings import Settings
-from .values import PROTOCOLS, Listen
+from .values import PROTOCOLS, Listen, without_password
 
 #: Where a server that listens everywhere is reached from here.
 LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -28,8 +27,13 @@ def announce(settings: Settings, ports: Sequence[int], page: int | str) -> None:
         protocol = PROTOCOLS[listen.scheme]
         say(f"Listening on {listen} ({protocol}); mail goes to {place}")
     encrypted = settings.self_signed or settings.cert is not None
-    if settings.accept_any_auth and not all(is_loopback(listen) for listen in bound):
-        say("Everyone who reaches this server can log in with any password: --accept-any-auth.")
+    if settings.self_signed:
+        say(f"Certificate to trust: {os.path.abspath(settings.self_signed_cert)}")
+    if not all(is_loopback(listen) for listen in bound):
+        if settings.accept_any_auth:
+            say("Everyone who reaches this server can log in with any password: --accept-any-auth.")
+        if settings.lenient:
+            say("Everyone who reaches this server can send what isn't quite SMTP: --lenient.")
     if settings.fails_on_demand:
         say("It fails on demand, to try programs that send: --faults, --fault.")
     if settings.users is not None and not encrypted:
@@ -40,13 +44,6 @@ def announce(settings: Settings, ports: Sequence[int], page: int | str) -> None:
         say(f"No web page: {page}")
     if not settings.trusted_proxy:  # only the proxy can send there
         say(f"Try: {trial(settings, bound[0], encrypted)}")
-
-
-def without_password(url: str) -> str:
-    """*url* as it may be printed."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="").geturl()
 
 
 def say(line: str) -> None:

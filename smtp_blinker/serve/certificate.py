@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 
 from smtp_blinker.connection.tls import make_context
 
@@ -17,7 +19,7 @@ def open_certificate(settings: Settings) -> ssl.SSLContext | None:
     if settings.self_signed:
         if settings.cert is not None or settings.key is not None:
             raise Unusable("give either --cert and --key or --self-signed, not both")
-        return self_signed_context(settings.name)
+        return self_signed_context(settings.name, settings.self_signed_cert)
     if settings.cert is None:
         if settings.key is not None:
             raise Unusable("--key needs --cert, the certificate that belongs to it")
@@ -37,8 +39,11 @@ def certificate_problem(exc: OSError) -> str:
     return f"can't read {exc.filename}: {exc.strerror}"
 
 
-def self_signed_context(name: str) -> ssl.SSLContext:
-    """A context with a new certificate for localhost and *name*, that lives as long as this run."""
+def self_signed_context(name: str, path: str) -> ssl.SSLContext:
+    """A context with a new certificate for localhost and *name*; its key is kept nowhere.
+
+    The certificate alone is written to *path*, for clients that are to trust it.
+    """
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
@@ -65,9 +70,27 @@ def self_signed_context(name: str) -> ssl.SSLContext:
         .not_valid_after(now + timedelta(days=365))
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        # What clients ask for that look strictly (Python from 3.13 on).
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=True,
+                key_cert_sign=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                crl_sign=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+    public = certificate.public_bytes(serialization.Encoding.PEM)
+    _write(path, public)
+    pem = public + key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
@@ -77,3 +100,16 @@ def self_signed_context(name: str) -> ssl.SSLContext:
         file.write(pem)
         file.flush()
         return make_context(file.name)
+
+
+def _write(path: str, pem: bytes) -> None:
+    """Put *pem* in the place of *path*, whole at every moment."""
+    new = f"{path}.new"
+    try:
+        Path(new).write_bytes(pem)
+        os.replace(new, path)
+    except OSError as exc:
+        raise Unusable(
+            f"can't write the certificate to {path}: {exc.strerror}; choose another file with "
+            "--self-signed-cert"
+        ) from exc

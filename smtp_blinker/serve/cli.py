@@ -24,6 +24,7 @@ from .values import (
     parse_http,
     parse_http_auth,
     parse_http_path,
+    parse_inboxes,
     parse_name,
     parse_optional_size,
     parse_rates,
@@ -122,6 +123,15 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 )
 @option(
     "Mail",
+    "--inbox",
+    metavar="NAME=PATTERN",
+    multiple=True,
+    callback=checked(parse_inboxes),
+    help="Another inbox for an address, a @domain, or user:NAME for what that user sends. "
+    "Repeatable, also with the same NAME.",
+)
+@option(
+    "Mail",
     "--lenient",
     is_flag=True,
     help="Take mail from old devices: lone CR and LF, addresses without brackets, names with "
@@ -162,7 +172,19 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 )
 @option("TLS", "--cert", help="TLS certificate with its chain, PEM.")
 @option("TLS", "--key", help="Its private key, PEM.", show_default="in the --cert file")
-@option("TLS", "--self-signed", is_flag=True, help="Make a certificate for this run, to try TLS.")
+@option(
+    "TLS",
+    "--self-signed",
+    is_flag=True,
+    help="Make a certificate for this run, for localhost and --name, to try TLS.",
+)
+@option(
+    "TLS",
+    "--self-signed-cert",
+    metavar="FILE",
+    default="./smtp-blinker.pem",
+    help="Where it is written, for clients that are to trust it; the key isn't.",
+)
 @option("AUTH", "--users", help="Offer AUTH to those in this file; `adduser` writes it.")
 @option("AUTH", "--require-auth", is_flag=True, help="Accept mail only after AUTH, by LMTP too.")
 @option(
@@ -306,6 +328,13 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     callback=checked(parse_http_path),
     default="/",
     help="Where a proxy shows it, as /mail/.",
+)
+@option(
+    "Web page",
+    "--release-to",
+    metavar="URL",
+    help="Let messages be passed on from there by hand, to this relay only: smtp://HOST, smtps:// "
+    "or lmtp://.",
 )
 @option("Log", "--log-format", type=click.Choice(["text", "json"]), default="text")
 @option(

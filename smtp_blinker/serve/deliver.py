@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import gevent
 
 from smtp_blinker import SMTPServer
-from smtp_blinker.stores import MaildirStore, RelayStore, SpoolStore, WebhookStore
+from smtp_blinker.stores import MaildirStore, RecipientStore, RelayStore, SpoolStore, WebhookStore
 from smtp_blinker.stores.queue import QueueStore
 
 from .queues import SCHEMES as QUEUES
@@ -18,7 +18,7 @@ from .queues import open_queue
 from .servers import close
 from .settings import Settings, Unusable
 
-Store = MaildirStore | QueueStore | RelayStore | WebhookStore | SpoolStore
+Store = MaildirStore | RecipientStore | QueueStore | RelayStore | WebhookStore | SpoolStore
 
 log = logging.getLogger("smtp_blinker")
 
@@ -35,7 +35,7 @@ def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> Store:
         if settings.deliver is None:
             if settings.spool is not None:
                 raise Unusable("--spool goes with --deliver: a Maildir is on this disk already")
-            return _maildir(settings)
+            return _inboxes(settings)
         store = _deliver(settings.deliver, settings)
         return store if settings.spool is None else SpoolStore(store, settings.spool)
     except OSError as exc:
@@ -46,15 +46,26 @@ def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> Store:
         raise
 
 
-def _maildir(settings: Settings) -> MaildirStore:
+def _inboxes(settings: Settings) -> MaildirStore | RecipientStore:
     if not settings.maildir:
         raise Unusable("--maildir must not be empty")
+    main = _maildir(settings.maildir, settings)
+    if not settings.inbox:
+        return main
+    stores = {name: _maildir(path, settings) for name, path in settings.maildirs.items()}
     try:
-        store = MaildirStore(settings.maildir, settings.name)
+        return RecipientStore({**{to: stores[name] for name, to in settings.inbox}, "*": main})
+    except ValueError as exc:
+        raise Unusable(f"--inbox: {exc}") from exc
+
+
+def _maildir(path: str, settings: Settings) -> MaildirStore:
+    try:
+        store = MaildirStore(path, settings.name)
         store.check()
     except OSError as exc:
         raise Unusable(
-            f"can't write to the Maildir {settings.maildir}: {exc.strerror}; "
+            f"can't write to the Maildir {path}: {exc.strerror}; "
             "make it writable or choose another with --maildir"
         ) from exc
     return store
@@ -88,6 +99,8 @@ def health_of(store: Store) -> Callable[[], object]:
     """What raises while mail can't be stored, for the page."""
     if isinstance(store, MaildirStore):
         return store.check_folders
+    if isinstance(store, RecipientStore):
+        return lambda: [inner.check_folders() for inner in store.stores]  # type: ignore[attr-defined]
     return store.check if isinstance(store, SpoolStore) else Watch(store).check
 
 

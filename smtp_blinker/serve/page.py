@@ -10,12 +10,12 @@ from gevent.pywsgi import WSGIServer
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.faults import Faults
-from smtp_blinker.stores import SpoolStore
+from smtp_blinker.stores import RelayStore, SpoolStore
 
-from .announce import without_password
 from .deliver import Store
 from .servers import bind_problem, close
 from .settings import Settings, Unusable
+from .values import without_password
 
 
 def open_page(
@@ -52,8 +52,12 @@ def make_page(
     faults: Faults | None = None,
 ) -> WSGIServer:
     """The page on *listener*, and what deletes old mail; ImportError without the extra."""
-    from smtp_blinker.web import Keep, PageServer, create_app
+    from smtp_blinker.web import Keep, PageServer, Release, create_app
 
+    release = None
+    if settings.release_to is not None:
+        relay = RelayStore(settings.release_to, name=settings.name)
+        release = Release(relay, without_password(settings.release_to))
     app = create_app(
         servers,
         settings.maildir if settings.deliver is None else None,
@@ -62,6 +66,8 @@ def make_page(
         path=settings.http_path,
         check=check,
         faults=faults if settings.faults else None,
+        release=release,
+        inboxes=settings.maildirs if settings.deliver is None else None,
     )
     if settings.keeps_some:
         keep = Keep(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from smtp_blinker.policies.limits import Of
+from smtp_blinker.stores import RelayStore
 
 from . import program_name
 from .values import Listen
@@ -36,6 +38,8 @@ class Settings:
     events: str | None
     name: str
     domain: tuple[str, ...]
+    #: Names, and what `RecipientStore` takes for the recipients or the user of each.
+    inbox: tuple[tuple[str, str], ...]
     lenient: bool
     keep_days: float | None
     keep_messages: int | None
@@ -43,6 +47,8 @@ class Settings:
     cert: str | None
     key: str | None
     self_signed: bool
+    #: Where its certificate is written.
+    self_signed_cert: str
     users: str | None
     require_auth: bool
     accept_any_auth: bool
@@ -73,6 +79,7 @@ class Settings:
     http_auth: tuple[str, str] | None
     http_host: tuple[str, ...]
     http_path: str
+    release_to: str | None
     log_format: str
     log_level: str
 
@@ -82,6 +89,11 @@ class Settings:
         return (self.keep_days, self.keep_messages, self.keep_size) != (None, None, None)
 
     @property
+    def maildirs(self) -> dict[str, str]:
+        """Where the further inboxes are: folders of the Maildir, as Maildir++ names them."""
+        return {name: os.path.join(self.maildir, f".{name}") for name, _ in self.inbox}
+
+    @property
     def fails_on_demand(self) -> bool:
         return self.faults or bool(self.fault)
 
@@ -89,6 +101,15 @@ class Settings:
         """Raise `Unusable` for options that can't stand together."""
         if self.keeps_some and self.http is None:
             raise Unusable("--keep-days, --keep-messages and --keep-size need the web page: --http")
+        if self.inbox and self.deliver is not None:
+            raise Unusable("--inbox is about the Maildir, and doesn't go with --deliver")
+        if self.release_to is not None:
+            if self.http is None:
+                raise Unusable("--release-to is about the web page, which --http off switches off")
+            try:
+                RelayStore(self.release_to, name=self.name)
+            except ValueError as exc:
+                raise Unusable(f"--release-to: {exc}") from exc
         if self.faults and self.http is None:
             raise Unusable("--faults is about the web page; without it give --fault")
         if self.fails_on_demand and self.workers > 1:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final, cast, get_args
+from urllib.parse import urlsplit
 
 import click
 
@@ -104,6 +105,19 @@ def parse_trust(text: str) -> str:
     return text
 
 
+def parse_inboxes(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Each ``NAME=PATTERN`` as both; raises `click.BadParameter` for what is none."""
+    found = []
+    for text in texts:
+        name, _, pattern = text.partition("=")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name) or not pattern:
+            raise click.BadParameter(
+                f"{text!r} is not NAME=PATTERN, as shop=@shop.example or ann=user:ann"
+            )
+        found.append((name, pattern))
+    return tuple(found)
+
+
 def parse_rates(texts: Sequence[str]) -> tuple[tuple[Of, str], ...]:
     """Each ``[WHAT=]RATE`` as what it counts and the rate; raises `click.BadParameter` for what is
     none."""
@@ -154,3 +168,10 @@ def parse_http_path(text: str) -> str:
     if not re.fullmatch(r"[/A-Za-z0-9._~-]+", path):
         raise click.BadParameter("a path takes letters, digits and . _ ~ - between slashes")
     return path
+
+
+def without_password(url: str) -> str:
+    """*url* as it may be printed."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="").geturl()

@@ -14,6 +14,7 @@ docs/web.md lists the page's keys, the search words and the JSON API.
 try:
     from .app import create_app
     from .inbox import Keep
+    from .release import Release
     from .server import PageServer
 except ModuleNotFoundError as exc:
     if exc.name not in {"flask", "prometheus_client"}:
@@ -22,4 +23,4 @@ except ModuleNotFoundError as exc:
         f"smtp_blinker.web needs {exc.name}: pip install 'smtp_blinker[web]'"
     ) from exc
 
-__all__ = ["Keep", "PageServer", "create_app"]
+__all__ = ["Keep", "PageServer", "Release", "create_app"]

@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import random
+import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
@@ -27,10 +28,12 @@ from .faults import routes as fault_routes
 from .inbox import Inbox, Keep, in_thread
 from .live import Feed, server_facts
 from .messages import routes as message_routes
+from .messages import tag_routes
 from .openapi import routes as api_routes
 from .reader.errors import in_one_line
 from .refused import Refusals
 from .refused import routes as refused_routes
+from .release import Release
 from .security import protect
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,8 @@ BACKLOG: Final = 100
 EXPIRE_EVERY: Final = 30.0
 #: Pages that may be open; each keeps a connection, and monitors need some too.
 MAX_STREAMS: Final = 500
+#: How an inbox beside the first one is named.
+INBOX_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 #: Connections and clients that are listed.
 LISTED: Final = 200
 TOP: Final = 10
@@ -59,12 +64,14 @@ class _NumberConverter(IntegerConverter):
 class Page:
     """What the routes share; ``app.extensions["smtp_blinker"]``."""
 
-    def __init__(
-        self, servers: Sequence[Any], inbox: Inbox | None, registry: Any, faults: Faults | None
-    ) -> None:
+    #: What its reader may do, where the program allows it.
+    faults: Faults | None = None
+    release: Release | None = None
+
+    def __init__(self, servers: Sequence[Any], inboxes: Mapping[str, Inbox], registry: Any) -> None:
         self.servers = servers
-        self.faults = faults
-        self.inbox = inbox
+        #: By their names; the first one's is "". Empty without a Maildir.
+        self.inboxes = inboxes
         self.registry = registry
         self.feed = Feed()
         self.tracker = ConnectionTracker()
@@ -79,10 +86,9 @@ class Page:
 
     def keep(self, keep: Keep, every: float = EXPIRE_EVERY) -> NoReturn:
         """Remove what is beyond *keep* of the mail, every so many seconds, for ever."""
-        assert self.inbox is not None
         while True:
             try:
-                deleted = self.inbox.expire(keep)
+                deleted = sum(inbox.expire(keep) for inbox in self.inboxes.values())
                 if deleted:
                     log.info("%d messages were too old or too many and are deleted", deleted)
             except (OSError, Busy, Failed) as exc:  # it is tried again
@@ -93,8 +99,8 @@ class Page:
         """Stop listening and end the page's processes, for a program that goes on without it."""
         for listener in self._listeners:
             listener.detach()
-        if self.inbox is not None:
-            self.inbox.close()
+        for inbox in self.inboxes.values():
+            inbox.close()
 
 
 def create_app(
@@ -107,6 +113,8 @@ def create_app(
     registry: CollectorRegistry | None = None,
     check: Callable[[], object] | None = None,
     faults: Faults | None = None,
+    release: Release | None = None,
+    inboxes: Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> Flask:
     """The page for *servers* (those of the process if none are given) and for *maildir*.
 
@@ -116,6 +124,8 @@ def create_app(
     "/mail/". *registry* is a registry of
     prometheus_client that no `EventMetrics` counts in yet, by default a new one. With *faults*,
     which the program has its servers use, who reaches the page can have them fail.
+    *release* is where messages may be passed on to from the page. *inboxes* are the Maildirs of
+    further inboxes by their names, which are of letters, digits, "_" and "-".
 
     Create it before the servers start, or what happened before isn't known. ``/healthz/ready``
     answers 503 unless every one of *servers* accepts clients, and when *check* raises: it is called
@@ -129,9 +139,14 @@ def create_app(
         app.wsgi_app = below(path, app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.url_map.converters["int"] = _NumberConverter
     app.config["MAX_CONTENT_LENGTH"] = 65536  # no route reads a body
-    inbox = Inbox(maildir) if maildir is not None else None
+    maildirs = ({} if maildir is None else {"": maildir}) | dict(inboxes or {})
+    for name in inboxes or ():
+        if INBOX_NAME.fullmatch(name) is None or maildir is None:
+            raise ValueError(f"an inbox is named by a word, beside a Maildir, not {name!r}")
+    shown = {name: Inbox(folder) for name, folder in maildirs.items()}
     registry = CollectorRegistry() if registry is None else registry
-    page = Page(list(servers), inbox, registry, faults)
+    page = Page(list(servers), shown, registry)
+    page.faults, page.release = faults, release
     app.extensions["smtp_blinker"] = page
     protect(app, credentials, hosts)
     _add_page(app, page)
@@ -139,9 +154,9 @@ def create_app(
     app.register_blueprint(api_routes)
     app.register_blueprint(refused_routes)
     app.register_blueprint(fault_routes)
-    if inbox is not None:
-        app.register_blueprint(message_routes)
-        _count_messages(page.registry, inbox)
+    if shown:
+        _add_inboxes(app, page)
+        _count_messages(page.registry, list(shown.values()))
 
     @app.errorhandler(OSError)
     def explain_file(exc: OSError) -> Any:
@@ -182,8 +197,10 @@ def _add_page(app: Flask, page: Page) -> None:
         return render_template(
             "index.html",
             version=__version__,
-            inbox=page.inbox is not None,
+            inbox=bool(page.inboxes),
+            inboxes=[name for name in page.inboxes if name],
             faults=page.faults is not None,
+            release=page.release,
         )
 
     @app.get("/api/live")
@@ -215,13 +232,13 @@ def _add_page(app: Flask, page: Page) -> None:
         if page.streams >= MAX_STREAMS:
             abort(503, "too many pages are open")
         return Response(
-            _stream(page, last),
+            _stream(page, last, page.inboxes.get(request.args.get("inbox", ""))),
             mimetype="text/event-stream",
             headers={"X-Accel-Buffering": "no"},  # nginx would wait for more
         )
 
 
-def _stream(page: Page, last: int) -> Iterator[str]:
+def _stream(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
     """Server-sent events for one page, until it closes the connection.
 
     It looks at intervals instead of being notified: signals cost the mail sessions no more with a
@@ -229,12 +246,12 @@ def _stream(page: Page, last: int) -> Iterator[str]:
     """
     page.streams += 1
     try:
-        yield from _news(page, last)
+        yield from _news(page, last, inbox)
     finally:
         page.streams -= 1
 
 
-def _news(page: Page, last: int) -> Iterator[str]:
+def _news(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
     version = -1
     sent = time.monotonic()
     yield "retry: 2000\n\n"
@@ -244,17 +261,12 @@ def _news(page: Page, last: int) -> Iterator[str]:
         for item in items:
             text += item.as_text
             last = item.number
-        if page.inbox is not None:
+        if inbox is not None:
             with suppress(Exception):  # the list tells what is wrong with the Maildir
-                page.inbox.watch(LOOK_EVERY)
-            if page.inbox.version != version:
-                version = page.inbox.version
-                counts = {
-                    "total": len(page.inbox),
-                    "unread": page.inbox.unread,
-                    "pending": page.inbox.pending,
-                }
-                text += f"event: inbox\ndata: {json.dumps(counts)}\n\n"
+                inbox.watch(LOOK_EVERY)
+            if inbox.version != version:
+                version = inbox.version
+                text += f"event: inbox\ndata: {json.dumps(inbox.counts)}\n\n"
         if not text and time.monotonic() - sent > HEARTBEAT:
             text = ": nothing new\n\n"
         if text:
@@ -295,18 +307,38 @@ def _run(check: Callable[[], object]) -> object:
     return check()
 
 
-def _count_messages(registry: CollectorRegistry, inbox: Inbox) -> None:
+def _add_inboxes(app: Flask, page: Page) -> None:
+    app.register_blueprint(message_routes)
+    app.register_blueprint(tag_routes)
+    for blueprint in (message_routes, tag_routes):  # the same below the name of another inbox
+        app.register_blueprint(
+            blueprint,
+            name=f"inbox_{blueprint.name}",
+            url_prefix=f"/api/inboxes/<inbox>/{blueprint.name}",
+        )
+
+    @app.get("/api/inboxes")
+    def list_inboxes() -> Response:
+        for inbox in page.inboxes.values():
+            inbox.refresh(0)
+        return jsonify(
+            inboxes=[{"name": name, **inbox.counts} for name, inbox in page.inboxes.items()]
+        )
+
+
+def _count_messages(registry: CollectorRegistry, inboxes: Sequence[Inbox]) -> None:
     def total() -> float:
         try:
-            inbox.refresh(0)
+            for inbox in inboxes:
+                inbox.refresh(0)
         except Exception:  # the list tells what is wrong with the Maildir
             return float("nan")
-        return len(inbox)
+        return sum(len(inbox) for inbox in inboxes)
 
     gauge = Gauge("smtp_inbox_messages", "Messages in the Maildir", registry=registry)
     gauge.set_function(total)
     gauge = Gauge("smtp_inbox_unread", "Unread messages in the inbox", registry=registry)
-    gauge.set_function(lambda: inbox.unread)
+    gauge.set_function(lambda: sum(inbox.unread for inbox in inboxes))
 
 
 def _totals(families: Iterable[Metric]) -> dict[str, float]:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 
+import gevent
 from gevent.lock import BoundedSemaphore
 
 from ..pools import Workers
-from .child import Child, Failed
+from .child import Busy, Child, Failed
 from .reader.errors import in_one_line
 from .reader.files import open_message
 from .reader.frames import Frame
@@ -89,6 +90,11 @@ class Inbox:
         return self._counts["pending"]
 
     @property
+    def counts(self) -> dict[str, int]:
+        """``total``, ``unread`` and ``pending``."""
+        return {"total": len(self), "unread": self.unread, "pending": self.pending}
+
+    @property
     def version(self) -> int:
         """Changes whenever the list does."""
         return self._counts["version"]
@@ -128,8 +134,36 @@ class Inbox:
         return self._get(id)
 
     def delete(self, **which: Any) -> int:
-        """Remove files, for good; returns how many there were. *which* is an ``id`` or a ``q``."""
+        """Remove files, for good; returns how many. *which* is ``id``, ``ids`` or ``q``."""
         return int(self.index.ask("delete", **which).fields["deleted"])
+
+    def hide(self, seconds: float, **which: Any) -> tuple[int, int]:
+        """The same after so many seconds: how many, and the number by which `restore` undoes it."""
+        answer = self.index.ask("delete", undo=seconds, **which).fields
+        gevent.spawn_later(seconds + 0.1, self._remove_due)
+        return answer["deleted"], answer["undo"]
+
+    def _remove_due(self) -> None:
+        try:
+            self.refresh(0)
+        except (OSError, Busy, Failed) as exc:  # the next look does it
+            log.error("deleted messages are still there: %s", in_one_line(exc))
+
+    def restore(self, number: int) -> int | None:
+        """Take a deletion back; returns how many messages it was of, None when it is too late."""
+        restored: int | None = self.index.ask("undo", number=number).fields["restored"]
+        return restored
+
+    def tag(self, tag: str, *, on: bool, **which: Any) -> int | None:
+        """Put a tag by hand on messages, or take it off; returns how many changed, None when there
+        are too many tags."""
+        answer = self.index.ask("tag", tag=tag, on=on, **which).fields
+        return None if answer["full"] else int(answer["changed"])
+
+    def tags(self) -> dict[str, int]:
+        """How many messages have each tag."""
+        counts: dict[str, int] = self.index.ask("tags").fields["tags"]
+        return counts
 
     def expire(self, keep: Keep) -> int:
         """Remove the files of the oldest messages beyond *keep*; returns how many there were."""

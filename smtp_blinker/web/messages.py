@@ -6,19 +6,24 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from smtplib import SMTPException
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import gevent
-from flask import Blueprint, Response, abort, current_app, request
+from flask import Blueprint, Response, abort, current_app, g, request
 
+from ..smtp.reply import Reject
+from ..stores.relay import RelayFailure
 from .changes import check_parameters, is_change
 from .child import Failed
 from .inbox import Inbox, log
 from .reader import markup
 from .reader import query as search
 from .reader.details import INLINE, not_readable
+from .reader.errors import in_one_line
 from .reader.mime import clean_name
+from .reader.tags import BY_HAND, MAX_TAG
 
 T = TypeVar("T")
 
@@ -31,7 +36,18 @@ LOOK_EVERY: Final = 0.1
 
 _NOT_IN_A_NAME = re.compile(r"[^ !#-\[\]-~]")
 
+#: Where ``undo=SECONDS`` may be given.
+_CAN_BE_UNDONE: Final = ("delete_messages", "delete_message")
+
 routes = Blueprint("messages", __name__, url_prefix="/api/messages")
+
+
+def choose_inbox(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Which inbox a request is about: the first one, unless its path names another."""
+    g.inbox = "" if values is None else values.pop("inbox", "")
+
+
+routes.url_value_preprocessor(choose_inbox)
 
 
 @routes.before_request
@@ -39,8 +55,15 @@ def check_change() -> None:
     """Refuse a request for a change that says anything which isn't understood."""
     if not is_change():
         return
-    about_all = "id" not in (request.view_args or {})
-    check_parameters(("q",) if about_all else ())
+    known: tuple[str, ...] = () if "id" in (request.view_args or {}) else ("q", "id")
+    function = (request.endpoint or "").rpartition(".")[2]
+    if function in _CAN_BE_UNDONE:
+        known += ("undo",)
+    if function == "release_message":
+        known += ("to",)
+    check_parameters(known, repeatable=("id", "to"))
+    if "" in request.args.getlist("id"):
+        abort(400, "an id is empty")
     problem = search.problem(request.args["q"]) if "q" in request.args else None
     if problem is not None:
         abort(400, problem)
@@ -64,13 +87,47 @@ def list_messages() -> Response:
 @routes.delete("")
 def delete_messages() -> Response:
     _inbox().refresh()
-    return _json(deleted=_inbox().delete(q=request.args.get("q", "")))
+    return _deleted(**_which())
+
+
+@routes.post("/undo/<int:number>")
+def undo_deletion(number: int) -> Response:
+    return _json(restored=_there(_inbox().restore(number), "it is too late, or was never deleted"))
+
+
+@routes.get("/codes")
+def show_codes() -> Response:
+    """What a test types in or follows: the codes and links of the newest message that matches."""
+    q = request.args.get("q", "")
+    deadline = time.monotonic() + _seconds("wait", MAX_WAIT)
+    while True:
+        _inbox().refresh()
+        found = json.loads(_inbox().page(q, 0, 1)[1])["messages"]
+        message = _inbox().look(found[0]["id"], "describe") if found else None
+        if message is not None:
+            shown = json.loads(message.body)
+            return _json(**{name: shown[name] for name in ("id", "subject", "codes", "links")})
+        if time.monotonic() >= deadline:
+            abort(404, "no message matches")
+        gevent.sleep(LOOK_EVERY)
 
 
 @routes.put("/seen")
 def see_messages() -> Response:
     _inbox().refresh()
-    return _json(changed=_inbox().mark(q=request.args.get("q", ""), read=True))
+    return _json(changed=_inbox().mark(read=True, **_which()))
+
+
+@routes.put("/tags/<tag>")
+def tag_messages(tag: str) -> Response:
+    _inbox().refresh()
+    return _tagged(tag, on=True, **_which())
+
+
+@routes.delete("/tags/<tag>")
+def untag_messages(tag: str) -> Response:
+    _inbox().refresh()
+    return _tagged(tag, on=False, **_which())
 
 
 @routes.get("/<id>")
@@ -85,7 +142,39 @@ def show_message(id: str) -> Response:
 @routes.delete("/<id>")
 def delete_message(id: str) -> Response:
     _known(id)
-    return _json(deleted=_inbox().delete(id=id))
+    return _deleted(id=id)
+
+
+@routes.put("/<id>/tags/<tag>")
+def tag_message(id: str, tag: str) -> Response:
+    _known(id)
+    return _tagged(tag, on=True, id=id)
+
+
+@routes.delete("/<id>/tags/<tag>")
+def untag_message(id: str, tag: str) -> Response:
+    _known(id)
+    return _tagged(tag, on=False, id=id)
+
+
+@routes.post("/<id>/release")
+def release_message(id: str) -> Response:
+    release = current_app.extensions["smtp_blinker"].release
+    if release is None:
+        abort(404, "no relay is configured: smtp-blinker --release-to, or create_app(release=…)")
+    envelope = _there(_inbox().look(id, "envelope")).fields
+    recipients = request.args.getlist("to") or envelope["rcpt_to"]
+    pieces = _there(_inbox().raw(id))
+    try:
+        said = release.send(pieces, envelope["trace_end"], envelope["mail_from"] or "", recipients)
+    except ValueError as exc:
+        abort(400, str(exc))
+    except Reject as exc:
+        abort(502, f"{release.to} refused it: {exc}")
+    except (OSError, SMTPException, RelayFailure) as exc:
+        log.error("a message can't be released to %s: %s", release.to, in_one_line(exc))
+        abort(502, f"{release.to} can't be reached, or didn't go on; the log says more")
+    return _json(released=len(recipients), to=release.to, reply=said)
 
 
 @routes.put("/<id>/seen")
@@ -141,8 +230,8 @@ def download_part(id: str, number: int) -> Response:
 
 
 def _inbox() -> Inbox:
-    inbox: Inbox = current_app.extensions["smtp_blinker"].inbox
-    return inbox
+    inbox: Inbox | None = current_app.extensions["smtp_blinker"].inboxes.get(g.inbox)
+    return _there(inbox, "there is no such inbox; /api/inboxes lists them")
 
 
 def _known(id: str) -> dict[str, Any]:
@@ -152,10 +241,34 @@ def _known(id: str) -> dict[str, Any]:
     return message
 
 
-def _there(found: T | None) -> T:
+def _there(found: T | None, problem: str = "there is no such message") -> T:
     if found is None:
-        abort(404, "there is no such message")
+        abort(404, problem)
     return found
+
+
+def _which() -> dict[str, Any]:
+    """Which messages a request for several is about."""
+    return {"ids": request.args.getlist("id"), "q": request.args.get("q", "")}
+
+
+def _deleted(**which: Any) -> Response:
+    seconds = _seconds("undo", MAX_WAIT)
+    if not seconds:
+        return _json(deleted=_inbox().delete(**which))
+    deleted, number = _inbox().hide(seconds, **which)
+    return _json(deleted=deleted, undo=number)
+
+
+def _tagged(tag: str, *, on: bool, **which: Any) -> Response:
+    if BY_HAND.fullmatch(tag) is None:
+        abort(
+            400, f"a tag is up to {MAX_TAG} letters, digits and . _ - and begins with one of both"
+        )
+    changed = _inbox().tag(tag, on=on, **which)
+    if changed is None:
+        abort(409, "there are 26 tags by hand already, as many as a Maildir has letters for")
+    return _json(changed=changed)
 
 
 def _number(name: str, default: int, most: int) -> int:
@@ -190,3 +303,13 @@ def _inert(response: Response) -> Response:
     """*response*, which came from a message, as a document that can do nothing."""
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     return response
+
+
+tag_routes = Blueprint("tags", __name__, url_prefix="/api/tags")
+tag_routes.url_value_preprocessor(choose_inbox)
+
+
+@tag_routes.get("")
+def list_tags() -> Response:
+    _inbox().refresh()
+    return _json(tags=_inbox().tags())

@@ -13,16 +13,21 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, render_templ
 
 from .. import __version__
 from .schemas import (
+    CODES,
     COUNT,
+    DELETED,
     ERROR,
     FAULT,
     FAULT_LIST,
+    INBOXES,
     LIVE,
     MESSAGE,
     MESSAGE_LIST,
     NUMBER,
     REFUSED,
     REFUSED_LIST,
+    RELEASED,
+    TAGS,
     TEXT,
     counted,
     parameter,
@@ -57,6 +62,21 @@ _CHOICE: Final = parameter(
     "query",
     {"type": "string", "maxLength": 500},
     "Those that match; without it, all. One that chooses nothing for certain is refused.",
+)
+_IDS: Final = parameter(
+    "id", "query", {"type": "array", "items": {**TEXT, "minLength": 1}}, "Of those only these."
+)
+_UNDO: Final = parameter(
+    "undo",
+    "query",
+    {**NUMBER, "maximum": 60},
+    "Seconds in which it can be taken back: until then the messages are only hidden.",
+)
+_TAG: Final = parameter(
+    "tag",
+    "path",
+    {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"},
+    "A word, 26 different ones at most.",
 )
 
 
@@ -145,16 +165,59 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("DELETE", "/api/messages"): _operation(
         "delete_messages",
         "Delete the messages that match, for good",
-        _json("How many there were.", counted("deleted")),
+        _json("How many there were.", DELETED),
         *("400", "500", "503"),
-        parameters=[_CHOICE],
+        parameters=[_CHOICE, _IDS, _UNDO],
+    ),
+    ("POST", "/api/messages/undo/{number}"): _operation(
+        "undo_deletion",
+        "Take a deletion back",
+        _json("How many messages it was of.", counted("restored")),
+        *("400", "404", "500", "503"),
+        parameters=[
+            parameter("number", "path", {**COUNT, "maximum": 999_999_999}, "Its `undo`."),
+        ],
+    ),
+    ("GET", "/api/messages/codes"): _operation(
+        "show_codes",
+        "The one-time codes and the links of the newest message that matches",
+        _json("What was found; either may be empty.", CODES),
+        *("404", "500", "503"),
+        parameters=[_SEARCH, _WAIT],
     ),
     ("PUT", "/api/messages/seen"): _operation(
         "see_messages",
         "Mark the messages that match as read",
         _json("How many were unread.", counted("changed")),
         *("400", "500", "503"),
-        parameters=[_CHOICE],
+        parameters=[_CHOICE, _IDS],
+    ),
+    **{
+        (method, f"/api/messages{place}/tags/{{tag}}"): _operation(
+            f"{name}_message{'' if place else 's'}",
+            f"{what} {'a message' if place else 'the messages that match'}",
+            _json("How many changed.", counted("changed")),
+            *("400", "404", "500", "503"),
+            parameters=[*parameters, _TAG],
+            **{"409": _json("There are 26 tags by hand already.", ERROR)},
+        )
+        for method, name, what in (
+            ("PUT", "tag", "Put a tag by hand on"),
+            ("DELETE", "untag", "Take a tag by hand off"),
+        )
+        for place, parameters in (("", (_CHOICE, _IDS)), ("/{id}", (_ID,)))
+    },
+    ("GET", "/api/tags"): _operation(
+        "list_tags",
+        "The tags that there are",
+        _json("How many messages have each.", TAGS),
+        *("500", "503"),
+    ),
+    ("GET", "/api/inboxes"): _operation(
+        "list_inboxes",
+        "The inboxes: all about messages and tags is below /api/inboxes/NAME once more",
+        _json("How many messages are in each; the first one's name is empty.", INBOXES),
+        *("500", "503"),
     ),
     ("GET", "/api/messages/{id}"): _operation(
         "show_message",
@@ -166,9 +229,25 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("DELETE", "/api/messages/{id}"): _operation(
         "delete_message",
         "Delete a message, for good",
-        _json("1, or 0 if another was faster.", counted("deleted")),
+        _json("1, or 0 if another was faster.", DELETED),
         *("400", "404", "500", "503"),
-        parameters=[_ID],
+        parameters=[_ID, _UNDO],
+    ),
+    ("POST", "/api/messages/{id}/release"): _operation(
+        "release_message",
+        "Pass a message on to the relay that was configured",
+        _json("What the relay said.", RELEASED),
+        *("400", "404", "500", "503"),
+        parameters=[
+            _ID,
+            parameter(
+                "to",
+                "query",
+                {"type": "array", "items": {"type": "string"}},
+                "Recipients; without it those of the envelope.",
+            ),
+        ],
+        **{"502": _json("The relay refused it, or can't be reached.", ERROR)},
     ),
     ("PUT", "/api/messages/{id}/seen"): _operation(
         "see_message",
@@ -308,6 +387,7 @@ def served(app: Flask) -> set[tuple[str, str]]:
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if (path := _CONVERTER.sub(r"{\1}", rule.rule)) not in _OF_THE_PAGE
+        and not path.startswith("/api/inboxes/{inbox}/")  # the same once more
     }
 
 

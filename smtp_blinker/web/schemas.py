@@ -55,6 +55,8 @@ _LISTED: Final[Schema] = {
     "snippet": TEXT,
     "recipients": several(TEXT),
     "attachments": COUNT,
+    "tags": several(TEXT),
+    "tags_by_hand": several(TEXT),
     "cut": FLAG,
     "unreadable": FLAG,
 }
@@ -111,9 +113,24 @@ MESSAGE: Final = record(
     remote_content=FLAG,
     results={"type": "object", "additionalProperties": {"type": "object"}},
     links=several(TEXT),
+    codes=several(TEXT),
     checks=several(TEXT),
     parts=several(_PART),
     left_out=several(TEXT),
+)
+
+#: ``undo`` is there where it was asked for.
+DELETED: Final[Schema] = {
+    "type": "object",
+    "properties": {"deleted": COUNT, "undo": COUNT},
+    "required": ["deleted"],
+    "additionalProperties": False,
+}
+CODES: Final = record(id=TEXT, subject=TEXT, codes=several(TEXT), links=several(TEXT))
+TAGS: Final = record(tags={"type": "object", "additionalProperties": COUNT})
+RELEASED: Final = record(released=COUNT, to=TEXT, reply=TEXT)
+INBOXES: Final = record(
+    inboxes=several(record(name=TEXT, total=COUNT, unread=COUNT, pending=COUNT))
 )
 
 _COUNTS: Final[Schema] = {"type": "object", "additionalProperties": NUMBER}

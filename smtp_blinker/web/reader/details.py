@@ -9,6 +9,7 @@ from typing import Any, Final
 from . import idn, markup, mime, tnef
 from .bodies import attachments, shown_text, texts
 from .checks import check
+from .codes import codes
 from .fields import MAX_RECIPIENTS
 from .files import READABLE
 from .markup_text import LOOKED_AT
@@ -45,6 +46,7 @@ def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict
         "html": bool(html_parts),
         "remote_content": markup.has_remote(html),
         "links": links,
+        "codes": codes(message.first("subject"), text),
         "checks": check(message, data, listed["time"], links),
         "parts": [_describe_part(part, part.number in attached, data) for part in message.parts],
         "cut": bool(left_out),

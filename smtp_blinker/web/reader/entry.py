@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import idn, mime
+from . import idn, mime, tags
 from .bodies import attachments, shown_text
 from .fields import MAX_RECIPIENTS
 
@@ -64,9 +64,16 @@ class Entry:
     unreadable: bool = False
     #: What search looks at, casefolded: "from", "to", "cc", "subject", "message-id", "text".
     folded: dict[str, str] = field(default_factory=dict)
+    #: Tags that it brought, and tags by hand; casefolded.
+    brought: list[str] = field(default_factory=list)
+    by_hand: list[str] = field(default_factory=list)
     #: The other header fields in the same way, a line for each: words without a place aren't
     #: looked for there.
     header: str = ""
+
+    @property
+    def tags(self) -> list[str]:
+        return self.by_hand + [tag for tag in self.brought if tag not in self.by_hand]
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -80,6 +87,8 @@ class Entry:
             "snippet": self.snippet,
             "recipients": self.recipients,
             "attachments": self.attachments,
+            "tags": self.tags,
+            "tags_by_hand": self.by_hand,
             "cut": self.cut,
             "unreadable": self.unreadable,
         }
@@ -116,6 +125,9 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
         "snippet": " ".join(text[: SNIPPET * 4].split())[:SNIPPET],
         "recipients": trace.rcpt_to[:LISTED_RECIPIENTS],
         "attachments": len(attached),
+        "brought": tags.brought(
+            message.every("x-tags") + message.every("keywords"), trace.rcpt_to[:LISTED_RECIPIENTS]
+        ),
         "cut": bool(message.left_out)
         or len(names) > NAMES
         or len(header) > HEADER

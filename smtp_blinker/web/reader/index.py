@@ -11,7 +11,9 @@ import os
 import re
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
@@ -19,6 +21,8 @@ from typing import Any, Final
 from .entry import Entry
 from .frames import Frame
 from .query import compile_query, hint
+from .tags import Full, Keywords
+from .trash import Trash
 
 #: Messages that the reader is given at once.
 BATCH: Final = 256
@@ -50,6 +54,8 @@ class Index:
         #: Those that wait for the reader: the newest of them is the last.
         self._pending: dict[str, None] = {}
         self._unread = 0
+        self._keywords = Keywords(path)
+        self._trash = Trash()
         #: Changes whenever the list does.
         self._version = 0
         self.functions: dict[str, Callable[[Frame], Frame]] = {
@@ -57,7 +63,10 @@ class Index:
             "list": self._list,
             "get": self._get,
             "delete": self._delete,
+            "undo": self._undo,
             "mark": self._mark,
+            "tag": self._tag,
+            "tags": self._tags,
             "expire": self._expire,
         }
 
@@ -102,18 +111,64 @@ class Index:
         return Frame({"path": entry.path, "indexed": entry.indexed, "listed": entry.as_dict()})
 
     def _delete(self, request: Frame) -> Frame:
-        """Remove the files, for good."""
-        return Frame({"deleted": self._remove_files(self._chosen(request))})
+        """Remove the files: for good, or after ``undo`` seconds, until which they are hidden."""
+        chosen = list(self._chosen(request))
+        if not request.fields.get("undo"):
+            return Frame({"deleted": self._remove_files(chosen)})
+        for entry in chosen:
+            del self._entries[entry.id]
+            self._pending.pop(entry.id, None)
+        self._changed()
+        number = self._trash.put(chosen, request.fields["undo"])
+        return Frame({"deleted": len(chosen), "undo": number})
+
+    def _undo(self, request: Frame) -> Frame:
+        """Show again what was deleted under that number; null when it is too late."""
+        entries = self._trash.take(request.fields["number"])
+        if entries is None:
+            return Frame({"restored": None})
+        entries = [entry for entry in entries if os.path.lexists(entry.path)]
+        for entry in entries:
+            self._entries[entry.id] = entry
+            self._order.append((entry.time, entry.id))
+            if not entry.indexed:
+                self._pending[entry.id] = None
+        self._changed()
+        return Frame({"restored": len(entries)})
 
     def _mark(self, request: Frame) -> Frame:
         """Set or clear the Maildir flag S, moving files to cur/."""
         read = bool(request.fields["read"])
         changed = 0
         for entry in self._chosen(request):
-            if entry.unread is read and self._with_file(entry, lambda path: self._flag(path, read)):
+            if entry.unread is read and self._with_file(
+                entry, lambda path: self._flag(path, "S", on=read)
+            ):
                 changed += 1
         self._scan()
         return Frame({"changed": changed})
+
+    def _tag(self, request: Frame) -> Frame:
+        """Put a tag by hand on messages, or take it off; ``full`` when there are too many tags."""
+        tag, on = request.fields["tag"], bool(request.fields["on"])
+        self._scan()
+        try:
+            letter = self._keywords.letter(tag, add=on)
+        except Full:
+            return Frame({"changed": 0, "full": True})
+        changed = 0
+        for entry in self._chosen(request) if letter is not None else ():
+            has_it = tag.casefold() in entry.by_hand
+            if has_it is not on and self._with_file(
+                entry, lambda path: self._flag(path, letter or "", on=on)
+            ):
+                changed += 1
+        self._scan()
+        return Frame({"changed": changed, "full": False})
+
+    def _tags(self, request: Frame) -> Frame:
+        counts = Counter(tag for entry in self._entries.values() for tag in entry.tags)
+        return Frame({"tags": dict(sorted(counts.items()))})
 
     def _expire(self, request: Frame) -> Frame:
         """Remove the oldest until what is left is new, few and small enough."""
@@ -136,9 +191,11 @@ class Index:
     # Choosing
 
     def _chosen(self, request: Frame) -> Iterable[Entry]:
-        if "id" in request.fields:
-            entry = self._entries.get(request.fields["id"])
-            return [] if entry is None else [entry]
+        ids = request.fields.get("ids") or [request.fields.get("id")]
+        if ids != [None]:
+            matches = compile_query(request.fields.get("q", ""))
+            known = (self._entries[id] for id in dict.fromkeys(ids) if id in self._entries)
+            return [entry for entry in known if matches(entry)]
         return [self._entries[id] for id in self._matching(request.fields["q"])]
 
     def _matching(self, query: str) -> list[str]:
@@ -171,6 +228,9 @@ class Index:
     def _scan(self) -> None:
         """Compare the folders with what is known, if they changed."""
         began = time.monotonic()
+        self._remove_due()
+        if self._keywords.read():
+            self._name_tags()
         stamps = {folder: _stamp(folder) for folder in self._folders}
         if stamps != self._stamps:
             now = time.time_ns()
@@ -194,10 +254,16 @@ class Index:
             id, _, flags = name.partition(":2,")
             path = os.path.join(folder, name)
             unread = folder == self._folders[0] or "S" not in flags
+            if self._trash.has_moved(id, path):
+                continue
             if id in self._entries:
-                self._entries[id] = replace(self._entries[id], path=path, unread=unread)
+                self._entries[id] = replace(
+                    self._entries[id], path=path, unread=unread, by_hand=self._keywords.of(flags)
+                )
                 gone.discard(id)
             elif (entry := _entry(id, name, path, unread)) is not None:
+                if flags:
+                    entry = replace(entry, by_hand=self._keywords.of(flags))
                 self._entries[id] = entry
                 added.append((entry.time, id))
         for id in gone:
@@ -206,6 +272,22 @@ class Index:
         self._order += added
         self._pending.update((id, None) for _, id in sorted(added))
         self._changed()
+
+    def _remove_due(self) -> None:
+        """Remove for good what was deleted long enough ago."""
+        for entry in self._trash.due():
+            with suppress(OSError):
+                os.unlink(entry.path)
+            folder, name = os.path.split(entry.path)
+            self._names[folder].discard(name)
+
+    def _name_tags(self) -> None:
+        """Look at all flags again, after the names of the tags have changed."""
+        for id, entry in self._entries.items():
+            flags = entry.path.partition(":2,")[2]
+            if flags:
+                self._entries[id] = replace(entry, by_hand=self._keywords.of(flags))
+        self._version += 1
 
     def _remove(self, id: str) -> None:
         entry = self._entries.pop(id, None)
@@ -232,9 +314,9 @@ class Index:
             self._changed()
         return deleted
 
-    def _flag(self, path: str, read: bool) -> None:
+    def _flag(self, path: str, flag: str, *, on: bool) -> None:
         name, _, flags = os.path.basename(path).partition(":2,")
-        wanted = set(flags) | {"S"} if read else set(flags) - {"S"}
+        wanted = set(flags) | {flag} if on else set(flags) - {flag}
         target = os.path.join(self._folders[1], f"{name}:2,{''.join(sorted(wanted))}")
         os.rename(path, target)
 

@@ -4,7 +4,8 @@ Words must all occur; ``"several words"`` together; ``-word`` must not. ``from:`
 ``subject:``, ``message-id:`` and ``text:`` look in one place only, ``header:`` in the other fields
 of the header, as in ``header:x-campaign`` and ``header:"x-campaign: spring"``. ``is:unread``,
 ``is:read``, ``has:attachment``, ``larger:10k``, ``smaller:1M``, ``after:2026-11-28`` and
-``before:2026-11-29`` look at the message; days are UTC. Case makes no difference.
+``before:2026-11-29`` look at the message, ``tag:`` at its tags; days are UTC. Case makes no
+difference.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple, Protocol
 MAX_QUERY: Final = 500
 MAX_WORDS: Final = 20
 
-_PLACES: Final = "from|to|cc|subject|message-id|header|text|is|has|larger|smaller|after|before"
+_PLACES: Final = "from|to|cc|subject|message-id|header|text|is|has|tag|larger|smaller|after|before"
 _WORD = re.compile(rf'(-?)(?:({_PLACES}):)?(?:"([^"]*)"?|(\S+))', re.IGNORECASE)
 #: What these compare, and whether it must be more than the number that they take.
 _COMPARED: Final = {
@@ -50,6 +51,8 @@ class Searchable(Protocol):
     def folded(self) -> dict[str, str]: ...
     @property
     def header(self) -> str: ...
+    @property
+    def tags(self) -> list[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class _Term:
             return value >= self.number if more else value < self.number
         if self.place == "has":
             return self.text.startswith(_ATTACHMENT) and message.attachments > 0
+        if self.place == "tag":
+            return self.text in message.tags
         if self.place == "header":
             return self.text in message.header
         if self.place in message.folded:

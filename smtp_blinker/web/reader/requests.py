@@ -83,6 +83,20 @@ def _describe(request: Frame) -> Frame:
     return Frame({}, json.dumps(describe(listed, data, mime.parse(data))).encode())
 
 
+def _envelope(request: Frame) -> Frame:
+    """The envelope, and where the trace fields of the last hop end: what may be passed on."""
+    data, _ = read_message(request.fields["path"])
+    message = mime.parse(data)
+    trace = message.trace
+    return Frame(
+        {
+            "mail_from": trace.mail_from,
+            "rcpt_to": trace.rcpt_to,
+            "trace_end": trace.end,
+        }
+    )
+
+
 def _document(request: Frame) -> Frame:
     """Write a message's HTML for its frame into the file of *request*; ``size`` is 0 without."""
     data, _ = read_message(request.fields["path"])
@@ -132,6 +146,7 @@ def _written(request: Frame, pieces: Iterable[bytes], fields: dict[str, Any]) ->
 FUNCTIONS: Final[dict[str, Callable[[Frame], Frame]]] = {
     "summarize": _summarize,
     "describe": _describe,
+    "envelope": _envelope,
     "document": _document,
     "part": _part,
     "source": _source,

@@ -7,10 +7,13 @@ import { chooseStep, loadLive } from "./live.js";
 import { TABS, closeMessage, deleteOpened, openMessage, unread } from "./message.js";
 import { showFaults } from "./faults.js";
 import { showRefused } from "./refused.js";
-import { say } from "./server.js";
+import { clearChosen, chosen, toggleChosen } from "./selection.js";
+import { INBOX, say } from "./server.js";
 import { choice, showDensity, showTheme } from "./settings.js";
 import { inbox, openedId, state } from "./state.js";
 import { connect, rest, wake } from "./stream.js";
+import { askForTag } from "./tags.js";
+import { undo } from "./undo.js";
 import { ZONE } from "./words.js";
 
 // Where we are
@@ -53,10 +56,12 @@ document.addEventListener("visibilitychange", () => {
 
 // Keys
 
+const deleteThese = () => (chosen.size ? deleteAll() : deleteOpened());
+
 const KEYS = {
   j: () => move(1), k: () => move(-1),
-  u: () => go("#/"), Escape: () => { if (state.opened) go("#/"); },
-  Delete: deleteOpened, "#": deleteOpened, m: unread,
+  u: () => go("#/"), Escape: () => { if (chosen.size) clearChosen(); else if (state.opened) go("#/"); },
+  Delete: deleteThese, "#": deleteThese, m: unread, x: toggleChosen, t: askForTag, z: undo,
   n: () => turnPage(1), p: () => turnPage(-1),
   i: () => go("#/"), l: () => go("#/live"), r: () => go("#/refused"),
   "/": () => { go("#/"); $("search").focus(); $("search").select(); },
@@ -65,7 +70,7 @@ const KEYS = {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const target = event.target;
-  if (target.matches("input, select, textarea")) {
+  if (target.matches("input:not(.choose), select, textarea")) {
     if (target === $("search") && event.key === "Escape") { search(""); target.blur(); }
     else if (target === $("search") && (event.key === "Enter" || event.key === "ArrowDown")) { event.preventDefault(); clearTimeout(searchTimer); if (target.value.trim() !== inbox.query) search(target.value); $("list").querySelector("a")?.focus(); }
     return;
@@ -116,6 +121,13 @@ $("event-pause").addEventListener("click", () => {
   $("event-pause").setAttribute("aria-pressed", paused);
   $("event-pause").textContent = paused ? "Go on" : "Pause";
 });
+if ($("which-inbox")) {
+  $("which-inbox").value = INBOX;
+  $("which-inbox").addEventListener("change", () => {
+    const name = $("which-inbox").value;
+    location.assign(name ? `?${new URLSearchParams({ inbox: name })}` : location.pathname);
+  });
+}
 if (HAS_INBOX) {
   $("search").value = inbox.query;
   $("search").addEventListener("input", () => {
@@ -132,6 +144,7 @@ if (HAS_INBOX) {
     choice.set("density", density);
     showDensity(density);
   });
+  $("tag-chosen").addEventListener("click", askForTag);
   loadLive().finally(loadList); // the empty inbox says where to send mail
 }
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); });

@@ -63,7 +63,7 @@ export function showWelcome(box, servers) {
   const place = places.find(({ tls }) => tls !== "implicit") ?? places[0];
   box.replaceChildren(el("strong", {}, "No mail yet"), el("span", {}, "It appears here by itself as it arrives."));
   if (place) showPlace(box, place);
-  box.append(el("a", { href: "#/refused" }, "What was refused, and why"));
+  box.append(el("a", { class: "button", href: "#/refused" }, "What was refused, and why"));
 }
 
 function showPlace(box, place) {

@@ -2,8 +2,10 @@
 
 import { $, el, emptyBox, paperclip } from "./dom.js";
 import { showWelcome } from "./empty.js";
-import { ask, confirmed, failed, say } from "./server.js";
+import { box, chosen, clearChosen, howMany, named, show } from "./selection.js";
+import { INBOX, MESSAGES, ask, confirmed, failed } from "./server.js";
 import { inbox, openedId, state } from "./state.js";
+import { deleteWithUndo } from "./undo.js";
 import { FULL, NUMBER, nameOf, plural, when } from "./words.js";
 
 const PAGE = 50;
@@ -13,7 +15,7 @@ export async function loadList() {
   const question = () => `${new URLSearchParams({ q: inbox.query, offset: inbox.offset, limit: PAGE, within: 0.2 })}`;
   const query = question();
   let answer;
-  try { answer = await ask(`api/messages?${query}`); } catch (error) { if (error.status) failed(error); return; }
+  try { answer = await ask(`${MESSAGES}?${query}`); } catch (error) { if (error.status) failed(error); return; }
   if (turn < inbox.shown || query !== question()) return; // something else is wanted by now
   inbox.shown = turn;
   if (inbox.offset && !answer.messages.length) { inbox.offset = Math.max(0, inbox.offset - PAGE); loadList(); return; }
@@ -37,7 +39,7 @@ function showList(pending) {
     let row = old;
     if (!old || old.text !== text) {
       const arrived = inbox.known !== null && !inbox.known.has(message.id);
-      row = { text, item: el("li", {}, listRow(message, arrived)) };
+      row = { text, item: el("li", {}, listRow(message, arrived), box(message)) };
     }
     rows.set(message.id, row);
   }
@@ -62,7 +64,7 @@ function showList(pending) {
   $("older").disabled = last >= inbox.matching;
   $("newer").hidden = $("older").hidden = inbox.matching <= PAGE;
   $("delete-all").disabled = $("see-all").disabled = !inbox.matching;
-  $("delete-all").textContent = inbox.query ? "Delete found" : "Delete all";
+  show();
   $("list").hidden = !inbox.matching;
   $("list-empty").hidden = Boolean(inbox.matching);
   $("inbox").classList.toggle("bare", !inbox.total && !state.opened);
@@ -101,7 +103,7 @@ function listRow(message, arrived) {
   },
   el("span", { class: "who" }, nameOf(message.from) || "(no sender)", to ? ` → ${nameOf(to)}` : ""),
   el("time", { class: "when", datetime: new Date(message.time * 1000).toISOString(), title: FULL.format(new Date(message.time * 1000)) }, when(message.time)),
-  el("span", { class: "subject", dir: "auto" }, subjectOf(message)), cut || clip ? el("span", { class: "clip" }, cut, clip) : null,
+  el("span", { class: "subject", dir: "auto" }, subjectOf(message), ...message.tags.slice(0, 5).map((tag) => el("span", { class: "tag" }, tag))), cut || clip ? el("span", { class: "clip" }, cut, clip) : null,
   el("span", { class: "snippet", dir: "auto" }, message.snippet || "\u00a0"));
 }
 
@@ -116,7 +118,8 @@ export function search(query) {
   $("search").value = query;
   inbox.query = query.trim();
   // Kept in the address: a reload, a bookmark and a link find the same.
-  const kept = inbox.query ? `?${new URLSearchParams({ q: inbox.query })}` : location.pathname;
+  const words = [["inbox", INBOX], ["q", inbox.query]].filter(([, value]) => value);
+  const kept = words.length ? `?${new URLSearchParams(words)}` : location.pathname;
   history.replaceState(null, "", kept + location.hash);
   inbox.offset = 0;
   $("list").scrollTop = 0;
@@ -158,22 +161,18 @@ export function showNothingOpen() {
   $("message").replaceChildren(emptyBox("Nothing open", "Choose a message, or press j. All keys: ?"));
 }
 
-/** What chooses the messages on the list; a change of all of them must not name a search. */
-const searched = () => (inbox.query ? `?${new URLSearchParams({ q: inbox.query })}` : "");
-
 export async function deleteAll() {
-  const count = plural(inbox.matching, "message");
-  if (!await confirmed(inbox.query ? `Delete the ${count} that match “${inbox.query}”? There is no way back.` : `Delete all ${count}? There is no way back.`)) return;
-  try {
-    const answer = await ask(`api/messages${searched()}`, "DELETE");
-    say(`${plural(answer.deleted, "message")} deleted`);
-  } catch (error) { failed(error); }
+  const count = howMany();
+  if (!chosen.size && !await confirmed(inbox.query ? `Delete the ${count} that match “${inbox.query}”? There is no way back after 10 seconds.` : `Delete all ${count}? There is no way back after 10 seconds.`)) return;
+  try { await deleteWithUndo(`${MESSAGES}${named()}`); } catch (error) { failed(error); }
+  clearChosen();
   inbox.offset = 0;
   location.hash = "#/";
   loadList();
 }
 
 export async function seeAll() {
-  try { await ask(`api/messages/seen${searched()}`, "PUT"); } catch (error) { failed(error); }
+  try { await ask(`${MESSAGES}/seen${named()}`, "PUT"); } catch (error) { failed(error); }
+  clearChosen();
   loadList();
 }

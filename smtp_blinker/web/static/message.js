@@ -4,9 +4,11 @@ import { copyButton } from "./copy.js";
 import { $, el, emptyBox, paperclip } from "./dom.js";
 import { loadList, markCurrent, showNothingOpen, subjectOf } from "./list.js";
 import { showResults } from "./results.js";
-import { ask, failed, messagePath, say } from "./server.js";
+import { ask, asked, failed, messagePath, say } from "./server.js";
 import { choice } from "./settings.js";
 import { inbox, state } from "./state.js";
+import { askForTag, tagsOf } from "./tags.js";
+import { deleteWithUndo } from "./undo.js";
 import { partPath, showChecks, showHeaders, showHtml, showLinks, showParts, showSource, showText } from "./views.js";
 import { FULL, STAMP, size } from "./words.js";
 
@@ -79,6 +81,8 @@ function showMessage(data) {
   const actions = el("div", { class: "actions" },
     el("button", { type: "button", id: "delete-one", class: "danger", title: "Delete (Del)", onclick: deleteOpened }, "Delete"),
     el("button", { type: "button", id: "mark-unread", title: "Mark as unread (m)", onclick: unread }, "Mark unread"),
+    el("button", { type: "button", id: "tag-one", title: "Tag (t)", onclick: askForTag }, "Tag"),
+    RELAY ? el("button", { type: "button", id: "release", title: `Pass it on to ${RELAY}`, onclick: () => release(data) }, "Release") : null,
     el("a", { class: "button", href: messagePath(data.id, "/raw"), download: true }, "Download"));
   const tabs = [
     data.html && ["html", "HTML", showHtml],
@@ -121,12 +125,18 @@ function showMessage(data) {
       el("div", { class: "title" },
         el("button", { type: "button", class: "back", "aria-label": "Back to the list", title: "Back (Esc)", onclick: () => { location.hash = "#/"; } }, "‹"),
         el("h1", { dir: "auto", tabindex: subjectOf(data).length > 100 ? "0" : null }, subjectOf(data)), actions),
-      facts(data), notice(data),
+      facts(data), tagsOf(data), codesOf(data), notice(data),
       attached.length ? el("div", { class: "chips", id: "attachments" }, ...attached.slice(0, CHIPS).map((part) => chip(data, part)),
         attached.length > CHIPS ? el("button", { type: "button", class: "chip", onclick: () => $("tab-parts").click() }, `and ${attached.length - CHIPS} more`) : null) : null, bar),
     body);
   showResults(data);
   show(tabs.some(([name]) => name === chosenTab) ? chosenTab : tabs[0][0]);
+}
+
+/** What may be typed in somewhere from this message. */
+function codesOf(data) {
+  if (!data.codes.length) return null;
+  return el("div", { class: "chips", id: "codes" }, ...data.codes.map((code) => el("span", { class: "chip" }, el("code", {}, code), copyButton(code, "Code"))));
 }
 
 /** Why not all of the message is shown. */
@@ -136,6 +146,18 @@ function notice(data) {
 }
 
 const CHIPS = 8;
+const RELAY = document.body.dataset.release;
+
+/** Pass the message on to the relay that the server knows; the reader may say to whom. */
+async function release(data) {
+  const to = await asked(`Release it to ${RELAY}, for these recipients?`, data.envelope.rcpt_to.join(", "));
+  if (to === null) return;
+  const words = to.split(/[\s,;]+/).filter(Boolean).map((address) => ["to", address]);
+  try {
+    const answer = await ask(messagePath(data.id, `/release?${new URLSearchParams(words)}`), "POST");
+    say(`Released to ${answer.to}: ${answer.reply}`);
+  } catch (error) { failed(error); }
+}
 
 function chip(data, part) {
   const picture = part.image
@@ -151,8 +173,7 @@ export async function deleteOpened() {
   const ids = inbox.messages.map((message) => message.id);
   const at = ids.indexOf(id);
   const next = ids[at + 1] ?? ids[at - 1];
-  try { await ask(messagePath(id), "DELETE"); } catch (error) { if (error.status !== 404) { failed(error); return; } }
-  say("Deleted");
+  try { await deleteWithUndo(messagePath(id)); } catch (error) { if (error.status !== 404) { failed(error); return; } }
   const wasOpen = state.opened?.id === id;
   await loadList();
   if (wasOpen && next && !matchMedia("(max-width: 820px)").matches) location.replace(`#/m/${encodeURIComponent(next)}`);

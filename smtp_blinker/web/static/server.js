@@ -9,17 +9,35 @@ export async function ask(path, method = "GET") {
   return answer;
 }
 
-export const messagePath = (id, rest = "") => `api/messages/${encodeURIComponent(id)}${rest}`;
+/** The inbox on display; "" is the first one. */
+export const INBOX = new URLSearchParams(location.search).get("inbox") ?? "";
+export const MESSAGES = INBOX ? `api/inboxes/${encodeURIComponent(INBOX)}/messages` : "api/messages";
+
+export const messagePath = (id, rest = "") => `${MESSAGES}/${encodeURIComponent(id)}${rest}`;
 
 let toastTimer;
-export function say(text) {
-  $("toast").textContent = text;
+export function say(text, seconds = 4, ...more) {
+  $("toast").replaceChildren(text, ...more);
   $("toast").hidden = false;
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { $("toast").hidden = true; }, 4000);
+  toastTimer = setTimeout(() => { $("toast").hidden = true; }, seconds * 1000);
 }
 
 export const failed = (error) => say(`That didn't work: ${error.message}`);
+
+/** A text that the reader agrees to or changes; null when not. */
+export function asked(question, value) {
+  const dialog = $("asking");
+  $("asking-text").textContent = question;
+  $("asking-value").value = value;
+  dialog.showModal();
+  return new Promise((resolve) => {
+    let answer = null;
+    $("asking-yes").onclick = () => { answer = $("asking-value").value; dialog.close(); };
+    $("asking-no").onclick = () => dialog.close();
+    dialog.onclose = () => resolve(answer);
+  });
+}
 
 export function confirmed(question) {
   const dialog = $("confirm");

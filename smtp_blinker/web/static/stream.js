@@ -5,7 +5,7 @@ import { $, HAS_INBOX, go } from "./dom.js";
 import { keep } from "./events.js";
 import { loadList, showCounts } from "./list.js";
 import { freshenRefused } from "./refused.js";
-import { ask } from "./server.js";
+import { INBOX, MESSAGES, ask } from "./server.js";
 import { choice } from "./settings.js";
 
 let source;
@@ -17,7 +17,8 @@ let stale = false;
 
 export function connect() {
   source?.close();
-  source = new EventSource(`api/events${lastEvent === undefined ? "" : `?since=${lastEvent}`}`);
+  const words = [["inbox", INBOX], ["since", lastEvent ?? ""]].filter(([, value]) => value !== "");
+  source = new EventSource(`api/events?${new URLSearchParams(words)}`);
   source.onopen = () => lamp("on", "connected");
   source.onerror = () => {
     lamp("off", "the server doesn't answer");
@@ -72,7 +73,7 @@ function tell({ messages: [message] }) {
 export function rest() {
   source?.close();
   hiddenAt = Date.now() / 1000;
-  if (HAS_INBOX) asking = setInterval(() => ask("api/messages?limit=1&within=0.2").then((answer) => { showCounts(answer); tell(answer); }, () => {}), 5000);
+  if (HAS_INBOX) asking = setInterval(() => ask(`${MESSAGES}?limit=1&within=0.2`).then((answer) => { showCounts(answer); tell(answer); }, () => {}), 5000);
 }
 
 export function wake() {

@@ -1,0 +1,42 @@
+// Tags: what a message brings, and what people put on it
+
+import { $, el } from "./dom.js";
+import { loadList, search } from "./list.js";
+import { chosen, focusedOrOpen, named } from "./selection.js";
+import { MESSAGES, ask, failed, messagePath } from "./server.js";
+import { state } from "./state.js";
+
+/** Ask for a tag, and put it on the messages that are chosen, or on the one that is open. */
+export function askForTag() {
+  const id = focusedOrOpen();
+  if (!chosen.size && !id) return;
+  const paths = (tag) => (chosen.size ? `${MESSAGES}/tags/${encodeURIComponent(tag)}${named()}` : messagePath(id, `/tags/${encodeURIComponent(tag)}`));
+  const done = async (method) => {
+    const tag = $("tag-name").value.trim();
+    if (!tag) return;
+    $("tagging").close();
+    await change(paths(tag), method);
+  };
+  $("tag-add").onclick = () => done("PUT");
+  $("tag-remove").onclick = () => done("DELETE");
+  $("tag-name").onkeydown = (event) => { if (event.key === "Enter") { event.preventDefault(); done("PUT"); } };
+  $("tag-name").value = "";
+  $("tagging").showModal();
+  $("tag-name").focus();
+}
+
+async function change(path, method) {
+  try { await ask(path, method); } catch (error) { failed(error); return; }
+  await loadList();
+  if (!state.opened?.data) return;
+  try { Object.assign(state.opened.data, await ask(messagePath(state.opened.id))); } catch { return; }
+  $("tags")?.replaceWith(tagsOf(state.opened.data));
+}
+
+/** The tags of the message on display, each leading to its like. */
+export function tagsOf(data) {
+  return el("div", { class: "chips", id: "tags" }, ...(data.tags || []).flatMap((tag) => [
+    el("button", { type: "button", class: "chip tag", title: `All with the tag ${tag}`, onclick: () => { location.hash = "#/"; search(`tag:${tag}`); } }, tag),
+    data.tags_by_hand.includes(tag) ? el("button", { type: "button", class: "untag", "aria-label": `Take off ${tag}`, onclick: () => change(messagePath(data.id, `/tags/${encodeURIComponent(tag)}`), "DELETE") }, "×") : null,
+  ]));
+}
