@@ -52,9 +52,8 @@ nitpick_ignore_regex = [
 
 def _repository_links(app: Any, name: str, source: list[str]) -> None:
     """Links of pages to files of the repository that aren't pages become their names."""
-    if "/" in name:
-        return  # from there, ".." is this folder
-    source[0] = re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"`\1`", source[0])
+    up = re.escape("../" * (1 + name.count("/")))
+    source[0] = re.sub(rf"\[([^\]]+)\]\({up}[^)]+\)", r"`\1`", source[0])
 
 
 def setup(app: Any) -> None:

@@ -206,7 +206,8 @@ def test_a_program_that_hands_mail_on_begins_without_the_other_side(name: str) -
 
 def test_every_program_is_shown_by_a_page_and_run_by_a_test() -> None:
     pages = "".join(page.read_text() for page in PAGES)
-    tests = Path(__file__).read_text()
+    others = (Path(__file__).parent / "interop").glob("*.py")
+    tests = "".join(file.read_text() for file in (Path(__file__), *others))
     for path in PROGRAMS.rglob("*"):
         name = str(path.relative_to(PROGRAMS))
         if path.is_dir() or "__pycache__" in name or path.name == "__init__.py":
