@@ -62,7 +62,7 @@ class Mailbox:
             (folder / name).mkdir()
         self.app = create_app((), folder)
         self.client: FlaskClient = self.app.test_client()
-        self.inbox: Inbox = self.app.extensions["smtp_blinker"].inbox
+        self.inbox: Inbox = self.app.extensions["smtp_blinker"].inboxes[""]
 
     def put(self, content: bytes, id: str = ID) -> str:
         (self.folder / "tmp" / id).write_bytes(content)

@@ -242,7 +242,9 @@ def server_facts(server: Any) -> dict[str, Any]:
     ``tls`` is "implicit", "starttls" or None, ``auth`` "required", "optional" or None.
     """
     facts = {"address": address_text(server), "ready": bool(server.started)}
-    options = server.options
+    options = getattr(server, "options", None)
+    if options is None:  # a server of another library that sends the same signals
+        return {**facts, "lmtp": False, "tls": None, "auth": None}
     tls = None
     if options.begins_with_tls:
         tls = "implicit"
