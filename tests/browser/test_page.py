@@ -194,7 +194,7 @@ def test_html_is_seen_as_on_a_dark_screen(page: Page) -> None:
     page.open()
     page.shows("x")
     page.open_first()
-    color = "return getComputedStyle(document.querySelector('p')).color"
+    color = "const p = document.querySelector('p'); return p && getComputedStyle(p).color"
 
     def has(expected: str) -> None:
         page.in_frame(lambda: wait_until(lambda: page.run(color) == expected, expected))
