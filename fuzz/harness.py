@@ -339,7 +339,7 @@ def converse(
         room = max(options.max_command_length, MAX_AUTH_LINE) + COMMAND_READ
 
         def memory_is_bounded() -> None:
-            assert len(one.protocol._lines.buffer) <= room, "a line is kept that is too long"
+            assert len(one.protocol.buffer) <= room, "a line is kept that is too long"
 
         transport.before_receive = memory_is_bounded
         started(one)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from ..smtp import reply
 from ..smtp.protocol import Command, Event, Fault
 from ..smtp.reply import Refusal, Reject, Reply
-from ..smtp.verbs import State
+from ..smtp.verbs import State, out_of_sequence
 from .auth import auth_response
 from .context import CommandContext
 from .table import COMMANDS
@@ -25,9 +25,11 @@ def answer(context: CommandContext, event: Event) -> Reply:
             _check_allowed(context, event)
         if verb.junk:
             context.limits.junk()
-        fault = event.fault or context.protocol.out_of_sequence(verb)
-        if fault is not None:
-            raise Refusal(fault)
+        if event.fault is not None:
+            raise Refusal(event.fault)
+        state = context.protocol.state
+        if state not in verb.transitions:
+            raise Refusal(out_of_sequence(verb.name, state))
         return COMMANDS[verb](context, event.argument)
     if isinstance(event, Fault):
         raise _fault(context, event)

@@ -226,9 +226,10 @@ class Connection(Client):
         protocol = self.protocol
         if self.draining and protocol.state is not _CHUNKS:
             raise Interrupted  # whatever the client has pipelined behind its last message
-        event = protocol.next_event()
+        event = protocol.next_event() if protocol.buffer else NEED_DATA
         if event is NEED_DATA:
-            event = self._wait_for_event(min(patience, self.options.socket_timeout))
+            allowed = self.options.socket_timeout
+            event = self._wait_for_event(patience if patience < allowed else allowed)
         else:
             self._take_turns()
         try:
@@ -265,7 +266,7 @@ class Connection(Client):
         """
         protocol = self.protocol
         deadline = monotonic() + patience
-        has_begun = protocol.has_data
+        has_begun = bool(protocol.buffer)
         while True:
             if self.draining and protocol.state is not _CHUNKS:
                 raise Interrupted

@@ -124,10 +124,14 @@ class Incoming:
             self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
         elif decoder.received_fields > MAX_RECEIVED_FIELDS:
             self.refusal = reply.LOOP_DETECTED
-        elif self.refusal is None and self.size_exceeded and self._options.reject_oversized:
+        elif 0 < self._options.size < self.byte_length and self.refusal is None:
+            self._refuse_size()
+        return piece
+
+    def _refuse_size(self) -> None:
+        if self._options.reject_oversized:
             text = f"Message exceeds the maximum size of {self._options.size} octets"
             self.refusal = Reply(552, text, "5.3.4")
-        return piece
 
     def _check_greenlet(self) -> None:
         if getcurrent() is not self._transport.greenlet:

@@ -96,17 +96,6 @@ class LineReader:
         else:
             self.buffer += data
 
-    def take_all_as_line(self) -> bool:
-        """Take all of `buffer`, which the caller has found to be one line.
-
-        False when its beginning belongs to a line that is dropped, or it is too long.
-        """
-        if self._skipping is not None or len(self.buffer) > self._longest:
-            return False
-        self.buffer = b""
-        self._searched = 0
-        return True
-
     def next_line(self) -> bytes | Problem:
         """The next line without its CRLF, or what is wrong. Raises nothing for any input."""
         buffer = self.buffer
@@ -210,7 +199,7 @@ class LineReader:
     @property
     def has_data(self) -> bool:
         """Whether anything has arrived that was not looked at."""
-        return self.position < len(self.buffer)
+        return bool(self.buffer)  # it never holds only what was
 
     def take(self, size: int) -> bytes:
         """Up to *size* octets that were not looked at, which are then gone from here."""
@@ -225,7 +214,7 @@ class LineReader:
 
     def take_all(self) -> bytes:
         """Everything unread, which is then gone from here."""
-        data = self._unread()
+        data = self.buffer[self.position :]
         self.buffer = b""
         self.position = self._searched = 0
         self._skipping = None

@@ -23,7 +23,7 @@ from .lines import (
     is_http_request,
 )
 from .reply import Reply
-from .verbs import VERBS, State, Verb, out_of_sequence
+from .verbs import VERBS, State, Verb
 
 #: Octets of the longest line that is cached, and what is asked of a socket where a command is
 #: expected: larger objects bypass CPython's own allocator.
@@ -115,17 +115,21 @@ def plain_command(line: bytes) -> Command:
     return Command(verb, argument.decode())
 
 
-class Protocol:
+class Protocol(LineReader):
     """What has arrived of one session, and where the session is.
 
     *max_line* and *policy*: see `LineReader`. `next_event` raises nothing for any input.
     """
 
-    __slots__ = ("_lines", "_state", "_verb", "chunk_is_last", "chunk_left")
+    # It is the reader of lines, and its state no property: each call costs a small message more
+    # than what it does.
+    __slots__ = ("_cacheable", "_verb", "chunk_is_last", "chunk_left", "state")
 
     def __init__(self, max_line: int, policy: str) -> None:
-        self._lines = LineReader(max_line, policy)
-        self._state = State.START
+        super().__init__(max_line, policy)
+        self._cacheable = min(max_line, MAX_PLAIN)
+        #: For others to read only.
+        self.state = State.START
         #: The verb of the command that is to be answered; None for a line without one.
         self._verb: Verb | None = None
         #: Octets of the latest BDAT's chunk that were not taken yet, whatever it is answered: they
@@ -133,52 +137,31 @@ class Protocol:
         self.chunk_left = 0
         self.chunk_is_last = False
 
-    @property
-    def state(self) -> State:
-        return self._state
-
-    def set_policy(self, policy: str) -> None:
-        self._lines.set_policy(policy)
-
-    # Octets
-
-    def receive_data(self, data: bytes) -> None:
-        self._lines.receive_data(data)
-
-    @property
-    def has_data(self) -> bool:
-        """Whether anything has arrived that was not looked at."""
-        return self._lines.has_data
-
-    def take_all(self) -> bytes:
-        """Everything that was not looked at, which is then gone from here."""
-        return self._lines.take_all()
-
     # Events
 
     def next_event(self) -> Event | Problem:
         """The next event, or NEED_DATA."""
-        lines = self._lines
-        buffer = lines.buffer
+        buffer = self.buffer
         if not buffer:
             return NEED_DATA
-        state = self._state
-        if len(buffer) <= MAX_PLAIN and not lines.position and state is not _STATE_AUTH:
+        if len(buffer) <= self._cacheable and not self.position and not self.in_auth:
             try:
                 # How nearly all come: one whole command, and nothing else has arrived.
                 event = plain_command(buffer)
             except LookupError:
                 pass
             else:
-                if lines.take_all_as_line():
+                if self._skipping is None:
+                    self.buffer = b""
+                    self._searched = 0
                     self._verb = event.verb
                     return event
-        line = lines.next_line()
+        line = self.next_line()
         if line is NEED_DATA:
             return NEED_DATA
         if isinstance(line, Problem):
-            return self._broken(line)
-        if state is _STATE_AUTH:
+            return self._broken_line(line)
+        if self.in_auth:
             self._verb = _AUTH
             return Response(line)
         return self._command(line)
@@ -211,7 +194,7 @@ class Protocol:
         self.chunk_left = int(size[1])
         return Command(_BDAT, command.argument, reply.BAD_CHUNK)
 
-    def _broken(self, problem: Problem) -> Fault:
+    def _broken_line(self, problem: Problem) -> Fault:
         self._verb = None
         return Fault(_BROKEN_LINES[problem], problem.value, _ENDS.get(problem, ""))
 
@@ -231,85 +214,71 @@ class Protocol:
         ends = "refused" if begins_as_bdat(line) else ""
         return Fault(reply.NOT_RECOGNIZED, seen, ends, unrecognized=True)
 
-    @property
-    def ends_with_bare_newline(self) -> bool:
-        """Whether all that waits is a line that ends with a bare LF where only CRLF would do."""
-        return self._lines.ends_with_bare_newline
-
     def give_up_line(self) -> Fault:
         """The event for what `ends_with_bare_newline` is about, after the client kept silent.
 
         Nothing shows whether the command has ended, and framing must not depend on time: what
         comes later is never read as a command.
         """
-        fault = self._broken(self._lines.drop_bare_line())
+        fault = self._broken_line(self.drop_bare_line())
         return Fault(fault.reply, fault.seen, "refused")
 
     # Answers
-
-    def out_of_sequence(self, verb: Verb) -> Reply | None:
-        """The 503 for *verb* in this state, or None."""
-        if self._state in verb.transitions:
-            return None
-        return out_of_sequence(verb.name, self._state)
 
     def answered(self, answer: Reply) -> None:
         """The last event was answered: a positive reply moves the state."""
         verb = self._verb
         if answer.code >= 400:
-            if self._state is _STATE_AUTH:
+            if self.in_auth:
                 self._leave_auth()
-            elif verb is _BDAT and (self._state is State.CHUNKS or answer is reply.BAD_CHUNK):
+            elif verb is _BDAT and (self.state is State.CHUNKS or answer is reply.BAD_CHUNK):
                 # RFC 3030 section 2: what lacks a chunk is no message, whatever chunks follow.
-                self._state = min(self._state, _STATE_READY)
+                self.state = min(self.state, _STATE_READY)
             return
         if verb is _AUTH:
             if answer.code == 334:
-                self._state = _STATE_AUTH
-                self._lines.in_auth = True
+                self.state = _STATE_AUTH
+                self.in_auth = True
             else:
                 self._leave_auth()
         elif verb is not None:
-            self._state = verb.transitions[self._state]
+            self.state = verb.transitions[self.state]
 
     def _leave_auth(self) -> None:
-        self._state = _STATE_READY
-        self._lines.in_auth = False
+        self.state = _STATE_READY
+        self.in_auth = False
 
     # What follows that is no command
 
     def start_content(self) -> tuple[ContentDecoder, bytes]:
         """A decoder for the message that 354 asked for, and what of it has arrived already."""
-        return ContentDecoder(self._lines.policy), self._lines.take_all()
+        return ContentDecoder(self.policy), self.take_all()
 
     def end_content(self, rest: bytes) -> None:
         """The content has ended; *rest* is what followed it."""
-        self._lines.receive_data(rest)
-        self._state = _STATE_READY
+        if rest:
+            self.receive_data(rest)
+        self.state = _STATE_READY
 
     def take_of_chunk(self) -> bytes:
         """What of the chunk has arrived already."""
-        data = self._lines.take(self.chunk_left)
+        data = self.take(self.chunk_left)
         self.chunk_left -= len(data)
         return data
 
     def await_chunk(self) -> None:
         """The chunk's octets are all there, and it wasn't the last."""
-        self._state = State.CHUNKS
+        self.state = State.CHUNKS
 
     def end_chunks(self) -> None:
         """The message that came in chunks has ended, well or not."""
-        self._state = _STATE_READY
-
-    @property
-    def policy(self) -> str:
-        return self._lines.policy
+        self.state = _STATE_READY
 
     def start_tls(self) -> None:
         """A handshake has succeeded. RFC 3207 section 4: what came in plain text before it is
         dropped, never taken for protected; and the session begins anew."""
-        self._lines.take_all()
-        self._state = State.START
+        self.take_all()
+        self.state = State.START
 
 
 def _is_header_field(line: bytes) -> bool:
