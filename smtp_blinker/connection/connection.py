@@ -244,7 +244,9 @@ class Connection(Client):
         if protocol.chunk_left:
             # RFC 3030 section 2: the octets of a refused chunk are read, and are no commands.
             ChunkedIncoming(self, "allow").discard_chunk()
-        self.send(said)
+        if self.events.logs:
+            self.events.log_reply(said)
+        self.transport.unsent += said.wire if self._enhanced else said.plain  # `send`, uncalled
         was = protocol.state
         protocol.answered(said)
         if said.code >= 400 and was > protocol.state > State.START:
@@ -286,8 +288,7 @@ class Connection(Client):
                 if protocol.state is _CHUNKS:
                     raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")
                 raise Ended("eof")
-            protocol.receive_data(data)
-            event = protocol.next_event()
+            event = protocol.next_event(data)
             if event is not NEED_DATA:
                 return event  # type: ignore[return-value]
             has_begun = True

@@ -48,7 +48,8 @@ def _deliver(client: Client, incoming: Incoming, end: Callable[[], None]) -> Non
     envelope = client.session.envelope
     sender, recipients = envelope.mail_from, list(envelope.rcpt_to)
     client.incoming = incoming
-    result = _ask_program(client, incoming)
+    ask = _ask_policies if client.hooks.on_message else _ask_on_data
+    result = ask(client, incoming)
     incoming.drain(isinstance(result, Refusal))
     client.incoming = None
     if client.events.logs:
@@ -75,15 +76,8 @@ def _deliver(client: Client, incoming: Incoming, end: Callable[[], None]) -> Non
         _end_transaction(client, sender, recipients, incoming.byte_length, told, started)
 
 
-def _ask_program(client: Client, incoming: Incoming) -> Any:
-    """What `on_data` returned, or the `Refusal` that it ended with."""
-    if client.hooks.on_message:
-        return _ask_policies(client, incoming)
-    return _ask_on_data(client, incoming)
-
-
 def _ask_policies(client: Client, incoming: Incoming) -> Any:
-    """The same where policies look at the whole message first."""
+    """The same as `_ask_on_data` where policies look at the whole message first."""
     client.transport.flush()
     spool = Spool(client.options.spool_memory)
     session = client.session
@@ -108,6 +102,7 @@ def _ask_policies(client: Client, incoming: Incoming) -> Any:
 
 
 def _ask_on_data(client: Client, source: PieceSource) -> Any:
+    """What `on_data` returned, or the `Refusal` that it ended with."""
     if client.hooks.on_data is None:
         return None
     # The client has its 354 whatever the hook does before it reads.

@@ -139,8 +139,12 @@ class Protocol(LineReader):
 
     # Events
 
-    def next_event(self) -> Event | Problem:
-        """The next event, or NEED_DATA."""
+    def next_event(self, data: bytes = b"") -> Event | Problem:
+        """The next event, now that *data* has arrived too, or NEED_DATA."""
+        if not self.buffer:
+            self.buffer = data
+        elif data:
+            self.receive_data(data)
         buffer = self.buffer
         if not buffer:
             return NEED_DATA
