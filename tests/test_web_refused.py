@@ -63,8 +63,10 @@ def send(smtp: smtplib.SMTP, recipient: str = "ada@example.com", text: str = "He
 
 
 def test_a_refused_command_has_its_reason_and_dialogue(site: Site) -> None:
-    with site.smtp() as smtp, pytest.raises(smtplib.SMTPRecipientsRefused):
-        send(smtp, "eve@example.com")
+    with site.smtp() as smtp:
+        smtp.ehlo()
+        smtp.mail("bob@example.org")
+        smtp.docmd("RCPT", "TO:<eve@example.com>")  # smtplib's own case is another in each Python
     [talk] = wait_until(lambda: [talk for talk in site.connections() if talk["ended"]])
     assert talk["host_name_appears_as"] == "client.test"
     assert (talk["remote_address"], talk["ended"], talk["refused"]) == ("127.0.0.1", "quit", 1)

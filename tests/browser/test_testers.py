@@ -52,7 +52,7 @@ def test_why_was_i_refused_is_answered(page: CatcherPage) -> None:
     assert "550 Relaying denied" in page.texts("#refused h3")
     assert any("--domain" in text for text in page.texts("#refused .why"))
     lines = page.texts("#dialogue .line")
-    asked = lines.index("RCPT TO:<eve@elsewhere.example>")
+    asked = [line.upper() for line in lines].index("RCPT TO:<EVE@ELSEWHERE.EXAMPLE>")
     assert lines[asked + 1].startswith("550 5.7.1")
     assert page.complaints() == []
     page.chrome.refresh()
