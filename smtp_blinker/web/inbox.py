@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 #: Octets of a download that are read at once.
 PIECE: Final = 256 * 1024
+#: Messages that the reader is asked to look into at once.
+READ_AT_ONCE: Final = 256
 #: Seconds that the index may take, for 100,000 messages that are deleted for example.
 INDEX_SECONDS: Final = 60
 #: Octets that it may map: some 4 KiB for a message.
@@ -238,11 +240,34 @@ class Inbox:
     def _refresh(self, seconds: float | None, *, watching: bool) -> None:
         deadline = float("inf") if seconds is None else time.monotonic() + seconds
         answer = self.index.ask("refresh", watching=watching).fields
-        while answer["batch"] and time.monotonic() < deadline:
-            summaries = self._summaries(answer["batch"])
-            answer = self.index.ask("refresh", summaries, watching=True).fields
+        if answer["batch"]:
+            answer = self._read_pending(answer, deadline)
         self._counts = {name: answer[name] for name in self._counts}
         self._refreshed = time.monotonic()
+
+    def _read_pending(self, answer: dict[str, Any], deadline: float) -> dict[str, Any]:
+        """Have the reader look into a batch while the index takes in the one before it.
+
+        *answer* is the index's last; returns its next last.
+        """
+        summaries, reading = b"", list[list[str]]()
+        while time.monotonic() < deadline:
+            taking = gevent.spawn(self._take_in, summaries) if summaries else None
+            taken = {id for id, _ in reading}
+            reading = [each for each in answer["batch"] if each[0] not in taken][:READ_AT_ONCE]
+            summaries = self._summaries(reading) if reading else b""
+            if taking is not None:
+                answer = _result(taking.get())
+            elif not reading:
+                return answer
+        return _result(self._take_in(summaries)) if summaries else answer
+
+    def _take_in(self, summaries: bytes) -> dict[str, Any] | Exception:
+        """The index's answer, or what it raised: a greenlet that fails would be printed."""
+        try:
+            return self.index.ask("refresh", summaries, watching=True).fields
+        except Exception as exc:
+            return exc
 
     def _summaries(self, batch: list[list[str]]) -> bytes:
         """What the reader finds in the first of *batch*, as the index takes it in."""
@@ -256,6 +281,12 @@ class Inbox:
         for id, fault in answer.fields["faults"]:
             log.error("a message can't be read: %a: %s", id, fault)
         return answer.body
+
+
+def _result(result: dict[str, Any] | Exception) -> dict[str, Any]:
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _unreadable(id: str) -> bytes:

@@ -24,8 +24,8 @@ from .query import compile_query, hint
 from .tags import Full, Keywords
 from .trash import Trash
 
-#: Messages that the reader is given at once.
-BATCH: Final = 256
+#: Messages that are named as the next to look into: two batches of the reader's.
+BATCH: Final = 512
 # A folder that changed this short a time before it was read may have changed again since,
 # within the resolution of its time stamp.
 _SETTLED: Final = 0.1
