@@ -62,10 +62,12 @@ USER_DEFINED: Final = "x_user_defined"
 def _unknown(exc: UnicodeError) -> tuple[str, int]:
     """What browsers read where Python's codec knows nothing."""
     assert isinstance(exc, UnicodeDecodeError)
+    if exc.encoding == "gb18030":
+        if exc.object[exc.start] == 0x80:
+            return "€", exc.start + 1
+        return "\ufffd", exc.end  # it may be called for each octet of a long text
     octets = exc.object[exc.start : exc.start + 2]
-    if exc.encoding == "gb18030" and octets[0] == 0x80:
-        return "€", exc.start + 1
-    if "jp" in exc.encoding and len(octets) == 2:
+    if len(octets) == 2:
         text = _windows_31j(octets[0], octets[1], high=exc.encoding == "euc_jp")
         if text:
             return text, exc.start + 2
