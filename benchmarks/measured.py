@@ -50,6 +50,7 @@ class MeasuredServer:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 (*command, *listen, *places, "--size", str(SIZE)),
+                cwd=folder,  # where --self-signed writes its certificate
                 env=clean,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
