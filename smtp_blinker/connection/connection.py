@@ -244,9 +244,10 @@ class Connection(Client):
         if protocol.chunk_left:
             # RFC 3030 section 2: the octets of a refused chunk are read, and are no commands.
             ChunkedIncoming(self, "allow").discard_chunk()
+        # As `send` does it: a call of it for each command costs more than this.
         if self.events.logs:
             self.events.log_reply(said)
-        self.transport.unsent += said.wire if self._enhanced else said.plain  # `send`, uncalled
+        self.transport.unsent += said.wire if self._enhanced else said.plain
         was = protocol.state
         protocol.answered(said)
         if said.code >= 400 and was > protocol.state > State.START:

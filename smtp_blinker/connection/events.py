@@ -43,7 +43,7 @@ class ConnectionEvents:
         self._session = session
         self._logger = logger
         self._dialogue: Dialogue | None = None
-        #: Whether anybody wants the protocol's lines.
+        #: Whether the protocol's lines go anywhere: to a logger or a dialogue.
         self.logs = logger is not None
         self.ignored = False
 

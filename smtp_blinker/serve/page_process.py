@@ -45,7 +45,7 @@ class PageProcess:
         self._servers = servers
         self._http = _listen(settings.http.address)
         self.port: int = self._http.getsockname()[1]
-        #: Where the workers tell what happens; nobody else gets into this folder.
+        #: Where the workers send their events; only this user can enter the folder.
         self._folder = tempfile.mkdtemp(prefix="smtp-blinker-")
         self.path = os.path.join(self._folder, "events")
         self._events = socket.socket(socket.AF_UNIX)

@@ -36,7 +36,7 @@ class Job:
         self.failure: Exception | None = None
         #: Whether the engine may have it, whatever it answers.
         self.is_sent = False
-        #: Whether nobody waits for it any more.
+        #: Whether its caller has stopped waiting for it.
         self.is_given_up = False
         self._end: AsyncResult[None] = AsyncResult()
 

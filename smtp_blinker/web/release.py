@@ -45,7 +45,7 @@ class Release:
 
 
 def _check(recipient: str) -> None:
-    """What stands in a command has to be an address, whoever wrote it into the message."""
+    """What stands in a command has to be an address: the message may say anything."""
     try:
         address, rest = parse_path(f"TO:<{recipient}>", False, True, False)
     except Reject as exc:
