@@ -304,9 +304,7 @@ def _parse_results(content: bytes, start: int, end: int) -> dict[str, Any]:
     for one in _RESULT.finditer(content, start, end):
         try:
             found = json.loads(_unfolded(one[1][:_MAX_RESULT_READ]))
-            json.dumps(
-                found, allow_nan=False
-            )  # JSON has no infinity, and a browser would refuse it
+            json.dumps(found, allow_nan=False)  # JSON has no infinity: browsers refuse it
         except (ValueError, RecursionError):  # nothing that was written here
             continue
         if isinstance(found, dict) and all(isinstance(each, dict) for each in found.values()):

@@ -98,7 +98,8 @@ def test_a_client_that_is_refused_at_once_has_a_dialogue(options: dict[str, Any]
         assert [who for who, _ in said(heard[0])].count("server") == 1
 
 
-def test_nothing_is_kept_where_nobody_listens() -> None:
+def test_nothing_is_kept_without_a_listener() -> None:
+    signals.dialogue._clear_state()  # pages that other tests have left attached
     with running() as server, running() as other, listening(other) as heard:
         client = Client(server, hello="EHLO me")
         [connection] = server.connections
