@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from signal import SIGINT
 
 from gevent import get_hub
@@ -30,7 +33,8 @@ def quiet_ctrl_c() -> Iterator[None]:
     not_errors = hub.NOT_ERROR
     hub.NOT_ERROR = (*not_errors, KeyboardInterrupt)
     try:
-        yield
+        with _woken_by_signals():
+            yield
     except KeyboardInterrupt:
         if hasattr(sys, "ps1"):
             raise
@@ -43,3 +47,36 @@ def quiet_ctrl_c() -> Iterator[None]:
         raise Interrupt(128 + SIGINT) from None  # as a shell has it for SIGINT
     finally:
         hub.NOT_ERROR = not_errors
+
+
+@contextmanager
+def _woken_by_signals() -> Iterator[None]:
+    """Every signal wakes the hub within the block.
+
+    Python runs a handler between two instructions of its own. A signal that strikes after the last
+    of them, just before the hub waits for the next event, would go unheard until that event comes:
+    with an idle server, not before the next client. So Python writes an octet that the hub reads.
+    """
+    if threading.current_thread() is not threading.main_thread():  # the one that hears signals
+        yield
+        return
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    watcher = get_hub().loop.io(reader, 1, ref=False)  # 1: readable
+    watcher.start(_drain, reader)
+    program_s = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    if program_s != -1:
+        signal.set_wakeup_fd(program_s)  # it has an event loop of its own, which reads it
+    try:
+        yield
+    finally:
+        if program_s == -1:
+            signal.set_wakeup_fd(-1)
+        watcher.stop()
+        watcher.close()
+        os.close(reader)
+        os.close(writer)
+
+
+def _drain(reader: int) -> None:
+    with suppress(BlockingIOError):
+        os.read(reader, 512)

@@ -301,8 +301,44 @@ def test_a_prompt_is_not_left(tmp_path: Path) -> None:
         process.stdin.flush()
         assert process.stdout.readline().endswith("listening\n")
         process.send_signal(signal.SIGINT)
-        printed, _ = process.communicate("print('still here')\n", timeout=SECONDS)
+        try:
+            printed, _ = process.communicate("print('still here')\n", timeout=SECONDS)
+        finally:
+            process.kill()
         assert "still here" in printed
+
+
+def test_ctrl_c_is_heard_in_the_moment_before_the_hub_waits(tmp_path: Path) -> None:
+    end = """
+import ctypes, functools, os, signal
+# Nothing of this is Python code: Python gets no chance to run the signal's handler.
+once = map(ctypes.CDLL(None).kill, [os.getpid()], [signal.SIGINT])
+before_it_waits = gevent.get_hub().loop.prepare(priority=-2)  # after gevent's own
+gevent.get_hub().loop.timer(0.2).start(
+    before_it_waits.start, functools.partial(next, once, None)
+)
+server.serve_forever()
+"""
+    with running(tmp_path, end=end) as program:
+        assert program.ended() == (ENDED, "")
+
+
+def test_the_programs_own_wakeup_fd_is_left(tmp_path: Path) -> None:
+    end = """
+import signal, socket
+ours, theirs = socket.socketpair()
+theirs.setblocking(False)
+signal.set_wakeup_fd(theirs.fileno())
+try:
+    server.serve_forever()
+except KeyboardInterrupt:
+    assert signal.set_wakeup_fd(-1) == theirs.fileno()
+    assert ours.recv(1) == bytes([signal.SIGINT])
+    print("theirs")
+"""
+    with running(tmp_path, end=end) as program:
+        program.ctrl_c()
+        assert program.ended() == (0, "theirs\n")
 
 
 def test_gevent_prints_tracebacks_again_afterwards() -> None:
