@@ -127,7 +127,7 @@ LOOKUPS: Final = Workers(8)
 #: Who guesses passwords must not slow mail down.
 PASSWORDS: Final = Workers(4, nice=10)
 #: TLS handshakes with a key that costs much (RSA).
-HANDSHAKES: Final = Workers(2, nice=5)
+HANDSHAKES: Final = Workers(2, nice=10)
 #: What stores write and sync.
 STORES: Final = Workers(10)
 #: Messages that are spooled for policies.

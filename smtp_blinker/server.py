@@ -49,8 +49,9 @@ class SMTPServer(HookDecorators, StreamServer):
     loaded.
     """
 
-    #: Clients accepted in one turn of the loop, before those that are connected go on.
-    max_accept = 20
+    #: Clients accepted in one turn of the loop, before those that are connected go on: a crowd of
+    #: new ones must not slow down those that are there. What one costs is mostly its greeting.
+    max_accept = 1
 
     @takes(Keywords)
     def __init__(self, listener: Any, *misplaced: object, **keywords: Any) -> None:

@@ -87,13 +87,13 @@ class Client:
         "mechanism",
         "messages",
         "options",
-        "pipelined",
         "protocol",
         "server",
         "session",
         "session_deadline",
         "since",
         "transport",
+        "turn_ends",
         "verb",
     )
 
@@ -117,8 +117,8 @@ class Client:
         self.limits = Limits(options)
         #: Messages that were answered 250.
         self.messages = 0
-        #: Events that had arrived when the one before was answered.
-        self.pipelined = 0
+        #: When other clients get their turn, while events need not be waited for; else 0.
+        self.turn_ends = 0.0
         self.draining = False
         self.killed = False
         #: How the server counts it: by this address, or "" where it has none, as UNINTRODUCED

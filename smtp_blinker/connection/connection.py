@@ -32,9 +32,10 @@ from .transport import MAX_UNSENT, Interrupted
 
 #: Octets that are asked of the socket at once while the rest of a command is expected.
 COMMAND_READ: Final = 8 * 1024
-#: Pipelined commands that are answered before other clients get their turn. A few hundred fit into
-#: one read, and where listeners hear of each refusal they take longer than others should wait.
-COMMANDS_PER_TURN: Final = 16
+#: Seconds for which a client's pipelined commands are answered before others get their turn. A few
+#: hundred fit into one read. Who sends one command at a time waits for a turn of everyone else with
+#: each, so a turn must cost no more than such a command; giving it up costs 0.01 ms.
+TURN_SECONDS: Final = 0.0001
 #: A client whose line ends with a bare LF waits for its answer: when nothing has followed for
 #: this many seconds it gets it. What follows at once belongs to the line still.
 BARE_NEWLINE_GRACE: Final = 0.2
@@ -230,6 +231,7 @@ class Connection(Client):
         if event is NEED_DATA:
             allowed = self.options.socket_timeout
             event = self._wait_for_event(patience if patience < allowed else allowed)
+            self.turn_ends = 0.0
         else:
             self._take_turns()
         try:
@@ -256,9 +258,12 @@ class Connection(Client):
 
     def _take_turns(self) -> None:
         """For an event that need not be waited for: let others run now and then."""
-        self.pipelined += 1
-        if self.pipelined % COMMANDS_PER_TURN == 0:
+        now = monotonic()
+        if not self.turn_ends:
+            self.turn_ends = now + TURN_SECONDS
+        elif now > self.turn_ends:
             self.transport.let_others_run()
+            self.turn_ends = monotonic() + TURN_SECONDS
         if len(self.transport.unsent) > MAX_UNSENT:
             self.transport.flush()
 

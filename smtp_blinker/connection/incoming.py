@@ -19,6 +19,8 @@ from .transport import Interrupted, Transport
 #: Octets asked of the socket at once: the most of a message that is held in memory here. Below
 #: 128 KiB, from where the allocator asks the system for every single one.
 CONTENT_READ: Final = 64 * 1024
+#: The same where lines have to be changed, which takes ten times as long: other clients wait.
+CHANGED_CONTENT_READ: Final = 8 * 1024
 #: The same for a message's first octets, which are all of a small one: room for more costs time.
 FIRST_CONTENT_READ: Final = 4 * 1024
 
@@ -108,7 +110,10 @@ class Incoming:
             self._arrived = b""
             return self._check(self._decoder.feed(data))
         began = monotonic()
-        size = CONTENT_READ if self.byte_length else FIRST_CONTENT_READ
+        if not self.byte_length:
+            size = FIRST_CONTENT_READ
+        else:
+            size = CHANGED_CONTENT_READ if self._decoder.changed else CONTENT_READ
         piece = self._decoder.feed(self._wait(began, size))
         if not self._decoder.ended:
             # What a slow hook takes isn't the client's time, and the other way round.

@@ -45,6 +45,7 @@ class ContentDecoder:
         "_overlap",
         "_skip",
         "bare_newline",
+        "changed",
         "ended",
         "policy",
         "received_fields",
@@ -67,6 +68,8 @@ class ContentDecoder:
         self._newlines = IncrementalNewlineDecoder(None, translate=False)
         #: A CR or LF stood alone somewhere.
         self.bare_newline = False
+        #: The last piece was changed, line by line; that takes up to ten times as long as to look.
+        self.changed = False
         #: The end of data was seen.
         self.ended = False
         #: Received fields in the header so far.
@@ -82,6 +85,7 @@ class ContentDecoder:
             stuffed = False
         else:
             piece, stuffed = self._cut(data)
+            self.changed = stuffed
         return self._take(piece, stuffed)
 
     def _take(self, piece: bytes, stuffed: bool) -> bytes:
@@ -97,6 +101,7 @@ class ContentDecoder:
             piece = piece.replace(b"\r\n.", b"\r\n")
         if self.bare_newline and self.policy == "normalize":
             piece = self._normalize(piece)
+            self.changed = True
         if self._in_header:
             self._look_at_header(piece)
         if self._skip and piece:
