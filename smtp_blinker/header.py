@@ -88,10 +88,8 @@ class HeaderEdits:
 class EditableHeader:
     """The part of an envelope that edits the header of its message."""
 
-    __slots__ = ("header_edits",)
-
     #: What `add_header` and `remove_header` did, or None.
-    header_edits: HeaderEdits | None
+    header_edits: HeaderEdits | None = None
     smtputf8: bool
 
     def add_header(self, name: str, value: str) -> None:

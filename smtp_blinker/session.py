@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from . import trace
-from .header import EditableHeader, HeaderEdits
+from .header import EditableHeader
 from .smtp.reply import Reply
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ class RecipientValidSince:
 
 NO_RECIPIENT_DSN = RecipientDSN()
 NO_ENVELOPE_DSN = EnvelopeDSN()
-NO_DOMAINS: frozenset[str] = frozenset()
 
 
 class Address:
@@ -119,24 +118,29 @@ class Address:
 class Envelope(EditableHeader):
     """One mail transaction: a new one begins at MAIL, RSET, EHLO, STARTTLS and after a message."""
 
-    __slots__ = (
-        "__dict__",
-        "auth",
-        "body_type",
-        "deliver_by",
-        "dsn",
-        "hold_for",
-        "hold_until",
-        "mail_from",
-        "priority",
-        "rcpt_domains",
-        "rcpt_to",
-        "received_at",
-        "require_tls",
-        "results",
-        "size",
-        "smtputf8",
-    )
+    # The others are asked for by few clients: a new envelope needs no time for them.
+    __slots__ = ("body_type", "mail_from", "rcpt_to", "results", "smtputf8")
+
+    require_tls: bool = False
+    dsn: EnvelopeDSN = NO_ENVELOPE_DSN
+    #: Octets that MAIL announced with SIZE= (RFC 1870), or None.
+    size: int | None = None
+    #: AUTH= of MAIL (RFC 4954 section 5): a mailbox, "<>", or None. The client claims it; where
+    #: `Session.user` is None, or a user who isn't trusted to, take it for "<>".
+    auth: str | None = None
+    #: BY= of MAIL (RFC 2852), or None.
+    deliver_by: DeliverBy | None = None
+    #: MT-PRIORITY= of MAIL (RFC 6710), -9 to 9, or None.
+    priority: int | None = None
+    #: HOLDFOR= of MAIL (RFC 4865), seconds, or None.
+    hold_for: int | None = None
+    #: HOLDUNTIL= of MAIL (RFC 4865), in UTC, or None. There is never both.
+    hold_until: datetime | None = None
+    #: When the message was received, with the time zone, where a store hands it over later;
+    #: None where that is now.
+    received_at: datetime | None = None
+    #: The domains of the accepted recipients in lower case; kept for `max_rcpt_domains` only.
+    rcpt_domains: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.mail_from: Address | None = None
@@ -144,29 +148,8 @@ class Envelope(EditableHeader):
         #: "7bit" or "8bitmime" (RFC 6152).
         self.body_type = "7bit"
         self.smtputf8 = False
-        self.require_tls = False
-        self.dsn = NO_ENVELOPE_DSN
-        #: Octets that MAIL announced with SIZE= (RFC 1870), or None.
-        self.size: int | None = None
-        #: AUTH= of MAIL (RFC 4954 section 5): a mailbox, "<>", or None. The client claims it; where
-        #: `Session.user` is None, or a user who isn't trusted to, take it for "<>".
-        self.auth: str | None = None
-        #: BY= of MAIL (RFC 2852), or None.
-        self.deliver_by: DeliverBy | None = None
-        #: MT-PRIORITY= of MAIL (RFC 6710), -9 to 9, or None.
-        self.priority: int | None = None
-        #: HOLDFOR= of MAIL (RFC 4865), seconds, or None.
-        self.hold_for: int | None = None
-        #: HOLDUNTIL= of MAIL (RFC 4865), in UTC, or None. There is never both.
-        self.hold_until: datetime | None = None
-        #: When the message was received, with the time zone, where a store hands it over later;
-        #: None where that is now.
-        self.received_at: datetime | None = None
-        #: The domains of the accepted recipients in lower case; kept for `max_rcpt_domains` only.
-        self.rcpt_domains: frozenset[str] = NO_DOMAINS
         #: What policies found out about the message, by their names.
         self.results: dict[str, Any] = {}
-        self.header_edits: HeaderEdits | None = None
 
     def __repr__(self) -> str:
         return f"<Envelope {self.mail_from!r} -> {self.rcpt_to!r}>"

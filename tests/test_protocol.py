@@ -102,7 +102,7 @@ def test_transaction_moves_on_step_by_step() -> None:
     protocol.receive_data(b"one\r\n.\r\nNOOP\r\nRS")
     decoder, arrived = protocol.start_content()
     assert decoder.feed(arrived) == b"one\r\n"
-    protocol.end_content(decoder.rest)
+    protocol.end_message(decoder.rest)
     assert protocol.state is State.READY
     assert command(protocol) == ("NOOP", "", None)
     assert protocol.next_event() is NEED_DATA

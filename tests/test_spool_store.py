@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import io
 import json
 import os
@@ -852,9 +853,11 @@ LOST = {"error", "disabled_commands", "header_edits", "rcpt_domains"}
 
 
 def facts(made: Any) -> Any:
-    slots = {name for kind in type(made).__mro__ for name in getattr(kind, "__slots__", ())}
+    names: set[str] = set()
+    for kind in type(made).__mro__:
+        names.update(getattr(kind, "__slots__", ()), inspect.get_annotations(kind))
     return {
-        name: getattr(made, name) for name in slots - LOST - {"__dict__", "__weakref__", "envelope"}
+        name: getattr(made, name) for name in names - LOST - {"__dict__", "__weakref__", "envelope"}
     }
 
 

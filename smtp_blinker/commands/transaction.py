@@ -76,15 +76,16 @@ def rcpt(context: CommandContext, argument: str) -> Reply:
     if limit is not None and len(recipients) >= limit:
         # RFC 5321 section 4.5.3.1.10: 452, and those accepted stay valid.
         raise Refusal(reply.TOO_MANY_RECIPIENTS)
-    domains = envelope.rcpt_domains
+    domains = None
     if options.max_rcpt_domains is not None:
-        domains |= _domains(text)
+        domains = envelope.rcpt_domains | _domains(text)
         if len(domains) > options.max_rcpt_domains:
             # RFC 9422 section 4.3; those accepted stay valid, as above.
             raise Refusal(reply.TOO_MANY_DOMAINS)
     if context.hooks.on_rcpt_to is not None:
         context.call_hook("on_rcpt_to", address, session)
-    envelope.rcpt_domains = domains
+    if domains is not None:
+        envelope.rcpt_domains = domains
     recipients.append(address)
     return reply.RECIPIENT_OK
 

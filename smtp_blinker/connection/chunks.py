@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from typing import Protocol
 
+from greenlet import getcurrent
+
 from ..options import Options
 from ..smtp import reply
 from ..smtp.chunks import ChunkDecoder
@@ -14,7 +16,7 @@ from ..smtp.verbs import State
 from ..stream import TruncatedError
 from .clock import monotonic
 from .handshakes import Ended
-from .incoming import CONTENT_READ, Incoming
+from .incoming import CONTENT_READ, Incoming, wrong_greenlet
 from .transport import Interrupted, Transport
 
 
@@ -95,8 +97,9 @@ class ChunkedIncoming(Incoming):
 
     def _await_chunk(self) -> None:
         """Answer the chunk that has ended, and serve commands until the next begins."""
-        self._check_greenlet()
         stepper = self._stepper
+        if getcurrent() is not stepper.transport.greenlet:
+            raise wrong_greenlet()
         timer = self.hook_timer
         if timer is not None:
             timer.pause()
@@ -111,7 +114,7 @@ class ChunkedIncoming(Incoming):
                 left = self._patience - (monotonic() - began)
                 if left <= 0:
                     raise TimeoutError(errno.ETIMEDOUT, "timed out")
-                state = stepper.step(left)
+                state = stepper.step(min(left, self._options.socket_timeout))
             if state is not State.CHUNK:
                 raise Ended("quit") if state is State.CLOSED else GivenUp
         except (OSError, Interrupted, Ended, GivenUp) as exc:

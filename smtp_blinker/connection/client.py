@@ -173,9 +173,9 @@ class Client:
         """
         hook = getattr(self.hooks, name)
         if type(hook) is not Stage:
-            return self._call(name, hook, args)
+            return self.call(name, hook, args)
         self.call_policies(name, *args)
-        return None if hook.program is None else self._call(name, hook.program, args)
+        return None if hook.program is None else self.call(name, hook.program, args)
 
     def call_policies(self, name: str, *args: Any) -> None:
         """Ask the policies of the stage *name* alone, where there are any."""
@@ -193,9 +193,10 @@ class Client:
 
     def call_policy(self, name: str, method: Any, *args: Any) -> None:
         """Call a policy's method in the same way; its result is ignored."""
-        self._call(name, method, args, ignored=True)
+        self.call(name, method, args, ignored=True)
 
-    def _call(self, name: str, hook: Any, args: tuple[Any, ...], ignored: bool = False) -> Any:
+    def call(self, name: str, hook: Any, args: tuple[Any, ...], ignored: bool = False) -> Any:
+        """Call *hook*, the program's own part of the hook *name*; see `call_hook`."""
         seconds = self.options.hook_timeout
         timer = None
         incoming = self.incoming

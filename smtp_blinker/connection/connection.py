@@ -45,8 +45,6 @@ LAST_REPLY_SECONDS: Final = 5.0
 #: closed at once, which may reset that reply away.
 MAX_LINGERING: Final = 100
 
-_NO_END: Final = float("inf")
-
 # In CPython 3.11 an Enum gives out its members slowly.
 _AUTH: Final = State.AUTH
 _CHUNKS: Final = State.CHUNKS
@@ -202,8 +200,9 @@ class Connection(Client):
     def _converse(self) -> str:
         """Answer commands until one ends the session; returns the reason."""
         protocol = self.protocol
+        patience = self.options.socket_timeout
         while True:
-            state = self.step()
+            state = self.step(patience)
             if state > _AUTH:
                 if state is _CONTENT:
                     deliver(self)
@@ -218,46 +217,42 @@ class Connection(Client):
                 if self.close_reason:
                     return self.close_reason
 
-    def step(self, patience: float = _NO_END) -> State:
+    def step(self, patience: float) -> State:
         """Answer one event, whose reply leaves with the next flush; the state after it.
 
-        *patience* is how many seconds it may be waited for, `socket_timeout` at most. Raises Ended
-        for the reply that ends the connection.
+        *patience* is how many seconds it may be waited for. They are for a whole line: octets that
+        come one at a time don't extend them. Raises Ended for the reply that ends the connection.
         """
         protocol = self.protocol
         if self.draining and protocol.state is not _CHUNKS:
             raise Interrupted  # whatever the client has pipelined behind its last message
-        event = protocol.next_event() if protocol.buffer else NEED_DATA
-        if event is NEED_DATA:
-            allowed = self.options.socket_timeout
-            event = self._wait_for_event(patience if patience < allowed else allowed)
+        if protocol.buffer:
+            event = self._pipelined(patience)
+        else:
+            deadline = monotonic() + patience
+            data = self.transport.receive(MAX_PLAIN, deadline)
+            found = protocol.next_event(data) if data else self._left()
+            event = self._wait_for_rest(deadline) if found is NEED_DATA else found
             self.turn_ends = 0.0
-        else:
-            self._take_turns()
         try:
-            said = answer(self, event)  # type: ignore[arg-type]  # no Problem is left
+            said = answer(self, event)
         except Refusal as refusal:
-            said = self._refused(refusal.reply, event)  # type: ignore[arg-type]
-        else:
-            self.limits.errors = 0
-            if said is reply.CHUNK_OK:
-                protocol.answered(said)
-                return protocol.state  # the reply comes when the chunk's octets are there
-        if protocol.chunk_left:
-            # RFC 3030 section 2: the octets of a refused chunk are read, and are no commands.
-            ChunkedIncoming(self, "allow").discard_chunk()
-        # As `send` does it: a call of it for each command costs more than this.
-        if self.events.logs:
-            self.events.log_reply(said)
-        self.transport.unsent += said.wire if self._enhanced else said.plain
-        was = protocol.state
-        protocol.answered(said)
-        if said.code >= 400 and was > protocol.state > State.START:
-            self.session.envelope = Envelope()  # a refused chunk has ended the transaction
-        return protocol.state
+            return self._refused(refusal.reply, event)
+        self.limits.errors = 0
+        state = protocol.answered(said)
+        if state is not _CHUNK:  # its reply comes when the chunk's octets are there
+            # As `send` does it: a call of it for each command costs more than this.
+            if self.events.logs:
+                self.events.log_reply(said)
+            self.transport.unsent += said.wire if self._enhanced else said.plain
+        return state
 
-    def _take_turns(self) -> None:
-        """For an event that need not be waited for: let others run now and then."""
+    def _pipelined(self, patience: float) -> Event:
+        """The next event, where octets have arrived already; others are let run now and then."""
+        event = self.protocol.next_event()
+        if event is NEED_DATA:
+            self.turn_ends = 0.0
+            return self._wait_for_rest(monotonic() + patience)
         now = monotonic()
         if not self.turn_ends:
             self.turn_ends = now + TURN_SECONDS
@@ -266,41 +261,41 @@ class Connection(Client):
             self.turn_ends = monotonic() + TURN_SECONDS
         if len(self.transport.unsent) > MAX_UNSENT:
             self.transport.flush()
+        return event
 
-    def _wait_for_event(self, patience: float) -> Event:
-        """The next event that arrives, within *patience* seconds.
-
-        They are for a whole line: octets that come one at a time don't extend them.
-        """
+    def _wait_for_rest(self, deadline: float) -> Event:
+        """The next event, where a part of its line has arrived."""
         protocol = self.protocol
-        deadline = monotonic() + patience
-        has_begun = bool(protocol.buffer)
         while True:
             if self.draining and protocol.state is not _CHUNKS:
                 raise Interrupted
             wakes = deadline
-            size = COMMAND_READ if has_begun else MAX_PLAIN
-            if has_begun and protocol.ends_with_bare_newline:
+            if protocol.ends_with_bare_newline:
                 wakes = min(monotonic() + BARE_NEWLINE_GRACE, deadline)
             try:
-                data = self.transport.receive(size, wakes)
+                data = self.transport.receive(COMMAND_READ, wakes)
             except TimeoutError:
                 if wakes == deadline:
                     raise
                 return protocol.give_up_line()
-            if not data:
-                if has_begun and protocol.ends_with_bare_newline:
-                    return protocol.give_up_line()  # half closed: it still hears what was wrong
-                if protocol.state is _CHUNKS:
-                    raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")
-                raise Ended("eof")
-            event = protocol.next_event(data)
+            event = protocol.next_event(data) if data else self._left()
             if event is not NEED_DATA:
-                return event  # type: ignore[return-value]
-            has_begun = True
+                return event
 
-    def _refused(self, refusal: Reply, event: Event) -> Reply:
-        """The reply to a refused command. Raises Ended when the connection ends with it."""
+    def _left(self) -> Event:
+        """The client sends no more: the event for the line that it has left, or raises."""
+        protocol = self.protocol
+        if protocol.ends_with_bare_newline:
+            return protocol.give_up_line()  # half closed: it still hears what was wrong
+        if protocol.state is _CHUNKS:
+            raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")
+        raise Ended("eof")
+
+    def _refused(self, refusal: Reply, event: Event) -> State:
+        """Answer *event* with *refusal*; the state after it.
+
+        Raises Ended when the connection ends with it.
+        """
         argument = self.mechanism if self.verb is not None else ""
         if type(event) is Command:
             argument = event.argument
@@ -310,4 +305,13 @@ class Connection(Client):
         self.report_refused(argument, said)
         if self.close_reason:
             raise Ended(self.close_reason, said.text, said)
-        return said
+        protocol = self.protocol
+        if protocol.chunk_left:
+            # RFC 3030 section 2: the octets of a refused chunk are read, and are no commands.
+            ChunkedIncoming(self, "allow").discard_chunk()
+        self.send(said)
+        was = protocol.state
+        state = protocol.answered(said)
+        if was > state > State.START:
+            self.session.envelope = Envelope()  # a refused chunk has ended the transaction
+        return state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..session import Address, Envelope
@@ -24,8 +24,7 @@ def deliver(client: Client) -> None:
     Raises why it can't end: `TruncatedError`, another `OSError`, or `Interrupted`.
     """
     decoder, arrived = client.protocol.start_content()
-    incoming = Incoming(client.transport, decoder, arrived, client.options)
-    _deliver(client, incoming, lambda: client.protocol.end_content(decoder.rest))
+    _deliver(client, Incoming(client.transport, decoder, arrived, client.options))
 
 
 def deliver_chunks(client: Client, stepper: Stepper) -> None:
@@ -35,14 +34,13 @@ def deliver_chunks(client: Client, stepper: Stepper) -> None:
         policy = "allow"  # RFC 3030 section 3: it has no lines
     else:
         policy = options.chunk_policy(client.session.remote_address)
-    incoming = ChunkedIncoming(stepper, policy)
     try:
-        _deliver(client, incoming, client.protocol.end_chunks)
+        _deliver(client, ChunkedIncoming(stepper, policy))
     except GivenUp:
         client.incoming = None
 
 
-def _deliver(client: Client, incoming: Incoming, end: Callable[[], None]) -> None:
+def _deliver(client: Client, incoming: Incoming) -> None:
     started = monotonic()
     # A hook may change its envelope; what the client was promised stays.
     envelope = client.session.envelope
@@ -56,7 +54,7 @@ def _deliver(client: Client, incoming: Incoming, end: Callable[[], None]) -> Non
         client.events.log("C: (%s octets of a message)", incoming.byte_length)
     if incoming.lost is not None:
         raise incoming.lost
-    end()
+    client.protocol.end_message(incoming.rest)
     # RFC 2033 section 4.2: a reply for each recipient, but only one to a chunk that isn't the last.
     lmtp = client.options.lmtp and incoming.is_at_end
     replies, faults = replies_to(result, len(recipients) if lmtp else 1, lmtp)
@@ -103,13 +101,14 @@ def _ask_policies(client: Client, incoming: Incoming) -> Any:
 
 def _ask_on_data(client: Client, source: PieceSource) -> Any:
     """What `on_data` returned, or the `Refusal` that it ended with."""
-    if client.hooks.on_data is None:
+    on_data = client.hooks.on_data
+    if on_data is None:
         return None
     # The client has its 354 whatever the hook does before it reads.
     client.transport.flush()
     stream = MessageStream(source)
     try:
-        return client.call_hook("on_data", stream, client.session)
+        return client.call("on_data", on_data, (stream, client.session))
     except Refusal as refusal:
         return Refusal(refusal.reply)  # its traceback would hold this frame
     finally:

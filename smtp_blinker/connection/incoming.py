@@ -73,6 +73,11 @@ class Incoming:
         return self._decoder.ended
 
     @property
+    def rest(self) -> bytes:
+        """What followed the end of the message: the next commands."""
+        return self._decoder.rest
+
+    @property
     def is_whole_so_far(self) -> bool:
         return self.lost is None and self.refusal is None
 
@@ -138,17 +143,13 @@ class Incoming:
             text = f"Message exceeds the maximum size of {self._options.size} octets"
             self.refusal = Reply(552, text, "5.3.4")
 
-    def _check_greenlet(self) -> None:
-        if getcurrent() is not self._transport.greenlet:
-            # The hub would wake the wrong one, and this one never.
-            raise RuntimeError("a message is read in the greenlet that its hook was called in")
-
     def _wait(self, now: float, size: int) -> bytes:
         """1 to *size* octets of the network."""
         if self.lost is not None:
             raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from self.lost
-        self._check_greenlet()
         transport = self._transport
+        if getcurrent() is not transport.greenlet:
+            raise wrong_greenlet()
         allowed = self._options.socket_timeout
         if self._patience < allowed:
             allowed = self._patience
@@ -168,3 +169,8 @@ class Incoming:
         finally:
             if timer is not None:
                 timer.resume()
+
+
+def wrong_greenlet() -> RuntimeError:
+    """For a read outside the hook's greenlet: the hub would wake the wrong one, and this never."""
+    return RuntimeError("a message is read in the greenlet that its hook was called in")

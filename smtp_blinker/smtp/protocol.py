@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from . import reply
 from .content import ContentDecoder
@@ -94,6 +94,7 @@ class Fault:
 
 
 Event = Command | Response | Fault
+NeedData = Literal[Problem.NEED_DATA]
 
 
 # The same lines come again and again: those without an argument, and the same few addresses.
@@ -139,27 +140,23 @@ class Protocol(LineReader):
 
     # Events
 
-    def next_event(self, data: bytes = b"") -> Event | Problem:
+    def next_event(self, data: bytes = b"") -> Event | NeedData:
         """The next event, now that *data* has arrived too, or NEED_DATA."""
         if not self.buffer:
+            if len(data) <= self._cacheable and not self.in_auth and self._skipping is None:
+                try:
+                    # How nearly all come: one whole command, and nothing else has arrived.
+                    event = plain_command(data)
+                except LookupError:
+                    pass
+                else:
+                    self._verb = event.verb
+                    return event
             self.buffer = data
         elif data:
             self.receive_data(data)
-        buffer = self.buffer
-        if not buffer:
+        if not self.buffer:
             return NEED_DATA
-        if len(buffer) <= self._cacheable and not self.position and not self.in_auth:
-            try:
-                # How nearly all come: one whole command, and nothing else has arrived.
-                event = plain_command(buffer)
-            except LookupError:
-                pass
-            else:
-                if self._skipping is None:
-                    self.buffer = b""
-                    self._searched = 0
-                    self._verb = event.verb
-                    return event
         line = self.next_line()
         if line is NEED_DATA:
             return NEED_DATA
@@ -229,8 +226,8 @@ class Protocol(LineReader):
 
     # Answers
 
-    def answered(self, answer: Reply) -> None:
-        """The last event was answered: a positive reply moves the state."""
+    def answered(self, answer: Reply) -> State:
+        """The last event was answered: a positive reply moves the state, which is returned."""
         verb = self._verb
         if answer.code >= 400:
             if self.in_auth:
@@ -238,8 +235,7 @@ class Protocol(LineReader):
             elif verb is _BDAT and (self.state is State.CHUNKS or answer is reply.BAD_CHUNK):
                 # RFC 3030 section 2: what lacks a chunk is no message, whatever chunks follow.
                 self.state = min(self.state, _STATE_READY)
-            return
-        if verb is _AUTH:
+        elif verb is _AUTH:
             if answer.code == 334:
                 self.state = _STATE_AUTH
                 self.in_auth = True
@@ -247,6 +243,7 @@ class Protocol(LineReader):
                 self._leave_auth()
         elif verb is not None:
             self.state = verb.transitions[self.state]
+        return self.state
 
     def _leave_auth(self) -> None:
         self.state = _STATE_READY
@@ -256,10 +253,10 @@ class Protocol(LineReader):
 
     def start_content(self) -> tuple[ContentDecoder, bytes]:
         """A decoder for the message that 354 asked for, and what of it has arrived already."""
-        return ContentDecoder(self.policy), self.take_all()
+        return ContentDecoder(self.policy), self.take_all() if self.buffer else b""
 
-    def end_content(self, rest: bytes) -> None:
-        """The content has ended; *rest* is what followed it."""
+    def end_message(self, rest: bytes) -> None:
+        """The message has ended, well or not; *rest* is what followed it."""
         if rest:
             self.receive_data(rest)
         self.state = _STATE_READY
@@ -273,10 +270,6 @@ class Protocol(LineReader):
     def await_chunk(self) -> None:
         """The chunk's octets are all there, and it wasn't the last."""
         self.state = State.CHUNKS
-
-    def end_chunks(self) -> None:
-        """The message that came in chunks has ended, well or not."""
-        self.state = _STATE_READY
 
     def start_tls(self) -> None:
         """A handshake has succeeded. RFC 3207 section 4: what came in plain text before it is
