@@ -368,6 +368,12 @@ class TLSChannel:
         self._incoming.write(hello.octets)
         return context
 
+    @property
+    def has_data(self) -> bool:
+        """Whether `decrypt` has something to do: without, it would cost a raised exception."""
+        incoming = self._incoming
+        return bool(incoming.pending or incoming.eof or self._object.pending())
+
     def decrypt(self, size: int) -> bytes | None:
         """Up to *size* plain octets; b"" at the end, None when there are none yet."""
         try:

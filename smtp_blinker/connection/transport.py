@@ -195,20 +195,27 @@ class Transport:
             # Before anything is taken out: what is raised here must cost no octets.
             self._turns = 0
             self.let_others_run()
-        while True:
-            try:
-                data = tls.decrypt(size)
-            except ssl.SSLError:
-                # RFC 8446 section 6.2: an alert tells the client what was wrong, if there is room.
-                with suppress(OSError):
-                    self.bytes_out += self._send(self._rest + tls.to_send())
-                raise
-            if data is not None:
-                self._turns += 1
-                return data
+        data = self._decrypt(tls, size) if tls.has_data else None
+        # A command's record is small, and so is what is asked for it: see MAX_PLAIN in `protocol`.
+        raw_size = min(size, _RAW_READ)
+        while data is None:
             self._turns = 0
-            self.flush(deadline)  # the answer to a key update
-            tls.received(self.receive(_RAW_READ, deadline, raw=True))
+            tls.received(self.receive(raw_size, deadline, raw=True))
+            data = self._decrypt(tls, size)
+            if data is None:
+                self.flush(deadline)  # the answer to a key update
+                raw_size = _RAW_READ
+        self._turns += 1
+        return data
+
+    def _decrypt(self, tls: TLSChannel, size: int) -> bytes | None:
+        try:
+            return tls.decrypt(size)
+        except ssl.SSLError:
+            # RFC 8446 section 6.2: an alert tells the client what was wrong, if there is room.
+            with suppress(OSError):
+                self.bytes_out += self._send(self._rest + tls.to_send())
+            raise
 
     # Writing
 
@@ -236,8 +243,8 @@ class Transport:
 
     def _send_octets(self, data: bytes, deadline: float | None) -> None:
         """The same for octets of TLS."""
-        self._rest += data
-        while data := self._rest:
+        data = self._rest + data
+        while data:
             try:
                 sent = self._send(data)
             except BlockingIOError:
