@@ -138,6 +138,28 @@ def test_forged_fields_go_and_others_stay() -> None:
         assert one in content
 
 
+def test_forged_fields_in_u_labels_go_too() -> None:
+    """RFC 8601 section 5: in internationalized messages U-labels and A-labels are the same."""
+    gone = ["xn--bcher-kva.xn--bcher-kva; a=1", "B\u00dcCHER.xn--bcher-kva; a=2",
+            '(x) "b\u00fccher.b\u00fccher" 1; a=3']  # fmt: skip
+    others = ["bucher.bucher; a=4", "b\u00fccher; a=5", "b\u00fccher.b\u00fccher.example; a=6"]
+    fields = "".join(f"Authentication-Results: {one}\r\n" for one in gone + others).encode()
+    options = {"name": "b\u00fccher.b\u00fccher"}
+    with (
+        served(server=options) as (server, kept, _),
+        Client(server, hello="EHLO client.example.org") as client,
+    ):
+        client.ok("MAIL FROM:<a@example.org> BODY=8BITMIME SMTPUTF8")
+        client.ok("RCPT TO:<b@mx.test>")
+        assert client.cmd("DATA").startswith("354")
+        client.send(fields + MAIL + b".\r\n")
+        assert client.reply().startswith("250")
+    content = kept.contents[0].decode()
+    assert content.count("Authentication-Results: xn--bcher-kva.xn--bcher-kva; spf=pass") == 1
+    assert content.count("Authentication-Results:") == 1 + len(others)
+    assert all(one in content for one in others)
+
+
 def test_p_reject_is_enforced_only_where_it_is_asked_for() -> None:
     with served() as (server, kept, _):
         assert send(server, MAIL, "a@other.example").startswith("250")
