@@ -259,7 +259,7 @@ def test_look_ups_are_bounded() -> None:
         (['(a " b) <b@evil.example> (c " d) <a@example.com>'], []),
         (['(it"s) <b@evil.example> ("x) <a@example.com>'], []),
         (['"(" <a@example.com> (")" <b@evil.example>)'], []),
-        (['(a \\) <b@evil.example>) a@example.com'], ["example.com"]),
+        (["(a \\) <b@evil.example>) a@example.com"], ["example.com"]),
         (['"\\" <b@evil.example>, " <a@example.com>'], ["example.com"]),
         (["a@b\u00fccher.example"], ["xn--bcher-kva.example"]),
         (["a@example.com,"], ["example.com"]),
