@@ -341,6 +341,11 @@ def test_a_header_that_is_too_long() -> None:
     assert not witness.of("error")
 
 
+def test_an_authserv_id_in_u_labels_is_written_in_a_labels() -> None:
+    policy = SenderAuthentication("b\u00fccher.example", resolver=Zones({}))
+    assert policy.authserv_id == "xn--bcher-kva.example"
+
+
 @pytest.mark.parametrize("value", ["", "a b", "a;b", "-x", 5])
 def test_a_wrong_authserv_id(value: Any) -> None:
     with pytest.raises(ValueError, match="authserv_id is a name like"):
