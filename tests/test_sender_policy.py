@@ -114,6 +114,24 @@ def test_what_is_no_token_is_quoted(signature: str, written: str) -> None:
     assert value.endswith(f"; dkim=pass header.d=example.org header.b={written}")
 
 
+@pytest.mark.parametrize(
+    ("identity", "written"),
+    [
+        ("a.b+c@example.org", "a.b+c@example.org"),
+        ("@example.org", "@example.org"),
+        ("@example.", '"@example."'),
+        ("a..b@example.org", '"a..b@example.org"'),
+        ("@-.example.org", '"@-.example.org"'),
+        ('a"\\@example.org', '"a\\"\\\\@example.org"'),
+    ],
+)
+def test_what_is_no_address_is_quoted(identity: str, written: str) -> None:
+    """RFC 8601 section 2.2: pvalue"""
+    one = DKIMResult("fail", "example.org", identity=identity)
+    value = results_value("mx.test", SenderAuthenticationResult(SPFResult("none", "", ""), (one,)))
+    assert value.endswith(f" header.i={written}")
+
+
 def test_forged_fields_go_and_others_stay() -> None:
     ours = [
         b"mx.test; spf=pass",

@@ -9,8 +9,9 @@ from ...smtp.names import unicode_domain
 from .results import ARCResult, DKIMResult, DMARCResult, SenderAuthenticationResult, SPFResult
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
-#: What a property may have as it is: a domain, with a local part or only its "@".
-_ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9._+\-]*@)?[A-Za-z0-9._\-]+")
+#: What a property may have as it is too: a domain with a local-part or only its "@".
+_DOTTED: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_+\-]*[A-Za-z0-9_])?"
+_ADDRESS: Final = re.compile(rf"(?:{_DOTTED}(?:\.{_DOTTED})*)?@{_DOTTED}(?:\.{_DOTTED})+")
 #: Characters of a property and of a reason.
 _MAX_VALUE: Final = 300
 _MAX_REASON: Final = 100
