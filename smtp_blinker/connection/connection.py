@@ -21,6 +21,7 @@ from ..smtp.protocol import MAX_PLAIN, Command, Event
 from ..smtp.reply import Refusal, Reply
 from ..smtp.verbs import State
 from ..stream import TruncatedError
+from ..turns import let_others_run
 from .chunks import ChunkedIncoming
 from .client import Client
 from .clock import monotonic
@@ -258,7 +259,7 @@ class Connection(Client):
         """For an event that need not be waited for: let others run now and then."""
         self.pipelined += 1
         if self.pipelined % COMMANDS_PER_TURN == 0:
-            self.transport.let_others_run()
+            let_others_run()
         if len(self.transport.unsent) > MAX_UNSENT:
             self.transport.flush()
 
