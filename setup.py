@@ -11,13 +11,13 @@ assert version is not None
 
 extras = {
     "amqp": ["amqp>=5.3"],
-    "dns": ["dnspython>=2.6"],
+    "dns": ["dnspython>=2.9"],
     "gunicorn": ["gunicorn[gevent]>=25"],  # what its gevent worker imports, this one's does too
     "metrics": ["prometheus_client>=0.20"],
     "pytest": ["pytest>=8", "trustme>=1.1"],
     "redis": ["redis>=6"],
     "s3": ["boto3>=1.36"],
-    "sender-auth": ["cryptography>=42", "dnspython>=2.6"],
+    "sender-auth": ["cryptography>=42", "dnspython>=2.9"],
     "web": ["Flask>=3", "prometheus_client>=0.20"],
 }
 extras["serve"] = sorted({"click>=8.1", "cryptography>=42", *extras["web"]})

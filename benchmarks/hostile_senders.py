@@ -178,6 +178,28 @@ def amplified() -> Attack:
     return Attack(HEAD + b"\r\n" + LINE, dict(records), everywhere)
 
 
+def many_addresses() -> Attack:
+    """A hundred hosts with as many addresses as fit into an answer, none of them the client's."""
+    terms = b" ".join(b"mx:m%d.example/31" % number for number in range(10))
+    everywhere: dict[str, tuple[str | bytes, ...]] = {
+        "MX": tuple(f"10 h{number}.example." for number in range(10)),
+        "A": tuple(f"10.0.0.{number}" for number in range(200)),
+    }
+    records = {("example.org", "TXT"): (b"v=spf1 " + terms + b" -all",)}
+    return Attack(HEAD + b"\r\n" + LINE, dict(records), everywhere)
+
+
+def long_includes() -> Attack:
+    """As many records as may be included, each of 4 KiB."""
+    terms = b" ".join(b"include:i%d.example" % number for number in range(10))
+    records: dict[tuple[str, str], tuple[str | bytes, ...]] = {
+        ("example.org", "TXT"): (b"v=spf1 " + terms + b" -all",)
+    }
+    for number in range(10):
+        records[f"i{number}.example", "TXT"] = (b"v=spf1 " + b"ip4:1.1.1.1 " * 330 + b"-all",)
+    return Attack(HEAD + b"\r\n" + LINE, records)
+
+
 def names_of_names() -> Attack:
     """Macros that stand for the client's name, as many as there may be."""
     macros = b"%{p1r}" * 160 + b".example"
@@ -217,6 +239,8 @@ ATTACKS: tuple[Callable[[], Attack], ...] = (
     authors,
     long_author,
     amplified,
+    many_addresses,
+    long_includes,
     names_of_names,
     long_record,
     hyphens,

@@ -54,19 +54,20 @@ class HeaderEdits:
     def removes(self) -> bool:
         return bool(self._removed)
 
-    def left_of(self, header: bytes) -> Iterator[bytes]:
-        """Each field of *header*, b"" for one that is taken away.
+    def left_of(self, header: bytes) -> Iterator[tuple[bytes, int]]:
+        """Each field of *header*, b"" for one that is taken away, and the octets that were looked
+        at since the one before.
 
-        Up to 1 MiB is looked at between two of them; the first is b"", so that others can have
-        their turn after the whole was looked at once.
+        The first is b"" with all octets: after the whole was looked at once, others can have their
+        turn.
         """
         joined = _joined(header)
-        yield b""
+        yield b"", len(header)
         end = 0
         while end < len(header):
             start, end = end, joined.find(b"\n", end) + 1 or len(header)
             field = header[start:end]
-            yield b"" if self._takes(field) else field
+            yield b"" if self._takes(field) else field, len(field)
 
     def _takes(self, field: bytes) -> bool:
         colon = field.find(b":")

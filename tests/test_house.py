@@ -38,7 +38,7 @@ FLOORS = (
     # Values: what a program sees, and what it may set.
     {
         *("signals", "trace", "session", "header", "stream", "parameters", "extensions", "pools"),
-        *("certificates", "dialogue"),
+        *("certificates", "dialogue", "turns"),
     },
     {
         *("sasl.mechanism", "sasl.plain", "sasl.cram_md5", "sasl.oauth", "sasl.external"),
@@ -100,7 +100,9 @@ SHARES = {
         *("connection.spool", "hooks", "pools", "session", "signals", "smtp.names", "smtp.reply"),
         *("smtp.proxy", "stream", "trace"),
     },
-    "policies": {"options", "pools", "session", "signals", "smtp.names", "smtp.reply", "trace"},
+    "policies": {
+        *("options", "pools", "session", "signals", "smtp.names", "smtp.reply", "trace", "turns"),
+    },
     # Its faults end connections by force, so it knows them.
     "testing": {
         *("connection.connection", "extensions", "faults", "options", "server", "session"),

@@ -255,6 +255,12 @@ def test_look_ups_are_bounded() -> None:
         (["a@example.com, B <b@example.org>"], ["example.com", "example.org"]),
         (["a@example.com", "b@example.org"], ["example.com", "example.org"]),
         (["group: a@example.com;"], ["example.com"]),
+        # Quotes mean nothing in a comment (RFC 5322 section 3.2.2), and comments nothing in quotes.
+        (['(a " b) <b@evil.example> (c " d) <a@example.com>'], []),
+        (['(it"s) <b@evil.example> ("x) <a@example.com>'], []),
+        (['"(" <a@example.com> (")" <b@evil.example>)'], []),
+        (["(a \\) <b@evil.example>) a@example.com"], ["example.com"]),
+        (['"\\" <b@evil.example>, " <a@example.com>'], ["example.com"]),
         (["a@b\u00fccher.example"], ["xn--bcher-kva.example"]),
         (["a@example.com,"], ["example.com"]),
         ([], []),
@@ -268,6 +274,13 @@ def test_look_ups_are_bounded() -> None:
         (["a@[192.0.2.1]"], []),
         (["a@example.com", "nobody"], []),
         (["a@exa mple.com"], []),
+        # Programs differ about which of the two it is.
+        (["a@evil.example@example.com"], []),
+        (["A <a@evil.example@example.com>"], []),
+        (["a@evil.example()b@example.com"], []),
+        (["a@evil.example b@example.com"], []),
+        (["<@evil.example,@b.example:a@example.com>"], []),
+        (["<a@evil.example><a@example.com>"], []),
     ],
 )
 def test_authors(values: list[str], wanted: list[str]) -> None:

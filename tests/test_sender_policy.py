@@ -114,6 +114,24 @@ def test_what_is_no_token_is_quoted(signature: str, written: str) -> None:
     assert value.endswith(f"; dkim=pass header.d=example.org header.b={written}")
 
 
+@pytest.mark.parametrize(
+    ("identity", "written"),
+    [
+        ("a.b+c@example.org", "a.b+c@example.org"),
+        ("@example.org", "@example.org"),
+        ("@example.", '"@example."'),
+        ("a..b@example.org", '"a..b@example.org"'),
+        ("@-.example.org", '"@-.example.org"'),
+        ('a"\\@example.org', '"a\\"\\\\@example.org"'),
+    ],
+)
+def test_what_is_no_address_is_quoted(identity: str, written: str) -> None:
+    """RFC 8601 section 2.2: pvalue"""
+    one = DKIMResult("fail", "example.org", identity=identity)
+    value = results_value("mx.test", SenderAuthenticationResult(SPFResult("none", "", ""), (one,)))
+    assert value.endswith(f" header.i={written}")
+
+
 def test_forged_fields_go_and_others_stay() -> None:
     ours = [
         b"mx.test; spf=pass",
@@ -136,6 +154,28 @@ def test_forged_fields_go_and_others_stay() -> None:
     assert content.count(b"Authentication-Results:") == 4
     for one in others:
         assert one in content
+
+
+def test_forged_fields_in_u_labels_go_too() -> None:
+    """RFC 8601 section 5: in internationalized messages U-labels and A-labels are the same."""
+    gone = ["xn--bcher-kva.xn--bcher-kva; a=1", "B\u00dcCHER.xn--bcher-kva; a=2",
+            '(x) "b\u00fccher.b\u00fccher" 1; a=3']  # fmt: skip
+    others = ["bucher.bucher; a=4", "b\u00fccher; a=5", "b\u00fccher.b\u00fccher.example; a=6"]
+    fields = "".join(f"Authentication-Results: {one}\r\n" for one in gone + others).encode()
+    options = {"name": "b\u00fccher.b\u00fccher"}
+    with (
+        served(server=options) as (server, kept, _),
+        Client(server, hello="EHLO client.example.org") as client,
+    ):
+        client.ok("MAIL FROM:<a@example.org> BODY=8BITMIME SMTPUTF8")
+        client.ok("RCPT TO:<b@mx.test>")
+        assert client.cmd("DATA").startswith("354")
+        client.send(fields + MAIL + b".\r\n")
+        assert client.reply().startswith("250")
+    content = kept.contents[0].decode()
+    assert content.count("Authentication-Results: xn--bcher-kva.xn--bcher-kva; spf=pass") == 1
+    assert content.count("Authentication-Results:") == 1 + len(others)
+    assert all(one in content for one in others)
 
 
 def test_p_reject_is_enforced_only_where_it_is_asked_for() -> None:
@@ -317,6 +357,11 @@ def test_a_header_that_is_too_long() -> None:
     with served(enforce_dmarc=True) as (server, _, witness):
         assert send(server, content * 600 + MAIL).startswith("550 5.7.1 DMARC can't tell")
     assert not witness.of("error")
+
+
+def test_an_authserv_id_in_u_labels_is_written_in_a_labels() -> None:
+    policy = SenderAuthentication("b\u00fccher.example", resolver=Zones({}))
+    assert policy.authserv_id == "xn--bcher-kva.example"
 
 
 @pytest.mark.parametrize("value", ["", "a b", "a;b", "-x", 5])

@@ -316,6 +316,11 @@ def test_a_thousand_arc_fields() -> None:
     parsed = parse_message(io.BytesIO(wire(chain)))
     assert len(parsed.key_names) == 51
     assert judged(wire(chain), {})[1].reason == "no key"
+    # RFC 8617 section 5.2.1: an error of DNS is as permanent as others.
+    file = io.BytesIO(wire(chain))
+    records = dict.fromkeys(parsed.key_names, "no reply")
+    _, arc = verify_message(file, parse_message(file), records)
+    assert (arc.result, arc.reason) == ("fail", "no reply")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from ..smtp.protocol import MAX_PLAIN, Command, Event
 from ..smtp.reply import Refusal, Reply
 from ..smtp.verbs import State
 from ..stream import TruncatedError
+from ..turns import let_others_run
 from .chunks import ChunkedIncoming
 from .client import Client
 from .clock import monotonic
@@ -257,7 +258,7 @@ class Connection(Client):
         if not self.turn_ends:
             self.turn_ends = now + TURN_SECONDS
         elif now > self.turn_ends:
-            self.transport.let_others_run()
+            let_others_run()
             self.turn_ends = monotonic() + TURN_SECONDS
         if len(self.transport.unsent) > MAX_UNSENT:
             self.transport.flush()

@@ -14,6 +14,7 @@ from typing import Any, Final
 from gevent import get_hub, getcurrent
 from greenlet import greenlet
 
+from ..turns import let_others_run
 from .clock import monotonic
 from .tls import TLSChannel
 
@@ -174,17 +175,6 @@ class Transport:
         else:
             greenlet.throw(self.greenlet, TimeoutError(errno.ETIMEDOUT, "timed out"))
 
-    def let_others_run(self) -> None:
-        """Go on in the next turn of the loop, after all other clients that are ready.
-
-        gevent.sleep(0) isn't enough: gevent looks for I/O only after many callbacks.
-        """
-        timer = self._hub.loop.timer(0)
-        try:
-            self._hub.wait(timer)
-        finally:
-            timer.close()
-
     # Reading TLS
 
     def _receive_tls(self, size: int, deadline: float) -> bytes:
@@ -194,7 +184,7 @@ class Transport:
         if self._turns >= READS_PER_TURN:
             # Before anything is taken out: what is raised here must cost no octets.
             self._turns = 0
-            self.let_others_run()
+            let_others_run()
         data = self._decrypt(tls, size) if tls.has_data else None
         # A command's record is small, and so is what is asked for it: see MAX_PLAIN in `protocol`.
         raw_size = min(size, _RAW_READ)

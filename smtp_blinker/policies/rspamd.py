@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
-import gevent
 from gevent import socket, ssl
 
 from ..session import Session
 from ..smtp.reply import Reject
 from ..trace import header_address
+from ..turns import let_others_run
 from .base import LOOPBACK, BasePolicy, Finding, Networks, OnFailure
 from .scanner import ScannerFailure, deadline, pieces_of, printable, size_of
 
@@ -267,7 +267,7 @@ def _edit_header(
             _edit(session, name, value)
         except ValueError as exc:
             yield printable(name), printable(str(exc))
-        gevent.sleep(0)  # a long value takes a while
+        let_others_run()  # a long value takes a while
 
 
 def _removals(fields: object) -> Iterator[tuple[str, _Change]]:

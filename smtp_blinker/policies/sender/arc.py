@@ -137,6 +137,6 @@ def verify_arc(
                 raise SignatureError("fail", f"seal {place + 1} doesn't verify")
             before.update(seal.field.relaxed)
     except SignatureError as exc:
-        result = "temperror" if exc.result == "temperror" else "fail"
-        return ARCResult(result, number, domain, str(exc))
+        # Section 5.2.1: also where DNS has no answer.
+        return ARCResult("fail", number, domain, str(exc))
     return ARCResult("pass", number, domain)

@@ -14,6 +14,8 @@ from .header_fields import Field
 MAX_FROM: Final = 16 * 1024
 #: A quoted string, an escaped character, a parenthesis, or the rest.
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
+#: The same within a comment, where quotes are characters as others (RFC 5322 section 3.2.2).
+_IN_COMMENT: Final = re.compile(r"\\.|[()]|[^\\()]+|.", re.DOTALL)
 #: A mailbox, or the colon and the semicolon of a group.
 _ENDS: Final = re.compile("[,:;]")
 
@@ -43,6 +45,8 @@ def _domains(value: str) -> list[str]:
             return []
         address = (address if opens else part).strip()
         local, at, domain = address.rpartition("@")
+        if "@" in local:  # programs differ about which of them is the domain
+            return []
         if at and local and domain:
             domains.append(ascii_domain(domain.strip()))
         elif at or opens:
@@ -52,10 +56,10 @@ def _domains(value: str) -> list[str]:
 
 def _bare(value: str) -> str:
     """*value* without comments, and with each quoted string as one character."""
-    depth = 0
+    depth = place = 0
     kept: list[str] = []
-    for match in _TOKEN.finditer(value):
-        token = match[0]
+    while match := (_IN_COMMENT if depth else _TOKEN).match(value, place):
+        token, place = match[0], match.end()
         if token == "(":
             depth += 1
         elif token == ")":

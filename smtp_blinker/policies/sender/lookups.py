@@ -6,8 +6,7 @@ import time
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
-import gevent
-
+from ...turns import let_others_run
 from ..dns import NO_SUCH_NAME, DNSFailure, Queries
 
 #: Questions of one message, SPF's included. SPF alone needs 10 for its mechanisms, and up to 100
@@ -35,7 +34,7 @@ class Lookups:
         What can't be a name in DNS has no records. Others have their turn at each question, also
         where the answer is known: what is done with it takes some milliseconds.
         """
-        gevent.sleep(0)
+        let_others_run()
         name = name.rstrip(".").lower()
         if not is_name(name):
             return ()

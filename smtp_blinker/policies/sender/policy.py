@@ -73,7 +73,7 @@ class SenderAuthentication(BasePolicy):
     def attach(self, server: Any) -> None:
         super().attach(server)
         if self.authserv_id is None:
-            self.authserv_id = _checked_id(ascii_domain(server.options.name))
+            self.authserv_id = _checked_id(server.options.name)
 
     def on_mail_from(self, address: Address, session: Session) -> None:
         if self.judges(session):
@@ -147,6 +147,8 @@ class SenderAuthentication(BasePolicy):
 
 
 def _checked_id(authserv_id: object) -> str:
-    if isinstance(authserv_id, str) and _AUTHSERV_ID.fullmatch(authserv_id):
-        return authserv_id
+    if isinstance(authserv_id, str):
+        name = ascii_domain(authserv_id)
+        if _AUTHSERV_ID.fullmatch(name):
+            return name
     raise ValueError(f'authserv_id is a name like "mx.example.org", not {authserv_id!r}')

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ...smtp.names import unicode_domain
 from .results import ARCResult, DKIMResult, DMARCResult, SenderAuthenticationResult, SPFResult
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
-#: What a property may have as it is: a domain, with a local part or only its "@".
-_ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9._+\-]*@)?[A-Za-z0-9._\-]+")
+#: What a property may have as it is too: a domain with a local-part or only its "@".
+_DOTTED: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_+\-]*[A-Za-z0-9_])?"
+_ADDRESS: Final = re.compile(rf"(?:{_DOTTED}(?:\.{_DOTTED})*)?@{_DOTTED}(?:\.{_DOTTED})+")
 #: Characters of a property and of a reason.
 _MAX_VALUE: Final = 300
 _MAX_REASON: Final = 100
@@ -33,14 +35,20 @@ def results_value(authserv_id: str, result: SenderAuthenticationResult) -> str:
 def forged_by(authserv_id: str) -> re.Pattern[str]:
     """Matches the value of a field that claims to come from *authserv_id* (section 5).
 
-    With comments before it, in quotes, and with any of its characters escaped. It also matches any
-    value that begins with a comment and is longer than `_MAX_COMMENT`: what may hide in it isn't
-    looked for, since that takes time.
+    With comments before it, in quotes, with any of its characters escaped, and in U-labels, as an
+    internationalized message may have it. It also matches any value that begins with a comment and
+    is longer than `_MAX_COMMENT`: what may hide in it isn't looked for, since that takes time.
     """
-    name = "".join(rf"\\?{re.escape(char)}" for char in authserv_id)
+    name = r"\\?\.".join(map(_label_in_any_form, authserv_id.split(".")))
     comment = rf"\(.{{0,{_MAX_COMMENT}}}\)\s*"
     pattern = rf'\A(?:\(.{{{_MAX_COMMENT}}}|(?:{comment})?"?{name}"?(?=[\s;(]|\Z))'
     return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+
+
+def _label_in_any_form(label: str) -> str:
+    forms = dict.fromkeys((label, unicode_domain(label)))
+    escaped = ("".join(rf"\\?{re.escape(char)}" for char in form) for form in forms)
+    return f"(?:{'|'.join(escaped)})"
 
 
 def _spf(spf: SPFResult) -> str:

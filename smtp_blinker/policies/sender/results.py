@@ -55,7 +55,7 @@ class DKIMResult:
 class ARCResult:
     """The chain of those that passed the message on (RFC 8617 section 5.2)."""
 
-    #: "none", "pass" or "fail"; "temperror" where a key can't be looked up.
+    #: "none", "pass" or "fail", which it also is where a key can't be looked up (section 5.2.1).
     result: str
     #: The sets of its fields: the highest instance.
     instances: int = 0
