@@ -36,9 +36,9 @@ class SpoolStore:
     anything waits in the spool, new messages go behind it. A full disk is 452 4.3.1. In memory is
     at most 1 MiB of a message; a larger one is in a temporary file while *store* gets it.
 
-    What waits is handed over in the order in which it came: *delay* seconds after the first
-    failure, then after twice as many each time, up to *max_delay*. An entry that fails is skipped;
-    after two failures in a row the store counts as away. What it refuses by then (5yz), and a file
+    What waits is handed over in the order in which it came, to a `QueueStore` many at once: *delay*
+    seconds after the first failure, then after twice as many each time, up to *max_delay*. An entry
+    that fails is skipped; after two failures in a row the store counts as away. What it refuses by then (5yz), and a file
     that can't be read, is moved to ``failed`` in *path*, and an `error` event (``SpoolFailed``)
     names it: the sender isn't informed, so look there. A crash can make *store* have a message
     twice, and never loses one that was answered 250.
