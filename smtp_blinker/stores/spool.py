@@ -38,10 +38,10 @@ class SpoolStore:
 
     What waits is handed over in the order in which it came, to a `QueueStore` many at once: *delay*
     seconds after the first failure, then after twice as many each time, up to *max_delay*. An entry
-    that fails is skipped; after two failures in a row the store counts as away. What it refuses by then (5yz), and a file
-    that can't be read, is moved to ``failed`` in *path*, and an `error` event (``SpoolFailed``)
-    names it: the sender isn't informed, so look there. A crash can make *store* have a message
-    twice, and never loses one that was answered 250.
+    that fails is skipped; after two failures in a row the store counts as away. What it refuses by
+    then (5yz), and a file that can't be read, is moved to ``failed`` in *path*, and an `error`
+    event (``SpoolFailed``) names it: the sender isn't informed, so look there. A crash can make
+    *store* have messages twice, and never loses one that was answered 250.
 
     *store* is called with a session of the facts that were saved: everything of the client and of
     the envelope, results as `as_dict` says, a user that is an object as its text, but no attributes
