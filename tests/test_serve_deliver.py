@@ -106,6 +106,25 @@ def test_what_the_next_hop_misses_waits_in_the_spool(tmp_path: Path) -> None:
         assert len(hop.messages()) == 1
 
 
+@pytest.mark.parametrize("scheme", ["smtp", "lmtp", "http", "redis"])
+def test_the_other_side_has_so_long_as_was_said(tmp_path: Path, scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and says nothing
+        there = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        options = (*ANYWHERE, *NO_PAGE, "--deliver", there, "--deliver-timeout", "0.25")
+        with Running(tmp_path, *options) as near:
+            assert send(near).startswith("451 4.3.0")
+            near.wait_for_log("within 0.25 s")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "301", "soon"])
+def test_a_wrong_deadline_is_an_error_that_says_what_is_right(tmp_path: Path, seconds: str) -> None:
+    options = ("--deliver", "smtp://host", "--deliver-timeout", seconds)
+    done = run(tmp_path, *ANYWHERE, *NO_PAGE, *options)
+    assert done.returncode == 2
+    assert "--deliver-timeout" in done.stderr
+    assert ("0<x<=300" in done.stderr) is (seconds != "soon")
+
+
 def page(server: Running, path: str) -> str:
     """What the web page of *server* answers, of an error too."""
     url = f"http://127.0.0.1:{server.http_port}{path}"
@@ -160,6 +179,7 @@ def test_it_is_ready_once_the_other_side_is_there(tmp_path: Path) -> None:
         (("--deliver", "http:///x"), "--deliver: the URL must be http://HOST/PATH"),
         (("--deliver", "smtp://host", "--contents", "c"), "--contents goes with --deliver to a"),
         (("--spool", "spool"), "--spool goes with --deliver"),
+        (("--deliver-timeout", "5"), "--deliver-timeout is how long --deliver may take: give both"),
         (("--deliver", "smtp://host", "--spool", "/dev/null/x"), "can't write to --spool"),
     ],
 )

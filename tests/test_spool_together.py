@@ -167,7 +167,7 @@ def test_a_store_that_goes_away_amid_handing_over_loses_nothing_and_keeps_the_or
     spool = back(store, tmp_path, "abcdef")
 
     def goes_away(group: list[str]) -> None:
-        store.failure = OSError("away")
+        store.failure = OSError("away")  # type: ignore[assignment]
         store.before = lambda group: None
         raise OSError("gone")
 

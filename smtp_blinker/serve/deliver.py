@@ -79,9 +79,9 @@ def _deliver(url: str, settings: Settings) -> QueueStore | RelayStore | WebhookS
         raise Unusable("--contents goes with --deliver to a queue")
     try:
         if scheme in WEBHOOKS:
-            return WebhookStore(url, secret=settings.webhook_secret)
+            return WebhookStore(url, secret=settings.webhook_secret, **settings.deliver_options)
         if scheme in NEXT_HOPS:
-            return RelayStore(url, name=settings.name)
+            return RelayStore(url, name=settings.name, **settings.deliver_options)
     except ValueError as exc:
         raise Unusable(f"--deliver: {exc}") from exc
     known = ", ".join(f"{one}://" for one in (*WEBHOOKS, *NEXT_HOPS, *QUEUES))
