@@ -115,7 +115,7 @@ class Excess:
     #: The most that the nodes granted a network alone, and how many nodes did for one network.
     alone: int = 0
     nodes_alone: int = 0
-    #: Networks that got more than the number and what nodes granted alone, one node's limit at most.
+    #: Networks that got more than the number and what nodes granted alone: once more at most.
     passed: dict[str, int] = field(default_factory=dict)
 
     def add(self, network: str, got: int, alone: list[str]) -> None:
