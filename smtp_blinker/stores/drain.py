@@ -104,19 +104,20 @@ class Drain:
             locking.rawlink(_unlock)
             raise
         if unlock is None:
-            self._measure()
+            self.measure()
             return False
         self._alone.clear()
         try:
             STORES.run(self._folder.remove_stale)
-            self._measure()
+            self.measure()
             any_left = self._hand_over_all(is_stopped)
         finally:
             unlock()
-        self._measure()
+        self.measure()
         return any_left
 
-    def _measure(self) -> None:
+    def measure(self) -> None:
+        """See what is in the queue."""
         self.look = STORES.run(self._folder.look, frozenset(self._put_off))
         self._measured = time.monotonic()
 
@@ -135,7 +136,7 @@ class Drain:
             if len(failed) >= _FAILURES:
                 return (bool(names) and self._probe(names, failed)) or any_left
             if time.monotonic() - self._measured > _MEASURE_EVERY:
-                self._measure()
+                self.measure()
         return any_left
 
     def _probe(self, rest: Sequence[str], failed: Sequence[str]) -> bool:

@@ -111,6 +111,10 @@ class SpoolStore:
         """Whether the store failed when it was last called."""
         return self._outage.is_on
 
+    def look(self) -> None:
+        """See anew what waits, where other processes spool and hand over."""
+        self._drain.measure()
+
     def check(self) -> None:
         """Raise the `OSError` that keeps messages from being spooled, a full disk among them.
 
