@@ -158,16 +158,17 @@ def stall(times: Times, scale: float) -> dict[str, Outcome]:
 
 
 def drain_table(times: Times) -> None:
-    """How long a spool needs until it is empty again, by the node's load: no simulation needed."""
-    print(f"\n### Until the spool of {STALL:.0f} s is empty\n")
-    print("| connections/s of a node | spool, messages | MB | seconds until it is empty |")
-    print("| ---: | ---: | ---: | ---: |")
-    speed = 1 / times.drain
-    for part in (0.1, 0.25, 0.5, 0.75, 0.9, 1.0):
-        rate = part * speed
-        most = rate * STALL
+    """How long spools need until they are empty again, by the brokers: no simulation needed."""
+    rate = RATE / NODES
+    most = rate * STALL
+    print(f"\n### Until the spool of {STALL:.0f} s is empty: {most:.0f} messages of a node\n")
+    print("| brokers | a node's share of them, messages/s | seconds until it is empty |")
+    print("| ---: | ---: | ---: |")
+    need = brokers_needed(times)
+    for brokers in (need, need + 1, 2 * need, 4 * need):
+        speed = min(1 / times.drain, brokers / NODES / times.broker)
         seconds = f"{most / (speed - rate):.0f}" if rate < speed else "never"
-        print(f"| {rate:.0f} | {most:.0f} | {most * MESSAGE / 1e6:.0f} | {seconds} |")
+        print(f"| {brokers} | {speed:.0f} | {seconds} |")
 
 
 def draw(curves: dict[int, list[tuple[float, Outcome]]], stalls: dict[str, Outcome]) -> None:

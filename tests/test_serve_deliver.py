@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import socket
 import threading
 import urllib.error
@@ -106,6 +107,25 @@ def test_what_the_next_hop_misses_waits_in_the_spool(tmp_path: Path) -> None:
         assert len(hop.messages()) == 1
 
 
+@pytest.mark.parametrize("scheme", ["smtp", "lmtp", "http", "redis"])
+def test_the_other_side_has_so_long_as_was_said(tmp_path: Path, scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and says nothing
+        there = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        options = (*ANYWHERE, *NO_PAGE, "--deliver", there, "--deliver-timeout", "0.25")
+        with Running(tmp_path, *options) as near:
+            assert send(near).startswith("451 4.3.0")
+            near.wait_for_log("within 0.25 s")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "301", "soon"])
+def test_a_wrong_deadline_is_an_error_that_says_what_is_right(tmp_path: Path, seconds: str) -> None:
+    options = ("--deliver", "smtp://host", "--deliver-timeout", seconds)
+    done = run(tmp_path, *ANYWHERE, *NO_PAGE, *options)
+    assert done.returncode == 2
+    assert "--deliver-timeout" in done.stderr
+    assert ("0<x<=300" in done.stderr) is (seconds != "soon")
+
+
 def page(server: Running, path: str) -> str:
     """What the web page of *server* answers, of an error too."""
     url = f"http://127.0.0.1:{server.http_port}{path}"
@@ -140,6 +160,51 @@ def test_it_is_not_ready_while_the_other_side_is_away(
             assert f"smtp_spool_messages{folder}" in page(near, "/metrics")
 
 
+def metric(server: Running, name: str, **labels: str) -> float:
+    """The value of a metric, 0 where it isn't there."""
+    shown = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+    found = re.search(
+        re.escape(f"{name}{{{shown}}}") + " ([0-9.e+]+)$", page(server, "/metrics"), re.M
+    )
+    return 0.0 if found is None else float(found[1])
+
+
+def test_with_workers_the_page_counts_what_all_of_them_handed_over(tmp_path: Path) -> None:
+    with endpoint() as hook:
+        there = f"http://127.0.0.1:{hook.server_port}/200"
+        options = (*ANYWHERE, "--http", "127.0.0.1:0", "--workers", "2", "--deliver", there)
+        with Running(tmp_path, *options) as server:
+            # As many at once that both of them have some.
+            clients = [server.client() for _ in range(20)]
+            for client in clients:
+                client.sendmail("a@example.org", ["b@example.com"], MESSAGE)
+                client.quit()
+            sent = len(clients)
+            labels = {"outcome": "accepted", "store": there}
+            wait_until(lambda: metric(server, "smtp_store_messages_total", **labels) == sent)
+            assert metric(server, "smtp_store_seconds_count", store=there) == sent
+            [row] = json.loads(page(server, "/api/live"))["stores"]
+            assert row["accepted"] == sent
+
+
+def test_with_workers_the_page_knows_the_spool_and_that_the_store_is_away(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        there = f"http://127.0.0.1:{taken.getsockname()[1]}/"
+        options = (*ANYWHERE, "--http", "127.0.0.1:0", "--workers", "2", "--deliver", there)
+        spool = tmp_path / "spool"
+        with Running(tmp_path, *options, "--spool", str(spool)) as server:
+            for _ in range(6):
+                assert send(server).startswith("250 2.0.0 spooled as ")
+            wait_until(lambda: metric(server, "smtp_spool_messages", spool=str(spool)) == 6)
+            assert metric(server, "smtp_spool_bytes", spool=str(spool)) == sum(
+                path.stat().st_size for path in (spool / "queue").iterdir()
+            )
+            wait_until(lambda: metric(server, "smtp_store_away", store=there) == 1)
+            labels = {"outcome": "failed", "store": there}
+            assert metric(server, "smtp_store_messages_total", **labels) >= 3
+
+
 def test_it_is_ready_once_the_other_side_is_there(tmp_path: Path) -> None:
     with endpoint() as hook:
         there = f"http://127.0.0.1:{hook.server_port}/200"
@@ -160,6 +225,7 @@ def test_it_is_ready_once_the_other_side_is_there(tmp_path: Path) -> None:
         (("--deliver", "http:///x"), "--deliver: the URL must be http://HOST/PATH"),
         (("--deliver", "smtp://host", "--contents", "c"), "--contents goes with --deliver to a"),
         (("--spool", "spool"), "--spool goes with --deliver"),
+        (("--deliver-timeout", "5"), "--deliver-timeout is how long --deliver may take: give both"),
         (("--deliver", "smtp://host", "--spool", "/dev/null/x"), "can't write to --spool"),
     ],
 )

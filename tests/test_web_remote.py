@@ -101,6 +101,25 @@ def test_events_come_from_the_server_in_that_place(heard: Heard) -> None:
     ]
 
 
+def test_what_a_store_handed_over_is_told(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    path = os.path.join(tmp_path, "events")
+    listener.bind(path)
+    listener.listen(8)
+    told: list[tuple[float, str]] = []
+    receiver = EventReceiver(listener, [], lambda seconds, outcome: told.append((seconds, outcome)))
+    receiver.start()
+    sender = EventSender(path, [])
+    sender.tell_hand_over("accepted", 0.25)
+    sender.tell_hand_over("failed", 30)
+    with gevent.Timeout(30):
+        while len(told) < 2:
+            gevent.sleep(0.005)
+    sender.close()
+    receiver.stop(timeout=1)
+    assert told == [(0.25, "accepted"), (30.0, "failed")]
+
+
 def test_an_error_keeps_its_name_and_its_text(heard: Heard) -> None:
     server = Server()
     sender = EventSender(heard.path, [server])

@@ -115,15 +115,15 @@ class Excess:
     #: The most that the nodes granted a network alone, and how many nodes did for one network.
     alone: int = 0
     nodes_alone: int = 0
-    #: Networks that got more than the number and what single nodes granted alone.
+    #: Networks that got more than the number and what nodes granted alone: once more at most.
     passed: dict[str, int] = field(default_factory=dict)
 
     def add(self, network: str, got: int, alone: list[str]) -> None:
         self.most = max(self.most, got)
         self.alone = max(self.alone, len(alone))
         self.nodes_alone = max(self.nodes_alone, len(set(alone)))
-        # A node alone grants a network no more than the whole limit.
-        if got > self.number + min(len(alone), self.number * len(set(alone))):
+        # However many nodes counted alone: they may grant as much as one could.
+        if got > self.number + min(len(alone), self.number):
             self.passed[network] = got
 
     def __str__(self) -> str:

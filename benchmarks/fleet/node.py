@@ -12,6 +12,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import math  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -19,37 +20,28 @@ from pathlib import Path  # noqa: E402
 import gevent  # noqa: E402
 
 from smtp_blinker import SMTPServer  # noqa: E402
-from smtp_blinker.policies import (  # noqa: E402
-    ConnectionLimit,
-    RateLimit,
-    RedisCounters,
-    redis_counters,
-)
-from smtp_blinker.policies.counters import Hit  # noqa: E402
+from smtp_blinker.policies import ConnectionLimit, RateLimit, RedisCounters  # noqa: E402
+from smtp_blinker.policies.counters import Hit, MemoryCounters  # noqa: E402
 from smtp_blinker.stores import AMQPStore, FolderContents, RedisStreamStore  # noqa: E402
 
 #: Of one network, over all nodes: live connections, and messages within an hour.
 CONNECTIONS, MESSAGES = 3, 10
-#: Seconds that a limit waits for Redis. Long, since other work may keep this machine busy; a node
-#: that was stopped still takes Redis for away.
-TIMEOUT = 5.0
-redis_counters._PATIENCE = TIMEOUT
 
 name, port, queue, counters_url, folder, local = sys.argv[1:]
 
 
-class Counters(RedisCounters):
-    """Those of the library, which note what they counted in this process alone."""
+class Alone(MemoryCounters):
+    """What this process counts where Redis doesn't answer in time; it notes what it grants."""
 
-    def hit(self, key: str, number: int, per: float, timeout: float) -> Hit:
-        hit = super().hit(key, number, per, timeout)
-        if self.away and not hit.wait:
+    def hit(self, key: str, number: int, per: float, timeout: float = 0) -> Hit:
+        hit = super().hit(key, number, per)
+        if not hit.wait:
             self._note(key)
         return hit
 
-    def lease(self, key: str, holder: str, number: int, timeout: float) -> bool:
-        given = super().lease(key, holder, number, timeout)
-        if self.away and given:
+    def lease(self, key: str, holder: str, number: int, timeout: float = 0) -> bool:
+        given = super().lease(key, holder, number)
+        if given and number < math.inf:  # else Redis has given it
             self._note(key)
         return given
 
@@ -60,13 +52,14 @@ class Counters(RedisCounters):
 
 Store = AMQPStore if queue.startswith("amqp") else RedisStreamStore
 store = Store(queue, contents=FolderContents(folder))
-counters = Counters(counters_url)
+counters = RedisCounters(counters_url)
+counters._local = Alone()
 server = SMTPServer(
     ("127.0.0.1", int(port)), name=f"{name}.example", size=8 * 2**20, use_proxy=["127.0.0.1"]
 )
 server.use(
-    ConnectionLimit(CONNECTIONS, counters=counters, timeout=TIMEOUT),
-    RateLimit(f"{MESSAGES}/hour", counters=counters, timeout=TIMEOUT),
+    ConnectionLimit(CONNECTIONS, counters=counters),
+    RateLimit(f"{MESSAGES}/hour", counters=counters),
     store,
 )
 server.on_data(store)

@@ -26,7 +26,7 @@ class Times:
     #: What a broker that is busy needs for one message, and what one message takes when it is idle.
     broker: float
     confirm: float
-    #: One message out of a spool, and into it.
+    #: One message out of a spool, of many together, and one into it.
     drain: float
     spool: float
     #: A consumer, for one message whose handler does nothing.
@@ -47,7 +47,7 @@ class Setup:
     round_trip: float = 0.04
     #: What the nodes are configured with.
     max_clients: int = 1000
-    pool: int = 16
+    pool: int = 32
     timeout: float = 30.0
     spool: bool = False
     #: When all brokers stand still, and for how long.
@@ -63,8 +63,8 @@ class Setup:
 ROUND_TRIPS = 4
 #: Failures in a row after which a store refuses at once, and for how long.
 FAILURES, PAUSE = 3, 5.0
-#: Seconds before a spool tries again.
-SPOOL_DELAY = 1.0
+#: Seconds before a spool tries again, and how many messages it hands over together.
+SPOOL_DELAY, SPOOL_GROUP = 1.0, 64
 
 
 class Queue:
@@ -253,16 +253,17 @@ class Simulation:
         yield self._env.timeout(self._setup.times.spool)
 
     def _drain(self, node: Node) -> Steps:
-        """Hand over what is in the spool, one after the other."""
+        """Hand over what is in the spool, one group after the other."""
         setup, env = self._setup, self._env
         while node.spooled:
             if node.broker.free_at > env.now + setup.timeout:
                 yield env.timeout(setup.timeout + SPOOL_DELAY)
                 continue
-            wait = node.broker.take(setup.times.broker)
-            self._found.confirmed += 1
-            yield env.timeout(max(wait + setup.times.confirm, setup.times.drain))
-            node.spooled -= 1
+            group = min(node.spooled, SPOOL_GROUP)
+            wait = node.broker.take(group * setup.times.broker)
+            self._found.confirmed += group
+            yield env.timeout(max(wait + setup.times.confirm, group * setup.times.drain))
+            node.spooled -= group
         node.draining = False
 
     def _watch(self) -> Steps:

@@ -6,11 +6,11 @@ process that is monkey patched and in one that isn't.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, Final
 
 import gevent
@@ -21,6 +21,7 @@ from gevent.lock import BoundedSemaphore
 from ..signals import ErrorEvent, emit_error
 from .base import PolicyFailure
 from .counters import Hit, MemoryCounters
+from .redis_scripts import SCRIPTS, packed
 
 try:
     from redis.backoff import NoBackoff
@@ -39,6 +40,8 @@ log: Final = logging.getLogger("smtp_blinker")
 MAX_CONNECTIONS: Final = 8
 #: Seconds between two tries while Redis is away.
 RETRY_SECONDS: Final = 1.0
+#: Seconds in which an answer that was too late for its client must come, or Redis is away.
+LATE_SECONDS: Final = 1.0
 #: Seconds that a lease lives without its node, and between two renewals.
 LEASE_SECONDS: Final = 30.0
 RENEW_SECONDS: Final = 10.0
@@ -46,71 +49,6 @@ RENEW_SECONDS: Final = 10.0
 RENEW_AT_ONCE: Final = 200
 #: Seconds to wait for what no client waits for.
 _PATIENCE: Final = 0.05
-
-# Redis runs a script as one step. Times are its own, in microseconds: the nodes' clocks differ.
-_NOW: Final = """
-local t = redis.call('TIME')
-local now = t[1] * 1000000 + t[2]
-"""
-#: The times of events, newest first: number, per. One event in each window or, where one is full,
-#: in none: then it returns which one and how long to wait, else 0 and the time.
-_HIT: Final = f"""{_NOW}
-local number, per = tonumber(ARGV[1]), tonumber(ARGV[2])
-for i, key in ipairs(KEYS) do
-    local oldest = redis.call('LINDEX', key, number - 1)
-    if oldest and oldest + per > now then return {{i, oldest + per - now}} end
-end
-for _, key in ipairs(KEYS) do
-    redis.call('LPUSH', key, string.format('%.0f', now))
-    redis.call('LTRIM', key, 0, number - 1)
-    redis.call('PEXPIRE', key, math.ceil(per / 1000))
-end
-return {{0, now}}
-"""
-#: The holders by the time when their leases end: holder, number, time to live.
-_LEASE: Final = f"""{_NOW}
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2])
-    and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
-redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3]), ARGV[1])
-redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[3] / 1000))
-return 1
-"""
-#: A holder for each key, behind the time to live.
-_RENEW: Final = f"""{_NOW}
-for i, key in ipairs(KEYS) do
-    redis.call('ZADD', key, string.format('%.0f', now + ARGV[1]), ARGV[i + 1])
-    redis.call('PEXPIRE', key, math.ceil(ARGV[1] / 1000))
-end
-return 1
-"""
-#: The first time, or "-" of those that came back: delay, window, keep.
-_TRIPLET: Final = f"""{_NOW}
-local first = redis.call('GET', KEYS[1])
-if not first then
-    redis.call('SET', KEYS[1], string.format('%.0f', now), 'PX', math.ceil(ARGV[2] / 1000))
-    return tonumber(ARGV[1])
-end
-if first ~= '-' and first + ARGV[1] > now then return first + ARGV[1] - now end
-redis.call('SET', KEYS[1], '-', 'PX', math.ceil(ARGV[3] / 1000))
-return 0
-"""
-
-
-class _Script:
-    """A Lua script and the name that Redis knows it by."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-_SCRIPTS: Final = {
-    name: _Script(text)
-    for name, text in (
-        ("hit", _HIT), ("lease", _LEASE), ("renew", _RENEW), ("triplet", _TRIPLET),
-    )
-}  # fmt: skip
 
 
 class _TCPConnection(Connection):
@@ -136,6 +74,8 @@ class _Pool:
         self.room = BoundedSemaphore(MAX_CONNECTIONS)
         #: What renews the leases while there are any; a hub that has ended has taken it along.
         self.heart: Any = None
+        #: Commands whose answers are too late, and may come yet.
+        self.late = 0
 
 
 class RedisCounters:
@@ -143,10 +83,13 @@ class RedisCounters:
     ``unix:///path``, or ``rediss://`` for TLS. Redis 7 or newer, or Valkey.
 
     *prefix* stands before each key. One command is one Lua call; a process has `MAX_CONNECTIONS`
-    connections at most. While Redis is away this process counts by itself, beginning with
-    nothing (leases: with those it has): then all nodes together may pass a limit as many times as
-    there are nodes. `error` carries it once, with the code "CountersAway"; a command tries again
-    each `RETRY_SECONDS`. A lease of a node that died ends `LEASE_SECONDS` after its last renewal.
+    connections at most. What Redis doesn't answer in time is counted in this process, beginning
+    with nothing (leases: with those it has), and in Redis too when it gets to it. `error` carries
+    it once, with the code "CountersAway". Where the late answer comes within `LATE_SECONDS` that
+    was all. Else, and where no connection can be had, Redis is away: this process counts by itself,
+    so that all nodes together may pass a limit as many times as there are nodes, and a command
+    tries again each `RETRY_SECONDS`. A lease of a node that died ends `LEASE_SECONDS` after its
+    last renewal.
 
     Raises ValueError for a URL that isn't one, and RuntimeError for ``rediss://`` in a process
     whose sockets aren't monkey patched.
@@ -178,12 +121,14 @@ class RedisCounters:
         self._server: Any = lambda: None
         #: When to try again; None while Redis is there.
         self._retry_at: float | None = None
+        #: Whether `error` has carried that Redis is away or slow, and that isn't over.
+        self._is_told = False
         #: What is counted while Redis is away, and all leases of this process.
         self._local = MemoryCounters()
 
     @property
     def away(self) -> bool:
-        return self._retry_at is not None
+        return self._retry_at is not None or self._pool().late > 0
 
     def attach(self, server: Any) -> None:
         """An outage is sent as an `error` of the first server that is attached."""
@@ -221,7 +166,13 @@ class RedisCounters:
 
     def lease(self, key: str, holder: str, number: int, timeout: float) -> bool:
         life = _micro(LEASE_SECONDS)
-        answer = self._script("lease", timeout, ["l:" + key], [holder, number, life])
+
+        def came_late(answer: Any) -> None:
+            if holder not in self._local.leases.get(key, ()):
+                self._forget(key, holder)
+
+        words = self._words("lease", ["l:" + key], [holder, number, life])
+        answer = self._command(timeout, *words, script=SCRIPTS["lease"].text, came_late=came_late)
         if answer == 0:
             return False
         # Redis has counted this process's leases too; where it is away these are all.
@@ -279,40 +230,122 @@ class RedisCounters:
 
     def _script(self, name: str, timeout: float, keys: list[str], args: list[Any]) -> Any:
         """What the script returns; None where Redis is away."""
-        script = _SCRIPTS[name]
-        rest = (len(keys), *[self._prefix + key for key in keys], *args)
-        return self._command(timeout, "EVALSHA", script.sha, *rest, script=script.text)
+        return self._command(timeout, *self._words(name, keys, args), script=SCRIPTS[name].text)
 
-    def _command(self, timeout: float, *words: Any, script: str = "") -> Any:
-        """Redis's answer within *timeout* seconds; None where it is away. *script* is the text of
-        what EVALSHA names."""
+    def _words(self, name: str, keys: list[str], args: list[Any]) -> tuple[Any, ...]:
+        names = [self._prefix + key for key in keys]
+        return ("EVALSHA", SCRIPTS[name].sha, len(keys), *names, *args)
+
+    def _command(
+        self,
+        timeout: float,
+        *words: Any,
+        script: str = "",
+        came_late: Callable[[Any], None] = lambda answer: None,
+    ) -> Any:
+        """Redis's answer within *timeout* seconds; None where it is away or slow.
+
+        *script* is the text of what EVALSHA names. *came_late* is called with an answer that came
+        after None was returned.
+        """
         if self._retry_at is not None:
             now = time.monotonic()
             if now < self._retry_at:
                 return None
             self._retry_at = now + RETRY_SECONDS  # the others don't wait
         pool = self._pool()
+        deadline = time.monotonic() + timeout
+        if not pool.room.acquire(timeout=timeout):
+            return None  # those that have the connections tell why
+        if pool.idle:
+            answer, task = self._ask(pool, timeout, words, script)
+            if task is None:
+                self._is_there()
+                return answer
+        else:
+            task = gevent.spawn(self._answer, pool, words, script)
+        task.join(max(0.0, deadline - time.monotonic()))
+        if not task.ready():
+            gevent.sleep(0)  # where it was this process that stood still the answer is there
+        if not task.ready():
+            self._trouble(TimeoutError(f"no answer within {timeout:g} s"))
+            pool.late += 1
+            gevent.spawn(self._wait_longer, pool, task, came_late)
+            return None
+        answer, failure = task.get()
+        if failure is not None:
+            self._went_away(failure)
+            return None
+        self._is_there()
+        return answer
+
+    def _ask(self, pool: _Pool, timeout: float, words: tuple[Any, ...], script: str) -> Any:
+        """The answer on a connection that is there, and None; or None, and a greenlet as `_answer`
+        that goes on where the answer isn't there yet or was none: a greenlet for each command
+        would cost more than all the rest."""
+        connection = pool.idle.pop()
+        asked = None
         timer = Timeout.start_new(timeout)
         try:
-            with pool.room:
-                try:
-                    answer = self._exchange(pool, words)
-                except NoScriptError:
-                    answer = self._exchange(pool, ("EVAL", script, *words[2:]))
+            connection.send_packed_command([packed(words)], check_health=False)
+            asked = connection
+            answer = connection.read_response(disconnect_on_error=False)
         except Timeout as exc:
+            if exc is not timer or asked is None:
+                connection.disconnect()
             if exc is not timer:
+                pool.room.release()
                 raise
-            self._went_away(TimeoutError(f"no answer within {timeout:g} s"))
-            return None
-        except (RedisError, OSError) as exc:
-            self._went_away(exc)
-            return None
+            return None, gevent.spawn(self._answer, pool, words, script, asked)
+        except NoScriptError:
+            pool.idle.append(connection)
+            return None, gevent.spawn(self._answer, pool, ("EVAL", script, *words[2:]), script)
+        except (RedisError, OSError):
+            # Redis has been started anew, or closed a connection that was idle.
+            connection.disconnect()
+            return None, gevent.spawn(self._answer, pool, words, script)
+        except BaseException:
+            connection.disconnect()
+            pool.room.release()
+            raise
         finally:
             timer.close()
-        if self._retry_at is not None:
-            self._retry_at = None
-            log.info("the counters in Redis are back")
-        return answer
+        pool.idle.append(connection)
+        pool.room.release()
+        return answer, None
+
+    def _answer(
+        self, pool: _Pool, words: tuple[Any, ...], script: str, asked: Any = None
+    ) -> tuple[Any, Exception | None]:
+        """The answer, or what went wrong. It gives back the room that was taken in *pool*.
+
+        *asked* is a connection on which Redis has the command already.
+        """
+        try:
+            try:
+                if asked is not None:
+                    return _receive(pool, asked), None
+                return self._exchange(pool, words), None
+            except NoScriptError:
+                return self._exchange(pool, ("EVAL", script, *words[2:])), None
+        except (RedisError, OSError) as exc:
+            return None, exc.with_traceback(None)
+        finally:
+            pool.room.release()
+
+    def _wait_longer(self, pool: _Pool, task: Any, came_late: Callable[[Any], None]) -> None:
+        task.join(LATE_SECONDS)
+        pool.late -= 1
+        if not task.ready():
+            task.kill(block=False)
+            self._went_away(TimeoutError(f"no answer for {LATE_SECONDS:g} s"))
+            return
+        answer, failure = task.get()
+        if failure is not None:
+            self._went_away(failure)
+            return
+        self._is_there()
+        came_late(answer)
 
     def _exchange(self, pool: _Pool, words: tuple[Any, ...]) -> Any:
         while True:
@@ -321,22 +354,18 @@ class RedisCounters:
             try:
                 if not known:
                     connection.connect()
-                connection.send_packed_command([_packed(words)], check_health=False)
-                answer = connection.read_response()
-            except NoScriptError:
-                pool.idle.append(connection)
-                raise
-            except RedisConnectionError:
+                connection.send_packed_command([packed(words)], check_health=False)
+            except BaseException as exc:
                 connection.disconnect()
+                if known and isinstance(exc, RedisConnectionError):
+                    continue
+                raise
+            try:
+                return _receive(pool, connection)
+            except RedisConnectionError:
                 if not known:
                     raise
                 # Redis has been started anew, or closed a connection that was idle.
-            except BaseException:
-                connection.disconnect()
-                raise
-            else:
-                pool.idle.append(connection)
-                return answer
 
     def _connection(self) -> Any:
         return self._kind(**self._settings)
@@ -348,23 +377,38 @@ class RedisCounters:
             pool = self._pools[hub] = _Pool()
         return pool
 
+    def _is_there(self) -> None:
+        self._retry_at = None
+        if self._is_told and not self._pool().late:
+            self._is_told = False
+            log.info("the counters in Redis are back")
+
     def _went_away(self, exc: Exception) -> None:
-        was_there = self._retry_at is None
         self._retry_at = time.monotonic() + RETRY_SECONDS
-        if was_there:
+        self._trouble(exc)
+
+    def _trouble(self, exc: Exception) -> None:
+        """Something was counted here only: `error` tells once, until all is well again."""
+        if not self._is_told:
+            self._is_told = True
             failure = PolicyFailure(f"{type(self).__name__}: {type(exc).__name__}: {exc}")
             failure.__cause__ = exc
             emit_error(self._server(), ErrorEvent(failure, "CountersAway"))
 
 
+def _receive(pool: _Pool, connection: Any) -> Any:
+    """The answer; then *connection* waits for the next command."""
+    try:
+        answer = connection.read_response()
+    except NoScriptError:
+        pool.idle.append(connection)
+        raise
+    except BaseException:
+        connection.disconnect()
+        raise
+    pool.idle.append(connection)
+    return answer
+
+
 def _micro(seconds: float) -> int:
     return round(seconds * 1e6)
-
-
-def _packed(words: tuple[Any, ...]) -> bytes:
-    """A command as Redis reads it."""
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        octets = str(word).encode("utf-8", "backslashreplace")
-        parts.append(b"$%d\r\n%b\r\n" % (len(octets), octets))
-    return b"".join(parts)

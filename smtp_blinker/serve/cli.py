@@ -102,6 +102,14 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 )
 @option(
     "Mail",
+    "--deliver-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True, max=300),
+    help="With --deliver: how long the other side may take for a message before the client hears "
+    "451 (or, with --spool, 250).  [30; 60 for a next hop]",
+)
+@option(
+    "Mail",
     "--spool",
     metavar="DIR",
     help="With --deliver: keep mail here while the other side is away, and hand it over later.",

@@ -11,6 +11,7 @@ import gevent
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.stores import MaildirStore, RecipientStore, RelayStore, SpoolStore, WebhookStore
+from smtp_blinker.stores.circuit import Circuit
 from smtp_blinker.stores.queue import QueueStore
 
 from .queues import SCHEMES as QUEUES
@@ -79,9 +80,9 @@ def _deliver(url: str, settings: Settings) -> QueueStore | RelayStore | WebhookS
         raise Unusable("--contents goes with --deliver to a queue")
     try:
         if scheme in WEBHOOKS:
-            return WebhookStore(url, secret=settings.webhook_secret)
+            return WebhookStore(url, secret=settings.webhook_secret, **settings.deliver_options)
         if scheme in NEXT_HOPS:
-            return RelayStore(url, name=settings.name)
+            return RelayStore(url, name=settings.name, **settings.deliver_options)
     except ValueError as exc:
         raise Unusable(f"--deliver: {exc}") from exc
     known = ", ".join(f"{one}://" for one in (*WEBHOOKS, *NEXT_HOPS, *QUEUES))
@@ -93,6 +94,12 @@ def deliver_to(store: Store, server: SMTPServer) -> None:
     if not isinstance(store, MaildirStore):
         server.use(store)
     server.on_data(store)
+
+
+def circuit_of(store: Store) -> Circuit | None:
+    """What knows how the hand-overs of *store* go; None where mail stays on this machine."""
+    inner = store.store if isinstance(store, SpoolStore) else store
+    return getattr(inner, "circuit", None)
 
 
 def health_of(store: Store) -> Callable[[], object]:

@@ -19,9 +19,12 @@ import gevent.socket
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.listeners.log import EventLog
+from smtp_blinker.stores import SpoolStore
+from smtp_blinker.stores.circuit import Circuit
 
-from .deliver import Store, health_of
-from .page import make_page
+from .deliver import LOOK_SECONDS as LOOK_AT_STORE
+from .deliver import Store, circuit_of, health_of
+from .page import make_page, show_store
 from .settings import Settings
 
 log = logging.getLogger("smtp_blinker.serve")
@@ -110,11 +113,27 @@ class PageProcess:
             RemoteServer(address, server)
             for address, server in zip(addresses, self._servers, strict=True)
         ]
-        EventReceiver(_for_gevent(self._events), servers).start()
-        make_page(self._settings, servers, health_of(self._store), _for_gevent(self._http)).start()
+        # The store of this process hands nothing over, and knows what those of the workers do.
+        circuit = circuit_of(self._store) or Circuit()
+        EventReceiver(_for_gevent(self._events), servers, circuit.add).start()
+        check = health_of(self._store)
+        page = make_page(self._settings, servers, check, _for_gevent(self._http))
+        show_store(page, self._store, self._settings)
+        if isinstance(self._store, SpoolStore):
+            gevent.spawn(_keep_looking, self._store)
+        page.start()
         while os.getppid() == arbiter.pid:
             gevent.sleep(LOOK_SECONDS)
         os._exit(0)
+
+
+def _keep_looking(spool: SpoolStore) -> None:
+    while True:
+        try:
+            spool.look()
+        except OSError as exc:
+            log.error("the spool can't be read: %s", exc)
+        gevent.sleep(LOOK_AT_STORE)
 
 
 def _listen(address: Any) -> socket.socket:

@@ -20,7 +20,7 @@ def open_queue(url: str, settings: Settings) -> QueueStore:
     make = _amqp if urlsplit(url).scheme.startswith("amqp") else _redis
     contents = open_contents(settings.contents)
     try:
-        store = make(url, contents)
+        store = make(url, contents=contents, **settings.deliver_options)
     except (ImportError, ValueError) as exc:
         raise Unusable(f"--deliver: {exc}") from exc
     if contents is None and not 0 < settings.size <= store.max_size:
@@ -31,18 +31,18 @@ def open_queue(url: str, settings: Settings) -> QueueStore:
     return store
 
 
-def _amqp(url: str, contents: Contents | None) -> QueueStore:
+def _amqp(url: str, **more: Any) -> QueueStore:
     from smtp_blinker.stores.amqp import AMQPStore
 
     url, options = _own_options(url, "exchange", "routing_key")
-    return AMQPStore(url, contents=contents, **options)
+    return AMQPStore(url, **options, **more)
 
 
-def _redis(url: str, contents: Contents | None) -> QueueStore:
+def _redis(url: str, **more: Any) -> QueueStore:
     from smtp_blinker.stores.redis_stream import RedisStreamStore
 
     url, options = _own_options(url, "stream")
-    return RedisStreamStore(url, contents=contents, **options)
+    return RedisStreamStore(url, **options, **more)
 
 
 def _own_options(url: str, *names: str) -> tuple[str, dict[str, Any]]:

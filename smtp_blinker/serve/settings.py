@@ -32,6 +32,8 @@ class Settings:
     maildir: str
     #: Where mail goes instead: the URL of a queue, an endpoint or a next hop.
     deliver: str | None
+    #: Seconds for one message there; None for the store's own default.
+    deliver_timeout: float | None
     webhook_secret: str | None
     spool: str | None
     contents: str | None
@@ -89,6 +91,11 @@ class Settings:
         return (self.keep_days, self.keep_messages, self.keep_size) != (None, None, None)
 
     @property
+    def deliver_options(self) -> dict[str, Any]:
+        """What every store takes that hands mail on."""
+        return {} if self.deliver_timeout is None else {"timeout": self.deliver_timeout}
+
+    @property
     def maildirs(self) -> dict[str, str]:
         """Where the further inboxes are: folders of the Maildir, as Maildir++ names them."""
         return {name: os.path.join(self.maildir, f".{name}") for name, _ in self.inbox}
@@ -103,6 +110,8 @@ class Settings:
             raise Unusable("--keep-days, --keep-messages and --keep-size need the web page: --http")
         if self.inbox and self.deliver is not None:
             raise Unusable("--inbox is about the Maildir, and doesn't go with --deliver")
+        if self.deliver_timeout is not None and self.deliver is None:
+            raise Unusable("--deliver-timeout is how long --deliver may take: give both")
         if self.release_to is not None:
             if self.http is None:
                 raise Unusable("--release-to is about the web page, which --http off switches off")

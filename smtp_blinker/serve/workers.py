@@ -13,7 +13,7 @@ from smtp_blinker import SMTPServer
 
 from .announce import announce
 from .certificate import open_certificate
-from .deliver import Store, deliver_to, open_store
+from .deliver import Store, circuit_of, deliver_to, open_store
 from .page import no_page
 from .page_process import PageProcess
 from .policies import open_policies
@@ -70,6 +70,8 @@ def serve_with_workers(settings: Settings) -> NoReturn:
             from smtp_blinker.web.remote import EventSender
 
             sender = EventSender(page.path, servers)
+            if (circuit := circuit_of(store)) is not None:
+                circuit.watchers.append(sender.tell_hand_over)
             try:
                 super().run()
             finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +15,6 @@ from gevent.lock import BoundedSemaphore
 from ..smtp.reply import Reject
 from .batch import BATCHES, Batches, Job
 from .contents import Contents
-from .entry import Envelope
 from .pool import Pool
 from .queue import INLINE, QueueStore, Unavailable
 from .received import too_large
@@ -70,14 +69,15 @@ class AMQPStore(QueueStore):
         timeout: float = 30.0,
         pool: int = 32,
     ) -> None:
-        super().__init__(contents=contents, inline=inline, max_size=max_size, timeout=timeout)
+        super().__init__(
+            contents=contents, inline=inline, max_size=max_size, timeout=timeout, pool=pool
+        )
         self.broker = Broker.parse(url)
         self.exchange = exchange
         self.routing_key = routing_key
         self._declaring = BoundedSemaphore()
         self._pool = Pool(BATCHES + 1, self._connect, is_alive, drop)
         self._batches = Batches(self._pool, self._send, timeout)
-        self._free = BoundedSemaphore(pool)
 
     def _connect(self) -> _Publisher:
         connection = self.broker.connect(on_blocked=_raise_blocked)
@@ -93,13 +93,6 @@ class AMQPStore(QueueStore):
             raise
         return publisher
 
-    def _publish(self, envelope: Envelope, head: bytes, content: Callable[[], bytes]) -> None:
-        with self._free:
-            job = Job(envelope, head, content())
-            self._batches.hand_over(job)
-        if job.failure is not None:
-            raise _explained(job) from job.failure
-
     def _send(self, publisher: _Publisher, jobs: Sequence[Job]) -> None:
         try:
             publisher.publish(jobs, self.exchange, self.routing_key)
@@ -108,6 +101,17 @@ class AMQPStore(QueueStore):
             if "size" in str(exc) and len(jobs) == 1:
                 jobs[0].end(too_large())
             raise
+
+    def _explained(self, job: Job) -> Unavailable | Reject:
+        failure = job.failure
+        if isinstance(failure, Unavailable):
+            may_have_it = failure.may_have_it and job.is_sent
+            return Unavailable(str(failure), may_have_it=may_have_it)
+        if isinstance(failure, Reject):
+            return failure
+        if isinstance(failure, PreconditionFailed):
+            return Unavailable(f"RabbitMQ refused an entry: {failure}", may_have_it=True)
+        return Unavailable(f"RabbitMQ is away: {failure}", may_have_it=job.is_sent)
 
     def _check(self) -> None:
         try:
@@ -120,19 +124,6 @@ class AMQPStore(QueueStore):
 
     def close(self) -> None:
         self._pool.close()
-
-
-def _explained(job: Job) -> Exception:
-    """The failure of *job* as the hook's."""
-    failure = job.failure
-    if isinstance(failure, Unavailable):
-        may_have_it = failure.may_have_it and job.is_sent
-        return Unavailable(str(failure), may_have_it=may_have_it)
-    if isinstance(failure, Reject):
-        return failure
-    if isinstance(failure, PreconditionFailed):
-        return Unavailable(f"RabbitMQ refused an entry: {failure}", may_have_it=True)
-    return Unavailable(f"RabbitMQ is away: {failure}", may_have_it=job.is_sent)
 
 
 class _Publisher:

@@ -107,11 +107,12 @@ class Batches(Generic[C]):
         # In a greenlet of its own: what interrupts one message's hook must not cut off others.
         try:
             while jobs := lane.take():
-                self._hand_over(jobs)
+                self.hand_over_together(jobs)
         finally:
             lane.under_way -= 1
 
-    def _hand_over(self, jobs: Sequence[Job]) -> None:
+    def hand_over_together(self, jobs: Sequence[Job]) -> None:
+        """Return once all *jobs* have ended; they go in this order, on one connection."""
         failure: Exception | None = ConnectionError("the hand-over was ended")
         late = TimeoutError(f"it did not answer within {self._timeout:g} s")
         try:

@@ -65,10 +65,7 @@ class Circuit:
     @contextmanager
     def attempt(self) -> Iterator[Attempt]:
         """One hand-over: an exception that leaves the block counts, a `Reject` of 5yz doesn't."""
-        self.check()
-        if self.is_failing:
-            # The trial; until it is decided the others are refused.
-            self._closed_again = self._clock() + self._pause
+        self._begin()
         attempt = Attempt()
         began = self._clock()
         try:
@@ -79,15 +76,46 @@ class Circuit:
                 attempt.outcome = "refused"
             else:
                 attempt.outcome = "failed"
-                self._failures += 1
-                self._closed_again = self._clock() + self._pause
+                self._count_failure()
             raise
         except BaseException:  # the server stops
             attempt.outcome = "failed"
             raise
         finally:
-            for watcher in self.watchers:
-                watcher(attempt.outcome, self._clock() - began)
+            self._tell(attempt.outcome, self._clock() - began)
+
+    @contextmanager
+    def attempt_together(self) -> Iterator[list[Outcome]]:
+        """Several hand-overs at once, whose outcomes the block appends to the list: a failure of
+        all of them counts as one."""
+        self._begin()
+        outcomes: list[Outcome] = []
+        began = self._clock()
+        yield outcomes
+        self.add(self._clock() - began, *outcomes)
+
+    def add(self, seconds: float, *outcomes: Outcome) -> None:
+        """Hand-overs have ended together, here or in another process, after *seconds*."""
+        if "accepted" in outcomes:
+            self._failures = 0
+        elif "failed" in outcomes:
+            self._count_failure()
+        for outcome in outcomes:
+            self._tell(outcome, seconds)
+
+    def _begin(self) -> None:
+        self.check()
+        if self.is_failing:
+            # The trial; until it is decided the others are refused.
+            self._closed_again = self._clock() + self._pause
+
+    def _count_failure(self) -> None:
+        self._failures += 1
+        self._closed_again = self._clock() + self._pause
+
+    def _tell(self, outcome: Outcome, seconds: float) -> None:
+        for watcher in self.watchers:
+            watcher(outcome, seconds)
 
 
 def away() -> Reject:

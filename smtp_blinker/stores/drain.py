@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice, takewhile
 from typing import Any, Final
 
 import gevent
@@ -19,7 +22,7 @@ from ..signals import ErrorEvent, emit_error
 from ..smtp.reply import Refusal
 from .received import PIECE
 from .saved_session import Expired, with_recipients
-from .spool_folder import Entry, SpoolFolder
+from .spool_folder import GROUP, Entry, InMemory, SpoolFolder
 
 Store = Callable[[Any, Session], Any]
 
@@ -76,6 +79,8 @@ class Drain:
         #: another try: they come after all others, and hold up none.
         self._put_off: dict[str, None] = {}
         self._probes = 0
+        #: Those that failed together in this pass: now each goes alone.
+        self._alone: set[str] = set()
 
     def added(self, size: int) -> None:
         """An entry of *size* octets is new in the queue."""
@@ -88,8 +93,9 @@ class Drain:
     def run(self, is_stopped: Callable[[], bool]) -> bool:
         """Try each entry once, in their order; whether any has left the queue.
 
-        It does nothing where another process does it. After two failures in a row the store counts
-        as away, unless one entry more, each time another one, shows that it is those two.
+        A store with `hand_over_together`, while it is there, has many small ones at once. It does
+        nothing where another process does it. After two failures in a row the store counts as away,
+        unless one entry more, each time another one, shows that it is those two.
         """
         locking = STORES.spawn(self._folder.lock)
         try:
@@ -98,39 +104,39 @@ class Drain:
             locking.rawlink(_unlock)
             raise
         if unlock is None:
-            self._measure()
+            self.measure()
             return False
+        self._alone.clear()
         try:
             STORES.run(self._folder.remove_stale)
-            self._measure()
+            self.measure()
             any_left = self._hand_over_all(is_stopped)
         finally:
             unlock()
-        self._measure()
+        self.measure()
         return any_left
 
-    def _measure(self) -> None:
+    def measure(self) -> None:
+        """See what is in the queue."""
         self.look = STORES.run(self._folder.look, frozenset(self._put_off))
         self._measured = time.monotonic()
 
     def _hand_over_all(self, is_stopped: Callable[[], bool]) -> bool:
-        names = [*self.look.names, *self._put_off]
+        names = deque([*self.look.names, *self._put_off])
         failed: list[str] = []
         any_left = False
-        for number, name in enumerate(names):
-            if is_stopped():
-                break
-            if self._hand_over(name):
-                any_left = True
-                self._try_again(failed)
-                failed.clear()
-            else:
-                failed.append(name)
-            if len(failed) == _FAILURES:
-                rest = names[number + 1 :]
-                return (bool(rest) and self._probe(rest, failed)) or any_left
+        while names and not is_stopped():
+            for name, has_left in self._hand_over_next(names):
+                if has_left:
+                    any_left = True
+                    self._try_again(failed)
+                    failed.clear()
+                else:
+                    failed.append(name)
+            if len(failed) >= _FAILURES:
+                return (bool(names) and self._probe(names, failed)) or any_left
             if time.monotonic() - self._measured > _MEASURE_EVERY:
-                self._measure()
+                self.measure()
         return any_left
 
     def _probe(self, rest: Sequence[str], failed: Sequence[str]) -> bool:
@@ -146,6 +152,48 @@ class Drain:
         for name in failed:
             if name in self._put_off or not self._hand_over(name):
                 self._put_off.setdefault(name)
+
+    def _hand_over_next(self, names: deque[str]) -> list[tuple[str, bool]]:
+        """Hand over the first of *names*, or several where the store takes them together; they are
+        removed there. Whether each has left the queue."""
+        group = self._group(names)
+        results = self._hand_over_together(group) if len(group) > 1 else []
+        if results:
+            for _ in results:
+                names.popleft()
+            return results
+        name = names.popleft()
+        return [(name, self._hand_over(name))]
+
+    def _group(self, names: deque[str]) -> list[InMemory]:
+        """The first of *names* that may go together."""
+        if self._outage.is_on or not hasattr(self._store, "hand_over_together"):
+            return []
+        apart = self._put_off.keys() | self._alone
+        first = list(takewhile(lambda name: name not in apart, islice(names, GROUP)))
+        return STORES.run(self._folder.open_group, first, datetime.now(UTC))
+
+    def _hand_over_together(self, group: Sequence[InMemory]) -> list[tuple[str, bool]]:
+        """Whether each has left the queue; empty where that is to be seen from each alone."""
+        messages = [(io.BytesIO(one.content), one.session) for one in group]
+        try:
+            results = self._store.hand_over_together(messages)  # type: ignore[attr-defined]
+        except (Exception, gevent.Timeout) as exc:
+            results = [exc] * len(group)
+        if all(map(is_for_later, results)):
+            # Either the store is away, or it fails because of one of them.
+            self._alone.update(one.name for one in group)
+            return []
+        pairs = list(zip(group, results, strict=True))
+        taken = [one.name for one, result in pairs if not isinstance(result, BaseException)]
+        STORES.run(self._folder.remove, *taken)
+        for one, result in pairs:
+            if is_for_good(result):
+                self._give_up(one.name, result, one.session)
+            elif is_for_later(result):
+                self._failed(one.name, result, one.session)
+        self._outage.end()
+        return [(one.name, not is_for_later(result)) for one, result in pairs]
 
     def _hand_over(self, name: str) -> bool:
         """Whether the entry *name* has left the queue."""

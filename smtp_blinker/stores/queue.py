@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final
 
 from gevent import monkey
+from gevent.lock import BoundedSemaphore
 
 from ..session import Address, Session, new_id
 from ..smtp.reply import Reject
-from .circuit import Circuit, check_timeout, within
+from .batch import Batches, Job
+from .circuit import Circuit, Outcome, check_timeout, within
 from .contents import Contents
 from .entry import Envelope
 from .received import Received, Source, too_large
@@ -41,8 +43,11 @@ class QueueStore(ABC):
     #: For the page: `check` uses connections that belong to the greenlets of this thread.
     needs_thread: Final = False
 
+    #: What hands jobs to the engine.
+    _batches: Batches[Any]
+
     def __init__(
-        self, *, contents: Contents | None, inline: int, max_size: int, timeout: float
+        self, *, contents: Contents | None, inline: int, max_size: int, timeout: float, pool: int
     ) -> None:
         check_timeout(timeout)
         if not 0 <= inline <= max_size:
@@ -53,6 +58,7 @@ class QueueStore(ABC):
         self.max_size = max_size
         self.timeout = timeout
         self.circuit = Circuit()
+        self._free = BoundedSemaphore(pool)
 
     def attach(self, server: Any) -> None:
         """For `server.use`: raises ValueError where *server* takes larger messages than fit."""
@@ -73,14 +79,66 @@ class QueueStore(ABC):
 
     def __call__(self, stream: Source, session: Session) -> str:
         self.circuit.check()
-        received = Received(MEMORY if self.contents is None else self.inline, self.contents)
+        received = self._received()
         try:
-            received.fill(stream, self.max_size if self.contents is None else None)
+            self._fill(received, stream)
             with self.circuit.attempt():
                 envelope = self._hand_over_in_time(received, session)
         finally:
             received.close()
-        return f"queued as {envelope.id}"
+        return _accepted(envelope)
+
+    def _received(self) -> Received:
+        return Received(MEMORY if self.contents is None else self.inline, self.contents)
+
+    def _fill(self, received: Received, stream: Source) -> None:
+        received.fill(stream, self.max_size if self.contents is None else None)
+
+    def hand_over_together(
+        self, messages: Sequence[tuple[Source, Session]]
+    ) -> list[str | Exception]:
+        """Hand over several messages in their order, with one wait for all of the engine's answers.
+
+        For each of them it is what `__call__` would return or raise. All are in memory meanwhile.
+        Raises `Reject` (451) while mail is refused because of failures.
+        """
+        results: list[str | Exception] = []
+        with self.circuit.attempt_together() as outcomes, ExitStack() as stack:
+            jobs = self._jobs(messages, stack)
+            self._batches.hand_over_together([one[0] for one in jobs if isinstance(one, tuple)])
+            for one in jobs:
+                results.append(one if isinstance(one, Exception) else self._result(*one))
+                outcomes.append(_outcome(results[-1]))
+        return results
+
+    def _jobs(
+        self, messages: Sequence[tuple[Source, Session]], stack: ExitStack
+    ) -> list[tuple[Job, Received] | Exception]:
+        """A job for each message, or what keeps it from being one; *stack* closes all."""
+        jobs: list[tuple[Job, Received] | Exception] = []
+        for stream, session in messages:
+            received = self._received()
+            stack.callback(received.close)
+            try:
+                with self._deadline():
+                    self._fill(received, stream)
+                    envelope, head = self._entry(received, session)
+                    content = self._content(received)
+            except Exception as exc:
+                jobs.append(exc)
+                if _outcome(exc) == "failed":  # the contents are away, for those behind it too
+                    return [*jobs, *[exc] * (len(messages) - len(jobs))]
+            else:
+                received.is_referred_to = True
+                jobs.append((Job(envelope, head, content), received))
+        return jobs
+
+    def _result(self, job: Job, received: Received) -> str | Exception:
+        try:
+            self._settle(job, received)
+        except Exception as exc:
+            return exc
+        return _accepted(job.envelope)
 
     def _hand_over_in_time(self, received: Received, session: Session) -> Envelope:
         try:
@@ -102,6 +160,17 @@ class QueueStore(ABC):
             self._check()
 
     def _hand_over(self, received: Received, session: Session) -> Envelope:
+        envelope, head = self._entry(received, session)
+        received.is_referred_to = True
+        with self._free:
+            # Read from the disk when it may go.
+            job = Job(envelope, head, self._content(received))
+            self._batches.hand_over(job)
+        self._settle(job, received)
+        return envelope
+
+    def _entry(self, received: Received, session: Session) -> tuple[Envelope, bytes]:
+        """The envelope, and its JSON. Raises `Reject` for what is too large."""
         # The content first: an entry never names a content that isn't there yet.
         if self.contents is not None and not received.is_in_memory:
             received.finish(new_id())
@@ -110,25 +179,23 @@ class QueueStore(ABC):
         inside = received.size if received.key is None else 0
         if len(head) + 1 + inside > self.max_size:
             raise too_large()
-        content = received.content if received.key is None else lambda: b""
-        received.is_referred_to = True
-        try:
-            self._publish(envelope, head, content)
-        except Unavailable as exc:
-            received.is_referred_to = exc.may_have_it
-            raise
-        except Reject:
-            received.is_referred_to = False
-            raise
-        return envelope
+        return envelope, head
+
+    def _content(self, received: Received) -> bytes:
+        """What of it is in the entry itself."""
+        return received.content() if received.key is None else b""
+
+    def _settle(self, job: Job, received: Received) -> None:
+        """Raise what *job* has failed with, for the hook."""
+        if job.failure is None:
+            return
+        failure = self._explained(job)
+        received.is_referred_to = isinstance(failure, Unavailable) and failure.may_have_it
+        raise failure from job.failure
 
     @abstractmethod
-    def _publish(self, envelope: Envelope, head: bytes, content: Callable[[], bytes]) -> None:
-        """Hand over the entry and return once the engine has it.
-
-        Raises `Unavailable`, or `Reject` for what it will never take. *content* reads it from the
-        disk, so it is called when there is a connection.
-        """
+    def _explained(self, job: Job) -> Unavailable | Reject:
+        """The failure of *job*; `Reject` is for what the engine will never take."""
 
     @abstractmethod
     def _check(self) -> None:
@@ -137,6 +204,16 @@ class QueueStore(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the connections that wait for messages."""
+
+
+def _accepted(envelope: Envelope) -> str:
+    return f"queued as {envelope.id}"
+
+
+def _outcome(result: str | Exception) -> Outcome:
+    if isinstance(result, str):
+        return "accepted"
+    return "refused" if isinstance(result, Reject) and result.code >= 500 else "failed"
 
 
 def require_patched(name: str) -> None:

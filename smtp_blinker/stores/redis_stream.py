@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import redis
-from gevent.lock import BoundedSemaphore
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
@@ -14,7 +13,6 @@ from redis.retry import Retry
 from ..smtp.reply import Reject
 from .batch import BATCHES, Batches, Job
 from .contents import Contents
-from .entry import Envelope
 from .pool import Pool
 from .queue import INLINE, QueueStore, Unavailable
 from .received import too_large
@@ -66,7 +64,9 @@ class RedisStreamStore(QueueStore):
         timeout: float = 30.0,
         pool: int = 32,
     ) -> None:
-        super().__init__(contents=contents, inline=inline, max_size=max_size, timeout=timeout)
+        super().__init__(
+            contents=contents, inline=inline, max_size=max_size, timeout=timeout, pool=pool
+        )
         if wait_aof is not None and (wait_aof[0] not in (0, 1) or wait_aof[1] < 0):
             raise ValueError(f"wait_aof is (0 or 1, a number of replicas), not {wait_aof!r}")
         self.stream = stream
@@ -77,7 +77,6 @@ class RedisStreamStore(QueueStore):
         self._engine_takes = max_size
         self._pool: Pool[Any] = Pool(BATCHES + 1, self._connect, is_alive, drop)
         self._batches = Batches(self._pool, self._send, timeout)
-        self._free = BoundedSemaphore(pool)
 
     def _connect(self) -> Any:
         connection = connect(self._settings)
@@ -89,13 +88,6 @@ class RedisStreamStore(QueueStore):
             drop(connection)
             raise
         return connection
-
-    def _publish(self, envelope: Envelope, head: bytes, content: Callable[[], bytes]) -> None:
-        with self._free:
-            job = Job(envelope, head, content())
-            self._batches.hand_over(job)
-        if job.failure is not None:
-            raise _explained(job) from job.failure
 
     def _send(self, connection: Any, jobs: Sequence[Job]) -> None:
         sent = []
@@ -140,6 +132,18 @@ class RedisStreamStore(QueueStore):
                 may_have_it=True,
             )
 
+    def _explained(self, job: Job) -> Unavailable | Reject:
+        failure = job.failure
+        if isinstance(failure, Unavailable):
+            return Unavailable(str(failure), may_have_it=failure.may_have_it)
+        if isinstance(failure, Reject):
+            return failure
+        if isinstance(failure, OutOfMemoryError):
+            return Unavailable("Redis is out of memory (maxmemory)")
+        if isinstance(failure, ResponseError):
+            return Unavailable(f"Redis refused the entry: {failure}")
+        return Unavailable(f"Redis is away: {failure}", may_have_it=job.is_sent)
+
     def _check(self) -> None:
         try:
             with self._pool.use() as connection:
@@ -151,20 +155,6 @@ class RedisStreamStore(QueueStore):
 
     def close(self) -> None:
         self._pool.close()
-
-
-def _explained(job: Job) -> Exception:
-    """The failure of *job* as the hook's."""
-    failure = job.failure
-    if isinstance(failure, Unavailable):
-        return Unavailable(str(failure), may_have_it=failure.may_have_it)
-    if isinstance(failure, Reject):
-        return failure
-    if isinstance(failure, OutOfMemoryError):
-        return Unavailable("Redis is out of memory (maxmemory)")
-    if isinstance(failure, ResponseError):
-        return Unavailable(f"Redis refused the entry: {failure}")
-    return Unavailable(f"Redis is away: {failure}", may_have_it=job.is_sent)
 
 
 def connect(settings: redis.ConnectionPool) -> Any:

@@ -36,12 +36,12 @@ class SpoolStore:
     anything waits in the spool, new messages go behind it. A full disk is 452 4.3.1. In memory is
     at most 1 MiB of a message; a larger one is in a temporary file while *store* gets it.
 
-    What waits is handed over in the order in which it came: *delay* seconds after the first
-    failure, then after twice as many each time, up to *max_delay*. An entry that fails is skipped;
-    after two failures in a row the store counts as away. What it refuses by then (5yz), and a file
-    that can't be read, is moved to ``failed`` in *path*, and an `error` event (``SpoolFailed``)
-    names it: the sender isn't informed, so look there. A crash can make *store* have a message
-    twice, and never loses one that was answered 250.
+    What waits is handed over in the order in which it came, to a `QueueStore` many at once: *delay*
+    seconds after the first failure, then after twice as many each time, up to *max_delay*. An entry
+    that fails is skipped; after two failures in a row the store counts as away. What it refuses by
+    then (5yz), and a file that can't be read, is moved to ``failed`` in *path*, and an `error`
+    event (``SpoolFailed``) names it: the sender isn't informed, so look there. A crash can make
+    *store* have messages twice, and never loses one that was answered 250.
 
     *store* is called with a session of the facts that were saved: everything of the client and of
     the envelope, results as `as_dict` says, a user that is an object as its text, but no attributes
@@ -110,6 +110,10 @@ class SpoolStore:
     def is_away(self) -> bool:
         """Whether the store failed when it was last called."""
         return self._outage.is_on
+
+    def look(self) -> None:
+        """See anew what waits, where other processes spool and hand over."""
+        self._drain.measure()
 
     def check(self) -> None:
         """Raise the `OSError` that keeps messages from being spooled, a full disk among them.

@@ -12,8 +12,8 @@ import heapq
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Final
@@ -22,7 +22,7 @@ from gevent import monkey
 
 from ..session import Session, new_id
 from .disk import make_folder, sync_folder
-from .saved_session import load
+from .saved_session import Expired, load
 
 #: Seconds after which a file in tmp/ is the rest of a crash: it takes no more than the disk needs.
 STALE: Final = 3600
@@ -30,6 +30,9 @@ STALE: Final = 3600
 TRIAL: Final = 65536
 #: Entries that one look at the queue brings.
 BATCH: Final = 1000
+#: Entries that are handed over together, and octets of all of their contents.
+GROUP: Final = 64
+GROUP_OCTETS: Final = 256 * 1024
 #: Octets of the longest line of JSON that is read: 1000 recipients have fewer than 4 MiB.
 _LONGEST_HEAD: Final = 64 * 2**20
 _NAME: Final = re.compile(r"([0-9]{20})-[a-z2-7]{16}")
@@ -143,10 +146,26 @@ class SpoolFolder:
             raise
         return Entry(file, head, size, session)
 
-    def remove(self, name: str) -> None:
+    def open_group(self, names: Sequence[str], now: datetime) -> list[InMemory]:
+        """The first entries of *names*, as far as they can be read and are no more than a group."""
+        group: list[InMemory] = []
+        octets = 0
+        for name in names[:GROUP]:
+            try:
+                with closing(self.open(name, now)) as entry:
+                    octets += entry.size
+                    if octets > GROUP_OCTETS:
+                        break
+                    group.append(InMemory(name, entry.session, entry.read(0, entry.size)))
+            except (ValueError, Expired, OSError):
+                break
+        return group
+
+    def remove(self, *names: str) -> None:
         # Without an fsync: should it come back after a crash, it is handed over twice.
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.queue, name))
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.queue, name))
 
     def fail(self, name: str) -> None:
         """Move the entry to failed/, for people to look at."""
@@ -243,6 +262,15 @@ class Draft:
         fd, self._fd = self._fd, -1  # whatever close says, the descriptor is gone
         if fd >= 0:
             os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """An entry that was read."""
+
+    name: str
+    session: Session
+    content: bytes
 
 
 class Entry:

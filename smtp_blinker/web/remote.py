@@ -53,6 +53,8 @@ LOOK_EVERY: Final = 0.5
 
 #: What is told beside the signals: whether a server accepts clients,
 STARTED: Final = "started"
+#: what came of a message that was handed over,
+HANDED_OVER: Final = "handed over"
 #: what was said on a connection that had a refusal, unless so many events wait already.
 SAID: Final = "said"
 MOST_BEFORE_SAID: Final = 1000
@@ -97,6 +99,10 @@ class EventSender:
         for signal, server, receiver in self._receivers:
             signal.connect(receiver, server, weak=False)
         self._greenlet = gevent.spawn(self._run)
+
+    def tell_hand_over(self, outcome: str, seconds: float) -> None:
+        """A watcher of a store's circuit."""
+        self._add(HANDED_OVER, 0, [outcome, seconds])
 
     def close(self, timeout: float = 1.0) -> None:
         for signal, server, receiver in self._receivers:
@@ -174,7 +180,7 @@ class EventSender:
             self._empty.set()
 
 
-def _line(signal: str, server: int, event: Event | dict[str, Any] | None) -> bytes:
+def _line(signal: str, server: int, event: Event | dict[str, Any] | list[Any] | None) -> bytes:
     fields = event.as_dict() if isinstance(event, Event) else event
     if isinstance(event, MessageEvent) and len(event.rcpt_to) > MAX_RECIPIENTS:
         # The page shows so many, and how many there are.
@@ -206,14 +212,21 @@ class EventReceiver(StreamServer):
 
     They come from *servers*, in the order in which the workers have theirs. When a worker has
     ended, its connections have too: `disconnect` is sent for those of which it wasn't told.
+    *hand_over* hears what came of messages that a worker's store handed over, with the seconds.
     """
 
-    def __init__(self, listener: Any, servers: Sequence[RemoteServer]) -> None:
+    def __init__(
+        self,
+        listener: Any,
+        servers: Sequence[RemoteServer],
+        hand_over: Callable[[float, Any], object] = lambda seconds, outcome: None,
+    ) -> None:
         super().__init__(listener)
         self.servers = list(servers)
+        self._hand_over = hand_over
 
     def handle(self, connection: Any, address: Any) -> None:
-        worker = _Worker(self.servers)
+        worker = _Worker(self.servers, self._hand_over)
         try:
             with connection, connection.makefile("rb") as lines:
                 while line := lines.readline(MAX_LINE):
@@ -227,8 +240,11 @@ class EventReceiver(StreamServer):
 class _Worker:
     """One that tells what happens, and the connections that it has."""
 
-    def __init__(self, servers: Sequence[RemoteServer]) -> None:
+    def __init__(
+        self, servers: Sequence[RemoteServer], hand_over: Callable[[float, Any], object]
+    ) -> None:
         self._servers = servers
+        self._hand_over = hand_over
         self._accepting: set[RemoteServer] = set()
         #: By id: the server, the client's address, and since when.
         self._open: dict[str, tuple[RemoteServer, str, float]] = {}
@@ -237,6 +253,10 @@ class _Worker:
     def tells(self, line: bytes) -> None:
         """Send the signal that *line* tells; raises ValueError and others for what is none."""
         name, number, fields = json.loads(line)
+        if name == HANDED_OVER:
+            outcome, seconds = fields
+            self._hand_over(float(seconds), outcome)
+            return
         server = self._servers[number]
         if name == STARTED:
             self._accepts(server, bool(fields[STARTED]))

@@ -291,6 +291,101 @@ def test_redis_stops_answering_and_other_clients_go_on(redis: RedisServer) -> No
     assert len(hears.events) == 1
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer may be late on a busy machine, and where Redis is away it isn't tried again."""
+    monkeypatch.setattr(module, "LATE_SECONDS", PATIENCE)
+    monkeypatch.setattr(module, "RETRY_SECONDS", DAY)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_redis_that_is_slow_once_counts_all_the_same(redis: RedisServer) -> None:
+    hears = Hears()
+    counters = RedisCounters(redis.url)
+    counters.attach(hears.server)
+    assert hit(counters, "k", 2) == 0
+    redis.signal(signal.SIGSTOP)
+    assert counters.hit("k", 2, DAY, 0.05).wait == 0, "counted here"
+    assert counters.away, "so that a policy may defer what isn't counted everywhere"
+    assert [event.code for event in hears.events] == ["CountersAway"]
+    redis.signal(signal.SIGCONT)
+    with gevent.Timeout(PATIENCE):
+        while counters.away:
+            gevent.sleep(0.001)
+    # The late one is the second that Redis knows, and nothing is counted here any more.
+    assert hit(counters, "k", 2) > DAY - 600
+    assert asked(redis, "LLEN", "smtp_blinker:w:k") == 2
+    assert len(hears.events) == 1
+    assert asked(redis, "CLIENT", "LIST").count(b"name=smtp_blinker") == 1, "the same connection"
+    redis.signal(signal.SIGSTOP)
+    counters.hit("k", 2, DAY, 0.05)
+    assert len(hears.events) == 2
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_redis_that_is_slow_at_the_first_command_counts_from_then_on(redis: RedisServer) -> None:
+    counters = RedisCounters(redis.url)
+    redis.signal(signal.SIGSTOP)
+    assert counters.hit("k", 1, DAY, 0.05).wait == 0
+    redis.signal(signal.SIGCONT)
+    with gevent.Timeout(PATIENCE):
+        while counters.away:
+            gevent.sleep(0.001)
+    assert hit(counters, "k", 1) > 0
+
+
+def test_one_that_does_not_answer_for_long_is_away_and_is_told_of_once(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LATE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "RETRY_SECONDS", DAY)
+    hears = Hears()
+    counters = RedisCounters(redis.url)
+    counters.attach(hears.server)
+    assert hit(counters, "k", 5) == 0
+    redis.signal(signal.SIGSTOP)
+    # More than there are connections: none waits for longer than it may.
+    tries = [gevent.spawn(counters.hit, "k", 5, DAY, 0.05) for _ in range(20)]
+    gevent.joinall(tries, timeout=PATIENCE, raise_error=True)
+    assert [one.get().wait > 0 for one in tries].count(False) == 5
+    with gevent.Timeout(PATIENCE):
+        while counters._retry_at is None:
+            gevent.sleep(0.001)
+    assert hit(counters, "k", 5) > 0, "it doesn't wait for Redis"
+    assert [event.code for event in hears.events] == ["CountersAway"]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_lease_that_comes_too_late_is_given_back(redis: RedisServer) -> None:
+    counters = RedisCounters(redis.url)
+    assert counters.lease("n", "a", 1, PATIENCE)
+    redis.signal(signal.SIGSTOP)
+    counters.release("n", "a")
+    assert counters.lease("n", "b", 1, 0.05)
+    assert not counters.lease("n", "c", 1, 0.05)
+    counters._local.release("n", "b")  # its client has gone
+    redis.signal(signal.SIGCONT)
+
+    def given_back() -> bool:
+        gevent.sleep(0.001)
+        return not counters.away and asked(redis, "ZCARD", "smtp_blinker:l:n") == 0
+
+    wait_until(given_back, "none is left")
+
+
+@pytest.mark.usefixtures("patient")
+def test_where_this_process_stood_still_the_answer_counts(redis: RedisServer) -> None:
+    hears = Hears()
+    counters = RedisCounters(redis.url)
+    counters.attach(hears.server)
+    assert hit(counters, "k", 100) == 0
+    for _ in range(20):
+        gevent.spawn(time.sleep, 0.01)  # holds the hub up
+        assert counters.hit("k", 100, DAY, 0.005).wait == 0
+    assert not hears.events
+    assert asked(redis, "LLEN", "smtp_blinker:w:k") == 21
+
+
 def test_while_it_is_away_commands_do_not_wait(redis: RedisServer) -> None:
     counters = RedisCounters(redis.url)
     redis.signal(signal.SIGSTOP)
