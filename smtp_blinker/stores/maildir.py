@@ -16,6 +16,7 @@ from gevent.event import AsyncResult
 
 from ..pools import STORES
 from ..session import Session
+from ..smtp.names import ascii_domain
 from ..trace import BEGINNING, delivered_to, received, return_path, separator
 from .decision import Decision
 from .disk import FOLDER, NO_SPACE, make_folder, no_space, sync_folder
@@ -65,7 +66,7 @@ class MaildirStore:
         self.path = os.path.abspath(path)
         self.hostname = hostname or socket.gethostname()
         # A slash would be a folder, and a colon ends the name where the flags begin.
-        self._host_part = self.hostname.replace("/", "\\057").replace(":", "\\072")
+        self._host_part = ascii_domain(self.hostname).replace("/", "\\057").replace(":", "\\072")
         self._tmp = os.path.join(self.path, "tmp")
         self._new = os.path.join(self.path, "new")
         self._make_folders()
