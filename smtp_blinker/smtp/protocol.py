@@ -15,8 +15,8 @@ from typing import Final
 from . import reply
 from .content import ContentDecoder
 from .lines import (
-    TLS_RECORD,
     NEED_DATA,
+    TLS_RECORD,
     LineReader,
     Problem,
     begins_as_bdat,
@@ -91,6 +91,9 @@ class Fault:
     ends: str = ""
     #: Whether it is a whole line whose verb is not known.
     unrecognized: bool = False
+    #: The verb and the argument, where they can be told.
+    verb: Verb | None = None
+    argument: str = ""
 
 
 Event = Command | Response | Fault
@@ -194,7 +197,8 @@ class Protocol(LineReader):
         if size is None or command.fault is not None:
             # How many octets follow can't be known, so nothing after them can be read.
             self._verb = None
-            return Fault(reply.BAD_CHUNK_SIZE, "a BDAT without a size", "refused")
+            seen, argument = "a BDAT without a size", command.argument
+            return Fault(reply.BAD_CHUNK_SIZE, seen, "refused", verb=_BDAT, argument=argument)
         self.chunk_left = int(size[1])
         return Command(_BDAT, command.argument, reply.BAD_CHUNK)
 
