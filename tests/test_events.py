@@ -251,17 +251,6 @@ def test_what_xforward_says_is_about_one_transaction() -> None:
     assert addresses == ["192.0.2.7", "192.0.2.8"]
 
 
-def test_xclient_forgets_what_xforward_said() -> None:
-    with running(use_xforward=True, use_xclient=True) as server:
-        client = Client(server, hello="EHLO proxy.example")
-        client.ok("XFORWARD ADDR=192.0.2.7 NAME=a.example", "XCLIENT ADDR=192.0.2.8")
-        client.ok("EHLO them.example", "MAIL FROM:<>")
-        [live] = server.connections
-        assert live.session.xforward == {}
-        assert live.session.xclient == {"ADDR:DEFAULT": "127.0.0.1", "ADDR": "192.0.2.8"}
-        assert live.session.client_hostname == "[192.0.2.8]"
-
-
 def test_a_mail_that_was_refused_has_used_up_nothing_of_xforward() -> None:
     seen = []
 

@@ -49,8 +49,9 @@ def xclient(context: CommandContext, argument: str) -> Reply:
     """Postfix's XCLIENT_README."""
     _check_forwarding(context, "XCLIENT")
     attributes = parse_attributes(argument, XCLIENT_ATTRIBUTES)
-    # The session is as if it had just been greeted: XFORWARD has said nothing in it.
-    forget_transaction_client(context)
+    if context.forwarded.used:
+        forget_transaction_client(context)
+    context.forwarded.real_client = None  # from now on it is this one
     session = context.session
     if context.forwarded.first_client is None:
         context.forwarded.first_client = session.save_client()
