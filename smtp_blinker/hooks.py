@@ -6,13 +6,14 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final, TypeVar
 
 from .deciders import AllOf, Policy, Stage
 from .sasl.scram import ScramKeys
 from .session import Address, Credentials, Session
-from .smtp.reply import Reject
+from .smtp.reply import Reject, printable
 from .stream import MessageStream
 
 SessionHook = Callable[[Session], Any]
@@ -133,7 +134,8 @@ def check_callable(name: str, hook: Any) -> None:
         for one in hook.hooks:
             check_callable(name, one)
         return
-    call = getattr(type(hook), "__call__", None)  # noqa: B004
+    function = hook.func if isinstance(hook, partial) else hook  # it has no other in it
+    call = getattr(type(function), "__call__", None)  # noqa: B004
     if _only_prepares(hook) or _only_prepares(call):
         # It would refuse no client: a call makes an object and runs none of its lines.
         raise TypeError(f"{name} takes a plain function, not a coroutine or generator: {hook!r}")
@@ -213,7 +215,7 @@ def checked_text(result: Any, name: str = "on_data") -> str:
     if name == "on_vrfy" and not result.strip():
         # RFC 5321 section 3.5.1: a 250 names the mailbox.
         raise ValueError("on_vrfy returned an empty text; it returns None to tell nothing")
-    if _LIKE_A_REPLY.match(result):
+    if _LIKE_A_REPLY.match(printable(result)):
         raise ValueError(
             f"{name} returned {_shown(result)}, which begins like a reply; it returns only the "
             "text of the 250, and raises Reject to refuse"

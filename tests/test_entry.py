@@ -27,6 +27,7 @@ def session(**facts: Any) -> Any:
     made.user = 7
     made.results["blocklist"] = {"listed": False}
     made.envelope.mail_from = Address("bob@example.net", {"SIZE": "5", "SMTPUTF8": True})
+    made.envelope.smtputf8 = True
     made.envelope.rcpt_to = [Address("ann@b\u00fccher.example"), Address("eve@example.com")]
     for name, value in facts.items():
         setattr(made, name, value)
@@ -44,9 +45,18 @@ def test_an_envelope_survives_its_json() -> None:
     assert again.as_dict() == envelope.as_dict()
     assert again.rcpt_to == (Path("ann@b\u00fccher.example"), Path("eve@example.com"))
     assert again.mail_from.args == {"SIZE": "5", "SMTPUTF8": True}
-    assert (again.client.user, again.client.transmission_type) == ("7", "ESMTPSA")
+    assert (again.client.user, again.client.transmission_type) == ("7", "UTF8SMTPSA")
     assert again.time.tzinfo is not None
     assert again.time <= datetime.now(UTC)
+
+
+def test_domains_are_a_labels_where_the_client_did_not_ask_for_smtputf8() -> None:
+    made = session()
+    made.envelope.smtputf8 = False
+    made.envelope.mail_from = Address("bob@fa\u00df.example")
+    envelope = Envelope.of(made, 5, SHA256)
+    assert envelope.mail_from.address == "bob@xn--fa-hia.example"
+    assert envelope.rcpt_to[0].address == "ann@xn--bcher-kva.example"
 
 
 def test_the_id_is_the_transaction_s_and_the_content_id_that_of_what_was_sent() -> None:

@@ -99,6 +99,17 @@ def test_a_typing_error_is_refused_and_the_session_goes_on(line: bytes) -> None:
         assert client.message().startswith("250")
 
 
+def test_a_tls_record_inside_auth_ends_the_connection() -> None:
+    with running(on_auth=lambda auth, session: True, auth_optional=True) as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.cmd("AUTH PLAIN").startswith("334")
+        client.send(b"\x16\x03\x01\0\x08x\r\nRSET\r\n")
+        assert client.reply().startswith("500 5.5.2")
+        assert client.ended()
+        assert witness.one("auth").success is False
+
+
 @pytest.mark.parametrize("where", ["command", "auth"])
 def test_a_line_that_ends_with_a_bare_newline_ends_the_connection(where: str) -> None:
     accepted: list[Any] = []

@@ -84,7 +84,7 @@ def test_on_secure_accepts_only_by_returning_none(result: Any, certificate: Any)
 NO_TEXT: list[Any] = [
     *(False, True, 0, 5, 250, b"ok", b"", {}, set(), object(), Falsy(), NotImplemented),
     *("550 no", "550", "451-later", " 550 no", "250 queued", "354", "5.7.1 no", "4.2.2 full"),
-    "\n550 no",
+    *("\n550 no", "\ufeff550 no", "\0 550 no"),
 ]
 
 

@@ -144,6 +144,7 @@ class Awaitable:
         Awaitable(),
         Awaitable().__call__,
         functools.partial(coroutine),
+        functools.partial(Awaitable()),
     ],
     ids=lambda hook: type(hook).__name__ + getattr(hook, "__name__", ""),
 )

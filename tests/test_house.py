@@ -32,9 +32,9 @@ FLOORS = (
             "smtp.dates",
             "smtp.proxy",
         ),
-        "smtp.xclient",
+        *("smtp.xclient", "smtp.verbs"),
     },
-    {"smtp.verbs", "smtp.protocol"},
+    {"smtp.protocol"},
     # Values: what a program sees, and what it may set.
     {
         *("signals", "trace", "session", "header", "stream", "parameters", "extensions", "pools"),

@@ -27,6 +27,7 @@ from smtp_blinker.pools import STORES
 from smtp_blinker.session import Address, Session
 from smtp_blinker.smtp.reply import Reject
 from smtp_blinker.stores import MaildirStore, maildir
+from smtp_blinker.stores.decision import Decision
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -504,13 +505,13 @@ def deliver(served: Served, content: bytes, *statuses: str) -> None:
 def ignored(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when something is thrown into a store that can't give up any more."""
     event = threading.Event()
-    outcome = maildir._Draft._outcome
+    in_any_case = Decision._in_any_case
 
-    def spy(draft: Any, task: Any) -> Any:
+    def spy(decision: Any, task: Any) -> Any:
         event.set()
-        return outcome(draft, task)
+        return in_any_case(decision, task)
 
-    monkeypatch.setattr(maildir._Draft, "_outcome", spy)
+    monkeypatch.setattr(Decision, "_in_any_case", spy)
     return event
 
 

@@ -38,6 +38,15 @@ def test_a_refused_recipient_is_told_with_its_argument_and_reply() -> None:
         }
 
 
+@pytest.mark.parametrize("argument", ["", "x", "-5", "9" * 30])
+def test_a_bdat_without_a_size_is_told_as_what_it_is(argument: str) -> None:
+    with running() as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        assert client.cmd(f"BDAT {argument}".strip()).startswith("501")
+        assert refusals(witness) == [("BDAT", argument, 501)]
+
+
 def test_every_kind_of_refused_command_is_told() -> None:
     def fault(*args: Any) -> None:
         raise ValueError("secret detail")

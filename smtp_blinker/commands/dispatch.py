@@ -66,7 +66,7 @@ def _fault(context: CommandContext, fault: Fault) -> Refusal:
         context.authenticated(exchange.method, exchange.username, False)
         context.limits.junk()
     else:
-        context.verb = None
+        context.verb = fault.verb
     context.close_reason = fault.ends
     context.events.log("C: (%s)", fault.seen)
     if fault.unrecognized:

@@ -17,7 +17,7 @@ from ..session import Envelope
 from ..signals import error_code
 from ..smtp import reply
 from ..smtp.lines import NEED_DATA
-from ..smtp.protocol import MAX_PLAIN, Command, Event
+from ..smtp.protocol import MAX_PLAIN, Event, Response
 from ..smtp.reply import Refusal, Reply
 from ..smtp.verbs import State
 from ..stream import TruncatedError
@@ -297,11 +297,11 @@ class Connection(Client):
 
         Raises Ended when the connection ends with it.
         """
-        argument = self.mechanism if self.verb is not None else ""
-        if type(event) is Command:
+        argument = self.mechanism
+        if not isinstance(event, Response) and event.verb is self.verb:  # not inside AUTH
             argument = event.argument
-            if event.verb.name == "RCPT":
-                refusal = self.limits.refused_recipient(refusal)
+        if self.verb is not None and self.verb.name == "RCPT":
+            refusal = self.limits.refused_recipient(refusal)
         said = self.refuse(refusal)
         self.report_refused(argument, said)
         if self.close_reason:

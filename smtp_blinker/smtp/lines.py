@@ -10,18 +10,24 @@ from enum import Enum
 from typing import Final
 
 from .reply import MAX_AUTH_LINE
+from .verbs import VERBS
 
 _BDAT: Final = re.compile(rb"[ \t]*BDAT", re.I)
 _HTTP_METHOD: Final = rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) "
 _HTTP_START: Final = re.compile(_HTTP_METHOD, re.I)
 _HTTP_REQUEST: Final = re.compile(_HTTP_METHOD + rb".* HTTP/[0-9.]+ *", re.I | re.S)
+#: A verb without its blank, as in ``MAILFROM:<…>`` and ``RCPT-TO:<…>``, is a typing error. Else RFC
+#: 5322 section 2.2, with the blanks before the colon of section 4.5.
+_HEADER_FIELD: Final = re.compile(
+    rb"(?!(?:%s)[-_]?(?:FROM|TO|)[ \t]*:)[!-9;-~]++[ \t]*+:" % b"|".join(VERBS), re.I
+)
 #: The first octets of a TLS record with a handshake (RFC 8446 section 5.1).
-_TLS_RECORD: Final = b"\x16\x03"
+TLS_RECORD: Final = b"\x16\x03"
 
 
 def is_binary(line: bytes) -> bool:
     """Whether *line* is of a binary protocol: no SMTP follows it, whatever octets it has."""
-    return b"\0" in line or line.startswith(_TLS_RECORD)
+    return b"\0" in line or line.startswith(TLS_RECORD)
 
 
 def begins_as_bdat(line: bytes) -> bool:
@@ -33,6 +39,11 @@ def is_http_request(line: bytes) -> bool:
     return _HTTP_REQUEST.fullmatch(line) is not None
 
 
+def is_header_field(line: bytes) -> bool:
+    """Whether *line*, which is no command, is the content of a message."""
+    return _HEADER_FIELD.match(line) is not None
+
+
 class Problem(Enum):
     """What `LineReader.next_line` gives instead of a line."""
 
@@ -41,6 +52,7 @@ class Problem(Enum):
     RESPONSE_TOO_LONG = "a line of AUTH was longer than the limit and has been dropped"
     BARE_NEWLINE = "a CR or LF stood alone in a line, which has been dropped"
     HTTP = "a line that was too long or had a CR or LF alone began as an HTTP request does"
+    CONTENT = "a line that was too long or had a CR or LF alone began as a header field does"
     BINARY = "a line of TLS or another binary protocol, which is no SMTP"
     BROKEN_CHUNK = "a BDAT line was too long or had a CR or LF alone; its chunk follows"
 
@@ -145,17 +157,19 @@ class LineReader:
 
     def _broken(self, line: bytes, problem: Problem) -> Problem:
         """*problem*, or why what follows *line* can't be commands."""
+        if line.startswith(TLS_RECORD):
+            return Problem.BINARY
         if self.in_auth:
             return problem
-        if line.startswith(_TLS_RECORD):
-            return Problem.BINARY
         if begins_as_bdat(line):
             return Problem.BROKEN_CHUNK
+        if is_header_field(line):
+            return Problem.CONTENT
         return Problem.HTTP if _HTTP_START.match(line) else problem
 
     def _incomplete(self) -> Problem:
         length = len(self.buffer) - self.position
-        if self._skipping is None and not self.in_auth and self.begins_with_tls:
+        if self._skipping is None and self.begins_with_tls:
             return Problem.BINARY
         if length > self._max_line and self._skipping is None:
             self._skipping = self._too_long(self._unread(), length)
@@ -181,7 +195,7 @@ class LineReader:
     @property
     def begins_with_tls(self) -> bool:
         """Whether what waits is a TLS handshake record (RFC 8446 section 5.1), not a command."""
-        return self.buffer.startswith(_TLS_RECORD, self.position)
+        return self.buffer.startswith(TLS_RECORD, self.position)
 
     @property
     def ends_with_bare_newline(self) -> bool:

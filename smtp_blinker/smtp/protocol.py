@@ -16,10 +16,12 @@ from . import reply
 from .content import ContentDecoder
 from .lines import (
     NEED_DATA,
+    TLS_RECORD,
     LineReader,
     Problem,
     begins_as_bdat,
     is_binary,
+    is_header_field,
     is_http_request,
 )
 from .reply import Reply
@@ -33,8 +35,6 @@ _PLAIN: Final = re.compile(rb"([A-Za-z]+)(?: ([ -~]*[!-~])|)\r\n")
 #: C0, DEL, C1, and what else ends a line. The rest of what can't be printed is for `paths`: some
 #: scripts' domain names need a ZWNJ.
 _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
-#: RFC 5322 section 2.2, with the blanks before the colon of section 4.5.
-_HEADER_FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 _BROKEN_LINES: Final = {
     Problem.TOO_LONG: reply.LINE_TOO_LONG,
@@ -42,6 +42,7 @@ _BROKEN_LINES: Final = {
     Problem.BARE_NEWLINE: reply.BARE_NEWLINE,
     Problem.BINARY: reply.BINARY,
     Problem.HTTP: reply.HTTP_NOT_ALLOWED,
+    Problem.CONTENT: reply.CONTENT_NOT_EXPECTED,
     Problem.BROKEN_CHUNK: reply.NOT_RECOGNIZED,
 }
 #: Why the connection ends with the reply to a broken line.
@@ -52,7 +53,6 @@ _CHUNK: Final = re.compile(r"0*([0-9]{1,18})( LAST)?", re.I | re.ASCII)
 #: How many octets follow a BDAT that is malformed otherwise.
 _CHUNK_SIZE: Final = re.compile(r" *0*([0-9]{1,18})(?![^ ])", re.ASCII)
 
-_VERB_STARTS: Final = tuple(VERBS)
 _AUTH: Final = VERBS[b"AUTH"]
 _BDAT: Final = VERBS[b"BDAT"]
 
@@ -91,6 +91,9 @@ class Fault:
     ends: str = ""
     #: Whether it is a whole line whose verb is not known.
     unrecognized: bool = False
+    #: The verb and the argument, where they can be told.
+    verb: Verb | None = None
+    argument: str = ""
 
 
 Event = Command | Response | Fault
@@ -162,7 +165,7 @@ class Protocol(LineReader):
             return NEED_DATA
         if isinstance(line, Problem):
             return self._broken_line(line)
-        if self.in_auth:
+        if self.in_auth and not line.startswith(TLS_RECORD):
             self._verb = _AUTH
             return Response(line)
         return self._command(line)
@@ -191,7 +194,8 @@ class Protocol(LineReader):
         if size is None or command.fault is not None:
             # How many octets follow can't be known, so nothing after them can be read.
             self._verb = None
-            return Fault(reply.BAD_CHUNK_SIZE, "a BDAT without a size", "refused")
+            seen, argument = "a BDAT without a size", command.argument
+            return Fault(reply.BAD_CHUNK_SIZE, seen, "refused", verb=_BDAT, argument=argument)
         self.chunk_left = int(size[1])
         return Command(_BDAT, command.argument, reply.BAD_CHUNK)
 
@@ -208,7 +212,7 @@ class Protocol(LineReader):
         if is_binary(line):
             # A PROXY header of version 2 among them: what follows is no SMTP either.
             return Fault(reply.BINARY, seen, "abuse")
-        if _is_header_field(line):
+        if is_header_field(line):
             # The client sends content without a 354. Its next line may be one that we would run.
             return Fault(reply.CONTENT_NOT_EXPECTED, seen)
         # What follows a BDAT that isn't written as one is still a chunk, of an unknown size.
@@ -276,12 +280,6 @@ class Protocol(LineReader):
         dropped, never taken for protected; and the session begins anew."""
         self.take_all()
         self.state = State.START
-
-
-def _is_header_field(line: bytes) -> bool:
-    """Whether *line*, which is no command, is content; one that begins as a verb does is a typing
-    error (``MAILFROM:<…>``)."""
-    return bool(_HEADER_FIELD.match(line)) and not line.upper().startswith(_VERB_STARTS)
 
 
 def _argument(octets: bytes, verb: Verb) -> tuple[str, Reply | None]:

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, Protocol, cast
 
-from .disk import sync_folder
+from .disk import make_folder, sync_folder
 
 _KEY: Final = re.compile("[0-9A-Za-z_-]{1,80}")
 #: What files begin with that are being written. No key begins so.
@@ -63,14 +63,15 @@ class FolderContents:
     """Contents as files of the folder *path*, which all nodes and consumers mount.
 
     A file is there under its name only when it is whole, and both the file and the folder were
-    fsynced. The constructor makes the folder (mode 0700) and raises the `OSError` that prevents it.
+    fsynced. The constructor makes the folder (mode 0700), and its parents, each of which is fsynced
+    too, and raises the `OSError` that prevents it.
     """
 
     needs_thread: Final = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
-        os.makedirs(self.path, 0o700, exist_ok=True)
+        make_folder(self.path, 0o700)
         sync_folder(self.path)
         sync_folder(os.path.dirname(self.path))
 
@@ -102,6 +103,8 @@ class FolderContents:
                 is_draft = entry.name.startswith(_DRAFT)
                 if not is_draft and not _KEY.fullmatch(entry.name):
                     continue  # not ours
+                if entry.is_dir(follow_symlinks=False):
+                    continue  # nor is that
                 with suppress(FileNotFoundError):  # a consumer was quicker
                     if entry.stat(follow_symlinks=False).st_mtime < oldest:
                         os.unlink(entry.path)
@@ -179,8 +182,7 @@ def _temporary_file(folder: str) -> tuple[int, str]:
     try:
         return tempfile.mkstemp(prefix=_DRAFT, dir=folder)
     except FileNotFoundError:
-        os.makedirs(folder, 0o700, exist_ok=True)  # it was removed meanwhile
-        sync_folder(os.path.dirname(folder))
+        make_folder(folder, 0o700)  # it was removed meanwhile
         return tempfile.mkstemp(prefix=_DRAFT, dir=folder)
 
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ..session import Address, Session
+from ..session import Envelope as SessionEnvelope
+from ..trace import header_address
 
 #: The version of the format. A reader takes objects of its own version and ignores keys that it
 #: doesn't know; what an old reader would misunderstand gets another version.
@@ -85,8 +87,8 @@ class Envelope:
     ) -> Envelope:
         """The envelope of *session*'s present transaction, for content of *size* octets."""
         envelope = session.envelope
-        mail_from = _path(envelope.mail_from or Address(""))
-        rcpt_to = tuple(map(_path, envelope.rcpt_to))
+        mail_from = _path(envelope.mail_from or Address(""), envelope)
+        rcpt_to = tuple(_path(address, envelope) for address in envelope.rcpt_to)
         return cls(
             id=entry_id(session),
             content_id=_content_id(mail_from, rcpt_to, sha256),
@@ -188,8 +190,9 @@ def json_ready(value: Any) -> Any:
     return str(value)
 
 
-def _path(address: Address) -> Path:
-    return Path(address.address, dict(address.args))
+def _path(address: Address, envelope: SessionEnvelope) -> Path:
+    # Who passes it on needs no SMTPUTF8 where the client needed none.
+    return Path(header_address(address.address, envelope), dict(address.args))
 
 
 def _path_dict(path: Path) -> dict[str, Any]:

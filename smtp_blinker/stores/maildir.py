@@ -12,12 +12,13 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 import gevent
-from gevent import monkey
 from gevent.event import AsyncResult
 
 from ..pools import STORES
 from ..session import Session
+from ..smtp.names import ascii_domain
 from ..trace import BEGINNING, delivered_to, received, return_path, separator
+from .decision import Decision
 from .disk import FOLDER, NO_SPACE, make_folder, no_space, sync_folder
 from .findings import findings_fields
 
@@ -30,9 +31,6 @@ STALE: Final = 36 * 3600
 # One for the process: two stores may share a folder, and a second has many microseconds but
 # clocks that don't show them all.
 _counter = itertools.count(1)
-
-# The lock of threads, also where the program has patched it into one of greenlets.
-_allocate_lock = monkey.get_original("_thread", "allocate_lock")
 
 
 class MessageSource(Protocol):
@@ -68,7 +66,7 @@ class MaildirStore:
         self.path = os.path.abspath(path)
         self.hostname = hostname or socket.gethostname()
         # A slash would be a folder, and a colon ends the name where the flags begin.
-        self._host_part = self.hostname.replace("/", "\\057").replace(":", "\\072")
+        self._host_part = ascii_domain(self.hostname).replace("/", "\\057").replace(":", "\\072")
         self._tmp = os.path.join(self.path, "tmp")
         self._new = os.path.join(self.path, "new")
         self._make_folders()
@@ -161,7 +159,7 @@ class _Draft:
     """
 
     __slots__ = (
-        "_decided",
+        "_decision",
         "_fd",
         "_held",
         "_make_folders",
@@ -185,9 +183,7 @@ class _Draft:
         self.buffered = 0
         self._task: AsyncResult[BaseException | None] | None = None
         self._running = False
-        #: Who gets this lock, the thread that publishes or the greenlet that gives up, decides
-        #: what becomes of the message.
-        self._decided = _allocate_lock()
+        self._decision = Decision()
 
     def add(self, piece: bytes) -> None:
         """Take the next octets of the message; nothing is written yet."""
@@ -229,7 +225,7 @@ class _Draft:
             self._make_folders()
             folder = os.open(self._new, FOLDER)
         try:
-            if not self._decided.acquire(blocking=False):
+            if not self._decision.take():
                 # The client won't hear 250, so it will send the message again.
                 raise InterruptedError(errno.EINTR, "the message was abandoned", self._path)
             os.rename(self._path, path)
@@ -265,26 +261,10 @@ class _Draft:
         """
         self._running = True
         self._task = STORES.spawn(self._do, step)
-        try:
-            failure = self._task.get()
-        except BaseException:
-            if self._decided.acquire(blocking=False):
-                raise
-            failure = self._outcome(self._task)
+        failure = self._decision.outcome(self._task)
         self._running = False
         if failure is not None:
             raise failure
-
-    def _outcome(self, task: AsyncResult[BaseException | None]) -> BaseException | None:
-        """The step's result, however often something is thrown into the greenlet."""
-        while not task.ready():
-            try:
-                task.wait()
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:
-                pass
-        return task.get()
 
     def _do(self, step: Callable[[], None]) -> BaseException | None:
         try:
@@ -300,7 +280,7 @@ class _Draft:
         Waits until nothing of it is left, but not for a step that was interrupted: the thread is
         still busy with it, on a disk that may be slow.
         """
-        self._decided.acquire(blocking=False)
+        self._decision.take()
         if self._task is None:
             return  # there is no file
         # In a greenlet of its own, which nothing interrupts.

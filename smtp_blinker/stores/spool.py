@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import gevent
@@ -34,7 +34,10 @@ class SpoolStore:
     4yz or any other `Exception`, the message is written to the disk, fsynced, and then answered
     250 "spooled as …". An `error` event (``StoreAway``) says why, one for each outage. While
     anything waits in the spool, new messages go behind it. A full disk is 452 4.3.1. In memory is
-    at most 1 MiB of a message; a larger one is in a temporary file while *store* gets it.
+    at most 1 MiB of a message; a larger one is in a temporary file while *store* gets it. An
+    exception that is thrown into the greenlet (hook_timeout, the end of the server) keeps the
+    message from being spooled until it is moved into the queue; from there on it is ignored, and
+    the answer is 250.
 
     What waits is handed over in the order in which it came, to a `QueueStore` many at once: *delay*
     seconds after the first failure, then after twice as many each time, up to *max_delay*. An entry
@@ -216,15 +219,15 @@ class SpoolStore:
                 while data:
                     STORES.run(draft.write, data)
                     data = content.read(MEMORY)
-            STORES.run(draft.publish)
+            failure = draft.decision.outcome(STORES.spawn(_failure_of, draft.publish))
+            if failure is not None:
+                raise failure
         except BaseException as exc:
             # In a thread, since another one may still be writing.
             draft.is_abandoned = True
             STORES.spawn(draft.discard)
             if isinstance(exc, Exception):
                 self._can_spool = False
-            else:
-                self._runner.wake()  # it may have come too late, and the message be in the queue
             if isinstance(exc, OSError) and exc.errno in NO_SPACE:
                 raise no_space(exc, session.id) from exc
             raise
@@ -232,6 +235,15 @@ class SpoolStore:
         self._drain.added(len(head) + message.size)
         self._runner.wake()
         return f"spooled as {name}"
+
+
+def _failure_of(step: Callable[[], None]) -> BaseException | None:
+    """Do *step*; what it raised."""
+    try:
+        step()
+    except BaseException as exc:
+        return exc
+    return None
 
 
 class _Runner:

@@ -21,6 +21,7 @@ from typing import BinaryIO, Final
 from gevent import monkey
 
 from ..session import Session, new_id
+from .decision import Decision
 from .disk import make_folder, sync_folder
 from .saved_session import Expired, load
 
@@ -215,7 +216,8 @@ class Draft:
         self._path = os.path.join(folder.tmp, name)
         self._fd = -1
         self._lock = _allocate_lock()
-        #: Set, it is not published any more.
+        self.decision = Decision()
+        #: Set, it is not written any more.
         self.is_abandoned = False
 
     def write(self, data: bytes) -> None:
@@ -236,7 +238,8 @@ class Draft:
         with self._lock:
             os.fsync(self._fd)
             self._close()
-            self._check()
+            if not self.decision.take():
+                raise self._abandoned()
             path = os.path.join(folder, self._name)
             os.rename(self._path, path)
             self._path = path
@@ -256,7 +259,10 @@ class Draft:
 
     def _check(self) -> None:
         if self.is_abandoned:
-            raise InterruptedError(errno.EINTR, "the message was abandoned", self._path)
+            raise self._abandoned()
+
+    def _abandoned(self) -> InterruptedError:
+        return InterruptedError(errno.EINTR, "the message was abandoned", self._path)
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1  # whatever close says, the descriptor is gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -116,11 +117,12 @@ def test_sweep_of_a_folder_goes_by_age_and_leaves_what_is_not_ours(tmp_path: Pat
     put(contents, "new")
     contents.draft().write(b"the rest of a crash")
     (tmp_path / "read me.txt").touch()
+    (tmp_path / "backup").mkdir()
     for path in tmp_path.iterdir():
         if path.name != "new":
             os.utime(path, (time.time() - 7200, time.time() - 7200))
     assert contents.sweep(3600) == 1
-    assert sorted(os.listdir(tmp_path)) == ["new", "read me.txt"]
+    assert sorted(os.listdir(tmp_path)) == ["backup", "new", "read me.txt"]
 
 
 def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
@@ -151,6 +153,29 @@ def test_a_file_and_its_folder_are_synced_before_it_has_its_name(
         monkeypatch.setattr(os, name, record(name))
     put(contents, "abc")
     assert done == ["fsync file", "rename file", "fsync folder"]
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_each_parent_that_is_made_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
+    path = tmp_path / "a" / "b" / "contents"
+    if removed:
+        contents = FolderContents(path)
+        shutil.rmtree(tmp_path / "a")
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def record(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", record)
+    if removed:
+        put(contents, "abc")
+    else:
+        FolderContents(path)
+    assert {str(parent) for parent in (tmp_path, *path.parents[:2])} <= set(synced)
 
 
 def test_s3_is_told_the_checksum_of_the_object(client: Any) -> None:
