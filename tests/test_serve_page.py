@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -148,6 +149,53 @@ def test_old_mail_goes_with_workers_too(tmp_path: Path) -> None:
         (new / f"{1_700_000_000 + number}.x").write_text(MESSAGE)
     with Running(tmp_path, *PAGE, "--keep-messages", "2") as server:
         server.wait_for_log("3 messages were too old or too many")
+
+
+def change(server: Running, method: str, words: str = "") -> Any:
+    url = f"http://127.0.0.1:{server.http_port}/api/faults{words}"
+    with urlopen(Request(url, method=method)) as answer:
+        return json.load(answer)
+
+
+def answers(server: Running, times: int) -> list[int]:
+    """The codes to RCPT of so many clients at once, which both workers serve."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for _ in range(times)]
+        for client in clients:
+            client.ehlo()
+            client.mail("you@example.org")
+        return sorted(client.rcpt("me@example.com")[0] for client in clients)
+
+
+def test_faults_strike_in_every_worker_and_so_often_in_all(tmp_path: Path) -> None:
+    first = "refuse recipient=me@example.com code=452 times=3"
+    with Running(tmp_path, *PAGE, "--faults", "--fault", first) as server:
+        assert answers(server, 12) == [250] * 9 + [452] * 3
+        assert get(server, "/api/faults")["faults"] == []
+        fault = change(server, "POST", "?do=refuse&code=421&at=CONNECT&chance=0.001")
+        assert fault["id"] == 2
+        change(server, "POST", "?do=refuse&code=451&text=Later&recipient=@example.com")
+        assert answers(server, 12) == [451] * 12
+        # The page's process begins again, and they are still there.
+        page_process(server).kill()
+        server.wait_for_log("another one begins")
+        wait_until(lambda: _answers_again(server))
+        assert [each["id"] for each in get(server, "/api/faults")["faults"]] == [2, 3]
+        assert change(server, "DELETE", "/3") == {"deleted": 1}
+        assert change(server, "DELETE") == {"deleted": 1}
+        assert answers(server, 4) == [250] * 4
+
+
+def _answers_again(server: Running) -> bool:
+    with suppress(OSError, ValueError):
+        return bool(get(server, "/api/faults"))
+    return False
+
+
+def test_faults_from_the_beginning_need_no_page(tmp_path: Path) -> None:
+    options = ("-l", "127.0.0.1:0", "--http", "off", "--workers", "2")
+    with Running(tmp_path, *options, "--fault", "refuse code=451 times=2") as server:
+        assert answers(server, 8) == [250] * 6 + [451] * 2
 
 
 def test_an_address_that_is_taken_is_one_line(tmp_path: Path) -> None:

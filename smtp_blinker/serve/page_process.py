@@ -18,6 +18,7 @@ import gevent
 import gevent.socket
 
 from smtp_blinker import SMTPServer
+from smtp_blinker.faults import Faults
 from smtp_blinker.listeners.log import EventLog
 
 from .deliver import Store, health_of
@@ -35,14 +36,22 @@ class PageProcess:
     """The process of the page; it belongs to gunicorn's arbiter, which starts it again.
 
     Made before the arbiter begins, it has the page's address bound; raises the OSError of that.
-    *store* is looked at for ``/healthz/ready``; *servers* are those of the workers.
+    *store* is looked at for ``/healthz/ready``; *servers* are those of the workers, and *faults*
+    what they have in common with it.
     """
 
-    def __init__(self, settings: Settings, store: Store, servers: Sequence[SMTPServer]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        servers: Sequence[SMTPServer],
+        faults: Faults | None = None,
+    ) -> None:
         assert settings.http is not None
         self._settings = settings
         self._store = store
         self._servers = servers
+        self._faults = faults
         self._http = _listen(settings.http.address)
         self.port: int = self._http.getsockname()[1]
         #: Where the workers send their events; only this user can enter the folder.
@@ -111,7 +120,8 @@ class PageProcess:
             for address, server in zip(addresses, self._servers, strict=True)
         ]
         EventReceiver(_for_gevent(self._events), servers).start()
-        make_page(self._settings, servers, health_of(self._store), _for_gevent(self._http)).start()
+        check, http = health_of(self._store), _for_gevent(self._http)
+        make_page(self._settings, servers, check, http, self._faults).start()
         while os.getppid() == arbiter.pid:
             gevent.sleep(LOOK_SECONDS)
         os._exit(0)

@@ -10,10 +10,12 @@ from typing import Any, NoReturn
 import gevent
 
 from smtp_blinker import SMTPServer
+from smtp_blinker.faults import Faults
 
 from .announce import announce
 from .certificate import open_certificate
 from .deliver import Store, deliver_to, open_store
+from .faults import fail_on_demand, open_faults
 from .page import no_page
 from .page_process import PageProcess
 from .policies import open_policies
@@ -37,6 +39,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     users = open_users(settings)
     tls = open_certificate(settings)
     policies = open_policies(settings)
+    faults = open_faults(settings)
     # An address that can't be bound is one line here too.
     trial = make_servers(settings, users, tls)
     bind(settings, trial)
@@ -46,7 +49,9 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     for server in servers:
         server.use(*policies)
         deliver_to(store, server)
-    page = open_page_process(settings, store, servers)
+        if faults is not None:
+            fail_on_demand(settings, faults, server)
+    page = open_page_process(settings, store, servers, faults)
     read_again = functools.partial(reload, settings, users, servers)
 
     class ServeWorker(SMTPWorker):
@@ -113,7 +118,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
 
 
 def open_page_process(
-    settings: Settings, store: Store, servers: Sequence[SMTPServer]
+    settings: Settings, store: Store, servers: Sequence[SMTPServer], faults: Faults | None
 ) -> PageProcess | str:
     """The page's process, which isn't started yet; or why there is none, as `open_page`."""
     if settings.http is None:
@@ -123,6 +128,6 @@ def open_page_process(
     except ImportError as exc:
         return no_page(settings, (), f"{exc}; or give --http off", exc)
     try:
-        return PageProcess(settings, store, servers)
+        return PageProcess(settings, store, servers, faults)
     except OSError as exc:
         return no_page(settings, (), bind_problem(settings.http, exc, "--http"), exc)
