@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -40,9 +41,10 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     tls = open_certificate(settings)
     policies = open_policies(settings)
     faults = open_faults(settings)
-    # An address that can't be bound is one line here too.
     trial = make_servers(settings, users, tls)
-    bind(settings, trial)
+    if "GUNICORN_FD" not in os.environ:  # a new arbiter (USR2) has the sockets of the old one
+        # An address that can't be bound is one line here too.
+        bind(settings, trial)
     close(trial)
     store = open_store(settings)
     servers = make_servers(settings, users, tls, listening=False)
@@ -100,9 +102,13 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         if not isinstance(page, str):
             page.look_after(arbiter, events)
 
+    def hand_page_over(arbiter: Any) -> None:
+        if not isinstance(page, str):
+            page.hand_over(arbiter)
+
     def end_page(arbiter: Any) -> None:
         if not isinstance(page, str):
-            page.end()
+            page.end(arbiter)
 
     events = start_logging(settings)
     spare_the_collector()  # before the fork, so that the processes share these pages of memory
@@ -113,6 +119,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         worker_class=ServeWorker,
         loglevel="warning",
         when_ready=ready,
+        pre_exec=hand_page_over,
         on_exit=end_page,
     )
 
