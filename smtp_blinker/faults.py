@@ -13,8 +13,10 @@ from __future__ import annotations
 import random
 import shlex
 import socket
+import threading
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -102,6 +104,14 @@ def _fits(wanted: str | None, address: str | None) -> bool:
     return address.endswith(wanted) if wanted.startswith("@") else address == wanted
 
 
+@dataclass(slots=True)
+class Kept:
+    """The faults that there are, the oldest first, and the id of the last that there was."""
+
+    faults: list[Fault]
+    last: int
+
+
 class Faults:
     """The faults of one or several servers: none at first, and those that are added from then on.
 
@@ -111,15 +121,21 @@ class Faults:
     """
 
     def __init__(self) -> None:
-        self._faults: list[Fault] = []
-        self._last = 0
+        self._kept = Kept([], 0)
+        self._lock = threading.Lock()
         self._servers: weakref.WeakSet[SMTPServer] = weakref.WeakSet()
         self.at_auth = _AtAuth(self)
 
     @property
     def all(self) -> list[Fault]:
         """Those that there are now, the oldest first."""
-        return list(self._faults)
+        return list(self._kept.faults)
+
+    @contextmanager
+    def _changing(self) -> Iterator[Kept]:
+        """What is kept, to be changed by nobody else meanwhile."""
+        with self._lock:
+            yield self._kept
 
     def refuse(
         self,
@@ -218,16 +234,16 @@ class Faults:
 
     def remove(self, id: int) -> bool:
         """Take one away; False if there is none with that id."""
-        for fault in self.all:
-            if fault.id == id:
-                self._forget(fault)
-                return True
-        return False
+        with self._changing() as kept:
+            before = len(kept.faults)
+            kept.faults = [fault for fault in kept.faults if fault.id != id]
+            return len(kept.faults) < before
 
     def clear(self) -> int:
         """Take all away; returns how many there were."""
-        faults, self._faults = self._faults, []
-        return len(faults)
+        with self._changing() as kept:
+            faults, kept.faults = kept.faults, []
+            return len(faults)
 
     def _add(
         self,
@@ -250,25 +266,35 @@ class Faults:
             raise ValueError(f"times is at least 1, not {times}")
         if not 0 < chance <= 1:
             raise ValueError(f"chance is more than 0 and at most 1, not {chance:g}")
-        if len(self._faults) >= MOST:
-            raise ValueError(f"there are {MOST} faults already")
-        self._last += 1
-        fault = Fault(
-            self._last,
-            kind,
-            tuple(stages),
-            None if sender is None else sender.lower(),
-            None if recipient is None else recipient.lower(),
-            chance,
-            times,
-            **more,
-        )
-        self._faults.append(fault)
-        return fault
+        with self._changing() as kept:
+            if len(kept.faults) >= MOST:
+                raise ValueError(f"there are {MOST} faults already")
+            kept.last += 1
+            fault = Fault(
+                kept.last,
+                kind,
+                tuple(stages),
+                None if sender is None else sender.lower(),
+                None if recipient is None else recipient.lower(),
+                chance,
+                times,
+                **more,
+            )
+            kept.faults.append(fault)
+            return fault
 
-    def _forget(self, fault: Fault) -> None:
-        if fault in self._faults:
-            self._faults.remove(fault)
+    def _spend(self, fault: Fault) -> bool:
+        """Have *fault* strike once less from now on; False if it has struck often enough."""
+        if fault.times is None:
+            return True
+        with self._changing() as kept:
+            for each in kept.faults:
+                if each.id == fault.id and each.times is not None:
+                    each.times -= 1
+                    if each.times <= 0:
+                        kept.faults.remove(each)
+                    return True
+        return False
 
     # In the server
 
@@ -288,12 +314,8 @@ class Faults:
         for fault in self.all:
             if sender is None and session.envelope.mail_from is not None:
                 sender = session.envelope.mail_from.address.lower()
-            if not fault.strikes(stage, sender, recipient):
+            if not fault.strikes(stage, sender, recipient) or not self._spend(fault):
                 continue
-            if fault.times is not None:
-                fault.times -= 1
-                if fault.times <= 0:
-                    self._forget(fault)
             if fault.kind == "delay":
                 gevent.sleep(fault.seconds)
                 continue

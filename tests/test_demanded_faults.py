@@ -214,7 +214,6 @@ def test_smtp_blinker_fails_on_demand(tmp_path: Path) -> None:
         (("--fault", "explode"), "do takes refuse"),
         (("--fault", "refuse 451"), "NAME=VALUE"),
         (("--faults", "--http", "off"), "--fault"),
-        (("--faults", "--workers", "2"), "no --workers"),
     ],
 )
 def test_options_that_can_not_be_meant_are_said(

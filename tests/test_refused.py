@@ -161,6 +161,7 @@ def test_without_a_receiver_no_refusal_is_built(monkeypatch: pytest.MonkeyPatch)
         raise AssertionError
 
     monkeypatch.setattr(signals, "RefusedEvent", fail)
+    signals.refused._clear_state()  # pages that other tests have left attached
     with running() as server:
         client = Client(server, hello="EHLO me")
         assert client.cmd("DATA").startswith("503")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -29,6 +30,19 @@ def get(server: Running, path: str) -> Any:
     finally:
         connection.close()
     return json.loads(text) if path.startswith("/api") else (answer.status, text)
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _answers(server: Running, path: str) -> bool:
+    with suppress(OSError, ValueError):
+        return bool(get(server, path))
+    return False
 
 
 def sent_by_both(server: Running) -> int:
@@ -88,16 +102,17 @@ def test_it_begins_again_when_it_has_ended(tmp_path: Path) -> None:
     with Running(tmp_path, *PAGE) as server:
         page_process(server).kill()
         server.wait_for_log("another one begins")
-        with server.client() as client:
-            client.sendmail("you@example.org", "me@example.com", MESSAGE)
 
         def shows() -> bool:
             with suppress(OSError, ValueError):
                 return bool(get(server, "/api/live")["servers"][0]["ready"])
             return False
 
-        wait_until(shows)
+        wait_until(shows)  # though nothing else happens
+        with server.client() as client:
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
         assert get(server, "/api/messages")["total"] == 1
+        wait_until(lambda: 'smtp_messages_total{code="250"} 1.0' in get(server, "/metrics")[1])
 
 
 def test_connections_of_a_worker_that_was_killed_have_ended(tmp_path: Path) -> None:
@@ -129,7 +144,7 @@ def test_it_is_not_ready_while_the_workers_drain_and_ends_after_them(tmp_path: P
         client.send(b"Subject: begun before\r\n\r\n.\r\n")
         assert client.getreply()[0] == 250
         assert server.process.wait(60) == 0
-        wait_until(lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE)
+        wait_until(lambda: _has_ended(page))
         assert list(temporary.iterdir()) == []
         client.close()
 
@@ -138,7 +153,62 @@ def test_it_ends_with_an_arbiter_that_was_killed(tmp_path: Path) -> None:
     with Running(tmp_path, *PAGE) as server:
         page = page_process(server)
         server.process.kill()
-        wait_until(lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE)
+        wait_until(lambda: _has_ended(page))
+
+
+def successor(server: Running) -> psutil.Process:
+    """The arbiter that USR2 has the server's begin, when its page has taken over."""
+    old = psutil.Process(server.process.pid)
+    page, before = page_process(server), {child.pid for child in old.children()}
+    old.send_signal(signal.SIGUSR2)
+
+    def begun() -> psutil.Process | None:
+        for child in old.children():
+            if child.pid not in before and len(child.children()) == 3:  # two workers and the page
+                return child
+        return None
+
+    new: psutil.Process = wait_until(begun)
+    wait_until(lambda: _has_ended(page))
+    return new
+
+
+def test_an_upgrade_takes_the_page_along(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with Running(tmp_path, *PAGE, TMPDIR=str(temporary)) as server:
+        client = server.client()
+        client.ehlo()
+        new = successor(server)
+        try:
+            client.docmd("RCPT")  # a worker of before tells the page of now
+            wait_until(lambda: get(server, "/api/refused")["total"] == 1)
+            client.close()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(60) == 0
+            assert get(server, "/healthz/ready")[0] == 200
+            with server.client() as other:
+                other.sendmail("you@example.org", "me@example.com", MESSAGE)
+            assert get(server, "/api/messages")["total"] == 1
+            wait_until(
+                lambda: 'smtp_messages_total{code="250"} 1.0' in get(server, "/metrics")[1],
+            )
+        finally:
+            new.terminate()
+            wait_until(lambda: _has_ended(new))
+        assert list(temporary.iterdir()) == []
+
+
+def test_an_upgrade_that_is_taken_back_leaves_the_page(tmp_path: Path) -> None:
+    with Running(tmp_path, *PAGE) as server:
+        new = successor(server)
+        new.terminate()
+        wait_until(lambda: _has_ended(new))
+        wait_until(lambda: _answers(server, "/api/live"))
+        wait_until(lambda: get(server, "/healthz/ready")[0] == 200)
+        with server.client() as client:
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        wait_until(lambda: 'smtp_messages_total{code="250"} 1.0' in get(server, "/metrics")[1])
 
 
 def test_old_mail_goes_with_workers_too(tmp_path: Path) -> None:
@@ -148,6 +218,47 @@ def test_old_mail_goes_with_workers_too(tmp_path: Path) -> None:
         (new / f"{1_700_000_000 + number}.x").write_text(MESSAGE)
     with Running(tmp_path, *PAGE, "--keep-messages", "2") as server:
         server.wait_for_log("3 messages were too old or too many")
+
+
+def change(server: Running, method: str, words: str = "") -> Any:
+    url = f"http://127.0.0.1:{server.http_port}/api/faults{words}"
+    with urlopen(Request(url, method=method)) as answer:
+        return json.load(answer)
+
+
+def answers(server: Running, times: int) -> list[int]:
+    """The codes to RCPT of so many clients at once, which both workers serve."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for _ in range(times)]
+        for client in clients:
+            client.ehlo()
+            client.mail("you@example.org")
+        return sorted(client.rcpt("me@example.com")[0] for client in clients)
+
+
+def test_faults_strike_in_every_worker_and_so_often_in_all(tmp_path: Path) -> None:
+    first = "refuse recipient=me@example.com code=452 times=3"
+    with Running(tmp_path, *PAGE, "--faults", "--fault", first) as server:
+        assert answers(server, 12) == [250] * 9 + [452] * 3
+        assert get(server, "/api/faults")["faults"] == []
+        fault = change(server, "POST", "?do=refuse&code=421&at=CONNECT&chance=0.001")
+        assert fault["id"] == 2
+        change(server, "POST", "?do=refuse&code=451&text=Later&recipient=@example.com")
+        assert answers(server, 12) == [451] * 12
+        # The page's process begins again, and they are still there.
+        page_process(server).kill()
+        server.wait_for_log("another one begins")
+        wait_until(lambda: _answers(server, "/api/faults"))
+        assert [each["id"] for each in get(server, "/api/faults")["faults"]] == [2, 3]
+        assert change(server, "DELETE", "/3") == {"deleted": 1}
+        assert change(server, "DELETE") == {"deleted": 1}
+        assert answers(server, 4) == [250] * 4
+
+
+def test_faults_from_the_beginning_need_no_page(tmp_path: Path) -> None:
+    options = ("-l", "127.0.0.1:0", "--http", "off", "--workers", "2")
+    with Running(tmp_path, *options, "--fault", "refuse code=451 times=2") as server:
+        assert answers(server, 8) == [250] * 6 + [451] * 2
 
 
 def test_an_address_that_is_taken_is_one_line(tmp_path: Path) -> None:

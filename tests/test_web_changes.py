@@ -139,6 +139,16 @@ def test_a_deletion_is_taken_back(client: FlaskClient, folder: Folder) -> None:
     assert subjects(client) == ["three", "two", "one"]
 
 
+@pytest.mark.parametrize("undo", ["", "soon", "-1", "nan", "inf", "61"])
+def test_a_deletion_whose_seconds_can_not_be_read_deletes_nothing(
+    client: FlaskClient, folder: Folder, undo: str
+) -> None:
+    id = folder.put(plain("one"))
+    for path in ("", f"/{id}"):
+        assert client.delete(f"/api/messages{path}?undo={undo}").status_code == 400
+    assert subjects(client) == ["one"]
+
+
 def test_what_is_not_taken_back_goes_by_itself(client: FlaskClient, folder: Folder) -> None:
     id = folder.put(plain("one"))
     answer = ask(client, f"/api/messages/{id}?undo=0.05", "DELETE")

@@ -37,6 +37,8 @@ def client(folder: Folder) -> Iterator[FlaskClient]:
         ("", "Enter the code\n\n  8841\n\nIt is good for 10 minutes, until 2026.", ["8841"]),
         ("", "Dein Bestätigungscode lautet AB12CD", ["AB12CD"]),
         ("", "Ваш код: 55512", ["55512"]),
+        ("", "認証コード：123456", ["123456"]),  # noqa: RUF001
+        ("您的验证码是 654321", "", ["654321"]),
         ("", "Hello\n\n771203\n\nBye", ["771203"]),
         ("Order 20261128 shipped", "Order 99887766, paid 1234.50 EUR in 2026", []),
         ("", "Call +4930123456 or https://example.org/verify/123456?code=998877", []),

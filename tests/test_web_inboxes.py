@@ -50,6 +50,7 @@ def test_each_inbox_has_its_own_messages(client: FlaskClient, folders: dict[str,
 def test_a_change_is_of_one_inbox(client: FlaskClient, folders: dict[str, Folder]) -> None:
     for folder in folders.values():
         folder.put(plain("x"))
+    assert client.get("/api/events?inbox=none").status_code == 404
     assert ask(client, "/api/inboxes/shop/messages?undo=60", "DELETE")["deleted"] == 1
     assert ask(client, "/api/inboxes/ann/messages/seen", "PUT") == {"changed": 1}
     assert client.delete("/api/inboxes/ann/messages?x=1").status_code == 400

@@ -206,3 +206,17 @@ def test_what_is_no_request_is_one_line_of_the_log_at_most(
     for record in caplog.records:
         assert record.exc_info is None
         assert record.getMessage().isprintable()
+
+
+def test_nothing_follows_the_head_of_an_answer_without_a_length(tmp_path: Path) -> None:
+    head = b"HEAD /api/messages/1.large/raw HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with page(tmp_path) as server, connect(server, head) as client:
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += client.recv(65536)
+        client.sendall(HEALTH)
+        received += answer(client)
+    first, second, health = received.split(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert second.startswith(b"HTTP/1.1 200 ")
+    assert health == b"ok\n"

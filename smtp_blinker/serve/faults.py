@@ -6,13 +6,14 @@ from smtp_blinker import SMTPServer
 from smtp_blinker.faults import Faults
 
 from .settings import Settings, Unusable
+from .shared_faults import SharedFaults
 
 
 def open_faults(settings: Settings) -> Faults | None:
     """Those from the beginning; None where there are to be none."""
     if not settings.fails_on_demand:
         return None
-    faults = Faults()
+    faults = SharedFaults() if settings.workers > 1 else Faults()
     for text in settings.fault:
         try:
             faults.add_text(text)

@@ -18,6 +18,7 @@ import gevent
 import gevent.socket
 
 from smtp_blinker import SMTPServer
+from smtp_blinker.faults import Faults
 from smtp_blinker.listeners.log import EventLog
 from smtp_blinker.stores import SpoolStore
 from smtp_blinker.stores.circuit import Circuit
@@ -32,28 +33,44 @@ log = logging.getLogger("smtp_blinker.serve")
 #: Seconds between two looks whether the arbiter is still there, and between two starts.
 LOOK_SECONDS: Final = 0.5
 PAUSE: Final = 5.0
+#: The variable of the environment in which a new arbiter finds the sockets and their folder.
+SOCKETS: Final = "SMTP_BLINKER_PAGE_SOCKETS"
 
 
 class PageProcess:
     """The process of the page; it belongs to gunicorn's arbiter, which starts it again.
 
-    Made before the arbiter begins, it has the page's address bound; raises the OSError of that.
-    *store* is looked at for ``/healthz/ready``; *servers* are those of the workers.
+    Made before the arbiter begins, it has the page's address bound, or the socket of the arbiter
+    that this one follows; raises the OSError of that.
+    *store* is looked at for ``/healthz/ready``; *servers* are those of the workers, and *faults*
+    what they have in common with it.
     """
 
-    def __init__(self, settings: Settings, store: Store, servers: Sequence[SMTPServer]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        servers: Sequence[SMTPServer],
+        faults: Faults | None = None,
+    ) -> None:
         assert settings.http is not None
         self._settings = settings
         self._store = store
         self._servers = servers
-        self._http = _listen(settings.http.address)
-        self.port: int = self._http.getsockname()[1]
-        #: Where the workers send their events; only this user can enter the folder.
-        self._folder = tempfile.mkdtemp(prefix="smtp-blinker-")
+        self._faults = faults
+        if SOCKETS in os.environ:
+            http, events, self._folder = os.environ.pop(SOCKETS).split(",", 2)
+            self._http = socket.socket(fileno=int(http))
+            self._events = socket.socket(fileno=int(events))
+        else:
+            self._http = _listen(settings.http.address)
+            #: Where the workers send their events; only this user can enter the folder.
+            self._folder = tempfile.mkdtemp(prefix="smtp-blinker-")
+            self._events = socket.socket(socket.AF_UNIX)
+            self._events.bind(os.path.join(self._folder, "events"))
+            self._events.listen(128)
         self.path = os.path.join(self._folder, "events")
-        self._events = socket.socket(socket.AF_UNIX)
-        self._events.bind(self.path)
-        self._events.listen(128)
+        self.port: int = self._http.getsockname()[1]
         self._pid = 0
         self._began = 0.0
         #: Readable when the process has ended: it has the other end open.
@@ -62,8 +79,11 @@ class PageProcess:
     def look_after(self, arbiter: Any, events: EventLog) -> None:
         """Start it if it doesn't run; for the arbiter, from time to time.
 
-        *events* is what logs in this process.
+        *events* is what logs in this process. While there is a new arbiter the page is its own.
         """
+        if arbiter.reexec_pid:
+            self._end_process()
+            return
         if self._alive is not None:
             poll = select.poll()
             poll.register(self._alive, select.POLLIN | select.POLLHUP)
@@ -89,12 +109,27 @@ class PageProcess:
         finally:
             os._exit(1)
 
-    def end(self) -> None:
-        """End the process, and give everything back."""
-        if self._alive is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGTERM)
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def hand_over(self, arbiter: Any) -> None:
+        """Let what this process becomes, a new arbiter (USR2), have the page's sockets."""
+        sockets = self._http.fileno(), self._events.fileno()
+        for each in sockets:
+            os.set_inheritable(each, True)
+        arbiter.cfg.env_orig[SOCKETS] = f"{sockets[0]},{sockets[1]},{self._folder}"
+
+    def end(self, arbiter: Any) -> None:
+        """End the process, and give everything back that no other arbiter has."""
+        self._end_process()
+        is_follower = arbiter.master_pid == os.getppid()  # of one that still lives
+        if not arbiter.reexec_pid and not is_follower:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end_process(self) -> None:
+        if self._alive is None:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGTERM)
+        os.close(self._alive)
+        self._alive = None
 
     def _run(self, arbiter: Any, events: EventLog) -> NoReturn:
         """Serve the page until the arbiter is gone or ends this process."""
@@ -116,8 +151,8 @@ class PageProcess:
         # The store of this process hands nothing over, and knows what those of the workers do.
         circuit = circuit_of(self._store) or Circuit()
         EventReceiver(_for_gevent(self._events), servers, circuit.add).start()
-        check = health_of(self._store)
-        page = make_page(self._settings, servers, check, _for_gevent(self._http))
+        check, http = health_of(self._store), _for_gevent(self._http)
+        page = make_page(self._settings, servers, check, http, self._faults)
         show_store(page, self._store, self._settings)
         if isinstance(self._store, SpoolStore):
             gevent.spawn(_keep_looking, self._store)

@@ -121,5 +121,3 @@ class Settings:
                 raise Unusable(f"--release-to: {exc}") from exc
         if self.faults and self.http is None:
             raise Unusable("--faults is about the web page; without it give --fault")
-        if self.fails_on_demand and self.workers > 1:
-            raise Unusable("--faults and --fault go with one process, and no --workers")

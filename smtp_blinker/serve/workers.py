@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -10,10 +11,12 @@ from typing import Any, NoReturn
 import gevent
 
 from smtp_blinker import SMTPServer
+from smtp_blinker.faults import Faults
 
 from .announce import announce
 from .certificate import open_certificate
 from .deliver import Store, circuit_of, deliver_to, open_store
+from .faults import fail_on_demand, open_faults
 from .page import no_page
 from .page_process import PageProcess
 from .policies import open_policies
@@ -37,16 +40,20 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     users = open_users(settings)
     tls = open_certificate(settings)
     policies = open_policies(settings)
-    # An address that can't be bound is one line here too.
+    faults = open_faults(settings)
     trial = make_servers(settings, users, tls)
-    bind(settings, trial)
+    if "GUNICORN_FD" not in os.environ:  # a new arbiter (USR2) has the sockets of the old one
+        # An address that can't be bound is one line here too.
+        bind(settings, trial)
     close(trial)
     store = open_store(settings)
     servers = make_servers(settings, users, tls, listening=False)
     for server in servers:
         server.use(*policies)
         deliver_to(store, server)
-    page = open_page_process(settings, store, servers)
+        if faults is not None:
+            fail_on_demand(settings, faults, server)
+    page = open_page_process(settings, store, servers, faults)
     read_again = functools.partial(reload, settings, users, servers)
 
     class ServeWorker(SMTPWorker):
@@ -97,9 +104,13 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         if not isinstance(page, str):
             page.look_after(arbiter, events)
 
+    def hand_page_over(arbiter: Any) -> None:
+        if not isinstance(page, str):
+            page.hand_over(arbiter)
+
     def end_page(arbiter: Any) -> None:
         if not isinstance(page, str):
-            page.end()
+            page.end(arbiter)
 
     events = start_logging(settings)
     spare_the_collector()  # before the fork, so that the processes share these pages of memory
@@ -110,12 +121,13 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         worker_class=ServeWorker,
         loglevel="warning",
         when_ready=ready,
+        pre_exec=hand_page_over,
         on_exit=end_page,
     )
 
 
 def open_page_process(
-    settings: Settings, store: Store, servers: Sequence[SMTPServer]
+    settings: Settings, store: Store, servers: Sequence[SMTPServer], faults: Faults | None
 ) -> PageProcess | str:
     """The page's process, which isn't started yet; or why there is none, as `open_page`."""
     if settings.http is None:
@@ -125,6 +137,6 @@ def open_page_process(
     except ImportError as exc:
         return no_page(settings, (), f"{exc}; or give --http off", exc)
     try:
-        return PageProcess(settings, store, servers)
+        return PageProcess(settings, store, servers, faults)
     except OSError as exc:
         return no_page(settings, (), bind_problem(settings.http, exc, "--http"), exc)

@@ -27,8 +27,8 @@ from .child import Busy, Failed
 from .faults import routes as fault_routes
 from .inbox import Inbox, Keep, in_thread
 from .live import Feed, server_facts
+from .messages import NO_INBOX, tag_routes
 from .messages import routes as message_routes
-from .messages import tag_routes
 from .openapi import routes as api_routes
 from .reader.errors import in_one_line
 from .refused import Refusals
@@ -229,10 +229,13 @@ def _add_page(app: Flask, page: Page) -> None:
             last = request.args.get("since", page.feed.last - BACKLOG, type=int)
         if last > page.feed.last:  # it counted the events of an earlier process
             last = 0
+        name = request.args.get("inbox", "")
+        if name and name not in page.inboxes:
+            abort(404, NO_INBOX)
         if page.streams >= MAX_STREAMS:
             abort(503, "too many pages are open")
         return Response(
-            _stream(page, last, page.inboxes.get(request.args.get("inbox", ""))),
+            _stream(page, last, page.inboxes.get(name)),
             mimetype="text/event-stream",
             headers={"X-Accel-Buffering": "no"},  # nginx would wait for more
         )

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from blinker import ANY
-
 from ..listeners.tracking import Connection
 from ..signals import (
     AuthEvent,
@@ -32,6 +30,7 @@ from ..signals import (
     refused,
     secure,
 )
+from .listener import Listener
 
 #: Events that are kept for those who come later.
 KEPT: Final = 1000
@@ -100,8 +99,8 @@ class Series:
         return {"step": self.step, "length": self.length, "end": end, "intervals": intervals}
 
 
-class Feed:
-    """Listens like the classes of `smtp_blinker.listeners`, and keeps what the page shows."""
+class Feed(Listener):
+    """Keeps what the page shows of what happens."""
 
     def __init__(self) -> None:
         self.seconds = Series(1, 300)
@@ -111,7 +110,7 @@ class Feed:
         self.last = 0
         # Address: connections, messages, octets in; of connections that ended.
         self._clients: dict[str, list[int]] = {}
-        self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
+        self._receivers = (
             (listening, self._on_listening),
             (connect, self._on_connect),
             (secure, self._on_secure),
@@ -122,17 +121,6 @@ class Feed:
             (disconnect, self._on_disconnect),
             (close, self._on_close),
         )
-
-    def attach(self, server: object = None) -> Feed:
-        """Listen to *server*, or to every server of the process. Returns the listener."""
-        for signal, receiver in self._receivers:
-            signal.connect(receiver, ANY if server is None else server, weak=False)
-        return self
-
-    def detach(self) -> None:
-        """Listen to nothing any more."""
-        for signal, receiver in self._receivers:
-            signal.disconnect(receiver)
 
     def since(self, number: int) -> list[Item]:
         """The kept events that came after that number."""

@@ -36,6 +36,8 @@ LOOK_EVERY: Final = 0.1
 
 _NOT_IN_A_NAME = re.compile(r"[^ !#-\[\]-~]")
 
+NO_INBOX: Final = "there is no such inbox; /api/inboxes lists them"
+
 #: Where ``undo=SECONDS`` may be given.
 _CAN_BE_UNDONE: Final = ("delete_messages", "delete_message")
 
@@ -64,6 +66,8 @@ def check_change() -> None:
     check_parameters(known, repeatable=("id", "to"))
     if "" in request.args.getlist("id"):
         abort(400, "an id is empty")
+    if "undo" in request.args and not 0 <= request.args.get("undo", -1.0, type=float) <= MAX_WAIT:
+        abort(400, f"undo takes seconds, {MAX_WAIT:g} at most")
     problem = search.problem(request.args["q"]) if "q" in request.args else None
     if problem is not None:
         abort(400, problem)
@@ -231,7 +235,7 @@ def download_part(id: str, number: int) -> Response:
 
 def _inbox() -> Inbox:
     inbox: Inbox | None = current_app.extensions["smtp_blinker"].inboxes.get(g.inbox)
-    return _there(inbox, "there is no such inbox; /api/inboxes lists them")
+    return _there(inbox, NO_INBOX)
 
 
 def _known(id: str) -> dict[str, Any]:

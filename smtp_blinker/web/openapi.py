@@ -356,8 +356,10 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         "events",
         "What happens, as server-sent events, without end",
         _octets("`smtp` for each signal, `inbox` when the list changes.", "text/event-stream"),
+        "404",
         "503",
         parameters=[
+            parameter("inbox", "query", TEXT, "The inbox that is watched; without it the first."),
             parameter("since", "query", {"type": "integer"}, "The last that is known."),
             parameter("Last-Event-ID", "header", {"type": "integer"}, "The same, and comes first."),
         ],

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from blinker import ANY
 from flask import Blueprint, Response, abort, current_app, jsonify
 
 from ..dialogue import DialogueEvent
@@ -25,6 +23,7 @@ from ..signals import (
 )
 from . import reasons
 from .changes import check_parameters, is_change
+from .listener import Listener
 
 #: Connections with a refusal that are kept.
 KEPT: Final = 200
@@ -77,8 +76,8 @@ class Talk:
         }
 
 
-class Refusals:
-    """Listens like the classes of `smtp_blinker.listeners`.
+class Refusals(Listener):
+    """What was refused.
 
     It keeps the dialogue of every open connection, and of the last `KEPT` of those that had a
     refusal: some 30 KiB each at most.
@@ -89,7 +88,7 @@ class Refusals:
         self._kept: deque[Talk] = deque(maxlen=KEPT)
         #: Connections with a refusal since the page began.
         self.total = 0
-        self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
+        self._receivers = (
             (dialogue, self._on_dialogue),
             (connect, self._on_connect),
             (message, self._on_message),
@@ -97,16 +96,9 @@ class Refusals:
             (disconnect, self._on_disconnect),
         )
 
-    def attach(self, server: object = None) -> Refusals:
-        """Listen to *server*, or to every server of the process. Returns the listener."""
-        for signal, receiver in self._receivers:
-            signal.connect(receiver, ANY if server is None else server, weak=False)
-        return self
-
     def detach(self) -> None:
-        """Listen to nothing any more."""
-        for signal, receiver in self._receivers:
-            signal.disconnect(receiver)
+        """Listen to nothing any more, and forget the open connections: their end isn't heard."""
+        super().detach()
         self._open.clear()
 
     @property

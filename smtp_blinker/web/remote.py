@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -173,11 +174,21 @@ class EventSender:
                     connection.sendall(_line(STARTED, number, {STARTED: server.started}))
             self._more.wait(LOOK_EVERY)
             self._more.clear()
+            _check_that_it_is_there(connection)
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
                 connection.sendall(b"".join(_line(*each) for each in batch))
                 gevent.sleep(0)  # mail first
+                _check_that_it_is_there(connection)
             self._empty.set()
+
+
+def _check_that_it_is_there(connection: Any) -> None:
+    """Raise ConnectionError when the page, which says nothing, has closed *connection*."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN | select.POLLHUP)
+    if poll.poll(0):
+        raise ConnectionError("the page is gone")
 
 
 def _line(signal: str, server: int, event: Event | dict[str, Any] | list[Any] | None) -> bytes:

@@ -62,6 +62,12 @@ class PageHandler(WSGIHandler):
         self.has_events = content_type.startswith("text/event-stream")
         return super().start_response(status, headers, exc_info)
 
+    def finalize_headers(self) -> None:
+        super().finalize_headers()
+        if self.command == "HEAD":
+            # gevent would end the content that isn't there, in front of the next answer.
+            self.response_use_chunked = False
+
     def write(self, data: bytes) -> None:
         super().write(data)
         self.server.moves(self)

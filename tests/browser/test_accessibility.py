@@ -16,6 +16,9 @@ from support import wait_until
 
 from .pages import Keys, Page, plain, rich
 
+#: Messages of the shared page.
+MESSAGES = 5
+
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
 
@@ -60,7 +63,7 @@ def much() -> EmailMessage:
 
 def open_(page: Page) -> None:
     page.open()
-    wait_until(lambda: len(page.subjects()) == 4)
+    wait_until(lambda: len(page.subjects()) == MESSAGES)
     page.click("#list li:nth-child(2) a")
     page.one("#tab-text")
     page.click("#facts summary")
@@ -77,7 +80,7 @@ def tab(name: str, ready: str = "#body > *") -> Callable[[Page], None]:
 
 def whole_list(page: Page) -> None:
     page.open()
-    wait_until(lambda: len(page.subjects()) == 4)
+    wait_until(lambda: len(page.subjects()) == MESSAGES)
 
 
 def compact(page: Page) -> None:
@@ -93,6 +96,29 @@ def live(page: Page) -> None:
     page.one("#clients td")
 
 
+def results(page: Page) -> None:
+    page.open("?q=judged")
+    page.shows("judged")
+    page.open_first()
+    page.click("#results summary")
+    page.one("#results[open] dd")
+
+
+def opened(page: Page, button: str, dialog: str) -> None:
+    whole_list(page)
+    page.open_first()
+    page.click(button)
+    page.one(f"{dialog}[open]")
+
+
+def tagging(page: Page) -> None:
+    opened(page, "#tag-one", "#tagging")
+
+
+def releasing(page: Page) -> None:
+    opened(page, "#release", "#asking")
+
+
 def help_(page: Page) -> None:
     page.open()
     page.press("?")
@@ -101,7 +127,7 @@ def help_(page: Page) -> None:
 
 def confirming(page: Page) -> None:
     page.open()
-    wait_until(lambda: len(page.subjects()) == 4)
+    wait_until(lambda: len(page.subjects()) == MESSAGES)
     page.click("#delete-all")
     page.one("#confirm[open]")
 
@@ -112,8 +138,9 @@ def nothing_found(page: Page) -> None:
 
 
 def api(page: Page) -> None:
-    page.chrome.get(page.url + "api")
-    page.one("main section")
+    help_(page)
+    page.click("#help a[href=api]")
+    page.one("body.api main section")
 
 
 def refused(page: Page) -> None:
@@ -156,17 +183,28 @@ VIEWS: dict[str, Callable[[Page], None]] = {
     "refused": refused,
     "dialogue": dialogue,
     "faults": faults_on_demand,
+    "results": results,
+    "tagging": tagging,
+    "releasing": releasing,
 }
 
 
-class FaultyPage(Page):
-    options = ("--faults",)
+class WholePage(Page):
+    """With what is there on demand only."""
+
+    options = ("--faults", "--release-to", "smtp://127.0.0.1:1")
 
 
 @pytest.fixture(scope="module")
 def shared(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page with mail, for views that change nothing of it."""
-    page = FaultyPage(chromium, tmp_path_factory.mktemp("shared"))
+    page = WholePage(chromium, tmp_path_factory.mktemp("shared"))
+    judged = (
+        "Return-Path: <a@example.org>\nDelivered-To: ada@example.com\n"
+        'X-Policy-Result: {"rspamd": {"verdict": "add header", "score": 7.5}}\n'
+        "Received: from c ([192.0.2.1]) by mx with ESMTP; Mon, 1 Jan 2024 00:00:00 +0000\n"
+    )
+    (page.maildir / "new" / "1.judged").write_bytes(judged.encode() + plain("judged"))
     page.send(plain("links", "See https://example.org/a and https://example.org/b"))
     page.send(
         b"Subject: html\nContent-Type: text/html\n\n<a href=https://x.example/>x</a><img src=x>"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import smtplib
+import socket
+import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import trustme
+from interop.support import program
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.support.ui import Select
 from support import wait_until
@@ -176,4 +180,51 @@ def test_an_inbox_is_chosen_and_stays_in_the_address(chromium: Chrome, tmp_path:
     page.shows("shop again")
     assert page.complaints() == []
     chromium.get("about:blank")
+    page.stop()
+
+
+@contextmanager
+def haproxy(page: Page, folder: Path, path: str) -> Iterator[int]:
+    """HAProxy with TLS, which has the page at *path*; its port."""
+    found = program("haproxy", "haproxy")
+    pem = folder / "proxy.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    config = folder / "haproxy.cfg"
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        config.write_text(
+            "defaults\n  mode http\n  timeout connect 30s\n  timeout client 30s\n"
+            "  timeout server 30s\nfrontend web\n"
+            f"  bind fd@{sock.fileno()} ssl crt {pem}\n"
+            "  http-request set-header X-Forwarded-Proto https\n"
+            f"  use_backend page if {{ path {path.rstrip('/')} }} || {{ path_beg {path} }}\n"
+            f"backend page\n  server ours {page.url.split('/')[2]}\n"
+        )
+        process = subprocess.Popen([found, "-db", "-f", str(config)], pass_fds=[sock.fileno()])
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_the_page_works_below_a_path_behind_tls(chromium: Chrome, tmp_path: Path) -> None:
+    page = CatcherPage(chromium, tmp_path, "--http-path", "/mail/")
+    chromium.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": True})
+    with haproxy(page, tmp_path, "/mail/") as port:
+        page.url = f"https://localhost:{port}/mail/"
+        page.chrome.get(page.url.rstrip("/"))
+        wait_until(lambda: "on" in page.one("#lamp").get_attribute("class"), "events come through")
+        assert chromium.current_url == page.url
+        page.send(b"Subject: one\nContent-Type: text/html\n\n<p>Hello</p>")
+        page.shows("one")  # by an event
+        page.open_first()
+        wait_until(lambda: page.in_frame(lambda: page.texts("p")) == ["Hello"])
+        page.press("#")
+        wait_until(lambda: not page.subjects(), "it is deleted")
+        page.click("#help-button")
+        page.click("#help a[href=api]")
+        page.one("body.api main section")
+        assert page.complaints() == []
+        chromium.get("about:blank")
+    chromium.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": False})
     page.stop()

@@ -14,7 +14,9 @@ MAX_SHOWN_FIELD: Final = 1000
 
 _READ: Final = frozenset({"text/plain", "text/html"})
 #: Text too, but rather an attachment where it has a name.
-_ALSO_READ: Final = frozenset({"text/calendar", "text/csv", "message/rfc822"})
+_ALSO_READ: Final = frozenset({"text/calendar", "text/csv"})
+#: What is opened where it stands, also where it is an attachment.
+MESSAGES: Final = frozenset({"message/rfc822", "message/global"})
 #: No text for people, or the same for devices that show no other.
 _NOT_READ: Final = frozenset({"text/rtf", "text/richtext", "text/x-amp-html", "text/watch-html"})
 
@@ -49,7 +51,7 @@ def text_of(part: Part, data: bytes, limit: int, depth: int = 0) -> str:
     """What a person reads of *part*, of which *limit* octets are looked at."""
     if part.content_type == "text/html":
         return markup_text.html_text(part.text(data, min(limit, markup_text.LOOKED_AT)))
-    if part.content_type == "message/rfc822":
+    if part.content_type in MESSAGES:
         if depth >= MAX_FORWARDED:
             return ""
         return "\n".join(_forwarded(part.content(data, limit), limit, depth + 1)).rstrip("\n")
@@ -82,7 +84,7 @@ def _forwarded(data: bytes, limit: int, depth: int) -> Iterator[str]:
 
 def _is_read(content_type: str) -> bool:
     """Whether parts of that type can be read; an unknown text is text (RFC 2046 section 4.1.4)."""
-    return content_type in _ALSO_READ or (
+    return content_type in _ALSO_READ | MESSAGES or (
         content_type.startswith("text/") and content_type not in _NOT_READ
     )
 
@@ -97,11 +99,16 @@ def _candidates(
     above: list[Part] = []
     for part in parts:
         del above[part.depth :]
-        if wanted(part.content_type) and not part.attached:
+        is_message = part.content_type in MESSAGES
+        if wanted(part.content_type) and (is_message or not part.attached):
             parent = above[-1] if above else None
             first = parent is None or part.number == parent.number + 1
             chosen = parent is not None and parent.content_type == "multipart/alternative"
-            if part.filename is None or (part.content_type in _READ and (first or chosen)):
+            if (
+                is_message
+                or part.filename is None
+                or (part.content_type in _READ and (first or chosen))
+            ):
                 yield part
         above.append(part)
 

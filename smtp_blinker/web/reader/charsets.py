@@ -96,7 +96,15 @@ _META = re.compile(
     rb"<meta\b[^<>]{0,500}?\bcharset\s{0,9}=\s{0,9}[\"']?\s{0,9}([A-Za-z0-9_:.+-]{1,40})",
     re.IGNORECASE,
 )
+_XML = re.compile(
+    rb"<\?xml\b[^<>]{0,500}?\bencoding\s{0,9}=\s{0,9}[\"']([A-Za-z0-9_:.+-]{1,40})[\"']"
+)
 _OTHER = re.compile("[^a-z0-9]+")
+_MARKED: Final = (
+    (codecs.BOM_UTF8, "utf_8"),
+    (codecs.BOM_UTF16_BE, "utf_16_be"),
+    (codecs.BOM_UTF16_LE, "utf_16_le"),
+)
 # Where the byte order mark doesn't say otherwise, octets come as most machines write them.
 _BYTE_ORDER_MARKS: Final = {"utf_16": codecs.BOM_UTF16_BE, "utf_32": codecs.BOM_UTF32_BE}
 
@@ -150,9 +158,14 @@ def problem(data: bytes, charset: str) -> str | None:
 def decode(data: bytes, charset: str | None) -> str:
     """*data* as text: in *charset* if that is a known one, else in the likeliest.
 
-    What the charset doesn't know becomes U+FFFD. The time is linear in the length of *data*.
+    A byte order mark says more than *charset* does (WHATWG Encoding, section 6). What the charset
+    doesn't know becomes U+FFFD. The time is linear in the length of *data*.
     """
     codec = _codec(charset) if charset is not None else None
+    if codec is None or not codec.startswith("utf_32"):
+        for mark, marked in _MARKED:
+            if data.startswith(mark):
+                return _decode(data[len(mark) :], marked, "replace")
     if codec is None:
         return decode_unlabelled(data)
     return _decode(data, _LARGER.get(codec, codec), "replace")
@@ -160,7 +173,7 @@ def decode(data: bytes, charset: str | None) -> str:
 
 def declared_in_html(data: bytes) -> str | None:
     """The charset that HTML names in itself, where nothing else says it (HTML section 13.2.3)."""
-    found = _META.search(data, 0, 1024)
+    found = _XML.match(data, 0, 1024) or _META.search(data, 0, 1024)
     if found is None:
         return None
     label = found[1].decode()

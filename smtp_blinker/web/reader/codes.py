@@ -22,7 +22,8 @@ _CODE = re.compile(
 #: What stands near a code and says that it is one.
 _WORD = re.compile(
     r"\b(?:(?:pass)?codes?|\w{0,20}code|otp|one[- ]time|pin|token|verif\w{0,12}|confirm\w{0,12}"
-    r"|password|passwort|bestätigung\w{0,12}|código|codice|mot de passe|код)\b",
+    r"|password|passwort|bestätigung\w{0,12}|código|codice|mot de passe|код)\b"
+    r"|验证码|驗證碼|校验码|認証|確認コード|コード|인증|코드",
     re.IGNORECASE,
 )
 #: Characters before and after a code in which such a word may stand.

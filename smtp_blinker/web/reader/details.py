@@ -78,7 +78,7 @@ def _left_out(size: int, message: mime.Message) -> Iterator[str]:
 
 def _describe_part(part: mime.Part, attached: bool, data: bytes) -> dict[str, Any]:
     encoded = part.end - part.start
-    is_tnef = part.content_type in tnef.TYPES
+    is_tnef = part.content_type in tnef.TYPES or (part.filename or "").lower() == tnef.NAME
     return {
         "number": part.number,
         "depth": part.depth,

@@ -128,6 +128,24 @@ def _field(raw: bytes) -> Field | None:
     return Field(raw_name.decode(), _unfold(value))
 
 
+def end_of_fields(data: bytes, end: int) -> int:
+    """Where in ``data[:end]``, which has no empty line, the first line stands that is no field."""
+    at = parse_trace(data).end
+    for number, (each, stop) in enumerate(_fields(data, at, min(end, at + MAX_HEADER))):
+        if number >= MAX_FIELDS:
+            break
+        if each is None and number:  # a "From " line may come first
+            return at
+        at = stop
+    return end
+
+
+def is_field(section: bytes) -> bool:
+    """Whether *section*, a header section, begins with a field, or has none."""
+    name = section.partition(b":")[0].rstrip()
+    return not section or _FIELD_NAME.fullmatch(name) is not None
+
+
 def _unfold(value: bytes) -> str:
     lines = (line.rstrip(b"\r") for line in value.split(b"\n"))
     return charsets.decode_unlabelled(b"".join(lines)).strip()
@@ -150,13 +168,17 @@ class Parameters(NamedTuple):
     parameters: dict[str, str]
 
     def get(self, name: str) -> str:
-        """The parameter *name* decoded (RFC 2231), "" if there is none."""
+        """The parameter *name* decoded (RFC 2231), "" if there is none.
+
+        Where it is there in both ways the plain one is for those who don't know the other.
+        """
         found = self.parameters
-        if name in found:
-            return found[name]
         if f"{name}*" in found:
             charset, octets = _extended(found[f"{name}*"])
-            return charsets.decode(octets, charset)
+            if octets:
+                return charsets.decode(octets, charset)
+        if name in found and f"{name}*0*" not in found:
+            return found[name]
         charset, octets = "", b""
         for number in range(MAX_PARAMETERS):
             piece = f"{name}*{number}"

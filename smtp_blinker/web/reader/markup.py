@@ -53,14 +53,24 @@ _SIGNATURES: Final = {
 # and <meta> would contradict ours. An unknown element in their place does nothing, and since
 # nothing is removed, nothing new can grow together from what is left.
 # A link to a place in the message, which must not leave the frame.
-_FRAGMENT = re.compile(r"<a(?=\s[^<>]{0,2000}?\bhref\s{0,9}=\s{0,9}[\"']?\s{0,9}#)", re.IGNORECASE)
+_FRAGMENT = re.compile(
+    r"<(a|area)(?=\s[^<>]{0,2000}?\bhref\s{0,9}=\s{0,9}[\"']?\s{0,9}#)", re.IGNORECASE
+)
 _RENAMED = re.compile(r"<(?=(?:link|meta|base)\b)", re.IGNORECASE)
 # A picture by its Content-ID.
 _CID = re.compile(r"cid:([^\s\"'<>()]{1,300})", re.IGNORECASE)
-# With `\s*` on both sides of what may be missing, a run of spaces would be tried in all ways.
+# Where browsers would ask another host: they take a backslash for a slash, need none behind
+# "https:", and pass over line ends. In a style sheet a backslash may stand for any letter. With
+# `\s*` on both sides of what may be missing, a run of spaces would be tried in all ways.
+_ELSEWHERE: Final = r"(?:h\s{0,3}t\s{0,3}t\s{0,3}p\s{0,3}s?\s{0,3}:|[/\\]\s{0,3}[/\\])"
 _REMOTE = re.compile(
-    r"(?:\b(?:src|srcset|background|poster)\s{0,9}=\s{0,9}[\"']?|\burl\(\s{0,9}[\"']?)"
-    r"\s{0,9}(?:https?:)?//",
+    r"\burl\(\s{0,9}[\"']?\s{0,9}\\|(?:"
+    r"\b(?:src|background|poster)\s{0,9}=\s{0,9}[\"']?"
+    r"|\bsrcset\s{0,9}=\s{0,9}[\"']?[^\"'<>]{0,2000}?"
+    r"|<image\b[^<>]{0,1000}?\bhref\s{0,9}=\s{0,9}[\"']?"
+    r"|\bimage-set\([^<>()]{0,1000}?[\"']"
+    r"|\burl\(\s{0,9}[\"']?"
+    rf")\s{{0,9}}{_ELSEWHERE}",
     re.IGNORECASE,
 )
 _LINK = re.compile(
@@ -68,7 +78,9 @@ _LINK = re.compile(
     re.IGNORECASE,
 )
 _LINK_SCHEME = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
-_URL_IN_TEXT = re.compile(r"https?://[^\s<>\"']{1,2000}")
+_URL_IN_TEXT = re.compile(r"https?://[^\s<>\"']{1,2000}", re.IGNORECASE)
+#: What ends a sentence rather than an address.
+_ENDS: Final = ".,;:!?]}。，、！？）」』"  # noqa: RUF001
 
 
 def policy(*, remote_images: bool = False) -> str:
@@ -108,15 +120,17 @@ def document(message: Message, data: bytes) -> list[bytes]:
 
 def has_remote(markup: str) -> bool:
     """Whether *markup* asks for something from another host."""
-    return _REMOTE.search(markup) is not None
+    return _REMOTE.search(unescape(markup)) is not None
 
 
 def links(markup: str, text: str) -> list[str]:
     """The addresses that the message links to, each once: web pages, mail, telephones."""
+    # Browsers pass over line ends and tabs in an address.
     in_markup = (
-        unescape(match[1] or match[2] or match[3] or "").strip() for match in _LINK.finditer(markup)
+        "".join(re.split("[\t\r\n]", unescape(match[1] or match[2] or match[3] or ""))).strip()
+        for match in _LINK.finditer(markup)
     )
-    in_text = (match[0].rstrip(".,;:!?)]}") for match in _URL_IN_TEXT.finditer(text))
+    in_text = (_without_end(match[0]) for match in _URL_IN_TEXT.finditer(text))
     found: dict[str, None] = {}
     for link in chain(in_markup, in_text):
         if _LINK_SCHEME.match(link):
@@ -124,6 +138,16 @@ def links(markup: str, text: str) -> list[str]:
             if len(found) == MAX_LINKS:
                 break
     return list(found)
+
+
+def _without_end(link: str) -> str:
+    """*link* without what ends the sentence or the parenthesis in which it stands."""
+    link = link.rstrip(_ENDS)
+    unopened = link.count(")") - link.count("(")
+    while unopened > 0 and link.endswith(")"):
+        unopened -= 1
+        link = link[:-1].rstrip(_ENDS)
+    return link
 
 
 def content_ids(markup: str) -> Iterator[re.Match[str]]:
@@ -192,5 +216,5 @@ def _to_base64(octets: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _harmless(markup: str) -> Iterator[bytes]:
-    markup = _FRAGMENT.sub('<a target="_self"', _RENAMED.sub("<x-", markup))
+    markup = _FRAGMENT.sub(r'<\1 target="_self"', _RENAMED.sub("<x-", markup))
     yield markup.encode("utf-8", "replace")

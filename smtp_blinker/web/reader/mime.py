@@ -23,6 +23,8 @@ from .fields import (
     Field,
     content_fields,
     decode_words,
+    end_of_fields,
+    is_field,
     parse_parameters,
     read_header,
 )
@@ -47,6 +49,8 @@ _MAX_LINE: Final = 1000
 _MEDIA_TYPE = re.compile(
     r"([a-z0-9!#$&^_.+-]{1,60})[ \t]{0,9}/[ \t]{0,9}([a-z0-9!#$&^_.+-]{1,60})(?![^ \t,;])"
 )
+_EMPTY_LINE = re.compile(rb"\r*\n")
+_LINE_AND_EMPTY_LINE = re.compile(rb"\n\r*\n")
 _NOT_IN_NAMES = re.compile('[<>:"|?*]')
 _CONTENT_NAMES: Final = frozenset(
     {"content-type", "content-disposition", "content-transfer-encoding", "content-id"}
@@ -101,7 +105,7 @@ class Part:
         charset = self.charset
         if charset is None and self.content_type == "text/html":
             charset = charsets.declared_in_html(content)
-        text = charsets.decode(content, charset).replace("\r\n", "\n").replace("\x00", "\ufffd")
+        text = _with_line_feeds(charsets.decode(content, charset)).replace("\x00", "\ufffd")
         if self.flowed and self.content_type == "text/plain":
             return unflow(text, delete_space=self.delete_space)
         return text
@@ -195,6 +199,8 @@ class _Parser:
     def _begin_message(self) -> int:
         """Read the header of the message; returns where its content begins."""
         header_end, body = _header_end(self.data, 0, len(self.data))
+        if header_end == body == len(self.data):  # no empty line: where a line is no field
+            header_end = body = end_of_fields(self.data, header_end)
         header = read_header(self.data, header_end)
         self.message.fields = header.fields
         self.message.trace = header.trace
@@ -216,6 +222,8 @@ class _Parser:
         """Read the header of a part; returns where its content, if it has any, begins."""
         most = min(start + MAX_PART_HEADER, len(self.data))
         header_end, body = _header_end(self.data, start, most)
+        if not is_field(self.data[start:header_end]):  # without its empty line, text begins here
+            header_end = body = start
         delimiter = self._next_delimiter(start, body)
         if delimiter is not None:  # it ends the part even in its header
             header_end = body = delimiter.line
@@ -241,7 +249,8 @@ class _Parser:
             depth,
             _media_type(content_type.value) if "content-type" in content else default,
             charset if charset and charset.isascii() else None,
-            content.get("content-transfer-encoding", "").strip().lower()[:40],
+            # Some write a comment behind it, or quotation marks around it.
+            parse_parameters(content.get("content-transfer-encoding", "")).value.strip('"')[:40],
             clean_name(decode_words(filename)) or None,
             content.get("content-id", "").strip().strip("<>")[:200] or None,
             disposition.value == "attachment",
@@ -359,13 +368,16 @@ class _Parser:
 
 def _header_end(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Where the header section ends, and where the body begins."""
-    if data.startswith((b"\n", b"\r\n"), start, end):
-        return start, data.index(b"\n", start) + 1
-    found = data.find(b"\n\n", start, end)
-    other = data.find(b"\n\r\n", start, end if found < 0 else found + 2)
-    if other >= 0:
-        return other, other + 3
-    return (found, found + 2) if found >= 0 else (end, end)
+    found = _EMPTY_LINE.match(data, start, end) or _LINE_AND_EMPTY_LINE.search(data, start, end)
+    return (found.start(), found.end()) if found is not None else (end, end)
+
+
+def _with_line_feeds(text: str) -> str:
+    """*text* with LF for each run of CRs before a LF, and for each other CR."""
+    if "\r" not in text:
+        return text
+    *lines, rest = text.split("\n")
+    return "\n".join([*(line.rstrip("\r") for line in lines), rest]).replace("\r", "\n")
 
 
 def _with_files(text: Part, data: bytes) -> list[Part]:

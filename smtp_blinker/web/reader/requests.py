@@ -27,6 +27,7 @@ _EXTENSIONS: Final = {
     "text/csv": ".csv",
     "text/vcard": ".vcf",
     "message/rfc822": ".eml",
+    "message/global": ".eml",
     "message/delivery-status": ".txt",
     "application/pdf": ".pdf",
     "application/json": ".json",
