@@ -61,9 +61,12 @@ _STATE_READY: Final = State.READY
 _STATE_AUTH: Final = State.AUTH
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Command:
-    """A command with a known verb."""
+    """A command with a known verb; nobody changes it.
+
+    A frozen one would take as long to be made as all else that is done with a line.
+    """
 
     verb: Verb
     #: Blanks at its end are no part of it (RFC 5321 section 4.1.1).
