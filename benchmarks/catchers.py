@@ -102,7 +102,7 @@ def measure(catcher: Catcher, messages: int) -> dict[str, float]:
         send(messages)
         taken = time.monotonic() - began
         began = time.monotonic()
-        get(catcher.list_path)  # an index may be made when somebody looks
+        get(catcher.list_path)  # an index may be made when someone looks
         first = time.monotonic() - began
         return {
             "messages/s": messages / taken,

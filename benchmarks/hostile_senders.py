@@ -54,7 +54,7 @@ def record_of(key: rsa.RSAPublicKey) -> bytes:
 
 
 def made_key(bits: int, exponent: int = 65537) -> bytes:
-    """The record of a number that is no key, which is made sooner than one."""
+    """The record of a number that is not a key, which is made sooner than one."""
     return record_of(rsa.RSAPublicNumbers(exponent, 2 ** (bits - 1) + 1).public_key())
 
 

@@ -153,7 +153,7 @@ def cpu(process: int) -> float:
 
 
 class Server:
-    """A peer's running process, which whoever started it closes."""
+    """A peer's running process, which the program that started it closes."""
 
     def __init__(self, peer: Peer) -> None:
         """Start it and wait until it accepts; raises Unavailable if it never does."""

@@ -5,7 +5,7 @@
     python benchmarks/simulate.py [--measure] [--quick]
 
 Prints the tables of docs/howto/sizing.md and draws its pictures into docs/howto/sizing/.
-``--measure`` first measures the service times on this machine anew (service_times.json; that needs
+``--measure`` first measures the service times on this machine again (service_times.json; that needs
 Debian's rabbitmq-server and the extra `test`), ``--quick`` simulates a fifth of the fleet and draws
 nothing. The exit status is 1 where the simulation of one node and what was measured of one are too
 far apart.

@@ -34,7 +34,7 @@ import amqp  # noqa: E402
 import redis  # noqa: E402
 from fleet.parts import HERE  # noqa: E402
 from interop.engines import Engine, RabbitMQ, Redis  # noqa: E402
-from interop.support import environment, free_port, program  # noqa: E402
+from support import environment, free_port, program  # noqa: E402
 
 MOST_NODES = 3
 #: What one node hands over, as a part of what a publisher alone does.

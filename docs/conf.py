@@ -35,7 +35,7 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 
 # Nothing is fetched to build the pages, so names of other packages can't be linked. Neither can
-# what a docstring has in backquotes and is no name: a folder, a value, an attribute.
+# words in backquotes that are not names: a folder, a value, an attribute.
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
     ("py:class", "WriteableBuffer"),  # of typeshed

@@ -1,7 +1,7 @@
 """Makes the pictures of the page in docs/pictures: python docs/make_screenshots.py [FOLDER]
 
 A real Chromium, with smtp-blinker and a few messages behind it. Beside the pictures it writes
-`words.json`, the visible labels of each view: a test runs this program anew and compares them, so
+`words.json`, the visible labels of each view: a test runs this program again and compares them, so
 pictures of an earlier page are found. Needs selenium, chromium and chromium-driver.
 """
 
@@ -182,7 +182,7 @@ class Camera:
         self.chrome = Chrome(options=options, service=Service(driver))
 
     def show(self, url: str, width: int, height: int, theme: str = "light") -> None:
-        """Open *url* anew, in a window of that size."""
+        """Load *url* in a new window of that size."""
         self.chrome.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},

@@ -2,7 +2,7 @@
 
     gunicorn -c gunicorn_smtp_conf.py gunicorn_smtp:services
 
-gunicorn starts a process anew that ends, reloads the program on HUP without losing a client, and
+gunicorn restarts a process that ends, reloads the program on HUP without losing a client, and
 lets transactions end on TERM.
 """
 
@@ -22,7 +22,7 @@ server = SMTPServer(
     max_clients=1000,
     on_data=MaildirStore(os.environ.get("MAILDIR", "Maildir")),
 )
-# Into gunicorn's log file, which USR1 opens anew.
+# Into gunicorn's log file, which USR1 reopens.
 EventLog(logging.getLogger("gunicorn.error")).attach(server)
 EventMetrics().attach(server)
 

@@ -57,7 +57,7 @@ def _woken_by_signals() -> Iterator[None]:
     of them, just before the hub waits for the next event, would go unheard until that event comes:
     with an idle server, not before the next client. So Python writes an octet that the hub reads.
     """
-    if threading.current_thread() is not threading.main_thread():  # the one that hears signals
+    if threading.current_thread() is not threading.main_thread():  # it gets the signals
         yield
         return
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

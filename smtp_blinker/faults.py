@@ -133,7 +133,7 @@ class Faults:
 
     @contextmanager
     def _changing(self) -> Iterator[Kept]:
-        """What is kept, to be changed by nobody else meanwhile."""
+        """What is kept, to be changed by no one else meanwhile."""
         with self._lock:
             yield self._kept
 
@@ -151,7 +151,7 @@ class Faults:
         """Answer with *code* and *text*: RCPT, or *at* another of `STAGES`.
 
         *recipient* (at RCPT) and *sender* (from MAIL on, where it is refused if *at* isn't given)
-        are addresses, or "@" and a domain; None is for everybody. *chance* is how often of all
+        are addresses, or "@" and a domain; None matches all. *chance* is how often of all
         times, up to 1; *times* is how often at all, at least 1.
         """
         if at is None:

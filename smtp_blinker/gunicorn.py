@@ -3,7 +3,7 @@
     gunicorn -k smtp_blinker.gunicorn.SMTPWorker -w 4 -b 0.0.0.0:2525 myapp:server
 
 ``server`` is an `SMTPServer` made with the listener None: gunicorn has the sockets.
-docs/gunicorn.md tells what each signal does, and what counts per worker.
+docs/gunicorn.md says what each signal does, and what counts per worker.
 """
 
 from __future__ import annotations
@@ -375,7 +375,7 @@ def load(uri: str) -> Any:
 
 
 class _Application(BaseApplication):
-    """What `run` runs. The servers are made in the arbiter, which may read what workers mayn't."""
+    """What `run` runs. The servers are made in the arbiter, which may read what workers can't."""
 
     def __init__(self, factory: Callable[[], Services], settings: Mapping[str, Any]) -> None:
         self._factory = factory
@@ -418,7 +418,7 @@ def run(
         "workers": workers,
         "worker_class": SMTPWorker,
         "child_exit": child_exit,
-        # gunicorn's own, 0, would let everybody write to a UNIX socket.
+        # gunicorn's own, 0, would let every user write to a UNIX socket.
         "umask": _umask(),
         # gunicorn would put a socket for `gunicornc` in the current directory.
         "control_socket_disable": True,

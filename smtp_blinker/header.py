@@ -112,7 +112,7 @@ class EditableHeader:
         value is the client's, so it must not take exponential time. Fields that were added before
         go too, those that are added later stay. The first 1 MiB of the header is looked at. Only
         a message that is spooled is edited, as with `add_header`. Raises ValueError for a name
-        that isn't a field's and re.error for what is no regular expression.
+        that isn't a field's and re.error for what is not a regular expression.
         """
         if self.header_edits is None:
             self.header_edits = HeaderEdits()

@@ -315,7 +315,7 @@ class HookDecorators:
 
     def on_vrfy(self, hook: _VrfyHook) -> _VrfyHook:
         """Asked for VRFY: ``hook(argument, session)`` returns the text of the 250, which names the
-        mailbox, or None for a 252, which tells nothing."""
+        mailbox, or None for a 252, which reveals nothing."""
         self.hooks.set("on_vrfy", hook)
         return hook
 

@@ -23,7 +23,7 @@ _RIGHT: Final = (
 
 
 def check_listener(listener: Any, *misplaced: object) -> None:
-    """Raise TypeError or ValueError for what is no listener; the message shows what is one.
+    """Raise TypeError or ValueError for what is not a listener; the message shows what is one.
 
     *misplaced* are positional arguments behind it, as in ``SMTPServer("127.0.0.1", 2525)``; there
     must be none. gevent alone takes a port without a host, and listens on all addresses then.

@@ -167,9 +167,9 @@ class Options:
         for name, optional in _SECONDS.items():
             self._number(name, (int, float), 0, optional)
             if getattr(self, name) == 0 and name not in _MAY_BE_NO_TIME:
-                raise ValueError(f"{name} is more than 0: no client is that fast")
+                raise ValueError(f"{name} must be greater than 0")
         if self.max_hold > MAX_HOLD:
-            raise ValueError(f"max_hold is at most {MAX_HOLD}, not {self.max_hold!r}")
+            raise ValueError(f"max_hold must be at most {MAX_HOLD}, not {self.max_hold!r}")
         self._collections()
         self._addresses()
         self._tls()
@@ -239,7 +239,7 @@ class Options:
             raise TypeError(f"{name} takes {what}{' or None' if optional else ''}, not {value!r}")
         number: Any = value
         if not lowest <= number < float("inf"):
-            raise ValueError(f"{name} is at least {lowest} and finite, not {value!r}")
+            raise ValueError(f"{name} must be at least {lowest} and finite, not {value!r}")
 
     def _collections(self) -> None:
         known = DEFAULT_EXTENSIONS | OPT_IN_EXTENSIONS
@@ -356,7 +356,7 @@ _SECONDS = {
     "close_timeout": False,
 }
 
-# 0 is no waiting; of the others it would end everybody at once.
+# 0 means not to wait; for the others it would end every connection at once.
 _MAY_BE_NO_TIME = frozenset({"greeting_delay", "close_timeout"})
 
 

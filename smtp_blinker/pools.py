@@ -132,5 +132,5 @@ HANDSHAKES: Final = Workers(2, nice=10)
 STORES: Final = Workers(10)
 #: Messages that are spooled for policies.
 SPOOLS: Final = Workers(4)
-#: Signatures of messages: hashes, and arithmetic with keys that strangers have chosen.
+#: Signatures of messages: hashes, and arithmetic with keys that the signer has chosen.
 SIGNATURES: Final = Workers(2)

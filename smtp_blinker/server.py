@@ -44,7 +44,7 @@ class SMTPServer(HookDecorators, StreamServer):
     sockets by another program through `handle`. A hook may also be registered later, with the
     decorator of its name, or be a method of that name in a subclass.
 
-    Raises TypeError for what is no listener and for an unknown or wrongly typed keyword, ValueError
+    Raises TypeError for an invalid listener and for an unknown or wrongly typed keyword, ValueError
     for a wrong value or a contradiction, OSError or ssl.SSLError for a certificate that can't be
     loaded.
     """
@@ -113,7 +113,7 @@ class SMTPServer(HookDecorators, StreamServer):
 
     def init_socket(self) -> None:
         if self.family == stdlib_socket.AF_UNIX and isinstance(self.address, str):
-            # A socket that was given is closed by `stop` and made anew, as gevent does with TCP.
+            # A socket that was given is closed by `stop` and made again, as gevent does with TCP.
             if not hasattr(self, "socket"):
                 self.socket = open_unix_listener(self.address, self.backlog)
         elif self.family is not None:
@@ -195,7 +195,7 @@ class SMTPServer(HookDecorators, StreamServer):
                 signals.ErrorEvent(exc, signals.error_code(exc), meta={"stage": "accept"}),
             )
             self.stop_accepting()
-            # gevent's own delay begins anew whenever this method returns.
+            # gevent's own delay starts again whenever this method returns.
             self._pause = min(self.max_delay, self._pause * 2 or self.min_delay)
             timer = self.loop.timer(self._pause)
             timer.start(self._accept_again, timer)

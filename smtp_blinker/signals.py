@@ -1,11 +1,11 @@
-"""What listeners hear: the named signals, the events they carry, and how one is sent.
+"""The named signals, the events they carry, and how one is sent to its listeners.
 
 The sender is always the server. All signals but `close` and `listening` carry one keyword,
 ``event``. A listener observes: it can't refuse anything, and when it raises, the other
 listeners still run and the client notices nothing (`error` reports it).
 
 A receiver connected with ``signal.connect`` is held weakly (blinker's rule): keep a reference
-to it. ``signal.connect_via(server)`` holds it strongly and hears one server only.
+to it. ``signal.connect_via(server)`` holds it strongly, for the signals of one server.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _Receiver = TypeVar("_Receiver", bound=Callable[..., Any])
 
 
 class EventSignal(NamedSignal):
-    """A blinker signal that remembers who hears a sender: blinker works it out for each sending."""
+    """A blinker signal that caches the receivers of a sender; blinker doesn't."""
 
     def __init__(self, name: str, doc: str | None = None) -> None:
         super().__init__(name, doc)
         # By the sender's id: what tells it from a later object in its place, and what `state`
         # was before the audience was worked out. Another thread may connect meanwhile.
         self._audiences: dict[int, tuple[weakref.ref[Any], object, tuple[Any, ...]]] = {}
-        #: Another object after each change of who hears.
+        #: Another object after each change of the receivers.
         self.state = object()
 
     def connect(self, receiver: _Receiver, sender: Any = ANY, weak: bool = True) -> _Receiver:
@@ -352,7 +352,7 @@ def emit(signal: EventSignal, server: Any, event: Event | None = None) -> None:
                 raise TypeError(f"{receiver!r} is a coroutine function; receivers are called")
         except KeyboardInterrupt:
             raise
-        except BaseException as exc:  # GreenletExit and gevent.Timeout are no Exception
+        except BaseException as exc:  # GreenletExit and gevent.Timeout don't derive from Exception
             if isinstance(exc, SystemExit) and getcurrent().parent is None:
                 raise
             if signal is error:

@@ -72,7 +72,7 @@ class ServerThread(Generic[_Server]):
 
     def __enter__(self) -> _Server:
         if monkey.is_module_patched("threading"):
-            # Threads are greenlets here, and everybody shares this hub.
+            # Threads are greenlets here, and all of them share this hub.
             self._server.start()
             return self._server
         self._thread = threading.Thread(target=self._run, name="smtp_blinker", daemon=True)

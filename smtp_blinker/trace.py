@@ -203,7 +203,7 @@ def separator(beginning: bytes) -> bytes:
     """What stands between trace fields and a content: CRLF or nothing.
 
     *beginning* is the content's first `BEGINNING` octets, or all of a shorter one. An empty line is
-    needed where its first line is no header field, since that would continue the last trace field.
+    needed unless its first line is a header field, since it would continue the last trace field.
     """
     return b"" if not beginning or _HEADER.match(beginning, 0, BEGINNING) else b"\r\n"
 
@@ -282,7 +282,7 @@ def parse_trace(content: bytes) -> Trace:
 
     Line ends may be CRLF or LF. Raises nothing. The time is bounded: it looks at the first 4 MiB,
     returns 5000 recipients at most, 400 octets of an address and 100 results, and a field of more
-    than 8 lines (a result of more than 300) is no trace field to it.
+    than 8 lines (a result of more than 300) is not read as one.
     """
     found = _TRACE.match(content, 0, MAX_OCTETS)
     assert found is not None  # it matches nothing, too

@@ -30,7 +30,7 @@ _MAX_MEMORY: Final = 2**28
 _MAX_P: Final = 64
 
 #: Octets of a name or password that is brought into its normal form; a longer one is taken as it
-#: is. For a stranger's text that takes time proportional to the square of the length, and every
+#: is. For a client's text that takes time proportional to the square of the length, and every
 #: thread waits: 2 ms for so much of the worst.
 MAX_NORMALIZED: Final = 1024
 
@@ -169,7 +169,7 @@ class UserFile:
         self.reload()
 
     def reload(self) -> None:
-        """Read the file anew; where that raises, the users are those of before."""
+        """Read the file again; where that raises, the users are those of before."""
         with open(self.path, "rb") as file:
             users = _parse(file.read(), self.path)
         by_cost = {user.hash.cost: user.hash for user in users.values()} or {
@@ -356,7 +356,7 @@ def set_password(path: str | os.PathLike[str], name: str, password: str) -> None
 
 
 def _name_of(line: str) -> str | None:
-    """The name in a line, "" where it has none, or None where it is no entry."""
+    """The name in a line, "" where it has none, or None where it is not an entry."""
     line = line.strip()
     if not line or line.startswith("#"):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from contract import Client, Witness, poll, running
+from support import Client, Witness, poll, running
 
 from smtp_blinker.connection import connection
 
@@ -57,7 +57,7 @@ def test_only_so_many_connections_linger(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_full_server_says_nothing_before_a_proxy_header() -> None:
     with running(use_proxy=["192.0.2.1"], max_clients=0) as server:
-        assert Client(server, greet=False).everything() == b""
+        assert Client(server, greet=False).rest() == b""
 
 
 def test_a_full_server_answers_behind_a_proxy_header() -> None:
@@ -77,7 +77,7 @@ def test_peers_that_send_no_header_are_bounded_too() -> None:
         witness = Witness(server)
         waiting = [Client(server, greet=False) for _ in range(2)]
         poll(lambda: server._unintroduced == 2)
-        assert Client(server, greet=False).everything() == b""
+        assert Client(server, greet=False).rest() == b""
         assert witness.one("disconnect").detail == "too many peers that have sent no PROXY header"
         waiting[0].send(b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 25\r\n")
         assert waiting[0].reply().startswith("220")

@@ -13,8 +13,7 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, Witness, poll, running
-from support import Certificate
+from support import Certificate, Client, Witness, poll, running
 
 from smtp_blinker import (
     DEFAULT_EXTENSIONS,
@@ -479,14 +478,14 @@ def test_ids_differ() -> None:
 def test_error_is_the_last_refusal_however_it_came() -> None:
     closed: list[Any] = []
     with running(socket_timeout=0.1, on_close=closed.append) as server:
-        Client(server).everything()
+        Client(server).rest()
         poll(lambda: closed)
     assert (closed[0].error.code, closed[0].error.enhanced) == (421, "4.4.2")
     closed.clear()
     with running(on_close=closed.append) as server:
         client = Client(server)
         server.stop()
-        client.everything()
+        client.rest()
     assert closed[0].error is not None
     assert (closed[0].error.code, closed[0].error.enhanced) == (421, "4.3.2")
 

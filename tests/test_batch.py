@@ -7,8 +7,8 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import poll
 from gevent.event import Event
+from support import poll
 
 from smtp_blinker import Session
 from smtp_blinker.stores import Envelope

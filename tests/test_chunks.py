@@ -8,8 +8,8 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, Witness, poll, running
 from gevent.event import Event
+from support import Client, Witness, poll, running
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject
 
@@ -413,8 +413,8 @@ def test_twenty_thousand_chunks_of_one_octet() -> None:
         begin(client)
         sender = gevent.spawn(client.send, b"BDAT 1\r\nx" * 20_000 + b"BDAT 0 LAST\r\n")
         for _ in range(20_000):
-            assert client.line() == "250 2.0.0 Chunk received"
-        assert client.line() == "250 2.0.0 stored"
+            assert client.reply() == "250 2.0.0 Chunk received"
+        assert client.reply() == "250 2.0.0 stored"
         sender.get()
     assert store.contents == [b"x" * 20_000]
 

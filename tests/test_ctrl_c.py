@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import SECONDS, RawClient, free_port, serve, wait_until
+from support import SECONDS, BlockingClient, free_port, serve, wait_until
 
 from smtp_blinker.connection.connection import Connection
 
@@ -73,13 +73,13 @@ class Program:
     def ctrl_c(self) -> None:
         ctrl_c(self.process)
 
-    def client(self) -> RawClient:
-        client = RawClient(("127.0.0.1", self.port))
+    def client(self) -> BlockingClient:
+        client = BlockingClient(("127.0.0.1", self.port), greet=False)
         assert client.reply().code == 220
-        assert client.command("EHLO client.example").code == 250
+        assert client.cmd("EHLO client.example").code == 250
         return client
 
-    def amid_a_message(self) -> RawClient:
+    def amid_a_message(self) -> BlockingClient:
         client = self.client()
         client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
         assert [reply.code for reply in client.replies(3)] == [250, 250, 354]
@@ -118,9 +118,9 @@ def test_ctrl_c_ends_the_first_program_with_status_130(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as process:
 
-        def client() -> RawClient | None:
+        def client() -> BlockingClient | None:
             with suppress(ConnectionRefusedError):
-                return RawClient(("127.0.0.1", port))
+                return BlockingClient(("127.0.0.1", port), greet=False)
             return None
 
         with wait_until(client) as idle:
@@ -230,7 +230,7 @@ def test_a_client_whose_greenlet_was_struck_before_it_served_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Connection, "run", lambda connection: None)
-    with serve(close_timeout=10 * SECONDS) as served, RawClient(served.address):
+    with serve(close_timeout=10 * SECONDS) as served, BlockingClient(served.address, greet=False):
         wait_until(lambda: served.server.connections)
         served.start_to_stop().join(SECONDS)
         assert not served.server.connections

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from support import Served, serve
-from test_serve import Running, refused
+from support.cli import SmtpBlinker, refused
 
 from smtp_blinker.faults import MOST, Faults
 from smtp_blinker.web import create_app
@@ -194,7 +194,7 @@ def test_other_sites_and_pages_that_do_not_allow_it_can_not_add_one(site: Site) 
 
 def test_smtp_blinker_fails_on_demand(tmp_path: Path) -> None:
     options = ("--faults", "--fault", "refuse recipient=eve@example.com code=451 text='try later'")
-    with Running(tmp_path, "-l", "127.0.0.1:0", "--http", "127.0.0.1:0", *options) as server:
+    with SmtpBlinker(tmp_path, "-l", "127.0.0.1:0", "--http", "127.0.0.1:0", *options) as server:
         assert any("fails on demand" in line for line in server.said)
         with server.client() as client, pytest.raises(smtplib.SMTPRecipientsRefused):
             client.sendmail("a@example.org", ["eve@example.com"], "Subject: x\n\nx\n")

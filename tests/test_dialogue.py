@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from contract import Client, poll, running
+from support import Client, poll, running
 
 from smtp_blinker import Reject, signals
 from smtp_blinker.dialogue import FIRST, LAST, MAX_LINE, Dialogue, DialogueEvent
@@ -93,7 +93,7 @@ def test_credentials_are_masked() -> None:
 @pytest.mark.parametrize("options", [{"max_clients": 0}, {"on_connect": refuse}])
 def test_a_client_that_is_refused_at_once_has_a_dialogue(options: dict[str, Any]) -> None:
     with running(**options) as server, listening(server) as heard:
-        Client(server, greet=False).everything()
+        Client(server, greet=False).rest()
         poll(lambda: "closed: refused" in said(heard[0])[-1][1])
         assert [who for who, _ in said(heard[0])].count("server") == 1
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import free_port
-from test_serve import Running
+from support.cli import SmtpBlinker
 
 DOCKERFILE = Path(__file__).resolve().parent.parent / "contrib" / "Dockerfile"
 
@@ -53,7 +53,7 @@ def test_the_catcher_takes_mail_from_anyone_and_its_check_is_right(tmp_path: Pat
 
     _, *check = command("catcher", "HEALTHCHECK")
     check = [sys.executable, *(word.replace(":8025", ports["0.0.0.0:8025"][9:]) for word in check)]
-    with Running(tmp_path, *(places.get(word, word) for word in arguments)) as server:
+    with SmtpBlinker(tmp_path, *(places.get(word, word) for word in arguments)) as server:
         with server.client() as client:
             client.login("anyone", "any password")
             client.sendmail("you@example.org", "me@example.com", "Subject: x\n\nx\n")

@@ -9,7 +9,6 @@ import ast
 import base64
 import doctest
 import json
-import os
 import re
 import runpy
 import shutil
@@ -19,7 +18,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -34,7 +32,7 @@ import trustme
 import yaml
 from interop.engines import Redis
 from prometheus_client import CollectorRegistry
-from support import SECONDS, Certificate, free_port, wait_until
+from support import SECONDS, Certificate, Program, free_port, wait_until
 from test_house import FLOORS
 
 import smtp_blinker
@@ -56,61 +54,6 @@ PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts
 PORTS = (2525, 2526, 4650, 6379, 8000, 9100)
 
 
-class Program:
-    """A program of the documentation, running in *folder*, and what it has printed so far."""
-
-    def __init__(self, folder: Path, *command: str, **environment: str) -> None:
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(
-                    filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
-                ),
-                **environment,
-            },
-        )
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-
-    @property
-    def output(self) -> str:
-        return "\n".join(self.lines)
-
-    def wait_for(self, text: str) -> None:
-        wait_until(lambda: text in self.output or self.process.poll() is not None, text)
-        if self.process.poll() is not None:
-            self.reader.join(SECONDS)
-        assert text in self.output, self.output
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def exit_status(self) -> int:
-        """Waits for the end, and for all that was printed."""
-        status = self.process.wait(SECONDS)
-        self.reader.join(SECONDS)
-        return status
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.reader.join(SECONDS)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
 class Place:
     """A folder with a certificate and a file of users, and free ports for the programs in it."""
 
@@ -129,8 +72,10 @@ class Place:
         copied.write_text(text)
         return copied
 
-    def start(self, *command: str, **environment: str) -> Program:
-        self.running.append(Program(self.folder, *command, **environment))
+    def start(self, *command: str, **variables: str) -> Program:
+        self.running.append(
+            Program(*command, folder=self.folder, python=False, variables=variables)
+        )
         return self.running[-1]
 
     def run(self, name: str) -> Program:
@@ -464,10 +409,12 @@ def test_django_site_saves_each_message(place: Any) -> None:
         place.copy(str(path.relative_to(PROGRAMS)))
     folder = place.folder / "django_site"
     manage = [sys.executable, "manage.py"]
-    made = Program(folder, *manage, "migrate", "--run-syncdb", "--verbosity", "0")
+    made = Program(
+        *manage, "migrate", "--run-syncdb", "--verbosity", "0", folder=folder, python=False
+    )
     assert made.exit_status() == 0, made.output
     made.end()
-    program = Program(folder, *manage, "receivemail")
+    program = Program(*manage, "receivemail", folder=folder, python=False)
     place.running.append(program)
     place.send("For the table")
     program.signal(signal.SIGTERM)
@@ -476,7 +423,7 @@ def test_django_site_saves_each_message(place: Any) -> None:
         "from inbox.models import Mail; m = Mail.objects.get();"
         "print(m.sender, m.recipients, bytes(m.content))"
     )
-    shown = Program(folder, *manage, "shell", "--command", code)
+    shown = Program(*manage, "shell", "--command", code, folder=folder, python=False)
     assert shown.exit_status() == 0, shown.output
     assert "bob@example.net ['ann@example.com'] b'Subject: For the table" in shown.output
     shown.end()

@@ -14,9 +14,8 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import SIGNALS, Client, Witness, poll, running
 from gevent.event import Event
-from support import Certificate
+from support import SIGNALS, Certificate, Client, Witness, poll, running
 
 from smtp_blinker import Address, Credentials, MessageStream, Reject, Session, SMTPServer, signals
 from smtp_blinker.connection import connection
@@ -151,7 +150,7 @@ def test_no_connect_for_a_client_that_on_connect_refused() -> None:
         witness = Witness(server)
         client = Client(server, greet=False)
         client.send(b"EHLO me\r\n")
-        client.everything()
+        client.rest()
         poll(lambda: not server.connections)
         assert witness.names == ["refused", "disconnect"]
 
@@ -395,7 +394,7 @@ def test_no_secure_for_a_failed_handshake_but_an_error_and_a_disconnect(
         witness = Witness(server)
         client = Client(server, greet=False)
         client.send(b"EHLO me\r\n" * 10)
-        client.everything()
+        client.rest()
         assert witness.one("disconnect").reason == "tls"
         assert witness.names == ["error", "disconnect"]
         event = witness.one("error")
@@ -519,7 +518,7 @@ def test_disconnect_tells_how_it_was() -> None:
         assert client.message().startswith("250")
         assert client.message().startswith("250")
         client.send(b"QUIT\r\n")
-        client.everything()
+        client.rest()
         event = witness.one("disconnect")
     assert shape(event) == {
         "id",
@@ -607,7 +606,7 @@ def test_disconnect_is_sent_for_every_connection_with_its_reason(
         client = Client(server, greet=not early & set(options))
         does(client)
         if does not in (leave, reset):
-            client.everything()
+            client.rest()
         event = witness.one("disconnect")
         assert reason in (event.reason, None)
         assert event.id
@@ -819,7 +818,7 @@ def test_a_listener_that_hangs_holds_up_nobody_else() -> None:
         other = Client(server, hello="EHLO second")
         assert other.message().startswith("250")
         server.stop(timeout=0)
-        assert b"421 4.3.2" in client.everything()
+        assert b"421 4.3.2" in client.rest()
 
 
 def test_a_message_s_answer_does_not_wait_for_a_listener() -> None:
@@ -943,7 +942,7 @@ def test_no_event_is_built_when_nobody_listens(
             client.ok("EHLO me", LOGIN)
             client.message()
             client.ok("QUIT")
-            client.everything()
+            client.rest()
             poll(lambda: not server.connections)
 
     for _ in session():

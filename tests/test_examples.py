@@ -4,104 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import smtplib
 import socket
 import struct
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import SECONDS, Program, wait_until
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 #: Seconds to wait for what must happen. Only a failing test waits so long.
-PATIENCE = 30
 
 
-class Example:
+class Example(Program):
     """A running example and what it has printed so far."""
 
     def __init__(self, name: Any, port: Any) -> None:
+        super().__init__(EXAMPLES / name, port)
         self.port = port
-        self.lines: list[Any] = []
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        self.process = subprocess.Popen(
-            [sys.executable, str(EXAMPLES / name), str(port)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
-        )
-        self.reader = threading.Thread(target=self.read, daemon=True)
-        self.reader.start()
-
-    def read(self) -> None:
-        for line in self.process.stdout:  # type: ignore[union-attr]
-            self.lines.append(line.rstrip("\n"))
-
-    @property
-    def output(self) -> Any:
-        return "\n".join(self.lines)
-
-    def wait_for(self, text: Any, times: int = 1) -> None:
-        """Return once *text* was printed that many times."""
-        deadline = time.monotonic() + PATIENCE
-        while self.output.count(text) < times:
-            if self.process.poll() is not None:
-                self.reader.join(PATIENCE)
-                if self.output.count(text) >= times:
-                    return
-                pytest.fail(f"ended without {text!r}:\n{self.output}")
-            if time.monotonic() > deadline:
-                pytest.fail(f"no {text!r} in {PATIENCE} s:\n{self.output}")
-            time.sleep(0.01)
 
     def client(self) -> Any:
         """A client that has said EHLO; waits until the example listens."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                smtp = smtplib.SMTP(
-                    "127.0.0.1", self.port, local_hostname="client.example", timeout=PATIENCE
-                )
-            except ConnectionRefusedError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"nobody listens:\n{self.output}")
-                time.sleep(0.01)
-            else:
-                assert smtp.ehlo()[0] == 250
-                return smtp
+
+        def connected() -> smtplib.SMTP | None:
+            assert self.process.poll() is None, self.output
+            with contextlib.suppress(ConnectionRefusedError):
+                return smtplib.SMTP("127.0.0.1", self.port, "client.example", SECONDS)
+            return None
+
+        smtp = wait_until(connected)
+        assert smtp.ehlo()[0] == 250
+        return smtp
 
     def send(
         self, content: bytes = b"Subject: Hi\r\n\r\nHello\r\n", to: str = "ann@example.com"
     ) -> None:
         with self.client() as smtp:
             smtp.sendmail("bob@example.net", [to], content)
-
-    def signal(self, number: Any) -> None:
-        self.process.send_signal(number)
-
-    def wait_for_exit(self) -> Any:
-        """The exit status; all output has been read."""
-        try:
-            status = self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"still runs:\n{self.output}")
-        self.reader.join(PATIENCE)
-        return status
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.reader.join(PATIENCE)
-        self.process.stdout.close()  # type: ignore[union-attr]
 
 
 @contextlib.contextmanager
@@ -171,7 +114,7 @@ def test_connection_tracking_forgets_those_that_left(run: Any) -> None:
         example.wait_for("closed (quit)", times=1)
         example.wait_for("active connections: 1", times=2)
         # A client without HELO has no entry, and its end takes nobody else's.
-        socket.create_connection(("127.0.0.1", example.port), PATIENCE).close()
+        socket.create_connection(("127.0.0.1", example.port), SECONDS).close()
     example.wait_for("active connections: 0")
     assert example.output.count("closed") == 2
 
@@ -181,7 +124,7 @@ def test_metrics_collection_reports_at_its_end(run: Any) -> None:
     example.send()
     example.send()
     example.signal(signal.SIGTERM)
-    assert example.wait_for_exit() == 0
+    assert example.exit_status() == 0
     assert "Metrics: {'connections': 2, 'messages': 2, 'octets': 44" in example.output
     assert "connections by address: {'127.0.0.1': 2}" in example.output
     assert "messages by reply code: {250: 2}" in example.output
@@ -191,7 +134,7 @@ def test_metrics_collection_reports_at_its_end(run: Any) -> None:
 def test_basic_errors_gives_up_when_the_port_is_taken(run: Any) -> None:
     with taken_port() as port:
         example = run("basic_errors.py", port)
-        assert example.wait_for_exit() == 1
+        assert example.exit_status() == 1
     assert example.lines[0].startswith("SMTP Server Error: ")
     assert example.lines[1:] == ["Port already in use!"]
 
@@ -247,7 +190,7 @@ def test_graceful_shutdown_lets_a_message_end_first(run: Any) -> None:
         busy.send(b"Hello\r\n.\r\n")
         assert busy.getreply()[0] == 250
         assert busy.getreply()[0] == 421
-    assert example.wait_for_exit() == 0
+    assert example.exit_status() == 0
     assert example.lines == [
         "Received SIGTERM, closing server...",
         "SMTP server has been shut down",
@@ -266,7 +209,7 @@ def test_restart_on_close_listens_again(run: Any) -> None:
     example.wait_for("Listening on port", times=3)
     example.send()
     example.signal(signal.SIGTERM)
-    assert example.wait_for_exit() == 0
+    assert example.exit_status() == 0
     assert example.output.count("restarting") == 2
 
 
@@ -276,7 +219,7 @@ def test_restart_on_close_ends_amid_a_restart(run: Any) -> None:
     example.signal(signal.SIGHUP)
     example.wait_for("restarting in 1 second...")
     example.signal(signal.SIGTERM)
-    assert example.wait_for_exit() == 0
+    assert example.exit_status() == 0
 
 
 def test_complete_example_tells_the_whole_story(run: Any) -> None:
@@ -293,7 +236,7 @@ def test_complete_example_tells_the_whole_story(run: Any) -> None:
         assert (code, text.split()[-2:]) == (250, [b"Message", b"queued"])
     example.wait_for("[DISCONNECT] ")
     example.signal(signal.SIGTERM)
-    assert example.wait_for_exit() == 0
+    assert example.exit_status() == 0
     assert "[CONNECT] " in example.output
     assert "secret" not in example.output
     told = [line for line in example.lines if line.startswith(("Shutting", "[CLOSE]", "Final"))]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from contract import Client, Witness, running
+from support import Client, Witness, running
 
 from smtp_blinker.extensions import (
     DEFAULT_EXTENSIONS,

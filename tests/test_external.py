@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import trustme
-from contract import Client, Witness, running
-from support import Certificate
+from support import Certificate, Client, Witness, running
 
 from smtp_blinker import Credentials, Session, SMTPServer
 from smtp_blinker.sasl.external import certificate_name

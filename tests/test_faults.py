@@ -15,7 +15,6 @@ import random
 import re
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -36,21 +35,24 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from contract import (  # noqa: E402
+from soak import soak  # noqa: E402
+from support import (  # noqa: E402
+    Certificate,
     Client,
     Witness,
     descriptors,
     greenlets,
     poll,
     running,
+    take_replies,
+    tcp_address,
     trusting,
 )
-from soak import soak  # noqa: E402
-from support import Certificate, take_replies, tcp_address  # noqa: E402
+from support.cli import SmtpBlinker  # noqa: E402
 
 from smtp_blinker import SMTPServer, signals  # noqa: E402
 
-SERVE = ROOT / "scripts" / "serve.py"
+SERVED = ("-l", "127.0.0.1:0", "--log-level", "error")
 #: Only a failing test waits this long.
 SECONDS = 60.0
 
@@ -190,45 +192,6 @@ class Sender(threading.Thread):
             self.buffer += data
 
 
-class Serve:
-    """scripts/serve.py as a process, on the Maildir *folder*/Maildir."""
-
-    def __init__(self, folder: Path) -> None:
-        self.maildir = folder / "Maildir"
-        clean = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
-        clean["SMTP_BLINKER_HTTP"] = "off"
-        self.log = folder / "log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(SERVE), "-l", "127.0.0.1:0", "--log-level", "error"],
-                cwd=folder,
-                env=clean,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self.process.stdout is not None
-        first = self.process.stdout.readline()
-        found = re.match(r"Listening on \S+:(\d+) ", first)
-        assert found, f"it didn't start: {first} {self.log.read_text()}"
-        self.port = int(found[1])
-
-    def signal(self, number: int) -> int:
-        """Send a signal and wait for the end; returns the exit status."""
-        assert self.process.poll() is None, f"it ended by itself: {self.log.read_text()}"
-        self.process.send_signal(number)
-        return self.process.wait(SECONDS)
-
-    def __enter__(self) -> Serve:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
 def check_maildir(maildir: Path, record: Record) -> int:
     """Every accepted message is there once, every visible one is whole; the number of these."""
     box = mailbox.Maildir(maildir, create=False)
@@ -272,7 +235,7 @@ def kill_loop(
     figures = KillFigures()
     for kill in range(kills):
         record = Record()
-        with Serve(folder) as serve:
+        with SmtpBlinker(folder, *SERVED, SMTP_BLINKER_HTTP="off") as serve:
             senders = [
                 Sender(serve.port, numbers, record, rng.randrange(2**32)) for _ in range(clients)
             ]
@@ -285,16 +248,16 @@ def kill_loop(
                 assert not sender.is_alive()
         assert not record.wrong, record.wrong
         figures.kills += 1
-        figures.visible += check_maildir(serve.maildir, record)
+        figures.visible += check_maildir(serve.folder / "Maildir", record)
         figures.accepted += len(record.accepted)
         figures.under_way += len(record.begun - record.accepted)
         figures.in_the_middle += bool(record.begun - record.accepted)
         figures.connections += sum(record.endings.values())
-        for seen in (serve.maildir / "new").iterdir():
+        for seen in (serve.folder / "Maildir" / "new").iterdir():
             seen.unlink()
         if tell and (kill + 1) % 20 == 0:
             print(f"{kill + 1} kills: {figures}", flush=True)
-    figures.leftovers = len(list((serve.maildir / "tmp").iterdir()))
+    figures.leftovers = len(list((serve.folder / "Maildir" / "tmp").iterdir()))
     return figures
 
 
@@ -313,7 +276,7 @@ def sigterm_round(folder: Path, seed: int, wait: float) -> tuple[Record, int]:
     """Stop a busy serve.py with SIGTERM; returns what its clients saw and its exit status."""
     record = Record()
     numbers = itertools.count(1)
-    with Serve(folder) as serve:
+    with SmtpBlinker(folder, *SERVED, SMTP_BLINKER_HTTP="off") as serve:
         senders = [Sender(serve.port, numbers, record, seed * 100 + n) for n in range(12)]
         idle = [Sender(serve.port, numbers, record, 0) for _ in range(4)]
         for one in idle:
@@ -345,7 +308,7 @@ def sigterm_round(folder: Path, seed: int, wait: float) -> tuple[Record, int]:
         for sender in senders:
             sender.join(SECONDS)
             assert not sender.is_alive()
-    check_maildir(serve.maildir, record)
+    check_maildir(serve.folder / "Maildir", record)
     return record, status
 
 
@@ -420,7 +383,7 @@ def watched(**options: Any) -> Iterator[tuple[SMTPServer, Seen]]:
                 client.cmd("STARTTLS")
                 client.start_tls()
             client.send(DIALOGUE)
-            client.everything()
+            client.rest()
         poll(lambda: seen.disconnected)
         poll(lambda: not server.connections)
         del client
@@ -440,7 +403,7 @@ def watched(**options: Any) -> Iterator[tuple[SMTPServer, Seen]]:
 def half_close(client: Client) -> bytes:
     """End our side, read what the server still says."""
     client.sock.shutdown(socket.SHUT_WR)
-    said = client.everything()
+    said = client.rest()
     client.close()
     return said
 
@@ -666,7 +629,7 @@ def test_stop_leaves_whole_replies_to_a_client_that_reads_late() -> None:
             poll(lambda: stands_still(lambda: connection.bytes_out))
             stopping = gevent.spawn(server.stop, timeout=0.2)
             gevent.sleep(0)  # `stop` has begun
-            said = client.everything()
+            said = client.rest()
             stopping.join()
         finally:
             flood.kill()
@@ -702,7 +665,7 @@ def test_stop_keeps_the_250_of_a_message_when_it_ends_the_hook_of_the_next() -> 
         client.send(CONTENT + b".\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n")
         reached.wait()
         server.stop(timeout=0)
-        codes = [one.code for one in take_replies(client.everything())]
+        codes = [one.code for one in take_replies(client.rest())]
         assert len(delivered) == 1
         assert codes == [250, 421]
 
@@ -959,7 +922,7 @@ def test_hook_that_has_its_greenlet_killed_afterwards_ends_only_its_client(
         if client is not None:
             with suppress(ConnectionError):
                 client.send(b"QUIT\r\n")
-            replies += client.everything().decode().splitlines()
+            replies += client.rest().decode().splitlines()
             client.close()
         allowed = ("", "220", "221", "235", "250", "421", "451")
         assert {line[:3] for line in replies} <= set(allowed), replies
@@ -982,7 +945,7 @@ def test_client_is_told_421_when_something_is_thrown_into_its_greenlet_later(lat
         witness = Witness(server)
         client = Client(server, hello="EHLO c")
         client.send(b"MAIL FROM:<a@example.org>\r\n")
-        codes = [one.code for one in take_replies(client.everything())]
+        codes = [one.code for one in take_replies(client.rest())]
         assert codes in ([250, 421], [421])
         client.close()
         witness.one("disconnect")
@@ -1058,7 +1021,7 @@ def attempt(server: SMTPServer, hook: str) -> str:
         _, answer = exc.args[0]
         return str(answer)
     try:
-        return answer or client.everything().decode()
+        return answer or client.rest().decode()
     finally:
         client.close()
 
@@ -1083,7 +1046,7 @@ def test_stop_gives_up_on_a_hook_that_swallows_everything() -> None:
         server.stop(timeout=0)
         assert time.monotonic() - began < SECONDS / 2
         released.set()
-        client.everything()
+        client.rest()
         client.close()
         poll(lambda: not server.connections)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from contract import Client, Witness, running
+from support import Client, Witness, running
 
 
 class Seen:

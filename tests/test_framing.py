@@ -7,7 +7,7 @@ import ssl
 from typing import Any
 
 import pytest
-from contract import Client, Witness, poll, running
+from support import Client, Witness, poll, running
 
 
 @pytest.mark.parametrize("policy", ["reject", "allow", "normalize"])
@@ -27,7 +27,7 @@ def test_a_tls_handshake_where_a_command_is_expected_ends_it(policy: str, cut: i
         if cut == 1:
             assert client.silent()  # it may be anything yet
             client.send(hello[1:])
-        assert client.everything().startswith(b"500 5.5.2 TLS")
+        assert client.rest().startswith(b"500 5.5.2 TLS")
         event = witness.one("disconnect")
         assert (event.reason, event.messages) == ("abuse", 0)
         assert len(witness.of("refused")) == 1

@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 import pytest
 from freezegun import freeze_time
-from support import SECONDS, RawClient, serve, wait_until
+from support import SECONDS, BlockingClient, serve, wait_until
 
 from smtp_blinker.testing import SMTPDFix, SMTPTestServer
 
@@ -172,7 +172,11 @@ RCPT = EHLO + b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n"
     ],
 )
 def test_every_deadline_comes(sent: bytes, options: dict[str, Any], last: str, date: str) -> None:
-    with freeze_time(date), serve(**options) as served, RawClient(served.address) as client:
+    with (
+        freeze_time(date),
+        serve(**options) as served,
+        BlockingClient(served.address, greet=False) as client,
+    ):
         client.send(sent)
         assert client.rest_of_replies()[-1].status == last
 
@@ -184,7 +188,7 @@ def test_a_client_that_keeps_quiet_before_the_greeting_is_greeted(date: str) -> 
 
 def test_a_peer_that_sends_no_proxy_header_is_closed(date: str) -> None:
     with freeze_time(date), serve(use_proxy=True, proxy_timeout=0.2) as served:
-        assert RawClient(served.address).rest() == b""
+        assert BlockingClient(served.address, greet=False).rest() == b""
 
 
 def test_a_hook_that_swallows_the_first_kill_is_ended(date: str) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support import SECONDS, ClientReply, RawClient, wait_until
+from support import SECONDS, BlockingClient, ClientReply, wait_until
 
 pytest.importorskip("gunicorn")
 
@@ -164,11 +164,11 @@ class Gunicorn:
     def have_gone(self, workers: set[int]) -> bool:
         return not self.workers & workers
 
-    def client(self, number: int = 0, hello: str = "EHLO") -> RawClient:
+    def client(self, number: int = 0, hello: str = "EHLO") -> BlockingClient:
         """A client of the *number*th socket that was greeted and has said *hello*."""
-        client = RawClient(("127.0.0.1", self.ports[number]))
+        client = BlockingClient(("127.0.0.1", self.ports[number]), greet=False)
         assert client.reply().code == 220
-        assert client.command(f"{hello} client.example").code == 250
+        assert client.cmd(f"{hello} client.example").code == 250
         return client
 
     def deliver(self, number: int = 0, subject: str = "hello", hello: str = "EHLO") -> int:
@@ -225,13 +225,13 @@ def bind(sockets: int) -> list[str]:
     return ["-b", "127.0.0.1:0"] * sockets
 
 
-def begin(client: RawClient) -> None:
+def begin(client: BlockingClient) -> None:
     """A transaction up to the 354."""
     client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
     assert [reply.code for reply in client.replies(3)] == [250, 250, 354]
 
 
-def finish(client: RawClient, subject: str = "hello") -> ClientReply:
+def finish(client: BlockingClient, subject: str = "hello") -> ClientReply:
     client.send(f"Subject: {subject}\r\n\r\nText\r\n.\r\n".encode())
     reply = client.reply()
     assert reply.code == 250, reply
@@ -284,7 +284,7 @@ class Load:
 
     def _deliver(self, subject: str) -> bool:
         """Whether it was taken; False when the server said 421 in proper form."""
-        with RawClient(("127.0.0.1", self._port)) as client:
+        with BlockingClient(("127.0.0.1", self._port), greet=False) as client:
             if client.reply().code == 421:
                 return False
             content = f"Subject: {subject}\r\n\r\nText\r\n.\r\n"
@@ -296,7 +296,7 @@ class Load:
             )
             for command in (*commands, content.removesuffix("\r\n"), "QUIT"):
                 try:
-                    reply = client.command(command)
+                    reply = client.cmd(command)
                 except OSError:
                     # It was told before it sent this.
                     reply = client.reply()
@@ -330,9 +330,9 @@ def test_a_list_has_a_service_for_each_socket(start: Start, tmp_path: Path) -> N
 def test_a_unix_socket_is_served(start: Start, tmp_path: Path) -> None:
     gunicorn = start(*WORKER, "-b", "unix:lmtp.sock", "program:other", sockets=0)
     gunicorn.wait_for("Booting worker")
-    with RawClient(str(tmp_path / "lmtp.sock")) as client:
+    with BlockingClient(str(tmp_path / "lmtp.sock"), greet=False) as client:
         assert client.reply().code == 220
-        assert client.command("LHLO client.example").code == 250
+        assert client.cmd("LHLO client.example").code == 250
 
 
 def test_a_function_can_be_preloaded(start: Start) -> None:
@@ -434,7 +434,7 @@ def test_term_lets_transactions_end_and_then_ends(start: Start) -> None:
         gunicorn.signal(signal.SIGTERM)
         assert idle.reply().status == "421 4.3.2"
         with pytest.raises(ConnectionRefusedError):
-            RawClient(("127.0.0.1", gunicorn.ports[0]))
+            BlockingClient(("127.0.0.1", gunicorn.ports[0]), greet=False)
         finish(busy)
         assert busy.reply().status == "421 4.3.2"
     assert gunicorn.exit_status() == 0
@@ -491,9 +491,9 @@ def test_a_draining_worker_shows_that_it_lives(start: Start, tmp_path: Path) -> 
         finish(busy)
 
 
-def busy_clients(gunicorn: Gunicorn, stack: contextlib.ExitStack) -> dict[int, RawClient]:
+def busy_clients(gunicorn: Gunicorn, stack: contextlib.ExitStack) -> dict[int, BlockingClient]:
     """A client of each of two workers, in a transaction's content; *stack* closes them."""
-    clients: dict[int, RawClient] = {}
+    clients: dict[int, BlockingClient] = {}
 
     def everywhere() -> bool:
         client = stack.enter_context(gunicorn.client())
@@ -534,7 +534,7 @@ def test_ttou_under_load_loses_no_client(start: Start) -> None:
             if worker != staying:
                 assert client.reply().status == "421 4.3.2"
         wait_until(lambda: gunicorn.workers == {staying})
-        assert clients[staying].command("NOOP").code == 250
+        assert clients[staying].cmd("NOOP").code == 250
         load.wait_for_more(5)
     assert load.lost == []
     assert gunicorn.subjects().count("second") == 2
@@ -605,7 +605,7 @@ def test_a_program_with_a_syntax_error_is_refused_until_it_is_mended(
 ) -> None:
     (tmp_path / "program.py").write_text("server = \n")
     gunicorn = start(*WORKER, *bind(1), "--reload", "program")
-    with RawClient(("127.0.0.1", gunicorn.ports[0])) as client:
+    with BlockingClient(("127.0.0.1", gunicorn.ports[0]), greet=False) as client:
         assert client.reply().status == "421 4.3.0"
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
@@ -617,7 +617,7 @@ def test_a_program_with_a_syntax_error_is_refused_until_it_is_mended(
         if time.monotonic() - touched > 3:
             touched = time.monotonic()
             os.utime(program, (time.time(), time.time()))
-        with RawClient(("127.0.0.1", gunicorn.ports[0])) as client:
+        with BlockingClient(("127.0.0.1", gunicorn.ports[0]), greet=False) as client:
             return client.reply().code == 220
 
     wait_until(mended)
@@ -747,7 +747,7 @@ def test_sockets_of_systemd_are_used(start: Start) -> None:
         gunicorn.signal(signal.SIGTERM)
         assert gunicorn.exit_status() == 0
         # Who comes while it is down waits for the next one.
-        with RawClient(("127.0.0.1", first.getsockname()[1])):
+        with BlockingClient(("127.0.0.1", first.getsockname()[1])):
             pass
 
 
@@ -763,7 +763,7 @@ def test_usr1_opens_the_log_anew(start: Start, tmp_path: Path) -> None:
     wait_until(log.exists)
 
     def worker_writes_there() -> bool:
-        with RawClient(("127.0.0.1", ports[0])) as client:
+        with BlockingClient(("127.0.0.1", ports[0]), greet=False) as client:
             client.reply()
         return "connection from 127.0.0.1" in log.read_text()
 
@@ -808,7 +808,7 @@ def test_metrics_add_up_over_the_workers(start: Start, tmp_path: Path) -> None:
         match = re.search(rf"^{name} (\S+)$", gunicorn.page(1), re.M)
         return int(float(match[1])) if match else 0
 
-    clients: list[RawClient] = []
+    clients: list[BlockingClient] = []
 
     def both_have_clients() -> bool:
         clients.append(gunicorn.client())
@@ -1017,7 +1017,7 @@ def start_run(start: Start, tmp_path: Path) -> Callable[[str], Gunicorn]:
 
 
 def greeting(gunicorn: Gunicorn) -> str:
-    with RawClient(("127.0.0.1", gunicorn.ports[0])) as client:
+    with BlockingClient(("127.0.0.1", gunicorn.ports[0]), greet=False) as client:
         return client.reply().text
 
 
@@ -1026,7 +1026,7 @@ def test_run_serves_each_address_with_its_server(
 ) -> None:
     gunicorn = start_run("mx.test")
     wait_until(lambda: len({gunicorn.deliver() for _ in range(10)}) == 2)
-    with RawClient(str(tmp_path / "lmtp.sock")) as client:
+    with BlockingClient(str(tmp_path / "lmtp.sock"), greet=False) as client:
         assert client.reply().text == "mx.test LMTP"
     gunicorn.signal(signal.SIGTERM)
     assert gunicorn.exit_status() == 0

@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from contract import Client, Witness, poll, running
+from support import Client, Witness, poll, running
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.hooks import ARGUMENTS

@@ -14,9 +14,8 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, Witness, poll, running
 from gevent.event import AsyncResult, Event
-from support import Certificate
+from support import Certificate, Client, Witness, poll, running
 
 from smtp_blinker import (
     Address,
@@ -356,7 +355,7 @@ def test_a_kill_that_reaches_the_greenlet_after_its_hook_ends_the_connection() -
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
         client.send(b"MAIL FROM:<>\r\n")
-        assert b"421 4.3.2" in client.everything()
+        assert b"421 4.3.2" in client.rest()
         assert witness.one("disconnect").reason == "shutdown"
         assert len(closed) == 1
 
@@ -439,7 +438,7 @@ def test_a_reject_of_on_connect_s_is_554_where_it_says_nothing_else() -> None:
 def test_on_connect_s_refusal_is_the_session_s_error() -> None:
     closed: list[Any] = []
     with running(on_connect=rejecting(Reject(554, "not you")), on_close=closed.append) as server:
-        Client(server, greet=False).everything()
+        Client(server, greet=False).rest()
         poll(lambda: closed)
         assert closed[0].error is not None
         assert closed[0].error.code == 554
@@ -451,7 +450,7 @@ def test_a_fault_of_on_connect_is_told_without_detail_and_reported() -> None:
         client = Client(server, greet=False)
         assert client.reply().startswith(LOCAL_ERROR)
         client.send(b"QUIT\r\n")
-        client.everything()
+        client.rest()
         assert witness.one("error").code == "HookError"
 
 

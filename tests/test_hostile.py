@@ -30,9 +30,9 @@ from hostile_rows import (
 )
 from support import (
     SECONDS,
+    BlockingClient,
     Certificate,
     ClientReply,
-    RawClient,
     Served,
     assert_serves,
     cut_at,
@@ -263,7 +263,7 @@ def test_smuggled_transaction_never_runs(serving: Serving, ending: bytes, policy
 def check_commands(served: Served, row: CommandRow, pieces: Sequence[bytes]) -> None:
     with served.connect() as client:
         for line in row.before:
-            assert client.command(line).code // 100 == 2, line
+            assert client.cmd(line).code // 100 == 2, line
         served.send_pieces(client, pieces)
         replies = client.rest_of_replies()
     expected = [*row.expected, *([] if row.ends else TAIL_STATUSES)]
@@ -426,10 +426,10 @@ def test_mail_that_the_program_refused_leaves_no_parameters() -> None:
 def test_client_that_xclient_names_inherits_no_identity() -> None:
     options = {"on_auth": lambda auth, session: auth.username, "auth_optional": True}
     with serve(use_xclient=True, **options) as served, served.hello() as client:
-        assert client.command(b"AUTH PLAIN " + PLAIN).code == 235
+        assert client.cmd(b"AUTH PLAIN " + PLAIN).code == 235
         session = served.connection_of(client).session
         assert session.user == "alice"
-        assert client.command("XCLIENT ADDR=192.0.2.1").code == 220
+        assert client.cmd("XCLIENT ADDR=192.0.2.1").code == 220
         assert session.user is None
         assert session.remote_address == "192.0.2.1"
 
@@ -458,8 +458,8 @@ def test_talking_before_the_greeting_is_refused_where_it_is_watched() -> None:
             client.send(b"EHLO x\r\n")
             got = client.rest_of_replies()
             assert statuses(got) in (["421 4.7.0"], ["554 5.5.0"])
-        wait_until(lambda: served.events_of("disconnect"))
-        assert served.events_of("disconnect")[0].reason == "abuse"
+        wait_until(lambda: served.of("disconnect"))
+        assert served.of("disconnect")[0].reason == "abuse"
 
 
 def test_talking_before_the_greeting_is_answered_where_it_is_not(serving: Serving) -> None:
@@ -497,7 +497,7 @@ def test_million_empty_lines_end_the_session(serving: Serving) -> None:
     assert_serves(served)
 
 
-def send_whatever(client: RawClient, data: bytes) -> None:
+def send_whatever(client: BlockingClient, data: bytes) -> None:
     try:
         client.send(data)
     except OSError:
@@ -508,8 +508,8 @@ def test_proxy_line_without_proxies_changes_nothing(serving: Serving) -> None:
     # X01
     served = serving()
     with served.connect() as client:
-        assert client.command("PROXY TCP4 192.0.2.1 192.0.2.2 1 25").status == "500 5.5.2"
-        client.command("EHLO x")
+        assert client.cmd("PROXY TCP4 192.0.2.1 192.0.2.2 1 25").status == "500 5.5.2"
+        client.cmd("EHLO x")
         assert served.connection_of(client).session.remote_address == "127.0.0.1"
 
 
@@ -611,12 +611,12 @@ def test_connection_lost_inside_content_delivers_nothing(how: str) -> None:
         served.send_pieces(client, [b"Subject: half\r\n\r\nhal", b"f\r\n"])
         getattr(client, how)()
         wait_until(lambda: closed)
-        wait_until(lambda: served.events_of("disconnect"))
+        wait_until(lambda: served.of("disconnect"))
         assert served.messages == []
         assert len(served.broken) == 1
         assert isinstance(served.broken[0], ConnectionError)
-        assert served.events_of("message") == []
-        assert served.events_of("disconnect")[0].messages == 0
+        assert served.of("message") == []
+        assert served.of("disconnect")[0].messages == 0
         assert_serves(served)
 
 
@@ -627,7 +627,7 @@ def test_almost_ended_content_is_not_delivered(serving: Serving, end: bytes) -> 
         client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
         client.replies(3)
         client.send(end)
-        client.socket.shutdown(socket.SHUT_WR)
+        client.sock.shutdown(socket.SHUT_WR)
         assert [one for one in client.rest_of_replies() if one.code < 400] == []
     assert served.messages == []
 
@@ -635,18 +635,18 @@ def test_almost_ended_content_is_not_delivered(serving: Serving, end: bytes) -> 
 # Time
 
 
-def drip(client: RawClient, octet: bytes, every: float) -> bytes:
+def drip(client: BlockingClient, octet: bytes, every: float) -> bytes:
     """Send *octet* again and again until the server closes; what it said."""
     said = b""
-    client.socket.settimeout(every)
+    client.sock.settimeout(every)
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         try:
-            client.socket.send(octet)
+            client.sock.send(octet)
         except OSError:
             pass
         try:
-            data = client.socket.recv(65536)
+            data = client.sock.recv(65536)
         except TimeoutError:
             continue
         except ConnectionError:
@@ -662,8 +662,8 @@ def test_slow_command_has_one_deadline_for_all_of_it() -> None:
     with serve(socket_timeout=0.3) as served:
         with served.connect() as client:
             assert statuses(take_replies(drip(client, b"x", 0.05))) == ["421 4.4.2"]
-        wait_until(lambda: served.events_of("disconnect"))
-        assert served.events_of("disconnect")[0].reason == "timeout"
+        wait_until(lambda: served.of("disconnect"))
+        assert served.of("disconnect")[0].reason == "timeout"
 
 
 def test_slow_command_inside_tls_has_one_deadline_too(certificate: Certificate) -> None:
@@ -681,7 +681,7 @@ def test_slow_content_is_ended() -> None:
             client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
             client.replies(3)
             assert statuses(take_replies(drip(client, b"x", 0.05))) == ["421 4.4.2"]
-        wait_until(lambda: served.events_of("disconnect"))
+        wait_until(lambda: served.of("disconnect"))
         assert served.messages == []
         assert_serves(served)
 
@@ -707,14 +707,14 @@ def test_session_has_an_end_however_busy_it_is() -> None:
         codes = [250]
         while codes[-1] == 250:
             assert time.monotonic() < deadline
-            codes.append(client.command("NOOP").code)
+            codes.append(client.cmd("NOOP").code)
         assert codes[-1] == 421
 
 
 def test_silent_auth_is_timed_out_too() -> None:
     options = {"socket_timeout": 0.2, "on_auth": lambda auth, session: True}
     with serve(**options) as served, served.hello() as client:
-        assert client.command("AUTH PLAIN").code == 334
+        assert client.cmd("AUTH PLAIN").code == 334
         assert statuses(client.rest_of_replies()) == ["421 4.4.2"]
 
 
@@ -722,17 +722,17 @@ def test_client_that_never_reads_is_ended() -> None:
     # N04
     with serve(socket_timeout=0.3, max_junk_commands=None) as served:
         with served.hello(rcvbuf=4096) as client:
-            client.socket.settimeout(0.5)
+            client.sock.settimeout(0.5)
             deadline = time.monotonic() + 2 * SECONDS
             connection = served.connection_of(client)
             while connection in served.server.connections:
                 assert time.monotonic() < deadline
                 try:
-                    client.socket.send(b"HELP\r\n" * 10_000)
+                    client.sock.send(b"HELP\r\n" * 10_000)
                 except OSError:
                     pass
-        wait_until(lambda: served.events_of("disconnect"))
-        assert served.events_of("disconnect")[0].reason == "timeout"
+        wait_until(lambda: served.of("disconnect"))
+        assert served.of("disconnect")[0].reason == "timeout"
         assert_serves(served)
 
 
@@ -747,13 +747,13 @@ def test_connections_from_one_address_past_the_limit_are_refused() -> None:
                 with served.connect(greeting=False) as third:
                     assert statuses(third.rest_of_replies()) == ["421 4.7.0"]
             with served.connect(source="127.0.0.2") as other:
-                assert other.command("NOOP").code == 250
-            assert one.command("NOOP").code == two.command("NOOP").code == 250
-            assert two.command("QUIT").code == 221
+                assert other.cmd("NOOP").code == 250
+            assert one.cmd("NOOP").code == two.cmd("NOOP").code == 250
+            assert two.cmd("QUIT").code == 221
             assert two.rest() == b""
             wait_until(lambda: len(served.server.connections) == 1)
             with served.connect() as third:
-                assert third.command("NOOP").code == 250
+                assert third.cmd("NOOP").code == 250
         wait_until(lambda: not served.server.connections)
         assert_serves(served)
 
@@ -764,7 +764,7 @@ def test_connections_past_the_limit_of_all_are_refused() -> None:
         with served.connect() as one, served.connect() as two:
             with served.connect(greeting=False) as third:
                 assert statuses(third.rest_of_replies()) == ["421 4.3.2"]
-            assert one.command("NOOP").code == two.command("NOOP").code == 250
+            assert one.cmd("NOOP").code == two.cmd("NOOP").code == 250
         wait_until(lambda: not served.server.connections)
         assert_serves(served)
 
@@ -811,31 +811,31 @@ def test_session_is_forgotten_by_the_handshake(
 ) -> None:
     # T04; RFC 3207 section 4.2
     with tls_server.hello() as client:
-        assert client.command("STARTTLS").code == 220
+        assert client.cmd("STARTTLS").code == 220
         client.start_tls(certificate.client_context())
-        assert client.command("MAIL FROM:<a@example.org>").status == SEQUENCE
-        assert client.command("EHLO x").status == "250"
-        assert client.command("MAIL FROM:<a@example.org>").status == SENDER_OK
+        assert client.cmd("MAIL FROM:<a@example.org>").status == SEQUENCE
+        assert client.cmd("EHLO x").status == "250"
+        assert client.cmd("MAIL FROM:<a@example.org>").status == SENDER_OK
 
 
 def test_starttls_takes_no_argument(tls_server: Served) -> None:
     # T06
     with tls_server.hello() as client:
-        assert client.command("STARTTLS foo").status == "501 5.5.4"
-        assert client.command("NOOP").code == 250
+        assert client.cmd("STARTTLS foo").status == "501 5.5.4"
+        assert client.cmd("NOOP").code == 250
 
 
 def test_starttls_with_trailing_blanks(tls_server: Served, certificate: Certificate) -> None:
     with tls_server.hello() as client:
-        assert client.command("starttls  ").code == 220
+        assert client.cmd("starttls  ").code == 220
         client.start_tls(certificate.client_context())
-        assert client.command("EHLO x").status == "250"
+        assert client.cmd("EHLO x").status == "250"
 
 
 def test_clear_text_instead_of_a_handshake_gets_no_reply(tls_server: Served) -> None:
     # T07
     with tls_server.hello() as client:
-        assert client.command("STARTTLS").code == 220
+        assert client.cmd("STARTTLS").code == 220
         client.send(b"EHLO plain\r\nMAIL FROM:<a@example.org>\r\n")
         assert b"250" not in client.rest()
     assert_serves(tls_server)
@@ -851,7 +851,7 @@ def test_nothing_is_said_in_clear_where_a_handshake_is_due(
         with served.connect(greeting=False) as client:
             if not implicit:
                 assert client.reply().code == 220
-                assert client.command("STARTTLS").code == 220
+                assert client.cmd("STARTTLS").code == 220
             connection = wait_until(lambda: served.connection_of(client))
             wait_until(lambda: connection.transport.waiting)
             loop = connection.greenlet.parent.loop
@@ -879,26 +879,26 @@ def test_starttls_inside_tls_is_out_of_sequence(
 ) -> None:
     # T09
     with tls_server.hello() as client:
-        client.command("STARTTLS")
+        client.cmd("STARTTLS")
         client.start_tls(certificate.client_context())
-        answer = client.command("EHLO x")
+        answer = client.cmd("EHLO x")
         assert "STARTTLS" not in answer.lines
-        assert client.command("STARTTLS").status in (SEQUENCE, "554 5.5.1")
-        assert client.command("NOOP").code == 250
+        assert client.cmd("STARTTLS").status in (SEQUENCE, "554 5.5.1")
+        assert client.cmd("NOOP").code == 250
 
 
 def test_starttls_inside_a_transaction_is_out_of_sequence(tls_server: Served) -> None:
     with tls_server.hello() as client:
-        client.command("MAIL FROM:<a@example.org>")
-        assert client.command("STARTTLS").status == SEQUENCE
-        assert client.command("RCPT TO:<b@example.com>").status == RECIPIENT_OK
+        client.cmd("MAIL FROM:<a@example.org>")
+        assert client.cmd("STARTTLS").status == SEQUENCE
+        assert client.cmd("RCPT TO:<b@example.com>").status == RECIPIENT_OK
 
 
 def test_starttls_without_a_certificate_is_not_there(serving: Serving) -> None:
     with serving().connect() as client:
-        assert "STARTTLS" not in client.command("EHLO x").lines
-        assert client.command("STARTTLS").status == "502 5.5.1"
-        assert client.command("NOOP").code == 250
+        assert "STARTTLS" not in client.cmd("EHLO x").lines
+        assert client.cmd("STARTTLS").status == "502 5.5.1"
+        assert client.cmd("NOOP").code == 250
 
 
 @pytest.mark.parametrize("end", [b"x\r\n", b"x\r\n.", b"x\r\n.\r"])
@@ -907,15 +907,15 @@ def test_truncated_tls_inside_content_delivers_nothing(
 ) -> None:
     # T10: closed without close_notify
     client = tls_server.hello()
-    client.command("STARTTLS")
+    client.cmd("STARTTLS")
     client.start_tls(certificate.client_context())
-    client.command("EHLO x")
+    client.cmd("EHLO x")
     client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n" + end)
     client.replies(3)
     client.close()
-    wait_until(lambda: tls_server.events_of("disconnect"))
+    wait_until(lambda: tls_server.of("disconnect"))
     assert tls_server.messages == []
-    assert tls_server.events_of("message") == []
+    assert tls_server.of("message") == []
     assert_serves(tls_server)
 
 
@@ -923,7 +923,7 @@ def test_message_through_tls_arrives_octet_for_octet(
     tls_server: Served, certificate: Certificate
 ) -> None:
     with tls_server.hello() as client:
-        client.command("STARTTLS")
+        client.cmd("STARTTLS")
         client.start_tls(certificate.client_context())
         content = bytes(range(256)).replace(b"\n", b"").replace(b"\r", b"") * 1000 + b"\r\n"
         client.send(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
@@ -945,7 +945,7 @@ def test_tls_1_0_is_refused(tls_server: Served) -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1
     context.set_ciphers("ALL:@SECLEVEL=0")
     with tls_server.hello() as client:
-        assert client.command("STARTTLS").code == 220
+        assert client.cmd("STARTTLS").code == 220
         with pytest.raises(OSError):  # noqa: PT011
             client.start_tls(context)
     assert_serves(tls_server)
@@ -958,7 +958,7 @@ def test_handshake_that_never_comes_is_ended_and_delays_nobody(
     # N15
     with serve(handshake_timeout=0.5, **certificate.options) as served:
         with served.hello() as client:
-            assert client.command("STARTTLS").code == 220
+            assert client.cmd("STARTTLS").code == 220
             assert_serves(served)
             assert client.rest() == b""
         assert_serves(served)
@@ -967,8 +967,8 @@ def test_handshake_that_never_comes_is_ended_and_delays_nobody(
             if secure:
                 client.send(b"\x16\x03\x01\x00")
             assert client.rest() == b""
-        wait_until(lambda: served.events_of("disconnect"))
-        assert served.events_of("disconnect")[0].reason == "tls"
+        wait_until(lambda: served.of("disconnect"))
+        assert served.of("disconnect")[0].reason == "tls"
 
 
 def test_clear_text_on_the_tls_port_gets_no_smtp(certificate: Certificate) -> None:
@@ -982,7 +982,7 @@ def test_clear_text_on_the_tls_port_gets_no_smtp(certificate: Certificate) -> No
         with served.connect(greeting=False) as client:
             client.start_tls(certificate.client_context())
             assert client.reply().code == 220
-            assert client.command("EHLO x").status == "250"
+            assert client.cmd("EHLO x").status == "250"
 
 
 def test_auth_in_clear_is_refused_where_tls_is_offered(certificate: Certificate) -> None:
@@ -990,11 +990,11 @@ def test_auth_in_clear_is_refused_where_tls_is_offered(certificate: Certificate)
     asked: list[Any] = []
     with serve(on_auth=lambda auth, session: asked.append(auth), **certificate.options) as served:
         with served.connect() as client:
-            assert not [line for line in client.command("EHLO x").lines if "AUTH" in line]
-            got = client.command(b"AUTH PLAIN " + PLAIN).status
+            assert not [line for line in client.cmd("EHLO x").lines if "AUTH" in line]
+            got = client.cmd(b"AUTH PLAIN " + PLAIN).status
             assert got in ("538 5.7.11", "530 5.7.0", "523 5.7.10")
-            assert client.command("AUTH LOGIN").status == got
-            assert client.command("NOOP").code == 250
+            assert client.cmd("AUTH LOGIN").status == got
+            assert client.cmd("NOOP").code == 250
         assert asked == []
 
 
@@ -1024,7 +1024,7 @@ def test_wrong_passwords_end_the_connection() -> None:
             got = statuses(client.rest_of_replies())
             assert got == ["535 5.7.8"] * 3 + ["421 4.7.0"]
         assert len(asked) == 3
-        assert [event.success for event in served.events_of("auth")] == [False] * 3
+        assert [event.success for event in served.of("auth")] == [False] * 3
 
 
 def test_failed_auth_delays_nobody_else() -> None:
@@ -1047,7 +1047,7 @@ def test_acting_for_another_is_refused_where_the_program_does_not_look() -> None
             (b"alice\0alice\0secret", "235 2.7.0"),
         ):
             response = base64.b64encode(identities)
-            assert client.command(b"AUTH PLAIN " + response).status == status
+            assert client.cmd(b"AUTH PLAIN " + response).status == status
         [live] = served.server.connections
         assert live.session.user == "alice"
 
@@ -1062,8 +1062,8 @@ def test_program_sees_both_identities() -> None:
 
     with serve(on_auth=decide, auth_optional=True) as served, served.hello() as client:
         other = base64.b64encode(b"boss\0alice\0secret")
-        assert client.command(b"AUTH PLAIN " + other).status == "535 5.7.8"
-        assert client.command(b"AUTH PLAIN " + PLAIN).status == "235 2.7.0"
+        assert client.cmd(b"AUTH PLAIN " + other).status == "535 5.7.8"
+        assert client.cmd(b"AUTH PLAIN " + PLAIN).status == "235 2.7.0"
     assert seen == [("boss", "alice"), ("", "alice")]
 
 
@@ -1077,11 +1077,11 @@ def test_oauth_failure_shows_its_json_and_waits_for_an_answer(answer: bytes) -> 
     options = {"on_auth": refuse, "auth_optional": True, "auth_methods": ("XOAUTH2",)}
     with serve(**options) as served, served.hello() as client:
         token = base64.b64encode(b"user=alice\x01auth=Bearer token\x01\x01")
-        shown = client.command(b"AUTH XOAUTH2 " + token)
+        shown = client.cmd(b"AUTH XOAUTH2 " + token)
         assert shown.code == 334
         assert b'"status": "401"' in base64.b64decode(shown.text)
-        assert client.command(answer).status == "535 5.7.8"
-        assert client.command("NOOP").code == 250
+        assert client.cmd(answer).status == "535 5.7.8"
+        assert client.cmd("NOOP").code == 250
 
 
 def test_empty_challenge_keeps_its_space() -> None:
@@ -1089,7 +1089,7 @@ def test_empty_challenge_keeps_its_space() -> None:
         client.send(b"AUTH PLAIN\r\n")
         data = b""
         while not data.endswith(b"\r\n"):
-            data += client.socket.recv(100)
+            data += client.sock.recv(100)
         assert data == b"334 \r\n"
 
 
@@ -1207,8 +1207,8 @@ def test_proxy_header_from_elsewhere_is_not_believed() -> None:
         with served.connect(greeting=False) as client:
             client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\nEHLO x\r\n")
             assert client.rest() == b""
-        wait_until(lambda: served.events_of("disconnect"))
-        assert served.events_of("disconnect")[0].reason == "proxy"
+        wait_until(lambda: served.of("disconnect"))
+        assert served.of("disconnect")[0].reason == "proxy"
 
 
 def test_tls_begins_behind_a_proxy_header(certificate: Certificate) -> None:
@@ -1225,7 +1225,7 @@ def test_client_hello_in_one_segment_with_a_proxy_header(certificate: Certificat
     options = {"use_proxy": True, "secure": True, **certificate.options}
     with serve(**options) as served, served.connect(greeting=False) as client:
         # Kept back by the kernel until the ClientHello follows.
-        client.socket.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n", socket.MSG_MORE)
+        client.sock.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n", socket.MSG_MORE)
         client.start_tls(certificate.client_context())
         assert client.reply().code == 220
         client.send(b"EHLO x\r\n" + TAIL)
@@ -1254,14 +1254,14 @@ def test_hook_that_raises_is_answered_451_and_the_session_goes_on() -> None:
             with served.hello() as client:
                 setattr(served.server.hooks, name, broken)
                 for command in before:
-                    assert client.command(command).code < 400
-                answer = client.command(line)
+                    assert client.cmd(command).code < 400
+                answer = client.cmd(line)
                 setattr(served.server.hooks, name, kept)
                 assert answer.status == "451 4.3.0"
                 assert "secret" not in answer.text
                 client.send(TAIL)
                 assert statuses(client.rest_of_replies()) == TAIL_STATUSES
-            event = served.events_of("error")[-1]
+            event = served.of("error")[-1]
             assert (event.code, event.response_code) == ("HookError", 451)
             assert event.error.__traceback__ is not None
             assert_serves(served)
@@ -1277,8 +1277,8 @@ def test_hook_that_hangs_is_answered_451_and_delays_nobody() -> None:
             client.send(b"MAIL FROM:<hang@example.org>\r\n")
             assert_serves(served)
             assert client.reply().status == "451 4.3.0"
-            assert client.command("MAIL FROM:<a@example.org>").status == SENDER_OK
-        assert [event.code for event in served.events_of("error")] == ["HookTimeout"]
+            assert client.cmd("MAIL FROM:<a@example.org>").status == SENDER_OK
+        assert [event.code for event in served.of("error")] == ["HookTimeout"]
 
 
 def test_hook_that_leaves_the_message_unread_stays_in_sync(serving: Serving) -> None:
@@ -1359,7 +1359,7 @@ def test_stop_lets_a_message_end_and_tells_the_idle() -> None:
         assert not stopping.is_alive()
         assert served.contents() == [b"half and half\r\n"]
         with pytest.raises(ConnectionRefusedError):
-            RawClient(address)
+            BlockingClient(address, greet=False)
         assert [event for name, event in served.events if name == "close"] == [None]
         idle.close()
         busy.close()
@@ -1387,7 +1387,7 @@ def test_program_may_stop_a_server_that_runs_in_a_thread() -> None:
             served.server.loop.run_callback_threadsafe(gevent.spawn_raw, served.server.stop)
             assert statuses(idle.rest_of_replies()) == ["421 4.3.2"]
             idle.close()
-            wait_until(lambda: served.events_of("close"))
+            wait_until(lambda: served.of("close"))
     finally:
         threading.excepthook = kept
     assert [fault.exc_value for fault in faults] == []

@@ -16,9 +16,8 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import MOMENT, Client, Witness, poll, running
 from gevent.event import Event
-from support import Certificate
+from support import MOMENT, Certificate, Client, Witness, poll, running
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Address, Credentials, Reject, Session, SMTPServer
 from smtp_blinker.server import _address_key
@@ -461,7 +460,7 @@ def test_without_a_logger_nothing_is_logged(caplog: pytest.LogCaptureFixture) ->
         client = Client(server, hello="EHLO me")
         client.message()
         client.ok("QUIT")
-        client.everything()
+        client.rest()
     assert not caplog.records
 
 
@@ -498,7 +497,7 @@ def test_credentials_are_never_logged(
         for line in lines:
             client.cmd(line)
         client.ok("QUIT")
-        client.everything()
+        client.rest()
         poll(lambda: not server.connections)
     text = logged(caplog)
     assert "AUTH" in text.upper()
@@ -1058,7 +1057,7 @@ def test_session_timeout(where: str) -> None:
             client.begin()
         octets = b"NOOP\r\n" * 1000 if where == "commands" else b"x" * 999
         talker = gevent.spawn(drip, client, octets)
-        assert b"421 4.4.2" in client.everything()
+        assert b"421 4.4.2" in client.rest()
         assert witness.one("disconnect").reason == "timeout"
         talker.kill()
 
@@ -1080,7 +1079,7 @@ def test_session_timeout_counts_what_comes_before_the_greeting(
         witness = Witness(server)
         client = Client(server, greet=False)
         client.sock.settimeout(10)
-        assert b"220" not in client.everything()
+        assert b"220" not in client.rest()
         witness.one("disconnect")
 
 
@@ -1098,7 +1097,7 @@ def test_handshake_timeout(dripping: bool, implicit: bool, certificate: Certific
             client.ok("STARTTLS")
         hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 400
         dripper = gevent.spawn(drip, client, hello) if dripping else None
-        assert client.everything() == b""
+        assert client.rest() == b""
         assert witness.one("disconnect").reason == "tls"
         if dripper is not None:
             dripper.kill()
@@ -1111,7 +1110,7 @@ def test_proxy_timeout(dripping: bool) -> None:
         client = Client(server, greet=False)
         header = b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25"
         dripper = gevent.spawn(drip, client, header) if dripping else None
-        assert client.everything() == b""
+        assert client.rest() == b""
         assert witness.one("disconnect").reason == "proxy"
         if dripper is not None:
             dripper.kill()

@@ -10,7 +10,7 @@ from typing import Any
 
 import gevent.socket
 import pytest
-from support import RawClient, serve
+from support import BlockingClient, serve
 
 from smtp_blinker import SMTPServer
 
@@ -159,7 +159,10 @@ def test_a_bound_socket_is_a_listener(module: Any) -> None:
 
 
 def test_a_unix_path_is_a_listener(tmp_path: Path) -> None:
-    with serve(f"unix:{tmp_path}/socket"), RawClient(f"{tmp_path}/socket") as client:
+    with (
+        serve(f"unix:{tmp_path}/socket"),
+        BlockingClient(f"{tmp_path}/socket", greet=False) as client,
+    ):
         assert client.reply().code == 220
 
 

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from support import RawClient
+from support import BlockingClient
 
 MEBIBYTE = 2**20
 #: Octets for the interpreter, gevent, ssl and the library, and a bounded rest.
@@ -94,17 +94,17 @@ def process(**options: Any) -> Iterator[Process]:
     assert one.peak < MOST, f"{one.peak / MEBIBYTE:.0f} MiB"
 
 
-def greeted(server: Process) -> RawClient:
-    client = RawClient(server.address)
-    client.socket.settimeout(60)
+def greeted(server: Process) -> BlockingClient:
+    client = BlockingClient(server.address, greet=False)
+    client.sock.settimeout(60)
     assert client.reply().code == 220
-    assert client.command("EHLO me").code == 250
+    assert client.cmd("EHLO me").code == 250
     return client
 
 
-def begin(client: RawClient, reader: str = "pieces") -> None:
+def begin(client: BlockingClient, reader: str = "pieces") -> None:
     for command in ("MAIL FROM:<a@example.org>", f"RCPT TO:<{reader}@example.com>", "DATA"):
-        assert client.command(command).code in (250, 354)
+        assert client.cmd(command).code in (250, 354)
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def test_a_chunk_of_a_gibibyte_takes_no_memory(reader: str) -> None:
     block = (b"x" * 1022 + b"\r\n") * 64
     with process() as server, greeted(server) as client, another_client(server):
         for command in ("MAIL FROM:<a@example.org>", f"RCPT TO:<{reader}@example.com>"):
-            assert client.command(command).code == 250
+            assert client.cmd(command).code == 250
         client.send(b"BDAT %d LAST\r\n" % size)
         for _ in range(size // len(block)):
             client.send(block)
@@ -218,7 +218,7 @@ def test_a_command_of_many_megabytes_without_a_newline(start: bytes) -> None:
             client.send(b"x" * MEBIBYTE)
         client.send(b"\r\n")
         assert client.reply().code == 500
-        assert client.command("NOOP").code == 250
+        assert client.cmd("NOOP").code == 250
 
 
 def test_content_of_many_megabytes_without_a_newline() -> None:
@@ -253,18 +253,18 @@ def test_a_hundred_thousand_pipelined_commands(reading: bool) -> None:
             answers = b""
             want = len(b"250 2.0.0 OK\r\n") * number
             while len(answers) < want:
-                piece = client.socket.recv(65536)
+                piece = client.sock.recv(65536)
                 assert piece
                 answers += piece
             sender.join()
         assert answers == b"250 2.0.0 OK\r\n" * number
-        assert client.command("NOOP").code == 250
+        assert client.cmd("NOOP").code == 250
 
 
 def test_many_recipients_with_long_addresses_are_bounded_by_their_limit() -> None:
     local = "x" * 60
     path = f"{local}@{'.'.join(['y' * 60] * 3)}"
     with process() as server, greeted(server) as client:
-        assert client.command("MAIL FROM:<>").code == 250
-        codes = [client.command(f"RCPT TO:<{path}>").code for _ in range(1100)]
+        assert client.cmd("MAIL FROM:<>").code == 250
+        codes = [client.cmd(f"RCPT TO:<{path}>").code for _ in range(1100)]
     assert codes == [250] * 1000 + [452] * 100

@@ -7,7 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, Witness, poll, running
+from support import Client, Witness, poll, running
 
 from smtp_blinker import Policy, Reject, SMTPServer, all_of
 

@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 import pytest
 import scramp
-from contract import Client, Witness, poll, running
+from support import Client, Witness, poll, running
 
 from smtp_blinker import Reject, ScramKeys
 from smtp_blinker.policies import (

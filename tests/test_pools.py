@@ -13,8 +13,8 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, poll, running
 from gevent.event import AsyncResult
+from support import Client, poll, running
 
 from smtp_blinker import SMTPServer, pools, users
 from smtp_blinker.pools import LOOKUPS, PASSWORDS, STORES, Workers

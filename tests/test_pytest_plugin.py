@@ -15,7 +15,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import SECONDS, Certificate, RawClient, free_port, wait_until
+from support import SECONDS, BlockingClient, Certificate, free_port, wait_until
 
 from smtp_blinker.testing import STAGES, SMTPDFix, SMTPDFixConfig, SMTPTestServer
 
@@ -192,11 +192,11 @@ def test_wait_for_says_what_there_was_instead(server: SMTPTestServer) -> None:
             client.sendmail("a@example.org", ["b@example.com"], "Subject: two")
         assert "; clients: 2, connected now: 1; refused: 552 " in said()
         assert "Too large" in said()
-    with RawClient((server.host, server.port)) as raw:
-        raw.command("EHLO x")
-        raw.command("MAIL FROM:<a@example.org>")
-        raw.command("RCPT TO:<b@example.com>")
-        raw.command("DATA")
+    with BlockingClient((server.host, server.port), greet=False) as raw:
+        raw.cmd("EHLO x")
+        raw.cmd("MAIL FROM:<a@example.org>")
+        raw.cmd("RCPT TO:<b@example.com>")
+        raw.cmd("DATA")
         raw.send(b"Subject: cut off")
     wait_until(lambda: server.errors)
     assert "; error: " in said()
@@ -227,7 +227,7 @@ def test_wait_for_lets_greenlets_of_the_test_send(server: SMTPTestServer) -> Non
 
 
 def test_errors_tell_of_a_client_that_left_amid_its_message(server: SMTPTestServer) -> None:
-    with RawClient((server.host, server.port)) as client:
+    with BlockingClient((server.host, server.port), greet=False) as client:
         client.send(b"HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubj")
         client.replies(5)
     wait_until(lambda: server.errors)
@@ -298,7 +298,7 @@ def test_faults_say_what_they_do_not_take(server: SMTPTestServer) -> None:
 
 @pytest.mark.parametrize("at", ["EHLO", "MAIL", "RCPT", "CONTENT", None])
 def test_delay_lets_the_client_wait(server: SMTPTestServer, at: str | None) -> None:
-    with RawClient((server.host, server.port)) as client:
+    with BlockingClient((server.host, server.port), greet=False) as client:
         client.reply()
         server.delay(1000, at)
         commands = {"EHLO": "EHLO x", "MAIL": "MAIL FROM:<>", "RCPT": "RCPT TO:<b@example.com>"}
@@ -306,11 +306,11 @@ def test_delay_lets_the_client_wait(server: SMTPTestServer, at: str | None) -> N
             if stage == (at or "EHLO"):
                 client.send(f"{command}\r\n".encode())
                 break
-            client.command(command)
-        client.socket.settimeout(0.05)
+            client.cmd(command)
+        client.sock.settimeout(0.05)
         with pytest.raises(TimeoutError):
             client.reply()
-        client.socket.settimeout(SECONDS)
+        client.sock.settimeout(SECONDS)
         server.reset()  # doesn't wait for it
         client.rest()
     assert server.messages == []
@@ -326,35 +326,35 @@ def test_drop_closes_without_a_word(server: SMTPTestServer, stage: str) -> None:
     server.drop(stage, times=1)
     server.use_starttls(required=False)
 
-    def dialogue(client: RawClient) -> str:
+    def dialogue(client: BlockingClient) -> str:
         reached = "CONNECT"
         try:
             client.reply()
             reached = "EHLO"
-            client.command("EHLO x")
+            client.cmd("EHLO x")
             reached = "STARTTLS"
-            client.command("STARTTLS")
+            client.cmd("STARTTLS")
             client.start_tls(server.client_context())
-            client.command("EHLO x")
+            client.cmd("EHLO x")
             reached = "AUTH"
-            client.command("AUTH PLAIN AGFubgBzZWNyZXQ=")
+            client.cmd("AUTH PLAIN AGFubgBzZWNyZXQ=")
             reached = "MAIL"
-            client.command("MAIL FROM:<a@example.org>")
+            client.cmd("MAIL FROM:<a@example.org>")
             reached = "RCPT"
-            client.command("RCPT TO:<b@example.com>")
-            client.command("DATA")
+            client.cmd("RCPT TO:<b@example.com>")
+            client.cmd("DATA")
             reached = "DATA" if stage == "DATA" else "CONTENT"
-            client.command("Subject: x\r\n\r\n.")
+            client.cmd("Subject: x\r\n\r\n.")
             reached = "end"
         except (AssertionError, OSError):
             pass
         return reached
 
-    with RawClient((server.host, server.port)) as client:
+    with BlockingClient((server.host, server.port), greet=False) as client:
         assert dialogue(client) == stage
         assert client.rest() == b""
     assert server.messages == []
-    with RawClient((server.host, server.port)) as client:
+    with BlockingClient((server.host, server.port), greet=False) as client:
         # The fault has struck its one time.
         assert dialogue(client) == "end"
     assert server.errors == []
@@ -434,7 +434,7 @@ def test_reset_undoes_everything_but_the_port(server: SMTPTestServer) -> None:
     server.drop()
     server.require_auth("ann", "secret")
     server.use_tls()
-    with RawClient((server.host, server.port)) as client:
+    with BlockingClient((server.host, server.port), greet=False) as client:
         server.reset()
         assert client.rest()[:3] in (b"", b"421")
     assert (server.messages, server.errors, server.port) == ([], [], port)
@@ -443,7 +443,7 @@ def test_reset_undoes_everything_but_the_port(server: SMTPTestServer) -> None:
 
 
 def test_reset_ends_a_message_that_is_on_its_way(server: SMTPTestServer) -> None:
-    with RawClient((server.host, server.port)) as client:
+    with BlockingClient((server.host, server.port), greet=False) as client:
         client.send(b"HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubj")
         assert client.replies(5)[-1].code == 354
         server.reset()

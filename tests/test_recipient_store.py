@@ -323,10 +323,10 @@ def test_two_stores_have_a_large_message_octet_by_octet() -> None:
 
 
 def send(client: Any, content: Any, *recipients: Any) -> None:
-    assert client.command("MAIL FROM:<bob@example.net>").code == 250
+    assert client.cmd("MAIL FROM:<bob@example.net>").code == 250
     for recipient in recipients:
-        assert client.command(f"RCPT TO:<{recipient}>").code == 250
-    assert client.command("DATA").code == 354
+        assert client.cmd(f"RCPT TO:<{recipient}>").code == 250
+    assert client.cmd("DATA").code == 354
     client.send(content + b".\r\n")
 
 
@@ -359,7 +359,7 @@ def test_with_lmtp_each_recipient_has_the_reply_of_its_store() -> None:
         ]
         send(client, MESSAGE, "ann@nobody.example", "eve@nobody.example")
         assert [answer.status for answer in client.replies(2)] == ["550 5.1.1"] * 2
-        faults = {str(event.error) for event in served.events_of("error")}
+        faults = {str(event.error) for event in served.of("error")}
         assert "away" in faults
         assert any("3 results for 1 recipients" in fault for fault in faults)
 
@@ -392,15 +392,15 @@ def test_with_use_stores_are_asked_for_their_own_recipients_at_rcpt() -> None:
     with serve(on_data=store) as served, served.hello() as client:
         served.server.use(store)
         assert policy.servers == [served.server]
-        assert client.command("MAIL FROM:<mallory@example.net>").code == 250
-        assert client.command("RCPT TO:<ann@two.example>").code == 250
+        assert client.cmd("MAIL FROM:<mallory@example.net>").code == 250
+        assert client.cmd("RCPT TO:<ann@two.example>").code == 250
         assert policy.asked == []
-        assert client.command("RCPT TO:<ann@one.example>").status == "451 4.3.0"
-        assert client.command("RCPT TO:<ann@nobody.example>").status == "550 5.1.1"
-        client.command("RSET")
-        client.command("MAIL FROM:<bob@example.net>")
-        assert client.command("RCPT TO:<full@one.example>").status == "452 4.2.2"
-        assert client.command("RCPT TO:<ann@one.example>").code == 250
+        assert client.cmd("RCPT TO:<ann@one.example>").status == "451 4.3.0"
+        assert client.cmd("RCPT TO:<ann@nobody.example>").status == "550 5.1.1"
+        client.cmd("RSET")
+        client.cmd("MAIL FROM:<bob@example.net>")
+        assert client.cmd("RCPT TO:<full@one.example>").status == "452 4.2.2"
+        assert client.cmd("RCPT TO:<ann@one.example>").code == 250
         assert policy.asked[1:] == [
             *("bob@example.net", "full@one.example"),
             *("bob@example.net", "ann@one.example"),
@@ -432,4 +432,4 @@ def test_lenient_addresses_are_no_users() -> None:
 def test_an_lmtp_server_takes_no_ehlo() -> None:
     # What the store tells the two by.
     with serve(lmtp=True) as served, served.connect() as client:
-        assert client.command("EHLO client.example").code == 500
+        assert client.cmd("EHLO client.example").code == 500

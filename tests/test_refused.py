@@ -7,7 +7,7 @@ import ssl
 from typing import Any
 
 import pytest
-from contract import Client, Witness, poll, running
+from support import Client, Witness, poll, running
 
 from smtp_blinker import Reject, signals
 
@@ -107,7 +107,7 @@ def test_a_refused_auth_is_told_without_a_secret() -> None:
 def test_a_client_refused_before_its_greeting_is_told(options: dict[str, Any], code: int) -> None:
     with running(**options) as server:
         witness = Witness(server)
-        Client(server, greet=False).everything()
+        Client(server, greet=False).rest()
         event = witness.one("refused")
         assert (event.command, event.argument, event.code) == ("", "", code)
         assert witness.one("disconnect").detail == event.reply
@@ -118,7 +118,7 @@ def test_a_client_that_talks_too_soon_is_told() -> None:
         witness = Witness(server)
         client = Client(server, greet=False)
         client.send(b"EHLO me\r\n")
-        client.everything()
+        client.rest()
         assert refusals(witness) == [("", "", 421)]
         assert witness.one("disconnect").detail == "You talk too soon"
 
@@ -223,7 +223,7 @@ def test_a_peer_without_a_proxy_header_is_told(
         witness = Witness(server)
         client = Client(server, greet=False)
         client.send(sent)
-        assert client.everything() == b""
+        assert client.rest() == b""
         event = witness.one("disconnect")
         assert event.reason == "proxy"
         assert event.detail.startswith(detail)

@@ -9,8 +9,8 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, Witness, running
 from gevent import socket
+from support import Client, Witness, running
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject, SMTPServer
 from smtp_blinker.stores import RelayStore

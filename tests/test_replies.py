@@ -10,10 +10,9 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, Witness, poll, running
 from gevent import socket
 from gevent.event import Event
-from support import Certificate
+from support import Certificate, Client, Witness, poll, running
 
 from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 from smtp_blinker.smtp.protocol import MAX_PLAIN

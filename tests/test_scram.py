@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import scramp
-from contract import Client, Witness, running
 from hypothesis import given
 from hypothesis import strategies as st
+from support import Client, Witness, running
 
 from smtp_blinker import AuthenticationFailed, Credentials, Reject, ScramKeys, Session, SMTPServer
 from smtp_blinker.commands import auth as auth_command

@@ -15,8 +15,8 @@ pytest.importorskip("cryptography")
 pytest.importorskip("dkim")
 
 import dkim
-from contract import Client, Witness, running
 from sender_zones import Zones
+from support import Client, Witness, running
 from test_sender_signatures import KEYS, RFC_8463, rsa_key, wire
 
 from smtp_blinker.policies import SenderAuthentication

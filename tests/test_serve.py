@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import fcntl
 import json
-import mailbox
 import os
 import pkgutil
 import pty
@@ -23,7 +22,6 @@ from collections.abc import Iterator
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
-from types import TracebackType
 
 import click
 import psutil
@@ -31,18 +29,24 @@ import pytest
 import scramp
 import trustme
 from cryptography.hazmat.primitives import serialization
-from support import free_port, wait_until
+from support import free_port, trusting, wait_until
+from support.cli import (
+    ANYWHERE,
+    MESSAGE,
+    ROOT,
+    SECONDS,
+    SERVE,
+    SmtpBlinker,
+    adduser,
+    environment,
+    refused,
+    run,
+)
 
 import smtp_blinker
 import smtp_blinker.serve
 from smtp_blinker.serve.values import parse_size
 from smtp_blinker.users import hash_password
-
-ROOT = Path(__file__).resolve().parent.parent
-SERVE = ROOT / "scripts" / "serve.py"
-SECONDS = 60
-
-MESSAGE = "Subject: hello\n\nOne\n.\n..Two\n"
 
 # Runs a program that can't make a file of more than a mebibyte: EFBIG, as on a full disk.
 SMALL_DISK = (
@@ -50,94 +54,6 @@ SMALL_DISK = (
     "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20));"
     "os.execv(sys.argv[1], sys.argv[1:])"
 )
-
-
-def environment(**extra: str) -> dict[str, str]:
-    kept = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
-    return {**kept, **extra}
-
-
-class Running:
-    """A serve.py in *folder*; leaving the block asks it to stop and waits until it has."""
-
-    def __init__(self, folder: Path, *args: str, under: tuple[str, ...] = (), **env: str) -> None:
-        self.folder = folder
-        self.log = folder / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*under, sys.executable, str(SERVE), *args],
-                cwd=folder,
-                env=environment(**env),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self.process.stdout is not None
-        self.said: list[str] = []
-        last = "Listening" if "--trusted-proxy" in args else "Try:"
-        while not self.said or not self.said[-1].startswith(last):
-            line = self.process.stdout.readline()
-            assert line, f"it ended: {self.log.read_text()}"
-            self.said.append(line.rstrip("\n"))
-        found = [re.match(r"Listening on \S+:(\d+) \(", line) for line in self.said]
-        self.ports = [int(match[1]) for match in found if match is not None]
-        self.port = self.ports[0] if self.ports else 0
-        pages = [re.match(r"Web page: http://\S+:(\d+)/", line) for line in self.said]
-        #: That of the web page, 0 without one.
-        self.http_port = next((int(match[1]) for match in pages if match is not None), 0)
-
-    def __enter__(self) -> Running:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if self.process.poll() is None:
-                self.process.send_signal(signal.SIGTERM)
-            self.process.wait(SECONDS)
-        finally:
-            self.process.kill()
-            self.process.communicate()
-
-    def client(self) -> smtplib.SMTP:
-        return smtplib.SMTP("127.0.0.1", self.port, timeout=SECONDS)
-
-    def messages(self, maildir: str = "Maildir") -> list[mailbox.MaildirMessage]:
-        return list(mailbox.Maildir(self.folder / maildir, create=False))
-
-    def wait_for_log(self, text: str, times: int = 1) -> None:
-        wait_until(lambda: self.log.read_text().count(text) >= times)
-
-
-def run(folder: Path, *args: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    """A serve.py that is expected to end by itself."""
-    return subprocess.run(
-        [sys.executable, str(SERVE), *args],
-        cwd=folder,
-        env=environment(),
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-
-
-def adduser(folder: Path, name: str, password: str) -> None:
-    added = run(folder, "adduser", name, "--users", "users", "--password-stdin", text=password)
-    assert added.returncode == 0, added.stderr
-
-
-def trusting_nobody() -> ssl.SSLContext:
-    """A context for self-signed certificates."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def certificate(folder: Path, ca: trustme.CA) -> None:
@@ -148,15 +64,12 @@ def certificate(folder: Path, ca: trustme.CA) -> None:
     issued.private_key_pem.write_to_path(folder / "key.pem")
 
 
-ANYWHERE = ("--listen", "127.0.0.1:0")
-
-
 # Receiving
 
 
 def test_mail_lands_in_the_maildir_with_nothing_configured(tmp_path: Path) -> None:
     # The port is the only thing that a test can't leave at its default.
-    with Running(tmp_path, SMTP_BLINKER_LISTEN="127.0.0.1:0") as server:
+    with SmtpBlinker(tmp_path, SMTP_BLINKER_LISTEN="127.0.0.1:0") as server:
         with server.client() as client:
             client.sendmail("you@example.org", ["me@example.com", "her@example.net"], MESSAGE)
         [message] = server.messages()
@@ -188,7 +101,7 @@ def test_default_address_is_local_and_unprivileged(tmp_path: Path) -> None:
     ],
 )
 def test_the_line_to_try_it_works(tmp_path: Path, options: tuple[str, ...]) -> None:
-    with Running(tmp_path, *(text.format(str(tmp_path)[1:]) for text in options)) as server:
+    with SmtpBlinker(tmp_path, *(text.format(str(tmp_path)[1:]) for text in options)) as server:
         command = server.said[-1].removeprefix("Try: ")
         subprocess.run(command, shell=True, check=True, timeout=SECONDS)
         [message] = server.messages()
@@ -199,11 +112,11 @@ def test_the_line_to_try_it_works(tmp_path: Path, options: tuple[str, ...]) -> N
 def test_several_addresses_and_protocols_at_once(tmp_path: Path) -> None:
     options = ["--listen", "127.0.0.1:0", "--listen", "smtps://127.0.0.1:0"]
     options += ["--listen", "lmtp://127.0.0.1:0", "--listen", f"lmtp://{tmp_path}/socket"]
-    with Running(tmp_path, *options, "--self-signed") as server:
+    with SmtpBlinker(tmp_path, *options, "--self-signed") as server:
         smtp, smtps, lmtp = server.ports
         clients = [
             smtplib.SMTP("127.0.0.1", smtp, timeout=SECONDS),
-            smtplib.SMTP_SSL("127.0.0.1", smtps, context=trusting_nobody(), timeout=SECONDS),
+            smtplib.SMTP_SSL("127.0.0.1", smtps, context=trusting(), timeout=SECONDS),
             smtplib.LMTP("127.0.0.1", lmtp),
             smtplib.LMTP(f"{tmp_path}/socket"),
         ]
@@ -217,9 +130,9 @@ def test_several_addresses_and_protocols_at_once(tmp_path: Path) -> None:
 
 
 def test_starttls_with_a_certificate_made_on_the_spot(tmp_path: Path) -> None:
-    with Running(tmp_path, *ANYWHERE, "--self-signed") as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, "--self-signed") as server:
         with server.client() as client:
-            client.starttls(context=trusting_nobody())
+            client.starttls(context=trusting())
             assert isinstance(client.sock, ssl.SSLSocket)
             der = client.sock.getpeercert(binary_form=True)
             assert der is not None
@@ -237,7 +150,7 @@ def test_starttls_with_a_certificate_made_on_the_spot(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["PLAIN", "LOGIN", "CRAM-MD5"])
 def test_any_password_is_right_for_a_catcher(tmp_path: Path, method: str) -> None:
-    with Running(tmp_path, *ANYWHERE, "--accept-any-auth") as server, server.client() as client:
+    with SmtpBlinker(tmp_path, *ANYWHERE, "--accept-any-auth") as server, server.client() as client:
         client.ehlo()
         client.user, client.password = "ann", "whatever"
         mechanism = getattr(client, f"auth_{method.lower().replace('-', '_')}")
@@ -251,7 +164,7 @@ def test_any_password_is_right_for_a_catcher(tmp_path: Path, method: str) -> Non
 
 def test_the_page_is_shown_below_a_path(tmp_path: Path) -> None:
     options = [*ANYWHERE, "--http", "127.0.0.1:0", "--http-path", "mail"]
-    with Running(tmp_path, *options) as server:
+    with SmtpBlinker(tmp_path, *options) as server:
         url = next(line.split()[2] for line in server.said if line.startswith("Web page:"))
         connection = HTTPConnection(url.split("/")[2], timeout=SECONDS)
         connection.request("GET", "/mail/api/messages")
@@ -268,7 +181,7 @@ def test_old_mail_is_deleted_where_that_is_wanted(tmp_path: Path) -> None:
     for number in range(5):
         (new / f"{1_700_000_000 + number}.x").write_text(MESSAGE)
     options = ["-l", "127.0.0.1:0", "--http", "127.0.0.1:0", "--keep-messages", "2"]
-    with Running(tmp_path, *options) as server:
+    with SmtpBlinker(tmp_path, *options) as server:
         server.wait_for_log("3 messages were too old or too many")
         assert sorted(path.name for path in new.iterdir()) == ["1700000003.x", "1700000004.x"]
     for other in (["--http", "off"], ["--http", "off", "--workers", "2"]):
@@ -276,7 +189,7 @@ def test_old_mail_is_deleted_where_that_is_wanted(tmp_path: Path) -> None:
 
 
 def test_a_certificate_made_on_the_spot_can_be_trusted(tmp_path: Path) -> None:
-    with Running(tmp_path, *ANYWHERE, "--self-signed") as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, "--self-signed") as server:
         [said] = [line for line in server.said if line.startswith("Certificate to trust: ")]
         path = tmp_path / "smtp-blinker.pem"
         assert said.endswith(str(path))
@@ -294,14 +207,14 @@ def test_a_certificate_made_on_the_spot_can_be_trusted(tmp_path: Path) -> None:
 def test_who_is_lenient_to_everyone_is_told_so_where_others_reach_the_server(
     tmp_path: Path,
 ) -> None:
-    with Running(tmp_path, "-l", "0.0.0.0:0", "--http", "off", "--lenient") as server:
+    with SmtpBlinker(tmp_path, "-l", "0.0.0.0:0", "--http", "off", "--lenient") as server:
         assert any("--lenient" in line for line in server.said)
-    with Running(tmp_path, "-l", "127.0.0.1:0", "--http", "off", "--lenient") as server:
+    with SmtpBlinker(tmp_path, "-l", "127.0.0.1:0", "--http", "off", "--lenient") as server:
         assert not any("--lenient" in line for line in server.said)
 
 
 def test_who_lets_everyone_in_is_told_so_where_others_reach_the_server(tmp_path: Path) -> None:
-    with Running(tmp_path, "-l", "0.0.0.0:0", "--http", "off", "--accept-any-auth") as server:
+    with SmtpBlinker(tmp_path, "-l", "0.0.0.0:0", "--http", "off", "--accept-any-auth") as server:
         assert any("any password" in line for line in server.said)
     line = refused(tmp_path, *ANYWHERE, "--users", "users", "--accept-any-auth")
     assert "not both" in line
@@ -320,7 +233,7 @@ def test_a_lenient_server_takes_what_old_devices_write(tmp_path: Path) -> None:
         ([], [b"501"]),
     ):
         with (
-            Running(tmp_path, *ANYWHERE, *options) as server,
+            SmtpBlinker(tmp_path, *ANYWHERE, *options) as server,
             socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as client,
         ):
             assert client.recv(1000).startswith(b"220")
@@ -334,9 +247,9 @@ def test_a_lenient_server_takes_what_old_devices_write(tmp_path: Path) -> None:
 def test_only_users_of_the_file_get_in(tmp_path: Path) -> None:
     adduser(tmp_path, "alice", "sesame\n")
     options = [*ANYWHERE, "--self-signed", "--users", "users", "--require-auth"]
-    with Running(tmp_path, *options) as server:
+    with SmtpBlinker(tmp_path, *options) as server:
         with server.client() as client:
-            client.starttls(context=trusting_nobody())
+            client.starttls(context=trusting())
             with pytest.raises(smtplib.SMTPSenderRefused) as demanded:
                 client.sendmail("you@example.org", "me@example.com", MESSAGE)
             assert demanded.value.smtp_code == 530
@@ -352,7 +265,7 @@ def test_only_users_of_the_file_get_in(tmp_path: Path) -> None:
 
 def test_recipients_elsewhere_are_refused(tmp_path: Path) -> None:
     options = [*ANYWHERE, "--domain", "Example.com", "--domain", "xn--bcher-kva.example"]
-    with Running(tmp_path, *options) as server, server.client() as client:
+    with SmtpBlinker(tmp_path, *options) as server, server.client() as client:
         client.ehlo()
         client.mail("you@example.org", ["SMTPUTF8"])
         for address in ("me@example.com", "me@EXAMPLE.COM", "postmaster", "PostMaster"):
@@ -368,7 +281,7 @@ def test_recipients_elsewhere_are_refused(tmp_path: Path) -> None:
 
 def test_limits_are_held(tmp_path: Path) -> None:
     options = [*ANYWHERE, "--size", "100000", "--max-recipients", "1", "--max-clients", "1"]
-    with Running(tmp_path, *options) as server, server.client() as client:
+    with SmtpBlinker(tmp_path, *options) as server, server.client() as client:
         client.ehlo()
         assert client.esmtp_features["size"] == "100000"
         with pytest.raises(smtplib.SMTPConnectError) as crowded:
@@ -382,7 +295,7 @@ def test_limits_are_held(tmp_path: Path) -> None:
 
 
 def test_trusted_proxy_says_who_the_client_is(tmp_path: Path) -> None:
-    with Running(tmp_path, *ANYWHERE, "--trusted-proxy", "127.0.0.0/8") as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, "--trusted-proxy", "127.0.0.0/8") as server:
         with socket.create_connection(("127.0.0.1", server.port), SECONDS) as sock:
             sock.sendall(b"PROXY TCP4 192.0.2.77 192.0.2.1 1234 25\r\n")
             with smtplib.SMTP() as client:
@@ -395,7 +308,7 @@ def test_trusted_proxy_says_who_the_client_is(tmp_path: Path) -> None:
 
 
 def test_the_log_has_the_server_s_start_and_end(tmp_path: Path) -> None:
-    with Running(tmp_path, *ANYWHERE, "--listen", "lmtp://127.0.0.1:0") as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, "--listen", "lmtp://127.0.0.1:0") as server:
         pass
     lines = [line.split(" INFO ")[1] for line in server.log.read_text().splitlines()]
     addresses = [f"127.0.0.1:{port}" for port in server.ports]
@@ -404,7 +317,10 @@ def test_the_log_has_the_server_s_start_and_end(tmp_path: Path) -> None:
 
 
 def test_log_lines_can_be_json(tmp_path: Path) -> None:
-    with Running(tmp_path, *ANYWHERE, "--log-format", "json") as server, server.client() as client:
+    with (
+        SmtpBlinker(tmp_path, *ANYWHERE, "--log-format", "json") as server,
+        server.client() as client,
+    ):
         client.sendmail("you@example.org", "me@example.com", MESSAGE)
         client.quit()
     events = [json.loads(line) for line in server.log.read_text().splitlines()]
@@ -413,7 +329,7 @@ def test_log_lines_can_be_json(tmp_path: Path) -> None:
 
 
 def test_log_tells_what_happens(tmp_path: Path) -> None:
-    with Running(tmp_path, *ANYWHERE, "--maildir", "box") as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, "--maildir", "box") as server:
         with server.client() as client:
             client.sendmail("you@example.org", "me@example.com", MESSAGE)
         assert len(server.messages("box")) == 1
@@ -425,7 +341,7 @@ def test_log_tells_what_happens(tmp_path: Path) -> None:
 
 def test_full_disk_refuses_the_message_and_goes_on(tmp_path: Path) -> None:
     under = (sys.executable, "-c", SMALL_DISK)
-    with Running(tmp_path, *ANYWHERE, under=under) as server, server.client() as client:
+    with SmtpBlinker(tmp_path, *ANYWHERE, under=under) as server, server.client() as client:
         for _ in range(2):
             with pytest.raises(smtplib.SMTPDataError) as refused:
                 client.sendmail("you@example.org", "me@example.com", "x" * 70 + "\n" * 2**21)
@@ -445,7 +361,7 @@ def test_a_maildir_that_is_removed_is_made_anew(tmp_path: Path) -> None:
         return connection.getresponse().status
 
     with (
-        Running(tmp_path, *ANYWHERE, "--http", f"127.0.0.1:{http}") as server,
+        SmtpBlinker(tmp_path, *ANYWHERE, "--http", f"127.0.0.1:{http}") as server,
         server.client() as client,
     ):
         for removed in ("tmp", "new", "cur", "."):
@@ -466,7 +382,7 @@ def test_a_maildir_that_is_removed_is_made_anew(tmp_path: Path) -> None:
 def test_what_can_not_be_removed_from_tmp_keeps_no_server_from_starting(tmp_path: Path) -> None:
     (tmp_path / "Maildir" / "tmp" / "folder").mkdir(parents=True)
     os.utime(tmp_path / "Maildir" / "tmp" / "folder", (0, 0))
-    with Running(tmp_path, *ANYWHERE):
+    with SmtpBlinker(tmp_path, *ANYWHERE):
         assert os.listdir(tmp_path / "Maildir" / "tmp") == ["folder"]
 
 
@@ -479,9 +395,9 @@ def test_killed_server_has_kept_every_message_it_accepted(tmp_path: Path) -> Non
         folder = tmp_path / str(round_)
         folder.mkdir()
         accepted: list[str] = []
-        with Running(folder, *ANYWHERE, "--log-level", "error") as server:
+        with SmtpBlinker(folder, *ANYWHERE, "--log-level", "error") as server:
 
-            def send(server: Running, name: str, accepted: list[str]) -> None:
+            def send(server: SmtpBlinker, name: str, accepted: list[str]) -> None:
                 number = 0
                 try:
                     with server.client() as client:
@@ -524,7 +440,7 @@ WORKERS = pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one
 def test_signal_lets_a_message_end_and_exits_0(
     tmp_path: Path, number: signal.Signals, workers: tuple[str, ...]
 ) -> None:
-    with Running(tmp_path, *ANYWHERE, *workers) as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, *workers) as server:
         idle = server.client()
         client = server.client()
         client.ehlo()
@@ -544,7 +460,7 @@ def test_signal_lets_a_message_end_and_exits_0(
 
 
 def test_sigint_of_a_terminal_lets_a_message_end_in_every_process(tmp_path: Path) -> None:
-    with Running(tmp_path, *ANYWHERE, "--workers", "2") as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, "--workers", "2") as server:
         client = server.client()
         client.ehlo()
         client.mail("you@example.org")
@@ -569,7 +485,7 @@ def accepts(port: int) -> bool:
 
 
 def test_second_sigint_does_not_wait(tmp_path: Path) -> None:
-    with Running(tmp_path, *ANYWHERE) as server, server.client() as idle:
+    with SmtpBlinker(tmp_path, *ANYWHERE) as server, server.client() as idle:
         client = server.client()
         client.ehlo()
         client.mail("you@example.org")
@@ -608,7 +524,7 @@ def test_hangup_reads_users_anew_without_dropping_a_client(
 ) -> None:
     adduser(tmp_path, "alice", "sesame\n")
     options = [*ANYWHERE, "--users", "users", *workers]
-    with Running(tmp_path, *options) as server, server.client() as client:
+    with SmtpBlinker(tmp_path, *options) as server, server.client() as client:
         client.ehlo()
         with pytest.raises(smtplib.SMTPAuthenticationError):
             client.login("bob", "mellon")
@@ -642,7 +558,7 @@ def test_scram_is_offered_once_all_users_have_keys(
     with_keys = users.read_text()
     # As an earlier version wrote it.
     users.write_text(f"{with_keys}bob:{hash_password('mellon')}\n")
-    with Running(tmp_path, *ANYWHERE, "--users", "users", *workers) as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, "--users", "users", *workers) as server:
         with server.client() as client:
             client.ehlo()
             assert client.esmtp_features["auth"].split() == ["PLAIN", "LOGIN"]
@@ -665,7 +581,7 @@ def test_hangup_with_a_broken_file_keeps_what_was_there(
     adduser(tmp_path, "alice", "sesame\n")
     certificate(tmp_path, trustme.CA())
     options = ["--users", "users", "--cert", "cert.pem", "--key", "key.pem", *workers]
-    with Running(tmp_path, *ANYWHERE, *options) as server, server.client() as client:
+    with SmtpBlinker(tmp_path, *ANYWHERE, *options) as server, server.client() as client:
         (tmp_path / "users").write_text("nonsense\n")
         (tmp_path / "cert.pem").write_text("nonsense\n")
         server.process.send_signal(signal.SIGHUP)
@@ -673,7 +589,7 @@ def test_hangup_with_a_broken_file_keeps_what_was_there(
         server.wait_for_log("users stay", times)
         server.wait_for_log("certificate stays", times)
         assert "Traceback" not in server.log.read_text()
-        client.starttls(context=trusting_nobody())
+        client.starttls(context=trusting())
         client.login("alice", "sesame")
 
 
@@ -691,7 +607,7 @@ def test_hangup_shows_the_new_certificate_without_dropping_a_client(
     certificate(tmp_path, old)
     options = ["--listen", "localhost:0", "--listen", "smtps://localhost:0"]
     options += ["--cert", "cert.pem", "--key", "key.pem", *workers]
-    with Running(tmp_path, *options) as server:
+    with SmtpBlinker(tmp_path, *options) as server:
         smtp, smtps = server.ports
         with (
             smtplib.SMTP("localhost", smtp, timeout=SECONDS) as plain,
@@ -707,16 +623,6 @@ def test_hangup_shows_the_new_certificate_without_dropping_a_client(
 
 
 # What can't be used
-
-
-def refused(folder: Path, *args: str) -> str:
-    """The line that serve.py says why it doesn't start."""
-    ended = run(folder, *args)
-    assert ended.returncode == 2, ended.stderr
-    assert ended.stdout == ""
-    [line] = ended.stderr.splitlines()
-    assert line.startswith("serve.py: ")
-    return line
 
 
 @pytest.fixture
@@ -916,8 +822,13 @@ def test_what_nobody_reads_ends_no_server(tmp_path: Path) -> None:
         process.wait()
 
 
-def test_the_command_that_is_proposed_makes_the_users_file(tmp_path: Path) -> None:
-    line = refused(tmp_path, *ANYWHERE, "--users", "users")
+@pytest.mark.parametrize("variable", [False, True])
+def test_the_command_that_is_proposed_makes_the_users_file(tmp_path: Path, variable: bool) -> None:
+    if variable:
+        line = refused(tmp_path, *ANYWHERE, SMTP_BLINKER_USERS="users")
+        assert "--users (from SMTP_BLINKER_USERS): there is no users" in line
+    else:
+        line = refused(tmp_path, *ANYWHERE, "--users", "users")
     command = line.partition("make it with: ")[2].replace("NAME", "ann")
     assert f"{SERVE} adduser" in command
     subprocess.run(
@@ -933,7 +844,7 @@ def test_a_unix_socket_has_the_mode_that_the_umask_makes(
 ) -> None:
     path = tmp_path / "socket"
     under = ("sh", "-c", 'umask 027; exec "$@"', "sh")
-    with Running(tmp_path, "--listen", f"lmtp://{path}", *workers, under=under):
+    with SmtpBlinker(tmp_path, "--listen", f"lmtp://{path}", *workers, under=under):
         assert path.stat().st_mode & 0o777 == 0o750
 
 
@@ -941,7 +852,7 @@ def test_what_is_for_networks_is_for_unix_sockets_where_it_says_so(tmp_path: Pat
     path = tmp_path / "socket"
     options = ["--listen", f"lmtp://{path}", "--trusted-proxy", "127.0.0.1", "--xforward", "unix"]
     with (
-        Running(tmp_path, *options, "--xclient", "192.0.2.1"),
+        SmtpBlinker(tmp_path, *options, "--xclient", "192.0.2.1"),
         smtplib.LMTP(str(path)) as client,  # it needs no PROXY header
     ):
         assert client.ehlo()[0] == 250

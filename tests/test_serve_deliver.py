@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from support import free_port, wait_until
-from test_serve import ANYWHERE, MESSAGE, SECONDS, Running, run
+from support.cli import ANYWHERE, MESSAGE, SECONDS, SmtpBlinker, run
 
 NO_PAGE = ("--http", "off")
 
@@ -48,7 +48,7 @@ def endpoint() -> Iterator[Any]:
             thread.join(SECONDS)
 
 
-def send(server: Running) -> str:
+def send(server: SmtpBlinker) -> str:
     """The reply to one message."""
     with server.client() as client:
         client.ehlo()
@@ -60,15 +60,15 @@ def send(server: Running) -> str:
 
 def test_mail_goes_to_the_next_hop(tmp_path: Path) -> None:
     (tmp_path / "hop").mkdir()
-    with Running(tmp_path / "hop", *ANYWHERE, *NO_PAGE) as hop:
+    with SmtpBlinker(tmp_path / "hop", *ANYWHERE, *NO_PAGE) as hop:
         there = f"smtp://user:sesame@127.0.0.1:{hop.port}"
-        with Running(
+        with SmtpBlinker(
             tmp_path, *ANYWHERE, *NO_PAGE, "--deliver", there, "--name", "mx.test"
         ) as near:
             assert near.said[0].endswith(f"mail goes to smtp://127.0.0.1:{hop.port}")
             assert send(near).startswith("451 4.3.0")  # that one has no AUTH
         there = there.replace("user:sesame@", "")
-        with Running(
+        with SmtpBlinker(
             tmp_path, *ANYWHERE, *NO_PAGE, "--deliver", there, "--name", "mx.test"
         ) as near:
             assert send(near).startswith("250 2.0.0 relayed: queued as ")
@@ -82,7 +82,7 @@ def test_mail_is_posted_to_a_url(tmp_path: Path) -> None:
     with endpoint() as hook:
         there = f"http://127.0.0.1:{hook.server_port}/200"
         options = (*ANYWHERE, *NO_PAGE, "--deliver", there)
-        with Running(tmp_path, *options, SMTP_BLINKER_WEBHOOK_SECRET="sesame") as server:
+        with SmtpBlinker(tmp_path, *options, SMTP_BLINKER_WEBHOOK_SECRET="sesame") as server:
             assert send(server).startswith("250 2.0.0 delivered as ")
         [(fields, body)] = hook.posted
     assert fields["X-SMTP-Signature"].startswith("t=")
@@ -95,12 +95,12 @@ def test_what_the_next_hop_misses_waits_in_the_spool(tmp_path: Path) -> None:
     (tmp_path / "hop").mkdir()
     port = free_port()
     options = ("--deliver", f"smtp://127.0.0.1:{port}", "--spool", "spool")
-    with Running(tmp_path, *ANYWHERE, *NO_PAGE, *options) as near:
+    with SmtpBlinker(tmp_path, *ANYWHERE, *NO_PAGE, *options) as near:
         assert send(near).startswith("250 2.0.0 spooled as ")
         assert len(list((tmp_path / "spool" / "queue").iterdir())) == 1
     with (
-        Running(tmp_path / "hop", "--listen", f"127.0.0.1:{port}", *NO_PAGE) as hop,
-        Running(tmp_path, *ANYWHERE, *NO_PAGE, *options),
+        SmtpBlinker(tmp_path / "hop", "--listen", f"127.0.0.1:{port}", *NO_PAGE) as hop,
+        SmtpBlinker(tmp_path, *ANYWHERE, *NO_PAGE, *options),
     ):
         # Not before it has heard the hop's 250: stopped without it, it keeps the message.
         wait_until(lambda: not list((tmp_path / "spool" / "queue").iterdir()))
@@ -112,7 +112,7 @@ def test_the_other_side_has_so_long_as_was_said(tmp_path: Path, scheme: str) -> 
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and says nothing
         there = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
         options = (*ANYWHERE, *NO_PAGE, "--deliver", there, "--deliver-timeout", "0.25")
-        with Running(tmp_path, *options) as near:
+        with SmtpBlinker(tmp_path, *options) as near:
             assert send(near).startswith("451 4.3.0")
             near.wait_for_log("within 0.25 s")
 
@@ -126,7 +126,7 @@ def test_a_wrong_deadline_is_an_error_that_says_what_is_right(tmp_path: Path, se
     assert ("0<x<=300" in done.stderr) is (seconds != "soon")
 
 
-def page(server: Running, path: str) -> str:
+def page(server: SmtpBlinker, path: str) -> str:
     """What the web page of *server* answers, of an error too."""
     url = f"http://127.0.0.1:{server.http_port}{path}"
     try:
@@ -144,7 +144,7 @@ def test_it_is_not_ready_while_the_other_side_is_away(
         taken.bind(("127.0.0.1", 0))
         there = f"{scheme}://127.0.0.1:{taken.getsockname()[1]}"
         options = (*ANYWHERE, "--http", "127.0.0.1:0", "--deliver", there)
-        with Running(tmp_path, *options) as near:
+        with SmtpBlinker(tmp_path, *options) as near:
             wait_until(
                 lambda: page(near, "/healthz/ready") == f"can't store mail: {engine} is away\n"
             )
@@ -152,7 +152,7 @@ def test_it_is_not_ready_while_the_other_side_is_away(
             assert send(near).startswith("451 4.3.0")
             outcome = f'{{outcome="failed",store="{there}"}} 1.0'
             assert f"smtp_store_messages_total{outcome}" in page(near, "/metrics")
-        with Running(tmp_path, *options, "--spool", "spool") as near:
+        with SmtpBlinker(tmp_path, *options, "--spool", "spool") as near:
             assert page(near, "/healthz/ready") == "ok\n"
             assert send(near).startswith("250 2.0.0 spooled as ")
             assert page(near, "/healthz/ready") == "ok\n"
@@ -160,7 +160,7 @@ def test_it_is_not_ready_while_the_other_side_is_away(
             assert f"smtp_spool_messages{folder}" in page(near, "/metrics")
 
 
-def metric(server: Running, name: str, **labels: str) -> float:
+def metric(server: SmtpBlinker, name: str, **labels: str) -> float:
     """The value of a metric, 0 where it isn't there."""
     shown = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
     found = re.search(
@@ -173,7 +173,7 @@ def test_with_workers_the_page_counts_what_all_of_them_handed_over(tmp_path: Pat
     with endpoint() as hook:
         there = f"http://127.0.0.1:{hook.server_port}/200"
         options = (*ANYWHERE, "--http", "127.0.0.1:0", "--workers", "2", "--deliver", there)
-        with Running(tmp_path, *options) as server:
+        with SmtpBlinker(tmp_path, *options) as server:
             # As many at once that both of them have some.
             clients = [server.client() for _ in range(20)]
             for client in clients:
@@ -193,7 +193,7 @@ def test_with_workers_the_page_knows_the_spool_and_that_the_store_is_away(tmp_pa
         there = f"http://127.0.0.1:{taken.getsockname()[1]}/"
         options = (*ANYWHERE, "--http", "127.0.0.1:0", "--workers", "2", "--deliver", there)
         spool = tmp_path / "spool"
-        with Running(tmp_path, *options, "--spool", str(spool)) as server:
+        with SmtpBlinker(tmp_path, *options, "--spool", str(spool)) as server:
             for _ in range(6):
                 assert send(server).startswith("250 2.0.0 spooled as ")
             wait_until(lambda: metric(server, "smtp_spool_messages", spool=str(spool)) == 6)
@@ -208,7 +208,9 @@ def test_with_workers_the_page_knows_the_spool_and_that_the_store_is_away(tmp_pa
 def test_it_is_ready_once_the_other_side_is_there(tmp_path: Path) -> None:
     with endpoint() as hook:
         there = f"http://127.0.0.1:{hook.server_port}/200"
-        with Running(tmp_path, *ANYWHERE, "--http", "127.0.0.1:0", "--deliver", there) as server:
+        with SmtpBlinker(
+            tmp_path, *ANYWHERE, "--http", "127.0.0.1:0", "--deliver", there
+        ) as server:
             wait_until(lambda: page(server, "/healthz/ready") == "ok\n")
             assert hook.posted == []
             send(server)

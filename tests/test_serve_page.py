@@ -16,12 +16,12 @@ import pytest
 pytest.importorskip("gunicorn", reason="gunicorn is not installed (pip)")
 
 from support import wait_until
-from test_serve import MESSAGE, Running, refused
+from support.cli import MESSAGE, SmtpBlinker, refused
 
 PAGE = ("-l", "127.0.0.1:0", "--http", "127.0.0.1:0", "--workers", "2")
 
 
-def get(server: Running, path: str) -> Any:
+def get(server: SmtpBlinker, path: str) -> Any:
     connection = HTTPConnection("127.0.0.1", server.http_port, timeout=60)
     try:
         connection.request("GET", path)
@@ -39,13 +39,13 @@ def _has_ended(process: psutil.Process) -> bool:
         return True
 
 
-def _answers(server: Running, path: str) -> bool:
+def _answers(server: SmtpBlinker, path: str) -> bool:
     with suppress(OSError, ValueError):
         return bool(get(server, path))
     return False
 
 
-def sent_by_both(server: Running) -> int:
+def sent_by_both(server: SmtpBlinker) -> int:
     """Send until both workers had a message; returns how many it took."""
     sent = 0
     senders: set[str] = set()
@@ -66,7 +66,7 @@ def sent_by_both(server: Running) -> int:
     return sent
 
 
-def page_process(server: Running) -> psutil.Process:
+def page_process(server: SmtpBlinker) -> psutil.Process:
     """The page has children, the index and the reader, when it was asked for the mail."""
     get(server, "/api/messages")
     found = [each for each in psutil.Process(server.process.pid).children() if each.children()]
@@ -75,7 +75,7 @@ def page_process(server: Running) -> psutil.Process:
 
 
 def test_it_shows_what_every_worker_does(tmp_path: Path) -> None:
-    with Running(tmp_path, *PAGE) as server:
+    with SmtpBlinker(tmp_path, *PAGE) as server:
         sent = sent_by_both(server)
         wait_until(
             lambda: get(server, "/api/live")["totals"]['smtp_messages_total{code="250"}'] == sent
@@ -99,7 +99,7 @@ def test_it_shows_what_every_worker_does(tmp_path: Path) -> None:
 
 
 def test_it_begins_again_when_it_has_ended(tmp_path: Path) -> None:
-    with Running(tmp_path, *PAGE) as server:
+    with SmtpBlinker(tmp_path, *PAGE) as server:
         page_process(server).kill()
         server.wait_for_log("another one begins")
 
@@ -116,7 +116,7 @@ def test_it_begins_again_when_it_has_ended(tmp_path: Path) -> None:
 
 
 def test_connections_of_a_worker_that_was_killed_have_ended(tmp_path: Path) -> None:
-    with Running(tmp_path, *PAGE) as server:
+    with SmtpBlinker(tmp_path, *PAGE) as server:
         client = server.client()
         client.ehlo()
         wait_until(lambda: get(server, "/api/live")["open"] == 1)
@@ -132,7 +132,7 @@ def test_connections_of_a_worker_that_was_killed_have_ended(tmp_path: Path) -> N
 def test_it_is_not_ready_while_the_workers_drain_and_ends_after_them(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    with Running(tmp_path, *PAGE, TMPDIR=str(temporary)) as server:
+    with SmtpBlinker(tmp_path, *PAGE, TMPDIR=str(temporary)) as server:
         client = server.client()
         client.ehlo()
         client.mail("you@example.org")
@@ -150,13 +150,13 @@ def test_it_is_not_ready_while_the_workers_drain_and_ends_after_them(tmp_path: P
 
 
 def test_it_ends_with_an_arbiter_that_was_killed(tmp_path: Path) -> None:
-    with Running(tmp_path, *PAGE) as server:
+    with SmtpBlinker(tmp_path, *PAGE) as server:
         page = page_process(server)
         server.process.kill()
         wait_until(lambda: _has_ended(page))
 
 
-def successor(server: Running) -> psutil.Process:
+def successor(server: SmtpBlinker) -> psutil.Process:
     """The arbiter that USR2 has the server's begin, when its page has taken over."""
     old = psutil.Process(server.process.pid)
     page, before = page_process(server), {child.pid for child in old.children()}
@@ -176,7 +176,7 @@ def successor(server: Running) -> psutil.Process:
 def test_an_upgrade_takes_the_page_along(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    with Running(tmp_path, *PAGE, TMPDIR=str(temporary)) as server:
+    with SmtpBlinker(tmp_path, *PAGE, TMPDIR=str(temporary)) as server:
         client = server.client()
         client.ehlo()
         new = successor(server)
@@ -200,7 +200,7 @@ def test_an_upgrade_takes_the_page_along(tmp_path: Path) -> None:
 
 
 def test_an_upgrade_that_is_taken_back_leaves_the_page(tmp_path: Path) -> None:
-    with Running(tmp_path, *PAGE) as server:
+    with SmtpBlinker(tmp_path, *PAGE) as server:
         new = successor(server)
         new.terminate()
         wait_until(lambda: _has_ended(new))
@@ -216,17 +216,17 @@ def test_old_mail_goes_with_workers_too(tmp_path: Path) -> None:
     new.mkdir(parents=True)
     for number in range(5):
         (new / f"{1_700_000_000 + number}.x").write_text(MESSAGE)
-    with Running(tmp_path, *PAGE, "--keep-messages", "2") as server:
+    with SmtpBlinker(tmp_path, *PAGE, "--keep-messages", "2") as server:
         server.wait_for_log("3 messages were too old or too many")
 
 
-def change(server: Running, method: str, words: str = "") -> Any:
+def change(server: SmtpBlinker, method: str, words: str = "") -> Any:
     url = f"http://127.0.0.1:{server.http_port}/api/faults{words}"
     with urlopen(Request(url, method=method)) as answer:
         return json.load(answer)
 
 
-def answers(server: Running, times: int) -> list[int]:
+def answers(server: SmtpBlinker, times: int) -> list[int]:
     """The codes to RCPT of so many clients at once, which both workers serve."""
     with ExitStack() as stack:
         clients = [stack.enter_context(server.client()) for _ in range(times)]
@@ -238,7 +238,7 @@ def answers(server: Running, times: int) -> list[int]:
 
 def test_faults_strike_in_every_worker_and_so_often_in_all(tmp_path: Path) -> None:
     first = "refuse recipient=me@example.com code=452 times=3"
-    with Running(tmp_path, *PAGE, "--faults", "--fault", first) as server:
+    with SmtpBlinker(tmp_path, *PAGE, "--faults", "--fault", first) as server:
         assert answers(server, 12) == [250] * 9 + [452] * 3
         assert get(server, "/api/faults")["faults"] == []
         fault = change(server, "POST", "?do=refuse&code=421&at=CONNECT&chance=0.001")
@@ -257,12 +257,12 @@ def test_faults_strike_in_every_worker_and_so_often_in_all(tmp_path: Path) -> No
 
 def test_faults_from_the_beginning_need_no_page(tmp_path: Path) -> None:
     options = ("-l", "127.0.0.1:0", "--http", "off", "--workers", "2")
-    with Running(tmp_path, *options, "--fault", "refuse code=451 times=2") as server:
+    with SmtpBlinker(tmp_path, *options, "--fault", "refuse code=451 times=2") as server:
         assert answers(server, 8) == [250] * 6 + [451] * 2
 
 
 def test_an_address_that_is_taken_is_one_line(tmp_path: Path) -> None:
-    with Running(tmp_path, *PAGE) as server:
+    with SmtpBlinker(tmp_path, *PAGE) as server:
         (tmp_path / "other").mkdir()
         address = f"127.0.0.1:{server.http_port}"
         options = ("-l", "127.0.0.1:0", "--http", address, "--workers", "2")

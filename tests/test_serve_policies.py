@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interop.redis_server import RedisServer
+from interop.engines import RedisInMemory
 from interop.scanners import open_folder, start_clamd, start_rspamd
 from support import free_port, wait_until
-from test_serve import ANYWHERE, SECONDS, Running, adduser, run
+from support.cli import ANYWHERE, SECONDS, SmtpBlinker, adduser, run
 
 PROXY = ("--trusted-proxy", "127.0.0.0/8")
 
@@ -21,7 +21,7 @@ PROXY = ("--trusted-proxy", "127.0.0.0/8")
 class Client:
     """A client that a proxy introduces as *address*."""
 
-    def __init__(self, server: Running, address: str) -> None:
+    def __init__(self, server: SmtpBlinker, address: str) -> None:
         self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)
         family = "TCP6" if ":" in address else "TCP4"
         there = "::1" if ":" in address else "127.0.0.1"
@@ -46,7 +46,7 @@ class Client:
         return self.reply()
 
 
-def say(server: Running, address: str, *commands: str) -> str:
+def say(server: SmtpBlinker, address: str, *commands: str) -> str:
     """The last reply to EHLO and *commands*."""
     with Client(server, address) as client:
         said = client.cmd("EHLO me")
@@ -61,7 +61,7 @@ RCPT = "RCPT TO:<b@example.com>"
 
 def test_rates_of_messages_recipients_and_connections(tmp_path: Path) -> None:
     rates = ("--rate", "1/hour", "--rate", "recipients=2/hour", "--rate", "connections=4/hour")
-    with Running(tmp_path, *ANYWHERE, *PROXY, *rates) as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, *PROXY, *rates) as server:
         assert say(server, "192.0.2.1", MAIL, RCPT, RCPT).startswith("250")
         assert say(server, "192.0.2.1", MAIL).startswith("451 4.7.0 Too many messages")
         assert say(server, "2001:db8::1", MAIL, RCPT, RCPT, RCPT).startswith("452 4.7.0")
@@ -80,14 +80,14 @@ def test_a_locked_account(tmp_path: Path) -> None:
     def plain(password: str) -> str:
         return "AUTH PLAIN " + base64.b64encode(f"\0ann\0{password}".encode()).decode()
 
-    with Running(tmp_path, *ANYWHERE, *PROXY, *options) as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, *PROXY, *options) as server:
         assert say(server, "192.0.2.1", plain("open")).startswith("535")
         assert say(server, "192.0.2.2", plain("sesame")).startswith("454 4.7.0")
 
 
 def test_greylisting_comes_after_the_refusal_to_relay(tmp_path: Path) -> None:
     options = ("--greylist", "--domain", "example.com")
-    with Running(tmp_path, *ANYWHERE, *PROXY, *options) as server:
+    with SmtpBlinker(tmp_path, *ANYWHERE, *PROXY, *options) as server:
         assert say(server, "192.0.2.1", MAIL, RCPT).startswith("451 4.7.1 Greylisted")
         assert say(server, "192.0.2.1", MAIL, "RCPT TO:<b@else.where>").startswith("550 5.7.1")
         assert say(server, "127.0.0.1", MAIL, RCPT).startswith("250")
@@ -100,7 +100,7 @@ def test_sender_authentication(tmp_path: Path, is_enforced: bool) -> None:
     options = ["--sender-auth", *(["--enforce-dmarc"] * is_enforced)]
     # An address literal and a message without From: nothing to look up.
     with (
-        Running(tmp_path, *ANYWHERE, *PROXY, "--name", "mx.test", *options) as server,
+        SmtpBlinker(tmp_path, *ANYWHERE, *PROXY, "--name", "mx.test", *options) as server,
         Client(server, "192.0.2.1") as client,
     ):
         for command in ("EHLO [192.0.2.1]", "MAIL FROM:<>", RCPT, "DATA"):
@@ -133,7 +133,7 @@ def test_scanners_judge_mail(tmp_path: Path) -> None:
             *("--rspamd", f"http://127.0.0.1:{ports[0]}"),
             *("--clamav", f"tcp://127.0.0.1:{ports[1]}"),
         )
-        with Running(tmp_path, *ANYWHERE, *PROXY, *options) as server:
+        with SmtpBlinker(tmp_path, *ANYWHERE, *PROXY, *options) as server:
             assert data("192.0.2.1", "X-Wish: reject", "", "x").startswith("550 5.7.1 As you wish")
             virus = ("", "SMTP-BLINKER-TEST-VIRUS")
             said = "550 5.7.1 The message holds a virus: Test.Marker"
@@ -150,7 +150,8 @@ def test_scanners_judge_mail(tmp_path: Path) -> None:
 
 
 def test_two_servers_count_together_in_redis(tmp_path: Path, short_folder: Path) -> None:
-    redis = RedisServer(short_folder)
+    redis = RedisInMemory(short_folder)
+    redis.start()
     options = (*ANYWHERE, *PROXY, "--rate", "2/hour", "--max-clients-per-ip", "1")
     counters = ("--counters", redis.url)
     folders = [tmp_path / "one", tmp_path / "two"]
@@ -158,8 +159,8 @@ def test_two_servers_count_together_in_redis(tmp_path: Path, short_folder: Path)
         folder.mkdir()
     try:
         with (
-            Running(folders[0], *options, *counters) as one,
-            Running(folders[1], *options, *counters, "--http", "off") as two,
+            SmtpBlinker(folders[0], *options, *counters) as one,
+            SmtpBlinker(folders[1], *options, *counters, "--http", "off") as two,
         ):
             # What Redis doesn't answer within 50 ms each counts alone: on a busy machine not each
             # connection and not each message is known to the other, but soon one is.
@@ -171,7 +172,7 @@ def test_two_servers_count_together_in_redis(tmp_path: Path, short_folder: Path)
 
             replies = []
 
-            def is_refused(server: Running) -> bool:
+            def is_refused(server: SmtpBlinker) -> bool:
                 with Client(server, "192.0.2.3") as client:
                     if client.greeting.startswith("421"):
                         return False  # the connection of before is just ending

@@ -17,12 +17,21 @@ from typing import Any
 import gevent
 import psutil
 import pytest
-from contract import Client, Witness, descriptors, greenlets, poll, running
 from gevent import socket
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 from gevent.server import StreamServer
-from support import Certificate, tcp_address
+from support import (
+    BlockingClient,
+    Certificate,
+    Client,
+    Witness,
+    descriptors,
+    greenlets,
+    poll,
+    running,
+    tcp_address,
+)
 
 from smtp_blinker import Address, MessageStream, Reject, Session, SMTPServer, signals
 from smtp_blinker.signals import close, connect, disconnect, error, listening
@@ -72,7 +81,7 @@ def test_a_unix_socket_whose_owner_is_too_busy_to_accept_is_in_use(tmp_path: Pat
 def test_a_client_that_is_accepted_as_it_stops_is_told_421(given: bool) -> None:
     listener = socket.create_server(("127.0.0.1", 0)) if given else ("127.0.0.1", 0)
     with running(listener) as server:
-        client = Client(server, greet=False)
+        client = BlockingClient(server, greet=False)  # the hub doesn't run meanwhile
         # As gevent does it when the listener is ready; then nothing runs before `stop` does.
         accepted = StreamServer.do_read(server)
         assert accepted
@@ -476,7 +485,7 @@ def test_what_is_left_after_the_timeout_is_closed_with_421(
         assert len(closed) == 1
         assert witness.one("disconnect").reason == "shutdown"
         assert witness.names[-1] == "close"
-        replies = client.everything().decode().splitlines()
+        replies = client.rest().decode().splitlines()
         assert replies[-1].startswith("421 4.3.2")
         assert len(replies) <= 2  # perhaps the 354
 
@@ -616,7 +625,7 @@ def test_two_hooks_may_stop_the_server_at_once() -> None:
         both.set()
         poll(lambda: "close" in witness.names and not server.connections)
         assert witness.names.count("close") == 1
-        assert all(client.everything() for client in clients)
+        assert all(client.rest() for client in clients)
 
 
 @pytest.mark.parametrize("signal", [connect, disconnect, signals.message])
@@ -634,7 +643,7 @@ def test_a_listener_may_stop_the_server(signal: Any) -> None:
             client.send(b"DATA\r\n")
             gevent.sleep(0.05)
             client.send(b".\r\nQUIT\r\n")
-        client.everything()
+        client.rest()
         poll(lambda: "close" in witness.names and not server.connections)
         assert witness.names.count("close") == 1
         assert witness.names.count("error") == 0
@@ -725,7 +734,7 @@ def test_stop_leaves_no_greenlet_and_no_descriptor(certificate: Certificate) -> 
                 clients[3].ok("STARTTLS")
                 server.stop()
                 for client in clients:
-                    client.everything()
+                    client.rest()
                     client.close()
 
     rounds(2)
@@ -1097,7 +1106,7 @@ def test_close_comes_after_the_connection_whose_hook_stopped_the_server(where: s
             b"EHLO me\r\nAUTH PLAIN AG1lAHB3\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\n"
             b"DATA\r\nx\r\n.\r\nQUIT\r\n"
         )
-        client.everything()
+        client.rest()
         poll(lambda: "close" in witness.names)
         assert order == ["stop returned"]
         assert witness.names[-2:] == ["disconnect", "close"]
@@ -1120,7 +1129,7 @@ def test_close_comes_after_the_connection_whose_listener_stopped_the_server(sign
             b"EHLO me\r\nFOO\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
             b"x\r\n.\r\nQUIT\r\n"
         )
-        client.everything()
+        client.rest()
         poll(lambda: "close" in witness.names)
         assert witness.names[-2:] == ["disconnect", "close"]
         assert witness.names.count("error") == 0

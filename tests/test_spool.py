@@ -16,8 +16,8 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, Witness, poll, running
 from gevent.event import Event
+from support import Client, Witness, poll, running
 
 from smtp_blinker import Envelope, Reject, SMTPServer
 from smtp_blinker.connection.spool import Spool, SpooledPieces

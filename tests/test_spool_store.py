@@ -593,10 +593,10 @@ def test_delays_grow_and_an_outage_is_told_once(
 
 
 def send(client: Any, subject: Any, *recipients: Any) -> None:
-    assert client.command("MAIL FROM:<bob@example.net>").code == 250
+    assert client.cmd("MAIL FROM:<bob@example.net>").code == 250
     for recipient in recipients or ("ann@example.com",):
-        assert client.command(f"RCPT TO:<{recipient}>").code == 250
-    assert client.command("DATA").code == 354
+        assert client.cmd(f"RCPT TO:<{recipient}>").code == 250
+    assert client.cmd("DATA").code == 354
     client.send(message(subject) + b".\r\n")
 
 
@@ -618,7 +618,7 @@ def test_a_server_hands_over_while_it_listens_and_no_longer(tmp_path: Path, inne
         with served.hello() as client:
             send(client, "two")
             assert client.reply().code == 250
-        assert [event.code for event in served.events_of("error")] == ["StoreAway"] * 2
+        assert [event.code for event in served.of("error")] == ["StoreAway"] * 2
     assert [path.is_file() for path in files(spool)] == [True]
     calls = len(inner.calls)
     inner.failure = None
@@ -673,12 +673,12 @@ def test_its_policies_are_asked_and_refuse_for_good_only(tmp_path: Path) -> None
     with serve(on_data=spool) as served, served.hello() as client:
         served.server.use(spool)
         assert policy.attached == (served.server,)  # type: ignore[comparison-overlap]
-        assert client.command("MAIL FROM:<bob@example.net>").code == 250
-        assert client.command("RCPT TO:<ann@elsewhere.example>").status == "550 5.1.1"
+        assert client.cmd("MAIL FROM:<bob@example.net>").code == 250
+        assert client.cmd("RCPT TO:<ann@elsewhere.example>").status == "550 5.1.1"
         policy.answer = Reject(451, "away", "4.3.0")  # type: ignore[assignment]
-        assert client.command("RCPT TO:<ann@example.com>").code == 250
+        assert client.cmd("RCPT TO:<ann@example.com>").code == 250
         policy.answer = Reject(552, "too large", "5.3.4")  # type: ignore[assignment]
-        assert client.command("RCPT TO:<ann@example.com>").status == "552 5.3.4"
+        assert client.cmd("RCPT TO:<ann@example.com>").status == "552 5.3.4"
 
 
 def test_with_lmtp_only_those_are_spooled_that_may_be_stored_later(tmp_path: Path) -> None:
@@ -880,6 +880,29 @@ def test_a_session_and_its_envelope_survive_in_all_fields() -> None:
         assert (one.dsn, one.rrvs) == (other.dsn, other.rrvs)
     assert again.transmission_type == made.transmission_type
     assert again.received_header("mx.example", "7") == made.received_header("mx.example", "7")
+
+
+def test_the_full_session_has_a_value_of_its_own_in_each_field_of_the_envelope() -> None:
+    """A field that is added later has to be set there, so that it is known to be saved."""
+    full, bare = full_session().envelope, a_session().envelope
+    same = {name for name, value in facts(bare).items() if value == facts(full)[name]}
+    assert same == {"hold_for"}  # never beside hold_until
+    pairs = zip(full.rcpt_to, (Address("ann@example.com"), Address("eve@example.com")), strict=True)
+    changed = [
+        name
+        for one, other in pairs
+        for name in facts(one)
+        if facts(one)[name] != facts(other)[name]
+    ]
+    assert set(changed) >= set(facts(bare.rcpt_to[0])) - {"_args"}
+
+
+def test_a_field_that_an_earlier_release_did_not_know_is_as_in_a_new_envelope() -> None:
+    saved = json.loads(save(full_session(), full_session().envelope.rcpt_to, 77))
+    del saved["envelope"]["priority"]
+    again, _ = load(json.dumps(saved).encode(), datetime(2026, 11, 29, 6, tzinfo=UTC))
+    assert again.envelope.priority is None
+    assert again.envelope.auth == "<>"
 
 
 def test_a_bare_session_survives_too() -> None:

@@ -18,8 +18,7 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, running
-from support import wait_until
+from support import Client, running, wait_until
 
 from smtp_blinker.connection import connection
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import running
 from prometheus_client import CollectorRegistry
+from support import running
 from test_relay_store import Hop
 from test_webhook_store import TEXT, endpoint
 

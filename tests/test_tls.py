@@ -15,10 +15,9 @@ from typing import Any
 import gevent
 import pytest
 import trustme
-from contract import Client, Witness, descriptors, poll, running, trusting
 from cryptography.hazmat.primitives import serialization
 from gevent import ssl as gevent_ssl
-from support import Certificate
+from support import Certificate, Client, Witness, descriptors, poll, running, trusting
 
 from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 
@@ -247,7 +246,7 @@ def test_a_handshake_of_nonsense_ends_that_client_only(
     with running(secure=True, **certificate.options) as server:
         client = Client(server, greet=False)
         client.send(octet + b"\r\n" * 50)
-        client.everything()
+        client.rest()
         secured(server)
 
 
@@ -424,7 +423,7 @@ def test_a_name_that_no_callback_can_be_given_is_an_alert(
         client = Client(server, greet=False)
         client.send(cut(client_hello(name)))
         # A record of an alert: fatal, unrecognized_name (RFC 8446 section 6).
-        assert client.everything() == b"\x15\x03\x03\x00\x02\x02\x70"
+        assert client.rest() == b"\x15\x03\x03\x00\x02\x02\x70"
         assert witness.one("error").code == "TLSError"
         assert "ASCII" in str(witness.one("error").error)
         secured(server).ok("NOOP")
@@ -474,7 +473,7 @@ def test_the_name_is_found_however_the_handshake_is_cut(
             def __getattr__(self, name: Any) -> Any:
                 return getattr(sock, name)
 
-        sock, client.sock = client.sock, Slow()  # type: ignore[assignment]
+        sock, client.sock = client.sock, Slow()
         client.start_tls(certificate.client_context(), "two.example")
         assert serial(client) == ssl.PEM_cert_to_DER_cert(Path(files["certfile"]).read_text())
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, poll, running, trusting
-from support import Certificate
+from support import Certificate, Client, poll, running, trusting
 
 from smtp_blinker.connection import tls
 from smtp_blinker.connection.tls import TLSChannel, make_context

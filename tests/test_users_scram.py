@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import scramp
-from contract import Client, running
+from support import Client, running
 
 from smtp_blinker import Credentials, ScramKeys, Session
 from smtp_blinker.users import UserFile, hash_password, set_password

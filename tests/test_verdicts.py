@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("flask")
 pytest.importorskip("prometheus_client")
 
-from contract import Client, Witness, running
 from prometheus_client import CollectorRegistry
+from support import Client, Witness, running
 
 from smtp_blinker.listeners.log import EventLog
 from smtp_blinker.listeners.metrics import EventMetrics

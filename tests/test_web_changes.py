@@ -10,8 +10,8 @@ import gevent
 import pytest
 from flask.testing import FlaskClient
 from support import SECONDS, Served, free_port, serve, wait_until
-from test_serve import refused
-from test_web import TRACE, Folder, ask, plain, subjects
+from support.cli import refused
+from support.page import TRACE, Folder, ask, plain, subjects
 
 from smtp_blinker import Reject
 from smtp_blinker.stores import RelayStore

@@ -9,7 +9,7 @@ from pathlib import Path
 import gevent
 import pytest
 from flask.testing import FlaskClient
-from test_web import Folder, ask, plain
+from support.page import Folder, ask, plain
 
 from smtp_blinker.web import create_app
 from smtp_blinker.web.reader.codes import MOST, codes

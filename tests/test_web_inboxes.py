@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from test_serve import Running, run
-from test_web import Folder, ask, plain
+from support.cli import SmtpBlinker, run
+from support.page import Folder, ask, plain
 
 from smtp_blinker.web import create_app
 
@@ -77,7 +77,7 @@ def test_smtp_blinker_sorts_mail_by_recipient_and_by_user(tmp_path: Path) -> Non
         *("--inbox", "shop=@shop.example", "--inbox", "shop=boss@example.com"),
         *("--inbox", "ann=user:ann"),
     ]
-    with Running(tmp_path, *options) as server:
+    with SmtpBlinker(tmp_path, *options) as server:
 
         def send(subject: str, *recipients: str, user: str = "") -> None:
             with server.client() as client:

@@ -10,9 +10,9 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from contract import Client
 from flask.testing import FlaskClient
 from gevent import subprocess as waiting
+from support import Client
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.faults import Faults

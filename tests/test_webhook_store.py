@@ -14,9 +14,9 @@ from typing import Any
 
 import gevent
 import pytest
-from contract import Client, Witness, poll, running
 from flask import Flask, request
 from gevent import pywsgi, socket, ssl
+from support import Client, Witness, poll, running
 
 from smtp_blinker.stores import Envelope, WebhookStore
 from smtp_blinker.stores.circuit import FAILURES

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from interop.engines import Engine, RabbitMQ, Redis
-from interop.support import environment, free_port, program
+from support import environment, free_port, program
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent

@@ -3,7 +3,7 @@
 python sender.py PORTS SECONDS [--connections N] [--each] [--size OCTETS] [--rate N] [--seed N]
 
 PORTS are separated by commas; the connections are shared out over them. Without --rate each of them
-is kept and sends one message after the other, or with --each is made anew for each. With it,
+is kept and sends one message after the other, or with --each is opened again for each. With it,
 messages come at random times, so many in a second on average, each on a connection of its own, and
 a message's time begins when it was due.
 """

@@ -13,7 +13,7 @@ from typing import Any
 import amqp
 import stores
 from interop.engines import RabbitMQ
-from interop.support import environment
+from support import environment
 
 from fleet.parts import HERE, ROOT, wait
 

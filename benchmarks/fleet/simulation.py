@@ -211,7 +211,7 @@ class Simulation:
         return False
 
     def _store(self, node: Node) -> Steps:
-        """Whether the client hears 250."""
+        """Whether the client gets 250."""
         if self._setup.spool and node.spooled:
             yield from self._keep(node)
             return True

@@ -1,4 +1,4 @@
-"""A bare gevent loop: what any server on gevent pays at least. It checks nothing and is no server.
+"""A bare gevent loop: the least that any server on gevent pays. It checks nothing.
 
 One recv, one table look-up and one send per command: commands must come one at a time and whole.
 TLS is gevent's own SSLSocket. Usage: ground.py PORT [--tls FILE]

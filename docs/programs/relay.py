@@ -1,4 +1,4 @@
-"""Each message goes to the next hop before the client hears 250."""
+"""Each message goes to the next hop before the client gets 250."""
 
 from smtp_blinker import DEFAULT_EXTENSIONS, SMTPServer
 from smtp_blinker.stores import RelayStore

@@ -55,7 +55,7 @@ def auth_response(context: CommandContext, exchange: Exchange, line: bytes) -> R
 def _go_on(
     context: CommandContext, exchange: Exchange, step: Callable[[], Reply | Question]
 ) -> Reply:
-    """Take *step*, and ask the program what has to be asked; what the client hears then."""
+    """Take *step*, and ask the program what has to be asked; returns the reply."""
     try:
         result = step()
         while not isinstance(result, Reply):
@@ -90,7 +90,7 @@ def _ask(context: CommandContext, exchange: Exchange, question: Question) -> Rep
             answer = _user(context, question)
     except Refusal as refusal:
         if refusal.reply.code >= 500:
-            # Counted before the client hears of it in any form: whatever it sends next, or if it
+            # Counted before the client gets any reply about it: whatever it sends next, or if it
             # leaves, it has made this guess.
             exchange.has_failed = True
             context.limits.auth_failures += 1

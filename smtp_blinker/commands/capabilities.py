@@ -19,7 +19,7 @@ class Certificates(Protocol):
 
 
 class Capabilities:
-    """Worked out anew each time: TLS, AUTH and the program (`session.disabled_commands`,
+    """Computed each time: TLS, AUTH and the program (`session.disabled_commands`,
     `update_secure_context`) change it. It is what the rows of `extensions` ask."""
 
     __slots__ = ("_certificates", "_hooks", "_options", "_session", "peer")

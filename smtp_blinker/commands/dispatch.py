@@ -59,7 +59,7 @@ def _check_allowed(context: CommandContext, command: Command) -> None:
 
 
 def _fault(context: CommandContext, fault: Fault) -> Refusal:
-    """What a line that is no command is refused with."""
+    """The refusal of a line that is not a command."""
     exchange, context.exchange = context.exchange, None
     if exchange is not None:
         # RFC 4954 section 4: the exchange is over, the session goes on.

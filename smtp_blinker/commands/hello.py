@@ -43,7 +43,7 @@ def _extended(context: CommandContext, argument: str, verb: str) -> Reply:
 
 
 def _hello(context: CommandContext, argument: str, verb: str) -> str:
-    """Begin the session anew; the first line of the reply."""
+    """Start the session again; returns the first line of the reply."""
     name = argument.strip(" ")
     # RFC 5321 section 4.1.1.1 has no spaces here; the names of scanners and printers do.
     has_space = " " in name and not context.options.lenient_address_parsing

@@ -72,5 +72,5 @@ class Limits:
         return refusal
 
     def message(self) -> None:
-        """A message has ended: the counting between two messages begins anew."""
+        """A message has ended: the counting between two messages starts again."""
         self._junk = self._unrecognized = 0

@@ -15,7 +15,7 @@ def vrfy(context: CommandContext, argument: str) -> Reply:
     if context.hooks.on_vrfy is not None:
         text = context.call_hook("on_vrfy", argument, context.session)
     if text is None:
-        return reply.CANNOT_VERIFY  # RFC 5321 section 3.5.3: tells nothing
+        return reply.CANNOT_VERIFY  # RFC 5321 section 3.5.3: reveals nothing
     return Reply(250, text, "2.1.5")
 
 
@@ -28,5 +28,5 @@ def _without_parameter(context: CommandContext, argument: str) -> str:
 
 
 def expn(context: CommandContext, argument: str) -> Reply:
-    # RFC 5321 section 7.3: it tells strangers who is on a list.
+    # RFC 5321 section 7.3: it shows anyone who is on a list.
     raise Refusal(reply.NOT_IMPLEMENTED)

@@ -222,7 +222,7 @@ class Client:
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
-            # SystemExit, GreenletExit and gevent.Timeout are no Exception, and a fault here too.
+            # SystemExit, GreenletExit and gevent.Timeout aren't Exceptions, but faults here too.
             if self.killed and isinstance(exc, GreenletExit):
                 raise
             lost = incoming is not None and incoming.lost is not None

@@ -7,6 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-#: Seconds of the clock that `time.monotonic` tells. It isn't that function, which freezegun and
-#: its like replace: where a program's test has stopped the time no deadline would ever come.
+#: The clock of `time.monotonic`, in seconds. It isn't that function, which freezegun and
+#: similar tools replace: no deadline would come while a test has stopped the time.
 monotonic: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_MONOTONIC)

@@ -287,7 +287,7 @@ class Connection(Client):
         """The client sends no more: the event for the line that it has left, or raises."""
         protocol = self.protocol
         if protocol.ends_with_bare_newline:
-            return protocol.give_up_line()  # half closed: it still hears what was wrong
+            return protocol.give_up_line()  # half closed: the client still gets the reply
         if protocol.state is _CHUNKS:
             raise TruncatedError(errno.ECONNABORTED, "the client left inside a message")
         raise Ended("eof")
@@ -308,7 +308,7 @@ class Connection(Client):
             raise Ended(self.close_reason, said.text, said)
         protocol = self.protocol
         if protocol.chunk_left:
-            # RFC 3030 section 2: the octets of a refused chunk are read, and are no commands.
+            # RFC 3030 section 2: the octets of a refused chunk are read, and are not commands.
             ChunkedIncoming(self, "allow").discard_chunk()
         self.send(said)
         was = protocol.state

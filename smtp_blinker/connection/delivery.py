@@ -63,15 +63,15 @@ def _deliver(client: Client, incoming: Incoming) -> None:
     if incoming.refusal is not None:
         # What the server refuses is refused whatever the hook made of it.
         replies = (incoming.refusal,) * len(replies)
-    told = _answer(client, replies)
-    if told.code == 250:
+    reported = _answer(client, replies)
+    if reported.code == 250:
         client.messages += 1
     # The client has its answer before a listener has its event, or the next hook its turn.
     try:
         client.transport.flush()
     finally:
         # A client that has gone meanwhile has its message taken all the same.
-        _end_transaction(client, sender, recipients, incoming.byte_length, told, started)
+        _end_transaction(client, sender, recipients, incoming.byte_length, reported, started)
 
 
 def _ask_policies(client: Client, incoming: Incoming) -> Any:
@@ -117,17 +117,17 @@ def _ask_on_data(client: Client, source: PieceSource) -> Any:
 
 def _answer(client: Client, replies: Sequence[Reply]) -> Reply:
     """Write *replies*; the one that `message` is about: the first accepting one, or the first."""
-    told: Reply | None = None
+    reported: Reply | None = None
     for answer in replies:
         client.limits.errors = 0  # it was one command, however many were refused
         if answer.code >= 400:
             answer = client.refuse(answer)
-        if told is None or answer.code < 400 <= told.code:
-            told = answer
+        if reported is None or answer.code < 400 <= reported.code:
+            reported = answer
         client.send(answer)
     client.limits.message()
-    assert told is not None
-    return told
+    assert reported is not None
+    return reported
 
 
 def _end_transaction(
@@ -135,10 +135,10 @@ def _end_transaction(
     sender: Address | None,
     recipients: Sequence[Address],
     size: int,
-    told: Reply,
+    reported: Reply,
     started: float,
 ) -> None:
     if message.receivers and client.events.hears(message):
-        client.events.message(sender, recipients, size, told, monotonic() - started)
+        client.events.message(sender, recipients, size, reported, monotonic() - started)
     client.session.transaction += 1
     client.session.envelope = Envelope()

@@ -1,4 +1,4 @@
-"""From accept to the greeting, and STARTTLS, after which the session begins anew.
+"""From accept to the greeting, and STARTTLS, after which the session starts again.
 
 A `Refusal` ends the connection, as `Ended` does.
 """

@@ -14,7 +14,7 @@ from gevent.resolver.thread import Resolver as ThreadResolver
 from ..pools import LOOKUPS
 from ..smtp.xclient import is_host_name
 
-#: Seconds that anybody waits for a name.
+#: Seconds that anyone waits for a name.
 LOOKUP_SECONDS: Final = 1.5
 #: Lookups of a server under way at once; a client that comes while they hang (a dead DNS server) is
 #: served under its address.
@@ -71,7 +71,7 @@ class ReverseResolver:
         except KeyboardInterrupt:
             raise
         except BaseException:
-            # A client without a name is no error. SystemExit would end the process here:
+            # A client without a name is not an error. SystemExit would end the process here:
             # below this greenlet there is only the hub.
             pass
         finally:

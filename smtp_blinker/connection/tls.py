@@ -22,7 +22,7 @@ from .client_hello import ClientHello
 
 #: Seconds of CPU for the answer to a ClientHello, above which the next one is computed in a thread.
 #: A key for P-256 needs 0.2 ms and pays nothing for threads; RSA needs 0.45 ms with 2048 bits and
-#: 4.5 ms with 4096, eight clients at once would hold up everybody for 36 ms.
+#: 4.5 ms with 4096, eight clients at once would stop all others for 36 ms.
 COSTLY: Final = 0.0003
 
 #: RFC 8446 section 6: a record with a fatal alert, unrecognized_name.
@@ -38,7 +38,7 @@ def make_context(
 ) -> ssl.SSLContext:
     """A server context; TLS 1.2 is its floor (RFC 8996), and renegotiation is refused.
 
-    Raises OSError for a file that can't be read and ssl.SSLError for one that is no certificate
+    Raises OSError for a file that can't be read and ssl.SSLError for one that isn't a certificate
     or key and for an encrypted key, both naming the file; ssl.SSLError for unknown ciphers.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

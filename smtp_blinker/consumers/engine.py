@@ -31,7 +31,7 @@ class Engine(Protocol):
     errors: tuple[type[Exception], ...]
 
     def connect(self) -> None:
-        """Connect, anew where it was connected before."""
+        """Connect, or connect again after a lost connection."""
 
     def next(self, seconds: float) -> Delivery | None:
         """The next entry; None when there is none for so long."""

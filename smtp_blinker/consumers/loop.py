@@ -53,14 +53,14 @@ def consume(
     What the handler returns is ignored, and then the entry is acknowledged. Where it raises an
     `Exception`, the entry comes back, to any consumer, after the first of *delays* (seconds), next
     time after the second, and so on; after the last it is moved to the dead letters, ``mail.dead``
-    for the queue "mail". What is no entry goes there at once.
+    for the queue "mail". An invalid entry goes there at once.
 
     An entry whose `content_id` is one of the last *remember* that this process has handled is a
     duplicate: it is acknowledged without a call. So a handler sees each message at least once, and
     twice only where a consumer or an engine died in between.
 
     SIGTERM and SIGINT let the handler end and then `consume` returns, within a second when there is
-    nothing to do. In another thread than the main one it hears no signals; *stop*, once set, does
+    nothing to do. Outside the main thread it gets no process signals; *stop*, once set, does
     the same anywhere. While the engine is away it tries again, with growing pauses of up to 30
     seconds, and says so in the log (logger ``smtp_blinker.consumers``). What another consumer had
     in hand when it died is given out again: by RabbitMQ when its connection ends, with Redis after
@@ -226,7 +226,7 @@ class Consumer:
 
 @contextmanager
 def _signals(stop: threading.Event) -> Iterator[None]:
-    """Have SIGTERM and SIGINT set *stop*, where this thread hears them."""
+    """Have SIGTERM and SIGINT set *stop*, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

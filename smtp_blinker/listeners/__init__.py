@@ -2,7 +2,7 @@
 
 Each is a class that is used in the same way: ``attach(server)`` connects it to one server,
 ``attach()`` to all of the process, ``detach()`` undoes every attach. Both may be called at any
-time and any number of times: a listener hears each event once. While it is attached it is
+time and any number of times: a listener gets each event once. While it is attached it is
 held, so the program needs to keep no reference to it.
 
 * `log.EventLog` writes log lines, `log.JSONFormatter` makes them JSON.

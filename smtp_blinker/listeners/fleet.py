@@ -74,8 +74,8 @@ class FleetEvents:
     fields ``signal`` and ``event``. *node* is this node's name, by default the host's.
 
     *buffer* events wait at most; ``dropped`` counts those that were dropped because it was full,
-    ``published`` those that the client library has sent. Since it hears `error`, errors are in the
-    log only if `EventLog` is attached too.
+    ``published`` those that the client library has sent. Since it listens to `error`, errors are
+    logged only if `EventLog` is attached too.
 
     Raises RuntimeError in a program without monkey patching, ValueError for a URL that is none.
     """

@@ -83,7 +83,7 @@ _UNIX: Final = "unix"
 
 
 def category(event: ErrorEvent) -> str:
-    """What kind of fault *event* tells of, so that the right person looks at it:
+    """The kind of the fault in *event*, which says who should look at it:
 
     * ``"program"``: a hook or a listener raised, or a hook took too long;
     * ``"tls"``: a handshake or a TLS record failed;
@@ -126,7 +126,7 @@ class EventLog:
 
     Levels: TLS handshakes DEBUG; connections, AUTH, messages, refused commands, verdicts,
     disconnects, start and end INFO; failed AUTH and faults of clients WARNING; faults of the
-    program and the server ERROR. A refused command is no WARNING: on a public port every scanner
+    program and the server ERROR. A refused command is not a WARNING: on a public port every scanner
     causes them, at any rate. Each line of text is one line, whatever a client sent: what doesn't
     print is escaped. What a client or a hook chose stands at its end.
     """

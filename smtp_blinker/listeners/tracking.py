@@ -65,7 +65,7 @@ class ConnectionTracker:
         self.total = 0
         self.total_messages = 0
         self._open: dict[str, Connection] = {}
-        # Counted beside the entries: making an entry anew for each message costs too much.
+        # Counted beside the entries: making a new entry for each message costs too much.
         self._messages: dict[str, int] = {}
         # TLS can come before EHLO and so before `connect`; where XCLIENT or XFORWARD is enabled
         # `connect` waits for them, and AUTH can come first.
@@ -86,7 +86,7 @@ class ConnectionTracker:
         return self
 
     def detach(self) -> None:
-        """Listen to nothing any more, and forget the open connections: their end isn't heard."""
+        """Stop listening, and forget the open connections, whose end would be missed."""
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
         self._open.clear()

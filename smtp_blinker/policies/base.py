@@ -78,7 +78,7 @@ class BasePolicy:
         self._servers: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def attach(self, server: Any) -> None:
-        """Called by `SMTPServer.use`: *server*'s `error` signal hears of failures."""
+        """Called by `SMTPServer.use`: failures go to *server*'s `error` signal."""
         self._servers.add(server)
 
     def judges(self, session: Session) -> bool:
@@ -111,7 +111,7 @@ class BasePolicy:
     def fail(self, session: Session, cause: BaseException | str) -> None:
         """This client or message can't be judged: send `error`.
 
-        Returns where the mail shall pass; raises Reject 451 4.7.1 with ``on_failure="defer"``.
+        Returns if the mail should pass; raises Reject 451 4.7.1 with ``on_failure="defer"``.
         """
         deferred = self.on_failure == "defer"
         self.report(session, cause, 451 if deferred else None)

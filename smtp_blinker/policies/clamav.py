@@ -48,7 +48,7 @@ class ClamAV(BasePolicy):
     *address*: ``"tcp://HOST:3310"``, ``(host, port)`` or ``"unix:/path"``. The verdict is
     ``session.envelope.results["clamav"]``. No answer within *timeout* seconds, an error, and a
     message that is larger than clamd's StreamMaxLength are failures: *on_failure* says what
-    happens to it. Raises ValueError for what is no address.
+    happens to it. Raises ValueError for what is not an address.
     """
 
     name = "clamav"

@@ -34,7 +34,7 @@ class Counters(Protocol):
         """Whether only this process is counted now, though all nodes should be."""
 
     def attach(self, server: Any) -> None:
-        """*server*'s `error` signal hears when the other machine is away."""
+        """*server*'s `error` signal reports it when the other machine is away."""
 
     def hit(self, key: str, number: int, per: float, timeout: float) -> Hit:
         """Count one event unless *number* were counted within the last *per* seconds."""
@@ -67,7 +67,7 @@ class MemoryCounters:
     """Counts in this process: exact, with a bounded memory, without threads.
 
     It keeps *max_entries* times and as many triplets; beyond, those used least recently go.
-    *clock* tells seconds and never goes back. Of any length of time *per* no more than *number*
+    *clock* returns seconds and never goes back. Of any length of time *per* no more than *number*
     events are ever counted: each one's time is kept.
     """
 

@@ -27,7 +27,7 @@ except ImportError as exc:
 #: Seconds until a question is asked again, of the next server.
 TRY_SECONDS: Final = 1.5
 #: Octets and records of a reply. Reading it holds up other clients, and what is in it is a
-#: stranger's choice: dnspython takes some 13 ms for 200 records with names of their own.
+#: sender's choice: dnspython takes some 13 ms for 200 records with names of their own.
 MAX_REPLY: Final = 16_384
 MAX_RECORDS: Final = 200
 #: RFC 9715 section 3: what passes everywhere without being fragmented.
@@ -49,7 +49,7 @@ NO_SUCH_NAME: Final[tuple[str | bytes, ...]] = _NoSuchName()
 
 
 class DNSFailure(Exception):
-    """There is no answer: no server replied in time, or with SERVFAIL or nonsense only."""
+    """No answer: no server replied in time, or all replied SERVFAIL or an invalid message."""
 
 
 class Queries(Protocol):
@@ -181,7 +181,7 @@ def _exchange_by_tcp(question: Any, server: tuple[str, int]) -> Any:
 
 
 def _parsed(wire: bytes) -> Any:
-    """The message, or None for what is none, or too much."""
+    """The message, or None if it is invalid or too long."""
     # RFC 1035 section 4.1.1: the numbers of answers, name servers and additional records.
     records = sum(int.from_bytes(wire[place : place + 2], "big") for place in (6, 8, 10))
     if len(wire) > MAX_REPLY or records > MAX_RECORDS:

@@ -31,7 +31,7 @@ _MAX_VALUE: Final = 80
 def parse_rate(text: str) -> tuple[int, float]:
     """The number and the seconds of ``"100/minute"`` or ``"1000/6 hours"``.
 
-    Raises ValueError for what is no rate.
+    Raises ValueError for what is not a rate.
     """
     match = _RATE.fullmatch(text) if isinstance(text, str) else None
     number, per = (int(match[1]), int(match[2] or 1) * UNITS[match[3]]) if match else (0, 0)

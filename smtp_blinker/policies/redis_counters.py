@@ -301,7 +301,7 @@ class RedisCounters:
             pool.idle.append(connection)
             return None, gevent.spawn(self._answer, pool, ("EVAL", script, *words[2:]), script)
         except (RedisError, OSError):
-            # Redis has been started anew, or closed a connection that was idle.
+            # Redis has been restarted, or closed a connection that was idle.
             connection.disconnect()
             return None, gevent.spawn(self._answer, pool, words, script)
         except BaseException:
@@ -365,7 +365,7 @@ class RedisCounters:
             except RedisConnectionError:
                 if not known:
                     raise
-                # Redis has been started anew, or closed a connection that was idle.
+                # Redis has been restarted, or closed a connection that was idle.
 
     def _connection(self) -> Any:
         return self._kind(**self._settings)

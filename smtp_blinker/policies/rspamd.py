@@ -67,7 +67,7 @@ class Rspamd(BasePolicy):
     ``rewrite subject`` replaces the subject; the header fields that rspamd adds and removes are
     added and removed. The verdict is ``session.envelope.results["rspamd"]``; with any other action
     the message passes. No answer within *timeout* seconds, or one that is none, is a failure.
-    Raises ValueError for what is no URL.
+    Raises ValueError for what is not a URL.
     """
 
     name = "rspamd"

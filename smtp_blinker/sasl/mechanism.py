@@ -41,7 +41,7 @@ Question = Ask | AskKeys
 
 #: Yields challenges, without base64, and is sent the client's responses to them. Yields `Ask`, and
 #: is sent the user; yields `AskKeys`, and is sent ScramKeys or None. What refuses (the program's
-#: verdict, a cancelled exchange, a response that is no base64) is raised at the yield. It returns
+#: verdict, a cancelled exchange, a response that isn't base64) is raised at the yield. It returns
 #: the user that the program named, and raises Reject for what is malformed.
 Mechanism = Generator[bytes | Question, Any, Any]
 

@@ -67,7 +67,7 @@ def _ask(credentials: Credentials) -> Mechanism:
         return (yield Ask(credentials))
     except AuthenticationFailed as failure:
         if failure.code >= 500:
-            # RFC 7628 section 3.2.3: the client answers the JSON, with whatever, and then hears
+            # RFC 7628 section 3.2.3: the client sends any response to the JSON, and then gets
             # that it has failed.
             with suppress(Refusal):
                 yield failure.challenge

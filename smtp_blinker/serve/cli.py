@@ -354,7 +354,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     """Receive mail by SMTP, SMTPS and LMTP and store each message in a Maildir.
 
     SIGTERM and SIGINT let messages that are being received end, then stop. SIGHUP reads the
-    certificate and the users anew without dropping a client.
+    certificate and the users again without dropping a client.
     """
     if context.invoked_subcommand is None:
         asked = context.get_parameter_source("http") is not ParameterSource.DEFAULT

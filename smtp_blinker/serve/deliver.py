@@ -36,6 +36,8 @@ def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> Store:
         if settings.deliver is None:
             if settings.spool is not None:
                 raise Unusable("--spool goes with --deliver: a Maildir is on this disk already")
+            if settings.contents is not None:
+                raise Unusable("--contents goes with --deliver to a queue")
             return _inboxes(settings)
         store = _deliver(settings.deliver, settings)
         return store if settings.spool is None else SpoolStore(store, settings.spool)

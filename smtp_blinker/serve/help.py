@@ -43,12 +43,15 @@ def variable(context: click.Context, parameter: click.Parameter) -> str | None:
 
 
 def with_variables(context: click.Context, message: str) -> str:
-    """*message* with the environment variable behind each option that has its value from there."""
+    """*message* with the environment variable behind each option that has its value from there.
+
+    Only where an option is named first: what follows may be a command to copy.
+    """
     for parameter in context.command.params:
         name = variable(context, parameter)
         if name is not None:
             option = max(parameter.opts, key=len)
-            message = re.sub(rf"{option}(?![\w-])", f"{option} (from {name})", message)
+            message = re.sub(rf"{option}(?![\w-])", f"{option} (from {name})", message, count=1)
     return message
 
 

@@ -1,4 +1,4 @@
-"""The process: its log, its limit of open files, and what SIGHUP reads anew."""
+"""The process: its log, its limit of open files, and what SIGHUP reloads."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def spare_the_collector() -> None:
 
 
 def reload(settings: Settings, users: UserFile | None, servers: Sequence[SMTPServer]) -> None:
-    """SIGHUP: the users and the certificate anew; what can't be read stays as it was."""
+    """SIGHUP: reload the users and the certificate; what can't be read stays as it was."""
     if users is not None:
         try:
             users.reload()

@@ -24,7 +24,7 @@ def open_users(settings: Settings) -> UserFile | None:
         return UserFile(settings.users)
     except FileNotFoundError as exc:
         command = f"{program_command()} adduser NAME --users {shlex.quote(settings.users)}"
-        raise Unusable(f"there is no {settings.users}; make it with: {command}") from exc
+        raise Unusable(f"--users: there is no {settings.users}; make it with: {command}") from exc
     except OSError as exc:
         raise Unusable(f"can't read {settings.users}: {exc.strerror}; see --users") from exc
     except ValueError as exc:

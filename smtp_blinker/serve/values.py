@@ -83,7 +83,7 @@ def parse_name(text: str) -> str:
 
 
 def parse_domain(text: str) -> str:
-    """A domain as it is compared; raises `click.BadParameter` for what is none."""
+    """A domain as it is compared; raises `click.BadParameter` for anything else."""
     try:
         address, rest = parse_path(f"TO:<postmaster@{text}>", False, True, False)
     except Reject:
@@ -96,7 +96,7 @@ def parse_domain(text: str) -> str:
 
 
 def parse_trust(text: str) -> str:
-    """An address or network, or UNIX; raises `click.BadParameter` for what is none."""
+    """An address or network, or UNIX; raises `click.BadParameter` for anything else."""
     if text != UNIX:
         try:
             ip_network(text, strict=False)
@@ -106,7 +106,7 @@ def parse_trust(text: str) -> str:
 
 
 def parse_inboxes(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Each ``NAME=PATTERN`` as both; raises `click.BadParameter` for what is none."""
+    """Each ``NAME=PATTERN`` as both; raises `click.BadParameter` for anything else."""
     found = []
     for text in texts:
         name, _, pattern = text.partition("=")

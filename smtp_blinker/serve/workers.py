@@ -28,7 +28,7 @@ from .users import open_users
 
 
 def serve_with_workers(settings: Settings) -> NoReturn:
-    """The same in many processes: gunicorn's arbiter has the sockets and hears the signals.
+    """The same in many processes: gunicorn's arbiter has the sockets and gets the signals.
 
     They mean what they mean without it: SIGINT lets messages end, and SIGHUP makes every process
     read the users and the certificate; here too, for the workers that begin later.

@@ -15,7 +15,7 @@ _DATE_TIME = re.compile(
 def parse_date_time(text: str) -> datetime:
     """*text* as an aware `datetime` in UTC; digits behind the microseconds are cut off.
 
-    Raises ValueError for what is no date-time, or is outside of the years 1 to 9999.
+    Raises ValueError for what is not a date-time, or is outside of the years 1 to 9999.
     """
     found = _DATE_TIME.fullmatch(text)
     if found is None:

@@ -1,4 +1,4 @@
-"""Lines out of octets: where a line ends, and what is wrong with one that is no line of SMTP.
+"""Lines out of octets: where a line ends, and what is wrong with a line that SMTP doesn't allow.
 
 Memory: a line that passes the limit is dropped as it arrives, never kept.
 """
@@ -31,7 +31,7 @@ def is_binary(line: bytes) -> bool:
 
 
 def begins_as_bdat(line: bytes) -> bool:
-    """Whether what follows *line*, which is no command, may be a chunk (RFC 3030 section 2)."""
+    """Whether what follows *line*, which is not a command, may be a chunk (RFC 3030 section 2)."""
     return _BDAT.match(line) is not None
 
 
@@ -40,7 +40,7 @@ def is_http_request(line: bytes) -> bool:
 
 
 def is_header_field(line: bytes) -> bool:
-    """Whether *line*, which is no command, is the content of a message."""
+    """Whether *line*, which is not a command, is the content of a message."""
     return _HEADER_FIELD.match(line) is not None
 
 

@@ -69,7 +69,7 @@ class Command:
     """
 
     verb: Verb
-    #: Blanks at its end are no part of it (RFC 5321 section 4.1.1).
+    #: Blanks at its end are not part of it (RFC 5321 section 4.1.1).
     argument: str
     #: The refusal of what the argument is made of; None where that is fine.
     fault: Reply | None = None
@@ -84,7 +84,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fault:
-    """A line that is no command and no response."""
+    """A line that is neither a command nor a response."""
 
     #: What it is refused with.
     reply: Reply
@@ -213,7 +213,7 @@ class Protocol(LineReader):
         if is_http_request(line):
             return Fault(reply.HTTP_NOT_ALLOWED, seen)
         if is_binary(line):
-            # A PROXY header of version 2 among them: what follows is no SMTP either.
+            # A PROXY header of version 2 among them: what follows isn't SMTP either.
             return Fault(reply.BINARY, seen, "abuse")
         if is_header_field(line):
             # The client sends content without a 354. Its next line may be one that we would run.
@@ -240,7 +240,7 @@ class Protocol(LineReader):
             if self.in_auth:
                 self._leave_auth()
             elif verb is _BDAT and (self.state is State.CHUNKS or answer is reply.BAD_CHUNK):
-                # RFC 3030 section 2: what lacks a chunk is no message, whatever chunks follow.
+                # RFC 3030 section 2: what lacks a chunk is not a message, whatever chunks follow.
                 self.state = min(self.state, _STATE_READY)
         elif verb is _AUTH:
             if answer.code == 334:
@@ -256,7 +256,7 @@ class Protocol(LineReader):
         self.state = _STATE_READY
         self.in_auth = False
 
-    # What follows that is no command
+    # Bytes after a command that are not one
 
     def start_content(self) -> tuple[ContentDecoder, bytes]:
         """A decoder for the message that 354 asked for, and what of it has arrived already."""
@@ -280,7 +280,7 @@ class Protocol(LineReader):
 
     def start_tls(self) -> None:
         """A handshake has succeeded. RFC 3207 section 4: what came in plain text before it is
-        dropped, never taken for protected; and the session begins anew."""
+        dropped, never taken for protected; and the session starts again."""
         self.take_all()
         self.state = State.START
 

@@ -15,7 +15,7 @@ from .reply import Reply
 
 
 class State(IntEnum):
-    """Where a session is; from AUTH on, what comes next on the wire is no command."""
+    """Where a session is; from AUTH on, what comes next on the wire is not a command."""
 
     START = 0  # no HELO, EHLO or LHLO yet
     READY = 1

@@ -136,7 +136,7 @@ class _Publisher:
         self._last = 0
         #: Those that aren't confirmed yet, by their numbers.
         self._unconfirmed: dict[int, Job] = {}
-        #: Whether it isn't to be used again, since the next one declares the queue anew.
+        #: Whether it isn't to be used again, since the next one declares the queue again.
         self.is_spent = False
 
     def listen(self) -> None:

@@ -139,7 +139,7 @@ def within(seconds: float, late: Exception) -> Iterator[None]:
 
 
 def check_timeout(timeout: object) -> None:
-    """Raise TypeError or ValueError for what is no number of seconds greater than 0."""
+    """Raise TypeError or ValueError for what is not a number of seconds greater than 0."""
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout takes a number of seconds, not {timeout!r}")
     if not timeout > 0:

@@ -81,7 +81,7 @@ class FolderContents:
     def open(self, key: str) -> BinaryIO:
         """The content of *key*, which the caller closes.
 
-        Raises FileNotFoundError where there is none, ValueError for what is no key.
+        Raises FileNotFoundError where there is none, ValueError for what is not a key.
         """
         return open(self.file_name(key), "rb")
 
@@ -112,7 +112,7 @@ class FolderContents:
         return removed
 
     def file_name(self, key: str) -> str:
-        """The path of the file for *key*. Raises ValueError for what is no key."""
+        """The path of the file for *key*. Raises ValueError for what is not a key."""
         return os.path.join(self.path, checked_key(key))
 
 
@@ -172,7 +172,7 @@ class TemporaryDraft:
 
 
 def checked_key(key: str) -> str:
-    """*key*, which can't lead out of its folder. Raises ValueError for what is no key."""
+    """*key*, which can't lead out of its folder. Raises ValueError for what is not a key."""
     if not _KEY.fullmatch(key):
         raise ValueError(f"a key of contents has up to 80 of 0-9 A-Z a-z _ -, not {key!r}")
     return key

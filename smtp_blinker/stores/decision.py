@@ -15,7 +15,7 @@ class Decision:
     """What becomes of one message: who is first to `take` it decides, the thread that is about to
     publish it or the greenlet that gives up.
 
-    So no client hears a 451 for a message that is stored, and sends a second one.
+    So no client gets a 451 for a message that is stored, and sends a second one.
     """
 
     __slots__ = ("_lock",)

@@ -42,6 +42,6 @@ def sync_folder(path: str) -> None:
 
 def no_space(exc: OSError, session_id: str) -> Reject:
     """The refusal of a message that the disk has no space for; the log says why."""
-    # A refusal is no fault that the error signal tells of, but an operator has to act.
+    # The error signal doesn't report refusals, but here an operator has to act.
     log.error("[%s] a message was not stored: %s", session_id, exc)
     return Reject(452, "Insufficient system storage, try again later", "4.3.1")

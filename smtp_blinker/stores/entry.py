@@ -62,7 +62,7 @@ class Envelope:
     #: Made for this transaction: the session's id, a hyphen, and the number of the transaction.
     id: str
     #: SHA-256, in hexadecimal, of the envelope's addresses, their parameters and the content: what
-    #: a client sends again, because it didn't hear the 250, has another id and the same content_id.
+    #: a client sends again, because it didn't get the 250, has another id and the same content_id.
     content_id: str
     #: When it was received, in UTC.
     time: datetime
@@ -142,7 +142,7 @@ class Envelope:
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Envelope:
-        """What `as_dict` made. Raises ValueError for another version and what is no envelope."""
+        """Read what `as_dict` made. Raises ValueError for an unknown version or a fault."""
         try:
             if entry["version"] != VERSION:
                 raise ValueError(

@@ -56,7 +56,7 @@ class Endpoint:
 
     An https URL's certificate is verified against the system's authorities (or those that the
     environment's SSL_CERT_FILE names). A name and a password in the URL become an Authorization
-    field. Raises ValueError for what is no http or https URL.
+    field. Raises ValueError for what is not an http or https URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -156,7 +156,7 @@ def _split(url: str) -> SplitResult:
     parts = urlsplit(url)
     try:
         valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # the port is no number
+    except ValueError:  # the port is not a number
         valid = False
     if not valid or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError(f"the URL must be http://HOST/PATH or https://HOST/PATH, not {url!r}")

@@ -56,9 +56,9 @@ class MaildirStore:
 
     The message begins with Return-Path, one Delivered-To for each recipient, an X-Policy-Result
     for each policy that judged it (JSON: its name, and what it found), and Received. An empty line
-    follows them when the first line of the content is no header field, since it would continue the
+    follows them when the content doesn't begin with a header field, since it would continue the
     Received field. Line ends are LF, as programs that read Maildirs expect; a CR or LF alone stays
-    what it is. Of a message a few pieces of 64 KiB are in memory at once.
+    unchanged. Of a message a few pieces of 64 KiB are in memory at once.
     Everything that waits for the disk is done in threads, where it holds up no other client.
     """
 
@@ -226,11 +226,11 @@ class _Draft:
             folder = os.open(self._new, FOLDER)
         try:
             if not self._decision.take():
-                # The client won't hear 250, so it will send the message again.
+                # The client won't get 250, so it will send the message again.
                 raise InterruptedError(errno.EINTR, "the message was abandoned", self._path)
             os.rename(self._path, path)
             self._path = path
-            # The entry in tmp/ needs no sync: should it come back after a crash, it is no message.
+            # The entry in tmp/ needs no sync: after a crash it would not count as a message.
             os.fsync(folder)
         finally:
             os.close(folder)

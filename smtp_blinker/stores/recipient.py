@@ -45,7 +45,7 @@ class RecipientStore:
     the message without. With ``use`` a store that has ``on_mail_from`` or ``on_rcpt_to`` itself is
     asked at RCPT, for its own recipients, and one with ``attach`` has it called.
 
-    Raises TypeError for what is no mapping of texts to callables, ValueError for a wrong pattern.
+    Raises TypeError unless *stores* maps texts to callables, ValueError for a wrong pattern.
     """
 
     def __init__(self, stores: Mapping[str, Store]) -> None:
@@ -53,7 +53,7 @@ class RecipientStore:
             raise TypeError(f"stores takes a mapping of patterns to stores, not {stores!r}")
         if not stores:
             raise ValueError("stores must have a pattern, for example '*'")
-        # Apart: a client that may send any address (`lenient_address_parsing`) is no user by it.
+        # Separate: an address from a client (`lenient_address_parsing`) must not match a user.
         self._addresses: dict[str, Store] = {}
         self._users: dict[str, Store] = {}
         self._default: Store | None = None

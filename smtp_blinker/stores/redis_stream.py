@@ -41,7 +41,7 @@ class RedisStreamStore(QueueStore):
     of its replicas have it on their disks, ``wait_aof=(1, 1)`` for example.
 
     Where Redis is away, out of memory, or doesn't answer within *timeout* seconds, the hook raises
-    `Unavailable`: the client gets 451 4.3.0 and an `error` event tells of it. After three failures
+    `Unavailable`: the client gets 451 4.3.0 and an `error` event reports it. After three failures
     in a row mail is refused without being read, for 5 seconds at a time, and already at MAIL with
     ``server.use(store)``. A message may then be in the stream all the same, and once more when the
     client has sent it again: both have one `content_id`.

@@ -1,4 +1,4 @@
-"""Each message to the next hop, by SMTP or LMTP, before the client hears 250."""
+"""Each message to the next hop, by SMTP or LMTP, before the client gets 250."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class RelayStore:
 
 
 class _Content:
-    """The message, kept whole before the next hop hears of it; a Received field on top."""
+    """The message, kept whole before anything is sent to the next hop; a Received field on top."""
 
     #: The message itself.
     spool: Spool
@@ -166,7 +166,7 @@ class _Content:
 class _Transaction:
     """One message on a connection to the next hop.
 
-    *by_recipient* says whether our client hears of each recipient.
+    *by_recipient*: whether the client gets a reply for each recipient.
     """
 
     def __init__(

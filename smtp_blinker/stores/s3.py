@@ -48,7 +48,7 @@ class S3Contents:
     def open(self, key: str) -> BinaryIO:
         """The content of *key*, which the caller closes.
 
-        Raises FileNotFoundError where there is none, ValueError for what is no key.
+        Raises FileNotFoundError where there is none, ValueError for what is not a key.
         """
         try:
             body: BinaryIO = self.client.get_object(Bucket=self.bucket, Key=self.object_name(key))[
@@ -88,7 +88,7 @@ class S3Contents:
                     yield entry["Key"]
 
     def object_name(self, key: str) -> str:
-        """The name of the object for *key*. Raises ValueError for what is no key."""
+        """The name of the object for *key*. Raises ValueError for what is not a key."""
         return self.prefix + checked_key(key)
 
 

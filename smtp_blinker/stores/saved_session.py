@@ -30,9 +30,12 @@ _SESSION: Final = (
     *("opening_command", "host_name_appears_as", "secure", "servername", "transaction"),
     *("xclient", "xforward"),
 )
-_ENVELOPE: Final = (
-    *("body_type", "smtputf8", "require_tls", "size", "auth", "priority", "hold_for"),
+#: What has a form of its own below, and what is only of this process.
+_OTHER_FORM: Final = frozenset(
+    {"mail_from", "rcpt_to", "dsn", "deliver_by", "hold_until", "results", "received_at"}
 )
+_NOT_KEPT: Final = frozenset({"__dict__", "rcpt_domains"})
+_ENVELOPE: Final = tuple(name for name in Envelope.__slots__ if name not in _OTHER_FORM | _NOT_KEPT)
 
 
 class Expired(Exception):
@@ -130,7 +133,8 @@ def _read_session(facts: Mapping[str, Any]) -> Session:
 def _read_envelope(facts: Mapping[str, Any]) -> Envelope:
     envelope = Envelope()
     for name in _ENVELOPE:
-        setattr(envelope, name, facts[name])
+        if name in facts:  # an earlier release may not have known the field
+            setattr(envelope, name, facts[name])
     if facts["mail_from"] is not None:
         envelope.mail_from = _read_address(facts["mail_from"])
     envelope.rcpt_to = list(map(_read_address, facts["rcpt_to"]))

@@ -115,7 +115,7 @@ class SpoolStore:
         return self._outage.is_on
 
     def look(self) -> None:
-        """See anew what waits, where other processes spool and hand over."""
+        """Look again at what waits, since other processes spool and hand over too."""
         self._drain.measure()
 
     def check(self) -> None:

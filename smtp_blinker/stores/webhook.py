@@ -130,7 +130,7 @@ class WebhookStore:
 
 
 class _Form:
-    """The body of a request, in pieces; the message is read anew each time."""
+    """The body of a request, in pieces; the message is read again each time."""
 
     def __init__(self, envelope: bytes, spool: Spool) -> None:
         # RFC 7578 section 4.1: a boundary that stands nowhere else, here by chance.

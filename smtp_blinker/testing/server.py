@@ -174,7 +174,7 @@ class SMTPTestServer:
         at: str = "RCPT",
         times: int | None = None,
     ) -> None:
-        """Answer RCPT for *recipient* (None: for everybody) with *code* and *text*.
+        """Answer RCPT for *recipient* (None: any recipient) with *code* and *text*.
 
         *at* is another of `STAGES` where something else is to be refused: "CONTENT" for the
         message, "MAIL" for the sender, without a *recipient* then. *times* is how often, at least

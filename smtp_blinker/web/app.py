@@ -265,7 +265,7 @@ def _news(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
             text += item.as_text
             last = item.number
         if inbox is not None:
-            with suppress(Exception):  # the list tells what is wrong with the Maildir
+            with suppress(Exception):  # the list reports what is wrong with the Maildir
                 inbox.watch(LOOK_EVERY)
             if inbox.version != version:
                 version = inbox.version
@@ -334,7 +334,7 @@ def _count_messages(registry: CollectorRegistry, inboxes: Sequence[Inbox]) -> No
         try:
             for inbox in inboxes:
                 inbox.refresh(0)
-        except Exception:  # the list tells what is wrong with the Maildir
+        except Exception:  # the list reports what is wrong with the Maildir
             return float("nan")
         return sum(len(inbox) for inbox in inboxes)
 

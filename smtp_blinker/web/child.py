@@ -37,7 +37,7 @@ SECONDS: Final = 30.0
 MAX_WAITING: Final = 200
 
 _FOLDER: Final = str(Path(__file__).parent / "reader")
-#: A process that reads a stranger's mail learns nothing of our environment but what Python needs.
+#: A process that reads hostile mail learns nothing of our environment but what Python needs.
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 
 # Real ones, in a process that is monkey patched too: they are called in threads.

@@ -62,7 +62,7 @@ class Inbox:
     """The Maildir at *path*; a folder that is missing counts as empty.
 
     Methods raise the OSError of a Maildir that can't be read, and what `Child.ask` raises. A
-    message that another program removed is no error: they return None.
+    message that another program removed is not an error: they return None.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

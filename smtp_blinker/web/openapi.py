@@ -43,7 +43,7 @@ _INTRODUCTION: Final = (
     "Requests that a browser makes for another site are refused."
 )
 _CONVERTER = re.compile(r"<(?:\w+:)?(\w+)>")
-#: What the page itself needs, which is no API.
+#: What the page itself needs, which isn't part of the API.
 _OF_THE_PAGE: Final = frozenset({"/", "/api", "/static/{filename}"})
 
 _ID: Final = parameter("id", "path", {"type": "string"}, "The message, as the list names it.")

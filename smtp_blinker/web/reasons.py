@@ -1,4 +1,4 @@
-"""Why something was refused, for the person whose program it happened to."""
+"""Why something was refused, for the person whose program was refused."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Final
 from ..smtp import reply
 
 _ABOUT_LINES: Final = (
-    "Lines must end with CR and LF together. Have the program send CRLF, or let the server take "
-    "the others: --lenient, bare_newline='normalize'."
+    "Lines must end with CR and LF together. Have the program send CRLF, or let the server accept "
+    "other line ends: --lenient, bare_newline='normalize'."
 )
 _ABOUT_ORDER: Final = (
     "The commands came in another order than EHLO, MAIL, RCPT, DATA. Look for the first refusal in "
     "the dialogue: a program that goes on after a refused command gets this one too."
 )
 _ABOUT_LIMITS: Final = (
-    "The server ends a connection on which too much went wrong, or too little happened. What was "
-    "refused before it is the cause; the limits are options of the server."
+    "The server ends a connection with too many errors or too little activity. The refusals "
+    "before it are the cause; the limits are options of the server."
 )
 _ABOUT_CLIENTS: Final = (
-    "More connections are open than the server takes: max_clients, max_clients_per_ip. Does the "
+    "More connections are open than the server allows: max_clients, max_clients_per_ip. Does the "
     "program close those it doesn't need?"
 )
 _ABOUT_TROUBLE: Final = (
@@ -46,8 +46,8 @@ _STANDING: Final[dict[tuple[int, str], str]] = {
         (_ABOUT_CLIENTS, (reply.TOO_MANY_CLIENTS, reply.TOO_MANY_FROM_ADDRESS)),
         (_ABOUT_TROUBLE, (reply.LOCAL_ERROR, reply.INTERNAL_ERROR)),
         (
-            "The client spoke TLS where plain SMTP is expected. Set it to STARTTLS instead of TLS "
-            "from the beginning, or have the server listen with smtps://.",
+            "The client spoke TLS where plain SMTP is expected. Set it to STARTTLS instead of "
+            "implicit TLS, or have the server listen with smtps://.",
             (reply.BINARY,),
         ),
         (
@@ -59,8 +59,8 @@ _STANDING: Final[dict[tuple[int, str], str]] = {
             (reply.TALKS_TOO_SOON,),
         ),
         (
-            "The client sent what isn't a command of SMTP. A message whose lines come here was "
-            "sent after a refused DATA.",
+            "The client sent a line that isn't an SMTP command. If it is a line of a message, the "
+            "client sent the message after DATA was refused.",
             (reply.NOT_RECOGNIZED, reply.CONTENT_NOT_EXPECTED),
         ),
         (
@@ -75,36 +75,36 @@ _STANDING: Final[dict[tuple[int, str], str]] = {
 _BY_CODE: Final[dict[int, str]] = {
     421: "The server ended the connection; the reply says why.",
     450: "Not now: the sender should try again later, as it does after greylisting.",
-    451: "Not now: the server, or what stands behind it, couldn't take it. The sender should try "
+    451: "Not now: the server, or a system behind it, couldn't accept it. The sender should try "
     "again later; the server's log may say more.",
-    452: "There is no room, or this was too many for one message. The sender should send the rest "
-    "in another one.",
-    454: "Not now: passwords can't be checked, or TLS can't be had. The server's log says more.",
-    500: "What came is no command, or can't be one: too long, or with characters that aren't "
+    452: "The storage is full, or the message has too many recipients. The sender should "
+    "address the other recipients in another message.",
+    454: "Not now: passwords can't be checked, or TLS isn't available. The server's log says more.",
+    500: "The line isn't a command, is too long, or has characters that aren't "
     "allowed. The dialogue shows what the server read.",
-    501: "The command is known; what stands behind it isn't right. Devices that leave out the "
-    "angle brackets are taken with --lenient, lenient_address_parsing.",
-    502: "The command is known and isn't offered here. The reply to EHLO lists what is.",
+    501: "The command is known; its argument isn't valid. Devices that leave out the "
+    "angle brackets are accepted with --lenient, lenient_address_parsing.",
+    502: "The command is known but not offered here. The reply to EHLO lists what is.",
     503: _ABOUT_ORDER,
     504: "The mechanism or the value isn't offered here. The reply to EHLO lists what is.",
-    530: "The server takes mail only after AUTH, or only over TLS. Give the program a user name "
-    "and a password, or switch STARTTLS on in it.",
-    535: "The user name or the password is wrong. To take any: --accept-any-auth.",
-    538: "The password would be sent in plain text. Switch STARTTLS on in the program, or allow "
+    530: "The server accepts mail only after AUTH, or only over TLS. Give the program a user name "
+    "and a password, or turn on STARTTLS in it.",
+    535: "The user name or the password is wrong. To accept any: --accept-any-auth.",
+    538: "The password would be sent in plain text. Turn on STARTTLS in the program, or allow "
     "it: --accept-any-auth, allow_insecure_auth.",
-    550: "The server doesn't take this: there is no such mailbox, or its rules say no. The reply "
-    "says which; with --domain only those domains are taken.",
-    552: "It is larger than the server takes: --size, the option size.",
-    553: "The address can't be used, as one with characters beyond ASCII without SMTPUTF8.",
-    554: "The server doesn't take this; the reply says why. A blocklist, a filter or the program "
+    550: "The server doesn't accept this: there is no such mailbox, or its rules forbid it. The "
+    "reply says which; with --domain only those domains are accepted.",
+    552: "It is larger than the server accepts: --size, the option size.",
+    553: "The address can't be used; for example, non-ASCII characters need SMTPUTF8.",
+    554: "The server doesn't accept this; the reply says why. A blocklist, a filter or the program "
     "decided so.",
 }
-#: Why a connection ended on which nothing could be refused.
+#: Why a connection ended before anything could be refused.
 BY_ENDING: Final[dict[str, str]] = {
     "tls": "The TLS handshake failed. A client that doesn't trust the server's certificate ends it "
-    "so: give the program the certificate of --self-signed, or its issuer.",
-    "proxy": "No PROXY header came that the server accepts. It is demanded of everybody who "
-    "connects: --trusted-proxy, use_proxy.",
+    "this way: give the program the certificate of --self-signed, or its issuer.",
+    "proxy": "No PROXY header came that the server accepts. Every client must send one "
+    "here: --trusted-proxy, use_proxy.",
 }
 
 

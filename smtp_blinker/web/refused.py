@@ -113,7 +113,7 @@ class Refusals(Listener):
         """Forget what was refused; how many connections there were."""
         kept = len(self._kept)
         for talk in list(self._kept):
-            talk.refusals, talk.refused = [], 0  # of one that is open the next counts anew
+            talk.refusals, talk.refused = [], 0  # an open one is listed again when refused again
         self._kept.clear()
         return kept
 
@@ -153,7 +153,7 @@ class Refusals(Listener):
         self._open.pop(event.id, None)
 
     def _talk(self, id: str, address: str) -> Talk:
-        """The connection, also one whose beginning wasn't heard."""
+        """The connection, also one whose start was missed."""
         talk = self._open.get(id)
         if talk is None:
             talk = self._open[id] = Talk(id, time.time(), address)

@@ -2,7 +2,7 @@
 
 Each worker has an `EventSender`, which writes to a UNIX socket; the page's `EventReceiver` sends
 the signals again, from a `RemoteServer` in place of each of the servers. So whatever listens there
-hears all workers. An event is a line of JSON. Mail never waits for the page.
+receives the events of all workers. An event is a line of JSON. Mail never waits for the page.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SECONDS: Final = 10.0
 #: Seconds between two looks whether a server accepts clients.
 LOOK_EVERY: Final = 0.5
 
-#: What is told beside the signals: whether a server accepts clients,
+#: What is sent besides the signals: whether a server accepts clients,
 STARTED: Final = "started"
 #: what came of a message that was handed over,
 HANDED_OVER: Final = "handed over"
@@ -76,10 +76,10 @@ _BY_NAME: Final = {signal.name: (signal, make) for signal, make in _EVENTS}
 
 
 class EventSender:
-    """Tells the page at the UNIX socket *path* what *servers* do, which it knows by their order.
+    """Sends the events of *servers*, known by their order, to the page at the UNIX socket *path*.
 
-    Make it in the worker. It hears them until `close`, which waits up to a second until all is
-    told; the page may begin later, and come again. ``dropped`` counts the events that it missed.
+    Create it in the worker. It listens until `close`, which waits up to a second until everything
+    is sent. The page may start later, or restart. ``dropped`` counts the events that it missed.
     """
 
     def __init__(self, path: str, servers: Sequence[Any]) -> None:
@@ -89,7 +89,7 @@ class EventSender:
         self._waiting: deque[tuple[str, int, Any]] = deque()
         self._more = Flag()
         self._empty = Flag()
-        #: Of the open connections, by their ids; and those of them whose page was told a refusal.
+        #: Of the open connections, by their ids; and those of them with a refusal that was sent.
         self._dialogues: dict[str, Dialogue] = {}
         self._refused: set[str] = set()
         self._receivers = [
@@ -219,10 +219,10 @@ class RemoteServer:
 
 
 class EventReceiver(StreamServer):
-    """Hears the `EventSender` of each worker on *listener*, and sends its signals again.
+    """Receives the events of each worker's `EventSender` on *listener*, and sends the signals here.
 
     They come from *servers*, in the order in which the workers have theirs. When a worker has
-    ended, its connections have too: `disconnect` is sent for those of which it wasn't told.
+    ended, its connections have too: `disconnect` is sent for those without one.
     *hand_over* hears what came of messages that a worker's store handed over, with the seconds.
     """
 
@@ -249,7 +249,7 @@ class EventReceiver(StreamServer):
 
 
 class _Worker:
-    """One that tells what happens, and the connections that it has."""
+    """A worker that sends events, and its open connections."""
 
     def __init__(
         self, servers: Sequence[RemoteServer], hand_over: Callable[[float, Any], object]
@@ -262,7 +262,7 @@ class _Worker:
         self._dialogues: dict[str, ToldDialogue] = {}
 
     def tells(self, line: bytes) -> None:
-        """Send the signal that *line* tells; raises ValueError and others for what is none."""
+        """Send the signal in *line*; raises ValueError and others for an invalid one."""
         name, number, fields = json.loads(line)
         if name == HANDED_OVER:
             outcome, seconds = fields
@@ -311,7 +311,7 @@ class _Worker:
 
 
 class ToldDialogue(Dialogue):
-    """What was said on a connection of another process, as far as it was told."""
+    """The dialogue of a connection in another process, as far as it was sent."""
 
     __slots__ = ("told",)
 

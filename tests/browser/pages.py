@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import shutil
+import signal
 import smtplib
-import subprocess
-import sys
 from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 from support import wait_until
+from support.cli import SmtpBlinker
 
 try:
     from selenium.webdriver import Chrome, ChromeOptions, Keys
@@ -79,37 +78,15 @@ class Page:
         self.chrome = chrome
         self.maildir = folder / "Maildir"
         self.folder = folder
-        self.process = self.start("127.0.0.1:0", "127.0.0.1:0")
-        assert self.process.stdout is not None
-        said = ""
-        while "Try:" not in said:
-            line = self.process.stdout.readline()
-            assert line, (folder / "log").read_text()
-            said += line
-        smtp = re.search(r"Listening on \S+:(\d+)", said)
-        http = re.search(r"Web page: (http://\S+/)", said)
-        assert smtp is not None
-        assert http is not None
-        self.port, self.url = int(smtp[1]), http[1]
+        self.server = self.start("127.0.0.1:0", "127.0.0.1:0")
+        self.port = self.server.port
+        self.url = f"http://127.0.0.1:{self.server.http_port}/"
 
-    def start(self, listen: str, http: str) -> subprocess.Popen[str]:
-        kept = {name: text for name, text in os.environ.items() if "SMTP_BLINKER" not in name}
-        program = str(ROOT / "scripts" / "serve.py")
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, program, "--listen", listen, "--http", http, *self.options],
-                cwd=self.folder,
-                env=kept,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+    def start(self, listen: str, http: str) -> SmtpBlinker:
+        return SmtpBlinker(self.folder, "--listen", listen, "--http", http, *self.options)
 
     def stop(self) -> None:
-        self.process.terminate()
-        assert self.process.wait(60) == 0
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        assert self.server.signal(signal.SIGTERM) == 0
 
     def open(self, path: str = "") -> None:
         self.chrome.get("about:blank")

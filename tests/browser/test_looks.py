@@ -15,8 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 from interop.npm import node_modules
-from interop.support import program
-from support import wait_until
+from support import program, wait_until
 
 from .pages import Keys, Page, missing, plain, rich
 
@@ -502,7 +501,7 @@ transport.sendMail({{ from: "a@example.com", to: "b@example.com", subject: "Node
     [
         (
             [{"tls": "implicit", "auth": "required"}],
-            ["192.0.2.1", "2525", "TLS from the beginning", "required"],
+            ["192.0.2.1", "2525", "implicit TLS", "required"],
             ["MAIL_USE_SSL = True", "MAIL_USE_TLS = False", 'MAIL_USERNAME = "user"'],
         ),
         (

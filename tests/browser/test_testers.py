@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import trustme
-from interop.support import program
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.support.ui import Select
-from support import wait_until
+from support import program, wait_until
 
 from smtp_blinker.testing import SMTPTestServer
 
@@ -79,7 +78,7 @@ def test_a_refusal_appears_by_itself_and_the_live_view_leads_to_it(page: Catcher
 
 def test_faults_are_added_and_removed(page: CatcherPage) -> None:
     page.open("#/faults")
-    wait_until(lambda: "There is none" in page.one("#fault-list").text)
+    wait_until(lambda: "No faults" in page.one("#fault-list").text)
     assert not page.one("#fault-seconds").is_displayed()
     page.one("#fault-recipient").send_keys("ada@example.com")
     page.one("#fault-code").send_keys("452")
@@ -95,7 +94,7 @@ def test_faults_are_added_and_removed(page: CatcherPage) -> None:
     page.click("#fault-add")
     wait_until(lambda: "400 to 599" in page.one("#toast").text, "the mistake is said")
     page.click("#fault-list button")
-    wait_until(lambda: "There is none" in page.one("#fault-list").text)
+    wait_until(lambda: "No faults" in page.one("#fault-list").text)
     page.send(plain("taken"), "ada@example.com")
 
 

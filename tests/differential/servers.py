@@ -10,19 +10,21 @@ import asyncio
 import base64
 import importlib.util
 import os
-import random
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from support import free_port  # noqa: E402
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 CACHE = HERE / ".cache"
 SMTP_SERVER = "smtp-server@3.21.6"
 SIZE = 2**20
@@ -32,14 +34,6 @@ START = 30.0
 
 class Unavailable(Exception):
     """A server can't be had here; the text names what is missing."""
-
-
-def free_port() -> int:
-    """None that the system gives for port 0: a server of another test would have it first."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 class Server:

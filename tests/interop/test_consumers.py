@@ -16,6 +16,7 @@ from typing import Any
 import amqp
 import pytest
 import redis
+from support import SECONDS, Program, wait_until
 
 from smtp_blinker import Session
 from smtp_blinker.consumers import consume, redis_stream
@@ -23,8 +24,7 @@ from smtp_blinker.session import Address
 from smtp_blinker.stores import Envelope, FolderContents
 from smtp_blinker.stores.amqp import Broker, declare
 
-from .engines import Engine, RabbitMQ, Redis, start_program
-from .support import SECONDS, wait_until
+from .engines import Engine, RabbitMQ, Redis
 
 PROGRAM = Path(__file__).parent / "programs" / "queue_consumer.py"
 
@@ -102,37 +102,16 @@ def queue(request: pytest.FixtureRequest, engine: Any) -> Queue:
     return Queue(engine, re.sub(r"\W", "-", request.node.name))
 
 
-class Process:
+class Process(Program):
     """A consumer in a process of its own, and what it has printed."""
 
     def __init__(self, queue: Queue, **keywords: Any) -> None:
         words = json.dumps({"queue": queue.name, "delays": [1, 1], **keywords})
-        self.process = start_program(PROGRAM, queue.engine.url, words)
-        self.lines: list[str] = []
-        self.log: list[str] = []
-        for stream, lines in ((self.process.stdout, self.lines), (self.process.stderr, self.log)):
-            threading.Thread(target=self._read, args=(stream, lines), daemon=True).start()
-
-    def _read(self, stream: Any, lines: list[str]) -> None:
-        lines.extend(iter(stream.readline, ""))
-
-    def wait_for(self, text: str, times: int = 1) -> None:
-        wait_until(
-            lambda: sum(text in line for line in self.lines + self.log) >= times,
-            f"{times} times {text}: {self.lines} {self.log}",
-        )
+        super().__init__(PROGRAM, queue.engine.url, words)
 
     def handled(self) -> list[str]:
         """The content ids, in order."""
         return [line.split()[0] for line in self.lines if re.match("[0-9a-f]{64} ", line)]
-
-    def terminate(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(SECONDS)
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture
@@ -173,7 +152,7 @@ def test_what_fails_comes_back_later_and_what_fails_too_often_is_a_dead_letter(
     assert process.handled() == [other.content_id, once.content_id]
     wait_until(lambda: [one for one, _ in queue.dead()] == [b"fail 9 times"], "a dead letter")
     assert queue.dead()[0][1] == "RuntimeError: as asked"
-    assert process.lines.count(f"failing {often.id}\n") == 3
+    assert process.lines.count(f"failing {often.id}") == 3
     wait_until(queue.is_empty, "nothing is left")
 
 

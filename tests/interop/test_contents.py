@@ -6,7 +6,6 @@ import base64
 import hashlib
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from support import Program
 
 from smtp_blinker.stores.contents import Contents, FolderContents
 from smtp_blinker.stores.s3 import S3Contents
 
-from .engines import S3, start_program
-from .support import PROGRAM_SECONDS
+from .engines import S3
 
 BUCKET = "mail-contents"
 PIECES = [b"Subject: Hi\r\n\r\n", b"x" * 70000, b"\0\xff\r\n"]
@@ -212,10 +211,6 @@ print("done")
 
 
 def test_s3_works_in_greenlets_of_a_patched_program(client: Any, s3: S3) -> None:
-    process = start_program(PATCHED, **settings(s3))
-    try:
-        out, err = process.communicate(timeout=PROGRAM_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    assert (process.returncode, out) == (0, "done\n"), err
+    with Program("-c", PATCHED, variables=settings(s3)) as program:
+        assert program.exit_status() == 0, program.output
+        assert program.lines[-1] == "done"

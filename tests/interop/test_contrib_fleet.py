@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from support import HOST, LIBRARY, SECONDS, environment, free_port, program, wait_until
 
 from .engines import Redis
-from .support import HOST, LIBRARY, SECONDS, environment, free_port, program, wait_until
 
 COMPOSE = Path(__file__).parents[2] / "contrib" / "compose"
 

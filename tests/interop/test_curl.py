@@ -6,22 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import HOST, Served, missing, program, run, succeed, wait_until
 
-from .support import (
-    CONTENT,
-    HOST,
-    PASSWORD,
-    TOKEN,
-    USER,
-    Certificates,
-    Served,
-    missing,
-    on_auth,
-    program,
-    run,
-    succeed,
-    wait_until,
-)
+from .names import CONTENT, PASSWORD, TOKEN, USER, Certificates, on_auth
 
 Serve = Callable[..., Served]
 
@@ -63,8 +50,8 @@ def test_curl_sends_several_messages_on_one_connection(
     served = serve()
     one = ("-sS", url(served), *ENVELOPE, "-T", str(content))
     succeed(curl, *one, "--next", *one, "--next", *one)
-    assert [mail.content for mail in served.mails] == [CONTENT] * 3
-    assert len(served.connects) == 1
+    assert [mail.content for mail in served.messages] == [CONTENT] * 3
+    assert len(served.of("connect")) == 1
 
 
 def test_curl_sends_a_large_message(serve: Serve, curl: str, tmp_path: Path) -> None:
@@ -80,7 +67,7 @@ def test_curl_is_told_that_a_message_is_too_large(serve: Serve, curl: str, conte
     done = run(curl, "-v", url(served), *ENVELOPE, "-T", content)
     assert done.returncode == 55
     assert "552 5.3.4" in done.stderr
-    assert served.mails == []
+    assert served.messages == []
 
 
 def test_curl_composes_mime(serve: Serve, curl: str, content: Path) -> None:
@@ -150,8 +137,8 @@ def test_curl_authenticates(
     refused = run(curl, "-sS", url(served), *ENVELOPE, *how, *who("wrong"))
     assert refused.returncode == 67
     # After the challenge that tells why XOAUTH2 failed, curl leaves without a word.
-    wait_until(lambda: len(served.auths) == 2, "the failure is signalled")
-    assert [(event.method, event.success) for event in served.auths] == [
+    wait_until(lambda: len(served.of("auth")) == 2, "the failure is signalled")
+    assert [(event.method, event.success) for event in served.of("auth")] == [
         (method, True),
         (method, False),
     ]

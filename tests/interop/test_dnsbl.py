@@ -19,13 +19,13 @@ import dns.rcode
 import dns.rrset
 import gevent
 from gevent.lock import BoundedSemaphore
+from support import HOST, free_port
 
 from smtp_blinker.policies import DNSBlocklist
 from smtp_blinker.policies.dns import NO_SUCH_NAME, DNSFailure, Resolver
 from smtp_blinker.policies.dnsbl import _reversed
 
 from .knot import running_knot
-from .support import HOST, free_port
 
 #: Long enough for every answer of a server that is there, on a busy machine.
 PATIENCE = 20.0
@@ -110,9 +110,9 @@ def test_you_may_not_ask_is_a_failure_and_no_listing(serve: Serve, knot: Any, zo
     served = serve()
     served.server.use(DNSBlocklist(zone, resolver=Resolver([knot]), **EVERYBODY))
     assert mail(served)[0] == 250
-    assert "which is no listing" in str(served.errors[0].error)
-    assert served.errors[0].code == "PolicyFailure"
-    served.errors.clear()
+    assert "which is no listing" in str(served.of("error")[0].error)
+    assert served.of("error")[0].code == "PolicyFailure"
+    served.forget("error")
 
 
 def test_where_mail_shall_wait_for_an_answer(serve: Serve, knot: Any) -> None:
@@ -123,9 +123,9 @@ def test_where_mail_shall_wait_for_an_answer(serve: Serve, knot: Any) -> None:
         )
     )
     assert mail(served)[0] == 554  # one answer is enough
-    assert not served.errors
+    assert not served.of("error")
     assert mail(served, "127.0.0.9")[0] == 451
-    served.errors.clear()
+    served.forget("error")
 
 
 def test_ipv6_by_its_nibbles(serve: Serve, knot: Any, ipv6: None) -> None:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import HOST, Served, beside, missing, succeed
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject
 from smtp_blinker.stores import MaildirStore
 
-from .support import CONTENT, HOST, Certificates, Served, beside, missing, succeed
+from .names import CONTENT, Certificates
 
 Serve = Callable[..., Served]
 

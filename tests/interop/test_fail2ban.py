@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import HOST, program, succeed, wait_until
 
 from smtp_blinker.listeners.log import EventLog, JSONFormatter
-
-from .support import HOST, program, succeed, wait_until
 
 FILTER = Path(__file__).parents[2] / "contrib/fail2ban/smtp_blinker.conf"
 TEXT = "%(asctime)s %(levelname)s %(message)s"
@@ -49,7 +48,7 @@ def log(request: pytest.FixtureRequest, serve: Any, tmp_path: Path) -> Path:
             ("192.0.2.3", ("NOOP", "NOOP", "NOOP", "NOOP")),
         ):
             talk(served.server.server_port, address, commands)
-        wait_until(lambda: len(served.disconnects) == 4, "all have ended")
+        wait_until(lambda: len(served.of("disconnect")) == 4, "all have ended")
     finally:
         listener.detach()
         logger.removeHandler(handler)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import HOST, LIBRARY, PROGRAM_SECONDS, SECONDS, environment, missing
 
-from .support import ASCII_CONTENT, HOST, LIBRARY, PROGRAM_SECONDS, SECONDS, environment, missing
+from .names import ASCII_CONTENT
 
 PROGRAM = Path(__file__).resolve().parent / "programs" / "beside_flask.py"
 

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from .support import LIBRARY, environment, program
+from support import LIBRARY, environment, program
 
 FLEET = Path(__file__).parents[2] / "benchmarks" / "fleet.py"
 

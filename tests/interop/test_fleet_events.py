@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import smtplib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 import pytest
 import redis
+from support import SECONDS, Program, wait_until
 
 from smtp_blinker.listeners.fleet import FleetEvents
 from smtp_blinker.stores.amqp import Broker
 
-from .engines import Engine, RabbitMQ, Redis, start_program
-from .support import SECONDS, wait_until
+from .engines import Engine, RabbitMQ, Redis
 
 PROGRAM = Path(__file__).parent / "programs" / "fleet_node.py"
 
@@ -33,23 +32,21 @@ def engine(
         made.end()
 
 
-class Node:
+class Node(Program):
     def __init__(self, engine: Any, **keywords: Any) -> None:
-        self.process = start_program(PROGRAM, engine.url, json.dumps(keywords))
-        assert self.process.stdout is not None
+        super().__init__(PROGRAM, engine.url, json.dumps(keywords))
         self.sent = 0
-        self.port = int(self.process.stdout.readline())
+        self.port = self.number()
 
     def send(self, sender: str = "bob@example.net") -> None:
         self.sent += 1
         with smtplib.SMTP("127.0.0.1", self.port, "client.example", SECONDS) as smtp:
             smtp.sendmail(sender, ["ann@example.com"], b"Subject: Hi\r\n\r\nHello\r\n")
 
-    def end(self) -> dict[str, int]:
-        self.process.send_signal(signal.SIGTERM)
-        out, err = self.process.communicate(timeout=SECONDS)
-        assert self.process.returncode == 0, err
-        return dict(json.loads(out))
+    def counted(self) -> dict[str, int]:
+        """What it prints when it ends."""
+        assert self.terminate() == 0, self.output
+        return dict(json.loads(self.lines[-1]))
 
 
 @pytest.fixture
@@ -62,8 +59,7 @@ def start(engine: Any) -> Iterator[Callable[..., Node]]:
 
     yield start
     for node in nodes:
-        node.process.kill()
-        node.process.communicate()
+        node.end()
 
 
 class Watcher:
@@ -114,7 +110,7 @@ def test_what_waits_is_published_before_the_end(engine: Any, start: Callable[...
     node = start(name="second.events")
     for _ in range(50):
         node.send()
-    assert node.end() == {"published": 150, "dropped": 0}
+    assert node.counted() == {"published": 150, "dropped": 0}
 
 
 def test_mail_does_not_wait_and_what_is_too_much_is_dropped_and_counted(
@@ -136,7 +132,7 @@ def test_mail_does_not_wait_and_what_is_too_much_is_dropped_and_counted(
         "it publishes again",
     )
     watcher.close()
-    counts = node.end()
+    counts = node.counted()
     assert counts["dropped"] > 0
     assert counts["dropped"] + counts["published"] == 3 * node.sent
 

@@ -11,8 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-from .support import LIBRARY, environment, free_port, program
+from support import LIBRARY, environment, free_port, program
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Ends all that the commands have started: the process group is the script's own.

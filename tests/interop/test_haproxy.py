@@ -11,18 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import HOST, SECONDS, Served, bound_socket, environment, program, wait_until
 
-from .support import (
-    ASCII_CONTENT,
-    HOST,
-    SECONDS,
-    Certificates,
-    Served,
-    bound_socket,
-    environment,
-    program,
-    wait_until,
-)
+from .names import ASCII_CONTENT, Certificates
 
 Serve = Callable[..., Served]
 
@@ -151,7 +142,9 @@ def test_haproxy_says_who_the_client_is(
     assert (session.local_address, session.local_port) == (HOST, proxy.port)
     assert (session.proxy.version, session.proxy.family) == (version, "TCP4")
     assert asked == [CLIENT]
-    assert [(event.remote_address, event.remote_port) for event in served.connects] == [address]
+    assert [(event.remote_address, event.remote_port) for event in served.of("connect")] == [
+        address
+    ]
     assert served.mail.content == ASCII_CONTENT
 
 
@@ -171,8 +164,8 @@ def test_haproxy_is_not_believed_from_elsewhere(serve: Serve, haproxy: Start) ->
     proxy = haproxy(served, "send-proxy-v2")
     with pytest.raises(smtplib.SMTPServerDisconnected):
         client(proxy.port)
-    wait_until(lambda: served.disconnects, "the connection ended")
-    assert [event.reason for event in served.disconnects] == ["proxy"]
+    wait_until(lambda: served.of("disconnect"), "the connection ended")
+    assert [event.reason for event in served.of("disconnect")] == ["proxy"]
 
 
 def test_a_haproxy_that_sends_no_header_gets_nothing(serve: Serve, haproxy: Start) -> None:
@@ -180,8 +173,8 @@ def test_a_haproxy_that_sends_no_header_gets_nothing(serve: Serve, haproxy: Star
     proxy = haproxy(served, "")
     with pytest.raises(smtplib.SMTPServerDisconnected):
         client(proxy.port)
-    wait_until(lambda: served.disconnects, "the connection ended")
-    assert [event.reason for event in served.disconnects] == ["proxy"]
+    wait_until(lambda: served.of("disconnect"), "the connection ended")
+    assert [event.reason for event in served.of("disconnect")] == ["proxy"]
 
 
 @pytest.mark.parametrize("words", ["send-proxy", "send-proxy-v2"])
@@ -251,7 +244,7 @@ def test_haproxy_with_many_clients(serve: Serve, haproxy: Start) -> None:
     addresses = [deliver(smtp) for smtp in clients]
     assert len(set(addresses)) == 30
     assert [
-        (mail.session.remote_address, mail.session.remote_port) for mail in served.mails
+        (mail.session.remote_address, mail.session.remote_port) for mail in served.messages
     ] == addresses
 
 
@@ -275,10 +268,10 @@ def test_health_checks_disturb_nobody(serve: Serve, haproxy: Start, words: str, 
         assert proxy.status()["status"] == "UP"
     facts = wait_until(lambda: "OK" in (row := proxy.status())["check_status"] and row, "a check")
     assert facts["check_status"] in ("L7OK", "L4OK", "* L7OK", "* L4OK")
-    assert [mail.content for mail in served.mails] == [ASCII_CONTENT] * 3
-    assert served.errors == []
+    assert [mail.content for mail in served.messages] == [ASCII_CONTENT] * 3
+    assert served.of("error") == []
     if words:
         # Through the proxy the clients are who they are, and only the checks come from HOST.
-        assert [event.remote_address for event in served.connects] == [CLIENT] * 3
-        wait_until(lambda: len(served.disconnects) == 3, "the clients have left")
-        assert {event.remote_address for event in served.disconnects} == {CLIENT}
+        assert [event.remote_address for event in served.of("connect")] == [CLIENT] * 3
+        wait_until(lambda: len(served.of("disconnect")) == 3, "the clients have left")
+        assert {event.remote_address for event in served.of("disconnect")} == {CLIENT}

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import LIBRARY, run
 
-from .support import LIBRARY, Certificates, run
+from .names import Certificates
 
 PROGRAM = Path(__file__).resolve().parent / "programs" / "patching.py"
 

@@ -9,22 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import HOST, Served, missing, program, run, wait_until
 
 from smtp_blinker import ScramKeys, Session
 
-from .support import (
-    ASCII_CONTENT,
-    HOST,
-    PASSWORD,
-    TOKEN,
-    USER,
-    Certificates,
-    Served,
-    missing,
-    program,
-    run,
-    wait_until,
-)
+from .names import ASCII_CONTENT, PASSWORD, TOKEN, USER, Certificates
 
 Serve = Callable[..., Served]
 
@@ -80,8 +69,8 @@ def test_msmtp_authenticates(
         assert (done.returncode == 0) == (name == "right"), done.stderr
     assert served.mail.session.user == USER
     assert served.mail.body.rstrip() == ASCII_CONTENT.partition(b"\r\n\r\n")[2].rstrip()
-    wait_until(lambda: len(served.auths) == 2, "the failure is signalled")
-    assert [(event.method, event.success) for event in served.auths] == [
+    wait_until(lambda: len(served.of("auth")) == 2, "the failure is signalled")
+    assert [(event.method, event.success) for event in served.of("auth")] == [
         (method, True),
         (method, False),
     ]

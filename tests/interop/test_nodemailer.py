@@ -8,21 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import HOST, Served, program, succeed
 
 from smtp_blinker import DEFAULT_EXTENSIONS, AuthenticationFailed, Reject
 
+from .names import PASSWORD, TOKEN, USER, Certificates, on_auth
 from .npm import node_modules
-from .support import (
-    HOST,
-    PASSWORD,
-    TOKEN,
-    USER,
-    Certificates,
-    Served,
-    on_auth,
-    program,
-    succeed,
-)
 
 Serve = Callable[..., Served]
 Send = Callable[..., list[dict[str, Any]]]
@@ -95,9 +86,9 @@ def test_nodemailer_keeps_a_pool_of_connections(serve: Serve, send: Send) -> Non
     messages = [{**MESSAGE, "subject": f"number {number}"} for number in range(60)]
     outcomes = send(served, *messages, pool=True, maxConnections=3, maxMessages=10)
     assert [outcome["accepted"] for outcome in outcomes] == [["b@example.com"]] * 60
-    assert len(served.mails) == 60
+    assert len(served.messages) == 60
     # Each connection of the pool is used for ten messages and then replaced.
-    assert 6 <= len(served.connects) <= 9
+    assert 6 <= len(served.of("connect")) <= 9
 
 
 def test_nodemailer_upgrades_with_starttls(
@@ -132,7 +123,7 @@ def test_nodemailer_authenticates(
     assert good["accepted"] == ["b@example.com"]
     assert (bad["code"], bad["responseCode"]) == ("EAUTH", 535)
     assert served.mail.session.user == USER
-    assert [(event.method, event.success) for event in served.auths] == [
+    assert [(event.method, event.success) for event in served.of("auth")] == [
         (method, True),
         (method, False),
     ]
@@ -153,7 +144,7 @@ def test_nodemailer_authenticates_with_a_token(serve: Serve, send: Send) -> None
     assert (bad["code"], bad["responseCode"]) == ("EAUTH", 535)
     assert served.mail.session.user == USER
     # It makes a second attempt, in case that a new token helps.
-    assert [event.success for event in served.auths] == [True, False, False]
+    assert [event.success for event in served.of("auth")] == [True, False, False]
 
 
 def test_nodemailer_asks_for_delivery_notifications(serve: Serve, send: Send) -> None:

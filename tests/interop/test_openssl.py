@@ -12,19 +12,9 @@ from queue import Empty, Queue
 from ssl import CERT_OPTIONAL, CERT_REQUIRED
 
 import pytest
+from support import HOST, PROGRAM_SECONDS, SECONDS, Served, environment, program, run, wait_until
 
-from .support import (
-    ASCII_CONTENT,
-    HOST,
-    PROGRAM_SECONDS,
-    SECONDS,
-    Certificates,
-    Served,
-    environment,
-    program,
-    run,
-    wait_until,
-)
+from .names import ASCII_CONTENT, Certificates
 
 Serve = Callable[..., Served]
 
@@ -150,9 +140,9 @@ def test_openssl_is_refused_with_an_old_version(
     done = shake_hands(openssl, served, certificates, *STARTTLS * start, *old)
     assert done.returncode == 1
     assert "alert protocol version" in done.stderr
-    (event,) = wait_until(lambda: served.errors, "the failure is signalled")
+    (event,) = wait_until(lambda: served.of("error"), "the failure is signalled")
     assert event.code == "TLSError"
-    served.errors.clear()
+    served.forget("error")
 
 
 def test_openssl_is_refused_without_a_common_cipher(
@@ -162,8 +152,8 @@ def test_openssl_is_refused_without_a_common_cipher(
     other = (*STARTTLS, "-tls1_2", "-cipher", "ECDHE+CHACHA20")
     done = shake_hands(openssl, served, certificates, *other)
     assert "alert handshake failure" in done.stderr
-    wait_until(lambda: served.errors, "the failure is signalled")
-    served.errors.clear()
+    wait_until(lambda: served.of("error"), "the failure is signalled")
+    served.forget("error")
     good = shake_hands(openssl, served, certificates, *STARTTLS, "-tls1_2")
     assert "AES" in good.stdout
 
@@ -186,8 +176,8 @@ def test_openssl_gets_the_certificate_of_the_name_it_asks_for(
         done = shake_hands(openssl, served, certificates, *STARTTLS * start, *asked)
         assert shown in done.stdout
         assert "Verify return code: 0 (ok)" in done.stdout
-    wait_until(lambda: len(served.disconnects) == 4, "all four have left")
-    names = [event.servername for event in served.secures]
+    wait_until(lambda: len(served.of("disconnect")) == 4, "all four have left")
+    names = [event.servername for event in served.of("secure")]
     assert names == ["other.example", "other.example", "third.example", None]
 
 
@@ -200,7 +190,7 @@ def test_openssl_shows_its_certificate(
     for args in (mine, ()):
         with connected(openssl, served, certificates, *STARTTLS, *args) as dialogue:
             dialogue.deliver()
-    known, unknown = (mail.session.tls.peer_certificate for mail in served.mails)
+    known, unknown = (mail.session.tls.peer_certificate for mail in served.messages)
     assert ("DNS", "client.example") in known["subjectAltName"]
     assert unknown is None
 
@@ -212,10 +202,10 @@ def test_openssl_is_refused_without_a_certificate(
     served = serve(cert_reqs=CERT_REQUIRED, ca_certs=certificates.ca, **certificates.options)
     # A client of TLS 1.3 learns of it only when it reads on.
     done = shake_hands(openssl, served, certificates, *STARTTLS, f"-tls{version}", "-ign_eof")
-    wait_until(lambda: served.errors, "the failure is signalled")
+    wait_until(lambda: served.of("error"), "the failure is signalled")
     assert "alert" in done.stderr
-    assert [event.code for event in served.errors] == ["TLSError"]
-    served.errors.clear()
+    assert [event.code for event in served.of("error")] == ["TLSError"]
+    served.forget("error")
 
 
 def test_openssl_speaks_the_new_certificate_after_a_reload(

@@ -16,25 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from smtp_blinker import DEFAULT_EXTENSIONS, Reject
-from smtp_blinker.stores import RelayStore
-
-from .support import (
-    ASCII_CONTENT,
+from support import (
     HOST,
     SECONDS,
-    Certificates,
-    Mail,
+    Message,
     Served,
     free_port,
     missing,
     program,
     run,
-    serving,
     succeed,
     wait_until,
 )
+
+from smtp_blinker import DEFAULT_EXTENSIONS, Reject
+from smtp_blinker.stores import RelayStore
+
+from .names import ASCII_CONTENT, Certificates, serving
 
 #: What Postfix is told of its client, with XCLIENT.
 CLIENT, CLIENT_PORT, CLIENT_NAME = "192.0.2.7", "4711", "client.example.net"
@@ -140,7 +138,7 @@ class Relay:
             smtp.ehlo("inner.example")
             smtp.sendmail(sender, recipients, ASCII_CONTENT, mail_options, rcpt_options)
 
-    def wait(self, served: Served, count: int = 1) -> list[Mail]:
+    def wait(self, served: Served, count: int = 1) -> list[Message]:
         try:
             return served.wait_for(count)
         except AssertionError as exc:
@@ -220,13 +218,14 @@ def _stop(relay: Relay, command: str, config: str) -> None:
 def relay(postfix: Relay) -> Relay:
     """With empty mailboxes."""
     for served in (postfix.smtp, postfix.tls, postfix.lmtp, postfix.unix):
-        for events in (served.mails, served.connects, served.disconnects, served.secures):
-            events.clear()
+        served.messages.clear()
+        for name in ("connect", "disconnect", "secure"):
+            served.forget(name)
     postfix.refuse = lambda address: None
     return postfix
 
 
-def assert_forwarded(served: Served, mail: Mail) -> None:
+def assert_forwarded(served: Served, mail: Message) -> None:
     """The client of Postfix is the client of the server, and the signal says so."""
     assert mail.xforward["ADDR"] == CLIENT
     assert mail.xforward["NAME"] == CLIENT_NAME
@@ -236,7 +235,7 @@ def assert_forwarded(served: Served, mail: Mail) -> None:
     assert mail.xforward["SOURCE"] == "REMOTE"
     assert mail.xforward["IDENT"]
     assert mail.remote_address == CLIENT
-    (event,) = served.connects
+    (event,) = served.of("connect")
     assert (event.remote_address, event.remote_port) == (CLIENT, int(CLIENT_PORT))
     assert event.client_hostname == CLIENT_NAME
 
@@ -287,8 +286,8 @@ def test_postfix_relays_delivery_notification_wishes(relay: Relay) -> None:
 def test_postfix_relays_internationalised_mail(relay: Relay, over: str) -> None:
     # With DSN it says ORCPT=rfc822;+E7+94+A8+E6+88+B7@smtp.example.
     relay.send(f"用户@{over}.example", mail_options=("SMTPUTF8",))
-    wait_until(lambda: relay.smtp.mails or relay.tls.mails, "a message or a bounce")
-    (mail,) = relay.smtp.mails + relay.tls.mails
+    wait_until(lambda: relay.smtp.messages or relay.tls.messages, "a message or a bounce")
+    (mail,) = relay.smtp.messages + relay.tls.messages
     assert mail.rcpt_to == [f"用户@{over}.example"], mail.content.decode()
     assert mail.envelope.smtputf8
 

@@ -18,22 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import HOST, environment, free_port, program, succeed, wait_until
 
 from smtp_blinker import Reject
 from smtp_blinker.listeners.metrics import EventMetrics, SpoolMetrics, StoreMetrics
 from smtp_blinker.policies import ClamAV
 from smtp_blinker.stores import SpoolStore, WebhookStore
 
-from .support import (
-    HOST,
-    Certificates,
-    environment,
-    free_port,
-    program,
-    serving,
-    succeed,
-    wait_until,
-)
+from .names import Certificates, serving
 
 prometheus_client = pytest.importorskip("prometheus_client")
 
@@ -207,7 +199,7 @@ def test_every_panel_of_the_dashboard_has_numbers(
 
     for clients in (5, 10):  # a series that begins has grown by nothing yet
         traffic(served.port, certificates)
-        served.errors.clear()  # the bug, the store and the scanner that are away
+        served.forget("error")  # the bug, the store and the scanner that are away
 
         def read(count: int = clients) -> bool:
             return bool(prometheus.ask("sum(smtp_disconnects_total)")[0][1] == count)

@@ -12,23 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import HOST, SECONDS, Served, missing, wait_until
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject
 
-from .support import (
-    ASCII_CONTENT,
-    CONTENT,
-    HOST,
-    PASSWORD,
-    SECONDS,
-    TOKEN,
-    USER,
-    Certificates,
-    Served,
-    missing,
-    on_auth,
-    wait_until,
-)
+from .names import ASCII_CONTENT, CONTENT, PASSWORD, TOKEN, USER, Certificates, on_auth
 
 Serve = Callable[..., Served]
 
@@ -87,8 +75,8 @@ def test_smtplib_sends_and_is_told_what_is_queued(
     assert mail.envelope.body_type == "8bitmime"
     assert mail.envelope.size == len(CONTENT)
     assert mail.transmission_type == "ESMTP"
-    assert [event.host_name_appears_as for event in served.connects] == ["client.example"]
-    (gone,) = wait_until(lambda: served.disconnects, "the connection ended")
+    assert [event.host_name_appears_as for event in served.of("connect")] == ["client.example"]
+    (gone,) = wait_until(lambda: served.of("disconnect"), "the connection ended")
     assert gone.reason == "quit"
 
 
@@ -112,10 +100,10 @@ def test_smtplib_sends_many_messages_on_one_connection(
             "a@example.org", ["b@example.com"], b"N: %d\r\n\r\ny" % number + b"y" * number
         )
     smtp.quit()
-    assert [mail.content for mail in served.mails] == [
+    assert [mail.content for mail in served.messages] == [
         b"N: %d\r\n\r\ny" % number + b"y" * number + b"\r\n" for number in range(50)
     ]
-    assert len(served.connects) == 1
+    assert len(served.of("connect")) == 1
 
 
 def test_smtplib_learns_which_recipients_were_refused(
@@ -179,7 +167,7 @@ def test_smtplib_upgrades_with_starttls(
     smtp.quit()
     assert served.mail.content == CONTENT * 500
     assert served.mail.transmission_type == "ESMTPS"
-    assert [(event.servername, event.protocol) for event in served.secures] == [
+    assert [(event.servername, event.protocol) for event in served.of("secure")] == [
         ("localhost", "TLSv1.3")
     ]
 
@@ -222,9 +210,9 @@ def test_smtplib_authenticates(
         one.sendmail("a@example.org", ["b@example.com"], ASCII_CONTENT)
         one.quit()
     smtp.quit()
-    assert [mail.session.user for mail in served.mails] == [USER, USER]
-    assert {mail.transmission_type for mail in served.mails} == {"ESMTPSA"}
-    assert [event.success for event in served.auths] == [False, True, True]
+    assert [mail.session.user for mail in served.messages] == [USER, USER]
+    assert {mail.transmission_type for mail in served.messages} == {"ESMTPSA"}
+    assert [event.success for event in served.of("auth")] == [False, True, True]
 
 
 def test_smtplib_picks_a_method_by_itself(
@@ -238,7 +226,7 @@ def test_smtplib_picks_a_method_by_itself(
     smtp.login(USER, "ascii")
     smtp.sendmail("a@example.org", ["b@example.com"], ASCII_CONTENT)
     smtp.quit()
-    assert [event.method for event in served.auths] == ["CRAM-MD5"]
+    assert [event.method for event in served.of("auth")] == ["CRAM-MD5"]
 
 
 @pytest.mark.parametrize("over", ["TCP", "UNIX"])
@@ -246,7 +234,7 @@ def test_smtplib_speaks_lmtp(
     serve: Serve, client: Callable[..., smtplib.SMTP], short_folder: Path, over: str
 ) -> None:
     def on_data(stream: Any, session: Any) -> list[Any]:
-        served.on_data(stream, session)
+        served.record(stream, session)
         outcomes = ["kept", Reject(552, "mailbox full", enhanced="5.2.2"), None]
         return outcomes[: len(session.envelope.rcpt_to)]
 
@@ -263,8 +251,8 @@ def test_smtplib_speaks_lmtp(
     assert [b"kept" in replies[0][1], b"mailbox full" in replies[1][1]] == [True, True]
     assert lmtp.sendmail("", ["one@example.com"], ASCII_CONTENT) == {}
     lmtp.quit()
-    assert [mail.content for mail in served.mails] == [ASCII_CONTENT] * 2
-    assert served.mails[0].transmission_type == "LMTP"
+    assert [mail.content for mail in served.messages] == [ASCII_CONTENT] * 2
+    assert served.messages[0].transmission_type == "LMTP"
 
 
 def test_smtplib_upgrades_lmtp_with_starttls(
@@ -310,9 +298,9 @@ def test_aiosmtplib_sends_messages_on_one_connection(serve: Serve) -> None:
             assert (await smtp.rset()).code == 250
 
     go(session())
-    assert [mail.content for mail in served.mails] == [CONTENT] * 3
-    assert served.mails[0].envelope.dsn.ret == "FULL"
-    assert served.mails[0].envelope.rcpt_to[0].dsn.notify == ("NEVER",)
+    assert [mail.content for mail in served.messages] == [CONTENT] * 3
+    assert served.messages[0].envelope.dsn.ret == "FULL"
+    assert served.messages[0].envelope.rcpt_to[0].dsn.notify == ("NEVER",)
 
 
 def test_aiosmtplib_sends_on_many_connections_at_once(serve: Serve) -> None:
@@ -327,10 +315,10 @@ def test_aiosmtplib_sends_on_many_connections_at_once(serve: Serve) -> None:
         await asyncio.gather(*(one(number) for number in range(40)))
 
     go(all_of_them())
-    assert sorted(mail.mail_from for mail in served.mails) == sorted(
+    assert sorted(mail.mail_from for mail in served.messages) == sorted(
         f"a{number}@example.org" for number in range(40)
     )
-    assert {len(mail.body) for mail in served.mails} == {20_002}
+    assert {len(mail.body) for mail in served.messages} == {20_002}
 
 
 def test_aiosmtplib_sends_internationalised_mail(serve: Serve) -> None:
@@ -411,8 +399,8 @@ def test_aiosmtplib_authenticates(serve: Serve, method: str) -> None:
                 await smtp.sendmail("a@example.org", ["b@example.com"], ASCII_CONTENT)
 
     go(session())
-    assert {mail.session.user for mail in served.mails} == {USER}
-    assert {event.method for event in served.auths} == {method}
+    assert {mail.session.user for mail in served.messages} == {USER}
+    assert {event.method for event in served.of("auth")} == {method}
 
 
 def test_aiosmtplib_connects_to_a_unix_socket(serve: Serve, short_folder: Path) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 
 import gevent
 import pytest
+from support import LIBRARY, environment, free_port, wait_until
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.listeners.log import category
 from smtp_blinker.signals import error
 
-from .redis_server import RedisServer
-from .support import LIBRARY, Certificates, environment, free_port, wait_until
+from .engines import RedisInMemory
+from .names import Certificates
 
 pytest.importorskip("redis")
 
@@ -31,8 +32,9 @@ DAY = 86400.0
 
 
 @pytest.fixture
-def redis(short_folder: Path) -> Iterator[RedisServer]:
-    server = RedisServer(short_folder)
+def redis(short_folder: Path) -> Iterator[RedisInMemory]:
+    server = RedisInMemory(short_folder)
+    server.start()
     yield server
     server.kill()
 
@@ -47,7 +49,7 @@ def hit(counters: RedisCounters, key: str, number: int, per: float = DAY) -> flo
     return counters.hit(key, number, per, PATIENCE).wait
 
 
-def asked(redis: RedisServer, *words: str) -> Any:
+def asked(redis: RedisInMemory, *words: str) -> Any:
     """What Redis says, through a connection of the test's own."""
     from redis import Redis
 
@@ -58,7 +60,7 @@ def asked(redis: RedisServer, *words: str) -> Any:
 # Windows
 
 
-def test_two_nodes_count_together_and_exactly(redis: RedisServer) -> None:
+def test_two_nodes_count_together_and_exactly(redis: RedisInMemory) -> None:
     nodes = [RedisCounters(redis.url), RedisCounters(redis.url)]
     tries = [gevent.spawn(hit, nodes[number % 2], "k", 50) for number in range(200)]
     gevent.joinall(tries, raise_error=True)
@@ -70,7 +72,7 @@ def test_two_nodes_count_together_and_exactly(redis: RedisServer) -> None:
     assert asked(redis, "CLIENT", "LIST").count(b"name=smtp_blinker") <= 2 * module.MAX_CONNECTIONS
 
 
-def test_the_window_opens_when_the_oldest_is_too_old(redis: RedisServer) -> None:
+def test_the_window_opens_when_the_oldest_is_too_old(redis: RedisInMemory) -> None:
     counters = RedisCounters(redis.url)
     for _ in range(3):
         assert hit(counters, "k", 3) == 0
@@ -89,7 +91,7 @@ def test_the_window_opens_when_the_oldest_is_too_old(redis: RedisServer) -> None
     assert 0 < asked(redis, "PTTL", name) <= DAY * 1000
 
 
-def test_an_event_counts_in_both_windows_or_in_neither(redis: RedisServer) -> None:
+def test_an_event_counts_in_both_windows_or_in_neither(redis: RedisInMemory) -> None:
     counters = RedisCounters(redis.url)
     assert [hit(counters, "full", 2) for _ in range(2)] == [0, 0]
     one, two = counters.hit_both("full", "b", 2, DAY, PATIENCE)
@@ -103,7 +105,7 @@ def test_an_event_counts_in_both_windows_or_in_neither(redis: RedisServer) -> No
     assert hit(counters, "b", 2) > 0
 
 
-def test_what_is_undone_or_cleared_makes_room(redis: RedisServer) -> None:
+def test_what_is_undone_or_cleared_makes_room(redis: RedisInMemory) -> None:
     counters = RedisCounters(redis.url)
     mark = counters.hit("k", 1, DAY, PATIENCE).mark
     assert hit(counters, "k", 1) > 0
@@ -116,7 +118,7 @@ def test_what_is_undone_or_cleared_makes_room(redis: RedisServer) -> None:
 # Leases and triplets
 
 
-def test_leases_are_shared_and_given_back(redis: RedisServer) -> None:
+def test_leases_are_shared_and_given_back(redis: RedisInMemory) -> None:
     one, two = RedisCounters(redis.url), RedisCounters(redis.url)
     assert one.lease("n", "a", 2, PATIENCE)
     assert two.lease("n", "b", 2, PATIENCE)
@@ -127,7 +129,7 @@ def test_leases_are_shared_and_given_back(redis: RedisServer) -> None:
 
 
 def test_a_dead_node_s_leases_end_and_a_living_one_s_do_not(
-    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis: RedisInMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LEASE_SECONDS", 0.5)
     dead = RedisCounters(redis.url)
@@ -141,7 +143,7 @@ def test_a_dead_node_s_leases_end_and_a_living_one_s_do_not(
 
 
 def test_the_heart_beats_while_there_are_leases(
-    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis: RedisInMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.01)
     counters = RedisCounters(redis.url)
@@ -161,7 +163,7 @@ def test_the_heart_beats_while_there_are_leases(
 
 
 def test_what_was_given_back_while_it_was_renewed_stays_given_back(
-    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis: RedisInMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counters = RedisCounters(redis.url)
     assert counters.lease("n", "a", 1, PATIENCE)
@@ -179,7 +181,7 @@ def test_what_was_given_back_while_it_was_renewed_stays_given_back(
     counters.release("m", "b")
 
 
-def test_each_hub_renews_for_itself(redis: RedisServer) -> None:
+def test_each_hub_renews_for_itself(redis: RedisInMemory) -> None:
     counters = RedisCounters(redis.url)
 
     def elsewhere() -> Any:
@@ -196,7 +198,7 @@ def test_each_hub_renews_for_itself(redis: RedisServer) -> None:
     assert counters._pool().heart is None
 
 
-def test_a_triplet_passes_on_another_node(redis: RedisServer) -> None:
+def test_a_triplet_passes_on_another_node(redis: RedisInMemory) -> None:
     one, two = RedisCounters(redis.url), RedisCounters(redis.url)
     assert one.triplet("t", 300, DAY, DAY, PATIENCE) == 300
     assert 0 < two.triplet("t", 300, DAY, DAY, PATIENCE) <= 300
@@ -221,7 +223,7 @@ class Hears:
 
 
 @pytest.mark.usefixtures("soon")
-def test_redis_dies_and_comes_back(redis: RedisServer) -> None:
+def test_redis_dies_and_comes_back(redis: RedisInMemory) -> None:
     hears = Hears()
     counters = RedisCounters(redis.url)
     counters.attach(hears.server)
@@ -248,7 +250,7 @@ def test_redis_dies_and_comes_back(redis: RedisServer) -> None:
     assert len(hears.events) == 2  # another outage
 
 
-def test_a_redis_that_was_started_anew_is_no_outage(redis: RedisServer) -> None:
+def test_a_redis_that_was_started_anew_is_no_outage(redis: RedisInMemory) -> None:
     hears = Hears()
     counters = RedisCounters(redis.url)
     counters.attach(hears.server)
@@ -261,7 +263,7 @@ def test_a_redis_that_was_started_anew_is_no_outage(redis: RedisServer) -> None:
 
 
 @pytest.mark.usefixtures("soon")
-def test_redis_stops_answering_and_other_clients_go_on(redis: RedisServer) -> None:
+def test_redis_stops_answering_and_other_clients_go_on(redis: RedisInMemory) -> None:
     hears = Hears()
     counters = RedisCounters(redis.url)
     counters.attach(hears.server)
@@ -299,7 +301,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_redis_that_is_slow_once_counts_all_the_same(redis: RedisServer) -> None:
+def test_a_redis_that_is_slow_once_counts_all_the_same(redis: RedisInMemory) -> None:
     hears = Hears()
     counters = RedisCounters(redis.url)
     counters.attach(hears.server)
@@ -323,7 +325,9 @@ def test_a_redis_that_is_slow_once_counts_all_the_same(redis: RedisServer) -> No
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_redis_that_is_slow_at_the_first_command_counts_from_then_on(redis: RedisServer) -> None:
+def test_a_redis_that_is_slow_at_the_first_command_counts_from_then_on(
+    redis: RedisInMemory,
+) -> None:
     counters = RedisCounters(redis.url)
     redis.signal(signal.SIGSTOP)
     assert counters.hit("k", 1, DAY, 0.05).wait == 0
@@ -335,7 +339,7 @@ def test_a_redis_that_is_slow_at_the_first_command_counts_from_then_on(redis: Re
 
 
 def test_one_that_does_not_answer_for_long_is_away_and_is_told_of_once(
-    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis: RedisInMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LATE_SECONDS", 0.05)
     monkeypatch.setattr(module, "RETRY_SECONDS", DAY)
@@ -356,7 +360,7 @@ def test_one_that_does_not_answer_for_long_is_away_and_is_told_of_once(
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_lease_that_comes_too_late_is_given_back(redis: RedisServer) -> None:
+def test_a_lease_that_comes_too_late_is_given_back(redis: RedisInMemory) -> None:
     counters = RedisCounters(redis.url)
     assert counters.lease("n", "a", 1, PATIENCE)
     redis.signal(signal.SIGSTOP)
@@ -374,7 +378,7 @@ def test_a_lease_that_comes_too_late_is_given_back(redis: RedisServer) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_where_this_process_stood_still_the_answer_counts(redis: RedisServer) -> None:
+def test_where_this_process_stood_still_the_answer_counts(redis: RedisInMemory) -> None:
     hears = Hears()
     counters = RedisCounters(redis.url)
     counters.attach(hears.server)
@@ -386,7 +390,7 @@ def test_where_this_process_stood_still_the_answer_counts(redis: RedisServer) ->
     assert asked(redis, "LLEN", "smtp_blinker:w:k") == 21
 
 
-def test_while_it_is_away_commands_do_not_wait(redis: RedisServer) -> None:
+def test_while_it_is_away_commands_do_not_wait(redis: RedisInMemory) -> None:
     counters = RedisCounters(redis.url)
     redis.signal(signal.SIGSTOP)
     counters.hit("a", 5, DAY, 0.05)
@@ -395,7 +399,7 @@ def test_while_it_is_away_commands_do_not_wait(redis: RedisServer) -> None:
     assert [counters.hit("b", 5, DAY, DAY).wait for _ in range(3)] == [0, 0, 0]
 
 
-def test_a_wrong_answer_is_an_outage_too(redis: RedisServer) -> None:
+def test_a_wrong_answer_is_an_outage_too(redis: RedisInMemory) -> None:
     hears = Hears()
     counters = RedisCounters(redis.url)
     counters.attach(hears.server)
@@ -404,7 +408,7 @@ def test_a_wrong_answer_is_an_outage_too(redis: RedisServer) -> None:
     assert "WRONGTYPE" in str(hears.events[0].error)
 
 
-def test_scripts_that_redis_has_forgotten_are_sent_again(redis: RedisServer) -> None:
+def test_scripts_that_redis_has_forgotten_are_sent_again(redis: RedisInMemory) -> None:
     counters = RedisCounters(redis.url)
     assert hit(counters, "k", 1) == 0
     asked(redis, "SCRIPT", "FLUSH")
@@ -416,7 +420,8 @@ def test_scripts_that_redis_has_forgotten_are_sent_again(redis: RedisServer) -> 
 
 
 def test_a_unix_socket_a_database_and_a_password(short_folder: Path) -> None:
-    server = RedisServer(short_folder, "--requirepass", "sesame")
+    server = RedisInMemory(short_folder, "--requirepass", "sesame")
+    server.start()
     try:
         tcp = RedisCounters(f"redis://:sesame@127.0.0.1:{server.port}/3")
         unix = RedisCounters(f"unix://{server.path}?password=sesame&db=3")
@@ -469,11 +474,12 @@ assert counters.hit("k", 1, 86400, 20).wait > 0 and not counters.away
 def test_tls_in_a_patched_process(short_folder: Path, certificates: Certificates) -> None:
     port = free_port()
     pem = str(certificates.server)
-    server = RedisServer(
+    server = RedisInMemory(
         short_folder,
         *("--tls-port", str(port), "--tls-cert-file", pem, "--tls-key-file", pem),
         *("--tls-ca-cert-file", str(certificates.ca), "--tls-auth-clients", "no"),
     )
+    server.start()
     try:
         done = subprocess.run(
             [
@@ -491,7 +497,7 @@ def test_tls_in_a_patched_process(short_folder: Path, certificates: Certificates
     assert done.returncode == 0, done.stderr
 
 
-def test_a_patched_process_and_its_fork(redis: RedisServer) -> None:
+def test_a_patched_process_and_its_fork(redis: RedisInMemory) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PATCHED, redis.url],
         env=environment(PYTHONPATH=LIBRARY),
@@ -506,7 +512,7 @@ def test_a_patched_process_and_its_fork(redis: RedisServer) -> None:
 # Two nodes that receive mail
 
 
-def test_two_nodes_of_which_one_has_no_redis_any_more(serve: Any, redis: RedisServer) -> None:
+def test_two_nodes_of_which_one_has_no_redis_any_more(serve: Any, redis: RedisInMemory) -> None:
     import smtplib
 
     everybody: dict[str, Any] = {"trusted": (), "timeout": PATIENCE}
@@ -544,10 +550,10 @@ def test_two_nodes_of_which_one_has_no_redis_any_more(serve: Any, redis: RedisSe
     assert send(0) == 250  # alone it begins with nothing
     # Whichever command saw it first told it, once for each of the two.
     for served, _ in nodes:
-        assert [event.code for event in served.errors] in ([], ["CountersAway"])
-    assert nodes[0][0].errors
+        assert [event.code for event in served.of("error")] in ([], ["CountersAway"])
+    assert nodes[0][0].of("error")
     for served, _ in nodes:
-        served.errors.clear()
+        served.forget("error")
 
 
 def test_without_redis_mail_is_deferred_where_that_was_asked_for(serve: Any) -> None:
@@ -560,5 +566,5 @@ def test_without_redis_mail_is_deferred_where_that_was_asked_for(serve: Any) -> 
         client.ehlo()
         code, text = client.mail("a@example.org")
     assert (code, text[:5]) == (451, b"4.7.1")
-    assert [event.code for event in served.errors] == ["CountersAway"]
-    served.errors.clear()
+    assert [event.code for event in served.of("error")] == ["CountersAway"]
+    served.forget("error")

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import redis
+from support import SECONDS, wait_until
 
 from smtp_blinker.stores import Envelope
 from smtp_blinker.stores.redis_stream import RedisStreamStore
 
 from .engines import Redis
 from .nodes import CONTENT, Node, reply
-from .support import SECONDS, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support import HOST, free_port
 
 from smtp_blinker.policies import ClamAV, Rspamd
 from smtp_blinker.policies.rspamd import MAX_ANSWER, MAX_VALUE, _edit_header, _facts
 from smtp_blinker.session import Address, Session
 
 from .scanners import open_folder, start_clamd, start_rspamd
-from .support import HOST, free_port
 
 #: Long enough for every answer of a scanner that is there, on a busy machine.
 PATIENCE = 30.0
@@ -79,8 +79,8 @@ def send(served: Any, *fields: str, body: str = "hello", recipients: int = 1) ->
 
 def failure(served: Any) -> str:
     """What the only error says."""
-    [event] = served.errors
-    served.errors.clear()
+    [event] = served.of("error")
+    served.forget("error")
     assert event.code == "PolicyFailure"
     return str(event.error)
 
@@ -108,7 +108,7 @@ def test_what_rspamd_would_hear_again_is_451(serve: Serve, rspamd: Any, action: 
     served = serve()
     served.server.use(Rspamd(rspamd.url, **EVERYBODY))
     assert send(served, f"X-Wish: {action}") == (451, f"4.7.1 As you wish, {action}")
-    assert not served.mails
+    assert not served.messages
 
 
 def test_what_rspamd_marks(serve: Serve, rspamd: Any) -> None:
@@ -116,12 +116,12 @@ def test_what_rspamd_marks(serve: Serve, rspamd: Any) -> None:
     served.server.use(Rspamd(rspamd.url, **EVERYBODY))
     assert send(served, "X-Wish: add header", "X-Spam: No")[0] == 250
     assert send(served, "X-Wish: rewrite subject")[0] == 250
-    marked, rewritten = (header(mail.content) for mail in served.mails)
+    marked, rewritten = (header(mail.content) for mail in served.messages)
     assert [line for line in marked if line.startswith("X-Spam")] == ["X-Spam: Yes"]
     [subject] = [line for line in rewritten if line.startswith("Subject")]
     assert subject.isascii()
     assert "=?utf-8?" in subject.lower()
-    assert served.mails[0].envelope.results["rspamd"].symbols == ("ASKED_FOR",)
+    assert served.messages[0].envelope.results["rspamd"].symbols == ("ASKED_FOR",)
 
 
 def test_what_rspamd_hears_and_the_fields_it_asks_for(serve: Serve, rspamd: Any) -> None:
@@ -202,7 +202,7 @@ def test_a_message_larger_than_clamd_takes_is_a_failure(
     served.server.use(ClamAV((HOST, clamd.port), on_failure=on_failure, **EVERYBODY))
     assert send(served, body=("x" * 70 + "\r\n") * 60_000)[0] == code
     assert failure(served).startswith("clamav: ")
-    assert all("clamav" not in mail.envelope.results for mail in served.mails)
+    assert all("clamav" not in mail.envelope.results for mail in served.messages)
 
 
 # Scanners that are away
@@ -243,7 +243,7 @@ def test_a_scanner_that_stops_and_dies(serve: Serve, which: str) -> None:
             assert "ConnectionRefusedError" in failure(served)
         scanner = start(folder, port)
         assert send(patient)[0] == 250
-        assert not patient.errors
+        assert not patient.of("error")
     finally:
         if scanner is not None:
             scanner.kill()

@@ -24,12 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from support import HOST, LIBRARY, run
 
 from smtp_blinker.policies import SenderAuthentication
 from smtp_blinker.policies.dns import Resolver
 
 from .knot import running_knot
-from .support import HOST, LIBRARY, run
 
 PROGRAM = Path(__file__).resolve().parent / "programs" / "judging.py"
 #: Long enough for every answer of a server that is there, on a busy machine.
@@ -90,7 +90,7 @@ def judged(serve: Callable[..., Any], knot: Any) -> Callable[..., Any]:
             content = dkim.sign(content, one.encode(), b"good.test", PRIVATE) + content
         with smtplib.SMTP(HOST, served.server.server_port, timeout=60) as client:
             client.sendmail(f"a@{domain}", ["b@mx.test"], content)
-        served.errors.clear()
+        served.forget("error")
         return found.pop()
 
     return send
@@ -143,6 +143,6 @@ def test_silence_ends_with_the_deadline(serve: Callable[..., Any]) -> None:
         ):
             client.sendmail("a@good.test", ["b@mx.test"], MAIL.format(domain="good.test"))
         assert caught.value.smtp_code == 451
-        [error] = served.errors
+        [error] = served.of("error")
         assert error.code == "PolicyFailure"
-        served.errors.clear()
+        served.forget("error")

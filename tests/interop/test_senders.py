@@ -16,19 +16,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from support import HOST, Served, beside, missing, program
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject
 
-from .support import (
-    CONTENT,
-    HOST,
-    USER,
-    Certificates,
-    Served,
-    beside,
-    missing,
-    program,
-)
+from .names import CONTENT, USER, Certificates
 
 Serve = Callable[..., Served]
 
@@ -360,7 +352,7 @@ def test_it_is_told_of_a_refusal(serve: Serve, folder: Path, sender: Sender) -> 
     def on_data(stream: Any, session: Any) -> Any:
         if session.envelope.mail_from.address:
             raise Reject(554, "not wanted here", enhanced="5.7.1")
-        return served.on_data(stream, session)  # a bounce
+        return served.record(stream, session)  # a bounce
 
     served = serve(on_data=on_data)
     done = sender.send(Way(served, folder), given(sender), RECIPIENTS)
@@ -368,7 +360,7 @@ def test_it_is_told_of_a_refusal(serve: Serve, folder: Path, sender: Sender) -> 
         [bounce] = served.wait_for(1)
         assert b"not wanted here" in bounce.content
         return
-    assert served.mails == []
+    assert served.messages == []
     if sender.tells == "status":
         assert done.returncode != 0, done
     else:
@@ -405,7 +397,7 @@ def test_jakarta_mail_is_told_of_a_chunk_that_is_refused(serve: Serve, folder: P
     done = jakarta_mail(Way(served, folder), content, RECIPIENTS, chunk_size=1000)
     assert done.returncode != 0
     assert b"552" in done.stderr
-    assert served.mails == []
+    assert served.messages == []
 
 
 # Sendmail

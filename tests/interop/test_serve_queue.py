@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import smtplib
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -18,13 +16,14 @@ from typing import Any
 
 import pytest
 import redis
+from support import HOST, LIBRARY, SECONDS, free_port, run, wait_until
+from support.cli import ANYWHERE, SmtpBlinker
 
 from smtp_blinker.serve import asks_for_queue
 from smtp_blinker.stores import Envelope
 from smtp_blinker.stores.amqp import Broker
 
 from .engines import RabbitMQ, Redis
-from .support import LIBRARY, SECONDS, environment, free_port, run, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -37,25 +36,9 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RabbitMQ
         yield made
 
 
-class Program:
+class Program(SmtpBlinker):
     def __init__(self, folder: Path, *options: str) -> None:
-        self.http = free_port()
-        words = ["-l", "127.0.0.1:0", "--http", f"127.0.0.1:{self.http}", *options]
-        self.log = folder / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "smtp_blinker", *words],
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=environment(PYTHONPATH=LIBRARY),
-            )
-        assert self.process.stdout is not None
-        self.said = self.process.stdout.readline()
-        found = re.match(r"Listening on \S+:(\d+) ", self.said)
-        assert found is not None, self.log.read_text()
-        self.port = int(found[1])
+        super().__init__(folder, *ANYWHERE, "--http", f"{HOST}:0", *options)
 
     def send(self, content: bytes) -> None:
         with smtplib.SMTP("127.0.0.1", self.port, "client.example", SECONDS) as smtp:
@@ -69,13 +52,12 @@ class Program:
 
     def get(self, path: str) -> str:
         """What the web page answers."""
-        url = f"http://127.0.0.1:{self.http}{path}"
+        url = f"http://127.0.0.1:{self.http_port}{path}"
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
             return str(answer.read().decode())
 
     def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(SECONDS)
+        return self.signal(signal.SIGTERM)
 
 
 @pytest.fixture
@@ -100,7 +82,7 @@ def test_mail_goes_to_the_queue_and_events_to_the_stream(
         *("--deliver", f"{rabbitmq.url}?routing_key=first", f"--events={server.url}"),
         *("--contents", str(tmp_path / "contents"), "--name", "node-1"),
     )
-    assert program.said.rstrip().endswith(f"mail goes to amqp://127.0.0.1:{rabbitmq.port}/")
+    assert program.said[0].endswith(f"mail goes to amqp://127.0.0.1:{rabbitmq.port}/")
     program.send(b"Subject: Hi\r\n\r\nHello\r\n")
     program.send(b"x" * 200000 + b"\r\n")
     wait_until(lambda: program.ready() == "ok\n", "it is ready")

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from .support import HOST, Served, program, succeed
+from support import HOST, Served, program, succeed
 
 Serve = Callable[..., Served]
 
@@ -42,14 +41,14 @@ def test_smtp_source_in_parallel(
         *("-d",) * keep,
         *(*ENVELOPE, "-s", "20", "-m", "300", "-l", "5000", "-r", "4", where),
     )
-    assert Counter(len(mail.body) for mail in served.mails) == {5000 + CRLF: 300}
-    assert len({mail.body for mail in served.mails}) == 1
-    assert served.mails[0].body.startswith(b"1XXX")
+    assert Counter(len(mail.body) for mail in served.messages) == {5000 + CRLF: 300}
+    assert len({mail.body for mail in served.messages}) == 1
+    assert served.messages[0].body.startswith(b"1XXX")
     recipients = {"2b@example.com", "3b@example.com", "4b@example.com", "b@example.com"}
-    assert all(set(mail.rcpt_to) == recipients for mail in served.mails)
+    assert all(set(mail.rcpt_to) == recipients for mail in served.messages)
     kinds = {"LMTP"} if protocol == "LMTP" else {"SMTP"}  # it says HELO
-    assert {mail.transmission_type for mail in served.mails} == kinds
-    connections = len({mail.session.id for mail in served.mails})
+    assert {mail.transmission_type for mail in served.messages} == kinds
+    connections = len({mail.session.id for mail in served.messages})
     assert connections <= 20 if keep else connections == 300
 
 
@@ -61,14 +60,14 @@ def test_smtp_source_sends_this_length(serve: Serve, smtp_source: str, length: i
         smtp_source,
         *(*ENVELOPE, "-m", str(count), "-s", "3", "-l", str(length), f"{HOST}:{served.port}"),
     )
-    assert len(served.mails) == count
-    assert {len(mail.body) for mail in served.mails} == {length + CRLF}
+    assert len(served.messages) == count
+    assert {len(mail.body) for mail in served.messages} == {length + CRLF}
 
 
 def test_smtp_source_with_many_recipients(serve: Serve, smtp_source: str) -> None:
     served = serve()
     succeed(smtp_source, *ENVELOPE, "-m", "2", "-r", "1000", "-N", f"{HOST}:{served.port}")
-    assert [len(set(mail.rcpt_to)) for mail in served.mails] == [1000, 1000]
+    assert [len(set(mail.rcpt_to)) for mail in served.messages] == [1000, 1000]
 
 
 def test_smtp_source_sends_a_file(serve: Serve, smtp_source: str, tmp_path: Path) -> None:

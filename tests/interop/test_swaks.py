@@ -6,22 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import HOST, Served, missing, program, run, succeed
 
 from smtp_blinker import Reject
 
-from .support import (
-    ASCII_CONTENT,
-    HOST,
-    PASSWORD,
-    USER,
-    Certificates,
-    Served,
-    missing,
-    on_auth,
-    program,
-    run,
-    succeed,
-)
+from .names import ASCII_CONTENT, PASSWORD, USER, Certificates, on_auth
 
 Serve = Callable[..., Served]
 Swaks = Callable[..., str]
@@ -121,7 +110,7 @@ def test_swaks_authenticates(
     refused = run(path, "--server", HOST, "--port", str(served.port), *ENVELOPE, *auth, "wrong")
     assert refused.returncode == 28
     assert "<~* 535 5.7.8" in refused.stdout
-    assert [(event.method, event.success) for event in served.auths] == [
+    assert [(event.method, event.success) for event in served.of("auth")] == [
         (method, True),
         (method, False),
     ]
@@ -163,4 +152,4 @@ def test_swaks_introduces_its_client_with_xclient(serve: Serve, swaks: Swaks) ->
     session = served.mail.session
     assert session.remote_address == "192.0.2.8"
     assert session.client_hostname == "client.example.net"
-    assert [event.remote_address for event in served.connects] == ["192.0.2.8"]
+    assert [event.remote_address for event in served.of("connect")] == ["192.0.2.8"]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import redis
+from support import wait_until
 
 from .engines import Valkey
 from .nodes import Node
-from .support import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def reduce_spaces(octets: bytes) -> bytes:
 def read_header(content: BinaryIO) -> tuple[list[Field], int]:
     """The fields from the top down, and where the body begins.
 
-    Lines that are no fields are left out. Raises `HeaderTooLong`.
+    Lines that are not fields are left out. Raises `HeaderTooLong`.
     """
     content.seek(0)
     fields: list[Field] = []

@@ -52,7 +52,7 @@ class Key:
 
 
 def parse_key(record: bytes) -> Key:
-    """The key in a TXT *record*; raises `TagError` for what is none, or may not sign mail."""
+    """The key in a TXT *record*; raises `TagError` if it is invalid, or not for mail."""
     if len(record) > _MAX_RECORD:
         raise TagError(f"a key record of {len(record)} octets")
     tags = parse_tags(record.decode("utf-8", "replace").encode("ascii", "replace").decode())

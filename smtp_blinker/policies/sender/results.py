@@ -20,7 +20,7 @@ class SPFResult:
     scope: str
     #: The mechanism that matched, as the record has it, or "".
     mechanism: str = ""
-    #: What the domain says of a fail; printable ASCII of a stranger's, or "".
+    #: What the domain says of a fail; hostile text, printable ASCII, or "".
     explanation: str = ""
     #: Why there is no better result, or "".
     reason: str = ""

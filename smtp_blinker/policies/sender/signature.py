@@ -134,7 +134,7 @@ def check_body(signature: Signature, digest: bytes, whole: int) -> None:
     if signed != digest:
         raise SignatureError("fail", "the body was changed")
     if length is not None and length < whole:
-        # RFC 6376 section 8.2: a stranger may have added the rest.
+        # RFC 6376 section 8.2: an attacker may have added the rest.
         raise SignatureError("policy", "the signature doesn't cover the whole body")
 
 

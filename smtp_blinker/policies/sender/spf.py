@@ -112,7 +112,7 @@ class _Check:
         return "neutral", "", ""
 
     def _explanation(self, record: Record, domain: str) -> str:
-        """Section 6.2; "" for none. A stranger's text: printable ASCII."""
+        """Section 6.2; "" for none. The text of the domain's owner, printable ASCII."""
         if record.exp is None:
             return ""
         try:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-#: Characters of text that are looked at, and what may be a code in them; codes that are told.
+#: Characters of text that are looked at, and what may be a code in them; codes that are returned.
 LOOKED_AT: Final = 64 * 1024
 MOST_LOOKED_AT: Final = 300
 MOST: Final = 10
@@ -38,7 +38,7 @@ def codes(subject: str, text: str) -> list[str]:
 
     Those near a word that says so; where there is none, those that stand alone in a line.
     """
-    # Numbers in addresses are no codes; what a link says is told by `links`.
+    # Numbers in addresses are not codes; links are in `links`.
     text = _ADDRESS.sub(" ", f"{subject[:1000]}\n{text[:LOOKED_AT]}")
     found = list(_candidates(text))
     likely = [code for code, is_near, _ in found if is_near]

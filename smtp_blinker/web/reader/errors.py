@@ -8,7 +8,7 @@ import traceback
 def in_one_line(exc: BaseException) -> str:
     """What *exc* is and where it was raised, in ASCII.
 
-    What it says may be a stranger's text of any length, with line ends that would forge lines.
+    Its message may be hostile text of any length, with line ends that would forge lines.
     """
     places = [
         f"{frame.f_code.co_filename}:{line}" for frame, line in traceback.walk_tb(exc.__traceback__)

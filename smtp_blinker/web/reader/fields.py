@@ -122,14 +122,14 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[Field | None, i
 def _field(raw: bytes) -> Field | None:
     raw_name, colon, value = raw.partition(b":")
     raw_name = raw_name.rstrip()
-    # Anything else (a "From " line, junk) is no field, and neither is what continues it.
+    # Anything else (a "From " line, junk) is not a field, and neither is what continues it.
     if not colon or _FIELD_NAME.fullmatch(raw_name) is None:
         return None
     return Field(raw_name.decode(), _unfold(value))
 
 
 def end_of_fields(data: bytes, end: int) -> int:
-    """Where in ``data[:end]``, which has no empty line, the first line stands that is no field."""
+    """Where in ``data[:end]``, which has no empty line, the first line is that isn't a field."""
     at = parse_trace(data).end
     for number, (each, stop) in enumerate(_fields(data, at, min(end, at + MAX_HEADER))):
         if number >= MAX_FIELDS:

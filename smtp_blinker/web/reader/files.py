@@ -11,7 +11,7 @@ READABLE: Final = 64 * 2**20
 
 
 def open_message(path: str) -> int:
-    """An open file descriptor; raises FileNotFoundError for what is no plain file."""
+    """An open file descriptor; raises FileNotFoundError for what is not a plain file."""
     # A FIFO or a device can't be waited for, a link leads out of the Maildir.
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -29,7 +29,7 @@ class Frame(NamedTuple):
 
 
 class Broken(OSError):
-    """The other side ended, or what it sent is no frame."""
+    """The other side ended, or what it sent is not a frame."""
 
 
 def send(sock: socket.socket, frame: Frame) -> None:
@@ -67,7 +67,7 @@ def receive(sock: socket.socket, deadline: float | None = None) -> Frame | None:
 def _object(text: bytes) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except Exception as exc:  # of its errors RecursionError is no ValueError
+    except Exception as exc:  # of its errors RecursionError is not a ValueError
         raise Broken(f"what isn't JSON: {type(exc).__name__}") from exc
     if not isinstance(found, dict):
         raise Broken("JSON that is no object")

@@ -40,7 +40,7 @@ class Index:
     """The Maildir at *path*; a folder that is missing counts as empty.
 
     Its functions raise the OSError of a Maildir that can't be read, but a message that another
-    program removed is no error.
+    program removed is not an error.
     """
 
     def __init__(self, path: str) -> None:
@@ -352,7 +352,7 @@ def _names(folder: str) -> set[str]:
 
 
 def _entry(id: str, name: str, path: str, unread: bool) -> Entry | None:
-    """The message in a file that is new; None for what is no message.
+    """The message in a file that is new; None for what is not a message.
 
     A name that isn't UTF-8 is none of a Maildir, and can't stand in a URL.
     """
@@ -361,7 +361,7 @@ def _entry(id: str, name: str, path: str, unread: bool) -> Entry | None:
     try:
         file = os.lstat(path)
     except OSError:
-        return None  # the next scan tells
+        return None  # the next scan finds out
     if not stat.S_ISREG(file.st_mode):
         return None
     match = _ARRIVED.match(name)  # a Maildir's name says when the message came

@@ -199,7 +199,7 @@ class _Parser:
     def _begin_message(self) -> int:
         """Read the header of the message; returns where its content begins."""
         header_end, body = _header_end(self.data, 0, len(self.data))
-        if header_end == body == len(self.data):  # no empty line: where a line is no field
+        if header_end == body == len(self.data):  # no empty line: where a line is not a field
             header_end = body = end_of_fields(self.data, header_end)
         header = read_header(self.data, header_end)
         self.message.fields = header.fields

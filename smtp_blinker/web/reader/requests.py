@@ -53,7 +53,7 @@ def _summarize(request: Frame) -> Frame:
     for id, path in request.fields["messages"]:
         try:
             summary = _summary(path)
-        except FileNotFoundError:  # the next scan tells
+        except FileNotFoundError:  # the next scan finds out
             summary = {"unreadable": True}
         except MemoryError:
             raise

@@ -36,7 +36,7 @@ _LENGTHS: Final = {
 
 
 def names(data: bytes) -> list[str]:
-    """The names of the attachments, in order; nothing for what is no TNEF. Nothing raises."""
+    """The names of the attachments, in order; none for what isn't TNEF. Never raises."""
     if len(data) < 6 or _NUMBER.unpack_from(data)[0] != _SIGNATURE:
         return []
     found: list[str] = []

@@ -8,7 +8,7 @@ from typing import Final
 
 from . import uuencode
 
-#: Names of uuencode, which is no standard of MIME's and yet sent as one.
+#: Names of uuencode, which is not a standard of MIME's and yet sent as one.
 UUENCODE: Final = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
 #: Octets that are decoded at once.
 PIECE: Final = 256 * 1024

@@ -1,4 +1,4 @@
-// The page: where we are, keys, and how it begins. Each view has a module of its own.
+// The page: which view is shown, keys, and what runs at the start. Each view has its own module.
 
 import { $, HAS_INBOX, go } from "./dom.js";
 import { showEvents, togglePause } from "./events.js";
@@ -16,10 +16,10 @@ import { askForTag } from "./tags.js";
 import { undo } from "./undo.js";
 import { ZONE } from "./words.js";
 
-// Where we are
+// Which view is shown
 
-function current(link, isIt) {
-  if (isIt) {
+function current(link, isCurrent) {
+  if (isCurrent) {
     link.setAttribute("aria-current", "page");
     link.scrollIntoView({ block: "nearest", inline: "nearest" });
   } else link.removeAttribute("aria-current");
@@ -87,7 +87,7 @@ document.addEventListener("keydown", (event) => {
   if (action) { event.preventDefault(); action(); }
 });
 
-// Begin
+// Start
 
 showTheme(choice.get("theme"));
 showDensity(choice.get("density"));
@@ -119,7 +119,7 @@ $("event-filter").addEventListener("change", showEvents);
 $("event-pause").addEventListener("click", () => {
   const paused = togglePause();
   $("event-pause").setAttribute("aria-pressed", paused);
-  $("event-pause").textContent = paused ? "Go on" : "Pause";
+  $("event-pause").textContent = paused ? "Resume" : "Pause";
 });
 if ($("which-inbox")) {
   $("which-inbox").value = INBOX;
@@ -145,7 +145,7 @@ if (HAS_INBOX) {
     showDensity(density);
   });
   $("tag-chosen").addEventListener("click", askForTag);
-  loadLive().finally(loadList); // the empty inbox says where to send mail
+  loadLive().finally(loadList); // the empty inbox shows where to send mail
 }
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); });
 addEventListener("hashchange", route);

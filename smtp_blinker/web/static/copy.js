@@ -8,7 +8,7 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copyFromField(text); // not over HTTPS, nor on this machine: there is no clipboard object
+    return copyFromField(text); // browsers have no clipboard object on a plain-HTTP page of another machine
   }
 }
 
@@ -26,7 +26,7 @@ function copyFromField(text) {
 
 const SHEETS = "M5.5 5.5h8v8h-8zM3 10.5H2.500v-8h8V3";
 
-/** A button that copies *text*, or what that function returns; *what* names it for those who can't see it. */
+/** A button that copies *text*, or what that function returns; *what* is its name for screen readers. */
 export function copyButton(text, what, label) {
   const icon = shape("svg", { viewBox: "0 0 16 16", class: "icon", "aria-hidden": "true" });
   icon.append(shape("path", { d: SHEETS }));

@@ -21,19 +21,19 @@ export function shape(tag, attributes) {
   return element;
 }
 
-/** Drawn, since not every system has a font with one. */
+/** As a shape: not every system has a font with this character. */
 export function paperclip() {
   const icon = shape("svg", { viewBox: "0 0 16 16", class: "icon", "aria-hidden": "true" });
   icon.append(shape("path", { d: "M13.5 7.5 8 13a3.5 3.5 0 0 1-5-5l6-6a2.3 2.3 0 0 1 3.3 3.3L6.5 11A1.1 1.1 0 0 1 5 9.400l5-5" }));
   return icon;
 }
 
-// What a stranger wrote is never given to a pattern that may look at it more than once or twice.
+// Hostile text only meets regular expressions that run in linear time.
 
 const CLOSING = ".,;:!?)]}";
 const MAX_LINKED = 1000;
 
-/** Text with its web addresses as links, which open a tab that doesn't know the page. */
+/** Text with its web addresses as links, which open in a new tab without a reference to this page. */
 export function linked(text) {
   const nodes = [];
   let at = 0;
@@ -73,7 +73,7 @@ export function table(heads, rows, none = "nothing") {
       labelled(cell instanceof Node ? cell : el(at || heads ? "td" : "th", { class: "wrap" }, cell), heads?.[at]))))));
 }
 
-/** On a phone a row of a table becomes a few lines, each value with its column's head. */
+/** On a phone each cell of a row is a line of its own, with the column's heading before the value. */
 function labelled(cell, head) {
   if (head) cell.dataset.head = head;
   return cell;

@@ -7,15 +7,15 @@ import { choice } from "./settings.js";
 const quoted = (text) => JSON.stringify(text);
 const python = (value) => (value ? "True" : "False");
 
-/** Where programs reach the server: host, port, how its TLS begins and whether it wants a login. */
+/** How a program reaches *server*: host, port, kind of TLS, and whether it has to log in. */
 function reached(server) {
   const match = /^(.*):(\d+)$/.exec(server.address);
   if (!match) return null;
   const [, host, port] = match;
-  // Who listens everywhere is reached by the name that the reader used.
+  // A server that listens on all addresses is reached by the host name in this page's address.
   const everywhere = ["0.0.0.0", "[::]", ""].includes(host);
   const login = server.auth === "required";
-  // Without a login STARTTLS is no duty, and its certificate may be one that the program doesn't know.
+  // Without a login STARTTLS is optional, and the program may not trust the server's certificate.
   const tls = server.tls === "starttls" && !login ? null : server.tls;
   return { host: (everywhere ? location.hostname : host).replace(/[[\]]/g, ""), port, login, tls, offered: server.tls };
 }
@@ -55,13 +55,13 @@ client.quit()
 END`,
 };
 
-const TLS = { implicit: "TLS from the beginning", starttls: "none, or STARTTLS" };
+const TLS = { implicit: "implicit TLS", starttls: "none, or STARTTLS" };
 
-/** Show what a program needs to send its mail here. */
+/** Show the settings that a program needs to send its mail here. */
 export function showWelcome(box, servers) {
   const places = servers.filter((server) => !server.lmtp).map(reached).filter(Boolean);
   const place = places.find(({ tls }) => tls !== "implicit") ?? places[0];
-  box.replaceChildren(el("strong", {}, "No mail yet"), el("span", {}, "It appears here by itself as it arrives."));
+  box.replaceChildren(el("strong", {}, "No mail yet"), el("span", {}, "New messages appear here when they arrive."));
   if (place) showPlace(box, place);
   box.append(el("a", { class: "button", href: "#/refused" }, "What was refused, and why"));
 }

@@ -1,4 +1,4 @@
-// What happens now: events
+// The Live view: events
 
 import { $, el } from "./dom.js";
 import { SECONDS, plural, size } from "./words.js";
@@ -9,7 +9,7 @@ let eventsTimer;
 
 function describe(event) {
   switch (event.signal) {
-    case "connect": return `${event.client_hostname} ${event.remote_address}:${event.remote_port} says it is ${event.host_name_appears_as || "nobody"}`;
+    case "connect": return `${event.client_hostname} ${event.remote_address}:${event.remote_port} gives the name ${event.host_name_appears_as || "(no name)"}`;
     case "secure": return `${event.protocol} ${event.cipher}${event.servername ? ` for ${event.servername}` : ""}`;
     case "auth": return `${event.method} ${event.success ? "succeeded" : "failed"}${event.username === null ? "" : ` for ${event.username}`}`;
     case "message": {
@@ -42,14 +42,14 @@ function eventRow(event) {
   return event.row;
 }
 
-/** Keep an event and show it soon, with those that come until then. */
+/** Keep an event, and show it soon together with those that come until then. */
 export function keep(event) {
   events.push(event);
   if (events.length > 1000) events.splice(0, 500);
   eventsTimer ??= setTimeout(() => { eventsTimer = undefined; showEvents(); }, 100);
 }
 
-/** Whether the list stands still from now on. */
+/** Stop the list from changing, or let it go on; returns whether it is stopped. */
 export function togglePause() {
   paused = !paused;
   showEvents();

@@ -1,4 +1,4 @@
-// Faults on demand, to try programs that send mail
+// Faults on demand, for testing programs that send mail
 
 import { $, el, table } from "./dom.js";
 import { ask, failed } from "./server.js";
@@ -10,7 +10,7 @@ const KINDS = {
 };
 const HINTS = {
   sender: "ann@example.com or @example.com", recipient: "ann@example.com or @example.com", code: "550",
-  text: "Refused by the test", seconds: "5", chance: "1, or 0.5 for every other", times: "for ever",
+  text: "Refused by the test", seconds: "5", chance: "1, or 0.5 for half of them", times: "no limit",
 };
 
 const fields = {};
@@ -20,15 +20,15 @@ export async function showFaults() {
   let answer;
   try { answer = await ask("api/faults"); } catch (error) { failed(error); return; }
   if (!list) build(answer.stages);
-  list.replaceChildren(table(["What", "At", "Whom", "How often", "Change"], answer.faults.map(row), "There is none: mail is taken."));
+  list.replaceChildren(table(["What", "At", "Addresses", "How often", "Change"], answer.faults.map(row), "No faults: the server accepts mail."));
 }
 
 function row(fault) {
   const what = { refuse: `refuse: ${fault.code} ${fault.text}`, delay: `delay: ${fault.seconds} s`, drop: "drop the connection" }[fault.do];
-  const whom = [fault.sender && `from ${fault.sender}`, fault.recipient && `to ${fault.recipient}`].filter(Boolean).join(", ") || "everybody";
-  const often = [fault.chance < 1 && `by a chance of ${fault.chance}`, fault.times !== null && `${fault.times} more`].filter(Boolean).join(", ") || "always";
+  const addresses = [fault.sender && `from ${fault.sender}`, fault.recipient && `to ${fault.recipient}`].filter(Boolean).join(", ") || "any";
+  const often = [fault.chance < 1 && `with probability ${fault.chance}`, fault.times !== null && `${fault.times} more`].filter(Boolean).join(", ") || "always";
   const remove = el("button", { type: "button", "aria-label": `Remove: ${what}`, onclick: () => change(`api/faults/${fault.id}`, "DELETE") }, "Remove");
-  return [what, fault.at.join(", "), whom, often, el("td", { class: "num" }, remove)];
+  return [what, fault.at.join(", "), addresses, often, el("td", { class: "num" }, remove)];
 }
 
 async function change(path, method) {

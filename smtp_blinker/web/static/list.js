@@ -16,7 +16,7 @@ export async function loadList() {
   const query = question();
   let answer;
   try { answer = await ask(`${MESSAGES}?${query}`); } catch (error) { if (error.status) failed(error); return; }
-  if (turn < inbox.shown || query !== question()) return; // something else is wanted by now
+  if (turn < inbox.shown || query !== question()) return; // a newer request has replaced this one
   inbox.shown = turn;
   if (inbox.offset && !answer.messages.length) { inbox.offset = Math.max(0, inbox.offset - PAGE); loadList(); return; }
   Object.assign(inbox, { messages: answer.messages, matching: answer.matching, total: answer.total, hint: answer.hint });
@@ -83,7 +83,7 @@ function showEmptyList(pending) {
       el("button", { type: "button", onclick: () => search("") }, "Show all"));
     return;
   }
-  // Made anew only when it says something else: the reader may be about to press a button there.
+  // Rebuilt only when its contents change: the reader may be about to press a button in it.
   const place = JSON.stringify(state.servers);
   if (welcome === place && $("list-empty").querySelector("dl")) return;
   welcome = place;
@@ -94,7 +94,7 @@ export const subjectOf = (message) => message.subject || (message.unreadable ? "
 
 function listRow(message, arrived) {
   const to = message.to || message.recipients.join(", ");
-  const cut = message.cut ? el("span", { class: "cut", title: "It has more than the list and the search know" }, "cut ") : null;
+  const cut = message.cut ? el("span", { class: "cut", title: "The list and the search have only a part of it" }, "cut ") : null;
   const clip = message.attachments ? el("span", { title: plural(message.attachments, "attachment") }, paperclip(), ` ${message.attachments}`) : null;
   return el("a", {
     href: `#/m/${encodeURIComponent(message.id)}`, "data-id": message.id,
@@ -117,7 +117,7 @@ export function markCurrent() {
 export function search(query) {
   $("search").value = query;
   inbox.query = query.trim();
-  // Kept in the address: a reload, a bookmark and a link find the same.
+  // Kept in the page's address, so that a reload, a bookmark or a link shows the same list.
   const words = [["inbox", INBOX], ["q", inbox.query]].filter(([, value]) => value);
   const kept = words.length ? `?${new URLSearchParams(words)}` : location.pathname;
   history.replaceState(null, "", kept + location.hash);
@@ -127,9 +127,9 @@ export function search(query) {
   loadList();
 }
 
-let loaded; // the page that was turned to
+let loaded; // a promise of the page of the list that was asked for last
 
-/** Whether there is such a page. */
+/** Returns whether there is such a page. */
 export function turnPage(pages) {
   const offset = inbox.offset + pages * PAGE;
   if (offset < 0 || offset >= inbox.matching) return false;
@@ -140,7 +140,7 @@ export function turnPage(pages) {
   return true;
 }
 
-/** Open the next message, or the one before; beyond the end of a page, of the next page. */
+/** Open the next message, or the one before it, going on to the next page at the end of this one. */
 export async function move(step) {
   let ids = inbox.messages.map((message) => message.id);
   const current = openedId() ?? document.activeElement?.closest?.("#list a")?.dataset.id;
@@ -163,7 +163,7 @@ export function showNothingOpen() {
 
 export async function deleteAll() {
   const count = howMany();
-  if (!chosen.size && !await confirmed(inbox.query ? `Delete the ${count} that match “${inbox.query}”? There is no way back after 10 seconds.` : `Delete all ${count}? There is no way back after 10 seconds.`)) return;
+  if (!chosen.size && !await confirmed(inbox.query ? `Delete the ${count} that match “${inbox.query}”? You can undo this for 10 seconds.` : `Delete all ${count}? You can undo this for 10 seconds.`)) return;
   try { await deleteWithUndo(`${MESSAGES}${named()}`); } catch (error) { failed(error); }
   clearChosen();
   inbox.offset = 0;

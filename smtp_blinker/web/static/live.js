@@ -1,4 +1,4 @@
-// What happens now: connections and counts
+// The Live view: connections and counts
 
 import { $, el, table } from "./dom.js";
 import { PLOTS, Plot } from "./plots.js";
@@ -17,7 +17,7 @@ export async function loadLive() {
     const data = await ask(`api/live?step=${step}`);
     state.servers = data.servers;
     showLive(data);
-  } catch { /* the lamp tells */ }
+  } catch { /* the lamp shows it */ }
   if (!$("live").hidden && !document.hidden) liveTimer = setTimeout(loadLive, 2000);
 }
 
@@ -46,7 +46,7 @@ function inBuckets(series, size) {
   const length = series.length / size;
   for (const { number, counts } of series.intervals) {
     const bucket = Math.floor(number / size);
-    if (bucket <= end - length) continue; // not all of it is known
+    if (bucket <= end - length) continue; // it began before the data does
     if (!buckets.has(bucket)) buckets.set(bucket, {});
     const sums = buckets.get(bucket);
     for (const [name, count] of Object.entries(counts)) sums[name] = (sums[name] || 0) + count;
@@ -79,16 +79,16 @@ function showLive(data) {
     el("div", { class: "value" }, value), el("div", { class: "label" }, label))));
   for (const plot of plots) plot.show(series.step === 1 ? inBuckets(series, 5) : series);
   $("open-count").textContent = data.open ? NUMBER.format(data.open) : "";
-  $("connections").replaceChildren(table(["Client", "Says it is", "TLS", "User", "Messages", "Open for"],
+  $("connections").replaceChildren(table(["Client", "HELO name", "TLS", "User", "Messages", "Open for"],
     data.connections.map((each) => [
       `${each.client_hostname.startsWith("[") ? "" : `${each.client_hostname} `}${each.remote_address}:${each.remote_port}`,
       each.host_name_appears_as || "", each.tls || "no",
       each.user ?? (each.authenticated ? "yes" : ""),
       el("td", { class: "num" }, NUMBER.format(each.messages)),
-      el("td", { class: "num" }, duration(data.time - each.since))]), "Nobody is connected."));
+      el("td", { class: "num" }, duration(data.time - each.since))]), "No client is connected."));
   $("clients").replaceChildren(table(["Address", "Messages", "Octets", "Connections"],
     data.clients.map((each) => [each.address || "local", ...[NUMBER.format(each.messages), size(each.bytes), NUMBER.format(each.connections)].map((value) => el("td", { class: "num" }, value))]),
-    "Nobody yet."));
+    "No client so far."));
   showStores(data.stores, data.spools);
 }
 

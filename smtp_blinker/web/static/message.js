@@ -23,7 +23,7 @@ export async function openMessage(id) {
     data = await ask(messagePath(id));
   } catch (error) {
     if (state.opened?.id !== id) return;
-    $("message").replaceChildren(emptyBox(error.status === 404 ? "This message is gone" : "It can't be shown", error.message),
+    $("message").replaceChildren(emptyBox(error.status === 404 ? "This message no longer exists" : "This message can't be shown", error.message),
       el("p", { class: "pad" }, el("a", { href: "#/" }, "Back to the inbox")));
     return;
   }
@@ -55,7 +55,7 @@ function fact(term, value) {
   return [el("dt", {}, term), el("dd", {}, shown, copyButton(value, term))];
 }
 
-/** Who wrote to whom and when, in a line; all of it when it is opened. */
+/** Sender, recipients and time in one line, which opens to show all of them. */
 function facts(data) {
   const seen = new Set(`${data.to} ${data.cc}`.toLowerCase().split(/[\s<>,;"]+/));
   const date = new Date(data.time * 1000);
@@ -133,7 +133,7 @@ function showMessage(data) {
   show(tabs.some(([name]) => name === chosenTab) ? chosenTab : tabs[0][0]);
 }
 
-/** What may be typed in somewhere from this message. */
+/** The one-time codes in this message. */
 function codesOf(data) {
   if (!data.codes.length) return null;
   return el("div", { class: "chips", id: "codes" }, ...data.codes.map((code) => el("span", { class: "chip" }, el("code", {}, code), copyButton(code, "Code"))));
@@ -148,7 +148,7 @@ function notice(data) {
 const CHIPS = 8;
 const RELAY = document.body.dataset.release;
 
-/** Pass the message on to the relay that the server knows; the reader may say to whom. */
+/** Send the message on to the server's relay; the reader may change the recipients. */
 async function release(data) {
   const to = await asked(`Release it to ${RELAY}, for these recipients?`, data.envelope.rcpt_to.join(", "));
   if (to === null) return;

@@ -1,4 +1,4 @@
-// What happens now: plots
+// The Live view: plots
 
 import { el, shape } from "./dom.js";
 import { SECONDS, amount, size } from "./words.js";
@@ -13,7 +13,7 @@ export const PLOTS = [
   { title: "AUTH", prefix: "auth:", colors: { success: 0, failure: 7 } },
 ];
 
-/** The next round number: 1, 2 or 5 with noughts, or a power of two times them for octets. */
+/** The next round number: 1, 2 or 5 times a power of ten; for sizes also times a power of 1024. */
 function ceiling(value, base = 1000) {
   if (!value) return 0;
   let unit = 1;

@@ -1,4 +1,4 @@
-// What was refused, why, and what was said on the connection
+// What was refused, why, and the dialogue of the connection
 
 import { $, el, emptyBox, table } from "./dom.js";
 import { ask, failed } from "./server.js";
@@ -29,7 +29,7 @@ async function load() {
     answer = await ask(`api/refused${id ? `/${id}` : ""}`);
   } catch (error) {
     if (mine !== turn) return;
-    if (error.status === 404) $("refused").replaceChildren(emptyBox("It is gone", error.message), back());
+    if (error.status === 404) $("refused").replaceChildren(emptyBox("No longer kept", error.message), back());
     else failed(error);
     return;
   }
@@ -41,10 +41,10 @@ const back = () => el("p", {}, el("a", { class: "button", href: "#/refused", id:
 const moment = (seconds) => SECONDS.format(new Date(seconds * 1000));
 const client = (talk) => [talk.host_name_appears_as, talk.remote_address || "a UNIX socket"].filter(Boolean).join(", ");
 const said = (refusal) => `${refusal.code ?? ""} ${refusal.reply}`.trim();
-const what = (refusal) => `${refusal.command} ${refusal.argument}`.trim() || (refusal.code ? "the connection, or a line that is no command" : "the connection");
+const what = (refusal) => `${refusal.command} ${refusal.argument}`.trim() || (refusal.code ? "the connection, or a line that isn't a command" : "the connection");
 
 function list({ connections }) {
-  if (!connections.length) return [emptyBox("Nothing was refused", "Commands and messages that the server refuses appear here, with the reason and all that was said.")];
+  if (!connections.length) return [emptyBox("Nothing was refused", "Commands and messages that the server refuses appear here, with the reason and the whole dialogue.")];
   const rows = connections.map((talk) => {
     const last = talk.refusals[talk.refusals.length - 1];
     return [
@@ -76,7 +76,7 @@ function connection(talk) {
   return [back(),
     el("section", { class: "card" }, el("h2", {}, `Why was ${client(talk)} refused?`),
       el("div", { class: "pad" }, ...refusals, more > 0 ? el("p", { class: "soft" }, `and ${plural(more, "more refusal")}`) : null)),
-    el("section", { class: "card" }, el("h2", {}, "What was said"),
-      talk.lines.length ? el("ol", { class: "dialogue", id: "dialogue" }, ...lines) : el("p", { class: "none" }, "It wasn't heard."),
+    el("section", { class: "card" }, el("h2", {}, "Dialogue"),
+      talk.lines.length ? el("ol", { class: "dialogue", id: "dialogue" }, ...lines) : el("p", { class: "none" }, "Not recorded."),
       el("p", { class: "soft pad" }, ended))];
 }

@@ -1,10 +1,10 @@
-// The inbox: what policies found out about a message
+// The inbox: the results of policies for a message
 
 import { $, el } from "./dom.js";
 
 const MAX_FACTS = 200;
 
-/** Above the tabs: the verdict of each policy in a line, and all that they found when it is opened. */
+/** Above the tabs: one line with the verdict of each policy, which opens to show all results. */
 export function showResults(data) {
   const found = Object.entries(data.results);
   if (!found.length) return;
@@ -20,7 +20,7 @@ export function showResults(data) {
 
 function words(name) { return name.replaceAll("_", " "); }
 
-/** The names and values in *value*, the names of what holds them in front; nothing for what is empty. */
+/** *value* as pairs of a dotted name and a text; empty values are left out. */
 function factsOf(value, name = "") {
   if (value === null || value === "") return [];
   if (typeof value !== "object") return [[name, String(value)]];

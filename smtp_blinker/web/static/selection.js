@@ -1,13 +1,13 @@
-// The messages that the reader has chosen, for what is done with several at once
+// The selected messages, for actions on several at once
 
 import { $, el } from "./dom.js";
 import { inbox, state } from "./state.js";
 import { plural } from "./words.js";
 
 export const chosen = new Set();
-let last; // where a choice with shift begins
+let last; // where a selection with shift begins
 
-/** The box beside a message of the list. */
+/** The check box beside a message in the list. */
 export function box(message) {
   return el("label", { class: "choose-box" }, el("input", {
     type: "checkbox", class: "choose", "aria-label": `Choose ${message.subject || "(no subject)"}`,
@@ -27,7 +27,7 @@ function choose(id, on, through) {
   show();
 }
 
-/** Choose the message that has the focus or is open, or no longer. */
+/** Select the message that has the focus or is open, or deselect it. */
 export function toggleChosen() {
   const id = focusedOrOpen();
   if (id) choose(id, !chosen.has(id), false);
@@ -40,7 +40,7 @@ export function clearChosen() {
   show();
 }
 
-/** What names the chosen messages in a request, or else those that were searched for. */
+/** The query that names the selected messages in a request, or else those that the search found. */
 export function named() {
   if (chosen.size) return `?${new URLSearchParams([...chosen].map((id) => ["id", id]))}`;
   return inbox.query ? `?${new URLSearchParams({ q: inbox.query })}` : "";
@@ -48,7 +48,7 @@ export function named() {
 
 export const howMany = () => plural(chosen.size || inbox.matching, "message");
 
-/** Show what is chosen; of a page that was left nothing is. */
+/** Show what is selected. Messages on other pages never are. */
 export function show() {
   for (const id of [...chosen]) if (!inbox.rows.has(id)) chosen.delete(id);
   for (const [id, row] of inbox.rows) {

@@ -1,4 +1,4 @@
-// What the server is asked, and what is said of it
+// Requests to the server, and the dialogs and messages about them
 
 import { $ } from "./dom.js";
 
@@ -9,7 +9,7 @@ export async function ask(path, method = "GET") {
   return answer;
 }
 
-/** The inbox on display; "" is the first one. */
+/** The name of the inbox that is shown; "" is the first one. */
 export const INBOX = new URLSearchParams(location.search).get("inbox") ?? "";
 export const MESSAGES = INBOX ? `api/inboxes/${encodeURIComponent(INBOX)}/messages` : "api/messages";
 
@@ -25,7 +25,7 @@ export function say(text, seconds = 4, ...more) {
 
 export const failed = (error) => say(`That didn't work: ${error.message}`);
 
-/** A text that the reader agrees to or changes; null when not. */
+/** Ask for a text, with *value* as the default; null when the reader cancels. */
 export function asked(question, value) {
   const dialog = $("asking");
   $("asking-text").textContent = question;

@@ -1,8 +1,8 @@
-// What the reader chose, kept in this browser
+// The reader's settings, kept in this browser
 
 export const choice = {
   get: (name) => { try { return localStorage.getItem(`smtp_blinker.${name}`) || ""; } catch { return ""; } },
-  set: (name, value) => { try { localStorage.setItem(`smtp_blinker.${name}`, value); } catch { /* for this time only */ } },
+  set: (name, value) => { try { localStorage.setItem(`smtp_blinker.${name}`, value); } catch { /* lost when the page is closed */ } },
 };
 
 export function showTheme(theme) {

@@ -1,5 +1,5 @@
-// Server-sent events. A browser opens few connections to one host, so a page that nobody looks
-// at closes its own and asks now and then instead.
+// Server-sent events. A browser opens few connections to one host, so a hidden page closes its
+// stream and polls instead.
 
 import { $, HAS_INBOX, go } from "./dom.js";
 import { keep } from "./events.js";
@@ -38,7 +38,7 @@ export function connect() {
   });
 }
 
-/** Load the list, one after the other however often it changes. */
+/** Load the list; requests never overlap, however often it changes. */
 async function freshen() {
   stale = false;
   await loadList();
@@ -53,11 +53,11 @@ function lamp(state, title) {
 
 function blink() {
   $("lamp").classList.remove("blink");
-  void $("lamp").offsetWidth; // start the animation anew
+  void $("lamp").offsetWidth; // restart the animation
   $("lamp").classList.add("blink");
 }
 
-/** Tell of mail that came while nobody looked, if the reader wants to be told. */
+/** Show a notification of mail that came while the page was hidden, if the reader wants them. */
 function tell({ messages: [message] }) {
   if (!message || choice.get("tell") !== "yes" || !("Notification" in window) || Notification.permission !== "granted") return;
   if (hiddenAt && message.unread && message.time > hiddenAt) {
@@ -65,11 +65,11 @@ function tell({ messages: [message] }) {
     try {
       const notice = new Notification(message.subject || "(no subject)", { body: message.from, icon: "static/icon.svg", tag: "smtp_blinker" });
       notice.onclick = () => { window.focus(); go(`#/m/${encodeURIComponent(message.id)}`); notice.close(); };
-    } catch { /* phones want a service worker for it */ }
+    } catch { /* on phones this needs a service worker */ }
   }
 }
 
-/** Ask now and then instead of listening, while nobody looks. */
+/** Poll instead of listening while the page is hidden. */
 export function rest() {
   source?.close();
   hiddenAt = Date.now() / 1000;

@@ -1,4 +1,4 @@
-// Tags: what a message brings, and what people put on it
+// Tags: those that a message comes with, and those that people add
 
 import { $, el } from "./dom.js";
 import { loadList, search } from "./list.js";
@@ -6,7 +6,7 @@ import { chosen, focusedOrOpen, named } from "./selection.js";
 import { MESSAGES, ask, failed, messagePath } from "./server.js";
 import { state } from "./state.js";
 
-/** Ask for a tag, and put it on the messages that are chosen, or on the one that is open. */
+/** Ask for a tag, and add it to the selected messages, or to the open one. */
 export function askForTag() {
   const id = focusedOrOpen();
   if (!chosen.size && !id) return;
@@ -33,10 +33,10 @@ async function change(path, method) {
   $("tags")?.replaceWith(tagsOf(state.opened.data));
 }
 
-/** The tags of the message on display, each leading to its like. */
+/** The tags of the open message; each is a link to all messages that have it. */
 export function tagsOf(data) {
   return el("div", { class: "chips", id: "tags" }, ...(data.tags || []).flatMap((tag) => [
     el("button", { type: "button", class: "chip tag", title: `All with the tag ${tag}`, onclick: () => { location.hash = "#/"; search(`tag:${tag}`); } }, tag),
-    data.tags_by_hand.includes(tag) ? el("button", { type: "button", class: "untag", "aria-label": `Take off ${tag}`, onclick: () => change(messagePath(data.id, `/tags/${encodeURIComponent(tag)}`), "DELETE") }, "×") : null,
+    data.tags_by_hand.includes(tag) ? el("button", { type: "button", class: "untag", "aria-label": `Remove ${tag}`, onclick: () => change(messagePath(data.id, `/tags/${encodeURIComponent(tag)}`), "DELETE") }, "×") : null,
   ]));
 }

@@ -1,4 +1,4 @@
-// Deleting, and taking it back
+// Deleting, and undoing it
 
 import { el } from "./dom.js";
 import { loadList } from "./list.js";
@@ -9,7 +9,7 @@ export const UNDO_SECONDS = 10;
 let latest = null;
 let timer;
 
-/** Delete what *path* names, and offer to take it back. Raises what `ask` does. */
+/** Delete what *path* names, and offer to undo it. Raises what `ask` raises. */
 export async function deleteWithUndo(path) {
   const answer = await ask(`${path}${path.includes("?") ? "&" : "?"}undo=${UNDO_SECONDS}`, "DELETE");
   latest = answer.undo;

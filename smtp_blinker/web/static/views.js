@@ -8,7 +8,7 @@ import { STAMP, size } from "./words.js";
 
 export const partPath = (data, part) => messagePath(data.id, `/parts/${part.number}`);
 
-/** Widths of the screens that mail is read on; the browser's own when it is narrower. */
+/** Widths of common screens; a narrower window shows its own width. */
 const WIDTHS = { phone: "Phone", tablet: "Tablet", full: "Full width" };
 
 function widths(stage) {
@@ -64,7 +64,7 @@ export function showText(body, data) {
     data.text_from_html ? "The message has no text part; this is what its HTML says." : null), text);
 }
 
-/** A date of the message as the page shows all others, or as it is if it is none. */
+/** *text* in the page's format for dates, or unchanged if it isn't a date. */
 function moment(date) {
   const at = Date.parse(date);
   return Number.isNaN(at) ? date : STAMP.format(new Date(at));
@@ -82,7 +82,7 @@ function headerRow([name, value]) {
   return el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "wrap" }, el("div", { class: "copied-row" }, el("div", {}, shown, more), copyButton(value, name))));
 }
 
-/** The fields in their order. Of one that comes many times in a row, the others are folded. */
+/** The fields in their order. Of a run of more than four with one name, two are shown and a button has the rest. */
 function headerTable(headers) {
   const body = el("tbody");
   for (let at = 0; at < headers.length;) {
@@ -106,7 +106,7 @@ export function showHeaders(body, data) {
   const envelopeRows = [["Mail from", envelope.mail_from === null ? "not recorded" : `<${envelope.mail_from}>`]];
   for (const address of envelope.rcpt_to.slice(0, 200)) envelopeRows.push(["Rcpt to", `<${address}>`]);
   if (envelope.rcpt_to.length > 200) envelopeRows.push(["", `and ${envelope.rcpt_to.length - 200} more`]);
-  const names = { address: "Client", hostname: "Reverse DNS", helo: "Says it is", by: "Received by", protocol: "Protocol", tls: "TLS", cipher: "Cipher", id: "Id", date: "Date" };
+  const names = { address: "Client", hostname: "Reverse DNS", helo: "HELO name", by: "Received by", protocol: "Protocol", tls: "TLS", cipher: "Cipher", id: "Id", date: "Date" };
   const sessionRows = session ? Object.entries(names).filter(([name]) => session[name]).map(([name, label]) => [label, name === "date" ? moment(session[name]) : session[name]]) : [];
   body.append(el("div", { class: "pad two" },
     el("section", { class: "card" }, el("h2", {}, "Header fields", el("span", { class: "spacer" }), copyButton(() => data.headers.map(([name, value]) => `${name}: ${value}`).join("\n"), "the header fields", "Copy")), headerTable(data.headers)),
@@ -130,16 +130,16 @@ export function showParts(body, data) {
 }
 
 export function showLinks(body, data) {
-  if (!data.links.length) { body.append(emptyBox("No links", "The message links to nothing.")); return; }
+  if (!data.links.length) { body.append(emptyBox("No links", "The message has no links.")); return; }
   body.append(el("div", { class: "pad" }, el("section", { class: "card" }, el("ul", { class: "links" },
     ...data.links.map((link) => el("li", { class: "copied-row" }, el("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, link), copyButton(link, "the link")))))));
 }
 
 export function showChecks(body, data) {
-  if (!data.checks.length) { body.append(emptyBox("Nothing was found wrong", "Which isn’t to say that every reader will like it.")); return; }
+  if (!data.checks.length) { body.append(emptyBox("No problems found", "That doesn’t prove that every mail program shows it well.")); return; }
   body.append(el("div", { class: "pad" },
     el("section", { class: "card" }, el("ul", { class: "links" }, ...data.checks.map((text) => el("li", {}, text)))),
-    el("p", { class: "soft" }, "What standards forbid, and what readers are known to suffer from.")));
+    el("p", { class: "soft" }, "What standards forbid, and what is known to cause trouble in mail programs.")));
 }
 
 export async function showSource(body, data) {

@@ -1,7 +1,7 @@
 // Words and numbers
 
-// One clock: 24 hours, the day before the month, and the zone of this browser, wherever a time is
-// shown. The page is in English, so are its dates and numbers.
+// All times have 24 hours, the day before the month, and the time zone of this browser. The page
+// is in English, and so are its dates and numbers.
 
 const time = (parts) => new Intl.DateTimeFormat("en-GB", { hourCycle: "h23", ...parts });
 const DAY = { day: "numeric", month: "short" };

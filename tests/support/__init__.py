@@ -1,0 +1,73 @@
+"""What all tests share: servers, clients, programs, waiting, certificates."""
+
+from .certificates import Certificate, trusting
+from .client import BlockingClient, Client
+from .leaks import descriptors, greenlets
+from .pieces import cut_at, octets, two_pieces
+from .programs import (
+    HOST,
+    LIBRARY,
+    PROGRAM_SECONDS,
+    Program,
+    beside,
+    bound_socket,
+    environment,
+    missing,
+    program,
+    proxies,
+    run,
+    succeed,
+)
+from .replies import ClientReply, take_replies, take_reply
+from .server import (
+    SIGNALS,
+    Message,
+    Served,
+    Witness,
+    assert_serves,
+    running,
+    serve,
+    tcp_address,
+)
+from .waiting import MOMENT, PATIENCE, SECONDS, free_port, poll, wait_until
+
+__all__ = [
+    "HOST",
+    "LIBRARY",
+    "MOMENT",
+    "PATIENCE",
+    "PROGRAM_SECONDS",
+    "SECONDS",
+    "SIGNALS",
+    "BlockingClient",
+    "Certificate",
+    "Client",
+    "ClientReply",
+    "Message",
+    "Program",
+    "Served",
+    "Witness",
+    "assert_serves",
+    "beside",
+    "bound_socket",
+    "cut_at",
+    "descriptors",
+    "environment",
+    "free_port",
+    "greenlets",
+    "missing",
+    "octets",
+    "poll",
+    "program",
+    "proxies",
+    "run",
+    "running",
+    "serve",
+    "succeed",
+    "take_replies",
+    "take_reply",
+    "tcp_address",
+    "trusting",
+    "two_pieces",
+    "wait_until",
+]
