@@ -536,6 +536,24 @@ def test_a_long_value_is_folded_and_unfolds_to_itself(value: str) -> None:
     assert unfolded == f"X-Long: {value.strip()}".rstrip()
 
 
+@pytest.mark.parametrize("edit", [[add("X-Spam", "no")], [remove("To"), add("X-Spam", "no")]])
+@pytest.mark.parametrize(
+    ("content", "between"),
+    [
+        (b" dmarc=pass\r\nbody\r\n", b"\r\n"),
+        (b"\tdmarc=pass\r\n\r\nbody\r\n", b"\r\n"),
+        (b"Alarm on sensor 7\r\n", b"\r\n"),
+        (b"\r\nbody\r\n", b""),
+        (b"Subject: x\r\n\r\nbody\r\n", b""),
+        (b"", b""),
+    ],
+)
+def test_a_message_without_a_header_does_not_continue_the_fields_of_policies(
+    edit: Any, content: bytes, between: bytes
+) -> None:
+    assert edited(content, *edit) == b"X-Spam: no\r\n" + between + content
+
+
 def test_policies_edit_what_on_data_reads_and_not_what_the_next_policy_sees() -> None:
     def edit(session: Any) -> None:
         session.envelope.remove_header("Subject")

@@ -12,6 +12,7 @@ from gevent import monkey
 
 from ..header import MAX_HEADER, HeaderEdits, header_length
 from ..pools import SPOOLS
+from ..trace import BEGINNING, separator
 from ..turns import let_others_run
 from .incoming import CONTENT_READ
 
@@ -215,7 +216,7 @@ class SpooledPieces:
 
     def _edited_header(self, edits: HeaderEdits) -> bytes:
         """What the message begins with instead of its own header."""
-        pieces = [edits.top]
+        pieces = []
         if edits.removes:
             head = self._spool.read(0, MAX_HEADER)
             length = header_length(head, len(head) == self._spool.size)
@@ -229,4 +230,8 @@ class SpooledPieces:
                     let_others_run()
                     fields = octets = 0
             self._offset = length
-        return b"".join(pieces)
+        rest = b"".join(pieces)
+        beginning = rest[:BEGINNING] or self._spool.read(self._offset, BEGINNING)
+        top = edits.top
+        # A message without a header must not continue the policies' fields.
+        return top + separator(beginning) + rest if top else rest
