@@ -12,12 +12,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
+from gevent import socket
 from support import Client, running, wait_until
 
 from smtp_blinker.connection import connection
@@ -134,25 +136,53 @@ def test_other_clients_get_their_turn_between_pipelined_commands(
 ) -> None:
     # Of no length, so that it ends with each command, however fast the machine is.
     monkeypatch.setattr(connection, "TURN_SECONDS", 0.0)
-    turns: list[int] = []
-    seen: Counter[int] = Counter()
-
-    def on_rcpt_to(address: Any, session: Any) -> None:
-        seen[len(turns)] += 1
-
     commands = ["MAIL FROM:<a@example.org>", *["RCPT TO:<b@example.com>"] * 200]
-    watcher = gevent.get_hub().loop.check()  # runs when the loop has looked for I/O
-    watcher.start(turns.append, 0)
-    try:
+    with in_turns() as (turn, seen):
+
+        def on_rcpt_to(address: Any, session: Any) -> None:
+            turn()
+
         with running(on_rcpt_to=on_rcpt_to) as server, Client(server, hello="EHLO c") as client:
             client.send("".join(f"{command}\r\n" for command in commands).encode())
             for _ in commands:
                 assert client.reply().startswith("250")
+    assert seen.total() == 200
+    assert max(seen.values()) <= 2  # the first that was pipelined begins the turn
+
+
+def test_clients_get_their_turn_between_two_that_are_accepted() -> None:
+    with in_turns() as (turn, seen):
+
+        def on_connect(session: Any) -> None:
+            turn()
+
+        with running(on_connect=on_connect) as server:
+            server.stop_accepting()
+            crowd = [socket.create_connection(server.address) for _ in range(30)]
+            server.start_accepting()
+            for one in crowd:
+                assert one.recv(3) == b"220"
+                one.close()
+    assert seen.total() == 30
+    assert max(seen.values()) == 1
+
+
+@contextmanager
+def in_turns() -> Iterator[tuple[Callable[[], None], Counter[int]]]:
+    """A function for what happens, and how often it was called in each turn of the loop."""
+    turns: list[int] = []
+    seen: Counter[int] = Counter()
+
+    def called() -> None:
+        seen[len(turns)] += 1
+
+    watcher = gevent.get_hub().loop.check()  # runs when the loop has looked for I/O
+    watcher.start(turns.append, 0)
+    try:
+        yield called, seen
     finally:
         watcher.stop()
         watcher.close()
-    assert seen.total() == 200
-    assert max(seen.values()) <= 2  # the first that was pipelined begins the turn
 
 
 # The meter itself

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support import cut_at, octets, two_pieces
 
 from smtp_blinker import Reject
-from smtp_blinker.connection.incoming import CONTENT_READ, Incoming
+from smtp_blinker.connection.incoming import CHANGED_CONTENT_READ, CONTENT_READ, Incoming
 from smtp_blinker.connection.transport import Interrupted
 from smtp_blinker.options import make_options
 from smtp_blinker.smtp.content import ContentDecoder
@@ -36,9 +36,11 @@ class Wire:
         self.pieces = list(pieces)
         self.greenlet = getcurrent()
         self.deadlines: list[float] = []
+        self.sizes: list[int] = []
 
     def receive(self, size: int, deadline: float) -> bytes:
         self.deadlines.append(deadline)
+        self.sizes.append(size)
         piece = self.pieces.pop(0) if self.pieces else b""
         if isinstance(piece, BaseException):
             raise piece
@@ -322,6 +324,23 @@ def test_lenient_policies_give_the_message(policy: str) -> None:
     stream = stream_of(b"a\nb\rc\r\n.\r\n", policy=policy)
     assert stream.read() == (b"a\r\nb\r\nc\r\n" if policy == "normalize" else b"a\nb\rc\r\n")
     assert stream.byte_length == (9 if policy == "normalize" else 7)
+
+
+@pytest.mark.parametrize(
+    ("policy", "line"),
+    [("reject", b"..\r\n"), ("normalize", b"\n"), ("normalize", b"\r\r\n"), ("normalize", b"a\rb")],
+)
+def test_less_is_asked_for_where_lines_have_to_be_changed(policy: str, line: bytes) -> None:
+    wire: Any = Wire(
+        b"Subject: t\r\n\r\n", b"plain\r\n", line * 500, b"plain\r\n", b"plain\r\n.\r\n"
+    )
+    stream = Read(Incoming(wire, ContentDecoder(policy), b"", make_options({})))
+    stream.read()
+    first, *sizes = wire.sizes
+    assert first < CONTENT_READ
+    # With "normalize" the rest of the message isn't trusted either.
+    after = CONTENT_READ if policy == "reject" else CHANGED_CONTENT_READ
+    assert sizes == [CONTENT_READ, CONTENT_READ, CHANGED_CONTENT_READ, after]
 
 
 def test_piece_of_the_network_is_bounded() -> None:
