@@ -158,7 +158,7 @@ def test_clients_get_their_turn_between_two_that_are_accepted() -> None:
 
         with running(on_connect=on_connect) as server:
             server.stop_accepting()
-            crowd = [socket.create_connection(server.address) for _ in range(30)]
+            crowd = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(30)]
             server.start_accepting()
             for one in crowd:
                 assert one.recv(3) == b"220"
