@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -60,10 +60,12 @@ def _woken_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # it gets the signals
         yield
         return
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    watcher = get_hub().loop.io(reader, 1, ref=False)  # 1: readable
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.setblocking(False)
+    watcher = get_hub().loop.io(reader.fileno(), 1, ref=False)  # 1: readable
     watcher.start(_drain, reader)
-    program_s = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    program_s = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     if program_s != -1:
         signal.set_wakeup_fd(program_s)  # it has an event loop of its own, which reads it
     try:
@@ -73,10 +75,10 @@ def _woken_by_signals() -> Iterator[None]:
             signal.set_wakeup_fd(-1)
         watcher.stop()
         watcher.close()
-        os.close(reader)
-        os.close(writer)
+        reader.close()
+        writer.close()
 
 
-def _drain(reader: int) -> None:
+def _drain(reader: socket.socket) -> None:
     with suppress(BlockingIOError):
-        os.read(reader, 512)
+        reader.recv(512)
