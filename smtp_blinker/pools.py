@@ -132,5 +132,7 @@ HANDSHAKES: Final = Workers(2, nice=10)
 STORES: Final = Workers(10)
 #: Messages that are spooled for policies.
 SPOOLS: Final = Workers(4)
+#: Replies of name servers, whose contents the sender of a message may have chosen.
+ANSWERS: Final = Workers(1)
 #: Signatures of messages: hashes, and arithmetic with keys that the signer has chosen.
 SIGNATURES: Final = Workers(2)

@@ -7,7 +7,9 @@ measured against a loop, and a stall is what is too long at every attempt.
 from __future__ import annotations
 
 import io
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -25,10 +27,13 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import dkim  # noqa: E402
+import dns.message  # noqa: E402
+import dns.rrset  # noqa: E402
 
 from smtp_blinker import Address, Session  # noqa: E402
 from smtp_blinker.connection.spool import Spool, SpooledPieces  # noqa: E402
 from smtp_blinker.policies import SenderAuthentication  # noqa: E402
+from smtp_blinker.policies.dns import MAX_REPLY, Resolver  # noqa: E402
 from smtp_blinker.policies.sender.lookups import MAX_QUESTIONS  # noqa: E402
 from smtp_blinker.policies.sender.report import forged_by  # noqa: E402
 from smtp_blinker.policies.sender.results import SenderAuthenticationResult  # noqa: E402
@@ -149,6 +154,48 @@ def test_a_mebibyte_of_forged_fields_holds_nobody_up(meter: Any, value: bytes) -
         return b"".join(iter(source.next_piece, b""))
 
     assert measured(meter, lambda: gevent.spawn(read).get()) == content
+
+
+def long_replies() -> dict[str, bytes]:
+    """Replies about a.test that take a while to parse, by what they are made of."""
+    question = dns.message.make_query("a.test", "TXT")
+    aliases, strings = dns.message.make_response(question), dns.message.make_response(question)
+    owner = "a.test."
+    for number in range(15):
+        target = f"c{number}.{'a.' * 100}test."
+        aliases.answer.append(dns.rrset.from_text(owner, 0, "IN", "CNAME", target))
+        owner = target
+    texts = " ".join(['"a"'] * 6000)
+    strings.answer.append(dns.rrset.from_text("a.test.", 0, "IN", "TXT", texts))
+    wires = {"aliases": aliases.to_wire(max_size=65535), "strings": strings.to_wire(max_size=65535)}
+    assert max(map(len, wires.values())) < MAX_REPLY
+    return wires
+
+
+@pytest.mark.parametrize("kind", ["aliases", "strings"])
+def test_long_replies_of_name_servers_hold_nobody_up(meter: Any, kind: str) -> None:
+    """Four at a time, as the keys of a message are looked up."""
+    wire = long_replies()[kind]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            while (got := sock.recvfrom(4096))[0]:
+                sock.sendto(got[0][:2] + wire[2:], got[1])
+
+        server = threading.Thread(target=answer)
+        server.start()
+        resolver = Resolver([sock.getsockname()])
+
+        def ask() -> list[int]:
+            asked = [gevent.spawn(resolver.query, "a.test", "TXT", 60) for _ in range(4)]
+            return [len(one.get()) for one in asked]
+
+        found = measured(meter, ask)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"", sock.getsockname())
+        server.join()
+    assert found == [int(kind == "strings")] * 4
 
 
 def test_ten_signatures_with_lengths_of_their_own_are_each_judged() -> None:

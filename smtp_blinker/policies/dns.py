@@ -8,11 +8,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
 
 from gevent import Timeout
 from gevent import socket as gevent_socket
 from gevent.lock import BoundedSemaphore
+
+from ..pools import ANSWERS
 
 try:
     import dns.exception
@@ -26,8 +29,7 @@ except ImportError as exc:
 
 #: Seconds until a question is asked again, of the next server.
 TRY_SECONDS: Final = 1.5
-#: Octets and records of a reply. Reading it holds up other clients, and what is in it is a
-#: sender's choice: dnspython takes some 13 ms for 200 records with names of their own.
+#: Octets and records of a reply: what is in it is a sender's choice.
 MAX_REPLY: Final = 16_384
 MAX_RECORDS: Final = 200
 #: RFC 9715 section 3: what passes everywhere without being fragmented.
@@ -101,26 +103,18 @@ class Resolver:
             if not self._free.acquire(timeout=timeout):
                 raise DNSFailure(f"{kind} of {name}: {MAX_AT_ONCE} other questions have no answer")
             try:
-                reply = self._ask(question, now + timeout)
+                answer = self._ask(question, now + timeout)
             finally:
                 self._free.release()
-            chain = reply.resolve_chaining()
-        except dns.exception.DNSException as exc:  # of names too long, chains in a circle, …
+        except dns.exception.DNSException as exc:  # a name that is too long, …
             raise DNSFailure(f"{kind} of {name}: {type(exc).__name__}") from exc
-        records = tuple(_record(item) for item in chain.answer or ())
-        # An alias exists, whatever it leads to.
-        if reply.rcode() == dns.rcode.NXDOMAIN and not chain.cnames:
-            records = NO_SUCH_NAME
-        ttl = min(chain.minimum_ttl, MAX_TTL)
-        if not records and not chain.cnames and ttl == MAX_TTL:
-            ttl = 0  # without a SOA (RFC 2308 section 5)
-        self._cache[key] = now + ttl, records
+        self._cache[key] = now + answer.ttl, answer.records
         self._cache.move_to_end(key)
         if len(self._cache) > MAX_CACHED:
             self._cache.popitem(last=False)
-        return records
+        return answer.records
 
-    def _ask(self, question: Any, deadline: float) -> Any:
+    def _ask(self, question: Any, deadline: float) -> _Answer:
         """The first good reply of any server; raises `DNSFailure`."""
         problems: dict[str, str] = {}
         failed: set[tuple[str, int]] = set()
@@ -134,39 +128,48 @@ class Resolver:
                     )
                 timer = Timeout.start_new(min(left, TRY_SECONDS))
                 try:
-                    reply = _exchange(question, server)
+                    answer = _exchange(question, server)
                 except Timeout as exc:
                     if exc is not timer:
                         raise
                     problems[server[0]] = "no reply"
-                except (OSError, dns.exception.DNSException, ValueError) as exc:
+                except (OSError, dns.exception.DNSException, RuntimeError, ValueError) as exc:
                     problems[server[0]] = str(exc) or type(exc).__name__
                     failed.add(server)
                 else:
-                    if reply.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-                        return reply
-                    problems[server[0]] = dns.rcode.to_text(reply.rcode())
+                    if answer.code in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                        return answer
+                    problems[server[0]] = dns.rcode.to_text(answer.code)
                     failed.add(server)
                 finally:
                     timer.close()
 
 
-def _exchange(question: Any, server: tuple[str, int]) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a reply says."""
+
+    code: Any
+    is_truncated: bool
+    records: tuple[str | bytes, ...] = ()
+    #: Seconds for which it is kept.
+    ttl: float = 0.0
+
+
+def _exchange(question: Any, server: tuple[str, int]) -> _Answer:
     family = gevent_socket.AF_INET6 if ":" in server[0] else gevent_socket.AF_INET
     with gevent_socket.socket(family, gevent_socket.SOCK_DGRAM) as sock:
         sock.connect(server)  # so that nothing from elsewhere arrives
         sock.send(question.to_wire())
-        while True:
-            reply = _parsed(sock.recv(65535))
-            # What isn't the reply to this question may be an attempt to forge one.
-            if reply is not None and question.is_response(reply):
-                break
-    if reply.flags & dns.flags.TC:
-        reply = _exchange_by_tcp(question, server)  # RFC 7766 section 5
-    return reply
+        # What isn't the reply to this question may be an attempt to forge one.
+        while (answer := _read(question, sock.recv(65535))) is None:
+            pass
+    if answer.is_truncated:
+        answer = _exchange_by_tcp(question, server)  # RFC 7766 section 5
+    return answer
 
 
-def _exchange_by_tcp(question: Any, server: tuple[str, int]) -> Any:
+def _exchange_by_tcp(question: Any, server: tuple[str, int]) -> _Answer:
     wire = question.to_wire()
     with gevent_socket.create_connection(server) as sock:
         sock.sendall(len(wire).to_bytes(2, "big") + wire)
@@ -174,22 +177,45 @@ def _exchange_by_tcp(question: Any, server: tuple[str, int]) -> Any:
             length = int.from_bytes(stream.read(2), "big")
             if length > MAX_REPLY:
                 raise ValueError(f"a reply of {length} octets")
-            reply = _parsed(stream.read(length))
-    if reply is None or not question.is_response(reply):
+            answer = _read(question, stream.read(length))
+    if answer is None:
         raise ValueError("a malformed reply")
-    return reply
+    return answer
 
 
-def _parsed(wire: bytes) -> Any:
-    """The message, or None if it is invalid or too long."""
-    # RFC 1035 section 4.1.1: the numbers of answers, name servers and additional records.
+def _read(question: Any, wire: bytes) -> _Answer | None:
+    """What the reply to *question* says; None if it is no reply to it, invalid or too long."""
+    # RFC 1035 section 4.1.1: the ID, and the numbers of answers, name servers and additional
+    # records.
     records = sum(int.from_bytes(wire[place : place + 2], "big") for place in (6, 8, 10))
+    if int.from_bytes(wire[:2], "big") != question.id:
+        return None
     if len(wire) > MAX_REPLY or records > MAX_RECORDS:
         return None
+    return ANSWERS.run(_parsed, question, wire)
+
+
+def _parsed(question: Any, wire: bytes) -> _Answer | None:
+    """For a thread: dnspython takes up to 30 ms for it. Raises DNSException for aliases that lead
+    nowhere."""
     try:
-        return dns.message.from_wire(wire)
+        reply = dns.message.from_wire(wire)
+        if not question.is_response(reply):
+            return None
     except (dns.exception.DNSException, ValueError):
         return None
+    code = reply.rcode()
+    if reply.flags & dns.flags.TC or code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        return _Answer(code, bool(reply.flags & dns.flags.TC))
+    chain = cast("dns.message.QueryMessage", reply).resolve_chaining()
+    records = tuple(_record(item) for item in chain.answer or ())
+    # An alias exists, whatever it leads to.
+    if code == dns.rcode.NXDOMAIN and not chain.cnames:
+        records = NO_SUCH_NAME
+    ttl = min(chain.minimum_ttl, MAX_TTL)
+    if not records and not chain.cnames and ttl == MAX_TTL:
+        ttl = 0  # without a SOA (RFC 2308 section 5)
+    return _Answer(code, False, records, ttl)
 
 
 def _record(item: Any) -> str | bytes:
