@@ -92,6 +92,7 @@ def start_rspamd(folder: Path, port: int) -> Scanner:
         f"""
 options {{
   pidfile = "{folder}/pid"; tempdir = "{folder}"; filters = ""; gtube_patterns = "all";
+  max_message = 4mb;
   dns {{ nameserver = ["{HOST}:1"]; timeout = 0.1s; retransmits = 1; }}
 }}
 logging {{ type = "console"; level = "notice"; }}

@@ -154,6 +154,18 @@ def test_a_message_from_the_spools_file_reaches_rspamd_whole(serve: Serve, rspam
     assert int(added.removeprefix("X-Size: ")) == len(came[1] + came[2]) > 350_000
 
 
+@pytest.mark.parametrize(("on_failure", "code"), [("accept", 250), ("defer", 451)])
+def test_a_message_larger_than_rspamd_takes_is_a_failure(
+    serve: Serve, rspamd: Any, on_failure: Any, code: int
+) -> None:
+    served = serve()
+    served.server.use(Rspamd(rspamd.url, on_failure=on_failure, **EVERYBODY))
+    assert send(served, body=("x" * 70 + "\r\n") * 70_000)[0] == code
+    assert failure(served).startswith("rspamd: ")
+    assert all("rspamd" not in mail.envelope.results for mail in served.mails)
+    assert send(served)[0] == 250  # which it takes
+
+
 def test_a_trusted_client_is_not_judged(serve: Serve, rspamd: Any) -> None:
     served = serve()
     served.server.use(Rspamd(rspamd.url))
