@@ -382,6 +382,24 @@ def test_a_new_triplet_has_to_come_again(clock: Clock) -> None:
         assert rcpt("127.0.1.1").startswith("451 4.7.1")
 
 
+def test_an_ipv6_client_is_known_by_its_64(clock: Clock) -> None:
+    with running(use_xclient=True) as server:
+        server.use(Greylist(counters=MemoryCounters(clock=clock), **ALL))
+        for address, said in (
+            ("2001:db8:0:1::7", "451"),
+            ("2001:db8:0:1:ffff::8", "250"),
+            ("2001:db8:0:2::7", "451"),
+            ("::ffff:192.0.2.1", "451"),
+            ("::ffff:198.51.100.1", "451"),
+        ):
+            with Client(server, hello="EHLO me") as client:
+                assert client.cmd(f"XCLIENT ADDR=IPV6:{address}").startswith("220")
+                client.ok("EHLO me")
+                client.ok("MAIL FROM:<a@example.org>")
+                assert client.cmd("RCPT TO:<b@example.com>").startswith(said), address
+            clock.now += 300
+
+
 def test_where_spf_passes_the_domain_stands_for_the_network(clock: Clock) -> None:
     class Passes:
         def on_mail_from(self, address: Any, session: Any) -> None:
