@@ -162,7 +162,7 @@ def test_a_message_larger_than_rspamd_takes_is_a_failure(
     served.server.use(Rspamd(rspamd.url, on_failure=on_failure, **EVERYBODY))
     assert send(served, body=("x" * 70 + "\r\n") * 70_000)[0] == code
     assert failure(served).startswith("rspamd: ")
-    assert all("rspamd" not in mail.envelope.results for mail in served.mails)
+    assert all("rspamd" not in mail.envelope.results for mail in served.messages)
     assert send(served)[0] == 250  # which it takes
 
 
