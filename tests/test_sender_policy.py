@@ -19,7 +19,7 @@ from sender_zones import Zones
 from support import Client, Witness, running
 from test_sender_signatures import KEYS, RFC_8463, rsa_key, wire
 
-from smtp_blinker.policies import SenderAuthentication
+from smtp_blinker.policies import DNSBlocklist, SenderAuthentication
 from smtp_blinker.policies.dns import DNSFailure
 from smtp_blinker.policies.sender import policy as policy_module
 from smtp_blinker.policies.sender.report import results_value
@@ -350,6 +350,27 @@ def test_a_resolver_s_own_fault_is_no_answer() -> None:
         assert send(server, signed()).startswith("250")
         assert "ZeroDivisionError" in str(witness.one("error").error)
     assert kept.results[0].dkim[0].result == "temperror"
+
+
+class Odd:
+    """Returns *answer* to every question."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def query(self, name: str, kind: str, timeout: float) -> Any:
+        return self._answer
+
+
+@pytest.mark.parametrize("answer", [None, 5, (None,), ("a", 5)])
+def test_an_answer_that_a_resolver_can_not_have_is_none(answer: Any) -> None:
+    with served(resolver=Odd(answer)) as (server, kept, witness):
+        server.use(DNSBlocklist("bl.example", resolver=Odd(answer), trusted=()))
+        assert send(server, signed()).startswith("250")
+        errors = {one.meta["policy"] for one in witness.of("error")}
+        assert errors == {"sender_authentication", "dnsblocklist"}
+    assert kept.results[0].dkim[0].result == "temperror"
+    assert kept.results[0].spf.result == "temperror"
 
 
 def test_a_header_that_is_too_long() -> None:

@@ -127,17 +127,18 @@ class DNSBlocklist(BasePolicy):
         name = f"{labels}.{zone}"
         try:
             answers = self._resolver.query(name, "A", max(deadline - monotonic(), 0.001))
+            codes = tuple(str(answer) for answer in answers)
         except Exception as exc:  # a program's own resolver may raise anything
             return str(exc) if isinstance(exc, DNSFailure) else f"{type(exc).__name__}: {exc}"
-        codes = tuple(str(answer) for answer in answers)
         good = tuple(code for code in codes if _is_listing(code))
         if not good:
             return f"it answered {', '.join(codes[:5])}, which is no listing" if codes else None
         try:
             texts = self._resolver.query(name, "TXT", max(deadline - monotonic(), 0.001))
+            text = _printable(texts[0]) if texts else ""
         except Exception:
-            texts = ()  # it only explains
-        return Listing(zone, good, _printable(texts[0]) if texts else "")
+            text = ""  # it only explains
+        return Listing(zone, good, text)
 
 
 def _checked_zone(zone: object) -> str:

@@ -66,6 +66,8 @@ class Lookups:
 def _value(kind: str, record: Any) -> Any:
     """Raises where the record isn't one of its kind, as a program's own resolver may have it."""
     if kind == "TXT":
+        if not isinstance(record, (bytes, str)):
+            raise TypeError(f"a TXT record is bytes, not {record!r}")
         return record.encode() if isinstance(record, str) else record
     if kind in ("A", "AAAA"):
         return IPv4Address(record) if kind == "A" else IPv6Address(record)
