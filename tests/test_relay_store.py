@@ -403,9 +403,10 @@ def test_a_client_that_leaves_has_sent_nothing() -> None:
         ("host", {}, ValueError),
         ("smtps://host", {"starttls": True}, ValueError),
         ("smtp://host", {"timeout": 0}, ValueError),
+        (25, {}, TypeError),
         ("smtp://host", {"timeout": True}, TypeError),
     ],
 )
-def test_a_wrong_argument_is_told(url: str, options: Any, kind: type[Exception]) -> None:
+def test_a_wrong_argument_is_told(url: Any, options: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         RelayStore(url, **options)

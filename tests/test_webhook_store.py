@@ -339,11 +339,12 @@ def test_the_endpoint_of_the_docs_takes_what_the_store_sends() -> None:
         ("http://host/\r\nX: y", {}, ValueError),
         ("hook", {}, ValueError),
         ("http://host/", {"timeout": 0}, ValueError),
+        (80, {}, TypeError),
         ("http://host/", {"timeout": "1"}, TypeError),
         ("http://host/", {"secret": b"bytes"}, TypeError),
         ("http://host/", {"secret": ""}, ValueError),
     ],
 )  # fmt: skip
-def test_a_wrong_argument_is_told(url: str, options: Any, kind: type[Exception]) -> None:
+def test_a_wrong_argument_is_told(url: Any, options: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         WebhookStore(url, **options)

@@ -38,6 +38,8 @@ class NextHop:
     """
 
     def __init__(self, url: str, starttls: bool | None, name: str) -> None:
+        if not isinstance(url, str):
+            raise TypeError(f"the URL is a text, not {url!r}")
         parts = urlsplit(url)
         try:
             port = parts.port
