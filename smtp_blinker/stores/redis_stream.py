@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
 from ..smtp.reply import Reject
@@ -103,16 +103,21 @@ class RedisStreamStore(QueueStore):
         packed = connection.pack_commands(map(self._command, sent))
         connection.send_packed_command(packed if len(sent) == 1 else [b"".join(packed)])
         added = []
+        demoted = None
         for job in sent:
             try:
                 connection.read_response()
                 added.append(job)
             except ResponseError as exc:
                 job.end(exc)
+                demoted = exc if isinstance(exc, ReadOnlyError) else demoted
         if added and self.wait_aof is not None:
             self._wait(connection, self.wait_aof)
         for job in added:
             job.end()
+        if demoted is not None:
+            # After a failover the name leads to another server, and this connection doesn't.
+            raise demoted
 
     def _command(self, job: Job) -> tuple[str | bytes, ...]:
         return (

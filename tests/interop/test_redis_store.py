@@ -111,6 +111,27 @@ def test_out_of_memory_is_451_and_leaves_nothing_of_the_content(
     assert len(entries(engine, stream)) == 1
 
 
+def test_a_server_that_became_a_replica_is_left(engine: Redis, start: Callable[..., Node]) -> None:
+    """The URL's name leads to the new one by then; a kept connection to the old one does not."""
+    node = start()
+    with redis.Redis.from_url(engine.url) as client:
+        ours = client.client_id()
+
+        def theirs() -> set[str]:
+            return {one["id"] for one in client.client_list(_type="normal")} - {str(ours)}
+
+        assert node.send().startswith("250 ")
+        [before] = theirs()
+        client.replicaof("127.0.0.1", 1)
+        try:
+            assert node.send().startswith("451 4.3.0 ")
+            node.wait_for("Unavailable: Redis refused the entry: ")
+            wait_until(lambda: before not in theirs(), "the connection is closed")
+        finally:
+            client.replicaof("NO", "ONE")
+        assert node.send().startswith("250 ")
+
+
 def test_wait_aof_is_obeyed_or_refused_before_anything_is_added(
     engine: Redis, stream: str, start: Callable[..., Node]
 ) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
+from support import Program, free_port
 
-from .engines import RabbitMQ, Redis, start_program
+from .engines import RabbitMQ, Redis
+from .names import Certificates
 from .nodes import Node
-from .support import SECONDS, Certificates, free_port
 
 #: What must be percent-encoded in a URL.
 USER, PASSWORD = "ma:l@us/er", "p@ss/w:rd?#%25 \u00e9"
@@ -78,12 +79,8 @@ def ends(node: Node, url: str) -> None:
         assert node.send(b"Hello\r\n").startswith("250 "), node.lines
     finally:
         node.end()
-    consumer = start_program(CONSUMER, url)
-    try:
-        out, err = consumer.communicate(timeout=SECONDS)
-    finally:
-        consumer.kill()
-    assert out == "Hello\n", err
+    with Program("-c", CONSUMER, url) as consumer:
+        consumer.wait_for("Hello")
 
 
 def refused(node: Node, why: str) -> None:
