@@ -261,6 +261,24 @@ def test_connections_are_used_again_and_a_dead_one_is_replaced() -> None:
             assert len(set(hop.connections)) == 2
 
 
+def test_a_hop_that_takes_so_many_messages_on_a_connection_has_another_one() -> None:
+    hop = Hop(max_messages=2)
+    with relaying(hop) as (client, _):
+        for number in range(5):
+            assert send(client, b"%d\r\n" % number).startswith("250 "), hop.got
+    assert [content[-3:] for _, _, content in hop.got] == [b"%d\r\n" % n for n in range(5)]
+    assert [hop.connections.count(one) for one in dict.fromkeys(hop.connections)] == [2, 2, 1]
+
+
+def test_a_hop_that_ends_new_connections_too_is_451() -> None:
+    def full(address: Any, session: Any) -> None:
+        raise Reject(421, "too busy", "4.3.2")
+
+    hop = Hop(on_mail_from=full)
+    with relaying(hop) as (client, _):
+        assert send(client, b"x\r\n").startswith("451 4.3")
+
+
 @pytest.mark.parametrize("when", ["greeting", "mail", "content"])
 def test_a_next_hop_that_is_silent_is_given_up(when: str) -> None:
     listener = socket.socket()
@@ -403,9 +421,10 @@ def test_a_client_that_leaves_has_sent_nothing() -> None:
         ("host", {}, ValueError),
         ("smtps://host", {"starttls": True}, ValueError),
         ("smtp://host", {"timeout": 0}, ValueError),
+        (25, {}, TypeError),
         ("smtp://host", {"timeout": True}, TypeError),
     ],
 )
-def test_a_wrong_argument_is_told(url: str, options: Any, kind: type[Exception]) -> None:
+def test_a_wrong_argument_is_told(url: Any, options: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         RelayStore(url, **options)

@@ -184,6 +184,20 @@ def test_after_some_failures_mail_is_refused_before_it_is_read() -> None:
             assert client.message(b"hello\r\n").startswith("250")
 
 
+def test_an_endpoint_that_refuses_for_good_is_back() -> None:
+    with endpoint() as hook:
+        store = WebhookStore(hook.url)
+        hook.answer = lambda: ("", 500)
+        with receiving(store) as client:
+            for _ in range(FAILURES):
+                assert client.message(b"hello\r\n").startswith("451 4.3.0")
+            store.circuit._closed_again = 0  # as if the pause were over
+            hook.answer = lambda: ("no", 422, TEXT)
+            assert client.message(b"hello\r\n").startswith("550 5.7.1 no")
+            hook.answer = lambda: ""
+            assert client.message(b"hello\r\n").startswith("250")
+
+
 def test_a_message_that_is_refused_for_good_is_no_failure_of_the_endpoint() -> None:
     with endpoint() as hook, receiving(WebhookStore(hook.url)) as client:
         hook.answer = lambda: ("no", 422, TEXT)
@@ -339,11 +353,12 @@ def test_the_endpoint_of_the_docs_takes_what_the_store_sends() -> None:
         ("http://host/\r\nX: y", {}, ValueError),
         ("hook", {}, ValueError),
         ("http://host/", {"timeout": 0}, ValueError),
+        (80, {}, TypeError),
         ("http://host/", {"timeout": "1"}, TypeError),
         ("http://host/", {"secret": b"bytes"}, TypeError),
         ("http://host/", {"secret": ""}, ValueError),
     ],
 )  # fmt: skip
-def test_a_wrong_argument_is_told(url: str, options: Any, kind: type[Exception]) -> None:
+def test_a_wrong_argument_is_told(url: Any, options: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         WebhookStore(url, **options)

@@ -66,9 +66,12 @@ def consume(
     in hand when it died is given out again: by RabbitMQ when its connection ends, with Redis after
     a minute.
 
-    Raises ValueError for a URL or a delay that is none, ImportError where the extra is missing, and
+    Raises TypeError for a *handler* that can't be called, ValueError for a URL or a delay that is
+    none, ImportError where the extra is missing, and
     what the handler raises that is no `Exception` (SystemExit): that entry is given out again.
     """
+    if not callable(handler):
+        raise TypeError(f"handler must be callable with an envelope and a content, not {handler!r}")
     if any(int(delay) != delay or delay < 1 for delay in delays):
         raise ValueError(f"delays are whole numbers of seconds from 1, not {delays!r}")
     engine = make_engine(url, queue, delays)
@@ -79,7 +82,7 @@ def consume(
 
 def make_engine(url: str, queue: str, delays: Sequence[int]) -> Engine:
     """The engine that *url* names. Raises ValueError for another URL."""
-    scheme = url.partition("://")[0]
+    scheme = str(url).partition("://")[0]
     if scheme in ("amqp", "amqps"):
         from .amqp import AMQPEngine
 

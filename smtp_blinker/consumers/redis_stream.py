@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from smtp_blinker.session import new_id
-from smtp_blinker.stores.redis_stream import CONNECT_SECONDS, DEAD
+from smtp_blinker.stores.redis_stream import CONNECT_SECONDS, DEAD, parse_url
 
 from .engine import Delivery
 
@@ -49,6 +49,7 @@ class RedisEngine:
     errors: tuple[type[Exception], ...] = (RedisError, OSError)
 
     def __init__(self, url: str, stream: str, delays: Sequence[int]) -> None:
+        parse_url(url)
         self._client = redis.Redis.from_url(
             url,
             protocol=2,

@@ -183,7 +183,7 @@ class FleetEvents:
 
 
 def _publisher(url: str, name: str, kept: int) -> Publisher:
-    scheme = url.partition("://")[0]
+    scheme = str(url).partition("://")[0]
     if scheme in ("amqp", "amqps"):
         return _Exchange(url, name)
     if scheme in ("redis", "rediss", "unix"):
@@ -229,6 +229,9 @@ class _Stream:
     def __init__(self, url: str, name: str, kept: int) -> None:
         import redis
 
+        from smtp_blinker.stores.redis_stream import parse_url
+
+        parse_url(url)
         self._client = redis.Redis.from_url(url, protocol=2)
         self._name = name
         self._kept = kept

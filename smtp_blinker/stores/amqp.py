@@ -69,6 +69,8 @@ class AMQPStore(QueueStore):
         timeout: float = 30.0,
         pool: int = 32,
     ) -> None:
+        if not isinstance(routing_key, str) or not (routing_key or exchange):
+            raise ValueError(f"routing_key must name a queue, not {routing_key!r}")
         super().__init__(
             contents=contents, inline=inline, max_size=max_size, timeout=timeout, pool=pool
         )
@@ -245,6 +247,14 @@ def declare(connection: Any, channel: Any, queue: str) -> Any:
     return channel
 
 
+def _check_readable(name: str, path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as exc:
+        raise ValueError(f"can't read {name} {path}: {exc.strerror}") from exc
+
+
 @dataclass(frozen=True, slots=True)
 class Broker:
     """Where RabbitMQ is, and who we are there."""
@@ -259,8 +269,12 @@ class Broker:
     @classmethod
     def parse(cls, url: str) -> Broker:
         """The broker at ``amqp[s]://…``. Raises ValueError, without showing a password."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            valid = parts.scheme in ("amqp", "amqps") and parts.hostname and parts.port != 0
+        except (ValueError, AttributeError):  # the port is no number, or the URL no text
+            valid = False
+        if not valid:
             raise ValueError("a RabbitMQ URL looks like amqp://USER:PASSWORD@HOST:PORT/VHOST")
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         if unknown := query.keys() - {"cacertfile", "certfile", "keyfile"}:
@@ -270,8 +284,11 @@ class Broker:
         tls: bool | Mapping[str, Any] = False
         if parts.scheme == "amqps":
             files = {name: query.get(name) for name in ("certfile", "keyfile")}
+            for name, path in query.items():
+                _check_readable(name, path)
             tls = {"server_hostname": parts.hostname, "ca_certs": query.get("cacertfile"), **files}
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        name = parts.hostname or ""
+        host = f"[{name}]" if ":" in name else name
         port = parts.port or (5671 if tls else 5672)
         return cls(
             f"{host}:{port}",

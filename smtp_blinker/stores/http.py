@@ -153,6 +153,8 @@ def _close(connection: _Connection) -> None:
 
 
 def _split(url: str) -> SplitResult:
+    if not isinstance(url, str):
+        raise TypeError(f"the URL is a text, not {url!r}")
     parts = urlsplit(url)
     try:
         valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0

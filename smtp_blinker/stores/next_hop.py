@@ -14,20 +14,22 @@ from .client_tls import client_context
 _PORTS: Final = {"smtp": 25, "smtps": 465, "lmtp": 24}
 
 
-class _GeventSocket(smtplib.SMTP):
+class Connection(smtplib.SMTP):
     """What makes the socket: *hop* knows where to."""
 
     hop: NextHop
+    #: Whether a message was sent on it.
+    was_used = False
 
     def _get_socket(self, host: str, port: int, timeout: float) -> Any:
         return self.hop.open()
 
 
-class _SMTP(_GeventSocket):
+class _SMTP(Connection):
     pass
 
 
-class _LMTP(_GeventSocket, smtplib.LMTP):
+class _LMTP(Connection, smtplib.LMTP):
     pass
 
 
@@ -38,6 +40,8 @@ class NextHop:
     """
 
     def __init__(self, url: str, starttls: bool | None, name: str) -> None:
+        if not isinstance(url, str):
+            raise TypeError(f"the URL is a text, not {url!r}")
         parts = urlsplit(url)
         try:
             port = parts.port
@@ -84,9 +88,9 @@ class NextHop:
             sock.close()
             raise
 
-    def connect(self) -> smtplib.SMTP:
+    def connect(self) -> Connection:
         """A connection on which a transaction can begin. Raises OSError and SMTPException."""
-        make = _LMTP if self._scheme == "lmtp" else _SMTP
+        make: type[Connection] = _LMTP if self._scheme == "lmtp" else _SMTP
         smtp = make(local_hostname=self._name)
         smtp.hop = self
         setattr(smtp, "_host", self._host)  # noqa: B010  # the name that STARTTLS verifies

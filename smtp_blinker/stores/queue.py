@@ -52,6 +52,12 @@ class QueueStore(ABC):
         check_timeout(timeout)
         if not 0 <= inline <= max_size:
             raise ValueError(f"inline must be 0 to max_size ({max_size}), not {inline!r}")
+        if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1:
+            raise ValueError(f"pool must be 1 or more (messages at a time), not {pool!r}")
+        if contents is not None and not callable(getattr(contents, "draft", None)):
+            raise TypeError(
+                f"contents takes FolderContents(path) or S3Contents(bucket), not {contents!r}"
+            )
         require_patched(type(self).__name__)
         self.contents = contents
         self.inline = inline

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
 from ..smtp.reply import Reject
@@ -64,15 +65,17 @@ class RedisStreamStore(QueueStore):
         timeout: float = 30.0,
         pool: int = 32,
     ) -> None:
+        if wait_aof is not None and not _is_wait_aof(wait_aof):
+            raise ValueError(f"wait_aof is (0 or 1, a number of replicas), not {wait_aof!r}")
+        if not isinstance(stream, str) or not stream:
+            raise ValueError(f"stream must name a stream, not {stream!r}")
         super().__init__(
             contents=contents, inline=inline, max_size=max_size, timeout=timeout, pool=pool
         )
-        if wait_aof is not None and (wait_aof[0] not in (0, 1) or wait_aof[1] < 0):
-            raise ValueError(f"wait_aof is (0 or 1, a number of replicas), not {wait_aof!r}")
         self.stream = stream
         self.wait_aof = wait_aof
         # Checks the URL too; each connection is one of our pool's, with the settings of this one.
-        self._settings = redis.ConnectionPool.from_url(url)
+        self._settings = parse_url(url)
         #: Redis ends the connection when a value is larger, and its reason may not get through.
         self._engine_takes = max_size
         self._pool: Pool[Any] = Pool(BATCHES + 1, self._connect, is_alive, drop)
@@ -100,16 +103,21 @@ class RedisStreamStore(QueueStore):
         packed = connection.pack_commands(map(self._command, sent))
         connection.send_packed_command(packed if len(sent) == 1 else [b"".join(packed)])
         added = []
+        demoted = None
         for job in sent:
             try:
                 connection.read_response()
                 added.append(job)
             except ResponseError as exc:
                 job.end(exc)
+                demoted = exc if isinstance(exc, ReadOnlyError) else demoted
         if added and self.wait_aof is not None:
             self._wait(connection, self.wait_aof)
         for job in added:
             job.end()
+        if demoted is not None:
+            # After a failover the name leads to another server, and this connection doesn't.
+            raise demoted
 
     def _command(self, job: Job) -> tuple[str | bytes, ...]:
         return (
@@ -155,6 +163,32 @@ class RedisStreamStore(QueueStore):
 
     def close(self) -> None:
         self._pool.close()
+
+
+def parse_url(url: str) -> redis.ConnectionPool:
+    """What *url* says about connections. Raises ValueError, without showing a password."""
+    try:
+        path = urlsplit(url).path
+        settings = redis.ConnectionPool.from_url(url)
+        settings.connection_class(**settings.connection_kwargs)  # it doesn't connect yet
+    except TypeError as exc:
+        raise ValueError(f"the Redis URL has a wrong setting: {exc}") from exc
+    except (ValueError, AttributeError) as exc:
+        like = "redis://USER:PASSWORD@HOST:PORT/DB"
+        raise ValueError(f"a Redis URL looks like {like}: {exc}") from exc
+    if not url.startswith("unix:") and not path.strip("/").isdecimal() and path.strip("/"):
+        raise ValueError(f"the path of a Redis URL is the number of a database, not {path!r}")
+    return settings
+
+
+def _is_wait_aof(value: Any) -> bool:
+    return (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and value[0] in (0, 1)
+        and isinstance(value[1], int)
+        and value[1] >= 0
+    )
 
 
 def connect(settings: redis.ConnectionPool) -> Any:

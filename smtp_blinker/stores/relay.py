@@ -6,7 +6,7 @@ import re
 import smtplib
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
 
 from ..connection.spool import Spool
@@ -14,7 +14,7 @@ from ..session import Address, Envelope, Session
 from ..smtp.reply import Reject
 from ..trace import BEGINNING, header_address, received, separator
 from .circuit import Circuit, check_timeout, within
-from .next_hop import NextHop
+from .next_hop import Connection, NextHop
 from .pool import Pool
 from .received import PIECE, Source
 from .whole import whole_message
@@ -29,6 +29,10 @@ Outcome = str | Reject
 
 class RelayFailure(Exception):
     """The next hop was not reached, or didn't go on."""
+
+
+class _Ending(Exception):
+    """The next hop ends a connection that was used before: 421 where a message begins."""
 
 
 class RelayStore:
@@ -93,8 +97,7 @@ class RelayStore:
             whole_message(stream, session, content.look) as content.spool,
             self.circuit.attempt() as attempt,
         ):
-            with self._connection() as smtp:
-                outcomes = _Transaction(smtp, content, session.envelope, by_recipient).run()
+            outcomes = self._hand_over(content, session.envelope, by_recipient)
             refusals = [one for one in outcomes if isinstance(one, Reject)]
             if refusals:
                 attempt.outcome = "refused"
@@ -104,12 +107,20 @@ class RelayStore:
             raise _temporary_first(refusals)
         return str(outcomes[0])
 
-    @contextmanager
-    def _connection(self) -> Iterator[smtplib.SMTP]:
-        """A connection for the block, which has `timeout` seconds."""
+    def _hand_over(
+        self, content: _Content, envelope: Envelope, by_recipient: bool
+    ) -> list[Outcome]:
+        with self._deadline():
+            while True:
+                try:
+                    with self._pool.use() as smtp:
+                        return _Transaction(smtp, content, envelope, by_recipient).run()
+                except _Ending:
+                    pass  # it takes no more on that connection, and may on another
+
+    def _deadline(self) -> AbstractContextManager[None]:
         text = f"{self._hop.shown} did not take a message within {self.timeout:g} s"
-        with within(self.timeout, RelayFailure(text)), self._pool.use() as smtp:
-            yield smtp
+        return within(self.timeout, RelayFailure(text))
 
     def check(self) -> None:
         """For the page: raise what keeps mail from being handed over now.
@@ -118,7 +129,7 @@ class RelayStore:
         hop doesn't begin a session. It sends no message.
         """
         self.circuit.check()
-        with self._connection():
+        with self._deadline(), self._pool.use():
             pass
 
     def close(self) -> None:
@@ -170,7 +181,7 @@ class _Transaction:
     """
 
     def __init__(
-        self, smtp: smtplib.SMTP, content: _Content, envelope: Envelope, by_recipient: bool
+        self, smtp: Connection, content: _Content, envelope: Envelope, by_recipient: bool
     ) -> None:
         self._smtp = smtp
         self._content = content
@@ -187,21 +198,27 @@ class _Transaction:
         # RFC 6531 section 3.4: UTF-8 in paths with SMTPUTF8 only.
         self._smtp.command_encoding = "utf-8" if self._envelope.smtputf8 else "ascii"
         sender = self._envelope.mail_from or Address("")
-        refusal = self._ask("MAIL FROM:", sender, self._mail_parameters())
+        was_used, self._smtp.was_used = self._smtp.was_used, True
+        reply = self._say("MAIL FROM:", sender, self._mail_parameters())
+        if reply[0] == 421 and was_used:
+            # Not for this message: it has had enough of them on this connection.
+            raise _Ending
+        refusal = _refusal(reply)
         if refusal is not None:
             self._smtp.rset()
             return [refusal] * len(recipients)
-        outcomes = [self._ask("RCPT TO:", one, self._rcpt_parameters(one)) for one in recipients]
+        replies = [self._say("RCPT TO:", one, self._rcpt_parameters(one)) for one in recipients]
+        outcomes = [_refusal(reply) for reply in replies]
         refused = [one for one in outcomes if one is not None]
         if refused and (len(refused) == len(outcomes) or not self._by_recipient):
             self._smtp.rset()
             return [one or _temporary_first(refused) for one in outcomes]
-        replies = iter(self._send(len(outcomes) - len(refused)))
-        return [next(replies) if one is None else one for one in outcomes]
+        accepted = iter(self._send(len(outcomes) - len(refused)))
+        return [next(accepted) if one is None else one for one in outcomes]
 
-    def _ask(self, verb: str, address: Address, parameters: Iterator[str]) -> Reject | None:
+    def _say(self, verb: str, address: Address, parameters: Iterator[str]) -> tuple[int, bytes]:
         path = header_address(address.address, self._envelope)
-        return _refusal(self._smtp.docmd(" ".join([f"{verb}<{path}>", *parameters])))
+        return self._smtp.docmd(" ".join([f"{verb}<{path}>", *parameters]))
 
     def _send(self, accepted: int) -> list[Outcome]:
         code, text = self._smtp.docmd("DATA")

@@ -83,10 +83,18 @@ class WebhookStore:
     def __call__(self, stream: Source, session: Session) -> str:
         self.circuit.check()
         digest = hashlib.sha256()
-        with whole_message(stream, session, digest.update) as spool, self.circuit.attempt():
+        with (
+            whole_message(stream, session, digest.update) as spool,
+            self.circuit.attempt() as attempt,
+        ):
             envelope = Envelope.of(session, spool.size, digest.hexdigest())
             answer = self._post(_Form(envelope.as_json(), spool), envelope)
-            return self._reply(answer, envelope)
+            result = self._result(answer, envelope)
+            if isinstance(result, Reject):
+                attempt.outcome = "refused"  # and the endpoint is there
+        if isinstance(result, Reject):
+            raise result
+        return result
 
     def _post(self, form: _Form, envelope: Envelope) -> Answer:
         fields = {
@@ -103,14 +111,15 @@ class WebhookStore:
         text = f"{self._endpoint.shown} did not answer within {self.timeout:g} s"
         return within(self.timeout, WebhookFailure(text))
 
-    def _reply(self, answer: Answer, envelope: Envelope) -> str:
+    def _result(self, answer: Answer, envelope: Envelope) -> str | Reject:
+        """The reply's text, or the refusal. Raises `WebhookFailure` where neither was said."""
         line = _first_line(answer)
         if 200 <= answer.status < 300:
             return line or f"delivered as {envelope.id}"
         if answer.status in REFUSALS:
             code, enhanced = REFUSALS[answer.status]
             text = line or _DEFAULT_TEXT.get(code, "The receiver refuses this message")
-            raise Reject(code, text, enhanced)
+            return Reject(code, text, enhanced)
         what = f": {line}" if line else ""
         raise WebhookFailure(f"{self._endpoint.shown} answered {answer.status}{what}")
 

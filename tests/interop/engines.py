@@ -114,6 +114,13 @@ class Redis(Engine):
             return sock.recv(100).startswith(b"+PONG")
         return False
 
+    def asks_for_password(self) -> bool:
+        """The same where the option requirepass is given."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+            sock.sendall(b"PING\r\n")
+            return sock.recv(100).startswith(b"-NOAUTH")
+        return False
+
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"

@@ -300,12 +300,33 @@ def test_an_unpatched_program_is_told_what_to_do() -> None:
         ("http://127.0.0.1/", "looks like amqp://"),
         ("amqp:///vhost", "looks like amqp://"),
         ("amqps://u:secret@h/?verify=no", "cacertfile, certfile and keyfile, not verify"),
+        ("amqps://u:secret@h/?cacertfile=/no/such", "can't read cacertfile /no/such: No such file"),
+        ("amqp://u:secret@h:mail/", "looks like amqp://"),
+        ("amqp://u:secret@h:70000/", "looks like amqp://"),
+        ("amqp://u:secret@h:0/", "looks like amqp://"),
+        (5672, "looks like amqp://"),
     ],
 )
-def test_a_url_that_is_none_is_an_error_that_shows_no_password(url: str, problem: str) -> None:
+def test_a_url_that_is_none_is_an_error_that_shows_no_password(url: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as raised:
         Broker.parse(url)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "problem"),
+    [
+        ({"pool": 0}, r"pool must be 1 or more \(messages at a time\), not 0"),
+        ({"pool": True}, "pool must be 1 or more"),
+        ({"contents": "folder"}, "contents takes FolderContents"),
+        ({"routing_key": ""}, "routing_key must name a queue, not ''"),
+        ({"timeout": 0}, "timeout must be greater than 0"),
+        ({"inline": -1}, "inline must be 0 to max_size"),
+    ],
+)
+def test_a_keyword_that_can_not_be_used_is_an_error(keywords: Any, problem: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=problem):
+        AMQPStore("amqp://h/", **keywords)
 
 
 def test_a_url_says_where_the_broker_is_and_who_we_are() -> None:

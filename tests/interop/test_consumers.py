@@ -324,3 +324,7 @@ def test_a_url_or_delay_that_is_none_is_an_error() -> None:
         consume("http://127.0.0.1/", print)
     with pytest.raises(ValueError, match="whole numbers of seconds"):
         consume("redis://127.0.0.1/", print, delays=[0.5])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="wrong setting"):
+        consume("redis://127.0.0.1/?colour=red", print)
+    with pytest.raises(TypeError, match="handler must be callable"):
+        consume("redis://127.0.0.1/", "print")  # type: ignore[arg-type]

@@ -137,6 +137,13 @@ def test_mail_does_not_wait_and_what_is_too_much_is_dropped_and_counted(
     assert counts["dropped"] + counts["published"] == 3 * node.sent
 
 
+def test_a_url_that_is_none_is_an_error() -> None:
+    with pytest.raises(ValueError, match="FleetEvents takes amqp://"):
+        FleetEvents("http://h/")
+    with pytest.raises(ValueError, match="wrong setting"):
+        FleetEvents("redis://h/?colour=red")
+
+
 def test_an_unpatched_program_is_told_what_to_do() -> None:
     with pytest.raises(RuntimeError, match=r"FleetEvents needs .* from gevent import monkey"):
         FleetEvents("redis://127.0.0.1/")

@@ -15,7 +15,7 @@ import redis
 from support import SECONDS, wait_until
 
 from smtp_blinker.stores import Envelope
-from smtp_blinker.stores.redis_stream import RedisStreamStore
+from smtp_blinker.stores.redis_stream import RedisStreamStore, parse_url
 
 from .engines import Redis
 from .nodes import CONTENT, Node, reply
@@ -111,6 +111,27 @@ def test_out_of_memory_is_451_and_leaves_nothing_of_the_content(
     assert len(entries(engine, stream)) == 1
 
 
+def test_a_server_that_became_a_replica_is_left(engine: Redis, start: Callable[..., Node]) -> None:
+    """The URL's name leads to the new one by then; a kept connection to the old one does not."""
+    node = start()
+    with redis.Redis.from_url(engine.url) as client:
+        ours = client.client_id()
+
+        def theirs() -> set[str]:
+            return {one["id"] for one in client.client_list(_type="normal")} - {str(ours)}
+
+        assert node.send().startswith("250 ")
+        [before] = theirs()
+        client.replicaof("127.0.0.1", 1)
+        try:
+            assert node.send().startswith("451 4.3.0 ")
+            node.wait_for("Unavailable: Redis refused the entry: ")
+            wait_until(lambda: before not in theirs(), "the connection is closed")
+        finally:
+            client.replicaof("NO", "ONE")
+        assert node.send().startswith("250 ")
+
+
 def test_wait_aof_is_obeyed_or_refused_before_anything_is_added(
     engine: Redis, stream: str, start: Callable[..., Node]
 ) -> None:
@@ -177,6 +198,37 @@ def test_nothing_that_got_250_is_lost_when_the_server_is_killed(
             thread.join(SECONDS)
     assert len(accepted) > 150
     assert accepted <= {content for _, content in entries(engine, stream)}
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://h", "redis://USER:PASSWORD@HOST:PORT/DB: Redis URL must specify"),
+        ("redis://u:secret@h:mail", "redis://USER:PASSWORD@HOST:PORT/DB: Port could not"),
+        ("redis://u:secret@h/?colour=red", "the Redis URL has a wrong setting: .*colour"),
+        ("redis://u:secret@h/mail", "the path of a Redis URL is the number of a database"),
+        (6379, "a Redis URL looks like"),
+    ],
+)
+def test_a_url_that_is_none_is_an_error_that_shows_no_password(url: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as raised:
+        parse_url(url)
+    assert "secret" not in str(raised.value)
+    for good in ("redis://h", "redis://h/3", "rediss://u:p%40ss@h:1/", "unix:///run/redis.sock"):
+        parse_url(good)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "problem"),
+    [
+        ({"wait_aof": 1}, "wait_aof is .0 or 1, a number of replicas., not 1"),
+        ({"wait_aof": (2, 0)}, "wait_aof is"),
+        ({"stream": ""}, "stream must name a stream, not ''"),
+    ],
+)
+def test_a_keyword_that_can_not_be_used_is_an_error(keywords: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        RedisStreamStore("redis://h/", **keywords)
 
 
 def test_an_unpatched_program_is_told_what_to_do() -> None:
