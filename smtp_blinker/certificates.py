@@ -33,6 +33,7 @@ def check_certificates(settings: Mapping[str, Any]) -> None:
     if context is not None:
         if not isinstance(context, ssl.SSLContext):
             raise TypeError(f"ssl_context takes an ssl.SSLContext, not {context!r}")
+        _check_is_server_s("ssl_context", context)
         for name in CERTIFICATE_SETTINGS[:5]:
             if settings.get(name) is not None:
                 raise ValueError(f"give either ssl_context or {name}: set it on the context")
@@ -48,6 +49,7 @@ def check_certificates(settings: Mapping[str, Any]) -> None:
         if not isinstance(name, str):
             raise TypeError(f"sni_options has host names as its keys, not {name!r}")
         if isinstance(entry, ssl.SSLContext):
+            _check_is_server_s(f"sni_options[{name!r}]", entry)
             if demanded and entry.verify_mode == ssl.CERT_NONE:
                 # Which is also what a context has that says nothing.
                 raise ValueError(
@@ -68,6 +70,15 @@ def check_certificates(settings: Mapping[str, Any]) -> None:
             check_certificates(sni_settings(settings, entry))
         except (TypeError, ValueError) as exc:
             raise type(exc)(f"sni_options[{name!r}]: {exc}") from None
+
+
+def _check_is_server_s(name: str, context: ssl.SSLContext) -> None:
+    if context.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        # Every handshake would fail.
+        raise ValueError(
+            f"{name} is a client's context: make a server's with "
+            "ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"
+        )
 
 
 def sni_settings(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
