@@ -172,7 +172,7 @@ def checked(name: str, result: Any, args: Sequence[Any] = ()) -> Any:
     """
     kind = result if isinstance(result, type) else type(result)
     if issubclass(kind, Refusal):
-        raise TypeError(f"{name} returned a {kind.__name__}; to refuse it raises it")
+        raise TypeError(f"{name} returned a {kind.__name__}, which is raised to refuse")
     if issubclass(kind, BaseException):
         raise result
     if name == "on_data":
