@@ -33,6 +33,7 @@ def check_certificates(settings: Mapping[str, Any]) -> None:
     if context is not None:
         if not isinstance(context, ssl.SSLContext):
             raise TypeError(f"ssl_context takes an ssl.SSLContext, not {context!r}")
+        _check_is_server_s("ssl_context", context)
         for name in CERTIFICATE_SETTINGS[:5]:
             if settings.get(name) is not None:
                 raise ValueError(f"give either ssl_context or {name}: set it on the context")
@@ -47,27 +48,42 @@ def check_certificates(settings: Mapping[str, Any]) -> None:
     for name, entry in by_name.items():
         if not isinstance(name, str):
             raise TypeError(f"sni_options has host names as its keys, not {name!r}")
-        if isinstance(entry, ssl.SSLContext):
-            if demanded and entry.verify_mode == ssl.CERT_NONE:
-                # Which is also what a context has that says nothing.
-                raise ValueError(
-                    f"sni_options[{name!r}] asks for no client certificate, though the default "
-                    "requires one: set its verify_mode, or give a dict with cert_reqs=CERT_NONE"
-                )
-            continue
-        if (
-            not isinstance(entry, Mapping)
-            or not set(entry) <= _SNI_SETTINGS
-            or entry.get("certfile") is None
-        ):
-            raise TypeError(
-                f"sni_options[{name!r}] takes an ssl.SSLContext or a dict with certfile and "
-                f"keyfile, not {entry!r}"
+        _check_entry(f"sni_options[{name!r}]", entry, settings, demanded)
+
+
+def _check_entry(name: str, entry: object, settings: Mapping[str, Any], demanded: bool) -> None:
+    """*entry* of sni_options, *name* in errors; *demanded* tells whether the default requires a
+    client's certificate."""
+    if isinstance(entry, ssl.SSLContext):
+        _check_is_server_s(name, entry)
+        if demanded and entry.verify_mode == ssl.CERT_NONE:
+            # Which is also what a context has that says nothing.
+            raise ValueError(
+                f"{name} asks for no client certificate, though the default "
+                "requires one: set its verify_mode, or give a dict with cert_reqs=CERT_NONE"
             )
-        try:
-            check_certificates(sni_settings(settings, entry))
-        except (TypeError, ValueError) as exc:
-            raise type(exc)(f"sni_options[{name!r}]: {exc}") from None
+        return
+    if (
+        not isinstance(entry, Mapping)
+        or not set(entry) <= _SNI_SETTINGS
+        or entry.get("certfile") is None
+    ):
+        raise TypeError(
+            f"{name} takes an ssl.SSLContext or a dict with certfile and keyfile, not {entry!r}"
+        )
+    try:
+        check_certificates(sni_settings(settings, entry))
+    except (TypeError, ValueError) as exc:
+        raise type(exc)(f"{name}: {exc}") from None
+
+
+def _check_is_server_s(name: str, context: ssl.SSLContext) -> None:
+    if context.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        # Every handshake would fail.
+        raise ValueError(
+            f"{name} is a client's context: make a server's with "
+            "ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"
+        )
 
 
 def sni_settings(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:

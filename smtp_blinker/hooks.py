@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from .deciders import AllOf, Policy, Stage
 from .sasl.scram import ScramKeys
 from .session import Address, Credentials, Session
-from .smtp.reply import Reject, printable
+from .smtp.reply import Refusal, Reject, printable
 from .stream import MessageStream
 
 SessionHook = Callable[[Session], Any]
@@ -165,12 +165,15 @@ _LIKE_A_REPLY: Final = re.compile(r"\s*(?:[2-5][0-9]{2}|[245]\.[0-9]{1,3}\.[0-9]
 def checked(name: str, result: Any, args: Sequence[Any] = ()) -> Any:
     """*result*, which the hook *name*, called with *args*, has returned and which is not None.
 
-    Raises what was returned where it was meant to be raised, and TypeError or ValueError for
-    everything that the hook's line in the documentation doesn't name: a program that returns False
-    to refuse must not accept. The truth of a user may be code of the program's too (a lazy
-    look-up): what it raises comes out here.
+    Raises an exception that was returned, and TypeError or ValueError for everything else, a
+    `Reject` among it, that the hook's line in the documentation doesn't name: a program that
+    returns False to refuse must not accept. The truth of a user may be code of the program's too
+    (a lazy look-up): what it raises comes out here.
     """
-    if isinstance(result, BaseException) or _is_exception_class(result):
+    kind = result if isinstance(result, type) else type(result)
+    if issubclass(kind, Refusal):
+        raise TypeError(f"{name} returned a {kind.__name__}, which is raised to refuse")
+    if issubclass(kind, BaseException):
         raise result
     if name == "on_data":
         return result if isinstance(result, (list, tuple)) else checked_text(result)
@@ -183,7 +186,6 @@ def checked(name: str, result: Any, args: Sequence[Any] = ()) -> Any:
         raise TypeError(
             f"{name} returned {_shown(result)}; it returns None to accept, raises Reject to refuse"
         )
-    kind = type(result)
     if isinstance(result, _UNFINISHED) or any(
         hasattr(kind, asks) and hasattr(kind, waits) for asks, waits in _PROMISES
     ):
@@ -236,10 +238,6 @@ def _close(result: Any) -> None:
     """A coroutine that is never awaited warns, unless it is closed."""
     if isinstance(result, _UNFINISHED) and hasattr(result, "close"):
         result.close()
-
-
-def _is_exception_class(result: Any) -> bool:
-    return isinstance(result, type) and issubclass(result, BaseException)
 
 
 def _only_prepares(function: Any) -> bool:

@@ -295,7 +295,8 @@ class SMTPServer(HookDecorators, StreamServer):
         ended; a second call waits for the first. `start` works again afterwards.
 
         Called by one of the server's own hooks or listeners it returns at once, and the rest
-        happens when that connection too has ended.
+        happens when that connection too has ended. It also returns at once if the hub calls it:
+        from a signal handler, or a callback of the event loop.
         """
         if self._hub is not None and self._hub is not gevent.get_hub():
             try:
@@ -305,6 +306,9 @@ class SMTPServer(HookDecorators, StreamServer):
                     raise
             return
         me = getcurrent()
+        if me is gevent.get_hub():
+            spawn_raw(self.stop, timeout)  # nothing can be waited for in the hub
+            return
         from_within = any(one.greenlet is me for one in self.connections)
         if self._finished is not None:
             if not from_within and me is not self._closing:

@@ -280,8 +280,9 @@ class Session:
         """The Received field of RFC 5321 section 4.4, folded, with its final CRLF.
 
         *by* is this server's name and *message_id* the id clause. What the client said of
-        itself is cut down to characters that can't break or forge a header field. It is
-        `smtp_blinker.trace.received`.
+        itself is cut down to characters that can't break or forge a header field. A message that
+        begins with no header field needs an empty line behind it, or it would continue the field.
+        It is `smtp_blinker.trace.received`.
         """
         return trace.received(self, by, message_id)
 

@@ -9,6 +9,8 @@ import logging
 import os
 import smtplib
 import socket as stdlib_socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -1133,6 +1135,36 @@ def test_close_comes_after_the_connection_whose_listener_stopped_the_server(sign
         poll(lambda: "close" in witness.names)
         assert witness.names[-2:] == ["disconnect", "close"]
         assert witness.names.count("error") == 0
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_stop_in_the_hub_returns_at_once(times: int) -> None:
+    # As in a signal handler, which runs there while all wait.
+    with running() as server:
+        witness = Witness(server)
+        client = Client(server, hello="EHLO me")
+        for _ in range(times):
+            gevent.get_hub().loop.run_callback(server.stop)
+        assert client.reply().startswith("421 4.3.2")
+        poll(lambda: "close" in witness.names)
+        assert not server.connections
+        assert witness.names.count("close") == 1
+
+
+def test_a_signal_handler_may_stop_a_server() -> None:
+    program = (
+        "import signal; from smtp_blinker import SMTPServer\n"
+        "server = SMTPServer(('127.0.0.1', 0))\n"
+        "signal.signal(signal.SIGALRM, lambda *args: server.stop())\n"
+        "server.start()\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.2)\n"
+        "server.serve_forever()\n"
+        "print('ended')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 
 
 def test_a_stop_from_within_and_one_from_outside_end_together() -> None:

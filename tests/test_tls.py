@@ -1021,3 +1021,11 @@ def test_a_new_context_replaces_all_that_made_the_old_one(certificate: Certifica
         client = Client(server, greet=False)
         client.start_tls()
         assert client.reply().startswith("220")
+
+
+def test_a_client_s_context_is_refused_at_once(certificate: Any) -> None:
+    client_s = certificate.client_context()
+    with pytest.raises(ValueError, match="ssl_context is a client's context"):
+        SMTPServer(None, ssl_context=client_s)
+    with pytest.raises(ValueError, match=r"sni_options\['a.example'\] is a client's context"):
+        SMTPServer(None, **certificate.options, sni_options={"a.example": client_s})
