@@ -33,11 +33,18 @@ def make_users(file: Path) -> None:
 class MeasuredServer:
     """A running serve.py with SMTP, SMTPS, AUTH, a Maildir and the page; `close` ends it.
 
-    *folder* is an empty one for its files, *tls* its options for a certificate. Raises RuntimeError
-    when it doesn't start.
+    *folder* is an empty one for its files, *tls* its options for a certificate. Without *page* it
+    has none, and `http` is 0. Raises RuntimeError when it doesn't start.
     """
 
-    def __init__(self, folder: Path, users: Path, tls: Sequence[str] = ("--self-signed",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        users: Path,
+        tls: Sequence[str] = ("--self-signed",),
+        *,
+        page: bool = True,
+    ) -> None:
         self.maildir = folder / "Maildir"
         self.faults = folder / "faults"
         self.faults.mkdir()
@@ -45,7 +52,8 @@ class MeasuredServer:
         self.log = folder / "log"
         command = (sys.executable, str(PROGRAM), str(folder / "pulse"), str(self.faults), *tls)
         listen = ("--listen", "127.0.0.1:0", "--listen", "smtps://127.0.0.1:0")
-        places = ("--http", "127.0.0.1:0", "--maildir", str(self.maildir), "--users", str(users))
+        http = "127.0.0.1:0" if page else "off"
+        places = ("--http", http, "--maildir", str(self.maildir), "--users", str(users))
         clean = {name: value for name, value in os.environ.items() if "SMTP_BLINKER" not in name}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -59,7 +67,7 @@ class MeasuredServer:
             )
         self.smtp = self._port(r"Listening on \S+:(\d+) \(SMTP\)")
         self.smtps = self._port(r"Listening on \S+:(\d+) \(SMTPS\)")
-        self.http = self._port(r"Web page: http://\S+:(\d+)/")
+        self.http = self._port(r"Web page: http://\S+:(\d+)/") if page else 0
 
     def _port(self, pattern: str) -> int:
         assert self.process.stdout is not None

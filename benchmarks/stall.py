@@ -4,6 +4,7 @@ import argparse
 import multiprocessing
 import shutil
 import signal
+import statistics
 import sys
 import tempfile
 import threading
@@ -30,6 +31,8 @@ MAIL = STRANGERS = 8
 #: Seconds for which a hub that stands still is watched.
 PATIENCE = 30.0
 HALF = 0.5
+#: Of the rate without a page, with ten of the worst messages and 20 pages; rounds of both.
+BAR, ROUNDS = 0.8, 5
 
 # fork: they need nothing but what is here, and begin at once.
 processes = multiprocessing.get_context("fork")
@@ -83,7 +86,7 @@ SCENARIOS = {
     ),
     "worst": Scenario(
         "Ten of C3 arrive, 20 open pages",
-        ((10, visitors.watch), (10, visitors.follow), (1, visitors.ten_of_the_worst)),
+        ((20, visitors.watch), (20, visitors.follow), (1, visitors.ten_of_the_worst)),
     ),
     "charset": Scenario("Charset punycode_ (C4)", READER, (hostile.slow_charset, 512 * KIB, 10)),
     "charsets": Scenario(
@@ -184,6 +187,41 @@ def rate(counts: Any, seconds: float) -> float:
 # A measurement
 
 
+@contextmanager
+def sending(server: MeasuredServer, calm: float) -> Iterator[Any]:
+    """Mail to *server*, whose caches are full; yields the counts of it."""
+    counts = processes.RawArray("Q", MAIL)
+    with running(send_mail, server.smtp, counts):
+        rate(counts, min(0.5, calm))  # not counted
+        yield counts
+
+
+def compare_with_no_page(folder: Path, users: Path, seconds: float, report: Report) -> None:
+    """The rate of the mail beside the worst, and that of a server without a page, in turn."""
+    tls = ("--cert", str(peers.certificate("ec")))
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(2 * ROUNDS):
+        page = number % 2 == 1
+        own = folder / f"page-{number}"
+        own.mkdir()
+        with closing(MeasuredServer(own, users, tls, page=page)) as server:
+            place = Place(server.smtp, server.smtps, server.http, ())
+            visits = SCENARIOS["worst"].visits if page else ()
+            with sending(server, 0.5) as counts, running(visitors.crowd, place, visits):
+                rates[page].append(rate(counts, seconds))
+        shutil.rmtree(own)
+    ratios = [on / off for off, on in zip(*rates.values(), strict=True)]
+    report.heading("Ten of C3 arrive, 20 open pages, and no page at all")
+    report.table(
+        ("round", "messages/s without a page", "beside the worst", "ratio"),
+        [
+            (f"{number}", f"{off:.0f}", f"{on:.0f}", f"{on / off:.2f}")
+            for number, (off, on) in enumerate(zip(*rates.values(), strict=True), 1)
+        ],
+    )
+    report.at_least("worst: rate, times that without a page", BAR, statistics.median(ratios))
+
+
 def measure(scenario: Scenario, folder: Path, users: Path, calm: float, seconds: float) -> Result:
     """Who comes to a new server; *calm* are the seconds of mail before."""
     certificate = peers.certificate(scenario.certificate)
@@ -193,9 +231,7 @@ def measure(scenario: Scenario, folder: Path, users: Path, calm: float, seconds:
             make, size, number = scenario.mail
             mails = [server.put(make(size)) for _ in range(number)]
         place = Place(server.smtp, server.smtps, server.http, tuple(mails))
-        counts = processes.RawArray("Q", MAIL)
-        with running(send_mail, server.smtp, counts):
-            rate(counts, min(0.5, calm))  # not counted: caches fill
+        with sending(server, calm) as counts:
             before = rate(counts, calm)
             server.meter.reset()
             if scenario.fault:
@@ -227,6 +263,8 @@ def run_scenarios(names: Sequence[str], calm: float, seconds: float, report: Rep
                 print(f"{name}: {result.pulse.longest * 1e3:.0f} ms", file=sys.stderr)
                 previous = found[name] = result
             shutil.rmtree(own)
+        if "worst" in names:
+            compare_with_no_page(Path(folder), users, seconds, report)
     report.heading("The longest stall of the hub")
     report.table(
         (

@@ -241,7 +241,7 @@ def watch(place: Place) -> None:
 def follow(place: Place) -> None:
     """The list, as an open page asks for it while mail comes."""
     get(place, "/api/messages?offset=0&limit=50&within=0.2")
-    time.sleep(0.2)
+    time.sleep(0.5)
 
 
 def watch_everywhere(place: Place) -> None:

@@ -134,6 +134,29 @@ def test_a_picture_of_the_message_is_shown(
     assert not any("cid:" in check for check in described(data)["checks"])
 
 
+@pytest.mark.parametrize(
+    ("content_id", "reference"),
+    [
+        ("<a@b> (a picture)", '"cid:a@b"'),
+        ("a@b", "cid:a@b"),
+        ("<a@b>", '"cid:%3Ca@b%3E"'),
+        ("<a (1)@b>", "'cid:a (1)@b'"),
+        ("<a&b>", '"cid:a&amp;b"'),
+    ],
+)
+@pytest.mark.parametrize("content_type", ["image/x-scanned", "image/avif"])
+def test_a_picture_is_found_by_a_content_id_that_is_written_oddly(
+    content_id: str, reference: str, content_type: str
+) -> None:
+    picture = (
+        f"Content-Type: {content_type}\nContent-ID: {content_id}\n"
+        f"Content-Transfer-Encoding: base64\n\n{base64.b64encode(PNG).decode()}"
+    ).encode()
+    data = multipart("related", part("text/html", f"<img alt=x src={reference}>"), picture)
+    assert base64.b64encode(PNG).decode() in document(data)
+    assert not any("cid:" in check for check in described(data)["checks"])
+
+
 def test_what_is_no_picture_is_not_shown_as_one() -> None:
     other = b"Content-Type: application/octet-stream\nContent-ID: <p>\n\n%PDF"
     assert "data:" not in document(

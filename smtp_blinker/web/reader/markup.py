@@ -31,7 +31,10 @@ MAX_PLACES: Final = 1000
 
 #: What an <img> may show. A script in an SVG doesn't run there.
 IMAGE_TYPES: Final = frozenset(
-    {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/svg+xml"}
+    {
+        *("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp"),
+        "image/svg+xml",
+    }
 )
 
 # What others call them, and how a file of theirs begins.
@@ -57,8 +60,10 @@ _FRAGMENT = re.compile(
     r"<(a|area)(?=\s[^<>]{0,2000}?\bhref\s{0,9}=\s{0,9}[\"']?\s{0,9}#)", re.IGNORECASE
 )
 _RENAMED = re.compile(r"<(?=(?:link|meta|base)\b)", re.IGNORECASE)
-# A picture by its Content-ID.
-_CID = re.compile(r"cid:([^\s\"'<>()]{1,300})", re.IGNORECASE)
+# A picture by its Content-ID, which is all that stands between quotation marks.
+_CID = re.compile(
+    r"(?<=[\"'])cid:([^\"'<>]{1,300})(?=[\"'])|cid:([^\s\"'<>()]{1,300})", re.IGNORECASE
+)
 # Where browsers would ask another host: they take a backslash for a slash, need none behind
 # "https:", and pass over line ends. In a style sheet a backslash may stand for any letter. With
 # `\s*` on both sides of what may be missing, a run of spaces would be tried in all ways.
@@ -151,7 +156,7 @@ def _without_end(link: str) -> str:
 
 
 def content_ids(markup: str) -> Iterator[re.Match[str]]:
-    """The places where *markup* shows a picture by its Content-ID, which is the first group."""
+    """The places where *markup* shows a picture by its Content-ID."""
     return _CID.finditer(markup)
 
 
@@ -186,7 +191,7 @@ def image_type(part: Part, data: bytes) -> str | None:
     content_type = _SAME_TYPES.get(part.content_type, part.content_type)
     if content_type in IMAGE_TYPES:
         return content_type
-    if content_type == "application/octet-stream":
+    if content_type == "application/octet-stream" or content_type.startswith("image/"):
         beginning = part.content(data, 64)
         for signature, content_type in _SIGNATURES.items():
             if beginning.startswith(signature):
@@ -196,7 +201,7 @@ def image_type(part: Part, data: bytes) -> str | None:
 
 def content_id(place: re.Match[str]) -> str:
     """The Content-ID that one of `content_ids` names (RFC 2392)."""
-    return unquote(unescape(place[1]))
+    return unquote(unescape(place[1] or place[2])).strip().strip("<>")
 
 
 def _size_in_base64(part: Part) -> int:

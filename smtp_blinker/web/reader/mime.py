@@ -252,7 +252,7 @@ class _Parser:
             # Some write a comment behind it, or quotation marks around it.
             parse_parameters(content.get("content-transfer-encoding", "")).value.strip('"')[:40],
             clean_name(decode_words(filename)) or None,
-            content.get("content-id", "").strip().strip("<>")[:200] or None,
+            _content_id(content.get("content-id", "")) or None,
             disposition.value == "attachment",
             start,
             len(self.data),
@@ -408,6 +408,12 @@ def _with_files(text: Part, data: bytes) -> list[Part]:
     if at < text.end and not data[at : text.end].isspace():
         found.append(replace(inner, start=at))
     return found
+
+
+def _content_id(value: str) -> str:
+    """The Content-ID in *value* without its angle brackets, which may be missing."""
+    _, bracket, rest = value.partition("<")
+    return (rest.partition(">")[0] if bracket else value).strip()[:200]
 
 
 def _media_type(value: str) -> str:

@@ -38,11 +38,11 @@ export function connect() {
   });
 }
 
-/** Load the list; requests never overlap, however often it changes. */
+/** Load the list: soon after it changed, and twice a second at most while it goes on changing. */
 async function freshen() {
   stale = false;
   await loadList();
-  listTimer = stale ? setTimeout(freshen, 200) : undefined;
+  listTimer = setTimeout(() => { if (stale) freshen(); else listTimer = undefined; }, 500);
 }
 
 function lamp(state, title) {
