@@ -1,4 +1,4 @@
-"""Fixtures of all test modules; helpers are in support.py."""
+"""Fixtures of all test modules; helpers are in the package support."""
 
 from __future__ import annotations
 

@@ -39,6 +39,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+import support  # noqa: E402
+
 from smtp_blinker import SMTPServer, signals  # noqa: E402
 from smtp_blinker.stores import MaildirStore  # noqa: E402
 
@@ -184,55 +186,26 @@ class Unexpected(Exception):
     """The server answered something else; it has been noted."""
 
 
-class Client:
+class Client(support.Client):
     """A blunt client; replies are their codes."""
 
     def __init__(self, load: Load) -> None:
         source = f"127.0.{load.random.randrange(1, 200)}.{load.random.randrange(1, 250)}"
+        super().__init__(("127.0.0.1", load.port), greet=False, source=source)
+        self.sock.settimeout(SECONDS)
         self.load = load
-        self.sock: Any = socket.create_connection(
-            ("127.0.0.1", load.port), SECONDS, source_address=(source, 0)
-        )
-        self.buffer = b""
-        self.tls: ssl.SSLObject | None = None
 
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.sock.close()
-
-    def send(self, data: bytes) -> None:
+    def _send_raw(self, data: bytes) -> None:
         try:
-            if self.tls is not None:
-                self.tls.write(data)
-                data = self.outgoing.read()
-            self.sock.sendall(data)
+            super()._send_raw(data)
         except ConnectionError:
             raise Gone from None
 
-    def receive(self) -> bytes:
-        while True:
-            if self.tls is not None:
-                with suppress(ssl.SSLWantReadError):
-                    return self.tls.read(65536)
-            try:
-                data: bytes = self.sock.recv(65536)
-            except ConnectionError:
-                raise Gone from None
-            if not data:
-                raise Gone
-            if self.tls is None:
-                return data
-            self.incoming.write(data)
-
     def code(self) -> str:
-        while True:
-            found = re.match(rb"(?:\d{3}-[^\r\n]*\r\n)*(\d{3}) [^\r\n]*\r\n", self.buffer)
-            if found is not None:
-                self.buffer = self.buffer[found.end() :]
-                return found[1].decode()
-            self.buffer += self.receive()
+        try:
+            return str(self.reply().code)
+        except EOFError:
+            raise Gone from None
 
     def say(self, text: str, expected: str = "250") -> str:
         self.send(text.encode() + b"\r\n")
@@ -246,37 +219,22 @@ class Client:
             raise Unexpected
         return code
 
-    def start_tls(self) -> None:
+    def secure(self) -> None:
         self.say("STARTTLS", "220")
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = self.load.context.wrap_bio(self.incoming, self.outgoing, server_hostname="soak.test")
-        while True:
-            try:
-                tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self.sock.sendall(self.outgoing.read())
-                data = self.sock.recv(65536)
-                if not data:
-                    raise Gone from None
-                self.incoming.write(data)
-            else:
-                break
-        self.sock.sendall(self.outgoing.read())
-        self.tls = tls
+        try:
+            self.start_tls(self.load.context, "soak.test")
+        except ConnectionError:
+            raise Gone from None
 
     def hello(self) -> None:
         """A greeting, TLS and AUTH now and then."""
         self.expect("220", "the connection")
         self.say("EHLO c.example")
         if self.load.random.random() < 0.25:
-            self.start_tls()
+            self.secure()
             self.say("EHLO c.example")
         if self.load.random.random() < 0.25:
             self.say(f"AUTH PLAIN {LOGIN}", "235")
-
-    def reset(self) -> None:
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        self.sock.close()
 
 
 @dataclass
@@ -375,9 +333,7 @@ def garbage(load: Load) -> None:
         client.expect("220", "the connection")
         for _ in range(20):
             client.send(load.random.randbytes(load.random.randrange(1, 5000)) + b"\r\n")
-        with suppress(Gone):
-            while True:
-                client.receive()
+        client.rest()
 
 
 def long_lines(load: Load) -> None:

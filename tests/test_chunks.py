@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support import Client, Witness, poll, running
+from support import SECONDS, Client, Witness, poll, running
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject
 
@@ -457,10 +457,11 @@ def test_a_hook_s_clock_stops_between_chunks() -> None:
 
 
 def test_a_slow_reader_slows_its_sender_down() -> None:
-    go_on = Event()
+    reached, go_on = Event(), Event()
 
     def on_data(stream: Any, session: Any) -> str:
         stream.read(1)
+        reached.set()
         go_on.wait()
         return f"{len(stream.read()) + 1} octets"
 
@@ -469,7 +470,7 @@ def test_a_slow_reader_slows_its_sender_down() -> None:
         begin(client)
         size = 64 * 2**20
         sender = gevent.spawn(client.send, b"BDAT %d LAST\r\n" % size + b"x" * size)
-        gevent.sleep(0.2)
+        reached.wait(SECONDS)
         [live] = server.connections
         assert live.bytes_in < 2**20
         go_on.set()

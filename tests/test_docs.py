@@ -144,7 +144,7 @@ def trusting(certificate: Certificate) -> Any:
 
 @pytest.mark.parametrize("name", ["webhook.py", "relay.py"])
 def test_a_program_that_hands_mail_on_begins_without_the_other_side(name: str) -> None:
-    """webhook_endpoint.py is run by test_webhook_store.py."""
+    """webhook_endpoint.py is run by test_store_webhook.py."""
     program = runpy.run_path(str(PROGRAMS / name))
     assert program["server"].hooks.on_data is program["store"]
 

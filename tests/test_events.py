@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support import SIGNALS, Certificate, Client, Witness, poll, running
+from support import SECONDS, SIGNALS, Certificate, Client, Witness, poll, running, until_read
 
 from smtp_blinker import Address, Credentials, MessageStream, Reject, Session, SMTPServer, signals
 from smtp_blinker.connection import connection
@@ -480,15 +480,14 @@ def test_message_is_sent_though_the_client_left_before_its_answer(lmtp: bool) ->
 
     def on_data(stream: MessageStream, session: Session) -> None:
         stream.read()
-        left.wait(5)
-        gevent.sleep(0.05)
+        left.wait(SECONDS)
 
     with running(on_data=on_data, lmtp=lmtp) as server:
         witness = Witness(server)
         client = Client(server, hello="LHLO me" if lmtp else "EHLO me")
         client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
         client.send(b"one\r\n.\r\n")
-        gevent.sleep(0.05)
+        until_read(server, client)
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         left.set()
@@ -814,7 +813,7 @@ def test_a_listener_that_hangs_holds_up_nobody_else() -> None:
 
         client = Client(server)
         client.send(b"EHLO first\r\n")
-        gevent.sleep(0.02)
+        until_read(server, client)
         other = Client(server, hello="EHLO second")
         assert other.message().startswith("250")
         server.stop(timeout=0)

@@ -37,6 +37,7 @@ if __name__ == "__main__":
 
 from soak import soak  # noqa: E402
 from support import (  # noqa: E402
+    BlockingClient,
     Certificate,
     Client,
     Witness,
@@ -94,15 +95,14 @@ class Sender(threading.Thread):
         self.numbers = numbers
         self.record = record
         self.random = random.Random(seed)
-        self.buffer = b""
-        self.sock: socket.socket
+        self.client: BlockingClient
 
     def run(self) -> None:
         try:
             while self.connect():
                 ending = self.session()
                 self.record.endings[ending] += 1
-                self.sock.close()
+                self.client.close()
                 if ending != "quit":
                     return
         except Exception as exc:
@@ -110,10 +110,9 @@ class Sender(threading.Thread):
 
     def connect(self) -> bool:
         try:
-            self.sock = socket.create_connection(("127.0.0.1", self.port), SECONDS)
+            self.client = BlockingClient(("127.0.0.1", self.port), greet=False)
         except OSError:
             return False
-        self.buffer = b""
         return True
 
     def session(self) -> str:
@@ -174,22 +173,14 @@ class Sender(threading.Thread):
     def send(self, data: bytes) -> None:
         # A 421 may be there to be read although nobody takes what is sent any more.
         with suppress(ConnectionError):
-            self.sock.sendall(data)
+            self.client.send(data)
 
     def code(self) -> str:
         """The code of the next reply."""
-        while True:
-            found = re.match(rb"(?:\d{3}-[^\r\n]*\r\n)*(\d{3}) [^\r\n]*\r\n", self.buffer)
-            if found is not None:
-                self.buffer = self.buffer[found.end() :]
-                return found[1].decode()
-            try:
-                data = self.sock.recv(65536)
-            except ConnectionError:
-                raise Lost from None
-            if not data:
-                raise Lost
-            self.buffer += data
+        try:
+            return str(self.client.reply().code)
+        except EOFError:
+            raise Lost from None
 
 
 def check_maildir(maildir: Path, record: Record) -> int:
@@ -303,7 +294,7 @@ def sigterm_round(folder: Path, seed: int, wait: float) -> tuple[Record, int]:
         assert [idle[3].code() for _ in range(2)] == ["250", "421"]
         record.accepted.add(10**9)
         for one in idle:
-            one.sock.close()
+            one.client.close()
         status = serve.process.wait(SECONDS)
         for sender in senders:
             sender.join(SECONDS)

@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import AsyncResult, Event
-from support import Certificate, Client, Witness, poll, running
+from support import Certificate, Client, Witness, poll, running, until_read
 
 from smtp_blinker import (
     Address,
@@ -585,7 +585,6 @@ def test_on_close_runs_once_however_the_connection_ended(
         poll(lambda: closed)
         poll(lambda: not server.connections)
         client.close()
-        gevent.sleep(0.02)
         assert len(closed) == 1
 
 
@@ -907,7 +906,7 @@ def test_a_hook_that_rejects_before_reading_is_answered_after_the_true_end() -> 
         client = Client(server, hello="EHLO me")
         client.begin()
         client.send(b"QUIT\r\n")
-        gevent.sleep(0.05)
+        until_read(server, client)
         client.send(b"..\r\n.\r\nNOOP\r\n")
         assert [client.reply()[:3] for _ in range(2)] == ["550", "250"]
 
@@ -936,8 +935,9 @@ def test_a_message_is_read_in_the_hook_s_own_greenlet(elsewhere: Any) -> None:
 
         # gevent prints what a greenlet or a thread dies of.
         with contextlib.redirect_stderr(io.StringIO()):
+            before = len(faults)
             elsewhere(read)
-            gevent.sleep(0.05)
+            poll(lambda: len(faults) > before)
 
     with running(on_data=on_data) as server:
         client = Client(server, hello="EHLO me")

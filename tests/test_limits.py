@@ -17,7 +17,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support import MOMENT, Certificate, Client, Witness, poll, running
+from support import MOMENT, Certificate, Client, Witness, poll, running, until_read
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Address, Credentials, Reject, Session, SMTPServer
 from smtp_blinker.server import _address_key
@@ -741,7 +741,7 @@ def test_max_command_length(limit: int, apart: bool) -> None:
             for piece in (line[:50], line[50:-1], line[-1:]) if apart else (line,):
                 client.send(piece)
                 if apart:
-                    gevent.sleep(0.01)
+                    until_read(server, client)
             assert client.reply().startswith(reply), length
         client.ok("NOOP")
 

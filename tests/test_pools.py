@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import AsyncResult
-from support import Client, poll, running
+from support import Client, poll, running, until_read
 
 from smtp_blinker import SMTPServer, pools, users
 from smtp_blinker.pools import LOOKUPS, PASSWORDS, STORES, Workers
@@ -255,7 +255,7 @@ def test_names_are_looked_up_while_the_disk_hangs_and_mail_waits(
         client.begin()
         assert names.get(timeout=30) == "mail.example"
         client.send(b"x\r\n.\r\n")
-        gevent.sleep(0.05)
+        until_read(server, client)
         assert not list((tmp_path / "Maildir" / "new").iterdir())
         blocked.release()
         assert client.reply().startswith("250")

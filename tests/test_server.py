@@ -33,6 +33,7 @@ from support import (
     poll,
     running,
     tcp_address,
+    until_read,
 )
 
 from smtp_blinker import Address, MessageStream, Reject, Session, SMTPServer, signals
@@ -380,8 +381,7 @@ def test_stop_ends_a_stalled_handshake_and_a_missing_proxy_header(certificate: C
         with running(close_timeout=3600, proxy_timeout=3600, **options) as server:
             witness = Witness(server)
             client = Client(server, greet=False)
-            poll(lambda server=server: server.connections)  # type: ignore[misc]
-            gevent.sleep(0.05)
+            poll(lambda server=server: [one for one in server.connections if one.transport.waiting])  # type: ignore[misc]
             server.stop()
             assert client.ended()
             assert witness.one("disconnect").reason == "shutdown"
@@ -392,9 +392,9 @@ def test_stop_accepts_nobody_new() -> None:
     with running(on_mail_from=lambda address, session: hold.wait() and None) as server:
         client = Client(server, hello="EHLO me")
         client.send(b"MAIL FROM:<>\r\n")
-        gevent.sleep(0.05)
+        until_read(server, client)
         stopping = gevent.spawn(server.stop)
-        gevent.sleep(0.05)
+        poll(lambda: server.closed)
         with pytest.raises(ConnectionRefusedError):
             Client(server)
         assert not stopping.ready()
@@ -423,9 +423,9 @@ def test_stop_lets_content_end_with_its_250_and_tells_421_then(
         client.begin()
         client.send(b"one\r\n")
         stopping = gevent.spawn(server.stop)
-        gevent.sleep(0.05)
+        poll(lambda: server.closed)
         client.send(b"two\r\n")
-        gevent.sleep(0.05)
+        until_read(server, client)
         assert not stopping.ready()
         client.send(b".\r\n")
         assert client.reply().startswith("250")
@@ -449,7 +449,7 @@ def test_stop_waits_for_the_hook_of_a_client_that_has_sent_everything() -> None:
         client.send(b".\r\n")
         reached.wait()
         stopping = gevent.spawn(server.stop)
-        gevent.sleep(0.05)
+        poll(lambda: server.closed)
         assert not stopping.ready()
         hold.set()
         assert client.reply() == "250 2.0.0 kept"
@@ -511,7 +511,7 @@ def test_stop_ends_a_hook_that_swallows_the_first_kill() -> None:
     with running(on_mail_from=on_mail_from, on_close=closed.append) as server:
         client = Client(server, hello="EHLO me")
         client.send(b"MAIL FROM:<>\r\n")
-        gevent.sleep(0.05)
+        until_read(server, client)
         server.stop(timeout=0)
         assert not server.connections
     assert len(closed) == 1
@@ -584,9 +584,9 @@ def test_two_stops_at_once_both_return_when_it_is_over() -> None:
         witness = Witness(server)
         client = Client(server, hello="EHLO me")
         client.send(b"MAIL FROM:<>\r\n")
-        gevent.sleep(0.05)
+        until_read(server, client)
         stops = [gevent.spawn(server.stop) for _ in range(3)]
-        gevent.sleep(0.05)
+        poll(lambda: server.closed)
         assert not any(one.ready() for one in stops)
         hold.set()
         gevent.joinall(stops, timeout=30, raise_error=True)
@@ -623,7 +623,7 @@ def test_two_hooks_may_stop_the_server_at_once() -> None:
         clients = [Client(server, hello="EHLO me") for _ in range(2)]
         for client in clients:
             client.send(b"MAIL FROM:<>\r\n")
-        gevent.sleep(0.05)
+        until_read(server, client)
         both.set()
         poll(lambda: "close" in witness.names and not server.connections)
         assert witness.names.count("close") == 1
@@ -643,7 +643,7 @@ def test_a_listener_may_stop_the_server(signal: Any) -> None:
         client.send(b"EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\n")
         if signal is not connect:
             client.send(b"DATA\r\n")
-            gevent.sleep(0.05)
+            until_read(server, client)
             client.send(b".\r\nQUIT\r\n")
         client.rest()
         poll(lambda: "close" in witness.names and not server.connections)
@@ -742,9 +742,7 @@ def test_stop_leaves_no_greenlet_and_no_descriptor(certificate: Certificate) -> 
     rounds(2)
     before, opened = greenlets(), descriptors()
     rounds(5)
-    gevent.sleep(0.05)
-    assert greenlets() <= before
-    assert descriptors() <= opened
+    poll(lambda: greenlets() <= before and descriptors() <= opened)
 
 
 def test_stop_leaves_no_greenlet_at_the_moment_it_returns() -> None:
@@ -788,9 +786,9 @@ def test_stop_ends_serve_forever_which_returns_when_it_is_over() -> None:
     server.on_mail_from(lambda address, session: hold.wait() and None)
     client = Client(server, hello="EHLO me")
     client.send(b"MAIL FROM:<>\r\n")
-    gevent.sleep(0.05)
+    until_read(server, client)
     stopping = gevent.spawn(server.stop)
-    gevent.sleep(0.05)
+    poll(lambda: server.closed)
     assert not serving.ready()
     hold.set()
     gevent.joinall([stopping, serving], timeout=30, raise_error=True)  # type: ignore[type-var]

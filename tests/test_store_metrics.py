@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from support import running
-from test_relay_store import Hop
-from test_webhook_store import TEXT, endpoint
+from test_store_relay import Hop
+from test_store_webhook import TEXT, endpoint
 
 from smtp_blinker import Reject, Session
 from smtp_blinker.listeners.metrics import SpoolMetrics, StoreMetrics

@@ -910,7 +910,7 @@ def test_a_message_that_tls_cut_off_is_not_taken_for_whole(
             with pytest.raises(ssl.SSLWantReadError):
                 client.tls.unwrap()
             client.sock.sendall(client._outgoing.read())
-            gevent.sleep(0.02)
+            poll(lambda: not server.connections)
         client.close()
         witness.one("disconnect")
     assert seen == ["cut off"]

@@ -28,6 +28,7 @@ from .server import (
     running,
     serve,
     tcp_address,
+    until_read,
 )
 from .waiting import MOMENT, PATIENCE, SECONDS, free_port, poll, wait_until
 
@@ -69,5 +70,6 @@ __all__ = [
     "tcp_address",
     "trusting",
     "two_pieces",
+    "until_read",
     "wait_until",
 ]

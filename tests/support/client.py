@@ -25,6 +25,10 @@ class Client:
     """
 
     sockets: ModuleType = gevent.socket
+    buffer = b""
+    #: Octets on the wire.
+    sent = 0
+    _tls: ssl.SSLObject | None = None
 
     def __init__(
         self,
@@ -51,8 +55,6 @@ class Client:
         if family != socket.AF_UNIX:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.port = self.sock.getsockname()[1]
-        self.buffer = b""
-        self._tls: ssl.SSLObject | None = None
         if greet:
             self.greeting = self.reply()
         if hello:
@@ -77,6 +79,10 @@ class Client:
         if self._tls is not None:
             self._tls.write(data)
             data = self._outgoing.read()
+        self._send_raw(data)
+
+    def _send_raw(self, data: bytes) -> None:
+        self.sent += len(data)
         self.sock.sendall(data)
 
     def recv(self) -> bytes:
@@ -144,17 +150,17 @@ class Client:
             try:
                 tls.do_handshake()
             except ssl.SSLWantReadError:
-                self.sock.sendall(self._outgoing.read())
+                self._send_raw(self._outgoing.read())
                 data = self._raw()
                 if not data:
                     raise ConnectionResetError("closed in the handshake") from None
                 self._incoming.write(data)
             except ssl.SSLError:
-                self.sock.sendall(self._outgoing.read())  # the alert
+                self._send_raw(self._outgoing.read())  # the alert
                 raise
             else:
                 break
-        self.sock.sendall(self._outgoing.read())
+        self._send_raw(self._outgoing.read())
         self._tls = tls
         return tls
 

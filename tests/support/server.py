@@ -71,6 +71,19 @@ def running(listener: Any = ("127.0.0.1", 0), **options: Any) -> Iterator[SMTPSe
         server.stop(timeout=0)
 
 
+def until_read(server: SMTPServer, client: Client) -> None:
+    """Wait until *server*, on this hub, has read all that *client* sent, and has nothing to do but
+    to wait for it or for a hook."""
+
+    def has_read() -> bool:
+        [bytes_in] = [
+            one.bytes_in for one in server.connections if one.session.remote_port == client.port
+        ]
+        return bytes_in >= client.sent
+
+    poll(has_read)
+
+
 def tcp_address(server: StreamServer) -> tuple[str, int]:
     """Where *server*, which listens on IPv4, is to be reached."""
     assert isinstance(server.address, tuple)

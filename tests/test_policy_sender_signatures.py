@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sender_zones import Zones
+from support.zones import Zones
 
 from smtp_blinker.policies.sender.authors import author_domains
 from smtp_blinker.policies.sender.body_hash import BodyHash

@@ -12,7 +12,7 @@ from typing import Any
 
 import gevent
 import pytest
-from test_spool_store import (
+from test_store_spool import (
     RECEIVER,
     ROOT,
     Inner,

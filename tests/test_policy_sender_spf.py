@@ -11,7 +11,7 @@ pytest.importorskip("dns")
 pytest.importorskip("yaml")
 
 import yaml
-from sender_zones import Zones
+from support.zones import Zones
 
 from smtp_blinker.policies.sender.lookups import Lookups
 from smtp_blinker.policies.sender.spf import check_spf

@@ -15,9 +15,9 @@ pytest.importorskip("cryptography")
 pytest.importorskip("dkim")
 
 import dkim
-from sender_zones import Zones
 from support import Client, Witness, running
-from test_sender_signatures import KEYS, RFC_8463, rsa_key, wire
+from support.zones import Zones
+from test_policy_sender_signatures import KEYS, RFC_8463, rsa_key, wire
 
 from smtp_blinker.policies import DNSBlocklist, SenderAuthentication
 from smtp_blinker.policies.dns import DNSFailure

@@ -716,7 +716,7 @@ def test_killed_process_leaves_only_whole_messages(tmp_path: Path) -> None:
         """
         import io, sys, gevent
         sys.path[:0] = sys.argv[2:]
-        from test_maildir import a_session
+        from test_store_maildir import a_session
         from smtp_blinker.stores import MaildirStore
         store = MaildirStore(sys.argv[1])
         content = b"Subject: x\\r\\n\\r\\n" + b"line\\r\\n" * 20000 + b"last\\r\\n"

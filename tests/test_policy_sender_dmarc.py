@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("dns")
 pytest.importorskip("cryptography")
 
-from sender_zones import Zones
+from support.zones import Zones
 
 from smtp_blinker.policies.sender.authors import author_domains
 from smtp_blinker.policies.sender.dmarc import MAX_AUTHORS, MAX_WALK, _Check, check_dmarc

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
-from support import Client, Witness, running
+from support import Client, Witness, poll, running
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject, SMTPServer
 from smtp_blinker.stores import RelayStore
@@ -404,8 +404,7 @@ def test_a_client_that_leaves_has_sent_nothing() -> None:
         client.begin()
         client.send(b"half a mess")
         client.sock.close()
-        while server.connections:
-            gevent.sleep(0.005)
+        poll(lambda: not server.connections)
     assert hop.got == []
 
 
