@@ -171,7 +171,9 @@ def test_a_name_that_is_no_text_is_left_alone(client: FlaskClient, folder: Folde
 
 def test_a_maildir_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "new").write_bytes(b"")
-    response = create_app((), tmp_path).test_client().get("/api/messages")
+    app = create_app((), tmp_path)
+    response = app.test_client().get("/api/messages")
+    app.extensions["smtp_blinker"].detach()
     assert response.status_code == 503
     assert response.get_json() == {"error": "the Maildir can't be used: Not a directory"}
 
