@@ -7,8 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
+from weakref import WeakKeyDictionary
 
 import amqp
+import gevent
 from amqp.exceptions import NotFound, PreconditionFailed
 from gevent.lock import BoundedSemaphore
 
@@ -26,6 +28,7 @@ DEAD: Final = ".dead"
 CONTENT_TYPE: Final = "application/vnd.smtp-blinker.entry"
 #: Seconds for TCP and TLS.
 CONNECT_SECONDS: Final = 10
+_ALARM: Final = "RabbitMQ takes no messages: it has raised an alarm"
 
 
 class AMQPStore(QueueStore):
@@ -78,11 +81,14 @@ class AMQPStore(QueueStore):
         self.exchange = exchange
         self.routing_key = routing_key
         self._declaring = BoundedSemaphore()
-        self._pool = Pool(BATCHES + 1, self._connect, is_alive, drop)
+        self._pool = Pool(BATCHES + 1, self._connect, is_alive, self._drop)
+        #: By the hub: a connection that RabbitMQ has blocked, which hears when the alarm is over.
+        self._blocked: WeakKeyDictionary[Any, _Publisher] = WeakKeyDictionary()
         self._batches = Batches(self._pool, self._send, timeout)
 
     def _connect(self) -> _Publisher:
-        connection = self.broker.connect(on_blocked=_raise_blocked)
+        self._check_alarm()
+        connection = self.broker.connect(on_blocked=_raise_blocked, on_unblocked=_raise_unblocked)
         try:
             publisher = _Publisher(connection)
             if not self.exchange:
@@ -96,13 +102,40 @@ class AMQPStore(QueueStore):
         return publisher
 
     def _send(self, publisher: _Publisher, jobs: Sequence[Job]) -> None:
+        self._check_alarm()
         try:
             publisher.publish(jobs, self.exchange, self.routing_key)
+        except _Alarm:
+            publisher.is_blocked = True
+            raise
         except PreconditionFailed as exc:
             # The only trace of its max_message_size. Of several, one is; a large one comes alone.
             if "size" in str(exc) and len(jobs) == 1:
                 jobs[0].end(too_large())
             raise
+
+    def _drop(self, publisher: _Publisher) -> None:
+        hub = gevent.get_hub()
+        if publisher.is_blocked and hub not in self._blocked:
+            self._blocked[hub] = publisher
+        else:
+            drop_connection(publisher.connection)
+
+    def _check_alarm(self) -> None:
+        """Raise `Unavailable` while RabbitMQ's alarm lasts: it reads what is sent now, on whichever
+        connection, when it is over, so that each try would be one duplicate more."""
+        hub = gevent.get_hub()
+        publisher = self._blocked.get(hub)
+        if publisher is None:
+            return
+        try:
+            while True:
+                publisher.connection.drain_events(timeout=0)
+        except TimeoutError:
+            raise Unavailable(_ALARM) from None
+        except Exception:  # it is over, or RabbitMQ has been started anew
+            if self._blocked.pop(hub, None) is not None:
+                drop_connection(publisher.connection)
 
     def _explained(self, job: Job) -> Unavailable | Reject:
         failure = job.failure
@@ -116,6 +149,7 @@ class AMQPStore(QueueStore):
         return Unavailable(f"RabbitMQ is away: {failure}", may_have_it=job.is_sent)
 
     def _check(self) -> None:
+        self._check_alarm()
         try:
             with self._pool.use():
                 pass
@@ -126,6 +160,9 @@ class AMQPStore(QueueStore):
 
     def close(self) -> None:
         self._pool.close()
+        publisher = self._blocked.pop(gevent.get_hub(), None)
+        if publisher is not None:
+            drop_connection(publisher.connection)
 
 
 class _Publisher:
@@ -140,6 +177,8 @@ class _Publisher:
         self._unconfirmed: dict[int, Job] = {}
         #: Whether it isn't to be used again, since the next one declares the queue again.
         self.is_spent = False
+        #: Whether RabbitMQ reads nothing from it, because of an alarm.
+        self.is_blocked = False
 
     def listen(self) -> None:
         self.channel.confirm_select()
@@ -189,8 +228,20 @@ def _message(job: Job) -> Any:
     )
 
 
+class _Alarm(Unavailable):
+    """RabbitMQ has blocked the connection."""
+
+
+class _AlarmIsOver(Exception):
+    pass
+
+
 def _raise_blocked(reason: str) -> None:
-    raise Unavailable("RabbitMQ takes no messages: it has raised an alarm", may_have_it=True)
+    raise _Alarm(_ALARM, may_have_it=True)
+
+
+def _raise_unblocked() -> None:
+    raise _AlarmIsOver
 
 
 def is_alive(publisher: _Publisher) -> bool:
@@ -204,10 +255,6 @@ def is_alive(publisher: _Publisher) -> bool:
         return True
     except Exception:
         return False
-
-
-def drop(publisher: _Publisher) -> None:
-    drop_connection(publisher.connection)
 
 
 def drop_connection(connection: Any) -> None:

@@ -15,6 +15,7 @@ from support import SECONDS, wait_until
 
 from smtp_blinker.stores import Envelope
 from smtp_blinker.stores.amqp import AMQPStore, Broker
+from smtp_blinker.stores.circuit import FAILURES
 
 from .engines import RabbitMQ
 from .nodes import CONTENT, Node, reply
@@ -165,6 +166,27 @@ def test_what_is_larger_than_the_engine_takes_is_refused_at_mail(
         assert smtp.mail("bob@example.net", ["SIZE=1048577"])[0] == 552
     told = node.send(b"x" * (2**20 - 12) + b"\r\n")  # which leaves no room for the envelope
     assert told == "552 5.3.4 Message is larger than the queue takes"
+
+
+def test_while_an_alarm_lasts_nothing_more_is_sent(
+    engine: RabbitMQ, queue: str, start: Callable[..., Node]
+) -> None:
+    """RabbitMQ would read all of it when the alarm is over, a duplicate for each try."""
+    node = start()
+    assert node.send(b"before\r\n").startswith("250 ")
+    engine.control("set_vm_memory_high_watermark", "0.00001")
+    try:
+        for _ in range(FAILURES - 1):
+            assert node.send(b"meanwhile\r\n").startswith("451 4.3.0 ")
+        told = [line for line in node.lines if "it has raised an alarm" in line]
+        assert len(told) == FAILURES - 1
+    finally:
+        engine.control("set_vm_memory_high_watermark", "0.6")
+    wait_until(lambda: node.send(b"after\r\n").startswith("250 "))
+    with Reader(engine, queue) as reader:
+        contents = [content for _, content in reader.entries()]
+    assert contents.count(b"before\r\n") == contents.count(b"after\r\n") == 1
+    assert contents.count(b"meanwhile\r\n") <= 1, "the one that showed that there is an alarm"
 
 
 @pytest.mark.parametrize("size", [0, 2**20 + 1])

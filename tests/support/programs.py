@@ -161,8 +161,12 @@ class Program:
         return int(next(line for line in wait_until(self._numbers) if line.isdigit()))
 
     def _numbers(self) -> list[str]:
-        assert self.lines or self.process.poll() is None, "it ended"
-        return [line for line in self.lines if line.isdigit()]
+        has_ended = self.process.poll() is not None
+        if has_ended:
+            self._reader.join(SECONDS)
+        numbers = [line for line in self.lines if line.isdigit()]
+        assert numbers or not has_ended, f"it ended:\n{self.output}"
+        return numbers
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
