@@ -1,4 +1,4 @@
-"""Start again whenever the server was closed (SIGHUP closes it here); SIGTERM ends the program."""
+"""Start again whenever the server was closed (SIGHUP does it here); SIGTERM and Ctrl-C end it."""
 
 import signal
 import sys
@@ -28,6 +28,7 @@ def restart(server: SMTPServer) -> None:
 
 gevent.signal_handler(signal.SIGHUP, server.stop)
 gevent.signal_handler(signal.SIGTERM, ended.set)
+gevent.signal_handler(signal.SIGINT, ended.set)
 server.start()
 ended.wait()  # not serve_forever, which would return as soon as the server is closed
 server.stop()

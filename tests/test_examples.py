@@ -213,13 +213,15 @@ def test_restart_on_close_listens_again(run: Any) -> None:
     assert example.output.count("restarting") == 2
 
 
-def test_restart_on_close_ends_amid_a_restart(run: Any) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_restart_on_close_ends_amid_a_restart(run: Any, number: signal.Signals) -> None:
     example = run("restart_on_close.py")
     example.wait_for("Listening on port")
     example.signal(signal.SIGHUP)
     example.wait_for("restarting in 1 second...")
-    example.signal(signal.SIGTERM)
+    example.signal(number)
     assert example.exit_status() == 0
+    assert "Traceback" not in example.output
 
 
 def test_complete_example_tells_the_whole_story(run: Any) -> None:

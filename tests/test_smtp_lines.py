@@ -116,6 +116,19 @@ def test_too_long_line_is_never_kept() -> None:
     assert reader.next_line() == b"NOOP"
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"Subject: " + b"x" * 40, Problem.CONTENT),
+        (b"X" * 19 + b":" + b"x" * 40, Problem.CONTENT),
+        # Cut in two, there would be no colon where it is decided.
+        (b"X" * 20 + b":" + b"x" * 40, TOO_LONG),
+    ],
+)
+def test_a_long_header_field_is_one_however_it_is_cut(line: bytes, problem: Problem) -> None:
+    check_all_pieces(line + b"\r\nNOOP\r\n", [problem, b"NOOP"], limit=20)
+
+
 @pytest.mark.parametrize("start", [b"AUTH PLAIN ", b"auth x ", b"AuTh LOGIN "])
 def test_line_of_auth_may_have_12288_octets(start: bytes) -> None:
     # RFC 4954 section 4

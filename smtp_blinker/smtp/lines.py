@@ -163,7 +163,7 @@ class LineReader:
             return problem
         if begins_as_bdat(line):
             return Problem.BROKEN_CHUNK
-        if is_header_field(line):
+        if is_header_field(line[: self._max_line]):  # all that is there however it arrives
             return Problem.CONTENT
         return Problem.HTTP if _HTTP_START.match(line) else problem
 
