@@ -218,6 +218,8 @@ def test_old_mail_goes_with_workers_too(tmp_path: Path) -> None:
         (new / f"{1_700_000_000 + number}.x").write_text(MESSAGE)
     with SmtpBlinker(tmp_path, *PAGE, "--keep-messages", "2") as server:
         server.wait_for_log("3 messages were too old or too many")
+        assert get(server, "/api/live")["keep"] == {"days": None, "messages": 2, "size": None}
+        assert "latest is kept: 2 messages." in get(server, "/")[1]
 
 
 def change(server: SmtpBlinker, method: str, words: str = "") -> Any:

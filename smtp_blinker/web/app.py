@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Final, NoReturn
 
 import gevent
@@ -67,6 +68,8 @@ class Page:
     #: What its reader may do, where the program allows it.
     faults: Faults | None = None
     release: Release | None = None
+    #: What `keep` keeps of the mail; all of it where that isn't called.
+    kept = Keep()
 
     def __init__(self, servers: Sequence[Any], inboxes: Mapping[str, Inbox], registry: Any) -> None:
         self.servers = servers
@@ -86,6 +89,7 @@ class Page:
 
     def keep(self, keep: Keep, every: float = EXPIRE_EVERY) -> NoReturn:
         """Remove what is beyond *keep* of the mail, every so many seconds, for ever."""
+        self.kept = keep
         while True:
             try:
                 deleted = sum(inbox.expire(keep) for inbox in self.inboxes.values())
@@ -201,6 +205,7 @@ def _add_page(app: Flask, page: Page) -> None:
             inboxes=[name for name in page.inboxes if name],
             faults=page.faults is not None,
             release=page.release,
+            kept=page.kept.as_text,
         )
 
     @app.get("/api/live")
@@ -220,6 +225,7 @@ def _add_page(app: Flask, page: Page) -> None:
             stores=_rows(families, "smtp_store_", "store"),
             spools=_rows(families, "smtp_spool_", "spool"),
             series=series.as_dict(),
+            keep=asdict(page.kept),
         )
 
     @app.get("/api/events")
