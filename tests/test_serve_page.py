@@ -243,7 +243,7 @@ def test_faults_strike_in_every_worker_and_so_often_in_all(tmp_path: Path) -> No
     with SmtpBlinker(tmp_path, *PAGE, "--faults", "--fault", first) as server:
         assert answers(server, 12) == [250] * 9 + [452] * 3
         assert get(server, "/api/faults")["faults"] == []
-        fault = change(server, "POST", "?do=refuse&code=421&at=CONNECT&chance=0.001")
+        fault = change(server, "POST", "?do=drop&at=MAIL&sender=someone@else.example")
         assert fault["id"] == 2
         change(server, "POST", "?do=refuse&code=451&text=Later&recipient=@example.com")
         assert answers(server, 12) == [451] * 12
