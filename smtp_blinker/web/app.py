@@ -265,11 +265,11 @@ def _news(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
     sent = time.monotonic()
     yield "retry: 2000\n\n"
     while True:
-        text = ""
         items = page.feed.since(last)[:BACKLOG]  # the rest in the next turn, after others'
-        for item in items:
-            text += item.as_text
-            last = item.number
+        # One after the other, each would copy all those before it.
+        text = "".join([item.as_text for item in items])
+        if items:
+            last = items[-1].number
         if inbox is not None:
             with suppress(Exception):  # the list reports what is wrong with the Maildir
                 inbox.watch(LOOK_EVERY)
