@@ -218,6 +218,8 @@ def test_old_mail_goes_with_workers_too(tmp_path: Path) -> None:
         (new / f"{1_700_000_000 + number}.x").write_text(MESSAGE)
     with SmtpBlinker(tmp_path, *PAGE, "--keep-messages", "2") as server:
         server.wait_for_log("3 messages were too old or too many")
+        assert get(server, "/api/live")["keep"] == {"days": None, "messages": 2, "size": None}
+        assert "latest is kept: 2 messages." in get(server, "/")[1]
 
 
 def change(server: SmtpBlinker, method: str, words: str = "") -> Any:
@@ -241,7 +243,7 @@ def test_faults_strike_in_every_worker_and_so_often_in_all(tmp_path: Path) -> No
     with SmtpBlinker(tmp_path, *PAGE, "--faults", "--fault", first) as server:
         assert answers(server, 12) == [250] * 9 + [452] * 3
         assert get(server, "/api/faults")["faults"] == []
-        fault = change(server, "POST", "?do=refuse&code=421&at=CONNECT&chance=0.001")
+        fault = change(server, "POST", "?do=drop&at=MAIL&sender=someone@else.example")
         assert fault["id"] == 2
         change(server, "POST", "?do=refuse&code=451&text=Later&recipient=@example.com")
         assert answers(server, 12) == [451] * 12

@@ -378,7 +378,7 @@ def test_raw_and_source_are_the_octets_that_are_stored(client: FlaskClient, fold
     raw = client.get(f"/api/messages/{id}/raw")
     assert raw.data == content
     assert raw.headers["Content-Disposition"] == (
-        "attachment; filename=\"c.eml\"; filename*=UTF-8''c.eml"
+        "attachment; filename=\"a-b-c.eml\"; filename*=UTF-8''a-b-c.eml"
     )
     source = client.get(f"/api/messages/{id}/source")
     assert source.content_type == "text/plain; charset=utf-8"
@@ -427,6 +427,7 @@ def test_a_content_type_is_one_or_nothing_is_said(client: FlaskClient, folder: F
         ("text/calendar", "part-0.ics"),
         ("message/rfc822", "part-0.eml"),
         ("application/pdf", "part-0.pdf"),
+        ("audio/mpeg", "part-0.mp3"),
         ("a/b", "part-0"),
     ],
 )

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Final, NoReturn
 
 import gevent
@@ -67,6 +68,8 @@ class Page:
     #: What its reader may do, where the program allows it.
     faults: Faults | None = None
     release: Release | None = None
+    #: What `keep` keeps of the mail; all of it where that isn't called.
+    kept = Keep()
 
     def __init__(self, servers: Sequence[Any], inboxes: Mapping[str, Inbox], registry: Any) -> None:
         self.servers = servers
@@ -86,6 +89,7 @@ class Page:
 
     def keep(self, keep: Keep, every: float = EXPIRE_EVERY) -> NoReturn:
         """Remove what is beyond *keep* of the mail, every so many seconds, for ever."""
+        self.kept = keep
         while True:
             try:
                 deleted = sum(inbox.expire(keep) for inbox in self.inboxes.values())
@@ -201,6 +205,7 @@ def _add_page(app: Flask, page: Page) -> None:
             inboxes=[name for name in page.inboxes if name],
             faults=page.faults is not None,
             release=page.release,
+            kept=page.kept.as_text,
         )
 
     @app.get("/api/live")
@@ -220,6 +225,7 @@ def _add_page(app: Flask, page: Page) -> None:
             stores=_rows(families, "smtp_store_", "store"),
             spools=_rows(families, "smtp_spool_", "spool"),
             series=series.as_dict(),
+            keep=asdict(page.kept),
         )
 
     @app.get("/api/events")
@@ -259,11 +265,11 @@ def _news(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
     sent = time.monotonic()
     yield "retry: 2000\n\n"
     while True:
-        text = ""
         items = page.feed.since(last)[:BACKLOG]  # the rest in the next turn, after others'
-        for item in items:
-            text += item.as_text
-            last = item.number
+        # One after the other, each would copy all those before it.
+        text = "".join([item.as_text for item in items])
+        if items:
+            last = items[-1].number
         if inbox is not None:
             with suppress(Exception):  # the list reports what is wrong with the Maildir
                 inbox.watch(LOOK_EVERY)

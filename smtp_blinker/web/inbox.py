@@ -57,6 +57,16 @@ class Keep:
     #: Octets of all messages together, as their files have them.
     size: int | None = None
 
+    @property
+    def as_text(self) -> str:
+        """For people; "" when all is kept."""
+        limits = [
+            None if self.days is None else f"{self.days:g} days",
+            None if self.messages is None else f"{self.messages} messages",
+            None if self.size is None else f"{self.size / 2**20:.4g} MiB",
+        ]
+        return ", ".join(filter(None, limits))
+
 
 class Inbox:
     """The Maildir at *path*; a folder that is missing counts as empty.

@@ -212,7 +212,8 @@ def show_source(id: str) -> Response:
 
 @routes.get("/<id>/raw")
 def download(id: str) -> Response:
-    name = clean_name(_known(id)["listed"]["subject"]) or "message"
+    subject = re.sub(r"[/\\]", "-", _known(id)["listed"]["subject"])  # it has no folders
+    name = clean_name(subject) or "message"
     return _inert(_attachment(_there(_inbox().raw(id)), "message/rfc822", f"{name}.eml"))
 
 

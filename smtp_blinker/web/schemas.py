@@ -173,6 +173,11 @@ LIVE: Final = record(
     ),
     clients=several(record(address=TEXT, connections=COUNT, messages=COUNT, bytes=COUNT)),
     totals=_COUNTS,
+    keep=record(
+        days={"type": ["number", "null"]},
+        messages={"type": ["integer", "null"]},
+        size={"type": ["integer", "null"]},
+    ),
     stores=several(_named("store")),
     spools=several(_named("spool")),
     series=record(

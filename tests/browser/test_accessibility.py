@@ -161,7 +161,7 @@ def faults_on_demand(page: Page) -> None:
 
 def gone(page: Page) -> None:
     page.open("#/m/1.2.3")
-    wait_until(lambda: "gone" in page.one("#message").text)
+    wait_until(lambda: "no longer exists" in page.one("#message").text)
 
 
 VIEWS: dict[str, Callable[[Page], None]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mimetypes
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -126,7 +127,8 @@ def _part(request: Frame) -> Frame:
 
 def _name_of(part: mime.Part) -> str:
     """The name of a part without one: its extension says what it is."""
-    return f"part-{part.number}{_EXTENSIONS.get(part.content_type, '')}"
+    extension = _EXTENSIONS.get(part.content_type) or mimetypes.guess_extension(part.content_type)
+    return f"part-{part.number}{extension or ''}"
 
 
 def _source(request: Frame) -> Frame:
