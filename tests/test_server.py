@@ -24,6 +24,7 @@ from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 from gevent.server import StreamServer
 from support import (
+    SECONDS,
     BlockingClient,
     Certificate,
     Client,
