@@ -747,7 +747,7 @@ def test_sockets_of_systemd_are_used(start: Start) -> None:
         gunicorn.signal(signal.SIGTERM)
         assert gunicorn.exit_status() == 0
         # Who comes while it is down waits for the next one.
-        with BlockingClient(("127.0.0.1", first.getsockname()[1])):
+        with BlockingClient(("127.0.0.1", first.getsockname()[1]), greet=False):
             pass
 
 
