@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
+from inspect import get_annotations
 from typing import Any, Final
 
 from ..session import (
@@ -34,8 +35,12 @@ _SESSION: Final = (
 _OTHER_FORM: Final = frozenset(
     {"mail_from", "rcpt_to", "dsn", "deliver_by", "hold_until", "results", "received_at"}
 )
-_NOT_KEPT: Final = frozenset({"__dict__", "rcpt_domains"})
-_ENVELOPE: Final = tuple(name for name in Envelope.__slots__ if name not in _OTHER_FORM | _NOT_KEPT)
+_NOT_KEPT: Final = frozenset({"rcpt_domains"})
+_ENVELOPE: Final = tuple(
+    name
+    for name in (*Envelope.__slots__, *get_annotations(Envelope))
+    if name not in _OTHER_FORM | _NOT_KEPT
+)
 
 
 class Expired(Exception):
