@@ -642,15 +642,13 @@ def drip(client: BlockingClient, octet: bytes, every: float) -> bytes:
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         try:
-            client.sock.send(octet)
+            client.send(octet)
         except OSError:
             pass
         try:
-            data = client.sock.recv(65536)
+            data = client.recv()
         except TimeoutError:
             continue
-        except ConnectionError:
-            return said
         if not data:
             return said
         said += data
