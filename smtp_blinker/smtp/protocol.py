@@ -256,7 +256,7 @@ class Protocol(LineReader):
         self.state = _STATE_READY
         self.in_auth = False
 
-    # Bytes after a command that are not one
+    # Octets after a command that are not one
 
     def start_content(self) -> tuple[ContentDecoder, bytes]:
         """A decoder for the message that 354 asked for, and what of it has arrived already."""
