@@ -30,6 +30,7 @@ from .options import Options, make_options
 from .smtp import reply
 from .smtp.reply import Reply
 from .threads import HubGone, ServerThread, call_in_hub
+from .turns import Share
 
 #: How often, and how many seconds apart, a connection that won't end is killed again.
 KILLS: Final = 10
@@ -49,9 +50,9 @@ class SMTPServer(HookDecorators, StreamServer):
     loaded.
     """
 
-    #: Clients accepted in one turn of the loop, before those that are connected go on: a crowd of
-    #: new ones must not slow down those that are there. What one costs is mostly its greeting.
-    max_accept = 1
+    #: Clients accepted in one turn of the loop at most. A crowd of new ones must not slow down those
+    #: that are there, so there are fewer while turns are long.
+    max_accept = 20
 
     @takes(Keywords)
     def __init__(self, listener: Any, *misplaced: object, **keywords: Any) -> None:
@@ -87,6 +88,7 @@ class SMTPServer(HookDecorators, StreamServer):
         #: The hub of `run_in_thread`, which starts and stops there.
         self.home: Any = None
         self._shares_listener = False
+        self._accepting = Share(self.max_accept)
         #: Seconds between two tries to accept while there are no descriptors.
         self._pause = 0.0
         self._unix_path: str | None = None
@@ -178,12 +180,17 @@ class SMTPServer(HookDecorators, StreamServer):
                 gevent.spawn(self.stop, stop_timeout).join()
 
     def do_read(self) -> Any:
-        """Accept one client; runs in the hub."""
+        """Accept one client; runs in the hub, again and again until it returns None."""
+        if not self._accepting.take():
+            return None
         try:
             accepted = super().do_read()
             self._pause = 0.0
+            if accepted is None:
+                self._accepting.end()
             return accepted
         except OSError as exc:
+            self._accepting.end()
             if self.is_fatal_error(exc) or not self.started:
                 raise
             if exc.errno in (errno.ECONNABORTED, errno.EPROTO):
