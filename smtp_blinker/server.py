@@ -50,8 +50,8 @@ class SMTPServer(HookDecorators, StreamServer):
     loaded.
     """
 
-    #: Clients accepted in one turn of the loop at most. A crowd of new ones must not slow down those
-    #: that are there, so there are fewer while turns are long.
+    #: Clients accepted in one turn of the loop at most. A crowd of new ones must not slow down
+    #: those that are there, so there are fewer while turns are long.
     max_accept = 20
 
     @takes(Keywords)
