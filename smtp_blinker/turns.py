@@ -52,7 +52,7 @@ class Share:
             return False
         self._done += 1
         if self._done == self._most:
-            self.end()  # whoever does it asks no more
+            self.end()  # the caller doesn't ask again in this turn
         return True
 
     def end(self) -> None:

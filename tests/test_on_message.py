@@ -307,7 +307,8 @@ def test_a_disk_that_is_really_full() -> None:
         assert (event.code, event.response_code) == ("ENOSPC", 452)
 
 
-def test_a_slow_disk_holds_up_no_other_client(monkeypatch: Any) -> None:
+def slow_disk(monkeypatch: Any) -> tuple[threading.Event, threading.Event]:
+    """Temporary files that wait: an event that one has begun, and one for them to go on."""
     begun, go_on = threading.Event(), threading.Event()
     original = tempfile.TemporaryFile
 
@@ -317,6 +318,11 @@ def test_a_slow_disk_holds_up_no_other_client(monkeypatch: Any) -> None:
         return original(**keywords)
 
     monkeypatch.setattr(tempfile, "TemporaryFile", slow)
+    return begun, go_on
+
+
+def test_a_slow_disk_holds_up_no_other_client(monkeypatch: Any) -> None:
+    begun, go_on = slow_disk(monkeypatch)
     looks = Looks()
     with running(spool_memory=10) as server:
         server.use(looks)
@@ -335,15 +341,7 @@ def test_a_slow_disk_holds_up_no_other_client(monkeypatch: Any) -> None:
 def test_a_connection_that_is_killed_while_the_disk_writes_leaves_no_file(
     monkeypatch: Any,
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-    original = tempfile.TemporaryFile
-
-    def slow(**keywords: Any) -> Any:
-        begun.set()
-        assert go_on.wait(30)
-        return original(**keywords)
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", slow)
+    begun, go_on = slow_disk(monkeypatch)
     looks = Looks()
     with running(spool_memory=10) as server:
         server.use(looks)

@@ -29,6 +29,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import dkim  # noqa: E402
 import dns.message  # noqa: E402
 import dns.rrset  # noqa: E402
+from support.slowness import slowness  # noqa: E402
 
 from smtp_blinker import Address, Session  # noqa: E402
 from smtp_blinker.connection.spool import Spool, SpooledPieces  # noqa: E402
@@ -43,19 +44,10 @@ pulse: Any = import_module("pulse")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 
-#: Seconds for which the hub may stand still, and of CPU for one message, on a machine that needs
-#: REFERENCE seconds for the loop.
+#: Seconds for which the hub may stand still, and of CPU for one message, on the machine that
+#: `slowness` compares with.
 TOO_LONG, TOO_MUCH = 0.02, 1.0
-TURNS, REFERENCE = 200_000, 0.008
 ATTEMPTS = 5
-
-
-def slowness() -> float:
-    began = time.thread_time()
-    total = 0
-    for number in range(TURNS):
-        total += number
-    return max((time.thread_time() - began) / REFERENCE, 1.0)
 
 
 class Counted:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import gevent
 import pytest
 from gevent import socket
 from support import SECONDS, Client, running, wait_until
+from support.slowness import slowness
 
 from smtp_blinker import turns
 from smtp_blinker.connection import connection
@@ -37,20 +37,10 @@ from visitors import Place  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 
-#: Seconds of stall that are too long, on a machine that needs REFERENCE seconds for the loop. What
+#: Seconds of stall that are too long, on the machine that `slowness` compares with. What
 #: is as it should be takes a fifth of them at most, what is quadratic four times as much at least.
 TOO_LONG, PAGE_TOO_LONG = 0.01, 0.1
-TURNS, REFERENCE = 200_000, 0.008
 ATTEMPTS = 5
-
-
-def slowness() -> float:
-    """How many times slower this machine is at the moment than that one; never less than 1."""
-    began = time.thread_time()
-    total = 0
-    for number in range(TURNS):
-        total += number
-    return max((time.thread_time() - began) / REFERENCE, 1.0)
 
 
 def stall(meter: Meter, visit: Callable[[], Any]) -> float:

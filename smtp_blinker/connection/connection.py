@@ -36,7 +36,7 @@ COMMAND_READ: Final = 8 * 1024
 #: Seconds for which a client's pipelined commands are answered before others get their turn. A few
 #: hundred fit into one read. Who sends one command at a time waits for a turn of everyone else with
 #: each, so a turn must cost no more than such a command; giving it up costs 0.01 ms.
-TURN_SECONDS: Final = 0.0001
+TURN_SECONDS: Final = 0.00005
 #: A client whose line ends with a bare LF waits for its answer: when nothing has followed for
 #: this many seconds it gets it. What follows at once belongs to the line still.
 BARE_NEWLINE_GRACE: Final = 0.2

@@ -74,7 +74,7 @@ class SharedFaults(Faults):
 
 
 def _fault(fields: dict[str, Any]) -> Fault:
-    """What `Fault.as_dict` told of."""
+    """The fault that `Fault.as_dict` described."""
     return Fault(
         fields["id"],
         fields["do"],

@@ -63,9 +63,9 @@ _STATE_AUTH: Final = State.AUTH
 
 @dataclass(slots=True, eq=False)
 class Command:
-    """A command with a known verb; nobody changes it.
+    """A command with a known verb. It is never changed: the cache gives the same one to many.
 
-    A frozen one would take as long to be made as all else that is done with a line.
+    It isn't frozen, because creating it would then take as long as reading the rest of its line.
     """
 
     verb: Verb
