@@ -45,6 +45,8 @@ from support.cli import (
 
 import smtp_blinker
 import smtp_blinker.serve
+from smtp_blinker.serve.cli import command
+from smtp_blinker.serve.help import Option
 from smtp_blinker.serve.values import parse_size
 from smtp_blinker.users import hash_password
 
@@ -776,6 +778,7 @@ def test_an_error_names_the_variable_that_it_is_about(
         ("--http", "8025", "HOST:PORT"),
         ("--maildir", "", "--maildir"),
         ("--key", "key.pem", "--cert"),
+        ("--release-to", "http://x", "the URL must be smtp://"),
     ],
 )  # fmt: skip
 def test_a_value_that_can_not_be_meant_is_told(
@@ -786,6 +789,38 @@ def test_a_value_that_can_not_be_meant_is_told(
     assert ended.returncode == 2
     assert hint in ended.stderr.splitlines()[-1]
     assert option in ended.stderr or option == "--key"
+    assert not os.listdir(tmp_path)
+
+
+#: A value of each option that has one of its own.
+VALUES = {
+    "--inbox": "shop=@shop.example",
+    "--http-auth": "ann:secret",
+    "--release-to": "smtp://host",
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "other"),
+    [
+        pytest.param(option, (word, other), id=max(option.opts, key=len) + word)
+        for option in command.params
+        if isinstance(option, Option)
+        for word, other in ((" without ", option.needs), (" with ", option.never_with))
+        if other is not None
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_told(
+    tmp_path: Path, option: Option, other: tuple[str, str]
+) -> None:
+    name = max(option.opts, key=len)
+    value = [] if option.is_flag else [VALUES.get(name, "1")]
+    words = [*ANYWHERE, name, *value]
+    if other == (" without ", "--http"):
+        words += ["--http", "off"]
+    elif other == (" with ", "--deliver"):
+        words += ["--deliver", "smtp://host"]
+    assert refused(tmp_path, *words).endswith(f"{name} has no effect{''.join(other)}")
     assert not os.listdir(tmp_path)
 
 

@@ -226,8 +226,7 @@ def test_it_is_ready_once_the_other_side_is_there(tmp_path: Path) -> None:
         (("--deliver", "smtp://host/path"), "--deliver: the URL must be smtp://HOST:PORT"),
         (("--deliver", "http:///x"), "--deliver: the URL must be http://HOST/PATH"),
         (("--deliver", "smtp://host", "--contents", "c"), "--contents goes with --deliver to a"),
-        (("--spool", "spool"), "--spool goes with --deliver"),
-        (("--deliver-timeout", "5"), "--deliver-timeout is how long --deliver may take: give both"),
+        (("--deliver", "smtp://host", "--webhook-secret", "x"), "--webhook-secret goes with"),
         (("--deliver", "smtp://host", "--spool", "/dev/null/x"), "can't write to --spool"),
     ],
 )

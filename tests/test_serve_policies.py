@@ -204,10 +204,10 @@ def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     [
         (("--rate", "5"), 'a rate is like "100/minute"'),
         (("--rate", "mails=5/day"), "mails is none of connections, messages, recipients"),
-        (("--max-auth-failures-per-account", "3"), "needs --users"),
+        (("--max-auth-failures-per-account", "3"), "no effect without --users"),
         (("--counters", "redis://localhost"), "--counters has nothing to count"),
         (("--counters", "http://localhost", "--greylist"), "--counters: Redis URL must specify"),
-        (("--enforce-dmarc",), "--enforce-dmarc needs --sender-auth"),
+        (("--enforce-dmarc",), "--enforce-dmarc has no effect without --sender-auth"),
         (("--sender-auth", "--name", "b\u00fc cher"), "--name"),
         (("--dnsbl", "localhost"), "--dnsbl: a zone is a name like"),
         (("--rspamd", "localhost:11333"), "--rspamd: the URL of rspamd is http://HOST:11333"),

@@ -10,7 +10,6 @@ import gevent
 import pytest
 from flask.testing import FlaskClient
 from support import SECONDS, Served, free_port, serve, wait_until
-from support.cli import refused
 from support.page import TRACE, Folder, ask, plain, subjects
 
 from smtp_blinker import Reject
@@ -248,16 +247,3 @@ def test_what_the_relay_says_is_told(folder: Folder, relay: Served) -> None:
     assert response.status_code == 502
     assert "can't be reached" in response.get_json()["error"]
     app.extensions["smtp_blinker"].detach()
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (("--release-to", "http://x"), "--release-to: the URL must be smtp://"),
-        (("--release-to", "smtp://x", "--http", "off"), "about the web page"),
-    ],
-)
-def test_a_relay_that_can_not_be_meant_is_said(
-    tmp_path: Path, options: tuple[str, ...], says: str
-) -> None:
-    assert says in refused(tmp_path, "-l", "127.0.0.1:0", *options)

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from smtp_blinker import __version__
 from smtp_blinker.users import set_password
 
-from .help import GroupedHelp, option, with_variables
+from .help import GroupedHelp, option, with_variables, without_effect
 from .program import serve
 from .settings import Settings, Unusable
 from .values import (
@@ -28,6 +28,7 @@ from .values import (
     parse_name,
     parse_optional_size,
     parse_rates,
+    parse_relay,
     parse_size,
     parse_trust,
 )
@@ -83,7 +84,12 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--max-clients-per-ip count in each of them.",
 )
 @option(
-    "Mail", "--maildir", "-m", default="./Maildir", help="Where the mail goes; made if missing."
+    "Mail",
+    "--maildir",
+    "-m",
+    never_with="--deliver",
+    default="./Maildir",
+    help="Where the mail goes; made if missing.",
 )
 @option(
     "Mail",
@@ -96,6 +102,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Mail",
     "--webhook-secret",
+    needs="--deliver",
     metavar="TEXT",
     help="With --deliver https://: sign each request with this secret, best given as "
     "SMTP_BLINKER_WEBHOOK_SECRET.",
@@ -103,6 +110,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Mail",
     "--deliver-timeout",
+    needs="--deliver",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True, max=300),
     help="With --deliver: how long the other side may take for a message before the client hears "
@@ -111,12 +119,14 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Mail",
     "--spool",
+    needs="--deliver",
     metavar="DIR",
     help="With --deliver: keep mail here while the other side is away, and hand it over later.",
 )
 @option(
     "Mail",
     "--contents",
+    needs="--deliver",
     metavar="URL",
     help="With --deliver: where contents of more than 128 KiB wait: a folder that all nodes mount, "
     "or s3://BUCKET/PREFIX.",
@@ -132,6 +142,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Mail",
     "--inbox",
+    never_with="--deliver",
     metavar="NAME=PATTERN",
     multiple=True,
     callback=checked(parse_inboxes),
@@ -148,18 +159,24 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Mail",
     "--keep-days",
+    never_with="--deliver",
+    needs="--http",
     type=click.FloatRange(min=0, min_open=True),
     help="Delete messages that are older, read or not. Needs the web page.  [keep all]",
 )
 @option(
     "Mail",
     "--keep-messages",
+    never_with="--deliver",
+    needs="--http",
     type=COUNT,
     help="Delete the oldest when there are more. Needs the web page.  [keep all]",
 )
 @option(
     "Mail",
     "--keep-size",
+    never_with="--deliver",
+    needs="--http",
     callback=checked(parse_optional_size),
     metavar="SIZE",
     help="Delete the oldest when all together have more bytes. Needs the web page.  [keep all]",
@@ -167,6 +184,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Trying programs that send",
     "--faults",
+    needs="--http",
     is_flag=True,
     help="Let the web page and its API refuse, delay and drop on demand.",
 )
@@ -189,6 +207,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "TLS",
     "--self-signed-cert",
+    needs="--self-signed",
     metavar="FILE",
     default="./smtp-blinker.pem",
     help="Where it is written, for clients that are to trust it; the key isn't.",
@@ -231,6 +250,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Limits",
     "--max-auth-failures-per-account",
+    needs="--users",
     type=COUNT,
     help="Failed AUTH in 15 minutes, of one account or from one network; then it is locked.  "
     "[no limit]",
@@ -259,6 +279,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Limits",
     "--enforce-dmarc",
+    needs="--sender-auth",
     is_flag=True,
     help="With it: refuse what the author's domain asks to reject.",
 )
@@ -313,6 +334,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Web page",
     "--http-auth",
+    needs="--http",
     metavar="NAME:PASSWORD",
     callback=checked(parse_http_auth),
     help="Demand them there; in the environment fewer people can read it than in a command.",
@@ -320,6 +342,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Web page",
     "--http-host",
+    needs="--http",
     multiple=True,
     help="Host name it is reached by, besides localhost, --name and any address. Repeatable.",
 )
@@ -332,6 +355,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Web page",
     "--http-path",
+    needs="--http",
     metavar="PATH",
     callback=checked(parse_http_path),
     default="/",
@@ -340,7 +364,9 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 @option(
     "Web page",
     "--release-to",
+    needs="--http",
     metavar="URL",
+    callback=checked(parse_relay),
     help="Let messages be passed on from there by hand, to this relay only: smtp://HOST, smtps:// "
     "or lmtp://.",
 )
@@ -359,9 +385,9 @@ def command(context: click.Context, /, **options: Any) -> None:
     if context.invoked_subcommand is None:
         asked = context.get_parameter_source("http") is not ParameterSource.DEFAULT
         try:
-            settings = Settings(http_asked=asked, **options)
-            settings.check()
-            serve(settings)
+            if why := without_effect(context):
+                raise Unusable(why)
+            serve(Settings(http_asked=asked, **options))
         except Unusable as exc:
             raise Unusable(with_variables(context, exc.message)) from exc
 

@@ -34,10 +34,6 @@ def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> Store:
     """Where mail goes; raises `Unusable`, the *servers* closed."""
     try:
         if settings.deliver is None:
-            if settings.spool is not None:
-                raise Unusable("--spool goes with --deliver: a Maildir is on this disk already")
-            if settings.contents is not None:
-                raise Unusable("--contents goes with --deliver to a queue")
             return _inboxes(settings)
         store = _deliver(settings.deliver, settings)
         return store if settings.spool is None else SpoolStore(store, settings.spool)
@@ -76,6 +72,8 @@ def _maildir(path: str, settings: Settings) -> MaildirStore:
 
 def _deliver(url: str, settings: Settings) -> QueueStore | RelayStore | WebhookStore:
     scheme = urlsplit(url).scheme
+    if settings.webhook_secret is not None and scheme not in WEBHOOKS:
+        raise Unusable("--webhook-secret goes with --deliver https://HOST/PATH")
     if scheme in QUEUES:
         return open_queue(url, settings)
     if settings.contents is not None:

@@ -13,11 +13,23 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class Option(click.Option):
-    """An option of one group of `--help`."""
+    """An option of one group of `--help`.
 
-    def __init__(self, *declarations: Any, group: str, **keywords: Any) -> None:
+    It has an effect only where the option *needs* is used too, and *never_with* is not.
+    """
+
+    def __init__(
+        self,
+        *declarations: Any,
+        group: str,
+        needs: str | None = None,
+        never_with: str | None = None,
+        **keywords: Any,
+    ) -> None:
         super().__init__(*declarations, **keywords)
         self.group = group
+        self.needs = needs
+        self.never_with = never_with
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         name = None if ctx is None else variable(ctx, self)
@@ -53,6 +65,22 @@ def with_variables(context: click.Context, message: str) -> str:
             option = max(parameter.opts, key=len)
             message = re.sub(rf"{option}(?![\w-])", f"{option} (from {name})", message, count=1)
     return message
+
+
+def without_effect(context: click.Context) -> str | None:
+    """Why an option that the user gave would have no effect; None where each has one."""
+    used = {f"--{name}".replace("_", "-") for name, value in context.params.items() if value}
+    for parameter in context.command.params:
+        name = max(parameter.opts, key=len)
+        assert parameter.name is not None
+        is_default = context.get_parameter_source(parameter.name) is ParameterSource.DEFAULT
+        if is_default or name not in used or not isinstance(parameter, Option):
+            continue
+        if parameter.needs is not None and parameter.needs not in used:
+            return f"{name} has no effect without {parameter.needs}"
+        if parameter.never_with in used:
+            return f"{name} has no effect with {parameter.never_with}"
+    return None
 
 
 class GroupedHelp(click.Group):

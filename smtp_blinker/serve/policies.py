@@ -24,8 +24,6 @@ def open_policies(settings: Settings) -> list[Any]:
     for of, rate in settings.rate:
         policies.append(RateLimit(rate, of=of, counters=counters))
     if settings.max_auth_failures_per_account is not None:
-        if settings.users is None:
-            raise Unusable("--max-auth-failures-per-account needs --users")
         lockout = AuthLockout(settings.max_auth_failures_per_account, counters=counters)
         policies.append(lockout)
     if settings.domain and (settings.greylist or settings.rate):
@@ -33,7 +31,7 @@ def open_policies(settings: Settings) -> list[Any]:
         policies.insert(0, SimpleNamespace(on_rcpt_to=recipient_check(settings.domain)))
     if settings.dnsbl:
         policies.append(_open_lists(settings))
-    if settings.sender_auth or settings.enforce_dmarc:
+    if settings.sender_auth:
         # Before greylisting, which knows a sender by what SPF says.
         policies.append(_open_sender_authentication(settings))
     if settings.greylist:
@@ -73,8 +71,6 @@ def _open_lists(settings: Settings) -> Any:
 
 
 def _open_sender_authentication(settings: Settings) -> Any:
-    if not settings.sender_auth:
-        raise Unusable("--enforce-dmarc needs --sender-auth")
     try:
         from smtp_blinker.policies.sender.policy import SenderAuthentication
 

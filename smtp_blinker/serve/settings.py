@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from smtp_blinker.policies.limits import Of
-from smtp_blinker.stores import RelayStore
 
 from . import program_name
 from .values import Listen
@@ -103,21 +102,3 @@ class Settings:
     @property
     def fails_on_demand(self) -> bool:
         return self.faults or bool(self.fault)
-
-    def check(self) -> None:
-        """Raise `Unusable` for options that can't stand together."""
-        if self.keeps_some and self.http is None:
-            raise Unusable("--keep-days, --keep-messages and --keep-size need the web page: --http")
-        if self.inbox and self.deliver is not None:
-            raise Unusable("--inbox is about the Maildir, and doesn't go with --deliver")
-        if self.deliver_timeout is not None and self.deliver is None:
-            raise Unusable("--deliver-timeout is how long --deliver may take: give both")
-        if self.release_to is not None:
-            if self.http is None:
-                raise Unusable("--release-to is about the web page, which --http off switches off")
-            try:
-                RelayStore(self.release_to, name=self.name)
-            except ValueError as exc:
-                raise Unusable(f"--release-to: {exc}") from exc
-        if self.faults and self.http is None:
-            raise Unusable("--faults is about the web page; without it give --fault")

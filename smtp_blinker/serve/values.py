@@ -15,6 +15,7 @@ from smtp_blinker import Reject
 from smtp_blinker.policies.limits import Of, parse_rate
 from smtp_blinker.smtp.paths import parse_path
 from smtp_blinker.smtp.xclient import is_host_name
+from smtp_blinker.stores import RelayStore
 
 PROTOCOLS: Final = {"smtp": "SMTP", "smtps": "SMTPS", "lmtp": "LMTP"}
 #: In the place of a network: every client that connects by a UNIX socket.
@@ -168,6 +169,16 @@ def parse_http_path(text: str) -> str:
     if not re.fullmatch(r"[/A-Za-z0-9._~-]+", path):
         raise click.BadParameter("a path takes letters, digits and . _ ~ - between slashes")
     return path
+
+
+def parse_relay(text: str | None) -> str | None:
+    """The URL of a next hop; raises `click.BadParameter` for anything else."""
+    if text is not None:
+        try:
+            RelayStore(text)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc)) from exc
+    return text
 
 
 def without_password(url: str) -> str:
