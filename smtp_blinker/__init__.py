@@ -1,7 +1,7 @@
-"""An SMTP and LMTP server on gevent whose blinker signals tell what happens.
+"""An SMTP and LMTP server on gevent that reports events by blinker signals.
 
 `SMTPServer` takes hooks, which decide, and options; `smtp_blinker.signals` has the signals,
-which tell. See README.md for a first program.
+which report. See README.md for a first program.
 """
 
 from .deciders import Policy, all_of

@@ -7,12 +7,12 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-#: What makes a context, and what replaces or accompanies it.
+#: The settings that make a context, and those that replace or accompany them.
 CERTIFICATE_SETTINGS = (
     "certfile", "keyfile", "ca_certs", "cert_reqs", "ciphers", "ssl_context", "sni_options",
 )  # fmt: skip
 
-#: What a dict in sni_options may have.
+#: The keys that a dict in sni_options may have.
 _SNI_SETTINGS = frozenset(CERTIFICATE_SETTINGS[:5])
 
 
@@ -57,7 +57,7 @@ def _check_entry(name: str, entry: object, settings: Mapping[str, Any], demanded
     if isinstance(entry, ssl.SSLContext):
         _check_is_server_s(name, entry)
         if demanded and entry.verify_mode == ssl.CERT_NONE:
-            # Which is also what a context has that says nothing.
+            # CERT_NONE is also the default of a context whose author didn't choose.
             raise ValueError(
                 f"{name} asks for no client certificate, though the default "
                 "requires one: set its verify_mode, or give a dict with cert_reqs=CERT_NONE"
@@ -87,9 +87,9 @@ def _check_is_server_s(name: str, context: ssl.SSLContext) -> None:
 
 
 def sni_settings(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes the context of *entry*, a dict in sni_options.
+    """The settings for the context of *entry*, a dict in sni_options.
 
-    What it doesn't say is that of *settings*; but a keyfile belongs to its own certfile.
+    It inherits from *settings* what it doesn't have; but a keyfile belongs to its own certfile.
     """
     inherited = {name: settings.get(name) for name in ("ca_certs", "cert_reqs", "ciphers")}
     return inherited | {name: value for name, value in entry.items() if value is not None}

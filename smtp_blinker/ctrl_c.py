@@ -14,7 +14,7 @@ from gevent import get_hub
 
 
 class Interrupt(SystemExit, KeyboardInterrupt):
-    """What Ctrl-C raises out of `serve_forever`.
+    """Ctrl-C makes `serve_forever` raise this.
 
     ``except KeyboardInterrupt`` catches it. A program that doesn't catch it ends with the status
     that it has, as with every SystemExit, and Python prints nothing.
@@ -23,7 +23,7 @@ class Interrupt(SystemExit, KeyboardInterrupt):
 
 @contextmanager
 def quiet_ctrl_c() -> Iterator[None]:
-    """A KeyboardInterrupt ends the block as an `Interrupt` of status 130, wherever it strikes.
+    """A KeyboardInterrupt anywhere ends the block as an `Interrupt` of status 130.
 
     Python raises it in the greenlet that runs just then. gevent brings it from there, or from the
     hub, to the main greenlet, and prints its traceback on the way; within the block it doesn't.
@@ -63,7 +63,7 @@ def _woken_by_signals() -> Iterator[None]:
     reader, writer = socket.socketpair()
     for end in (reader, writer):
         end.setblocking(False)
-    watcher = get_hub().loop.io(reader.fileno(), 1, ref=False)  # 1: readable
+    watcher = get_hub().loop.io(reader.fileno(), 1, ref=False)  # 1 means readable
     watcher.start(_drain, reader)
     program_s = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     if program_s != -1:

@@ -56,7 +56,7 @@ def all_of(*hooks: _Hook) -> _Hook:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What decides at one stage: the policies' methods, and then the program's hook or None.
+    """The deciders of one stage: the policies' methods, then the program's hook or None.
 
     Each is called by itself, with a time limit and a report of its own.
     """

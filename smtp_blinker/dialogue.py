@@ -1,4 +1,4 @@
-"""What a client and its server said on one connection, for `signals.dialogue`."""
+"""The commands and replies of one connection, for `signals.dialogue`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MAX_LINE: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing that was said."""
+    """One line of a dialogue."""
 
     #: Seconds since the connection was accepted.
     seconds: float
-    #: "client", "server", or "" for what happened beside: TLS, the end.
+    #: "client", "server", or "" for other events: TLS, the end.
     who: str
-    #: What can be printed of it; credentials aren't in it.
+    #: Its printable text, without credentials.
     text: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class Dialogue:
     def __init__(self) -> None:
         self._began = monotonic()
         self._number = 0
-        # Replies stand as they are: most are the standing ones, and are never read.
+        # Replies are stored as objects: most are constants, and few are ever read.
         self._first: list[tuple[float, str | Reply]] = []
         self._last: deque[tuple[float, str | Reply]] = deque(maxlen=LAST)
 
@@ -83,7 +83,7 @@ def _line(seconds: float, what: str | Reply) -> Line:
 
 @dataclass(frozen=True, slots=True)
 class DialogueEvent(Event):
-    """A connection begins to talk. What is said comes into `dialogue` as it is said."""
+    """A dialogue begins. The connection adds lines to `dialogue` as it goes on."""
 
     id: str
     remote_address: str

@@ -27,11 +27,11 @@ class Extension:
     #: What makes the EHLO line, or None when it isn't shown in this session. By default the line
     #: is the keyword.
     line: Callable[[Facts], str | None] | None = None
-    #: On by default: it needs no promise from the program.
+    #: On by default: it needs no support by the program.
     default: bool = True
     #: Part of the option `extensions`; the others have options of their own.
     optional: bool = True
-    #: Keywords without which it makes no sense.
+    #: Keywords that it needs.
     needs: tuple[str, ...] = ()
     mail: Mapping[str, MailParser] = field(default_factory=dict)
     rcpt: Mapping[str, RcptParser] = field(default_factory=dict)
@@ -59,8 +59,8 @@ def _forwarding_line(verb: str, attributes: tuple[str, ...]) -> Callable[[Facts]
 
 
 def _limits_line(facts: Facts) -> str | None:
-    # RFC 9422 sections 4.1 to 4.3. The limits are on MAIL, RCPT and domains of a session, whatever
-    # the replies are; here fewer of them count, so a client that keeps to them is never refused.
+    # RFC 9422 sections 4.1 to 4.3 count each MAIL, RCPT and domain of a session, also refused ones.
+    # This server counts accepted ones, so it never refuses a client that obeys the limits.
     limits = (
         ("MAILMAX", facts.max_messages),
         ("RCPTMAX", facts.max_recipients),
@@ -73,7 +73,7 @@ def _limits_line(facts: Facts) -> str | None:
 
 def _future_release_line(facts: Facts) -> str:
     # RFC 4865 section 3, items 2 and 3: the longest time and the latest, in UTC.
-    # Cut down to the minute: the reply to EHLO is cached, and would be a new one each second.
+    # Without seconds: the reply to EHLO is cached, and otherwise would change each second.
     latest = facts.now.replace(second=0, microsecond=0) + timedelta(seconds=facts.max_hold)
     return f"FUTURERELEASE {facts.max_hold} {latest:%Y-%m-%dT%H:%M:%SZ}"
 
@@ -132,11 +132,11 @@ EXTENSIONS: Final = (
     Extension("XFORWARD", _forwarding_line("XFORWARD", XFORWARD_ATTRIBUTES), optional=False),
 )
 
-#: What EHLO advertises by default: all that needs no promise from the program.
+#: What EHLO advertises by default: all extensions that need no support by the program.
 DEFAULT_EXTENSIONS: Final = frozenset(
     one.keyword for one in EXTENSIONS if one.default and one.optional
 )
-#: Promises about delivery, so a program has to ask for them.
+#: They promise something about the delivery, so the program has to ask for them.
 OPT_IN_EXTENSIONS: Final = frozenset(one.keyword for one in EXTENSIONS if not one.default)
 
 #: The extension that a parameter belongs to, and its parser.

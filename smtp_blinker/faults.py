@@ -1,4 +1,4 @@
-"""Faults on demand, to try what a program that sends mail makes of them.
+"""Faults on demand, to test how a program that sends mail reacts to them.
 
     faults = Faults()
     server.use(faults)
@@ -28,8 +28,8 @@ from .session import Address, Credentials, Session
 from .smtp.reply import Reject
 from .stream import MessageStream
 
-#: What a client may be waiting for the answer to when a fault strikes. CONNECT is before the
-#: greeting, DATA after the 354 amid the content, CONTENT after its end.
+#: The step of the dialogue at which a fault applies. CONNECT is before the greeting, DATA after
+#: the 354 during the content, CONTENT after its end.
 STAGES: Final = ("CONNECT", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "CONTENT")
 #: Faults that there can be at once, and seconds that one can make a client wait.
 MOST: Final = 100
@@ -54,9 +54,9 @@ _COMMON: Final[dict[str, Callable[[str], Any]]] = {
 
 @dataclass(slots=True, eq=False)
 class Fault:
-    """One of them."""
+    """One fault."""
 
-    #: By which it can be taken away; the first is 1.
+    #: The id for `remove`; the first is 1.
     id: int
     #: "refuse", "delay" or "drop".
     kind: str
@@ -65,9 +65,9 @@ class Fault:
     #: The recipients that it strikes, in lower case: an address, or "@" and a domain; None for all.
     sender: str | None = None
     recipient: str | None = None
-    #: How often of all times that it could, 0 to 1.
+    #: The probability with which it applies, 0 to 1.
     chance: float = 1.0
-    #: How often it still strikes; None for ever.
+    #: How often it still applies; None for ever.
     times: int | None = None
     reply: Reject | None = None
     seconds: float = 0.0
@@ -106,7 +106,7 @@ def _fits(wanted: str | None, address: str | None) -> bool:
 
 @dataclass(slots=True)
 class Kept:
-    """The faults that there are, the oldest first, and the id of the last that there was."""
+    """The current faults, the oldest first, and the id of the newest fault ever."""
 
     faults: list[Fault]
     last: int
@@ -128,12 +128,12 @@ class Faults:
 
     @property
     def all(self) -> list[Fault]:
-        """Those that there are now, the oldest first."""
+        """The current faults, the oldest first."""
         return list(self._kept.faults)
 
     @contextmanager
     def _changing(self) -> Iterator[Kept]:
-        """What is kept, to be changed by no one else meanwhile."""
+        """The current faults, locked while the caller changes them."""
         with self._lock:
             yield self._kept
 
@@ -201,7 +201,7 @@ class Faults:
         return self._add("drop", (after,), sender, recipient, chance, times)
 
     def add(self, words: Mapping[str, str]) -> Fault:
-        """Add what texts say: ``do`` is refuse, delay or drop, the others are their arguments."""
+        """Add a fault from texts: ``do`` is refuse, delay or drop, the others are its arguments."""
         kind = words.get("do", "")
         if kind not in _WORDS:
             raise ValueError(f"do takes {', '.join(_WORDS)}, not {kind[:40]!a}")
@@ -284,7 +284,7 @@ class Faults:
             return fault
 
     def _spend(self, fault: Fault) -> bool:
-        """Have *fault* strike once less from now on; False if it has struck often enough."""
+        """Count one use of *fault*; False if its `times` are used up."""
         if fault.times is None:
             return True
         with self._changing() as kept:
@@ -326,14 +326,14 @@ class Faults:
             self.drop_connection(session)
 
     def drop_connection(self, session: Session) -> None:
-        """Close the connection of *session* without a word; raises Reject."""
+        """Close the connection of *session* without a reply; raises Reject."""
         for server in list(self._servers):
             for connection in list(server.connections):
                 if connection.session.id == session.id:
                     try:
                         connection.transport.socket.shutdown(socket.SHUT_RDWR)
                     except OSError:
-                        pass  # the client was quicker
+                        pass  # the client has closed first
         raise Reject(421, "Dropped")  # the client doesn't read it any more
 
     def around(self, on_data: Callable[[MessageStream, Session], Any]) -> Callable[..., Any]:
@@ -374,7 +374,7 @@ class Faults:
 
 
 class _AtAuth:
-    """A policy of its own: one with `on_auth` has AUTH offered."""
+    """A separate policy, since a policy with `on_auth` makes the server offer AUTH."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults

@@ -40,22 +40,22 @@ except ModuleNotFoundError as exc:
         f"smtp_blinker.gunicorn needs {exc.name}: pip install 'smtp_blinker[gunicorn]'"
     ) from exc
 
-#: Seconds that a worker which accepts no new client lets its sessions go on before it tells the
-#: idle ones 421: most of those that are under way end by themselves.
+#: Seconds for which a worker that stops lets its sessions continue before it sends 421 to the idle
+#: ones: most sessions end by themselves.
 SETTLE_SECONDS: Final = 1.0
 #: The arbiter kills after graceful_timeout; this many seconds before that (or at half of the
 #: time, if that is later) the worker ends what is left, so that clients get a 421.
 FAREWELL_SECONDS: Final = 2.0
 
 WSGIApplication = Callable[..., Any]
-#: What one or more sockets are given to.
+#: A service for one or more sockets.
 Service = SMTPServer | WSGIApplication
-#: What a worker serves: one server for all the sockets, or one service for each.
+#: The services of a worker: one server for all the sockets, or one service for each.
 Services = SMTPServer | Sequence[Service]
 
 
 class _HTTPServer(PyWSGIServer):
-    """gunicorn's, knowing how many requests are being answered."""
+    """gunicorn's handler, which also counts the requests that are being answered."""
 
     busy = 0
 
@@ -121,7 +121,7 @@ class _Sockets:
         self._share.leave()
         for acceptor in (*self._acceptors, *self._http):
             acceptor.close()
-        gevent.sleep(0)  # those who were accepted just now begin
+        gevent.sleep(0)  # sessions that were accepted just now begin
         settled = min(monotonic() + SETTLE_SECONDS, deadline)
         while monotonic() < settled and any(server.connections for server in self.servers):
             gevent.sleep(0.02)
@@ -283,7 +283,7 @@ class SMTPWorker(Worker):
         self._ending.set()
 
     def _tell_limits(self, servers: Sequence[SMTPServer]) -> None:
-        """Say once what a limit amounts to with so many workers."""
+        """Log once the total of a limit over all workers."""
         workers = self.cfg.workers
         for server in servers if workers > 1 else ():
             for name in ("max_clients", "max_clients_per_ip"):
@@ -375,7 +375,7 @@ def load(uri: str) -> Any:
 
 
 class _Application(BaseApplication):
-    """What `run` runs. The servers are made in the arbiter, which may read what workers can't."""
+    """The application of `run`. The arbiter makes the servers: workers can't read all files."""
 
     def __init__(self, factory: Callable[[], Services], settings: Mapping[str, Any]) -> None:
         self._factory = factory

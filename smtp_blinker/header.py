@@ -1,4 +1,4 @@
-"""What policies add to and take from the header of a message (RFC 5322 section 2.2)."""
+"""The header fields that policies add to a message and remove from it (RFC 5322 section 2.2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-#: Octets of a header that are looked at; what is beyond them stays as it is.
+#: Octets of a header that are searched; the rest stays unchanged.
 MAX_HEADER: Final = 2**20
 # RFC 5322 section 3.6.8: printable US-ASCII without the colon.
 _NAME: Final = re.compile(r"[!-9;-~]{1,76}")
@@ -25,7 +25,7 @@ class HeaderEdits:
     def __init__(self) -> None:
         #: The fields on top, the lowest first: name in lower case, value, octets.
         self._added: list[tuple[str, str, bytes]] = []
-        #: What is taken away, by the name in lower case; no pattern takes all.
+        #: The fields to remove, by the name in lower case; without a pattern all of that name.
         self._removed: dict[bytes, list[re.Pattern[str] | None]] = {}
 
     def add(self, name: str, value: str, utf8: bool) -> None:
@@ -162,7 +162,7 @@ def _field(name: str, value: str, utf8: bool) -> bytes:
     lines = [f"{name}:".encode("ascii")]
     for word in re.findall(" *[^ ]+", f" {value.strip(' ')}"):
         octets = word.encode()
-        # The first word stays beside the name: a first line without a value is rare, and misread.
+        # The first word stays beside the name: some programs misread a first line without a value.
         if len(lines[-1]) + len(octets) > _GOOD_LINE and not lines[-1].endswith(b":"):
             lines.append(octets)
         else:

@@ -1,4 +1,4 @@
-"""What the program decides: one callable per event, asked before the reply."""
+"""The program's decisions: one callable per event, called before the reply."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ARGUMENTS: Final = {
     "on_close": ("session",),
 }
 NAMES: Final = tuple(ARGUMENTS)
-#: What only the program decides.
+#: Hooks that policies don't have.
 PROGRAM_ONLY: Final = ("on_scram", "on_data", "on_vrfy")
 #: Every method of a policy with the arguments that it is called with.
 POLICY_ARGUMENTS: Final = {
@@ -56,7 +56,7 @@ POLICY_ARGUMENTS: Final = {
 
 
 class _PolicyMethods:
-    """What policies bring to the registry; not fields, since no keyword sets it."""
+    """The policies' part of the registry; not fields, since no keyword sets it."""
 
     __slots__ = ("_methods", "on_message")
 
@@ -72,7 +72,7 @@ class _PolicyMethods:
 
 @dataclass(slots=True, kw_only=True)
 class Hooks(_PolicyMethods):
-    """The callback registry. None accepts whatever the event is about.
+    """The registry of hooks. Without a hook (None) the server accepts.
 
     At a stage where policies are asked as well its hook is a `Stage`.
     """
@@ -93,13 +93,13 @@ class Hooks(_PolicyMethods):
         if hook is not None:
             check_callable(name, hook)
         methods = self._methods.get(name)
-        # Policies alone don't make AUTH offered: none of them knows a user.
+        # Policies alone don't make the server offer AUTH: they don't know the users.
         if methods and (hook is not None or name != "on_auth"):
             hook = Stage(methods, hook)
         setattr(self, name, hook)
 
     def use(self, name: str, method: Callable[..., Any]) -> None:
-        """Have a policy's *method* asked at the stage *name*, after those that are there."""
+        """Call a policy's *method* at the stage *name*, after the methods that are registered."""
         self._add(name, method)
         if name != "on_message":
             present = getattr(self, name)
@@ -137,7 +137,7 @@ def check_callable(name: str, hook: Any) -> None:
     function = hook.func if isinstance(hook, partial) else hook  # it has no other in it
     call = getattr(type(function), "__call__", None)  # noqa: B004
     if _only_prepares(hook) or _only_prepares(call):
-        # It would refuse no client: a call makes an object and runs none of its lines.
+        # It would refuse no client: the call makes a generator and runs none of its code.
         raise TypeError(f"{name} takes a plain function, not a coroutine or generator: {hook!r}")
     try:
         # Not that of a function it wraps: a decorator may add or take away arguments.
@@ -154,7 +154,7 @@ def check_callable(name: str, hook: Any) -> None:
         ) from None
 
 
-#: What a hook can't have meant to return: a result that is still to be computed.
+#: Types of results that aren't finished; a hook that returns one has a bug.
 _UNFINISHED: Final = (Awaitable, GeneratorType, AsyncGeneratorType, map, filter)
 #: The same by what their classes have: gevent's greenlets and results, celery's, futures.
 _PROMISES: Final = (("ready", "get"), ("done", "result"))
@@ -226,7 +226,7 @@ def checked_text(result: Any, name: str = "on_data") -> str:
 
 
 def _shown(result: Any) -> str:
-    """Enough of *result* to find it by; the whole may be a message."""
+    """Enough of *result* to recognise it; the whole may be a message."""
     if isinstance(result, (str, bytes)):
         return repr(result[:60])
     if result is None or isinstance(result, (bool, int, float)):
@@ -318,6 +318,6 @@ class HookDecorators:
         return hook
 
     def on_close(self, hook: _SessionHook) -> _SessionHook:
-        """Called when the connection has ended, however it ended: ``hook(session)``."""
+        """Called when the connection has ended, for any reason: ``hook(session)``."""
         self.hooks.set("on_close", hook)
         return hook

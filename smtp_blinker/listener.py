@@ -1,4 +1,4 @@
-"""What a server can listen on, checked before gevent guesses what was meant; UNIX sockets."""
+"""The listener argument, checked before gevent guesses what was meant; UNIX sockets."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Value = str | bool
 
 
 class Facts(Protocol):
-    """What a row may ask about the server and the session."""
+    """The facts about the server and the session that a row may use."""
 
     @property
     def size(self) -> int:
@@ -96,7 +96,7 @@ def size(value: Value, envelope: Envelope, facts: Facts) -> None:
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
         raise Reject(501, "SIZE takes 1 to 20 digits", "5.5.4")
     envelope.size = int(text)
-    # Without a limit of ours there is still that of any file.
+    # Without the option there is still the limit of any file.
     limit = facts.size or 2**63 - 1
     if envelope.size > limit:
         raise Reject(552, f"Message exceeds the maximum size of {limit} octets", "5.3.4")
@@ -170,8 +170,8 @@ def orcpt(value: Value, address: Address) -> None:
 def auth(value: Value, envelope: Envelope, facts: Facts) -> None:
     """RFC 4954 section 5: a mailbox or "<>".
 
-    It is a claim. Of a client that the program doesn't trust it counts as "<>", whatever it says;
-    a client that hasn't logged in may say it too.
+    It is only a claim, and clients that haven't logged in may send it too. The program must treat
+    it as "<>" unless it trusts the client.
     """
     text = _text("AUTH", value)
     if text != "<>":
@@ -202,7 +202,7 @@ _PRIORITY: Final = re.compile(r"-?[1-9]|0")
 def mt_priority(value: Value, envelope: Envelope, facts: Facts) -> None:
     """RFC 6710 sections 3 and 7: -9 to 9, with neither a plus sign nor leading zeros.
 
-    More than 0 is for clients that may have it (section 4.1): the program decides in the hook.
+    The program's hook decides which clients may use a priority above 0 (section 4.1).
     """
     text = _text("MT-PRIORITY", value)
     if not _PRIORITY.fullmatch(text):
@@ -245,7 +245,7 @@ def _hold(envelope: Envelope, seconds: float, facts: Facts) -> None:
 
 
 def rrvs(value: Value, address: Address) -> None:
-    """RFC 7293 section 3.1: a date-time, and C or R behind a semicolon; R where neither stands."""
+    """RFC 7293 section 3.1: a date-time, and after a semicolon C or R; without either it is R."""
     date_time, semicolon, action = _text("RRVS", value).partition(";")
     action = action.upper() if semicolon else "R"
     if action not in {"C", "R"}:

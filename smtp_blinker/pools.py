@@ -1,7 +1,7 @@
-"""Threads for work that blocks: so many for each kind, so that no kind waits for another.
+"""Threads for work that blocks: a pool for each kind, so that no kind waits for another.
 
-gevent has a pool of ten threads for the whole program, in which its own DNS is done too. That one
-is left to the program: look-ups that hang would take all of it, and mail could not be stored.
+gevent has a pool of ten threads for the whole program, which its own DNS uses too. The library
+leaves it to the program: look-ups that hang could use all ten, and mail could not be stored.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Workers:
                         self._idle -= 1
                         self._threads -= 1
                         return
-                continue  # a task is about to come
+                continue  # a task will arrive at once
             task()
             del task  # and what it holds
             with self._lock:
@@ -124,11 +124,11 @@ class Workers:
 #: Reverse look-ups; while these hang the next clients are served under their addresses.
 LOOKUPS: Final = Workers(8)
 #: Passwords: each takes a processor for a while, and 16 MiB or what the users file says.
-#: Who guesses passwords must not slow mail down.
+#: Clients that guess passwords must not slow mail down.
 PASSWORDS: Final = Workers(4, nice=10)
 #: TLS handshakes with a key that costs much (RSA).
 HANDSHAKES: Final = Workers(2, nice=10)
-#: What stores write and sync.
+#: Writes and fsync of stores.
 STORES: Final = Workers(10)
 #: Messages that are spooled for policies.
 SPOOLS: Final = Workers(4)

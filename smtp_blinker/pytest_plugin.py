@@ -48,7 +48,7 @@ def smtp_server(
     A `unittest.TestCase` that uses it (``@pytest.mark.usefixtures("smtp_server")``) has it as
     ``self.smtp_server``.
     """
-    _smtp_server.reset()  # who sent mail before isn't of this test
+    _smtp_server.reset()  # remove what earlier tests left
     if isinstance(request.instance, unittest.TestCase):
         request.instance.smtp_server = _smtp_server  # type: ignore[attr-defined]
     yield _smtp_server

@@ -1,1 +1,1 @@
-"""The verbs: a function each, session and argument in, reply out."""
+"""The verbs: a function each, which takes session and argument and returns the reply."""

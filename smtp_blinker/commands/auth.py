@@ -48,14 +48,14 @@ def auth(context: CommandContext, argument: str) -> Reply:
 
 
 def auth_response(context: CommandContext, exchange: Exchange, line: bytes) -> Reply:
-    """The answer to a line inside the exchange."""
+    """The reply to a line inside the exchange."""
     return _go_on(context, exchange, lambda: exchange.respond(line))
 
 
 def _go_on(
     context: CommandContext, exchange: Exchange, step: Callable[[], Reply | Question]
 ) -> Reply:
-    """Take *step*, and ask the program what has to be asked; returns the reply."""
+    """Take *step*, and call the program's hooks if it needs them; returns the reply."""
     try:
         result = step()
         while not isinstance(result, Reply):
@@ -64,7 +64,7 @@ def _go_on(
         context.exchange = None
         context.authenticated(exchange.method, exchange.username, False)
         if not exchange.has_failed:
-            # A 334 before it was a good reply: without this there is no end of begun exchanges.
+            # The 334 before it was a positive reply: without this, exchanges would have no limit.
             context.limits.junk()
         raise
     if result is reply.AUTHENTICATED:
@@ -74,7 +74,7 @@ def _go_on(
     return result
 
 
-#: Seconds that a failed AUTH is answered later than the failure before it.
+#: Seconds by which each failed AUTH is answered later than the one before.
 AUTH_FAILURE_DELAY: Final = 0.25
 
 
@@ -90,8 +90,8 @@ def _ask(context: CommandContext, exchange: Exchange, question: Question) -> Rep
             answer = _user(context, question)
     except Refusal as refusal:
         if refusal.reply.code >= 500:
-            # Counted before the client gets any reply about it: whatever it sends next, or if it
-            # leaves, it has made this guess.
+            # Counted before the client gets any reply: it has made this guess whatever it sends
+            # next, and also if it disconnects.
             exchange.has_failed = True
             context.limits.auth_failures += 1
             context.pause(AUTH_FAILURE_DELAY * context.limits.auth_failures)
@@ -113,7 +113,7 @@ def _user(context: CommandContext, question: Ask) -> Any:
     """The user whose credentials these are; raises what refuses them."""
     credentials = question.credentials
     if not question.is_proved:
-        # Their refusals must not tell a right proof from a wrong one.
+        # Their refusals must be the same for a right and a wrong proof.
         context.call_policies("on_auth", credentials, context.session)
         raise AuthenticationFailed
     hook = context.hooks.on_auth

@@ -31,8 +31,8 @@ class Capabilities:
         self._hooks = hooks
         self._certificates = certificates
         self._session = session
-        #: The address that use_proxy, XCLIENT and XFORWARD trust or don't: a PROXY header changes
-        #: it, XCLIENT and XFORWARD don't.
+        #: The address that use_xclient and use_xforward look at: a PROXY header changes it, XCLIENT
+        #: and XFORWARD don't.
         self.peer = session.remote_address
 
     @property
@@ -97,7 +97,7 @@ class Capabilities:
     @property
     def auth(self) -> bool:
         """Whether there is AUTH at all; see `auth_needs_tls`."""
-        # Without a hook to ask, AUTH is neither offered nor demanded.
+        # Without a hook, AUTH is neither offered nor required.
         return (
             self._hooks.on_auth is not None
             and bool(self._options.auth_methods)

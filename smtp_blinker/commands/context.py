@@ -25,9 +25,9 @@ class Forwarded:
         self.hello_name: str | None = None
         #: The client as it was before any of them named another; None where none did.
         self.first_client: tuple[Any, ...] | None = None
-        #: The client without what XFORWARD said of it; None where it has said nothing.
+        #: The client as it was before XFORWARD; None without XFORWARD.
         self.real_client: tuple[Any, ...] | None = None
-        #: Whether a transaction has begun since XFORWARD spoke.
+        #: Whether a transaction has begun since the last XFORWARD.
         self.used = False
 
 
@@ -53,7 +53,7 @@ class CommandContext(Protocol):
     @property
     def events(self) -> CommandLog: ...
 
-    #: Whether some commands aren't served, or are logged; only then is each looked at.
+    #: Whether some commands aren't served, or are logged; only then each one is checked.
     is_restricted: bool
     #: Whether mail is accepted only after AUTH.
     auth_demanded: bool

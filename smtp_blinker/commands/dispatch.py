@@ -1,6 +1,4 @@
-"""From an event to its positive reply, or the `Refusal` of it: what may be said, and by which
-client.
-"""
+"""From an event to its positive reply or its `Refusal`: which client may use which command."""
 
 from __future__ import annotations
 

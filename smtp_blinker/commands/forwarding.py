@@ -17,8 +17,8 @@ def _check_forwarding(context: CommandContext, verb: str) -> None:
 
 
 def forget_transaction_client(context: CommandContext) -> None:
-    """Postfix's XFORWARD_README: what it said is about one transaction. It names the client of
-    the next one only where there is one: mail of its own host comes without."""
+    """Postfix's XFORWARD_README: XFORWARD applies to one transaction. Postfix sends it again for
+    the next one only if that has a client: mail of its own host has none."""
     session = context.session
     if context.forwarded.real_client is not None:
         session.restore_client(context.forwarded.real_client)
@@ -30,7 +30,7 @@ def forget_transaction_client(context: CommandContext) -> None:
 
 
 def forget_before_tls(context: CommandContext) -> None:
-    """RFC 3207 section 4.2: what XCLIENT and XFORWARD said before TLS doesn't count under it."""
+    """RFC 3207 section 4.2: forget after STARTTLS what XCLIENT and XFORWARD said before it."""
     first = context.forwarded.first_client
     if first is None:
         return
@@ -81,7 +81,7 @@ def xclient(context: CommandContext, argument: str) -> Reply:
         context.emit_connect()
     if login and context.hooks.on_auth is not None:
         session.user = None
-        # Half of what the proxy said can't be taken back.
+        # The other attributes are already applied, so a refusal ends the connection.
         context.close_reason = "refused"
         try:
             credentials = Credentials("XCLIENT", login)

@@ -8,7 +8,7 @@ from ..options import Options
 from ..smtp import reply
 from ..smtp.reply import Refusal, Reply
 
-#: Unrecognised commands between two messages that are enough for 421.
+#: This many unrecognised commands between two messages get 421.
 MAX_UNRECOGNIZED: Final = 10
 
 
@@ -29,7 +29,7 @@ class Limits:
         self._options = options
         #: Replies 5yz in a row; any positive reply makes it 0.
         self.errors = 0
-        #: Credentials that were judged and found wrong.
+        #: Credentials that were checked and wrong.
         self.auth_failures = 0
         self._refused_recipients = 0
         self._junk = 0
@@ -46,7 +46,7 @@ class Limits:
         return refusal
 
     def junk(self) -> None:
-        """Count what costs a client nothing and brings no message on."""
+        """Count a command that costs a client nothing and doesn't lead to a message."""
         self._junk += 1
         limit = self._options.max_junk_commands
         if limit is not None and self._junk > limit:

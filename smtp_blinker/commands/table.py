@@ -57,7 +57,7 @@ _FUNCTIONS: Final = {
 }
 
 #: A function takes the context and the argument and returns the positive reply, or raises
-#: `Refusal`. It sees no octets and no socket, and the order of commands isn't its business.
+#: `Refusal`. It sees no octets and no socket, and doesn't check the order of commands.
 COMMANDS: Final[dict[Verb, Callable[[CommandContext, str], Reply]]] = {
     verb: _FUNCTIONS.get(verb.name, not_implemented) for verb in VERBS.values()
 }

@@ -25,7 +25,7 @@ def mail(context: CommandContext, argument: str) -> Reply:
     options = context.options
     if options.max_messages is not None and session.transaction > options.max_messages:
         raise Refusal(reply.TOO_MANY_MESSAGES)
-    # Whether non-ASCII is allowed is known when the parameters behind the path are.
+    # Only the parameters after the path say whether non-ASCII is allowed.
     text, rest = parse_path(argument, True, True, options.lenient_address_parsing)
     args = None
     # The envelope is a new one unless an earlier MAIL was refused.
@@ -118,7 +118,7 @@ def bdat(context: CommandContext, argument: str) -> Reply:
         # RFC 5321 section 2.2.1: HELO offers no extension.
         raise Reject(503, "Send EHLO first: BDAT is of an extension", "5.5.1")
     if context.protocol.chunk_left == 0 and not context.protocol.chunk_is_last:
-        context.limits.junk()  # it brings no message on
+        context.limits.junk()  # it doesn't lead to a message
     return reply.CHUNK_OK
 
 

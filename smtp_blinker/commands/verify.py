@@ -28,5 +28,5 @@ def _without_parameter(context: CommandContext, argument: str) -> str:
 
 
 def expn(context: CommandContext, argument: str) -> Reply:
-    # RFC 5321 section 7.3: it shows anyone who is on a list.
+    # RFC 5321 section 7.3: it would show to anyone who is on a list.
     raise Refusal(reply.NOT_IMPLEMENTED)

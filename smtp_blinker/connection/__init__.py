@@ -1,1 +1,1 @@
-"""One connection from accept to close: everything that blocks."""
+"""One connection from accept to close: all code that blocks."""

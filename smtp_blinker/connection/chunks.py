@@ -33,14 +33,14 @@ class Stepper(Protocol):
 
 
 class GivenUp(Exception):
-    """The client has begun something else before the last chunk; it was answered."""
+    """The client sent another command before the last chunk; it got its reply."""
 
 
 class ChunkedIncoming(Incoming):
     """The content of a message in chunks, from the first BDAT to the one with LAST.
 
-    A chunk that has ended is answered, and the commands behind it are served, from within the
-    reading of the next piece.
+    `read` itself answers a chunk that has ended and serves the commands after it, before it
+    returns the next piece.
     """
 
     __slots__ = ("_stepper",)
@@ -65,7 +65,7 @@ class ChunkedIncoming(Incoming):
             pass
 
     def _is_chunk_read(self) -> bool:
-        """Whether the client waits for the reply to a chunk, and not for its next command's."""
+        """Whether the client waits for the reply to a chunk, not to its next command."""
         protocol = self._stepper.protocol
         return protocol.chunk_left == 0 and protocol.state is State.CHUNK
 
@@ -89,7 +89,7 @@ class ChunkedIncoming(Incoming):
         if data or protocol.chunk_left == 0:
             return data
         began = monotonic()
-        # No octet behind the chunk is read with it.
+        # Don't read octets after the chunk.
         data = self._wait(began, min(protocol.chunk_left, CONTENT_READ))
         protocol.chunk_left -= len(data)
         self._patience -= monotonic() - began
@@ -110,7 +110,7 @@ class ChunkedIncoming(Incoming):
                 stepper.protocol.await_chunk()
             state = State.CHUNKS
             while state is State.CHUNKS:
-                # Chunks that never have to be waited for take the message's time too.
+                # Chunks that have already arrived use up the message's time too.
                 left = self._patience - (monotonic() - began)
                 if left <= 0:
                     raise TimeoutError(errno.ETIMEDOUT, "timed out")
@@ -126,7 +126,7 @@ class ChunkedIncoming(Incoming):
                 timer.resume()
 
     def discard_chunk(self) -> None:
-        """Read the octets of a chunk that is refused, and drop them; raises why that ended."""
+        """Read and drop the octets of a refused chunk; raises why that ended."""
         try:
             while self._stepper.protocol.chunk_left:
                 self._of_chunk()

@@ -31,7 +31,7 @@ from .resolver import ReverseResolver
 from .tls import SecureContexts
 from .transport import Transport
 
-#: `Client.admission` of a peer whose PROXY header is waited for.
+#: `Client.admission` of a peer that hasn't sent its PROXY header yet.
 UNINTRODUCED: Final = "unintroduced"
 
 
@@ -48,7 +48,7 @@ class Server(Protocol):
     lingering: int
 
     def admit_peer(self, connection: Client) -> bool:
-        """Whether one more peer may be waited for until it sends its PROXY header."""
+        """Whether the server may wait for one more peer's PROXY header."""
 
     def admit(self, connection: Client) -> Reply | None:
         """Count the connection in; the refusal when there are too many of all or of its address."""
@@ -115,9 +115,9 @@ class Client:
         self._enhanced = options.enhanced
         self.events = ConnectionEvents(server, self.session, server.logger)
         self.limits = Limits(options)
-        #: Messages that were answered 250.
+        #: Messages that were answered with 250.
         self.messages = 0
-        #: When other clients get their turn, while events need not be waited for; else 0.
+        #: When other clients get their turn, as long as events arrive without a wait; else 0.
         self.turn_ends = 0.0
         self.draining = False
         self.killed = False
@@ -128,7 +128,7 @@ class Client:
         #: What the last AUTH named.
         self.mechanism = ""
         self.auth_demanded = self.hooks.on_auth is not None and not options.auth_optional
-        #: Whether not every command is served unseen: a log, disabled verbs, a demand
+        #: Whether commands need more checks or reports: a log, disabled verbs, required
         #: for AUTH, a dialogue.
         self.is_restricted = (
             server.logger is not None or self.auth_demanded or bool(options.disabled_commands)
@@ -189,7 +189,9 @@ class Client:
                 if name != "on_close":
                     raise
         if name == "on_auth":
-            args[0].forget_reads()  # that a policy read authzid allows nothing
+            args[
+                0
+            ].forget_reads()  # a policy that reads authzid does not allow another identity by that
 
     def call_policy(self, name: str, method: Any, *args: Any) -> None:
         """Call a policy's method in the same way; its result is ignored."""
@@ -201,7 +203,7 @@ class Client:
         timer = None
         incoming = self.incoming
         if name != "on_data":
-            incoming = None  # a command between two chunks, which has a clock of its own
+            incoming = None  # a command between two chunks, which has its own clock
         if seconds is not None:
             timer = HookTimer(seconds)
             if incoming is not None:
@@ -211,13 +213,14 @@ class Client:
                 result = hook(*args)
                 return None if result is None or ignored else checked(name, result, args)
             finally:
-                # What listeners do about it is not the hook's time.
+                # The time of listeners doesn't count as the hook's.
                 if timer is not None:
                     timer.pause()
                     if incoming is not None:
                         incoming.hook_timer = None
         except Refusal as refusal:
-            # One that the program keeps to raise it again would keep each session it refused.
+            # If the program raises the same object again and again, its traceback would keep
+            # every refused session alive.
             raise refusal.with_traceback(None) from None
         except KeyboardInterrupt:
             raise
@@ -238,7 +241,7 @@ class Client:
         gevent.sleep(seconds)
 
     def send(self, answer: Reply) -> None:
-        """Have *answer* leave with the next flush."""
+        """Send *answer* with the next flush."""
         if self.events.logs:
             self.events.log_reply(answer)
         self.transport.unsent += answer.wire if self._enhanced else answer.plain
@@ -252,7 +255,7 @@ class Client:
         self.events.connect()
 
     def client_changed(self) -> None:
-        """The client has another address: what is for an address counts for that one now."""
+        """The client has another address: limits for each address apply to the new one."""
         address = self.session.remote_address
         self.protocol.set_policy(self.options.bare_newline_policy(address))
         self.events.ignored = address in self.options.ignored_hosts

@@ -1,8 +1,8 @@
 """The server name that a TLS client asks for: octets in, a name out, before any TLS begins.
 
-OpenSSL has a callback for it, but what may still be changed there is the certificate: whether the
-client needs one, the versions and the session tickets stay those of the first context. And for a
-name that isn't ASCII Python's callback prints a traceback to standard error.
+OpenSSL has a callback for it, but the callback can only change the certificate: the versions, the
+session tickets and whether the client needs a certificate stay those of the first context. And
+for a name that isn't ASCII Python's callback prints a traceback to standard error.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 from struct import unpack_from
 from typing import Final
 
-#: OpenSSL takes a ClientHello of 16 KiB at most, in records of one octet each if need be.
+#: OpenSSL accepts a ClientHello of at most 16 KiB, even in records of one octet each.
 _MAX_MESSAGE: Final = 16 * 1024
 #: Octets that are kept while it isn't whole.
 MAX_OCTETS: Final = 6 * (4 + _MAX_MESSAGE)
 
-_ALERT: Final = 21  # RFC 8446 section 5.1: a kind of record; OpenSSL reads on behind a warning
+_ALERT: Final = 21  # RFC 8446 section 5.1: a kind of record; OpenSSL continues after a warning
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1  # section 4: a kind of handshake message
 _SERVER_NAME: Final = 0  # RFC 6066 section 1.1: a kind of extension
@@ -25,9 +25,9 @@ _HOST_NAME: Final = 0  # section 3
 class ClientHello:
     """What has arrived of a connection's first TLS message.
 
-    It is `complete` once its name can be read, and also when it can't be a ClientHello or grows
-    too large: then `server_name` is None, and OpenSSL will find the words for what is wrong.
-    Raises nothing for any input. Memory: `MAX_OCTETS` and what `feed` was given last.
+    It is `complete` when its name can be read. It is also `complete` if it can't be a ClientHello
+    or grows too large: then `server_name` is None, and OpenSSL will report the error.
+    Never raises. Memory: `MAX_OCTETS` and the last argument of `feed`.
     """
 
     __slots__ = ("_message", "_record", "complete", "octets", "server_name")

@@ -7,6 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-#: The clock of `time.monotonic`, in seconds. It isn't that function, which freezegun and
-#: similar tools replace: no deadline would come while a test has stopped the time.
+#: The clock of `time.monotonic`, in seconds. It isn't that function itself, because freezegun
+#: and similar tools replace it: deadlines would never pass while a test has stopped the time.
 monotonic: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_MONOTONIC)

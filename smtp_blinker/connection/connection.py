@@ -1,6 +1,6 @@
 """One connection from accept to close: the blocking command loop.
 
-I/O stands outside the `try` that turns exceptions into replies: a lost connection isn't a 451.
+I/O is outside the `try` that turns exceptions into replies: a lost connection isn't a 451.
 """
 
 from __future__ import annotations
@@ -34,25 +34,26 @@ from .transport import MAX_UNSENT, Interrupted
 #: Octets that are asked of the socket at once while the rest of a command is expected.
 COMMAND_READ: Final = 8 * 1024
 #: Seconds for which a client's pipelined commands are answered before others get their turn. A few
-#: hundred fit into one read. Who sends one command at a time waits for a turn of everyone else with
-#: each, so a turn must cost no more than such a command; giving it up costs 0.01 ms.
+#: hundred fit into one read. A client that sends one command at a time waits for a turn of every
+#: other client with each command, so a turn must cost no more than such a command. A switch to
+#: another client costs 0.01 ms.
 TURN_SECONDS: Final = 0.00005
-#: A client whose line ends with a bare LF waits for its answer: when nothing has followed for
-#: this many seconds it gets it. What follows at once belongs to the line still.
+#: A client whose line ends with a bare LF gets its reply after this many seconds without an octet.
+#: Octets that follow at once still belong to the line.
 BARE_NEWLINE_GRACE: Final = 0.2
-#: Seconds that the last reply may take to leave.
+#: Seconds within which the last reply must be sent.
 LAST_REPLY_SECONDS: Final = 5.0
-#: Clients of one server that may still send after their last reply; the connections of more are
-#: closed at once, which may reset that reply away.
+#: Clients of one server that may still send after their last reply. Further connections are closed
+#: at once, so a reset may destroy that reply.
 MAX_LINGERING: Final = 100
 
-# In CPython 3.11 an Enum gives out its members slowly.
+# In CPython 3.11 access to an Enum's members is slow.
 _AUTH: Final = State.AUTH
 _CHUNKS: Final = State.CHUNKS
 _CONTENT: Final = State.CONTENT
 _CHUNK: Final = State.CHUNK
 _UPGRADE: Final = State.UPGRADE
-#: Where a message is on its way in.
+#: States in which a message is arriving.
 _MESSAGE: Final = (State.CONTENT, State.CHUNK, State.CHUNKS)
 
 
@@ -68,7 +69,7 @@ class Connection(Client):
     # For other greenlets
 
     def drain(self) -> None:
-        """End with 421 as soon as no content or hook is under way; now, if that is so."""
+        """End with 421 as soon as no content is arriving and no hook runs, perhaps now."""
         self.draining = True
         gevent.get_hub().loop.run_callback(self._stop_waiting)
 
@@ -78,7 +79,7 @@ class Connection(Client):
             self.transport.interrupt()
 
     def kill(self) -> None:
-        """End now, whatever is under way. `on_close` still runs."""
+        """End now, also during content or a hook. `on_close` still runs."""
         self.killed = True
         if self.greenlet is not getcurrent():
             gevent.kill(self.greenlet, GreenletExit)
@@ -113,7 +114,9 @@ class Connection(Client):
             try:
                 self.transport.flush(deadline)
             except Interrupted:
-                self.transport.flush(deadline)  # a reply is owed whole, also when the server stops
+                self.transport.flush(
+                    deadline
+                )  # also when the server stops, the reply must be whole
             self._linger()
             return reason
         except Interrupted:
@@ -128,13 +131,13 @@ class Connection(Client):
             self.report_fault(exc, "TLSError")
             return "tls"
         except OSError as exc:
-            # Outside a transaction this is how rude clients hang up.
+            # Outside a transaction: some clients close without QUIT.
             if self.protocol.state in (State.MAIL, State.RCPT, *_MESSAGE):
                 self.report_fault(exc, error_code(exc))
             return "eof" if isinstance(exc, TruncatedError) else "reset"
 
     def _talk(self) -> tuple[Reply | None, str]:
-        """All that is said, up to the last reply, which isn't written yet; and why it ends."""
+        """The dialogue up to the last reply, which isn't written yet; returns why it ends."""
         try:
             prepare(self)
             greet(self)
@@ -169,7 +172,7 @@ class Connection(Client):
         session = self.session
         session.error = final
         if self.options.use_proxy and session.proxy is None:
-            return  # nothing is said without a header
+            return  # no reply without a header
         if session.tls is None and (
             self.protocol.state is State.UPGRADE or self.options.begins_with_tls
         ):
@@ -187,7 +190,7 @@ class Connection(Client):
                 if self.hooks.on_close is not None:
                     self.call_hook("on_close", self.session)
             except (Refusal, GreenletExit):
-                pass  # no client is left to be refused; a fault was reported
+                pass  # there is no client to refuse any more; a fault was reported
             finally:
                 try:
                     self.events.disconnect(self, reason, self.detail)
@@ -210,7 +213,7 @@ class Connection(Client):
                 elif state is _CHUNK:
                     deliver_chunks(self, self)
                 elif state is _UPGRADE:
-                    # RFC 3207 section 4: what came in plain text is never taken for protected.
+                    # RFC 3207 section 4: plain text never counts as protected.
                     protocol.take_all()
                     upgrade(self)
                 else:
@@ -226,7 +229,7 @@ class Connection(Client):
         """
         protocol = self.protocol
         if self.draining and protocol.state is not _CHUNKS:
-            raise Interrupted  # whatever the client has pipelined behind its last message
+            raise Interrupted  # even if the client has pipelined commands after its last message
         if protocol.buffer:
             event = self._pipelined(patience)
         else:
@@ -241,15 +244,15 @@ class Connection(Client):
             return self._refused(refusal.reply, event)
         self.limits.errors = 0
         state = protocol.answered(said)
-        if state is not _CHUNK:  # its reply comes when the chunk's octets are there
-            # As `send` does it: a call of it for each command costs more than this.
+        if state is not _CHUNK:  # the reply follows when the chunk's octets have arrived
+            # The same as `send`, inlined because a call for each command costs more.
             if self.events.logs:
                 self.events.log_reply(said)
             self.transport.unsent += said.wire if self._enhanced else said.plain
         return state
 
     def _pipelined(self, patience: float) -> Event:
-        """The next event, where octets have arrived already; others are let run now and then."""
+        """The next event, after octets have arrived; sometimes lets other greenlets run."""
         event = self.protocol.next_event()
         if event is NEED_DATA:
             self.turn_ends = 0.0
@@ -265,7 +268,7 @@ class Connection(Client):
         return event
 
     def _wait_for_rest(self, deadline: float) -> Event:
-        """The next event, where a part of its line has arrived."""
+        """The next event, after a part of its line has arrived."""
         protocol = self.protocol
         while True:
             if self.draining and protocol.state is not _CHUNKS:
@@ -284,7 +287,7 @@ class Connection(Client):
                 return event
 
     def _left(self) -> Event:
-        """The client sends no more: the event for the line that it has left, or raises."""
+        """The client sends no more: the event for its unfinished line, or raises."""
         protocol = self.protocol
         if protocol.ends_with_bare_newline:
             return protocol.give_up_line()  # half closed: the client still gets the reply
@@ -314,5 +317,5 @@ class Connection(Client):
         was = protocol.state
         state = protocol.answered(said)
         if was > state > State.START:
-            self.session.envelope = Envelope()  # a refused chunk has ended the transaction
+            self.session.envelope = Envelope()  # the refused chunk has ended the transaction
         return state

@@ -13,7 +13,7 @@ from ..smtp.reply import Refusal, Reply
 def replies_to(
     result: Any, recipients: int, lmtp: bool
 ) -> tuple[Sequence[Reply], Sequence[BaseException]]:
-    """The replies for *result*, and what of it is a fault of the program's.
+    """The replies for *result*, and the faults of the program in it.
 
     *result* is what the hook returned, checked, or the `Refusal` that it ended with. There is one
     reply, or with *lmtp* one for each of the *recipients* (RFC 2033 section 4.2).
@@ -46,7 +46,7 @@ def replies_to(
 
 
 def _reply_for(entry: Any) -> Reply:
-    """The reply for one recipient; raises what is a fault of the program's."""
+    """The reply for one recipient; raises a fault of the program."""
     if entry is None:
         return reply.MESSAGE_OK
     if isinstance(entry, type) and issubclass(entry, BaseException):

@@ -31,7 +31,7 @@ def deliver_chunks(client: Client, stepper: Stepper) -> None:
     """The same for one that comes by BDAT, whose first chunk is there; also raises `Ended`."""
     options = client.options
     if client.session.envelope.body_type == "binarymime":
-        policy = "allow"  # RFC 3030 section 3: it has no lines
+        policy = "allow"  # RFC 3030 section 3: binary content has no lines
     else:
         policy = options.chunk_policy(client.session.remote_address)
     try:
@@ -42,7 +42,7 @@ def deliver_chunks(client: Client, stepper: Stepper) -> None:
 
 def _deliver(client: Client, incoming: Incoming) -> None:
     started = monotonic()
-    # A hook may change its envelope; what the client was promised stays.
+    # A hook may change the envelope; the replies are for the recipients that the server accepted.
     envelope = client.session.envelope
     sender, recipients = envelope.mail_from, list(envelope.rcpt_to)
     client.incoming = incoming
@@ -61,21 +61,21 @@ def _deliver(client: Client, incoming: Incoming) -> None:
     for fault in faults:
         client.report_fault(fault, "HookError", response_code=451, hook="on_data")
     if incoming.refusal is not None:
-        # What the server refuses is refused whatever the hook made of it.
+        # The server's own refusal counts, whatever the hook returned.
         replies = (incoming.refusal,) * len(replies)
     reported = _answer(client, replies)
     if reported.code == 250:
         client.messages += 1
-    # The client has its answer before a listener has its event, or the next hook its turn.
+    # The client gets its reply before listeners get the event and before the next hook runs.
     try:
         client.transport.flush()
     finally:
-        # A client that has gone meanwhile has its message taken all the same.
+        # The message is accepted even if the client has disconnected meanwhile.
         _end_transaction(client, sender, recipients, incoming.byte_length, reported, started)
 
 
 def _ask_policies(client: Client, incoming: Incoming) -> Any:
-    """The same as `_ask_on_data` where policies look at the whole message first."""
+    """The same as `_ask_on_data` if policies read the whole message first."""
     client.transport.flush()
     spool = Spool(client.options.spool_memory)
     session = client.session
@@ -94,7 +94,7 @@ def _ask_policies(client: Client, incoming: Incoming) -> Any:
     except Refusal as refusal:
         return Refusal(refusal.reply)
     except ConnectionError:
-        return None  # the client has gone, which `incoming.lost` says
+        return None  # the client has disconnected; `incoming.lost` says so
     finally:
         spool.close()
 
@@ -104,13 +104,13 @@ def _ask_on_data(client: Client, source: PieceSource) -> Any:
     on_data = client.hooks.on_data
     if on_data is None:
         return None
-    # The client has its 354 whatever the hook does before it reads.
+    # The client gets its 354 before the hook starts.
     client.transport.flush()
     stream = MessageStream(source)
     try:
         return client.call("on_data", on_data, (stream, client.session))
     except Refusal as refusal:
-        return Refusal(refusal.reply)  # its traceback would hold this frame
+        return Refusal(refusal.reply)  # its traceback would keep this frame
     finally:
         stream.forget()
 
@@ -119,7 +119,7 @@ def _answer(client: Client, replies: Sequence[Reply]) -> Reply:
     """Write *replies*; the one that `message` is about: the first accepting one, or the first."""
     reported: Reply | None = None
     for answer in replies:
-        client.limits.errors = 0  # it was one command, however many were refused
+        client.limits.errors = 0  # it was one command, also if several recipients were refused
         if answer.code >= 400:
             answer = client.refuse(answer)
         if reported is None or answer.code < 400 <= reported.code:

@@ -15,11 +15,11 @@ from .clock import monotonic
 
 
 class Ending(Protocol):
-    """What `disconnect` tells of a connection."""
+    """What `disconnect` reports about a connection."""
 
     #: When it was accepted, in seconds of `clock.monotonic`.
     since: float
-    #: Messages that were answered 250.
+    #: Messages that were answered with 250.
     messages: int
 
     @property
@@ -32,8 +32,8 @@ class Ending(Protocol):
 class ConnectionEvents:
     """Sends *server*'s signals for *session* and writes its lines to *logger*.
 
-    An event that has no receiver isn't built, a line that isn't logged isn't either. With
-    `ignored` nothing is reported at all (the option ignored_hosts).
+    It builds no event without a receiver and no line that isn't logged. With `ignored` it
+    reports nothing at all (the option ignored_hosts).
     """
 
     __slots__ = ("_dialogue", "_logger", "_server", "_session", "ignored", "logs")
@@ -54,7 +54,7 @@ class ConnectionEvents:
         return not self.ignored and bool(signal.audience(self._server))
 
     def begin(self) -> None:
-        """Keep what is said from here on, if a receiver of `dialogue` wants it."""
+        """Record the dialogue from here on, if a receiver of `dialogue` wants it."""
         if signals.dialogue.receivers and self.hears(signals.dialogue):
             session = self._session
             self._dialogue = Dialogue()
@@ -173,7 +173,7 @@ class ConnectionEvents:
 
 
 def _shown(verb: str, argument: str) -> str:
-    """What listeners and the log may see of a command's argument.
+    """The part of a command's argument that listeners and the log may see.
 
     Credentials never get there: of AUTH only a known mechanism is shown.
     """

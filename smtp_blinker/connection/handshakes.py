@@ -1,4 +1,4 @@
-"""What a connection begins with: its addresses, the PROXY header, the TLS handshake."""
+"""The beginning of a connection: its addresses, the PROXY header, the TLS handshake."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEADER_READ = 8 * 1024
 
 
 class Ended(Exception):
-    """The connection ends for *reason*, after the reply *final* or without a word.
+    """The connection ends for *reason*, after the reply *final* or without one.
 
     *detail* is a sentence that says more, *fault* what `error` reports.
     """
@@ -40,14 +40,14 @@ class Ended(Exception):
 def set_addresses(session: Session, sock: Any, address: Any) -> None:
     """The addresses of both ends of *sock*, whose peer is *address*."""
     if isinstance(address, tuple):
-        # The system's own spelling of an IPv4 address is the plain one.
+        # The system writes an IPv4 address without "::ffff:".
         remote = address[0]
         session.remote_address = plain_address(remote) if ":" in remote else remote
         session.remote_port = address[1]
         try:
             local = sock.getsockname()
         except OSError:
-            return  # the client is gone already
+            return  # the client has disconnected already
         session.local_address = plain_address(local[0]) if ":" in local[0] else local[0]
         session.local_port = local[1]
     else:
@@ -56,9 +56,9 @@ def set_addresses(session: Session, sock: Any, address: Any) -> None:
 
 
 def read_proxy_header(transport: Transport, timeout: float) -> tuple[ProxyHeader, bytes]:
-    """HAProxy's PROXY protocol: the header, and what has arrived behind it.
+    """HAProxy's PROXY protocol: the header, and the octets after it.
 
-    Nothing is believed, and nothing said, without a header: raises Ended.
+    Without a header it sends no reply and raises Ended.
     """
     deadline = monotonic() + timeout
     received = b""
@@ -85,7 +85,7 @@ def use_proxy_header(session: Session, header: ProxyHeader) -> None:
         session.remote_port = header.source_port
         session.local_address = header.destination_address
         session.local_port = header.destination_port
-        session.client_hostname = ""  # "localhost" is the name of a UNIX socket's peer
+        session.client_hostname = ""  # "localhost" is the name of a peer on a UNIX socket
 
 
 def shake_hands(transport: Transport, channel: TLSChannel, timeout: float) -> None:

@@ -8,7 +8,8 @@ from .clock import monotonic
 
 
 class HookTimedOut(BaseException):
-    """Raised inside a hook that passed hook_timeout; no Exception, so that none swallows it."""
+    """Raised in a hook that exceeds hook_timeout; a BaseException, so that the hook's
+    `except Exception` doesn't swallow it."""
 
 
 class HookTimer:

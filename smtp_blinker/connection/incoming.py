@@ -16,12 +16,13 @@ from .clock import monotonic
 from .hook_timer import HookTimer
 from .transport import Interrupted, Transport
 
-#: Octets asked of the socket at once: the most of a message that is held in memory here. Below
-#: 128 KiB, from where the allocator asks the system for every single one.
+#: Octets to read from the socket at once: the most of a message that is in memory here. Less than
+#: 128 KiB, since the allocator asks the system for every larger block.
 CONTENT_READ: Final = 64 * 1024
-#: The same where lines have to be changed, which takes ten times as long: other clients wait.
+#: The same for content whose lines must be changed, which takes ten times as long and delays
+#: other clients.
 CHANGED_CONTENT_READ: Final = 8 * 1024
-#: The same for a message's first octets, which are all of a small one: room for more costs time.
+#: The same for the first read, which gets the whole of a small message: a larger buffer costs time.
 FIRST_CONTENT_READ: Final = 4 * 1024
 
 _NO_END: Final = float("inf")
@@ -30,7 +31,7 @@ _NO_END: Final = float("inf")
 class Incoming:
     """The content of one message on its way in: the source of its `MessageStream`.
 
-    It notes what the server itself refuses, and why the message can't end any more.
+    It records the server's own refusal, and why the message can't end any more.
     """
 
     __slots__ = (
@@ -53,15 +54,15 @@ class Incoming:
         #: Content that came with the commands before it.
         self._arrived = arrived
         self._options = options
-        #: Seconds that the client may still be waited for.
+        #: Seconds that the server still waits for the client.
         self._patience = _NO_END if options.data_timeout is None else options.data_timeout
         #: Octets of the message so far.
         self.byte_length = 0
-        #: The clock of the hook that reads; it stops while the client is waited for.
+        #: The clock of the hook that reads; it stops while the server waits for the client.
         self.hook_timer: HookTimer | None = None
         #: Why the message can't end any more.
         self.lost: Exception | None = None
-        #: What the server itself will answer, whatever the hook does.
+        #: The server's own refusal, which counts whatever the hook does.
         self.refusal: Reply | None = None
 
     @property
@@ -74,7 +75,7 @@ class Incoming:
 
     @property
     def rest(self) -> bytes:
-        """What followed the end of the message: the next commands."""
+        """The octets after the end of the message: the next commands."""
         return self._decoder.rest
 
     @property
@@ -94,11 +95,11 @@ class Incoming:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether the reply to what has arrived ends the transaction for each recipient."""
+        """Whether the reply to the octets so far ends the transaction."""
         return True
 
     def drain(self, refused: bool) -> None:
-        """Read on and drop it, to where the client waits for a reply; see `lost` for how that went.
+        """Read and drop the rest, until the client waits for a reply; `lost` says if that failed.
 
         *refused* tells whether the message is refused already.
         """
@@ -109,7 +110,7 @@ class Incoming:
             pass
 
     def _receive(self) -> bytes:
-        """What the next octets of the network decode to, which may be nothing."""
+        """The next octets of the network, decoded; may be b""."""
         data = self._arrived
         if data:
             self._arrived = b""
@@ -121,15 +122,15 @@ class Incoming:
             size = CHANGED_CONTENT_READ if self._decoder.changed else CONTENT_READ
         piece = self._decoder.feed(self._wait(began, size))
         if not self._decoder.ended:
-            # What a slow hook takes isn't the client's time, and the other way round.
+            # A slow hook doesn't use up the client's time, nor a slow client the hook's.
             self._patience -= monotonic() - began
         return self._check(piece)
 
     def _check(self, piece: bytes) -> bytes:
-        """Count *piece*, and note what the server itself refuses."""
+        """Count *piece*, and record the server's own refusal."""
         decoder = self._decoder
         self.byte_length += len(piece)
-        # In this order, so that the reply doesn't depend on which of them arrived first.
+        # In this order, so that the reply doesn't depend on which fault arrived first.
         if decoder.bare_newline and decoder.policy == "reject":
             self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
         elif decoder.received_fields > MAX_RECEIVED_FIELDS:
@@ -172,5 +173,6 @@ class Incoming:
 
 
 def wrong_greenlet() -> RuntimeError:
-    """For a read outside the hook's greenlet: the hub would wake the wrong one, and this never."""
+    """For a read outside the hook's greenlet: the hub would wake the wrong greenlet and never
+    this one."""
     return RuntimeError("a message is read in the greenlet that its hook was called in")

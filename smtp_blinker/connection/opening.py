@@ -15,7 +15,7 @@ from .client import Client
 from .clock import monotonic
 from .handshakes import Ended, read_proxy_header, shake_hands, use_proxy_header
 
-#: Octets that are read of a client that talks before its greeting.
+#: Octets to read from a client that sends before the greeting.
 _EARLY_READ: Final = 1024
 
 
@@ -52,14 +52,14 @@ def _read_proxy_header(client: Client) -> None:
     finally:
         client.server.release(client)
     use_proxy_header(client.session, header)
-    # Trust goes by the client's address: behind a proxy, all would have the proxy's.
+    # Trust depends on the client's address: all clients of a proxy share the proxy's.
     client.capabilities.peer = client.session.remote_address
     client.events.ignored = client.session.remote_address in client.options.ignored_hosts
     client.protocol.receive_data(rest)
 
 
 def upgrade(client: Client, begun: bytes = b"") -> None:
-    """The TLS handshake; *begun* is what of it came with a PROXY header."""
+    """The TLS handshake; *begun* are its octets that came with a PROXY header."""
     session = client.session
     channel = client.server.contexts.channel()
     if begun:
@@ -69,7 +69,7 @@ def upgrade(client: Client, begun: bytes = b"") -> None:
     session.tls = channel.info
     session.servername = channel.servername
     client.protocol.start_tls()
-    # RFC 3207 section 4.2: after the handshake the session knows nothing of before.
+    # RFC 3207 section 4.2: after the handshake the session forgets all from before.
     session.envelope = Envelope()
     session.opening_command = None
     session.host_name_appears_as = client.forwarded.hello_name = None
@@ -89,7 +89,7 @@ def greet(client: Client) -> None:
                 raise Ended("abuse", reply.TALKS_TOO_SOON.text, reply.TALKS_TOO_SOON)
             raise Ended("eof")
         except TimeoutError:
-            # It kept quiet, as RFC 5321 section 4.3.1 wants it.
+            # The client waited, as RFC 5321 section 4.3.1 requires.
             if deadline == client.session_deadline:
                 raise
     client.send(client.greeting())

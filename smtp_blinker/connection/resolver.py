@@ -1,4 +1,4 @@
-"""Names by reverse DNS, looked up while the session goes on."""
+"""Names by reverse DNS, looked up while the session runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gevent.resolver.thread import Resolver as ThreadResolver
 from ..pools import LOOKUPS
 from ..smtp.xclient import is_host_name
 
-#: Seconds that anyone waits for a name.
+#: Seconds to wait for a name.
 LOOKUP_SECONDS: Final = 1.5
-#: Lookups of a server under way at once; a client that comes while they hang (a dead DNS server) is
-#: served under its address.
+#: Concurrent lookups of a server. While all of them hang (a dead DNS server), new clients are
+#: served under their addresses.
 MAX_LOOKUPS: Final = LOOKUPS.most
 #: The same for a program's own resolver.
 MAX_CUSTOM_LOOKUPS: Final = 256
@@ -26,8 +26,8 @@ MAX_CUSTOM_LOOKUPS: Final = 256
 class ReverseResolver:
     """*resolver* has ``reverse(ip) -> names``, which may block; None stands for gevent's.
 
-    Where gevent's uses threads, as it does by default, ours are used instead of them: the
-    program's own look-ups don't wait for those here.
+    If gevent's resolver uses threads, which is the default, this class uses its own threads
+    instead, so that the program's look-ups don't wait for it.
     """
 
     def __init__(self, resolver: Any = None) -> None:
@@ -37,7 +37,7 @@ class ReverseResolver:
         self._most = MAX_LOOKUPS if resolver is None else MAX_CUSTOM_LOOKUPS
 
     def start(self, address: str) -> Callable[[], str]:
-        """Begin to look *address* up; the callable waits for the name, "" when there is none.
+        """Begin to look *address* up; the callable waits for the name, "" if there is none.
 
         The callable returns within `LOOKUP_SECONDS` of this call, and raises nothing.
         """
@@ -57,12 +57,12 @@ class ReverseResolver:
         return lambda: result.get() or ""
 
     def stop(self) -> None:
-        """End the lookups under way: no connection is left that needs them."""
+        """End the running lookups: no connection needs them any more."""
         for greenlet in list(self._under_way):
             gevent.kill(greenlet)
         if self._under_way:
             gevent.sleep(0)
-            self._under_way.clear()  # one that hadn't begun can't say that it ended
+            self._under_way.clear()  # a greenlet that hadn't begun can't report its end
 
     def _look_up(self, address: str, result: AsyncResult[str]) -> None:
         name = ""
@@ -71,8 +71,8 @@ class ReverseResolver:
         except KeyboardInterrupt:
             raise
         except BaseException:
-            # A client without a name is not an error. SystemExit would end the process here:
-            # below this greenlet there is only the hub.
+            # A client without a name is not an error. SystemExit would end the process here,
+            # because the hub is the parent of this greenlet.
             pass
         finally:
             self._under_way.discard(gevent.getcurrent())

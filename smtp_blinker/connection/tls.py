@@ -44,9 +44,9 @@ def make_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    # No session tickets. Mail clients rarely come back with one, and some stop at those of
-    # TLS 1.3. The key of those of TLS 1.2 would stay the same as long as the context lives, which
-    # RFC 9325 section 3.4 forbids; without them OpenSSL remembers 20,480 sessions at most (20 MiB).
+    # No session tickets. Mail clients rarely use one, and some fail at those of TLS 1.3. With
+    # TLS 1.2 the ticket key would never change while the context lives, which RFC 9325 section 3.4
+    # forbids. Without tickets OpenSSL stores 20,480 sessions at most (20 MiB).
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
     certificate = _read(certfile)
@@ -79,7 +79,7 @@ def make_context(
 
 
 def _no_password() -> str:
-    """In the place of OpenSSL's own, which asks on the terminal and waits.
+    """Replaces OpenSSL's password prompt, which blocks on the terminal.
 
     A program that knows the password gives an ssl_context.
     """
@@ -107,7 +107,7 @@ _DISTRUST = frozenset(
 
 def tls_failure(exc: ssl.SSLError) -> str:
     """What went wrong, as a sentence for the operator."""
-    reason = getattr(exc, "reason", None) or str(exc)  # those of ours have none
+    reason = getattr(exc, "reason", None) or str(exc)  # our own errors have none
     _, alert, name = reason.rpartition("_ALERT_")
     if not alert:
         return f"TLS: {reason.replace('_', ' ').lower()}"
@@ -185,7 +185,7 @@ class SecureContexts:
 def _inherit(
     context: ssl.SSLContext, default: ssl.SSLContext, entry: Mapping[str, Any], name: str
 ) -> None:
-    """Give *context*, made of the dict *entry* for *name*, what it doesn't say: as in *default*.
+    """Copy to *context*, made of the dict *entry* for *name*, what it doesn't set from *default*.
 
     Raises ValueError for authorities that can't be copied.
     """
@@ -242,7 +242,7 @@ def _guard_sni_callback(context: ssl.SSLContext) -> None:
 
 
 def _sni_slot(context: ssl.SSLContext) -> GetSetDescriptorType:
-    """OpenSSL's own sni_callback: gevent's property over it takes every peer for its SSLSocket."""
+    """Set OpenSSL's own sni_callback: gevent's property expects each peer to be its SSLSocket."""
     for cls in type(context).__mro__:
         slot = vars(cls).get("sni_callback")
         if isinstance(slot, GetSetDescriptorType):
@@ -319,7 +319,7 @@ class TLSChannel:
         return self._go_on()
 
     def _answer(self, context: ssl.SSLContext) -> bool:
-        """Answer the ClientHello: our key's signature is what a handshake costs most for."""
+        """Answer the ClientHello: the signature by our key is most of the cost of a handshake."""
         # An sni_callback belongs to the program, which may use gevent in it.
         if self._costs.get(context, 0.0) < COSTLY or context.sni_callback is not None:
             return self._timed(context)
@@ -370,7 +370,7 @@ class TLSChannel:
 
     @property
     def has_data(self) -> bool:
-        """Whether `decrypt` has something to do: without, it would cost a raised exception."""
+        """Whether `decrypt` has something to do; otherwise it would raise, which costs time."""
         incoming = self._incoming
         return bool(incoming.pending or incoming.eof or self._object.pending())
 
@@ -381,14 +381,14 @@ class TLSChannel:
         except ssl.SSLWantReadError:
             return None
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            # With or without close_notify: a message that had not ended is not taken for whole.
+            # With or without close_notify: an unfinished message never counts as complete.
             return b""
 
     def encrypt(self, data: bytes) -> None:
         self._object.write(data)
 
     def say_goodbye(self) -> None:
-        """Put a close_notify into `to_send`; the peer's isn't waited for."""
+        """Put a close_notify into `to_send`; doesn't wait for the peer's."""
         try:
             self._object.unwrap()
         except ssl.SSLError:

@@ -18,13 +18,13 @@ from ..turns import let_others_run
 from .clock import monotonic
 from .tls import TLSChannel
 
-#: A client that sends and never reads gets its replies written at this many octets: the write
-#: then waits for it, under the deadline.
+#: With this many octets of unsent replies the server writes and waits for the client, under the
+#: deadline: for clients that send and never read.
 MAX_UNSENT: Final = 16 * 1024
 #: Reads that may follow each other without a wait before other greenlets get their turn.
 READS_PER_TURN: Final = 16
-#: How long, and for how many octets, a closed connection is read on so that the last reply
-#: reaches a client that is still sending: closing at once would reset it away.
+#: Seconds and octets for which the server still reads after its last reply, so that a client that
+#: is still sending gets that reply: a close at once would cause a reset, which destroys it.
 LINGER_SECONDS: Final = 2.0
 LINGER_OCTETS: Final = 1024 * 1024
 #: Octets of ciphertext, or of what lingers, that are read at once.
@@ -41,11 +41,12 @@ class Interrupted(Exception):
 class Transport:
     """*sock* is a connected, non-blocking gevent socket; `close` closes it.
 
-    *patience* is how many seconds sending may take where no deadline is given, *last_moment* a
-    moment of `clock.monotonic` that no wait but the lingering outlasts, whatever its deadline is.
+    *patience* is how many seconds sending may take without a deadline. *last_moment* is a moment
+    of `clock.monotonic` at which every wait ends, whatever its deadline; only lingering may be
+    later.
 
-    What takes a deadline raises OSError when the connection breaks, TimeoutError when the
-    deadline passes while it waits, and Interrupted.
+    Methods with a deadline raise OSError when the connection breaks, TimeoutError when the
+    deadline passes while they wait, and Interrupted.
     """
 
     __slots__ = (
@@ -85,7 +86,7 @@ class Transport:
         #: The one that reads and writes.
         self.greenlet = getcurrent()
         self._switch = self.greenlet.switch
-        # Hub.switch looks for a switch_out of ours first, which a raw greenlet has not.
+        # Hub.switch first looks for a switch_out method, which a raw greenlet doesn't have.
         self._to_hub = greenlet.switch.__get__(hub)
         self._timer: Any = None
         self._fires_at = _FAR_AWAY
@@ -182,11 +183,11 @@ class Transport:
         assert tls is not None
         self.flush(deadline)
         if self._turns >= READS_PER_TURN:
-            # Before anything is taken out: what is raised here must cost no octets.
+            # Before octets are taken out: an exception here must not lose any.
             self._turns = 0
             let_others_run()
         data = self._decrypt(tls, size) if tls.has_data else None
-        # A command's record is small, and so is what is asked for it: see MAX_PLAIN in `protocol`.
+        # A command's record is small, so read little: see MAX_PLAIN in `protocol`.
         raw_size = min(size, _RAW_READ)
         while data is None:
             self._turns = 0
@@ -227,7 +228,7 @@ class Transport:
             if sent == len(data):
                 self.unsent = b""
                 return
-            # What is left stays there in case the wait is interrupted: no reply is torn.
+            # Keep the unsent rest if the wait is interrupted: no reply is sent in part.
             self.unsent = data = data[sent:]
             deadline = self._wait_until_writable(deadline)
 
@@ -276,7 +277,7 @@ class Transport:
             pass
 
     def linger(self) -> None:
-        """Say that nothing more comes, and read on for a while what the client still sends.
+        """Close the sending side, and for a while read and drop what the client still sends.
 
         Returns at once when nothing waits to be read. Raises nothing but GreenletExit.
         """

@@ -16,9 +16,9 @@ from smtp_blinker.stores.amqp import DEAD, Broker, declare, drop_connection
 
 from .engine import Delivery
 
-#: Seconds. After two without a sign of life each side gives the other up.
+#: Seconds. Each side gives up after two of these intervals without a heartbeat.
 HEARTBEAT: Final = 30
-#: Seconds that RabbitMQ has to confirm what is moved to another queue.
+#: Seconds within which RabbitMQ must confirm an entry that moves to another queue.
 CONFIRM_SECONDS: Final = 30.0
 #: How often a handler has failed on the entry, and why it is a dead letter.
 FAILURES: Final = "failures"
@@ -85,7 +85,7 @@ class AMQPEngine:
 
     def done(self, delivery: Delivery) -> None:
         self._channel.basic_ack(delivery.tag)
-        # An acknowledgement has no answer, but what comes behind it on the channel has.
+        # An acknowledgement has no answer, but the next request on the channel has.
         self._channel.queue_declare(self._queue, passive=True)
 
     def retry(self, delivery: Delivery, delay: int) -> None:
@@ -95,7 +95,7 @@ class AMQPEngine:
         self._move(delivery, self._queue + DEAD, {FAILURES: delivery.failures, REASON: reason})
 
     def _move(self, delivery: Delivery, queue: str, headers: dict[str, Any]) -> None:
-        """The entry into another queue first, and then out of this one."""
+        """Add the entry to another queue first, then remove it from this one."""
         known = dict(delivery.original.properties)
         known["application_headers"] = {**known.get("application_headers", {}), **headers}
         message = amqp.Message(delivery.original.body, **known)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 class Delivery:
     """An entry as the engine has given it out, to this consumer alone."""
 
-    #: By what the engine knows it.
+    #: The engine's own id of it.
     tag: Any
     #: The envelope's JSON.
     head: bytes
@@ -27,14 +27,14 @@ class Engine(Protocol):
 
     #: The engine's name in log lines.
     name: str
-    #: What says that the engine is away.
+    #: The exceptions that mean that the engine can't be reached.
     errors: tuple[type[Exception], ...]
 
     def connect(self) -> None:
         """Connect, or connect again after a lost connection."""
 
     def next(self, seconds: float) -> Delivery | None:
-        """The next entry; None when there is none for so long."""
+        """The next entry; None if none comes within the time."""
 
     def done(self, delivery: Delivery) -> None:
         """The entry was handled. When this returns it won't be given out again, as a rule."""

@@ -1,4 +1,4 @@
-"""The loop of a consumer: one entry after the other, whatever becomes of the engine."""
+"""The loop of a consumer: one entry after the other, also across outages of the engine."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def consume(
     bytes, wherever it was: large ones are read from *contents*, which must be those of the store,
     and deleted from there at the end.
 
-    What the handler returns is ignored, and then the entry is acknowledged. Where it raises an
-    `Exception`, the entry comes back, to any consumer, after the first of *delays* (seconds), next
-    time after the second, and so on; after the last it is moved to the dead letters, ``mail.dead``
-    for the queue "mail". An invalid entry goes there at once.
+    When the handler returns, whatever it returns, the entry is acknowledged. When it raises an
+    `Exception`, any consumer gets the entry again after the first of *delays* (seconds), next time
+    after the second, and so on. After the last it moves to the dead letters, ``mail.dead`` for the
+    queue "mail". An invalid entry goes there at once.
 
     An entry whose `content_id` is one of the last *remember* that this process has handled is a
     duplicate: it is acknowledged without a call. So a handler sees each message at least once, and
@@ -61,10 +61,9 @@ def consume(
 
     SIGTERM and SIGINT let the handler end and then `consume` returns, within a second when there is
     nothing to do. Outside the main thread it gets no process signals; *stop*, once set, does
-    the same anywhere. While the engine is away it tries again, with growing pauses of up to 30
-    seconds, and says so in the log (logger ``smtp_blinker.consumers``). What another consumer had
-    in hand when it died is given out again: by RabbitMQ when its connection ends, with Redis after
-    a minute.
+    the same anywhere. While the engine can't be reached, it tries again with growing pauses of up
+    to 30 seconds and logs this (logger ``smtp_blinker.consumers``). If a consumer dies, another
+    one gets its entry: from RabbitMQ when the connection ends, from Redis after a minute.
 
     Raises TypeError for a *handler* that can't be called, ValueError for a URL or a delay that is
     none, ImportError where the extra is missing, and

@@ -18,11 +18,11 @@ from smtp_blinker.stores.redis_stream import CONNECT_SECONDS, DEAD, parse_url
 
 from .engine import Delivery
 
-#: The consumer group that has handled, or has in hand, what was read of the stream.
+#: The consumer group, which records the entries that were handled or are being handled.
 GROUP: Final = "consumers"
 #: Seconds without a sign of life after which another consumer takes over an entry.
 DEAD_SECONDS: Final = 60
-#: Consumers that may die on an entry before it is a dead letter.
+#: If this many consumers die while they handle an entry, it becomes a dead letter.
 CRASHES: Final = 20
 #: Seconds for an answer; a consumer asks for entries for a second at most.
 ANSWER_SECONDS: Final = 30.0
@@ -139,14 +139,14 @@ class RedisEngine:
         pipeline.xdel(self._stream, delivery.tag)
 
     def beat(self, delivery: Delivery) -> None:
-        # Claimed by the one who has it: it has been idle for no time.
+        # This consumer claims its own entry, which makes its idle time 0.
         self._client.xclaim(
             self._stream, GROUP, self._consumer, 0, [delivery.tag], idle=0, justid=True
         )
 
     def close(self) -> None:
         try:
-            # One that has nothing in hand; with something it stays known, for those who take over.
+            # Only a consumer without an entry: others must be able to take over an entry.
             pending = self._client.xpending_range(
                 self._stream, GROUP, "-", "+", 1, consumername=self._consumer
             )

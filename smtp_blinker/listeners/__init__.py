@@ -1,4 +1,4 @@
-"""Listeners that come with the library. They know the signals and nothing else of it.
+"""Listeners that come with the library. They use its signals and nothing else of it.
 
 Each is a class that is used in the same way: ``attach(server)`` connects it to one server,
 ``attach()`` to all of the process, ``detach()`` undoes every attach. Both may be called at any

@@ -1,4 +1,4 @@
-"""Publish what the signals tell, for programs that watch several nodes. Extra `amqp` or `redis`.
+"""Publish the events, for programs that watch several nodes. Extra `amqp` or `redis`.
 
     FleetEvents("amqp://user:password@broker/").attach()
 
@@ -120,7 +120,7 @@ class FleetEvents:
         """Detach, wait up to *timeout* seconds until the buffer is empty, and disconnect."""
         self.detach()
         if self._greenlet is not None:
-            self._empty.wait(timeout)  # also for what is being published now
+            self._empty.wait(timeout)  # wait also for the batch that is being published
             self._greenlet.kill()
             self._greenlet = None
             self.dropped += len(self._waiting)
@@ -129,7 +129,7 @@ class FleetEvents:
 
     def _receiver(self, name: str) -> Callable[..., None]:
         def receive(server: object, event: Event, **extra: object) -> None:
-            # An exception would hold what its frames hold.
+            # The exception's traceback would keep objects alive.
             known = event.as_dict() if isinstance(event, ErrorEvent) else event
             self._add((name, time(), known))
 
@@ -175,7 +175,7 @@ class FleetEvents:
         return signal, json.dumps(whole, default=str).encode("ascii")
 
     def _put_back(self, batch: list[tuple[str, float, dict[str, Any] | Event]]) -> None:
-        """The oldest of the buffer again, as far as there is room."""
+        """Put the events back as the oldest of the buffer, as far as there is room."""
         room = max(0, self._most - len(self._waiting))
         kept = batch[len(batch) - room :] if room < len(batch) else batch
         self.dropped += len(batch) - len(kept)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-#: More characters of one value than this don't get into a line of text. JSON has all of them.
+#: The most characters of one value in a line of text. JSON has all of them.
 MAX_TEXT: Final = 1000
-#: More recipients of one message than this are counted, not named.
+#: The most recipients that a line names; the others are counted.
 MAX_RECIPIENTS: Final = 5
-#: More frames of a traceback than this (the innermost) aren't named.
+#: The most frames of a traceback (the innermost) that a line names.
 MAX_FRAMES: Final = 8
 
 
@@ -46,7 +46,7 @@ def place(failure: BaseException) -> str:
 
 
 def address_of(server: object) -> str:
-    """The server's address as text. All that a listener knows of a server is what gevent says."""
+    """The server's address as text, from gevent's attributes."""
     address = getattr(server, "address", None)
     if isinstance(address, tuple) and len(address) >= 2:
         host, port = address[:2]

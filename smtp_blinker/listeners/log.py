@@ -1,4 +1,4 @@
-"""Write what the signals tell into a `logging.Logger`: one line per event, as text or as JSON.
+"""Write the events to a `logging.Logger`: one line per event, as text or as JSON.
 
     EventLog().attach(server)
 
@@ -73,12 +73,12 @@ _LISTENER: Final = {
     "EPERM",
     "EPROTONOSUPPORT",
 }
-#: Whatever the error is: the network between a store and us is none of a client's.
+#: For any error: the network between a store and this server isn't the client's.
 _OTHER: Final = {"StoreAway", "SpoolFailed", "SpoolError"}
 #: Faults of clients and of the way to them: WARNING. All others are the operator's: ERROR.
 _CLIENT_SIDE: Final = {"network", "tls", "proxy"}
 
-#: In the place of an address for a client of a UNIX socket, which has none.
+#: Replaces the address of a client on a UNIX socket, which has none.
 _UNIX: Final = "unix"
 
 
@@ -146,7 +146,7 @@ class EventLog:
         self.alert_per = alert_per
         self.tracebacks = tracebacks
         self._clock = clock
-        # When the latest errors came. It is full when there were enough of them for an alert.
+        # The times of the latest errors. When it is full, there are enough for an alert.
         self._errors: deque[float] | None = None
         if alert_after is not None:
             self._errors = deque(maxlen=alert_after)
@@ -297,7 +297,7 @@ class EventLog:
         level = logging.WARNING if kind in _CLIENT_SIDE else logging.ERROR
         if self.logger.isEnabledFor(level):
             failure = event.error
-            ours = kind in {"program", "other"}  # where in the code it happened matters
+            ours = kind in {"program", "other"}  # the place in the code matters
             facts = [
                 f"{name} {value}"
                 for name, value in (
@@ -324,13 +324,13 @@ class EventLog:
             self._watch(self._errors)
 
     def _watch(self, errors: deque[float]) -> None:
-        """Count an error, and raise the alarm when this one makes them too many."""
+        """Count an error; log an alert if there are too many now."""
         now = self._clock()
         errors.append(now)
         if len(errors) != errors.maxlen or now - errors[0] > self.alert_per:
             return
         calm = now > self._quiet_until
-        # Still too many: whether or not it was said, it has to calm down before it's said again.
+        # Still too many: the next alert comes only after a quiet time.
         self._quiet_until = now + self.alert_per
         if calm and self.logger.isEnabledFor(logging.CRITICAL):
             self._write(
@@ -351,7 +351,7 @@ class EventLog:
         *values: object,
         failure: BaseException | None = None,
     ) -> None:
-        # Once the whole line is known to be harmless its parts are.
+        # If the whole line is harmless, its parts are too.
         line = template % values
         if not line.isprintable() or len(line) > MAX_TEXT:
             values = tuple([one_line(value) for value in values])

@@ -1,4 +1,4 @@
-"""Count what the signals tell, for Prometheus. Needs ``pip install 'smtp_blinker[metrics]'``.
+"""Count the events, for Prometheus. Needs ``pip install 'smtp_blinker[metrics]'``.
 
 EventMetrics().attach(server)
 prometheus_client.start_http_server(9000)
@@ -40,8 +40,8 @@ except ImportError as exc:
         " pip install 'smtp_blinker[metrics]'"
     ) from exc
 
-#: More values of a label than this are counted together as "other". The library's own values
-#: are far fewer; it is here for a program with an exception class per fault.
+#: The most values of a label; further ones count as "other". The library's own values are far
+#: fewer; the limit is for a program with an exception class per fault.
 MAX_LABEL_VALUES: Final = 100
 #: The same for the pairs of verb and code: there are some thirty verbs, and a few codes for each.
 MAX_VERBS_AND_CODES: Final = 500
@@ -66,9 +66,9 @@ _AUTH_METHODS: Final = frozenset(
         "XOAUTH2",
     }
 )
-# The series that are there from the start, with 0. Prometheus can't tell how much a series that
-# begins with 1 has grown: the first fault and the first message would count as none, and a share
-# of what never came yet as unknown.
+# Series that exist from the start, with 0. Prometheus can't see the growth of a series that begins
+# with 1: it would miss the first fault and the first message, and a share of something that never
+# happened would be unknown.
 _FIRST_ERRORS: Final = (
     *("HookError", "HookTimeout", "ListenerError"),
     *("CountersAway", "PolicyFailure", "StoreAway", "SpoolFailed"),
@@ -179,7 +179,7 @@ class EventMetrics:
         )
         for children, values in firsts:
             for value in values:
-                children[(value,)]  # made by being looked up
+                children[(value,)]  # the look-up creates it
         for refusal in _FIRST_REFUSALS:
             self._refused[refusal]
         # `connect` can come twice for a connection (XFORWARD), and `disconnect` comes also for

@@ -86,7 +86,7 @@ class ConnectionTracker:
         return self
 
     def detach(self) -> None:
-        """Stop listening, and forget the open connections, whose end would be missed."""
+        """Stop listening, and forget the open connections: the tracker won't see their end."""
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
         self._open.clear()
@@ -105,7 +105,7 @@ class ConnectionTracker:
         return len(self._open)
 
     def __bool__(self) -> bool:
-        return True  # a tracker with nothing to track is still a tracker
+        return True  # an empty tracker is true too
 
     def _on_connect(self, server: object, event: ConnectEvent, **extra: object) -> None:
         known = self._open.get(event.id)

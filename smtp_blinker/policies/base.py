@@ -1,4 +1,4 @@
-"""What all policies have in common: which clients they judge, and what happens where they can't."""
+"""The base of all policies: which clients they judge, and what happens if they can't judge."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..session import Session
 from ..signals import ErrorEvent, VerdictEvent, emit, emit_error, verdict
 from ..smtp.reply import Reject
 
-#: What a policy does with mail that it can't judge: let it pass, or 451 4.7.1.
+#: The effect of a failure: the mail passes, or the client gets 451 4.7.1.
 OnFailure = Literal["accept", "defer"]
 Networks = Iterable[str | IPv4Address | IPv6Address | Network]
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
@@ -23,7 +23,7 @@ _KNOWN_ADDRESSES: Final = 10_000
 
 
 class PolicyFailure(Exception):
-    """A policy could not judge; ``__cause__`` is what stopped it. It is what `error` carries."""
+    """A policy could not judge; ``__cause__`` says why. The `error` event carries it."""
 
 
 class Finding:
@@ -33,7 +33,7 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """What it comes to, in a word or two of a few that there are."""
+        """The result in a word or two, from a fixed set."""
         raise NotImplementedError
 
     def as_dict(self) -> dict[str, Any]:
@@ -88,12 +88,12 @@ class BasePolicy:
         return not self._is_trusted(session.remote_address or "127.0.0.1")
 
     def note(self, session: Session, results: dict[str, Any], found: Finding) -> None:
-        """Have *found* in *results*, which are those of *session* or of its envelope, and tell."""
+        """Put *found* into *results*, of *session* or of its envelope, and send `verdict`."""
         results[self.name] = found
         self.tell(session, found)
 
     def tell(self, session: Session, found: Finding | None) -> None:
-        """Send `verdict` about *found*, or about a failure that left nothing."""
+        """Send `verdict` about *found*, or about a failure without a result."""
         if not verdict.receivers:
             return
         server = self._server_of(session)
@@ -136,7 +136,7 @@ class BasePolicy:
         emit_error(self._server_of(session), event)
 
     def deferral(self) -> Reject:
-        """The refusal of what can't be judged now."""
+        """The refusal of a client or message that can't be judged now."""
         return Reject(451, "Try again later: this server can't check mail now", "4.7.1")
 
     def _server_of(self, session: Session) -> Any:

@@ -16,7 +16,7 @@ from .scanner import ScannerFailure, deadline, pieces_of, printable
 
 #: Octets of an answer; a signature's name is far shorter.
 MAX_ANSWER: Final = 4096
-#: What clamd with AlertExceedsMax "finds" in what it could not look through.
+#: With AlertExceedsMax clamd "finds" this in files that it could not scan.
 _LIMITS: Final = "Heuristics.Limits.Exceeded"
 
 #: Host and port, or the path of a UNIX socket.
@@ -111,7 +111,7 @@ def _connected(address: _Address) -> Any:
 
 
 def _answer(sock: Any) -> str:
-    """What stands before the NUL that ends an answer."""
+    """The answer before the NUL that ends it."""
     answer = b""
     while b"\0" not in answer:
         piece = sock.recv(MAX_ANSWER)
@@ -131,7 +131,7 @@ def _last_words(sock: Any) -> str:
 
 
 def _verdict(answer: str) -> ClamAVResult:
-    """Raises ScannerFailure for an answer that is none."""
+    """Raises ScannerFailure for an invalid answer."""
     if answer == "stream: OK":
         return ClamAVResult(None)
     name = answer.removeprefix("stream: ").removesuffix(" FOUND")

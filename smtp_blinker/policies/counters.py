@@ -1,4 +1,4 @@
-"""What limits count with: windows, leases and triplets, in this process or for all nodes."""
+"""Counters for limits: windows, leases and triplets, in this process or for all nodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_ENTRIES: Final = 500_000
 
 
 class Hit(NamedTuple):
-    """What counting one event came to."""
+    """The result of counting one event."""
 
     #: Seconds until there is room for one; 0 where this one was counted.
     wait: float
@@ -22,16 +22,15 @@ class Hit(NamedTuple):
 
 
 class Counters(Protocol):
-    """What `MemoryCounters` and `RedisCounters` have in common.
+    """The interface of `MemoryCounters` and `RedisCounters`.
 
-    Keys are texts; windows, leases and triplets are apart from each other. *timeout* is how many
-    seconds a call may wait for another machine; then it counts in this process. None of the
-    methods raises for that.
+    Keys are texts; windows, leases and triplets have separate keys. *timeout* is how many seconds
+    a call may wait for another machine; after that it counts in this process and doesn't raise.
     """
 
     @property
     def away(self) -> bool:
-        """Whether only this process is counted now, though all nodes should be."""
+        """Whether it counts only this process now, although it should count all nodes."""
 
     def attach(self, server: Any) -> None:
         """*server*'s `error` signal reports it when the other machine is away."""

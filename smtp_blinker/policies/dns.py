@@ -29,10 +29,10 @@ except ImportError as exc:
 
 #: Seconds until a question is asked again, of the next server.
 TRY_SECONDS: Final = 1.5
-#: Octets and records of a reply: what is in it is a sender's choice.
+#: The most octets and records of a reply: a sender may have chosen its contents.
 MAX_REPLY: Final = 16_384
 MAX_RECORDS: Final = 200
-#: RFC 9715 section 3: what passes everywhere without being fragmented.
+#: RFC 9715 section 3: a size that every network passes without fragments.
 _UDP_PAYLOAD: Final = 1232
 #: Seconds that an answer is kept at most, whatever its TTL says.
 MAX_TTL: Final = 86400
@@ -55,7 +55,7 @@ class DNSFailure(Exception):
 
 
 class Queries(Protocol):
-    """What policies ask."""
+    """The interface of a resolver for policies."""
 
     def query(self, name: str, kind: str, timeout: float) -> tuple[str | bytes, ...]:
         """The records of *kind* ("A", "TXT", …) at *name*, which may be none.
@@ -159,9 +159,9 @@ class _Answer:
 def _exchange(question: Any, server: tuple[str, int]) -> _Answer:
     family = gevent_socket.AF_INET6 if ":" in server[0] else gevent_socket.AF_INET
     with gevent_socket.socket(family, gevent_socket.SOCK_DGRAM) as sock:
-        sock.connect(server)  # so that nothing from elsewhere arrives
+        sock.connect(server)  # so that only this server's datagrams arrive
         sock.send(question.to_wire())
-        # What isn't the reply to this question may be an attempt to forge one.
+        # A datagram that isn't the reply to this question may be forged.
         while (answer := _read(question, sock.recv(65535))) is None:
             pass
     if answer.is_truncated:
@@ -209,7 +209,7 @@ def _parsed(question: Any, wire: bytes) -> _Answer | None:
         return _Answer(code, bool(reply.flags & dns.flags.TC))
     chain = cast("dns.message.QueryMessage", reply).resolve_chaining()
     records = tuple(_record(item) for item in chain.answer or ())
-    # An alias exists, whatever it leads to.
+    # An alias exists, even if its target doesn't.
     if code == dns.rcode.NXDOMAIN and not chain.cnames:
         records = NO_SUCH_NAME
     ttl = min(chain.minimum_ttl, MAX_TTL)

@@ -20,9 +20,8 @@ from .dns import DNSFailure, Queries, Resolver
 MAX_TEXT: Final = 200
 #: RFC 5782 section 2.1: a listing is an address in this network.
 _LISTINGS: Final = IPv4Network("127.0.0.0/8")
-#: What lists answer to those who ask too much, or through a public resolver: Spamhaus anything in
-#: this network; URIBL and others 127.0.0.1, which RFC 5782 section 5 keeps out of every list;
-#: dnswl.org 127.0.0.255.
+#: The answers of lists to clients that ask too often, or through a public resolver: Spamhaus
+#: returns an address in this network, URIBL and others 127.0.0.1, dnswl.org 127.0.0.255.
 _ERRORS: Final = IPv4Network("127.255.255.0/24")
 _REFUSALS: Final = frozenset({IPv4Address("127.0.0.1"), IPv4Address("127.0.0.255")})
 #: The longest name in front of a zone: 32 nibbles with their dots.
@@ -31,10 +30,10 @@ _MAX_ZONE: Final = 253 - 64
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one list says of a client."""
+    """One list's entry for a client."""
 
     zone: str
-    #: The answers in 127.0.0.0/8; what each means is the list's own.
+    #: The answers in 127.0.0.0/8; each list defines what its answers mean.
     answers: tuple[str, ...]
     #: Its TXT record in printable ASCII, or "".
     text: str
@@ -42,7 +41,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class DNSBlocklistResult(Finding):
-    """What all lists said of a client."""
+    """The results of all lists for a client."""
 
     address: str
     listings: tuple[Listing, ...]
@@ -123,7 +122,7 @@ class DNSBlocklist(BasePolicy):
         return DNSBlocklistResult(client, tuple(listings), tuple(failures))
 
     def _ask(self, labels: str, zone: str, deadline: float) -> Listing | str | None:
-        """A listing, None where it isn't listed, or why that isn't known."""
+        """The listing, None if there is none, or why that isn't known."""
         name = f"{labels}.{zone}"
         try:
             answers = self._resolver.query(name, "A", max(deadline - monotonic(), 0.001))

@@ -1,4 +1,4 @@
-"""Greylisting (RFC 6647): what comes for the first time has to come again."""
+"""Greylisting (RFC 6647): a client that sends for the first time has to try again later."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .base import LOOPBACK, Finding, Networks, OnFailure
 from .counters import Counters, network_of
 from .limits import TIMEOUT, CountingPolicy, short_key
 
-#: RFC 6647 section 5: an unknown client has this many seconds to come back, and is known for so
-#: many since it came last.
+#: RFC 6647 section 5 asks for both limits: the seconds within which an unknown client must come
+#: back, and those for which a client stays known after its latest message.
 RETRY_WINDOW: Final = 2 * 86400.0
 KEEP: Final = 35 * 86400.0
-#: Large senders try again from a neighbour of the address that they came from first.
+#: Large senders try again from another address in the same network.
 _IPV4_BITS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
 class GreylistResult(Finding):
-    """What greylisting found for the recipient that was asked for last."""
+    """The result of greylisting for the latest RCPT."""
 
     #: Seconds until the same triplet passes; 0 where it has passed.
     wait: float
-    #: What stands for the client: a network, or the sender's domain where SPF has passed.
+    #: What identifies the client: its network, or the sender's domain if SPF has passed.
     client: str
 
     @property

@@ -14,7 +14,7 @@ from ..smtp.reply import Reject
 from .base import LOOPBACK, BasePolicy, Finding, Networks, OnFailure
 from .counters import Counters, Hit, MemoryCounters, network_of
 
-#: What `RateLimit` counts, and by what.
+#: The events that `RateLimit` counts, and the keys that it counts them by.
 Of = Literal["connections", "messages", "recipients"]
 Key = Literal["network", "user", "sender"]
 #: The words after the slash of a rate, in seconds.
@@ -24,7 +24,7 @@ MAX_NUMBER: Final = 100_000
 #: Seconds that a limit waits for its counters.
 TIMEOUT: Final = 0.05
 _RATE: Final = re.compile(r"([0-9]{1,6}) ?/ ?([0-9]{0,5}) ?(second|minute|hour|day)s?", re.ASCII)
-#: Characters of a key's value that stand in it as they are.
+#: Values up to this many characters are part of the key; longer ones are hashed.
 _MAX_VALUE: Final = 80
 
 
@@ -98,7 +98,7 @@ class CountingPolicy(BasePolicy):
         self.counters.attach(server)
 
     def check_counters(self) -> None:
-        """Refuse where only this process was counted and that isn't enough."""
+        """Refuse if only this process was counted and the policy needs all nodes."""
         if self.on_failure == "defer" and self.counters.away:
             raise self.deferral()
 

@@ -47,7 +47,7 @@ LEASE_SECONDS: Final = 30.0
 RENEW_SECONDS: Final = 10.0
 #: Leases that are renewed by one command.
 RENEW_AT_ONCE: Final = 200
-#: Seconds to wait for what no client waits for.
+#: Seconds for a command that no client waits for.
 _PATIENCE: Final = 0.05
 
 
@@ -72,9 +72,9 @@ class _Pool:
         self.pid = os.getpid()
         self.idle: list[Any] = []
         self.room = BoundedSemaphore(MAX_CONNECTIONS)
-        #: What renews the leases while there are any; a hub that has ended has taken it along.
+        #: The greenlet that renews the leases while there are any; it ends with its hub.
         self.heart: Any = None
-        #: Commands whose answers are too late, and may come yet.
+        #: Commands whose answers are too late but may still arrive.
         self.late = 0
 
 
@@ -224,7 +224,7 @@ class RedisCounters:
                 self._script("renew", _PATIENCE, keys, [_micro(LEASE_SECONDS), *holders])
             for key, holder in some:
                 if holder not in leases.get(key, ()):
-                    self._forget(key, holder)  # given back meanwhile, and perhaps renewed after it
+                    self._forget(key, holder)  # returned meanwhile, and perhaps renewed after that
 
     # Redis
 

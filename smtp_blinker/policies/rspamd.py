@@ -27,7 +27,7 @@ MAX_ANSWER: Final = 256 * 1024
 MAX_CHANGES: Final = 200
 MAX_VALUE: Final = 8 * 1024
 MAX_SYMBOLS: Final = 500
-#: What marks a message as spam, as rspamd's own milter does.
+#: The field that marks a message as spam, the same as that of rspamd's own milter.
 SPAM_FIELD: Final = "X-Spam"
 _DEFERRED: Final = frozenset({"greylist", "soft reject"})
 _MARKED: Final = frozenset({"add header", "rewrite subject"})
@@ -49,7 +49,7 @@ class RspamdResult(Finding):
     required_score: float
     #: The names of the rules that fit.
     symbols: tuple[str, ...] = ()
-    #: What rspamd would have the client read, or "".
+    #: rspamd's message to the client, or "".
     message: str = ""
     #: Changes of the header that it asked for and that were not made, with the reason.
     left_out: tuple[tuple[str, str], ...] = ()
@@ -60,7 +60,7 @@ class RspamdResult(Finding):
 
 
 class Rspamd(BasePolicy):
-    """Does with a message what rspamd says.
+    """Does to a message what rspamd says.
 
     *url*: of rspamd's worker, ``"http://HOST:11333"``, or https. ``reject`` is 550 5.7.1;
     ``soft reject`` and ``greylist`` are 451 4.7.1; ``add header`` puts ``X-Spam: Yes`` on top and
@@ -172,7 +172,7 @@ def _split(url: object) -> tuple[str, int, str, bool]:
 
 
 def _facts(session: Session) -> Iterator[tuple[str, bytes]]:
-    """What rspamd gets to know of the client and the envelope."""
+    """The header fields that tell rspamd about the client and the envelope."""
     envelope = session.envelope
     if envelope.mail_from is not None:
         yield "From", _octets(header_address(envelope.mail_from.address, envelope) or "<>")

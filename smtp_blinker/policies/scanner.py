@@ -1,4 +1,4 @@
-"""What policies have in common that hand a whole message to another program."""
+"""The common part of policies that pass a whole message to another program."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Exchange:
     def refuse(self, refusal: Refusal) -> Reply | Question:
         """The mechanism may still have something to say before *refusal* is raised."""
         assert self._mechanism is not None
-        # Without the way here: the program may keep it, and with its frames the session.
+        # Without its traceback: the program may keep the exception, and the traceback the session.
         return self._go_on(self._mechanism.throw, refusal.with_traceback(None))
 
     def _go_on(self, resume: Callable[[Any], bytes | Question], value: Any) -> Reply | Question:

@@ -1,4 +1,4 @@
-"""What a SASL mechanism is: a generator of challenges, and of questions to the program."""
+"""The interface of a SASL mechanism: a generator of challenges and of questions to the program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AskKeys:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a mechanism may know of its session."""
+    """The facts about the session that a mechanism may use."""
 
     server_name: str
     #: The client's verified certificate, as `ssl.SSLSocket.getpeercert` has it, or None.

@@ -225,7 +225,9 @@ def _scram(mechanism: str, initial: bytes | None) -> Mechanism:
     found: ScramKeys | None = yield AskKeys(first.username, mechanism)
     if found is not None:
         DECOYS.learn(mechanism, found)
-    decoy = DECOYS.keys(mechanism, first.username)  # for a known user too: as much work
+    decoy = DECOYS.keys(
+        mechanism, first.username
+    )  # also for a known user, so that both take as long
     keys = decoy if found is None else found
 
     nonce = first.nonce + new_nonce()

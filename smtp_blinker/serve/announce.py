@@ -47,7 +47,7 @@ def announce(settings: Settings, ports: Sequence[int], page: int | str) -> None:
 
 
 def say(line: str) -> None:
-    """Print *line*; when its reader is gone, mail is received all the same."""
+    """Print *line*; the program goes on if standard output is closed."""
     try:
         print(line, flush=True)
     except OSError:

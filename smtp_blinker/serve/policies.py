@@ -1,4 +1,4 @@
-"""What the options about limits and lists come to: policies, in the order of their being asked."""
+"""The policies for the options about limits and lists, in the order in which they are called."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def raise_file_limit() -> None:
 
 
 def spare_the_collector() -> None:
-    """Have garbage collection pass by all that lives until the end: modules, routes, options.
+    """Exclude objects that live until the end from garbage collection: modules, routes, options.
 
     Each full collection would look at all of it, and serve no client for 15 to 45 ms.
     """
@@ -48,7 +48,7 @@ def spare_the_collector() -> None:
 
 
 def reload(settings: Settings, users: UserFile | None, servers: Sequence[SMTPServer]) -> None:
-    """SIGHUP: reload the users and the certificate; what can't be read stays as it was."""
+    """SIGHUP: reload the users and the certificate; keep the old ones if a file can't be read."""
     if users is not None:
         try:
             users.reload()

@@ -69,7 +69,7 @@ def accept_any(credentials: Credentials, session: Session) -> str:
 
 
 def offer_scram(users: UserFile, servers: Sequence[SMTPServer]) -> None:
-    """Offer SCRAM where no user is without keys: a client that can choose takes it."""
+    """Offer SCRAM only if all users have keys, because clients prefer it."""
     for server in servers:
         server.hooks.set("on_scram", users.scram if users.all_have_scram else None)
 
@@ -98,7 +98,7 @@ def recipient_check(domains: Sequence[str]) -> Any:
 
 
 def bind(settings: Settings, servers: Sequence[SMTPServer]) -> None:
-    """Have every address, or none; no client is served yet."""
+    """Bind every address, or none; no client is served yet."""
     for listen, server in zip(settings.listen, servers, strict=True):
         try:
             server.init_socket()

@@ -1,4 +1,4 @@
-"""What the words on the command line mean: addresses, names, domains, networks, sizes."""
+"""The values on the command line: addresses, names, domains, networks, sizes."""
 
 from __future__ import annotations
 

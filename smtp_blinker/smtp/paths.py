@@ -21,8 +21,8 @@ _DOT_STRING = rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9\-]*[A-Za-z0-9])?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 
-# Nearly every path that is ever sent: a label with two hyphens in a row may be an A-label, and
-# goes the long way below with all else that is unusual.
+# Nearly all paths match this. A label with two hyphens in a row may be an A-label, so it takes the
+# slow way below, like everything unusual.
 _PLAIN_DOMAIN = r"[A-Za-z0-9]+(?:[.\-][A-Za-z0-9]+)*"
 _PLAIN_PATH = rf"<({_DOT_STRING}@{_PLAIN_DOMAIN})>(.*)"
 _PLAIN_REVERSE_PATH = re.compile(f"FROM:{_PLAIN_PATH}", re.S).match
@@ -57,7 +57,7 @@ def parse_path(argument: str, sender: bool, smtputf8: bool, lenient: bool) -> tu
     """The address in the argument of MAIL (*sender*) or RCPT, and what follows it.
 
     Only a reverse-path may be null, only a forward-path may be "<postmaster>". *smtputf8* allows
-    non-ASCII. With *lenient*, syntax is not held against the address, but its characters are.
+    non-ASCII. With *lenient*, a wrong syntax is accepted, but not wrong characters.
     """
     found = _PLAIN_REVERSE_PATH(argument) if sender else _PLAIN_FORWARD_PATH(argument)
     if found is not None:

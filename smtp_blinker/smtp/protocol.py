@@ -48,7 +48,7 @@ _BROKEN_LINES: Final = {
 #: Why the connection ends with the reply to a broken line.
 _ENDS: Final = {Problem.BINARY: "abuse", Problem.BROKEN_CHUNK: "refused"}
 
-#: RFC 3030 section 2. Of thousands of digits Python makes no number, but zeros before it are none.
+#: RFC 3030 section 2. Python raises for a number of thousands of digits, so leave out the zeros.
 _CHUNK: Final = re.compile(r"0*([0-9]{1,18})( LAST)?", re.I | re.ASCII)
 #: How many octets follow a BDAT that is malformed otherwise.
 _CHUNK_SIZE: Final = re.compile(r" *0*([0-9]{1,18})(?![^ ])", re.ASCII)
@@ -56,14 +56,14 @@ _CHUNK_SIZE: Final = re.compile(r" *0*([0-9]{1,18})(?![^ ])", re.ASCII)
 _AUTH: Final = VERBS[b"AUTH"]
 _BDAT: Final = VERBS[b"BDAT"]
 
-# The states that every command looks at: in CPython 3.11 an Enum gives out its members slowly.
+# The states that every command uses: in CPython 3.11 access to an Enum's members is slow.
 _STATE_READY: Final = State.READY
 _STATE_AUTH: Final = State.AUTH
 
 
 @dataclass(slots=True, eq=False)
 class Command:
-    """A command with a known verb. It is never changed: the cache gives the same one to many.
+    """A command with a known verb. Don't change it: the cache returns the same object many times.
 
     It isn't frozen, because creating it would then take as long as reading the rest of its line.
     """
@@ -71,7 +71,7 @@ class Command:
     verb: Verb
     #: Blanks at its end are not part of it (RFC 5321 section 4.1.1).
     argument: str
-    #: The refusal of what the argument is made of; None where that is fine.
+    #: The refusal of the argument's characters; None if they are allowed.
     fault: Reply | None = None
 
 
@@ -86,7 +86,7 @@ class Response:
 class Fault:
     """A line that is neither a command nor a response."""
 
-    #: What it is refused with.
+    #: Its refusal.
     reply: Reply
     #: What it was, for the log; the line itself may hold a secret.
     seen: str
@@ -123,13 +123,13 @@ def plain_command(line: bytes) -> Command:
 
 
 class Protocol(LineReader):
-    """What has arrived of one session, and where the session is.
+    """The octets and the state of one session.
 
     *max_line* and *policy*: see `LineReader`. `next_event` raises nothing for any input.
     """
 
-    # It is the reader of lines, and its state no property: each call costs a small message more
-    # than what it does.
+    # It inherits from the reader of lines, and its state is no property: for a small message, each
+    # call would cost more than its work.
     __slots__ = ("_cacheable", "_verb", "chunk_is_last", "chunk_left", "state")
 
     def __init__(self, max_line: int, policy: str) -> None:
@@ -151,7 +151,7 @@ class Protocol(LineReader):
         if not self.buffer:
             if len(data) <= self._cacheable and not self.in_auth and self._skipping is None:
                 try:
-                    # How nearly all come: one whole command, and nothing else has arrived.
+                    # The usual case: exactly one whole command has arrived.
                     event = plain_command(data)
                 except LookupError:
                     pass
@@ -208,7 +208,7 @@ class Protocol(LineReader):
 
     def _unrecognized(self, line: bytes) -> Fault:
         self._verb = None
-        # Not the line itself: a client that is out of step may have sent its password.
+        # Don't log the line: a client that is out of sync may have sent its password.
         seen = f"an unrecognized command of {len(line)} octets"
         if is_http_request(line):
             return Fault(reply.HTTP_NOT_ALLOWED, seen)
@@ -216,7 +216,7 @@ class Protocol(LineReader):
             # A PROXY header of version 2 among them: what follows isn't SMTP either.
             return Fault(reply.BINARY, seen, "abuse")
         if is_header_field(line):
-            # The client sends content without a 354. Its next line may be one that we would run.
+            # The client sends content without a 354. Its next line could be a command.
             return Fault(reply.CONTENT_NOT_EXPECTED, seen)
         # What follows a BDAT that isn't written as one is still a chunk, of an unknown size.
         ends = "refused" if begins_as_bdat(line) else ""
@@ -240,7 +240,7 @@ class Protocol(LineReader):
             if self.in_auth:
                 self._leave_auth()
             elif verb is _BDAT and (self.state is State.CHUNKS or answer is reply.BAD_CHUNK):
-                # RFC 3030 section 2: what lacks a chunk is not a message, whatever chunks follow.
+                # RFC 3030 section 2: a message that lacks a chunk stays invalid.
                 self.state = min(self.state, _STATE_READY)
         elif verb is _AUTH:
             if answer.code == 334:
@@ -269,7 +269,7 @@ class Protocol(LineReader):
         self.state = _STATE_READY
 
     def take_of_chunk(self) -> bytes:
-        """What of the chunk has arrived already."""
+        """The octets of the chunk that have arrived already."""
         data = self.take(self.chunk_left)
         self.chunk_left -= len(data)
         return data

@@ -196,7 +196,7 @@ class AuthenticationFailed(Reject):
             raise ValueError("data is too long for a challenge: it takes some 9 KB of JSON")
 
 
-# The standing replies: made once, sent as they are.
+# The constant replies: made once and never changed.
 OK = Reply(250, "OK", "2.0.0")
 FLUSHED = Reply(250, "Flushed", "2.0.0")
 SENDER_OK = Reply(250, "Accepted", "2.1.0")
@@ -250,7 +250,7 @@ HTTP_NOT_ALLOWED = Reply(421, "HTTP requests not allowed", "4.7.0")
 CONTENT_NOT_EXPECTED = Reply(421, "Message content where a command is expected", "4.7.0")
 TALKS_TOO_SOON = Reply(421, "You talk too soon", "4.7.0")
 
-#: The 421 replies that a client earns: they end its session as "abuse".
+#: The 421 replies for a client's own behaviour: they end its session as "abuse".
 ABUSE = frozenset(
     (
         TOO_MANY_FROM_ADDRESS,

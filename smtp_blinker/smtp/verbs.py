@@ -1,4 +1,4 @@
-"""The verbs, a row each: their facts, and what may follow what. No function is named here.
+"""The verbs, a row each: their facts and their transitions. It names no functions.
 
 Only a positive reply moves the state, which `protocol.Protocol.answered` does by these rows.
 """
@@ -48,7 +48,7 @@ class Verb:
     junk: bool = False
     #: Whether non-ASCII text may stand in the argument (RFC 6531 section 3.4).
     utf8: bool = False
-    #: Whether its lines may be cached: that of AUTH is a secret, those of BDAT have a chunk behind.
+    #: Whether its lines may be cached: a line of AUTH is a secret, after one of BDAT comes a chunk.
     cacheable: bool = True
 
 

@@ -66,7 +66,7 @@ def _value(name: str, value: str) -> str | None:
         except ValueError:
             raise Reject(501, f"Bad {name}: not an IP address", "5.5.4") from None
     if name in {"PORT", "DESTPORT"}:
-        # Of thousands of digits Python makes no number.
+        # Python raises for a number of thousands of digits.
         if not (value.isascii() and value.isdigit() and len(value) < 6 and int(value) < 65536):
             raise Reject(501, f"Bad {name}: not a port number", "5.5.4")
         return str(int(value))

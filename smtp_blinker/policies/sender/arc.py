@@ -1,4 +1,4 @@
-"""ARC (RFC 8617): whether the chain of those that passed a message on is whole."""
+"""ARC (RFC 8617): whether the chain of servers that passed a message on is valid."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _chain(sets: dict[str, dict[int, tuple[Field, dict[str, str]]]], last: int) 
             raise TagError(f"seal {instance} has h=")
         seals.append(parse_signature(field, tags, has_body=False))
     messages = tuple(sets[_MESSAGE][one][0] for one in range(1, last + 1))
-    # Those who seal use this form only, and may leave it unsaid.
+    # A seal always uses this form, and needn't name it.
     message = parse_signature(*sets[_MESSAGE][last], default_form="relaxed/relaxed")
     if _SEAL in signed_names(message.tags):  # section 4.1.2
         raise TagError("a seal is in h=")

@@ -76,7 +76,7 @@ def verify_dkim(
     records: KeyRecords,
     digests: Mapping[BodyForm, tuple[bytes, int]],
 ) -> DKIMResult:
-    """What *signature* is worth. For a thread: it takes up to a millisecond or two."""
+    """The result of *signature*. For a thread: it takes up to two milliseconds."""
     bits = 0
     try:
         key = select_key(signature, records)

@@ -1,4 +1,4 @@
-"""DMARC (RFC 9989): what the domain of the author says of mail in its name."""
+"""DMARC (RFC 9989): the policy of the author's domain for mail in its name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VERSION: Final = re.compile(rb"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")
 _POLICIES: Final = ("none", "quarantine", "reject")
 #: t=y: one step less than what the record says (section 4.7).
 _TESTING: Final = {"reject": "quarantine", "quarantine": "none", "none": "none"}
-#: Of several authors, the result that harms most: the last.
+#: With several authors the worst result counts: the last of these.
 _ORDER: Final = ("pass", "none", "fail none", "temperror", "permerror", "fail quarantine")
 
 
@@ -32,7 +32,7 @@ class _Walk:
 
     start: str
     records: dict[str, Mapping[str, str]] = field(default_factory=dict)
-    #: Why a question has no answer: there may be more records than those.
+    #: Why a query failed: there may be more records than those.
     failure: str = ""
 
     @property
@@ -86,8 +86,8 @@ class _Check:
             asked = _TESTING[asked]
         found = self._outcome(author, record, owner, asked)
         if found.result == "fail" and own is None and self._walk(author).failure:
-            # Section 5.3.6: what wasn't answered may be the record that counts. A pass stays one:
-            # two domains below a record are of one organization, whatever there is above it.
+            # Section 5.3.6: the record that counts may be one that DNS didn't return. A pass stays
+            # valid: two domains below one record belong to one organization, whatever is above it.
             failure = self._walk(author).failure
             return DMARCResult("temperror", author, asked, owner, reason=failure)
         return found
@@ -96,7 +96,7 @@ class _Check:
         self, author: str, record: Mapping[str, str], owner: str, asked: str
     ) -> DMARCResult:
         unsure = ""
-        # The same domain first: that takes no more questions.
+        # The same domain first: it needs no further queries.
         for how, domain, result in sorted(self._proofs, key=lambda one: one[1] != author):
             if result not in ("pass", "temperror"):
                 continue

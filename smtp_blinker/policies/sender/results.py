@@ -1,4 +1,4 @@
-"""What sender authentication found out, as values."""
+"""The results of sender authentication, as values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class SPFResult:
 
     #: "none", "neutral", "pass", "fail", "softfail", "temperror" or "permerror".
     result: str
-    #: Whose record was looked for.
+    #: The domain whose record was looked up.
     domain: str
     #: "mailfrom", or "helo" where that name was checked.
     scope: str
     #: The mechanism that matched, as the record has it, or "".
     mechanism: str = ""
-    #: What the domain says of a fail; hostile text, printable ASCII, or "".
+    #: The domain's explanation of a fail; hostile text, printable ASCII, or "".
     explanation: str = ""
     #: Why there is no better result, or "".
     reason: str = ""
@@ -35,7 +35,7 @@ class DKIMResult:
 
     #: "pass", "fail", "policy", "temperror" or "permerror".
     result: str
-    #: Who signed (d=), or "" where the signature doesn't tell.
+    #: The signing domain (d=), or "" if the signature doesn't have one.
     domain: str
     selector: str = ""
     #: The identity that it signs for (i=).
@@ -53,7 +53,7 @@ class DKIMResult:
 
 @dataclass(frozen=True, slots=True)
 class ARCResult:
-    """The chain of those that passed the message on (RFC 8617 section 5.2)."""
+    """The chain of servers that passed the message on (RFC 8617 section 5.2)."""
 
     #: "none", "pass" or "fail", which it also is where a key can't be looked up (section 5.2.1).
     result: str
@@ -69,7 +69,7 @@ class ARCResult:
 
 @dataclass(frozen=True, slots=True)
 class DMARCResult:
-    """What the author's domain says of the message (RFC 9989)."""
+    """The policy of the author's domain for the message (RFC 9989)."""
 
     #: "none", "pass", "fail", "temperror" or "permerror".
     result: str

@@ -22,7 +22,7 @@ _B_TAG: Final = re.compile(rb"((?:^|;)[ \t\r\n]*b[ \t\r\n]*=)[^;]*")
 _LABEL: Final = re.compile("[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?", re.IGNORECASE)
 _FORMS: Final = {"simple": False, "relaxed": True}
 
-#: What a look-up of a key came to: the records, or why there is no answer.
+#: The result of a key look-up: the records, or why there is no answer.
 KeyRecords = tuple[bytes, ...] | str
 
 
@@ -59,7 +59,7 @@ def parse_signature(
     has_body: bool = True,
     default_form: str = "simple/simple",
 ) -> Signature:
-    """What all three kinds have in common; raises `TagError`."""
+    """The tags that all three kinds have; raises `TagError`."""
     for name in ("a", "b", "d", "s", *(("bh", "h") if has_body else ())):
         if name not in tags or (not tags[name] and name != "h"):
             raise TagError(f"{name}= is missing")

@@ -22,7 +22,7 @@ _MAX_EXPANDED: Final = 4096
 
 
 class Macros:
-    """What the letters stand for in one check."""
+    """The values of the macro letters in one check."""
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class Macros:
         }
 
     def match_nothing(self, text: str) -> bool:
-        """Whether a term with *text* matches nothing: no name in DNS has such a local-part in it
-        (RFC 8616 section 4)."""
+        """Whether *text* contains a macro for a local-part that isn't ASCII. Such a term matches
+        nothing, because the local-part can't be a label in DNS (RFC 8616 section 4)."""
         return not self._local_is_ascii and _LOCAL.search(text) is not None
 
     def domain(self, text: str, domain: str) -> str:
