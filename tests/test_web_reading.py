@@ -89,7 +89,7 @@ def test_a_named_text_behind_the_body_and_an_attached_one_are_attachments() -> N
         part("text/html", "<p>x</p>", "Content-Disposition: attachment; filename=x.html\n"),
     )
     message = mime.parse(data)
-    assert [each.filename for each in attachments(message)] == ["notes.txt", "x.html"]
+    assert [each.filename for each in attachments(message, data)] == ["notes.txt", "x.html"]
     assert described(data)["text"] == "body"
 
 
@@ -200,7 +200,7 @@ def test_one_of_the_alternatives_is_shown_and_what_follows_them() -> None:
     assert [each.text(data_of_two) for each in bodies(mime.parse(data_of_two), "html")] == ["plain"]
     for subtype, texts in (("plain", ["plain", "footer"]), ("html", ["<b>rich</b>", "footer"])):
         assert [each.text(data) for each in bodies(message, subtype)] == texts
-    assert [each.content_type for each in attachments(message)] == ["text/calendar"]
+    assert [each.content_type for each in attachments(message, data)] == ["text/calendar"]
 
 
 def test_a_message_within_is_shown_where_it_stands() -> None:
@@ -363,7 +363,7 @@ def uuencoded(name: str, content: bytes) -> bytes:
 
 
 def files_in(data: bytes) -> dict[str | None, bytes]:
-    return {each.filename: each.content(data) for each in attachments(mime.parse(data))}
+    return {each.filename: each.content(data) for each in attachments(mime.parse(data), data)}
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
@@ -504,7 +504,7 @@ def test_a_transfer_encoding_is_read_as_other_fields_are(encoding: str) -> None:
 def test_a_file_has_its_true_name_rather_than_the_plain_one(parameters: str) -> None:
     file = part("application/pdf", "x", f"Content-Disposition: attachment; {parameters}\n")
     data = multipart("mixed", part("text/plain"), file)
-    assert [each.filename for each in attachments(mime.parse(data))] == ["€.txt"]
+    assert [each.filename for each in attachments(mime.parse(data), data)] == ["€.txt"]
 
 
 def test_an_empty_extended_name_leaves_the_plain_one() -> None:

@@ -9,6 +9,7 @@ left out is listed. Nothing raises.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -39,8 +40,9 @@ MAX_PART_HEADER: Final = 32 * 1024
 MAX_PART_HEADERS: Final = 512 * 1024
 #: Lines beginning with "--" that are looked at.
 MAX_DASHES: Final = 20_000
-#: Characters of a file name.
+#: Characters of a file name, and of a Content-Location.
 MAX_NAME: Final = 200
+MAX_LOCATION: Final = 2000
 
 # RFC 2046 section 5.1.1 allows 72 octets and blanks after them; be generous, but not without end.
 _MAX_DELIMITER: Final = 200
@@ -53,7 +55,10 @@ _EMPTY_LINE = re.compile(rb"\r*\n")
 _LINE_AND_EMPTY_LINE = re.compile(rb"\n\r*\n")
 _NOT_IN_NAMES = re.compile('[<>:"|?*]')
 _CONTENT_NAMES: Final = frozenset(
-    {"content-type", "content-disposition", "content-transfer-encoding", "content-id"}
+    {
+        *("content-type", "content-disposition", "content-transfer-encoding"),
+        *("content-id", "content-location"),
+    }
 )
 
 
@@ -72,6 +77,8 @@ class Part:
     filename: str | None
     #: Without its angle brackets.
     content_id: str | None
+    #: The Content-Location (RFC 2557 section 4) as it was written.
+    location: str | None
     attached: bool
     start: int
     end: int
@@ -83,21 +90,17 @@ class Part:
     def is_multipart(self) -> bool:
         return self.content_type.startswith("multipart/")
 
-    @property
-    def is_inline_image(self) -> bool:
-        return (
-            self.content_id is not None
-            and not self.attached
-            and self.content_type.startswith("image/")
-        )
-
     def content(self, data: bytes, limit: int | None = None) -> bytes:
         """The part's octets, their transfer encoding undone.
 
         With *limit* no more than *limit* octets of the encoded text are read.
         """
+        return b"".join(self.pieces(data, limit))
+
+    def pieces(self, data: bytes, limit: int | None = None) -> Iterator[bytes]:
+        """The same a piece at a time."""
         end = self.end if limit is None else min(self.end, self.start + limit)
-        return b"".join(transfer.decode(transfer.cut(data, self.start, end), self.encoding))
+        return transfer.decode(transfer.cut(data, self.start, end), self.encoding)
 
     def text(self, data: bytes, limit: int | None = None) -> str:
         """The part's text with LF line ends; what its charset doesn't know becomes U+FFFD."""
@@ -253,6 +256,7 @@ class _Parser:
             parse_parameters(content.get("content-transfer-encoding", "")).value.strip('"')[:40],
             clean_name(decode_words(filename)) or None,
             _content_id(content.get("content-id", "")) or None,
+            decode_words(content.get("content-location", ""))[:MAX_LOCATION].strip('<>"') or None,
             disposition.value == "attachment",
             start,
             len(self.data),
@@ -343,6 +347,7 @@ class _Parser:
                     encoding="",
                     filename=None,
                     content_id=None,
+                    location=None,
                     attached=False,
                 )
 
@@ -384,7 +389,7 @@ def _with_files(text: Part, data: bytes) -> list[Part]:
     """*text*, or, when files stand in it, a multipart of it, them and the texts between them."""
     if text.encoding in ("base64", "quoted-printable") or text.encoding in transfer.UUENCODE:
         return [text]
-    inner = replace(text, depth=text.depth + 1, content_id=None)
+    inner = replace(text, depth=text.depth + 1, content_id=None, location=None)
     found = [replace(text, content_type="multipart/mixed", charset=None)]
     at = text.start
     for each in uuencode.files(data, text.start, text.end):
