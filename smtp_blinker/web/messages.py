@@ -22,7 +22,7 @@ from .reader import markup
 from .reader import query as search
 from .reader.details import INLINE, not_readable
 from .reader.errors import in_one_line
-from .reader.mime import clean_name
+from .reader.part import clean_name
 from .reader.tags import BY_HAND, MAX_TAG
 
 T = TypeVar("T")

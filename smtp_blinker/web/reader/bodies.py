@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from . import markup_text, mime, pictures
-from .mime import Message, Part
+from .mime import Message
+from .part import Part
 
 #: Messages within messages whose text is shown, and characters of each field above it.
 MAX_FORWARDED: Final = 3

@@ -13,6 +13,7 @@ from .codes import codes
 from .fields import MAX_RECIPIENTS
 from .files import READABLE
 from .markup_text import LOOKED_AT
+from .part import Part
 from .pictures import IMAGE_TYPES, Pictures, image_type
 
 #: Octets of text that are shown; the whole can be downloaded.
@@ -80,7 +81,7 @@ def _left_out(size: int, message: mime.Message) -> Iterator[str]:
             yield f"Of its HTML the first {markup.MAX_HTML // 1024} KiB are shown."
 
 
-def _describe_part(part: mime.Part, attached: bool, data: bytes) -> dict[str, Any]:
+def _describe_part(part: Part, attached: bool, data: bytes) -> dict[str, Any]:
     encoded = part.end - part.start
     is_tnef = part.content_type in tnef.TYPES or (part.filename or "").lower() == tnef.NAME
     return {

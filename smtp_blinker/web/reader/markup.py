@@ -18,7 +18,8 @@ from typing import Final
 
 from .bodies import bodies, text_of
 from .markup_text import unescape
-from .mime import Message, Part
+from .mime import Message
+from .part import Part
 from .pictures import Pictures
 
 #: Octets of HTML that are shown, and of its images after base64, all together.

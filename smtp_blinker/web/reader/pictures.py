@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote, urljoin
 
 from .markup_text import LOOKED_AT, unescape
-from .mime import Message, Part
+from .mime import Message
+from .part import Part
 
 #: Places that are looked at.
 MAX_PLACES: Final = 3000

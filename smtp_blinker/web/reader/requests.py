@@ -15,6 +15,7 @@ from .entry import summarize
 from .errors import in_one_line
 from .files import READABLE, read_message
 from .frames import Frame
+from .part import Part
 from .pictures import image_type
 
 #: Octets of a message that the index reads.
@@ -125,7 +126,7 @@ def _part(request: Frame) -> Frame:
     return _written(request, part.pieces(data), {"found": True, **about})
 
 
-def _name_of(part: mime.Part) -> str:
+def _name_of(part: Part) -> str:
     """The name of a part without one: its extension says what it is."""
     extension = _EXTENSIONS.get(part.content_type) or mimetypes.guess_extension(part.content_type)
     return f"part-{part.number}{extension or ''}"
