@@ -42,7 +42,7 @@ HOSTILE: Final = (
 def ours(data: bytes) -> Shown:
     message = mime.parse(data)
     shown = details.describe(entry.Entry("id", "", 0.0, True, len(data)).as_dict(), data, message)
-    files = {each.filename or "": each.content(data) for each in bodies.attachments(message)}
+    files = {each.filename or "": each.content(data) for each in bodies.attachments(message, data)}
     return message.first("subject"), shown["text"], files
 
 

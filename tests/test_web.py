@@ -44,6 +44,7 @@ from smtp_blinker.web.inbox import Inbox, Keep
 from smtp_blinker.web.live import KEPT, Feed, Item, Series
 from smtp_blinker.web.reader import mime
 from smtp_blinker.web.reader.frames import Frame
+from smtp_blinker.web.reader.part import MAX_NAME, clean_name
 from smtp_blinker.web.reader.query import compile_query
 
 PNG = base64.b64decode(
@@ -682,11 +683,11 @@ def test_encoded_words_become_one_line_of_text(value: str, text: str) -> None:
         ("C:\\x\\y.exe", "y.exe"),
         ("..", ""),
         ('a"b<c>\n.txt', "abc.txt"),
-        ("x" * 500, "x" * mime.MAX_NAME),
+        ("x" * 500, "x" * MAX_NAME),
     ],
 )
 def test_file_names_name_a_file_only(name: str, clean: str) -> None:
-    assert mime.clean_name(name) == clean
+    assert clean_name(name) == clean
 
 
 def test_parts_end_before_the_line_end_of_their_delimiter() -> None:

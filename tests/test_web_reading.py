@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import quopri
 import struct
 import time
 from collections.abc import Callable
@@ -89,7 +90,7 @@ def test_a_named_text_behind_the_body_and_an_attached_one_are_attachments() -> N
         part("text/html", "<p>x</p>", "Content-Disposition: attachment; filename=x.html\n"),
     )
     message = mime.parse(data)
-    assert [each.filename for each in attachments(message)] == ["notes.txt", "x.html"]
+    assert [each.filename for each in attachments(message, data)] == ["notes.txt", "x.html"]
     assert described(data)["text"] == "body"
 
 
@@ -200,7 +201,7 @@ def test_one_of_the_alternatives_is_shown_and_what_follows_them() -> None:
     assert [each.text(data_of_two) for each in bodies(mime.parse(data_of_two), "html")] == ["plain"]
     for subtype, texts in (("plain", ["plain", "footer"]), ("html", ["<b>rich</b>", "footer"])):
         assert [each.text(data) for each in bodies(message, subtype)] == texts
-    assert [each.content_type for each in attachments(message)] == ["text/calendar"]
+    assert [each.content_type for each in attachments(message, data)] == ["text/calendar"]
 
 
 def test_a_message_within_is_shown_where_it_stands() -> None:
@@ -363,7 +364,7 @@ def uuencoded(name: str, content: bytes) -> bytes:
 
 
 def files_in(data: bytes) -> dict[str | None, bytes]:
-    return {each.filename: each.content(data) for each in attachments(mime.parse(data))}
+    return {each.filename: each.content(data) for each in attachments(mime.parse(data), data)}
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
@@ -403,6 +404,55 @@ def test_a_uuencoded_file_alone_and_one_cut_off_are_attachments() -> None:
     assert files_in(cut) == {"a.bin": PNG}
 
 
+def in_base64(name: str, content: bytes) -> bytes:
+    """As ``uuencode -m`` writes it."""
+    return b"begin-base64 644 " + name.encode() + b"\n" + base64.encodebytes(content) + b"====\n"
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_files_in_base64_in_a_text_are_attachments(line_end: bytes) -> None:
+    content = bytes(range(256)) * 20 + b"x"
+    data = (
+        b"Subject: x\n\nSee these:\n"
+        + in_base64("one file.bin", content)
+        + b"between\n"
+        + in_base64("x.png", PNG)
+        + uuencoded("y.png", PNG)
+        + b"-- \nBob\n"
+    ).replace(b"\n", line_end)
+    assert files_in(data) == {"one file.bin": content, "x.png": PNG, "y.png": PNG}
+    assert described(data)["text"] == "See these:\n\n\nbetween\n\n\n-- \nBob"
+    cut = data[: data.index(b"====")]
+    assert files_in(cut) == {"one file.bin": content}
+
+
+@pytest.mark.parametrize("encode", [uuencoded, in_base64])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize(
+    "name", ["a.bin", "a file with a name that needs more than one line of text =.bin"]
+)
+def test_files_in_a_quoted_printable_text_are_attachments(
+    encode: Callable[[str, bytes], bytes], line_end: bytes, name: str
+) -> None:
+    content = bytes(range(256)) * 20 + b"\0" * 100
+    text = b"See:\n" + encode(name, content) + b"between =E4\n" + encode("x.png", PNG)
+    quoted = quopri.encodestring(text.replace(b"=E4", b"\xe4")).replace(b"\n", line_end)
+    head = (
+        b"Content-Type: text/plain; charset=latin1\nContent-Transfer-Encoding: quoted-printable\n\n"
+    )
+    data = head + quoted
+    assert files_in(data) == {name: content, "x.png": PNG}
+    assert described(data)["text"] == "See:\n\n\nbetween ä"
+    pictures = [each["image"] for each in described(data)["parts"] if each["attachment"]]
+    assert pictures == [False, True]
+
+
+def test_a_quoted_line_that_goes_on_begins_no_file() -> None:
+    head = b"Content-Transfer-Encoding: quoted-printable\n\nWe =\n"
+    data = head + uuencoded("a.bin", b"abc")
+    assert files_in(data) == {}
+
+
 def test_uuencode_as_a_transfer_encoding() -> None:
     head = b"Content-Type: image/png; name=x.png\nContent-Transfer-Encoding: x-uuencode\n\n"
     data = head + uuencoded("x.png", PNG)
@@ -423,6 +473,9 @@ def test_spaces_lost_at_the_end_of_uuencoded_lines_are_zeros() -> None:
         "begin 644 x\n",
         "begin 644 \nM\n",
         "We begin 644 x\n#86)C\n`\nend\n",
+        "begin-base64 644 x\nhello world\n====\n",
+        "begin-base64 644 x\n====\n",
+        "beginners 644 x\nM\n",
     ],
 )
 def test_words_that_look_like_uuencode_stay_text(text: str) -> None:
@@ -434,6 +487,15 @@ def test_words_that_look_like_uuencode_stay_text(text: str) -> None:
 def test_uuencode_is_searched_in_linear_time() -> None:
     data = b"Subject: x\n\n" + b"begin 644 x\n#86)C\nno\n" * 50_000 + b"begin 644 x\n" * 200_000
     assert timed(lambda: mime.parse(data)) < 20 * timed(lambda: data.split(b"\n"))
+
+
+@pytest.mark.parametrize("line", [b"begin 644 x\n", b"begin 6=\n", b"begin-base64 644 x\nAAAA\n"])
+def test_uuencode_in_quoted_printable_is_searched_in_linear_time(line: bytes) -> None:
+    def seconds(times: int) -> float:
+        data = b"Content-Transfer-Encoding: quoted-printable\n\n" + line * times
+        return min(timed(lambda: mime.parse(data)) for _ in range(3))
+
+    assert seconds(80_000) < 8 * 3 * seconds(10_000) + 0.1
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -504,7 +566,7 @@ def test_a_transfer_encoding_is_read_as_other_fields_are(encoding: str) -> None:
 def test_a_file_has_its_true_name_rather_than_the_plain_one(parameters: str) -> None:
     file = part("application/pdf", "x", f"Content-Disposition: attachment; {parameters}\n")
     data = multipart("mixed", part("text/plain"), file)
-    assert [each.filename for each in attachments(mime.parse(data))] == ["€.txt"]
+    assert [each.filename for each in attachments(mime.parse(data), data)] == ["€.txt"]
 
 
 def test_an_empty_extended_name_leaves_the_plain_one() -> None:

@@ -208,7 +208,7 @@ def test_what_is_no_request_is_one_line_of_the_log_at_most(
         assert record.getMessage().isprintable()
 
 
-def test_nothing_follows_the_head_of_an_answer_without_a_length(tmp_path: Path) -> None:
+def test_nothing_follows_the_head_of_an_answer(tmp_path: Path) -> None:
     head = b"HEAD /api/messages/1.large/raw HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with page(tmp_path) as server, connect(server, head) as client:
         received = b""
@@ -220,3 +220,38 @@ def test_nothing_follows_the_head_of_an_answer_without_a_length(tmp_path: Path) 
     assert first.startswith(b"HTTP/1.1 200 ")
     assert second.startswith(b"HTTP/1.1 200 ")
     assert health == b"ok\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost/healthz/live", "elsewhere.example", 200),
+        ("http://localhost:8025/api/messages?limit=1", "localhost", 200),
+        ("HTTPS://127.0.0.1/api/messages/1.large", "elsewhere.example", 200),
+        ("http://localhost", "localhost", 200),
+        ("http://localhost?q=x", "localhost", 200),
+        ("http://elsewhere.example/", "localhost", 421),
+        ("http:///healthz/live", "localhost", 421),
+        ("ftp://localhost/healthz/live", "localhost", 404),
+    ],
+)
+def test_a_request_may_name_the_host_in_its_target(
+    tmp_path: Path, target: str, host: str, status: int
+) -> None:
+    """RFC 9112 section 3.2.2: then the Host field is ignored."""
+    octets = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    with page(tmp_path) as server, connect(server, octets) as client:
+        assert answer(client).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_download_says_its_length(tmp_path: Path) -> None:
+    request = (
+        b"GET /api/messages/1.large/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    with page(tmp_path) as server:
+        for path in (b"raw", b"parts/0"):
+            with connect(server, request % path) as client:
+                head, _, content = answer(client).partition(b"\r\n\r\n")
+            assert f"Content-Length: {len(content)}".encode() in head.split(b"\r\n")
+            assert b"Transfer-Encoding" not in head
+            assert len(content) >= LARGE

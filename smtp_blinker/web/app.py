@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 import gevent
 from flask import Flask, Response, abort, jsonify, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Metric, generate_latest
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestedRangeNotSatisfiable
 from werkzeug.routing import IntegerConverter
 
 from .. import __version__
@@ -187,6 +187,8 @@ def create_app(
         headers = {}
         if isinstance(exc, MethodNotAllowed):  # RFC 9110 section 15.5.6
             headers["Allow"] = ", ".join(sorted(exc.valid_methods or ()))
+        if isinstance(exc, RequestedRangeNotSatisfiable):  # section 15.5.17
+            headers["Content-Range"] = f"bytes */{exc.length}"
         if request.path.startswith("/api/"):
             return jsonify(error=exc.description), exc.code, headers
         headers["Content-Type"] = "text/plain"

@@ -12,9 +12,9 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
+from typing import Any, BinaryIO, Final, ParamSpec, Self, TypeVar
 
 import gevent
 from gevent.lock import BoundedSemaphore
@@ -66,6 +66,28 @@ class Keep:
             None if self.size is None else f"{self.size / 2**20:.4g} MiB",
         ]
         return ", ".join(filter(None, limits))
+
+
+class Download:
+    """What is in *file*, a piece at a time; whoever iterates over it closes it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = os.fstat(file.fileno()).st_size
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._file.closed:
+            piece = in_thread(self._file.read, PIECE)
+            if piece:
+                return piece
+            self.close()
+        raise StopIteration
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class Inbox:
@@ -201,9 +223,7 @@ class Inbox:
 
         return self._with_message(id, attempt)
 
-    def look_into_file(
-        self, id: str, do: str, **fields: Any
-    ) -> tuple[Frame, Iterator[bytes]] | None:
+    def look_into_file(self, id: str, do: str, **fields: Any) -> tuple[Frame, Download] | None:
         """The same for what may be large: also what was written, a piece at a time in memory."""
         file = in_thread(tempfile.TemporaryFile)
         answer = None
@@ -215,16 +235,16 @@ class Inbox:
         if answer is None:
             return None
         in_thread(file.seek, 0)
-        return answer, _pieces(file)
+        return answer, Download(file)
 
-    def raw(self, id: str) -> Iterator[bytes] | None:
+    def raw(self, id: str) -> Download | None:
         """The whole message as it is stored, however large; None if it is gone."""
 
         def attempt(message: dict[str, Any]) -> BinaryIO:
             return open(in_thread(open_message, message["path"]), "rb")
 
         file = self._with_message(id, attempt)
-        return None if file is None else _pieces(file)
+        return None if file is None else Download(file)
 
     def _with_message(self, id: str, work: Callable[[dict[str, Any]], T]) -> T | None:
         """*work*'s result with a message, which another program may have moved."""
@@ -301,9 +321,3 @@ def _result(result: dict[str, Any] | Exception) -> dict[str, Any]:
 
 def _unreadable(id: str) -> bytes:
     return json.dumps([{"id": id, "unreadable": True}]).encode()
-
-
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while piece := in_thread(file.read, PIECE):
-            yield piece

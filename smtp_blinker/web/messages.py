@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from smtplib import SMTPException
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -17,12 +17,12 @@ from ..smtp.reply import Reject
 from ..stores.relay import RelayFailure
 from .changes import check_parameters, is_change
 from .child import Failed
-from .inbox import Inbox, log
+from .inbox import Download, Inbox, log
 from .reader import markup
 from .reader import query as search
 from .reader.details import INLINE, not_readable
 from .reader.errors import in_one_line
-from .reader.mime import clean_name
+from .reader.part import clean_name
 from .reader.tags import BY_HAND, MAX_TAG
 
 T = TypeVar("T")
@@ -168,9 +168,11 @@ def release_message(id: str) -> Response:
         abort(404, "no relay is configured: smtp-blinker --release-to, or create_app(release=…)")
     envelope = _there(_inbox().look(id, "envelope")).fields
     recipients = request.args.getlist("to") or envelope["rcpt_to"]
-    pieces = _there(_inbox().raw(id))
     try:
-        said = release.send(pieces, envelope["trace_end"], envelope["mail_from"] or "", recipients)
+        with closing(_there(_inbox().raw(id))) as pieces:
+            said = release.send(
+                pieces, envelope["trace_end"], envelope["mail_from"] or "", recipients
+            )
     except ValueError as exc:
         abort(400, str(exc))
     except Reject as exc:
@@ -198,7 +200,7 @@ def show_html(id: str) -> Response:
     answer, pieces = _there(_inbox().look_into_file(id, "document"))
     if not answer.fields["size"]:
         abort(404, "the message has no HTML")
-    response = Response(pieces, mimetype="text/html")
+    response = _sent(pieces, "text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = markup.policy(
         remote_images=request.args.get("images") == "remote"
     )
@@ -225,9 +227,9 @@ def download_part(id: str, number: int) -> Response:
         abort(404, "the message has no such part")
     content_type = answer.fields["content_type"]
     if inline and answer.fields["image"] in INLINE:
-        return _inert(Response(pieces, mimetype=answer.fields["image"]))
+        return _inert(_sent(pieces, answer.fields["image"]))
     if answer.fields.get("is_text"):
-        return _inert(Response(pieces, mimetype="text/plain"))
+        return _inert(_sent(pieces, "text/plain; charset=utf-8"))
     # The page may load scripts and styles from here: nothing of a message counts as one.
     if re.search("script|css", content_type) is not None:
         content_type = "application/octet-stream"
@@ -294,8 +296,16 @@ def _json_response(body: bytes) -> Response:
     return Response(body, mimetype="application/json")
 
 
-def _attachment(content: bytes | Iterator[bytes], content_type: str, name: str) -> Response:
+def _sent(content: Download, content_type: str) -> Response:
+    """*content*, or the part of it that the client asks for: a download can be continued."""
     response = Response(content, content_type=content_type)
+    response.content_length = content.size
+    response.make_conditional(request, accept_ranges=True, complete_length=content.size)
+    return response
+
+
+def _attachment(content: Download, content_type: str, name: str) -> Response:
+    response = _sent(content, content_type)
     encoded = quote(name.encode("utf-8", "replace"), safe="")
     plain = _NOT_IN_A_NAME.sub("_", name)  # for what doesn't know the other one (curl -OJ)
     response.headers["Content-Disposition"] = (

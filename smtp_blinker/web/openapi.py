@@ -88,6 +88,14 @@ def _octets(summary: str, *types: str) -> dict[str, Any]:
     return {"description": summary, "content": {each: {} for each in types}}
 
 
+def _part_of(*types: str) -> dict[str, Any]:
+    """The answers to a request with a Range field."""
+    return {
+        "206": _octets("The range that the request asks for.", *types),
+        "416": _json("There is no such range.", ERROR),
+    }
+
+
 _FAULTS: Final = {
     "400": _json("It isn't understood, and nothing was changed.", ERROR),
     "404": _json("There is no such thing here; `error` says more.", ERROR),
@@ -274,6 +282,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
                 "images", "query", {"enum": ["remote"]}, "`remote` lets pictures load from others."
             ),
         ],
+        **_part_of("text/html"),
     ),
     ("GET", "/api/messages/{id}/source"): _operation(
         "show_source",
@@ -288,6 +297,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         _octets("As it is stored.", "message/rfc822"),
         *("404", "500", "503"),
         parameters=[_ID],
+        **_part_of("message/rfc822"),
     ),
     ("GET", "/api/messages/{id}/parts/{number}"): _operation(
         "download_part",
@@ -299,6 +309,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
             _PART,
             parameter("inline", "query", TEXT, "Shows bitmap pictures and text in place."),
         ],
+        **_part_of("*/*"),
     ),
     ("GET", "/api/refused"): _operation(
         "list_refused",

@@ -79,6 +79,7 @@ _PART: Final = record(
     encoding=TEXT,
     filename=MAYBE_TEXT,
     content_id=MAYBE_TEXT,
+    content_location=MAYBE_TEXT,
     multipart=FLAG,
     attachment=FLAG,
     image=FLAG,

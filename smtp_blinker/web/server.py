@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 MAX_CLIENTS: Final = 1000
 #: Seconds in which a whole request must come, and in which a piece of an answer must be taken.
 TIMEOUT: Final = 60.0
+
+# RFC 9112 section 3.2.2: the host, and what would stand there without it.
+_ABSOLUTE_FORM: Final = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -50,7 +54,12 @@ class PageHandler(WSGIHandler):
             self._deadline.close()
 
     def get_environ(self) -> Any:
+        target = _ABSOLUTE_FORM.fullmatch(self.path or "")
+        if target is not None:
+            self.path = target[2] if target[2].startswith("/") else f"/{target[2]}"
         environ = super().get_environ()
+        if target is not None:
+            environ["HTTP_HOST"] = target[1]  # the Host field must be ignored
         # No route reads a body, so none is waited for; what follows can't be a request.
         if self.content_length or "HTTP_TRANSFER_ENCODING" in environ:
             self.close_connection = True

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from . import markup_text, mime
-from .mime import Message, Part
+from . import markup_text, mime, pictures
+from .mime import Message
+from .part import Part
 
 #: Messages within messages whose text is shown, and characters of each field above it.
 MAX_FORWARDED: Final = 3
@@ -34,16 +35,16 @@ def bodies(message: Message, subtype: str) -> list[Part]:
     return _chosen(message.parts, 0, candidates, f"text/{subtype}")
 
 
-def attachments(message: Message) -> list[Part]:
-    """The parts that are neither the message's text nor pictures for its HTML."""
+def attachments(message: Message, data: bytes) -> list[Part]:
+    """The parts that are neither the message's text nor pictures that its HTML shows."""
     shown = {part.number for part in _candidates(message.parts)}
-    has_html = bool(texts(message, "html"))
+    in_html = pictures.shown(message, data, texts(message, "html"))
     return [
         part
         for part in message.parts
         if not part.is_multipart
         and part.number not in shown
-        and not (has_html and part.is_inline_image)
+        and (part.attached or part.number not in in_html)
     ]
 
 

@@ -13,10 +13,11 @@ from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Final
 
-from . import charsets, markup
+from . import charsets
 from .bodies import texts
 from .markup_text import LOOKED_AT as LOOKED_AT_IN_HTML
 from .mime import Message
+from .pictures import Pictures
 
 #: Findings about one message.
 MAX_TOLD: Final = 50
@@ -153,20 +154,21 @@ def _texts(message: Message, data: bytes) -> Iterator[str]:
 
 def _html(message: Message, data: bytes) -> Iterator[str]:
     ids = {part.content_id for part in message.parts}
+    pictures = Pictures(message.parts, data)
     for part in texts(message, "html")[:1]:
         text = part.text(data, LOOKED_AT_IN_HTML)
         if len(text.encode("utf-8", "replace")) > CLIPPED:
             yield "The HTML is larger than 102 KiB; Gmail cuts off the rest."
-        names = map(markup.content_id, markup.content_ids(text))
+        names = (place.content_id for place in pictures.places(text, part))
         for name in dict.fromkeys(islice(names, MAX_PICTURES)):
-            if name not in ids:
+            if name and name not in ids:
                 yield f"The HTML shows cid:{name[:100]}, which no part has."
         useless = (found[1].lower() for found in _USELESS.finditer(text))
         for name in dict.fromkeys(useless):
             yield f"Mail programs don't show <{name}>, or not all of them."
         if _STYLESHEET.search(text) is not None:
             yield "Mail programs don't load style sheets; put the style into the HTML."
-        pictures = islice(_IMAGE.finditer(text), MAX_PICTURES)
-        bare = sum(_ALT.search(picture[1]) is None for picture in pictures)
+        images = islice(_IMAGE.finditer(text), MAX_PICTURES)
+        bare = sum(_ALT.search(image[1]) is None for image in images)
         if bare:
             yield f"Pictures without an alt text: {bare}."

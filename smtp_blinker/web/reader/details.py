@@ -13,21 +13,26 @@ from .codes import codes
 from .fields import MAX_RECIPIENTS
 from .files import READABLE
 from .markup_text import LOOKED_AT
+from .part import Part
+from .pictures import IMAGE_TYPES, Pictures, image_type
 
 #: Octets of text that are shown; the whole can be downloaded.
 MAX_TEXT: Final = 2**20
 
 #: What the browser may show in place, and can't be made to run anything.
-INLINE: Final = markup.IMAGE_TYPES - {"image/svg+xml"}
+INLINE: Final = IMAGE_TYPES - {"image/svg+xml"}
 
 
 def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict[str, Any]:
     """*listed*, which is what the list knows, and everything else."""
     trace = message.trace
     html_parts = texts(message, "html")
-    html = "".join(part.text(data, LOOKED_AT // len(html_parts)) for part in html_parts)
+    pictures = Pictures(message.parts, data)
+    html = "".join(
+        pictures.without(part.text(data, LOOKED_AT // len(html_parts)), part) for part in html_parts
+    )
     text = shown_text(message, data, MAX_TEXT)
-    attached = {part.number for part in attachments(message)}
+    attached = {part.number for part in attachments(message, data)}
     links = markup.links(html, text)
     left_out = [*message.left_out, *_left_out(listed["size"], message)]
     return {
@@ -76,7 +81,7 @@ def _left_out(size: int, message: mime.Message) -> Iterator[str]:
             yield f"Of its HTML the first {markup.MAX_HTML // 1024} KiB are shown."
 
 
-def _describe_part(part: mime.Part, attached: bool, data: bytes) -> dict[str, Any]:
+def _describe_part(part: Part, attached: bool, data: bytes) -> dict[str, Any]:
     encoded = part.end - part.start
     is_tnef = part.content_type in tnef.TYPES or (part.filename or "").lower() == tnef.NAME
     return {
@@ -87,9 +92,10 @@ def _describe_part(part: mime.Part, attached: bool, data: bytes) -> dict[str, An
         "encoding": part.encoding,
         "filename": part.filename,
         "content_id": part.content_id,
+        "content_location": part.location,
         "multipart": part.is_multipart,
         "attachment": attached,
-        "image": markup.image_type(part, data) in INLINE,
+        "image": image_type(part, data) in INLINE,
         # Shown as text where it stands, with ?inline.
         "readable": part.content_type.startswith("text/"),
         "contains": tnef.names(part.content(data, tnef.LOOKED_AT)) if is_tnef else [],

@@ -107,7 +107,7 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
         for each in message.fields
         if each.name.lower() not in _NOT_IN_HEADER
     )
-    attached = attachments(message)
+    attached = attachments(message, data)
     names = " ".join(part.filename for part in attached if part.filename)
     found = {
         "from": _both(sender, trace.mail_from or ""),

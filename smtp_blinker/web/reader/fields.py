@@ -28,7 +28,8 @@ MAX_PARAMETERS: Final = 100
 
 _FIELD_NAME = re.compile(rb"[!-9;-~]{1,100}")
 _CONTENT_FIELD = re.compile(
-    rb"^(content-(?:type|disposition|transfer-encoding|id))[ \t]*:((?:[^\n]*\n[ \t])*[^\n]*)",
+    rb"^(content-(?:type|disposition|transfer-encoding|id|location))"
+    rb"[ \t]*:((?:[^\n]*\n[ \t])*[^\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
 # RFC 2045 section 5.1. A quoted string that isn't closed ends with the field.

@@ -15,12 +15,12 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Final
-from urllib.parse import unquote
 
-from . import transfer
 from .bodies import bodies, text_of
 from .markup_text import unescape
-from .mime import Message, Part
+from .mime import Message
+from .part import Part
+from .pictures import Pictures
 
 #: Octets of HTML that are shown, and of its images after base64, all together.
 MAX_HTML: Final = 2 * 2**20
@@ -28,29 +28,6 @@ MAX_IMAGES: Final = 20 * 2**20
 #: Links that are listed, and places where a picture is put in.
 MAX_LINKS: Final = 200
 MAX_PLACES: Final = 1000
-
-#: What an <img> may show. A script in an SVG doesn't run there.
-IMAGE_TYPES: Final = frozenset(
-    {
-        *("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp"),
-        "image/svg+xml",
-    }
-)
-
-# What others call them, and how a file of theirs begins.
-_SAME_TYPES: Final = {
-    "image/jpg": "image/jpeg",
-    "image/pjpeg": "image/jpeg",
-    "image/x-png": "image/png",
-    "image/x-ms-bmp": "image/bmp",
-    "image/svg": "image/svg+xml",
-}
-_SIGNATURES: Final = {
-    b"\x89PNG\r\n\x1a\n": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF87a": "image/gif",
-    b"GIF89a": "image/gif",
-}
 
 # A <link> may make the browser connect to a host ahead of use, which no policy forbids; <base>
 # and <meta> would contradict ours. An unknown element in their place does nothing, and since
@@ -60,10 +37,6 @@ _FRAGMENT = re.compile(
     r"<(a|area)(?=\s[^<>]{0,2000}?\bhref\s{0,9}=\s{0,9}[\"']?\s{0,9}#)", re.IGNORECASE
 )
 _RENAMED = re.compile(r"<(?=(?:link|meta|base)\b)", re.IGNORECASE)
-# A picture by its Content-ID, which is all that stands between quotation marks.
-_CID = re.compile(
-    r"(?<=[\"'])cid:([^\"'<>]{1,300})(?=[\"'])|cid:([^\s\"'<>()]{1,300})", re.IGNORECASE
-)
 # Where browsers would ask another host: they take a backslash for a slash, need none behind
 # "https:", and pass over line ends. In a style sheet a backslash may stand for any letter. With
 # `\s*` on both sides of what may be missing, a run of spaces would be tried in all ways.
@@ -71,13 +44,14 @@ _ELSEWHERE: Final = r"(?:h\s{0,3}t\s{0,3}t\s{0,3}p\s{0,3}s?\s{0,3}:|[/\\]\s{0,3}
 _REMOTE = re.compile(
     r"\burl\(\s{0,9}[\"']?\s{0,9}\\|(?:"
     r"\b(?:src|background|poster)\s{0,9}=\s{0,9}[\"']?"
-    r"|\bsrcset\s{0,9}=\s{0,9}[\"']?[^\"'<>]{0,2000}?"
     r"|<image\b[^<>]{0,1000}?\bhref\s{0,9}=\s{0,9}[\"']?"
     r"|\bimage-set\([^<>()]{0,1000}?[\"']"
     r"|\burl\(\s{0,9}[\"']?"
     rf")\s{{0,9}}{_ELSEWHERE}",
     re.IGNORECASE,
 )
+_SRCSET = re.compile(r"\bsrcset\s{0,9}=\s{0,9}[\"']?([^\"'<>]{0,20000})", re.IGNORECASE)
+_IN_SRCSET = re.compile(_ELSEWHERE, re.IGNORECASE)
 _LINK = re.compile(
     r"\bhref\s{0,9}=\s{0,9}(?:\"([^\"]{0,2000})\"|'([^']{0,2000})'|([^\s\"'<>]{1,2000}))",
     re.IGNORECASE,
@@ -110,6 +84,7 @@ def document(message: Message, data: bytes) -> list[bytes]:
     # Links leave the frame; in it they would be refused.
     pieces = [b'<!doctype html><base target="_blank">']
     room = MAX_HTML
+    pictures = Pictures(message.parts, data)
     for part in shown:
         if part.content_type == "text/html":
             text = part.text(data, room)
@@ -119,13 +94,16 @@ def document(message: Message, data: bytes) -> list[bytes]:
         room -= min(part.end - part.start, room)
         if len(pieces) > 1:
             pieces.append(b"<hr>")
-        pieces += _with_images(text, message.parts, data)
+        pieces += _with_images(text, part, pictures, data)
     return pieces
 
 
 def has_remote(markup: str) -> bool:
     """Whether *markup* asks for something from another host."""
-    return _REMOTE.search(unescape(markup)) is not None
+    text = unescape(markup)
+    return _REMOTE.search(text) is not None or any(
+        _IN_SRCSET.search(srcset[1]) for srcset in _SRCSET.finditer(text)
+    )
 
 
 def links(markup: str, text: str) -> list[str]:
@@ -155,53 +133,23 @@ def _without_end(link: str) -> str:
     return link
 
 
-def content_ids(markup: str) -> Iterator[re.Match[str]]:
-    """The places where *markup* shows a picture by its Content-ID."""
-    return _CID.finditer(markup)
-
-
-def _with_images(markup: str, parts: Iterable[Part], data: bytes) -> Iterator[bytes]:
-    """*markup* with the images that it names by Content-ID as ``data:`` addresses."""
-    images = {
-        part.content_id: (part, content_type)
-        for part in parts
-        if part.content_id is not None and (content_type := image_type(part, data)) is not None
-    }
-    made: dict[str, list[bytes]] = {}
+def _with_images(markup: str, part: Part, pictures: Pictures, data: bytes) -> Iterator[bytes]:
+    """*markup*, the text of *part*, with the pictures of the message as ``data:`` addresses."""
+    made: dict[int, list[bytes]] = {}
     room = MAX_IMAGES
     at = 0
-    for match in islice(content_ids(markup), MAX_PLACES):
-        name = content_id(match)
-        part, content_type = images.get(name, (None, ""))
-        if part is None or _size_in_base64(part) > room:
+    for place in islice(pictures.places(markup, part), MAX_PLACES):
+        picture = place.part
+        if picture is None or _size_in_base64(picture) > room:
             continue
-        if name not in made:
-            octets = transfer.decode(transfer.cut(data, part.start, part.end), part.encoding)
-            beginning = f"data:{content_type};base64,".encode()
-            made[name] = [beginning, *_to_base64(octets)]
-        room -= sum(map(len, made[name]))  # each time: it stands in the HTML that often
-        yield from _harmless(markup[at : match.start()])
-        yield from made[name]
-        at = match.end()
+        if picture.number not in made:
+            beginning = f"data:{pictures.types[picture.number]};base64,".encode()
+            made[picture.number] = [beginning, *_to_base64(picture.pieces(data))]
+        room -= sum(map(len, made[picture.number]))  # each time: it stands there that often
+        yield from _harmless(markup[at : place.start])
+        yield from made[picture.number]
+        at = place.end
     yield from _harmless(markup[at:])
-
-
-def image_type(part: Part, data: bytes) -> str | None:
-    """The type as which *part* is shown in an <img>; None if it isn't shown."""
-    content_type = _SAME_TYPES.get(part.content_type, part.content_type)
-    if content_type in IMAGE_TYPES:
-        return content_type
-    if content_type == "application/octet-stream" or content_type.startswith("image/"):
-        beginning = part.content(data, 64)
-        for signature, content_type in _SIGNATURES.items():
-            if beginning.startswith(signature):
-                return content_type
-    return None
-
-
-def content_id(place: re.Match[str]) -> str:
-    """The Content-ID that one of `content_ids` names (RFC 2392)."""
-    return unquote(unescape(place[1] or place[2])).strip().strip("<>")
 
 
 def _size_in_base64(part: Part) -> int:

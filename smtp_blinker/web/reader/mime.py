@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from ...trace import Trace
-from . import charsets, transfer, uuencode
+from . import uuencode
 from .fields import (
     MAX_CONTENT_FIELD,
     MAX_FIELD,
@@ -28,7 +28,7 @@ from .fields import (
     parse_parameters,
     read_header,
 )
-from .flowed import unflow
+from .part import Part, clean_name, with_files
 
 NO_TRACE: Final = Trace(None, (), None, 0)
 #: Levels of multiparts and parts that are looked at; the rest is left as it is.
@@ -39,8 +39,8 @@ MAX_PART_HEADER: Final = 32 * 1024
 MAX_PART_HEADERS: Final = 512 * 1024
 #: Lines beginning with "--" that are looked at.
 MAX_DASHES: Final = 20_000
-#: Characters of a file name.
-MAX_NAME: Final = 200
+#: Characters of a Content-Location.
+MAX_LOCATION: Final = 2000
 
 # RFC 2046 section 5.1.1 allows 72 octets and blanks after them; be generous, but not without end.
 _MAX_DELIMITER: Final = 200
@@ -51,64 +51,12 @@ _MEDIA_TYPE = re.compile(
 )
 _EMPTY_LINE = re.compile(rb"\r*\n")
 _LINE_AND_EMPTY_LINE = re.compile(rb"\n\r*\n")
-_NOT_IN_NAMES = re.compile('[<>:"|?*]')
 _CONTENT_NAMES: Final = frozenset(
-    {"content-type", "content-disposition", "content-transfer-encoding", "content-id"}
+    {
+        *("content-type", "content-disposition", "content-transfer-encoding"),
+        *("content-id", "content-location"),
+    }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a message, multiparts included. Its content lies in ``data[start:end]``."""
-
-    number: int
-    #: 0 for the message itself.
-    depth: int
-    #: For example "text/plain", in lower case.
-    content_type: str
-    charset: str | None
-    #: The Content-Transfer-Encoding in lower case.
-    encoding: str
-    filename: str | None
-    #: Without its angle brackets.
-    content_id: str | None
-    attached: bool
-    start: int
-    end: int
-    #: Whether it is format=flowed (RFC 3676), and whether with DelSp=yes.
-    flowed: bool = False
-    delete_space: bool = False
-
-    @property
-    def is_multipart(self) -> bool:
-        return self.content_type.startswith("multipart/")
-
-    @property
-    def is_inline_image(self) -> bool:
-        return (
-            self.content_id is not None
-            and not self.attached
-            and self.content_type.startswith("image/")
-        )
-
-    def content(self, data: bytes, limit: int | None = None) -> bytes:
-        """The part's octets, their transfer encoding undone.
-
-        With *limit* no more than *limit* octets of the encoded text are read.
-        """
-        end = self.end if limit is None else min(self.end, self.start + limit)
-        return b"".join(transfer.decode(transfer.cut(data, self.start, end), self.encoding))
-
-    def text(self, data: bytes, limit: int | None = None) -> str:
-        """The part's text with LF line ends; what its charset doesn't know becomes U+FFFD."""
-        content = self.content(data, limit)
-        charset = self.charset
-        if charset is None and self.content_type == "text/html":
-            charset = charsets.declared_in_html(content)
-        text = _with_line_feeds(charsets.decode(content, charset)).replace("\x00", "\ufffd")
-        if self.flowed and self.content_type == "text/plain":
-            return unflow(text, delete_space=self.delete_space)
-        return text
 
 
 @dataclass(slots=True)
@@ -253,6 +201,7 @@ class _Parser:
             parse_parameters(content.get("content-transfer-encoding", "")).value.strip('"')[:40],
             clean_name(decode_words(filename)) or None,
             _content_id(content.get("content-id", "")) or None,
+            decode_words(content.get("content-location", ""))[:MAX_LOCATION].strip('<>"') or None,
             disposition.value == "attachment",
             start,
             len(self.data),
@@ -343,19 +292,20 @@ class _Parser:
                     encoding="",
                     filename=None,
                     content_id=None,
+                    location=None,
                     attached=False,
                 )
 
     def _take_out_files(self) -> None:
         """Make attachments of the uuencoded files in texts, and a multipart of such a text."""
-        if b"begin " not in self.data:
+        if not uuencode.may_be_in(self.data):
             return
         found: list[Part] = []
         for part in self.message.parts:
             if part.content_type != "text/plain" or part.attached or part.filename is not None:
                 pieces = [part]
             else:
-                pieces = _with_files(part, self.data)
+                pieces = with_files(part, self.data)
             if len(found) + len(pieces) > MAX_PARTS:
                 pieces = [part]
             found += [replace(each, number=len(found) + n) for n, each in enumerate(pieces)]
@@ -372,44 +322,6 @@ def _header_end(data: bytes, start: int, end: int) -> tuple[int, int]:
     return (found.start(), found.end()) if found is not None else (end, end)
 
 
-def _with_line_feeds(text: str) -> str:
-    """*text* with LF for each run of CRs before a LF, and for each other CR."""
-    if "\r" not in text:
-        return text
-    *lines, rest = text.split("\n")
-    return "\n".join([*(line.rstrip("\r") for line in lines), rest]).replace("\r", "\n")
-
-
-def _with_files(text: Part, data: bytes) -> list[Part]:
-    """*text*, or, when files stand in it, a multipart of it, them and the texts between them."""
-    if text.encoding in ("base64", "quoted-printable") or text.encoding in transfer.UUENCODE:
-        return [text]
-    inner = replace(text, depth=text.depth + 1, content_id=None)
-    found = [replace(text, content_type="multipart/mixed", charset=None)]
-    at = text.start
-    for each in uuencode.files(data, text.start, text.end):
-        if not data[at : each.start].isspace() and each.start > at:
-            found.append(replace(inner, start=at, end=each.start))
-        found.append(
-            replace(
-                inner,
-                content_type="application/octet-stream",
-                charset=None,
-                encoding="x-uuencode",
-                filename=clean_name(charsets.decode_unlabelled(each.name)) or None,
-                start=each.content,
-                end=each.end,
-                flowed=False,
-            )
-        )
-        at = each.end
-    if len(found) == 1:
-        return [text]
-    if at < text.end and not data[at : text.end].isspace():
-        found.append(replace(inner, start=at))
-    return found
-
-
 def _content_id(value: str) -> str:
     """The Content-ID in *value* without its angle brackets, which may be missing."""
     _, bracket, rest = value.partition("<")
@@ -420,11 +332,3 @@ def _media_type(value: str) -> str:
     """The media type in *value*; what can't be read is text (RFC 2045 section 5.2)."""
     found = _MEDIA_TYPE.match(value)
     return f"{found[1]}/{found[2]}" if found is not None else "text/plain"
-
-
-def clean_name(name: str) -> str:
-    """*name* as the name of a file: no folders, nothing that doesn't print."""
-    name = re.split(r"[/\\]", name)[-1]
-    if not name.isprintable():
-        name = "".join(filter(str.isprintable, name))
-    return _NOT_IN_NAMES.sub("", name).strip(" .")[:MAX_NAME]

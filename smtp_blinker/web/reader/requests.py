@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from . import charsets, markup, mime, transfer
+from . import charsets, markup, mime
 from .details import describe
 from .entry import summarize
 from .errors import in_one_line
 from .files import READABLE, read_message
 from .frames import Frame
+from .part import Part
+from .pictures import image_type
 
 #: Octets of a message that the index reads.
 INDEXED: Final = 2**20
@@ -113,19 +115,18 @@ def _part(request: Frame) -> Frame:
     if number >= len(parts) or parts[number].is_multipart:
         return Frame({"found": False})
     part = parts[number]
-    content = transfer.decode(transfer.cut(data, part.start, part.end), part.encoding)
     about = {
         "content_type": part.content_type,
         "filename": part.filename or _name_of(part),
-        "image": markup.image_type(part, data),
+        "image": image_type(part, data),
     }
     if request.fields.get("as_text") and part.content_type.startswith("text/"):
         text = part.text(data, MAX_SOURCE).encode("utf-8", "replace")
         return _written(request, [text], {"found": True, "is_text": True, **about})
-    return _written(request, content, {"found": True, **about})
+    return _written(request, part.pieces(data), {"found": True, **about})
 
 
-def _name_of(part: mime.Part) -> str:
+def _name_of(part: Part) -> str:
     """The name of a part without one: its extension says what it is."""
     extension = _EXTENSIONS.get(part.content_type) or mimetypes.guess_extension(part.content_type)
     return f"part-{part.number}{extension or ''}"
