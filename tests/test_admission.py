@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import Client, Witness, poll, running
+from support import Client, Witness, poll, running, talking
 
 from smtp_blinker.connection import connection
 
@@ -31,13 +31,12 @@ def test_a_refused_client_does_not_count_while_it_still_sends() -> None:
 
 
 def test_a_client_that_was_told_its_last_reply_does_not_count() -> None:
-    with running(max_clients=1) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(max_clients=1) as client:
         client.send(b"QUIT\r\n" + b"x" * 20_000)  # more than it reads at once
         assert client.reply().startswith("221")
-        poll(lambda: server._admitted == 0)
-        assert server.connections
-        Client(server, hello="EHLO me").ok("QUIT")
+        poll(lambda: client.server._admitted == 0)
+        assert client.server.connections
+        Client(client.server, hello="EHLO me").ok("QUIT")
 
 
 def test_only_so_many_connections_linger(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import Certificate, Client, Witness, poll, running
+from support import Certificate, Client, Witness, poll, running, talking
 
 from smtp_blinker import (
     DEFAULT_EXTENSIONS,
@@ -93,11 +93,9 @@ EXCHANGES = {
 @pytest.mark.parametrize("kind", EXCHANGES)
 def test_the_right_password_is_accepted(kind: Any) -> None:
     users = Users()
-    with running(on_auth=users, auth_methods=METHODS) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=users, auth_methods=METHODS) as client:
         assert EXCHANGES[kind](client, users.password).startswith("235 2.7.0")
-        [live] = server.connections
+        [live] = client.server.connections
         assert live.session.user is True
         assert client.cmd("AUTH PLAIN").startswith("503")
         assert "AUTH" not in client.cmd("EHLO me")
@@ -105,7 +103,7 @@ def test_the_right_password_is_accepted(kind: Any) -> None:
     [auth] = users.asked
     method = kind.split()[0]
     assert (auth.method, auth.username) == (method, "me")
-    assert witness.one("auth").as_dict() == {
+    assert client.witness.one("auth").as_dict() == {
         "id": live.session.id,
         "method": method,
         "username": "me",
@@ -128,11 +126,9 @@ def test_the_right_password_is_accepted(kind: Any) -> None:
 @pytest.mark.parametrize("kind", EXCHANGES)
 def test_a_wrong_password_is_535(kind: Any) -> None:
     users = Users()
-    with running(on_auth=users, auth_methods=METHODS) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=users, auth_methods=METHODS) as client:
         assert EXCHANGES[kind](client, "wrong").startswith("535 5.7.8")
-        assert witness.one("auth").success is False
+        assert client.witness.one("auth").success is False
         assert client.cmd("MAIL FROM:<>").startswith("530")
         assert EXCHANGES[kind](client, users.password).startswith("235")
 
@@ -150,8 +146,7 @@ def xoauth2(token: str, user: str = "me") -> str:
 @pytest.mark.parametrize("late", [False, True])
 def test_xoauth2(late: bool) -> None:
     users = Users()
-    with running(on_auth=users, auth_methods=METHODS) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=users, auth_methods=METHODS) as client:
         if late:
             assert challenge(client.cmd("AUTH XOAUTH2")) == b""
             answer = client.cmd(xoauth2("token"))
@@ -170,14 +165,12 @@ def test_an_xoauth2_failure_shows_its_json_first(answer: str) -> None:
     def on_auth(auth: Credentials, session: Session) -> None:
         raise AuthenticationFailed(data={"status": "401", "schemes": "bearer"})
 
-    with running(on_auth=on_auth, auth_methods=METHODS) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=on_auth, auth_methods=METHODS) as client:
         shown = challenge(client.cmd("AUTH XOAUTH2 " + xoauth2("bad")))
         assert json.loads(shown) == {"status": "401", "schemes": "bearer"}
-        assert not witness.of("auth")
+        assert not client.witness.of("auth")
         assert client.cmd(answer).startswith("535 5.7.8")
-        assert witness.one("auth").success is False
+        assert client.witness.one("auth").success is False
         client.ok("NOOP")
 
 
@@ -188,8 +181,7 @@ def test_a_long_challenge_is_one_line() -> None:
     def on_auth(auth: Credentials, session: Session) -> None:
         raise AuthenticationFailed(data=data)
 
-    with running(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as client:
         shown = client.cmd("AUTH XOAUTH2 " + xoauth2("bad"))
         assert "\n" not in shown
         assert json.loads(challenge(shown)) == data
@@ -201,20 +193,17 @@ def test_data_that_is_no_challenge_is_the_program_s_fault(data: dict[str, Any]) 
     def on_auth(auth: Credentials, session: Session) -> None:
         raise AuthenticationFailed(data=data)
 
-    with running(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as client:
         assert client.cmd("AUTH XOAUTH2 " + xoauth2("bad")).startswith("451 4.3.0")
         client.ok("NOOP")
-        assert witness.one("error").code == "HookError"
+        assert client.witness.one("error").code == "HookError"
 
 
 def test_authentication_failed_has_a_text_and_means_535_for_the_other_mechanisms() -> None:
     def on_auth(auth: Credentials, session: Session) -> None:
         raise AuthenticationFailed("Go away", data={"status": "401"})
 
-    with running(on_auth=on_auth, auth_methods=METHODS) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=on_auth, auth_methods=METHODS) as client:
         assert plain(client, "x") == "535 5.7.8 Go away"
         challenge(client.cmd("AUTH XOAUTH2 " + xoauth2("bad")))
         assert client.cmd("") == "535 5.7.8 Go away"
@@ -224,8 +213,7 @@ def test_oauthbearer() -> None:
     """RFC 7628; on_auth sees it as it sees XOAUTH2."""
     initial = b64("n,a=me,\x01host=mx.test\x01port=587\x01auth=Bearer token\x01\x01")
     users = Users()
-    with running(on_auth=users, auth_methods=["OAUTHBEARER"]) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=users, auth_methods=["OAUTHBEARER"]) as client:
         assert client.cmd(f"AUTH OAUTHBEARER {initial}").startswith("235")
     assert users.asked[0].access_token == "token"
 
@@ -255,8 +243,7 @@ def test_oauthbearer() -> None:
 )
 def test_malformed_responses_are_501_and_never_reach_the_hook(method: str, lines: Any) -> None:
     users = Users()
-    with running(on_auth=users, auth_methods=METHODS) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=users, auth_methods=METHODS) as client:
         answer = client.cmd(f"AUTH {method}")
         for line in lines:
             assert answer.startswith("334")
@@ -270,8 +257,7 @@ def test_malformed_responses_are_501_and_never_reach_the_hook(method: str, lines
 @pytest.mark.parametrize("method", METHODS)
 def test_an_exchange_can_be_cancelled(method: Any) -> None:
     users = Users()
-    with running(on_auth=users, auth_methods=METHODS) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=users, auth_methods=METHODS) as client:
         client.ok(f"AUTH {method}")
         assert client.cmd("*").startswith("501 5.7.0")
         assert not users.asked
@@ -279,20 +265,17 @@ def test_an_exchange_can_be_cancelled(method: Any) -> None:
 
 
 def test_syntax_and_order_of_auth() -> None:
-    with running(on_auth=Users(), auth_methods=["PLAIN"]) as server:
-        client = Client(server)
+    with talking(on_auth=Users(), auth_methods=["PLAIN"], hello=None) as client:
         assert client.cmd("AUTH PLAIN").startswith("503")
         client.ok("EHLO me")
         assert client.cmd("AUTH").startswith("501 5.5.4")
         assert client.cmd("AUTH LOGIN").startswith("504 5.5.4")
         assert client.cmd("AUTH PLAIN a b c").startswith("501 5.5.4")
         assert client.cmd("AUTH PLAIN =").startswith("501 5.5.2")
-    with running(on_auth=Users(), auth_optional=True) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=Users(), auth_optional=True) as client:
         client.ok("MAIL FROM:<>")
         assert client.cmd("AUTH PLAIN").startswith("503")
-    with running(on_auth=Users(), auth_methods=METHODS) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=Users(), auth_methods=METHODS) as client:
         assert client.cmd("AUTH CRAM-MD5 " + b64("x")).startswith("501 5.7.0")
 
 
@@ -310,22 +293,19 @@ def test_auth_is_demanded_unless_it_is_optional() -> None:
         assert client.cmd("MAIL FROM:<>").startswith("530 5.7.0")
         assert plain(client, "pä ss").startswith("235")
         assert client.message().startswith("250")
-    with running(on_auth=Users(), auth_optional=True) as server:
-        client = Client(server)
+    with talking(on_auth=Users(), auth_optional=True, hello=None) as client:
         assert "AUTH" in client.cmd("EHLO me")
         assert client.message().startswith("250")
 
 
 def test_auth_required_message_is_the_text_of_530() -> None:
-    with running(on_auth=Users(), auth_required_message="Log in, please") as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=Users(), auth_required_message="Log in, please") as client:
         assert client.cmd("MAIL FROM:<>") == "530 5.7.0 Log in, please"
 
 
 @pytest.mark.parametrize("optional", [False, True])
 def test_without_an_on_auth_hook_auth_is_neither_offered_nor_demanded(optional: bool) -> None:
-    with running(auth_optional=optional) as server:
-        client = Client(server)
+    with talking(auth_optional=optional, hello=None) as client:
         assert "AUTH" not in client.cmd("EHLO me")
         assert client.cmd("AUTH PLAIN")[0] == "5"
         assert client.message().startswith("250")
@@ -363,15 +343,13 @@ def test_xclient_login_reaches_on_auth_as_method_xclient() -> None:
         asked.append((auth.method, auth.username, auth.password, session.remote_address))
         return {"name": auth.username}
 
-    with running(use_xclient=True, on_auth=on_auth) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO proxy")
+    with talking(use_xclient=True, on_auth=on_auth, hello="EHLO proxy") as client:
         answer = client.cmd("XCLIENT ADDR=192.0.2.7 LOGIN=me+40example.org")
         assert answer.startswith("220")
-        [live] = server.connections
+        [live] = client.server.connections
         assert live.session.user == {"name": "me@example.org"}
         assert asked == [("XCLIENT", "me@example.org", None, "192.0.2.7")]
-        assert witness.one("auth").success is True
+        assert client.witness.one("auth").success is True
         client.ok("EHLO me", "MAIL FROM:<>")
         assert live.session.transmission_type == "ESMTPA"
 
@@ -398,8 +376,7 @@ def test_validate_password_of_xclient_is_false() -> None:
 
 
 def test_xclient_and_xforward_are_kept_in_the_session() -> None:
-    with running(use_xclient=True, use_xforward=True) as server:
-        client = Client(server)
+    with talking(use_xclient=True, use_xforward=True, hello=None) as client:
         answer = client.cmd("EHLO proxy")
         assert "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT" in answer
         assert "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE" in answer
@@ -408,7 +385,7 @@ def test_xclient_and_xforward_are_kept_in_the_session() -> None:
             "XCLIENT NAME=c.example ADDR=IPV6:2001:DB8:0::1 PORT=77 HELO=h.example "
             "DESTADDR=192.0.2.1 DESTPORT=25 PROTO=ESMTP"
         )
-        [live] = server.connections
+        [live] = client.server.connections
         session = live.session
         assert session.xclient["ADDR"] == "2001:db8::1"
         assert session.xclient["PROTO"] == "ESMTP"
@@ -437,12 +414,11 @@ def test_fields_of_a_new_session() -> None:
         assert session.opening_command is None
         assert session.host_name_appears_as is None
 
-    with running(on_connect=on_connect) as server:
-        client = Client(server)
+    with talking(on_connect=on_connect, hello=None) as client:
         [session] = sessions
-        assert session is session_of(server)
+        assert session is session_of(client.server)
         assert re.fullmatch(r"[a-z2-7]{16}", session.id.lower())
-        assert (session.local_address, session.local_port) == server.address
+        assert (session.local_address, session.local_port) == client.server.address
         assert (session.remote_address, session.remote_port) == client.sock.getsockname()
         assert session.client_hostname == "[127.0.0.1]"
         assert (session.secure, session.tls, session.servername, session.user) == (
@@ -482,9 +458,8 @@ def test_error_is_the_last_refusal_however_it_came() -> None:
         poll(lambda: closed)
     assert (closed[0].error.code, closed[0].error.enhanced) == (421, "4.4.2")
     closed.clear()
-    with running(on_close=closed.append) as server:
-        client = Client(server)
-        server.stop()
+    with talking(on_close=closed.append, hello=None) as client:
+        client.server.stop()
         client.rest()
     assert closed[0].error is not None
     assert (closed[0].error.code, closed[0].error.enhanced) == (421, "4.3.2")
@@ -498,8 +473,7 @@ def test_transaction_counts_messages() -> None:
         if len(seen) == 2:
             raise Reject(550, "no")
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         client.message()
         client.message()
         client.message()
@@ -576,10 +550,9 @@ def received(session: Session, **keywords: Any) -> str:
 
 
 def test_received_header_is_a_trace_line() -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me.example")
+    with talking(hello="EHLO me.example") as client:
         client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
-        line = received(session_of(server), by="mx.test", message_id="abc17")
+        line = received(session_of(client.server), by="mx.test", message_id="abc17")
     head, date = line.split("; ")
     assert head == (
         "from me.example ([127.0.0.1]) by mx.test with ESMTP id abc17 for <b@example.com>"
@@ -588,10 +561,9 @@ def test_received_header_is_a_trace_line() -> None:
 
 
 def test_received_header_for_several_recipients_names_none() -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me.example")
+    with talking(hello="EHLO me.example") as client:
         client.envelope("b@example.com", "c@example.com")
-        assert "example.com" not in received(session_of(server), by="mx.test")
+        assert "example.com" not in received(session_of(client.server), by="mx.test")
 
 
 def test_received_header_with_tls_ipv6_and_a_name(certificate: Certificate) -> None:
@@ -599,16 +571,19 @@ def test_received_header_with_tls_ipv6_and_a_name(certificate: Certificate) -> N
         def reverse(self, ip: Any) -> list[str]:
             return ["client.example"]
 
-    with running(
-        use_proxy=True, disable_reverse_lookup=False, resolver=Resolver(), **certificate.options
-    ) as server:
-        client = Client(server, greet=False)
+    with talking(
+        use_proxy=True,
+        disable_reverse_lookup=False,
+        resolver=Resolver(),
+        **certificate.options,
+        greet=False,
+    ) as client:
         client.send(b"PROXY TCP6 2001:DB8::7 2001:db8::25 1 25\r\n")
         client.reply()
         client.ok("EHLO me", "STARTTLS")
         client.start_tls()
         client.ok("EHLO me")
-        line = received(session_of(server), by="mx.test")
+        line = received(session_of(client.server), by="mx.test")
     assert line.startswith("from me (client.example [IPv6:2001:db8::7]) by mx.test with ESMTPS ")
     assert client.tls.cipher()[0] in line  # type: ignore[index]
 
@@ -617,21 +592,19 @@ def test_received_header_with_tls_ipv6_and_a_name(certificate: Certificate) -> N
     "hello", ["a;b", "(x", "x)", "a\\b", '"q"', "<x>", "a;\tby", "[1.2.3.4]", "x" * 255, "a,b:c"]
 )
 def test_received_header_can_not_be_forged_by_the_hello(hello: str) -> None:
-    with running(lenient_address_parsing=True) as server:
-        client = Client(server)
+    with talking(lenient_address_parsing=True, hello=None) as client:
         if client.cmd(f"EHLO {hello}").startswith("250"):
             client.ok("MAIL FROM:<>", 'RCPT TO:<"a>; (b"@example.com>')
-            line = received(session_of(server), by="mx.test", message_id="x\r\nEvil: y")
+            line = received(session_of(client.server), by="mx.test", message_id="x\r\nEvil: y")
             assert line.count(" by mx.test with ESMTP") == 1
             assert "Evil:" not in line.split()
             assert line.count(";") >= 1
 
 
 def test_received_header_with_utf8() -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.ok("MAIL FROM:<ä@bücher.example> SMTPUTF8", "RCPT TO:<ö@xn--bcher-kva.example>")
-        header = session_of(server).received_header(by="mx.test")
+        header = session_of(client.server).received_header(by="mx.test")
         assert "for <ö@bücher.example>".encode() in header
         assert b"with UTF8SMTP" in header
 
@@ -646,11 +619,10 @@ def mail(argument: str, **options: Any) -> tuple[Any, ...]:
     def on_mail_from(address: Address, session: Session) -> None:
         seen.append((address, session.envelope))
 
-    with running(on_mail_from=on_mail_from, **options) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_mail_from=on_mail_from, **options) as client:
         client.ok(f"MAIL FROM:{argument}")
-        assert session_of(server).envelope.mail_from is seen[0][0]
-        assert session_of(server).envelope is seen[0][1]
+        assert session_of(client.server).envelope.mail_from is seen[0][0]
+        assert session_of(client.server).envelope is seen[0][1]
     return seen[0]
 
 
@@ -717,17 +689,16 @@ def test_defaults_of_the_envelope() -> None:
 
 def test_dsn_of_a_recipient() -> None:
     seen = []
-    with running(
+    with talking(
         extensions=DSN, on_rcpt_to=lambda address, session: seen.append(address)
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         client.ok(
             "MAIL FROM:<>",
             "RCPT TO:<b@example.com> notify=success,FAILURE ORCPT=rfc822;b+2Bx@example.com",
             "RCPT TO:<c@example.com> NOTIFY=NEVER",
             "RCPT TO:<Postmaster>",
         )
-        envelope = session_of(server).envelope
+        envelope = session_of(client.server).envelope
     assert envelope.rcpt_to == seen
     assert set(seen[0].dsn.notify) == {"SUCCESS", "FAILURE"}
     assert seen[0].dsn.orcpt == "rfc822;b+x@example.com"
@@ -738,8 +709,7 @@ def test_dsn_of_a_recipient() -> None:
 
 
 def test_after_helo_there_are_no_parameters() -> None:
-    with running(extensions=DSN) as server:
-        client = Client(server, hello="HELO me")
+    with talking(extensions=DSN, hello="HELO me") as client:
         assert client.cmd("MAIL FROM:<> SIZE=1").startswith("555")
         client.ok("MAIL FROM:<>")
         assert client.cmd("RCPT TO:<b@example.com> NOTIFY=NEVER").startswith("555")
@@ -747,30 +717,28 @@ def test_after_helo_there_are_no_parameters() -> None:
 
 @pytest.mark.parametrize("ending", ["RSET", "EHLO me", "HELO me", "message"])
 def test_a_new_transaction_has_a_new_envelope(ending: str) -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.ok("MAIL FROM:<a@example.org> BODY=8BITMIME SIZE=7", "RCPT TO:<b@example.com>")
-        before = session_of(server).envelope
+        before = session_of(client.server).envelope
         if ending == "message":
             client.ok("DATA")
             client.send(b".\r\n")
             client.reply()
         else:
             client.ok(ending)
-        after = session_of(server).envelope
+        after = session_of(client.server).envelope
         assert after is not before
         assert (after.mail_from, after.rcpt_to, after.body_type) == (None, [], "7bit")
         assert before.mail_from.address == "a@example.org"
         client.ok("MAIL FROM:<c@example.org>")
-        assert session_of(server).envelope.size is None
+        assert session_of(client.server).envelope.size is None
 
 
 def test_proxy_is_in_the_session() -> None:
-    with running(use_proxy=["127.0.0.0/8"]) as server:
-        client = Client(server, greet=False)
+    with talking(use_proxy=["127.0.0.0/8"], greet=False) as client:
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 77 25\r\n")
         assert client.reply().startswith("220")
-        session = session_of(server)
+        session = session_of(client.server)
         assert session.proxy is not None
         assert (session.remote_address, session.remote_port) == ("192.0.2.7", 77)
         assert (session.local_address, session.local_port) == ("192.0.2.1", 25)
@@ -780,11 +748,10 @@ def test_proxy_is_in_the_session() -> None:
 @pytest.mark.parametrize("answer", [b"x\nx", b"x" * 13000, b"", b"*", b"!"])
 def test_an_oauth_guess_counts_whatever_answers_its_challenge(answer: bytes) -> None:
     pauses = []
-    with running(
+    with talking(
         on_auth=lambda auth, session: None, auth_methods=("XOAUTH2",), auth_optional=True
-    ) as server:
-        client = Client(server, hello="EHLO me")
-        [live] = server.connections
+    ) as client:
+        [live] = client.server.connections
         for _ in range(3):
             started = monotonic()
             assert client.cmd("AUTH XOAUTH2 " + xoauth2("bad")).startswith("334")

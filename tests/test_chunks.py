@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support import SECONDS, Client, Witness, poll, running
+from support import SECONDS, Client, poll, running, talking
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject
 
@@ -52,22 +52,19 @@ def bdat(content: bytes, last: bool = False) -> bytes:
 @pytest.mark.parametrize("read", ["all", "lines", "three"])
 def test_one_chunk_is_a_message_without_dot_unstuffing(read: str) -> None:
     store = Store(read)
-    with running(on_data=store) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store) as client:
         begin(client)
         client.send(bdat(CONTENT, last=True))
         assert client.reply() == "250 2.0.0 stored"
         client.ok("NOOP")
         assert client.message().startswith("250")
-        event = witness.of("message")[0]
+        event = client.witness.of("message")[0]
         assert (event.code, event.size, event.transaction) == (250, len(CONTENT), 1)
     assert store.contents[0] == CONTENT
 
 
 def test_chunking_is_offered_and_binarymime_only_when_asked_for() -> None:
-    with running() as server:
-        client = Client(server)
+    with talking(hello=None) as client:
         lines = client.ok("EHLO me").split("\n")
         assert "250-CHUNKING" in lines
         assert not any("BINARYMIME" in line for line in lines)
@@ -85,8 +82,7 @@ def test_chunking_is_offered_and_binarymime_only_when_asked_for() -> None:
 @pytest.mark.parametrize("pipelined", [True, False])
 def test_chunks_of_any_size_are_one_message(size: int, pipelined: bool) -> None:
     store = Store()
-    with running(on_data=store) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store) as client:
         begin(client)
         pieces = [CONTENT[at : at + size] for at in range(0, len(CONTENT), size)]
         commands = [bdat(piece) for piece in pieces] + [bdat(b"", last=True)]
@@ -111,8 +107,7 @@ def test_a_dialogue_with_chunks_is_the_same_at_every_cut(cut: int) -> None:
         b"BDAT 4\r\n\r\n\r\nBDAT 5 LAST\r\nRSET\nNOOP\r\n"
     )
     store = Store()
-    with running(on_data=store) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store) as client:
         client.send(dialogue[:cut])
         gevent.sleep(0)
         client.send(dialogue[cut:])
@@ -122,8 +117,7 @@ def test_a_dialogue_with_chunks_is_the_same_at_every_cut(cut: int) -> None:
 
 def test_an_empty_message_and_an_empty_last_chunk() -> None:
     store = Store()
-    with running(on_data=store) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store) as client:
         begin(client)
         assert client.cmd("BDAT 0 LAST") == "250 2.0.0 stored"
         begin(client)
@@ -141,8 +135,7 @@ def test_chunking_is_not_offered_where_bdat_is_disabled(when: str) -> None:
         options["disabled_commands"] = ["bdat"]
     else:
         options["on_connect"] = lambda session: setattr(session, "disabled_commands", {"BDAT"})
-    with running(**options) as server:
-        client = Client(server)
+    with talking(**options, hello=None) as client:
         offered = client.cmd("EHLO me")
         assert "CHUNKING" not in offered
         assert "BINARYMIME" not in offered
@@ -158,8 +151,7 @@ def test_chunking_is_not_offered_where_bdat_is_disabled(when: str) -> None:
     ["-1", "+5", "x", "", "LAST", "LAST 5", "0x5", "1e3", "5.0", "1_0", "5,", "9" * 20, "9" * 5000],
 )
 def test_a_size_that_cannot_be_read_ends_the_connection(argument: str) -> None:
-    with running(max_command_length=8192) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(max_command_length=8192) as client:
         begin(client)
         client.send(b"BDAT " + argument.encode() + b"\r\nMAIL FROM:<x@example.org>\r\n")
         assert client.reply().startswith("501 5.5.4")
@@ -168,8 +160,7 @@ def test_a_size_that_cannot_be_read_ends_the_connection(argument: str) -> None:
 
 def test_a_message_that_lacks_a_chunk_is_refused_and_leaves_nothing_behind() -> None:
     store = Store()
-    with running(on_data=store) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store) as client:
         begin(client, "lost@example.com")
         client.send(bdat(b"one") + b"BDAT 3 FIRST\r\ntwo" + bdat(b"three", last=True))
         assert [client.reply()[:3] for _ in range(3)] == ["250", "501", "503"]
@@ -187,8 +178,7 @@ def test_the_time_for_a_message_counts_over_chunks_that_are_never_waited_for(
 ) -> None:
     store = Store()
     hook = store if reads else (lambda stream, session: None)
-    with running(on_data=hook, data_timeout=0.3) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=hook, data_timeout=0.3) as client:
         begin(client)
         client.send(bdat(b"x"))
         replies = [client.reply()]
@@ -234,9 +224,7 @@ def test_the_octets_of_a_refused_chunk_are_no_commands(where: str, last: bool) -
 
 def test_a_chunk_beyond_the_size_is_read_and_refused_and_so_are_the_next() -> None:
     store = Store()
-    with running(on_data=store, size=1000) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, size=1000) as client:
         begin(client)
         client.send(bdat(b"x" * 900) + bdat(b"y" * 900) + bdat(b"z" * 5, last=True) + b"NOOP\r\n")
         assert [client.reply()[:9] for _ in range(4)] == [
@@ -245,7 +233,7 @@ def test_a_chunk_beyond_the_size_is_read_and_refused_and_so_are_the_next() -> No
             "503 5.5.1",
             "250 2.0.0",
         ]
-        assert witness.one("message").code == 552
+        assert client.witness.one("message").code == 552
         assert client.message().startswith("250")
     assert [type(exc) for exc in store.broken] == [Reject]
 
@@ -258,8 +246,7 @@ def test_a_hook_s_refusal_is_told_once_the_chunk_is_read(when: str, last: bool) 
             stream.read(3)
         raise Reject(554, "no", "5.7.1")
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         begin(client)
         client.send(bdat(INNER, last))
         assert client.reply() == "554 5.7.1 no"
@@ -270,8 +257,7 @@ def test_a_hook_s_refusal_is_told_once_the_chunk_is_read(when: str, last: bool) 
 
 
 def test_a_hook_that_reads_nothing_accepts_at_the_last_chunk() -> None:
-    with running(on_data=lambda stream, session: "fine") as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=lambda stream, session: "fine") as client:
         begin(client)
         client.send(bdat(b"one") + bdat(b"two", last=True))
         assert client.reply() == "250 2.0.0 Chunk received"
@@ -280,8 +266,7 @@ def test_a_hook_that_reads_nothing_accepts_at_the_last_chunk() -> None:
 
 def test_between_chunks_only_what_makes_sense_is_served() -> None:
     store = Store()
-    with running(on_data=store) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store) as client:
         begin(client)
         client.send(bdat(b"one\r\n"))
         client.reply()
@@ -302,22 +287,20 @@ def test_between_chunks_only_what_makes_sense_is_served() -> None:
 @pytest.mark.parametrize("command", ["RSET", "EHLO again", "QUIT"])
 def test_what_begins_anew_gives_the_message_up(command: str) -> None:
     store = Store()
-    with running(on_data=store) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store) as client:
         begin(client)
         client.send(bdat(b"one\r\n"))
         client.reply()
         client.ok(command)
         if command == "QUIT":
             assert client.ended()
-            assert witness.one("disconnect").reason == "quit"
+            assert client.witness.one("disconnect").reason == "quit"
         else:
             assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
             begin(client)
             client.send(bdat(b"two\r\n", last=True))
             assert client.reply() == "250 2.0.0 stored"
-        assert not witness.of("error")
+        assert not client.witness.of("error")
     assert [type(exc).__name__ for exc in store.broken] == ["TruncatedError"]
     assert store.contents == ([] if command == "QUIT" else [b"two\r\n"])
 
@@ -326,24 +309,21 @@ def test_what_begins_anew_gives_the_message_up(command: str) -> None:
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_client_that_leaves_has_stored_nothing(leave: str, inside: bool) -> None:
     store = Store()
-    with running(on_data=store) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store) as client:
         begin(client)
         client.send(bdat(b"one\r\n") + (b"BDAT 100 LAST\r\nhalf" if inside else b""))
         client.reply()
         getattr(client, leave)()
-        assert witness.one("disconnect").messages == 0
+        assert client.witness.one("disconnect").messages == 0
         # A message that was cut off shows there, wherever that was.
-        assert witness.one("error").code in {"ECONNABORTED", "ECONNRESET"}
+        assert client.witness.one("error").code in {"ECONNABORTED", "ECONNRESET"}
     assert [isinstance(exc, ConnectionError) for exc in store.broken] == [True]
     assert not store.contents
 
 
 @pytest.mark.parametrize("last", [True, False])
 def test_data_then_bdat_and_bdat_then_data_do_not_mix(last: bool) -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         begin(client)
         assert client.cmd("DATA").startswith("354")
         client.send(b"BDAT 5 LAST\r\n.\r\n")
@@ -355,8 +335,7 @@ def test_lmtp_has_a_reply_per_recipient_after_the_last_chunk() -> None:
         stream.read()
         return ["one", Reject(550, "no", "5.1.1")]
 
-    with running(on_data=on_data, lmtp=True) as server:
-        client = Client(server, hello="LHLO me")
+    with talking(on_data=on_data, lmtp=True, hello="LHLO me") as client:
         begin(client, "b@example.com", "c@example.com")
         client.send(bdat(b"x") + bdat(b"y", last=True))
         assert [client.reply() for _ in range(3)] == [
@@ -379,8 +358,7 @@ def test_lmtp_has_a_reply_per_recipient_after_the_last_chunk() -> None:
 def test_chunk_bare_newline(policy: str, expected: bytes | None, cut: int) -> None:
     content = b"a\nb\r\r\nc\r\n\rd\n"
     store = Store()
-    with running(on_data=store, chunk_bare_newline=policy) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, chunk_bare_newline=policy) as client:
         begin(client)
         client.send(bdat(content[:cut]) + bdat(content[cut:], last=True))
         answers = [client.reply()[:9], client.reply()[:9]]
@@ -397,8 +375,7 @@ def test_binary_content_is_stored_octet_by_octet() -> None:
     content = bytes(range(256)) * 3 + b"\r"
     store = Store()
     options = {"extensions": DEFAULT_EXTENSIONS | {"BINARYMIME"}, "chunk_bare_newline": "reject"}
-    with running(on_data=store, **options) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, **options) as client:
         client.ok("MAIL FROM:<> BODY=BINARYMIME", "RCPT TO:<b@example.com>")
         assert client.cmd("DATA").startswith("503")
         client.send(bdat(content[:100]) + bdat(content[100:], last=True))
@@ -408,8 +385,7 @@ def test_binary_content_is_stored_octet_by_octet() -> None:
 
 def test_twenty_thousand_chunks_of_one_octet() -> None:
     store = Store()
-    with running(on_data=store) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store) as client:
         begin(client)
         sender = gevent.spawn(client.send, b"BDAT 1\r\nx" * 20_000 + b"BDAT 0 LAST\r\n")
         for _ in range(20_000):
@@ -420,8 +396,7 @@ def test_twenty_thousand_chunks_of_one_octet() -> None:
 
 
 def test_empty_chunks_are_junk() -> None:
-    with running(max_junk_commands=5) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(max_junk_commands=5) as client:
         begin(client)
         client.send(b"BDAT 0\r\n" * 10)
         assert [client.reply()[:3] for _ in range(6)] == ["250"] * 5 + ["421"]
@@ -430,13 +405,12 @@ def test_empty_chunks_are_junk() -> None:
 
 def test_stop_lets_the_chunks_end_and_tells_421_then() -> None:
     store = Store()
-    with running(on_data=store, close_timeout=3600) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, close_timeout=3600) as client:
         begin(client)
         client.send(bdat(b"one\r\n"))
         client.reply()
-        stopping = gevent.spawn(server.stop)
-        poll(lambda: server.closed)
+        stopping = gevent.spawn(client.server.stop)
+        poll(lambda: client.server.closed)
         client.send(bdat(b"two\r\n", last=True))
         assert client.reply() == "250 2.0.0 stored"
         assert client.reply().startswith("421 4.3.2")
@@ -446,8 +420,7 @@ def test_stop_lets_the_chunks_end_and_tells_421_then() -> None:
 
 def test_a_hook_s_clock_stops_between_chunks() -> None:
     store = Store()
-    with running(on_data=store, hook_timeout=0.2) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, hook_timeout=0.2) as client:
         begin(client)
         client.send(bdat(b"one\r\n"))
         client.reply()
@@ -465,13 +438,12 @@ def test_a_slow_reader_slows_its_sender_down() -> None:
         go_on.wait()
         return f"{len(stream.read()) + 1} octets"
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         begin(client)
         size = 64 * 2**20
         sender = gevent.spawn(client.send, b"BDAT %d LAST\r\n" % size + b"x" * size)
         reached.wait(SECONDS)
-        [live] = server.connections
+        [live] = client.server.connections
         assert live.bytes_in < 2**20
         go_on.set()
         assert client.reply() == f"250 2.0.0 {size} octets"
@@ -480,9 +452,7 @@ def test_a_slow_reader_slows_its_sender_down() -> None:
 
 def test_a_lost_tls_connection_inside_a_chunk_stores_nothing(certificate: Any) -> None:
     store = Store()
-    with running(on_data=store, secure=True, **certificate.options) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(on_data=store, secure=True, **certificate.options, greet=False) as client:
         client.start_tls()
         assert client.reply().startswith("220")
         client.ok("EHLO me", "MAIL FROM:<>", "RCPT TO:<b@example.com>")
@@ -491,7 +461,7 @@ def test_a_lost_tls_connection_inside_a_chunk_stores_nothing(certificate: Any) -
         with pytest.raises(ssl.SSLWantReadError):
             client.tls.unwrap()  # close_notify, and plain text behind it
         client.sock.sendall(client._outgoing.read() + b"x" * 96)
-        assert witness.one("disconnect").messages == 0
+        assert client.witness.one("disconnect").messages == 0
     assert not store.contents
 
 
@@ -506,8 +476,7 @@ def test_a_timeout_of_the_program_s_own_between_chunks_loses_nothing_and_answers
             contents.append(stream.read())
         return "stored"
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         begin(client)
         client.send(bdat(b"one\r\n"))
         assert client.reply() == "250 2.0.0 Chunk received"
@@ -524,8 +493,7 @@ def test_a_fault_between_chunks_is_the_reply_to_the_next(last: bool) -> None:
         with gevent.Timeout(0.05):
             stream.read()
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         begin(client)
         client.send(bdat(b"one\r\n"))
         assert client.reply() == "250 2.0.0 Chunk received"
@@ -542,8 +510,7 @@ def test_a_hook_that_swallows_the_refusal_changes_nothing() -> None:
                 stream.read()
         return "stored"
 
-    with running(on_data=on_data, size=100) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data, size=100) as client:
         begin(client)
         client.send(bdat(b"x" * 200) + bdat(INNER, last=True) + b"NOOP\r\n")
         assert client.reply().startswith("552")
@@ -563,8 +530,7 @@ def test_chunks_are_read_in_the_hook_s_own_greenlet() -> None:
 
         gevent.spawn(read).join()
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         begin(client)
         client.send(bdat(b"x"))
         client.reply()

@@ -7,7 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import Client, Witness, poll, running
+from support import Client, Witness, poll, running, talking
 
 from smtp_blinker import Policy, Reject, SMTPServer, all_of
 
@@ -80,8 +80,7 @@ def test_all_of_calls_each_in_turn_and_returns_the_last_result() -> None:
         notes.append(stream.read())
         return "stored"
 
-    with running(on_data=all_of(first, last)) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=all_of(first, last)) as client:
         client.ok("MAIL FROM:<a@example.org>")
         client.ok("RCPT TO:<b@example.com>")
         assert client.cmd("DATA").startswith("354")
@@ -99,8 +98,7 @@ def test_all_of_ends_with_the_first_that_raises() -> None:
     def note(address: Any, session: Any) -> None:
         notes.append("asked")
 
-    with running(on_rcpt_to=all_of(note, refuse, note)) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_rcpt_to=all_of(note, refuse, note)) as client:
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<b@example.com>") == "550 5.7.1 no"
     assert notes == ["asked"]
@@ -110,13 +108,11 @@ def test_the_result_of_the_last_hook_is_checked_and_a_fault_names_all() -> None:
     def says_false(address: Any, session: Any) -> bool:
         return False
 
-    with running(on_rcpt_to=all_of(says_false, says_false)) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_rcpt_to=all_of(says_false, says_false)) as client:
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<b@example.com>") == LOCAL_ERROR
-        assert witness.one("error").meta["hook"].startswith("all_of(")
-        assert "says_false" in witness.one("error").meta["hook"]
+        assert client.witness.one("error").meta["hook"].startswith("all_of(")
+        assert "says_false" in client.witness.one("error").meta["hook"]
 
 
 async def _waits(session: Any) -> None:

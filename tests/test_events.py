@@ -15,7 +15,17 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support import SECONDS, SIGNALS, Certificate, Client, Witness, poll, running, until_read
+from support import (
+    SECONDS,
+    SIGNALS,
+    Certificate,
+    Client,
+    Witness,
+    poll,
+    running,
+    talking,
+    until_read,
+)
 
 from smtp_blinker import Address, Credentials, MessageStream, Reject, Session, SMTPServer, signals
 from smtp_blinker.connection import connection
@@ -44,18 +54,16 @@ def shape(event: Any) -> set[str]:
 
 @pytest.mark.parametrize("hello", ["HELO Me.Example", "EHLO Me.Example", "LHLO Me.Example"])
 def test_connect_follows_the_first_hello(hello: str) -> None:
-    with running(lmtp=hello.startswith("LHLO")) as server:
-        witness = Witness(server)
-        client = Client(server)
+    with talking(lmtp=hello.startswith("LHLO"), hello=None) as client:
         client.ok("NOOP")
         assert client.cmd(hello.split()[0]).startswith("501")
-        assert witness.names == ["refused"]
+        assert client.witness.names == ["refused"]
         client.ok(hello)
-        event = witness.one("connect")
+        event = client.witness.one("connect")
         client.ok(hello, "RSET", hello)
         client.ok("MAIL FROM:<>")
-        assert witness.names == ["refused", "connect"]
-        [live] = server.connections
+        assert client.witness.names == ["refused", "connect"]
+        [live] = client.server.connections
     assert shape(event) == {
         "id",
         "local_address",
@@ -68,13 +76,13 @@ def test_connect_follows_the_first_hello(hello: str) -> None:
     assert event.as_dict() == {
         "id": live.session.id,
         "local_address": "127.0.0.1",
-        "local_port": server.server_port,
+        "local_port": client.server.server_port,
         "remote_address": "127.0.0.1",
         "remote_port": client.sock.getsockname()[1],
         "host_name_appears_as": "me.example",
         "client_hostname": "[127.0.0.1]",
     }
-    assert witness.senders == {server}
+    assert client.witness.senders == {client.server}
 
 
 def test_connect_has_the_name_by_reverse_dns() -> None:
@@ -146,77 +154,65 @@ def test_a_lookup_waits_a_moment_at_most_and_delays_nobody_else() -> None:
 
 
 def test_no_connect_for_a_client_that_on_connect_refused() -> None:
-    with running(on_connect=no) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(on_connect=no, greet=False) as client:
         client.send(b"EHLO me\r\n")
         client.rest()
-        poll(lambda: not server.connections)
-        assert witness.names == ["refused", "disconnect"]
+        poll(lambda: not client.server.connections)
+        assert client.witness.names == ["refused", "disconnect"]
 
 
 @pytest.mark.parametrize("option", ["use_xclient", "use_xforward"])
 def test_where_a_proxy_is_trusted_connect_waits_for_the_address(option: str) -> None:
     verb = option[4:].upper()
-    with running(**{option: ["127.0.0.1"]}) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO proxy")
+    with talking(**{option: ["127.0.0.1"]}, hello="EHLO proxy") as client:
         client.ok(f"{verb} NAME=client.example")
         if verb == "XCLIENT":
             client.ok("EHLO proxy")
-        assert not witness.names
+        assert not client.witness.names
         client.ok(f"{verb} ADDR=192.0.2.7 PORT=77 HELO=them.example")
-        event = witness.one("connect")
+        event = client.witness.one("connect")
         assert (event.remote_address, event.remote_port) == ("192.0.2.7", 77)
         assert event.host_name_appears_as == "them.example"
         if verb == "XCLIENT":
             client.ok("EHLO them")
         client.ok("MAIL FROM:<>", "RSET", "MAIL FROM:<>")
-        assert witness.names == ["connect"]
+        assert client.witness.names == ["connect"]
         client.ok("QUIT")
         # What XFORWARD said was about the first transaction.
         last = "192.0.2.7" if verb == "XCLIENT" else "127.0.0.1"
-        assert witness.one("disconnect").remote_address == last
+        assert client.witness.one("disconnect").remote_address == last
 
 
 @pytest.mark.parametrize("option", ["use_xclient", "use_xforward"])
 def test_where_no_address_comes_connect_follows_with_the_first_mail(option: str) -> None:
-    with running(**{option: True}) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
-        assert not witness.names
+    with talking(**{option: True}) as client:
+        assert not client.witness.names
         client.ok("MAIL FROM:<>")
-        assert witness.one("connect").remote_address == "127.0.0.1"
+        assert client.witness.one("connect").remote_address == "127.0.0.1"
         client.ok("RSET", "MAIL FROM:<>")
-        assert witness.names == ["connect"]
+        assert client.witness.names == ["connect"]
 
 
 def test_connect_is_sent_again_when_xforward_names_a_new_client() -> None:
-    with running(use_xforward=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(use_xforward=True) as client:
         client.ok("XFORWARD ADDR=192.0.2.7", "MAIL FROM:<>", "RSET")
         client.ok("XFORWARD ADDR=IPV6:2001:DB8::1 HELO=b", "MAIL FROM:<>")
-        addresses = [event.remote_address for event in witness.of("connect")]
+        addresses = [event.remote_address for event in client.witness.of("connect")]
         assert addresses == ["192.0.2.7", "2001:db8::1"]
 
 
 def test_connect_is_not_sent_again_when_xforward_names_the_same_client() -> None:
-    with running(use_xforward=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(use_xforward=True) as client:
         for port in (5, 5, 6):
             client.ok(f"XFORWARD ADDR=192.0.2.7 PORT={port} NAME=a.example", "MAIL FROM:<>", "RSET")
-        assert [event.remote_port for event in witness.of("connect")] == [5, 6]
+        assert [event.remote_port for event in client.witness.of("connect")] == [5, 6]
 
 
 def test_connect_comes_with_the_first_mail_though_it_is_refused_for_want_of_auth() -> None:
-    with running(use_xclient=True, on_auth=lambda auth, session: "me") as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(use_xclient=True, on_auth=lambda auth, session: "me") as client:
         assert client.cmd("MAIL FROM:<>").startswith("530")
         client.ok("AUTH PLAIN AG1lAHB3", "MAIL FROM:<>")
-        assert witness.names == ["connect", "refused", "auth"]
+        assert client.witness.names == ["connect", "refused", "auth"]
 
 
 def test_what_xforward_says_is_about_one_transaction() -> None:
@@ -288,33 +284,27 @@ def test_who_is_ignored_goes_by_whom_a_proxy_names(verb: str) -> None:
         client = Client(server, hello="EHLO proxy")
         client.ok(f"{verb} ADDR=192.0.2.7")
         assert witness.one("connect").remote_address == "192.0.2.7"
-    with running(**option, ignored_hosts=["192.0.2.7"]) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO proxy")
+    with talking(**option, ignored_hosts=["192.0.2.7"], hello="EHLO proxy") as client:
         client.ok(f"{verb} ADDR=192.0.2.7", "QUIT")
-        poll(lambda: not server.connections)
-        assert not witness.names
+        poll(lambda: not client.server.connections)
+        assert not client.witness.names
 
 
 def test_behind_a_proxy_on_a_unix_socket_nobody_is_called_localhost(tmp_path: Path) -> None:
-    with running(f"unix:{tmp_path}/socket", use_proxy=True) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(f"unix:{tmp_path}/socket", use_proxy=True, greet=False) as client:
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 25\r\n")
         client.reply()
         assert "[192.0.2.7]" in client.cmd("EHLO me")
-        assert witness.one("connect").client_hostname == "[192.0.2.7]"
-        local = Client(server, greet=False)
+        assert client.witness.one("connect").client_hostname == "[192.0.2.7]"
+        local = Client(client.server, greet=False)
         local.send(b"PROXY UNKNOWN\r\n")
         local.reply()
         assert "localhost" in local.cmd("EHLO me")
 
 
 def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello() -> None:
-    with running(use_xclient=["192.0.2.0/24"], use_xforward=["192.0.2.1"]) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
-        assert witness.names == ["connect"]
+    with talking(use_xclient=["192.0.2.0/24"], use_xforward=["192.0.2.1"]) as client:
+        assert client.witness.names == ["connect"]
         assert client.cmd("XCLIENT ADDR=192.0.2.7").startswith("550")
         assert client.cmd("XFORWARD ADDR=192.0.2.7").startswith("550")
 
@@ -330,8 +320,7 @@ def test_behind_a_proxy_those_are_trusted_whom_its_header_names(verb: str) -> No
         client.ok(f"{verb} ADDR=192.0.2.7")
     # The proxy itself is trusted with its header, its clients with nothing.
     trusted = {f"use_{verb.lower()}": ["127.0.0.1"]}
-    with running(use_proxy=["127.0.0.1"], **trusted) as server:
-        client = Client(server, greet=False)
+    with talking(use_proxy=["127.0.0.1"], **trusted, greet=False) as client:
         client.send(b"PROXY TCP4 192.0.2.66 192.0.2.9 1 25\r\n")
         client.reply()
         assert verb not in client.cmd("EHLO me")
@@ -377,27 +366,23 @@ def test_a_servername_that_does_not_print_is_none(name: str, certificate: Certif
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with running(secure=True, **certificate.options) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(secure=True, **certificate.options, greet=False) as client:
         client.start_tls(context, name=name)
         assert client.reply().startswith("220")
-        assert witness.one("secure").servername is None
-        [connection] = server.connections
+        assert client.witness.one("secure").servername is None
+        [connection] = client.server.connections
         assert connection.session.servername is None
 
 
 def test_no_secure_for_a_failed_handshake_but_an_error_and_a_disconnect(
     certificate: Certificate,
 ) -> None:
-    with running(secure=True, **certificate.options) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(secure=True, **certificate.options, greet=False) as client:
         client.send(b"EHLO me\r\n" * 10)
         client.rest()
-        assert witness.one("disconnect").reason == "tls"
-        assert witness.names == ["error", "disconnect"]
-        event = witness.one("error")
+        assert client.witness.one("disconnect").reason == "tls"
+        assert client.witness.names == ["error", "disconnect"]
+        event = client.witness.one("error")
         assert event.code == "TLSError"
         assert event.remote_address == "127.0.0.1"
         assert event.meta["stage"] == "handshake"
@@ -407,18 +392,16 @@ def test_auth_is_sent_when_an_exchange_ends() -> None:
     def on_auth(auth: Credentials, session: Session) -> bool:
         return auth.password == "pw"
 
-    with running(on_auth=on_auth) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=on_auth) as client:
         client.ok("AUTH LOGIN", "bWU=")
-        assert not witness.of("auth")
+        assert not client.witness.of("auth")
         assert client.cmd("cHg=").startswith("535")
         assert client.cmd("AUTH PLAIN !!").startswith("501")
         client.ok("AUTH PLAIN")
         assert client.cmd("*").startswith("501")
         client.ok(LOGIN)
-        events = witness.of("auth")
-        [live] = server.connections
+        events = client.witness.of("auth")
+        [live] = client.server.connections
     assert shape(events[0]) == {"id", "method", "username", "success"}
     assert [(e.method, e.username, e.success) for e in events] == [
         ("LOGIN", "me", False),
@@ -439,11 +422,9 @@ def test_message_is_sent_when_a_message_was_answered() -> None:
         if failure is not None:
             raise failure
 
-    with running(on_data=on_data) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         client.envelope("b@example.com", "c@example.com")
-        assert not witness.of("message")
+        assert not client.witness.of("message")
         client.ok("DATA")
         client.send(b"..x\r\n")
         gevent.sleep(0.05)
@@ -453,8 +434,8 @@ def test_message_is_sent_when_a_message_was_answered() -> None:
         client.send(b".\r\n")
         client.reply()
         client.message(b"", "broken@example.com")
-        events = witness.of("message")
-        [live] = server.connections
+        events = client.witness.of("message")
+        [live] = client.server.connections
     assert shape(events[0]) == {
         "id",
         "transaction",
@@ -496,29 +477,25 @@ def test_message_is_sent_though_the_client_left_before_its_answer(lmtp: bool) ->
 
 
 def test_no_message_for_a_transaction_that_was_reset() -> None:
-    with running() as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.envelope()
         client.ok("RSET")
         client.envelope()
         client.ok("QUIT")
-        witness.one("disconnect")
-        assert witness.names == ["connect", "disconnect"]
+        client.witness.one("disconnect")
+        assert client.witness.names == ["connect", "disconnect"]
 
 
 # disconnect
 
 
 def test_disconnect_tells_how_it_was() -> None:
-    with running() as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         assert client.message().startswith("250")
         assert client.message().startswith("250")
         client.send(b"QUIT\r\n")
         client.rest()
-        event = witness.one("disconnect")
+        event = client.witness.one("disconnect")
     assert shape(event) == {
         "id",
         "remote_address",
@@ -529,7 +506,7 @@ def test_disconnect_tells_how_it_was() -> None:
         "reason",
         "detail",
     }
-    assert event.id == witness.one("connect").id
+    assert event.id == client.witness.one("connect").id
     assert event.remote_address == "127.0.0.1"
     assert (event.messages, event.reason) == (2, "quit")
     assert 0 < event.seconds < 30
@@ -624,13 +601,11 @@ def test_error_has_its_fields() -> None:
     def on_rcpt_to(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
-    with running(on_rcpt_to=on_rcpt_to) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_rcpt_to=on_rcpt_to) as client:
         client.ok("MAIL FROM:<>")
         client.cmd("RCPT TO:<b@example.com>")
-        event = witness.one("error")
-        [live] = server.connections
+        event = client.witness.one("error")
+        [live] = client.server.connections
     assert shape(event) == {"error", "code", "remote_address", "response_code", "meta", "id"}
     assert isinstance(event.error, KeyError)
     assert (event.code, event.remote_address) == ("HookError", "127.0.0.1")
@@ -643,29 +618,25 @@ def test_error_tells_the_tls_protocol(certificate: Certificate) -> None:
     def on_mail_from(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
-    with running(on_mail_from=on_mail_from, **certificate.options) as server:
-        witness = Witness(server)
-        client = Client(server)
+    with talking(on_mail_from=on_mail_from, **certificate.options, hello=None) as client:
         client.ok("STARTTLS")
         client.start_tls()
         client.ok("EHLO me")
         client.cmd("MAIL FROM:<>")
-        assert witness.one("error").meta["protocol"] == client.tls.version()
+        assert client.witness.one("error").meta["protocol"] == client.tls.version()
 
 
 @pytest.mark.parametrize("where", ["MAIL", "RCPT", "DATA"])
 def test_a_reset_inside_a_transaction_is_an_error(where: str) -> None:
-    with running() as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         commands = ["MAIL FROM:<>", "RCPT TO:<b@example.com>", "DATA"]
         for command in commands:
             client.ok(command)
             if command.startswith(where):
                 break
         client.reset()
-        assert witness.one("disconnect").reason == "reset"
-        event = witness.one("error")
+        assert client.witness.one("disconnect").reason == "reset"
+        event = client.witness.one("error")
         assert event.code == "ECONNRESET"
         assert event.remote_address == "127.0.0.1"
         assert event.response_code is None
@@ -673,23 +644,19 @@ def test_a_reset_inside_a_transaction_is_an_error(where: str) -> None:
 
 @pytest.mark.parametrize("commands", [[], ["EHLO me"], ["EHLO me", "MAIL FROM:<>", "RSET"]])
 def test_a_reset_outside_a_transaction_is_no_error(commands: Any) -> None:
-    with running() as server:
-        witness = Witness(server)
-        client = Client(server)
+    with talking(hello=None) as client:
         client.ok(*commands)
         client.reset()
-        assert witness.one("disconnect").reason == "reset"
-        assert not witness.of("error")
+        assert client.witness.one("disconnect").reason == "reset"
+        assert not client.witness.of("error")
 
 
 def test_a_reset_after_a_message_is_no_error() -> None:
-    with running() as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.message()
         client.reset()
-        assert witness.one("disconnect").reason == "reset"
-        assert not witness.of("error")
+        assert client.witness.one("disconnect").reason == "reset"
+        assert not client.witness.of("error")
 
 
 def test_an_error_without_a_listener_is_logged_and_ends_nothing(
@@ -698,8 +665,7 @@ def test_an_error_without_a_listener_is_logged_and_ends_nothing(
     def on_mail_from(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
-    with running(on_mail_from=on_mail_from) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_mail_from=on_mail_from) as client:
         with caplog.at_level(logging.ERROR, "smtp_blinker"):
             client.cmd("MAIL FROM:<>")
         client.ok("NOOP")
@@ -905,14 +871,12 @@ def test_ignored_hosts_are_neither_signalled_nor_logged(caplog: pytest.LogCaptur
 
 
 def test_an_ignored_host_behind_a_proxy_is_ignored() -> None:
-    with running(ignored_hosts=["192.0.2.7"], use_proxy=True) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(ignored_hosts=["192.0.2.7"], use_proxy=True, greet=False) as client:
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25\r\n")
         client.reply()
         client.ok("EHLO me", "QUIT")
-        poll(lambda: not server.connections)
-        assert not witness.names
+        poll(lambda: not client.server.connections)
+        assert not client.witness.names
 
 
 def test_no_event_is_built_when_nobody_listens(

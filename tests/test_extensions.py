@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import Client, Witness, running
+from support import Client, running, talking
 
 from smtp_blinker.extensions import (
     DEFAULT_EXTENSIONS,
@@ -339,11 +339,10 @@ def test_what_is_no_date_time_is_a_value_error(text: Any) -> None:
 
 def test_what_mail_and_rcpt_asked_is_on_the_envelope() -> None:
     envelopes: list[Envelope] = []
-    with running(
+    with talking(
         extensions=ALL - {"REQUIRETLS"},
         on_data=lambda stream, session: envelopes.append(session.envelope),
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         client.ok(
             "MAIL FROM:<a@example.org> BY=120;RT MT-PRIORITY=-3 HOLDFOR=60 AUTH=a+40example.org",
             "RCPT TO:<b@example.com> RRVS=2014-04-03T23:01:00Z;C",
@@ -363,8 +362,7 @@ def test_what_mail_and_rcpt_asked_is_on_the_envelope() -> None:
 
 
 def test_ehlo_announces_the_longest_hold_and_the_server_keeps_to_it() -> None:
-    with running(extensions=ALL - {"REQUIRETLS"}, max_hold=3600) as server:
-        client = Client(server)
+    with talking(extensions=ALL - {"REQUIRETLS"}, max_hold=3600, hello=None) as client:
         before = datetime.now(UTC)
         reply = client.ok("EHLO me")
         after = datetime.now(UTC)
@@ -394,8 +392,7 @@ def test_one_domain_too_many_is_refused_and_those_accepted_stay() -> None:
         if address.address.startswith("no"):
             raise Reject(550)
 
-    with running(max_rcpt_domains=2, on_rcpt_to=on_rcpt_to) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(max_rcpt_domains=2, on_rcpt_to=on_rcpt_to) as client:
         for _ in range(2):  # the counting begins anew with each transaction
             client.ok("MAIL FROM:<>", "RCPT TO:<b@example.com>", "RCPT TO:<postmaster>")
             # One that was refused has brought no domain along.
@@ -411,8 +408,7 @@ def test_one_domain_too_many_is_refused_and_those_accepted_stay() -> None:
 
 
 def test_domains_are_not_counted_without_a_limit() -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.ok("MAIL FROM:<>", *(f"RCPT TO:<b@d{number}.example>" for number in range(50)))
 
 
@@ -429,8 +425,7 @@ def test_on_vrfy_names_the_mailbox_or_tells_nothing(verb: Any) -> Any:
             raise Reject(550, "no such user", "5.1.1")
         return {"fred": "Fred <fred@example.com>", "five": "5 lines\r\n250 x"}.get(argument)
 
-    with running(on_vrfy=on_vrfy) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_vrfy=on_vrfy) as client:
         assert client.cmd(f"{verb} fred") == "250 2.1.5 Fred <fred@example.com>"
         assert client.cmd(f"{verb} five") == "250 2.1.5 5 lines 250 x"
         assert client.cmd(f"{verb} b\u00e4r").startswith("252 2.5.0")
@@ -448,8 +443,7 @@ def test_the_parameter_smtputf8_of_vrfy_is_no_part_of_the_name() -> None:
         return "<b@example.com>"
 
     for extensions in (DEFAULT_EXTENSIONS, DEFAULT_EXTENSIONS - {"SMTPUTF8"}):
-        with running(on_vrfy=on_vrfy, extensions=extensions) as server:
-            client = Client(server, hello="EHLO me")
+        with talking(on_vrfy=on_vrfy, extensions=extensions) as client:
             client.ok("VRFY b\u00e4r smtputf8", "VRFY SMTPUTF8", "VRFY x  SMTPUTF8")
     assert asked == [
         *("b\u00e4r", "SMTPUTF8", "x"),
@@ -458,8 +452,7 @@ def test_the_parameter_smtputf8_of_vrfy_is_no_part_of_the_name() -> None:
 
 
 def test_vrfy_inside_a_transaction_leaves_it_alone() -> None:
-    with running(on_vrfy=lambda argument, session: "<b@example.com>") as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_vrfy=lambda argument, session: "<b@example.com>") as client:
         client.ok("MAIL FROM:<>", "VRFY b", "RCPT TO:<b@example.com>", "VRFY b", "DATA")
         client.send(b".\r\n")
         assert client.reply().startswith("250")
@@ -471,11 +464,9 @@ def test_vrfy_inside_a_transaction_leaves_it_alone() -> None:
     ids=repr,
 )
 def test_on_vrfy_returns_a_text_or_none_and_else_is_a_fault(result: Any) -> None:
-    with running(on_vrfy=lambda argument, session: result) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_vrfy=lambda argument, session: result) as client:
         assert client.cmd("VRFY b").startswith("451 4.3.0")
-        event = witness.one("error")
+        event = client.witness.one("error")
         assert event.code == "HookError"
         assert "on_vrfy" in str(event.error)
         client.ok("NOOP")

@@ -46,6 +46,7 @@ from support import (  # noqa: E402
     poll,
     running,
     take_replies,
+    talking,
     tcp_address,
     trusting,
 )
@@ -612,13 +613,12 @@ def test_resets_of_many_at_once_leave_nothing() -> None:
 
 def test_stop_leaves_whole_replies_to_a_client_that_reads_late() -> None:
     """A 421 must not land in the middle of a reply whose rest could not be written."""
-    with running(max_junk_commands=None) as server:
-        client = Client(server, hello="EHLO c")
+    with talking(max_junk_commands=None, hello="EHLO c") as client:
         flood = gevent.spawn(client.send, b"HELP\r\n" * 200_000)
         try:
-            [connection] = server.connections
+            [connection] = client.server.connections
             poll(lambda: stands_still(lambda: connection.bytes_out))
-            stopping = gevent.spawn(server.stop, timeout=0.2)
+            stopping = gevent.spawn(client.server.stop, timeout=0.2)
             gevent.sleep(0)  # `stop` has begun
             said = client.rest()
             stopping.join()
@@ -650,12 +650,11 @@ def test_stop_keeps_the_250_of_a_message_when_it_ends_the_hook_of_the_next() -> 
             reached.set()
             gevent.sleep(SECONDS)
 
-    with running(on_data=on_data, on_mail_from=on_mail_from) as server:
-        client = Client(server, hello="EHLO c")
+    with talking(on_data=on_data, on_mail_from=on_mail_from, hello="EHLO c") as client:
         client.begin()
         client.send(CONTENT + b".\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n")
         reached.wait()
-        server.stop(timeout=0)
+        client.server.stop(timeout=0)
         codes = [one.code for one in take_replies(client.rest())]
         assert len(delivered) == 1
         assert codes == [250, 421]
@@ -688,11 +687,10 @@ def test_client_accepted_in_the_moment_of_the_stop_hears_421() -> None:
 
 def test_stop_ends_a_client_that_stalls_inside_its_content() -> None:
     seen = Seen()
-    with running(on_data=seen.on_data, on_close=seen.on_close) as server:
-        client = Client(server)
+    with talking(on_data=seen.on_data, on_close=seen.on_close, hello=None) as client:
         play(client, CONTENT_AT + 5)
         poll(lambda: seen.reads)
-        server.stop(timeout=0.1)
+        client.server.stop(timeout=0.1)
         assert client.reply().startswith("421 4.3.2")
         assert client.ended()
         assert seen.delivered == []
@@ -932,16 +930,14 @@ def test_client_is_told_421_when_something_is_thrown_into_its_greenlet_later(lat
         gevent.kill(getcurrent(), late())
 
     seen = Seen()
-    with running(on_mail_from=on_mail_from, on_close=seen.on_close) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO c")
+    with talking(on_mail_from=on_mail_from, on_close=seen.on_close, hello="EHLO c") as client:
         client.send(b"MAIL FROM:<a@example.org>\r\n")
         codes = [one.code for one in take_replies(client.rest())]
         assert codes in ([250, 421], [421])
         client.close()
-        witness.one("disconnect")
+        client.witness.one("disconnect")
         assert list(seen.closed.values()) == [1]
-        poll(lambda: not server.connections)
+        poll(lambda: not client.server.connections)
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -1029,17 +1025,16 @@ def test_stop_gives_up_on_a_hook_that_swallows_everything() -> None:
             except BaseException:
                 continue
 
-    with running(on_mail_from=stubborn) as server:
-        client = Client(server, hello="EHLO c")
+    with talking(on_mail_from=stubborn, hello="EHLO c") as client:
         client.send(b"MAIL FROM:<a@example.org>\r\n")
         reached.wait()
         began = time.monotonic()
-        server.stop(timeout=0)
+        client.server.stop(timeout=0)
         assert time.monotonic() - began < SECONDS / 2
         released.set()
         client.rest()
         client.close()
-        poll(lambda: not server.connections)
+        poll(lambda: not client.server.connections)
 
 
 SIGNALS = ("connect", "secure", "auth", "message", "disconnect", "error")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import Client, Witness, running
+from support import Client, running, talking
 
 
 class Seen:
@@ -45,27 +45,24 @@ def test_what_was_said_before_tls_does_not_count_under_it(
 
 
 def test_what_xclient_says_of_the_server_does_not_count_under_tls(certificate: Any) -> None:
-    with running(use_xclient=True, **certificate.options) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(use_xclient=True, **certificate.options) as client:
         client.ok("XCLIENT ADDR=192.0.2.66 PORT=7 DESTADDR=192.0.2.1 DESTPORT=25 NAME=x.example")
         client.ok("EHLO me")
         under_tls(client)
-        [live] = server.connections
+        [live] = client.server.connections
         assert live.session.local_address == "127.0.0.1"
-        assert live.session.local_port == server.server_port
+        assert live.session.local_port == client.server.server_port
         assert live.session.client_hostname == "[127.0.0.1]"
 
 
 def test_the_proxy_may_name_the_client_again_under_tls(certificate: Any) -> None:
     seen = Seen()
     options = {"use_xclient": ["127.0.0.1"], **certificate.options}
-    with running(on_mail_from=seen.on_mail_from, **options) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO proxy")
+    with talking(on_mail_from=seen.on_mail_from, **options, hello="EHLO proxy") as client:
         client.ok("XCLIENT ADDR=192.0.2.66", "EHLO proxy")
         under_tls(client)
         client.ok("XCLIENT ADDR=192.0.2.77 HELO=real", "EHLO real", "MAIL FROM:<>")
-        assert [event.remote_address for event in witness.of("connect")] == [
+        assert [event.remote_address for event in client.witness.of("connect")] == [
             "192.0.2.66",
             "192.0.2.77",
         ]
@@ -73,30 +70,25 @@ def test_the_proxy_may_name_the_client_again_under_tls(certificate: Any) -> None
 
 
 def test_connect_names_the_client_that_is_left_under_tls(certificate: Any) -> None:
-    with running(use_xclient=True, **certificate.options) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO proxy")
+    with talking(use_xclient=True, **certificate.options, hello="EHLO proxy") as client:
         client.ok("XCLIENT ADDR=192.0.2.66", "EHLO proxy")
         under_tls(client)
         client.ok("MAIL FROM:<>", "RSET", "MAIL FROM:<>")
-        addresses = [event.remote_address for event in witness.of("connect")]
+        addresses = [event.remote_address for event in client.witness.of("connect")]
         assert addresses == ["192.0.2.66", "127.0.0.1"]
 
 
 def test_starttls_alone_sends_connect_once(certificate: Any) -> None:
-    with running(**certificate.options) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(**certificate.options) as client:
         under_tls(client)
         client.ok("MAIL FROM:<>")
-        assert len(witness.of("connect")) == 1
+        assert len(client.witness.of("connect")) == 1
 
 
 @pytest.mark.parametrize("helo", ["", " HELO=forwarded"])
 def test_the_name_is_the_last_ehlo_s(helo: str) -> None:
     seen = Seen()
-    with running(on_mail_from=seen.on_mail_from, use_xforward=True) as server:
-        client = Client(server, hello="EHLO first")
+    with talking(on_mail_from=seen.on_mail_from, use_xforward=True, hello="EHLO first") as client:
         client.ok(f"XFORWARD ADDR=192.0.2.66{helo}", "EHLO second")
         client.ok("MAIL FROM:<a@example.org>", "RSET", "MAIL FROM:<a@example.org>")
     assert seen.clients == [("192.0.2.66", "second"), ("127.0.0.1", "second")]
@@ -104,8 +96,7 @@ def test_the_name_is_the_last_ehlo_s(helo: str) -> None:
 
 def test_a_name_that_was_forwarded_is_about_one_transaction() -> None:
     seen = Seen()
-    with running(on_mail_from=seen.on_mail_from, use_xforward=True) as server:
-        client = Client(server, hello="EHLO proxy")
+    with talking(on_mail_from=seen.on_mail_from, use_xforward=True, hello="EHLO proxy") as client:
         client.ok("XFORWARD ADDR=192.0.2.66 HELO=forwarded", "MAIL FROM:<>", "RSET")
         client.ok("EHLO again", "MAIL FROM:<>")
     assert seen.clients == [("192.0.2.66", "forwarded"), ("127.0.0.1", "again")]

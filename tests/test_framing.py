@@ -7,7 +7,7 @@ import ssl
 from typing import Any
 
 import pytest
-from support import Client, Witness, poll, running
+from support import Client, poll, talking
 
 
 @pytest.mark.parametrize("policy", ["reject", "allow", "normalize"])
@@ -20,17 +20,15 @@ def test_a_tls_handshake_where_a_command_is_expected_ends_it(policy: str, cut: i
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
     hello = outgoing.read() + b"\n\r\nNOOP\n\r\nNOOP\r\n"
-    with running(bare_newline=policy) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(bare_newline=policy) as client:
         client.send(hello[:cut])
         if cut == 1:
             assert client.silent()  # it may be anything yet
             client.send(hello[1:])
         assert client.rest().startswith(b"500 5.5.2 TLS")
-        event = witness.one("disconnect")
+        event = client.witness.one("disconnect")
         assert (event.reason, event.messages) == ("abuse", 0)
-        assert len(witness.of("refused")) == 1
+        assert len(client.witness.of("refused")) == 1
 
 
 @pytest.mark.parametrize(
@@ -44,8 +42,7 @@ def test_a_tls_handshake_where_a_command_is_expected_ends_it(policy: str, cut: i
     ],
 )
 def test_a_line_of_a_binary_protocol_gets_one_reply_and_the_end(line: bytes) -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.send(line + b"NOOP\r\nNOOP\r\n")
         assert client.reply().startswith("500 5.5.2")
         assert client.ended()
@@ -68,9 +65,7 @@ def refused_data(client: Client) -> None:
 )
 @pytest.mark.parametrize("whole", [True, False])
 def test_content_behind_a_refused_data_is_not_run(content: bytes, whole: bool) -> None:
-    with running() as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         if whole:
             client.send(b"MAIL FROM:<>\r\nRCPT TO:<>\r\nDATA\r\n" + content)
             assert [client.reply()[:3] for _ in range(3)] == ["250", "501", "503"]
@@ -79,20 +74,18 @@ def test_content_behind_a_refused_data_is_not_run(content: bytes, whole: bool) -
             client.send(content)
         assert client.reply().startswith("421 4.7.0")
         assert client.ended()
-        assert witness.one("disconnect").reason == "abuse"
+        assert client.witness.one("disconnect").reason == "abuse"
 
 
 def test_a_header_field_ends_the_connection_wherever_it_comes() -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         assert client.cmd("Received: from x").startswith("421 4.7.0")
         assert client.ended()
 
 
 @pytest.mark.parametrize("line", [b"MAILFROM:<a@example.org>", b"RCPT-TO:<b@example.com>", b"X"])
 def test_a_typing_error_is_refused_and_the_session_goes_on(line: bytes) -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         refused_data(client)
         assert client.cmd(line).startswith("500")
         client.ok("RSET")
@@ -100,21 +93,18 @@ def test_a_typing_error_is_refused_and_the_session_goes_on(line: bytes) -> None:
 
 
 def test_a_tls_record_inside_auth_ends_the_connection() -> None:
-    with running(on_auth=lambda auth, session: True, auth_optional=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=lambda auth, session: True, auth_optional=True) as client:
         assert client.cmd("AUTH PLAIN").startswith("334")
         client.send(b"\x16\x03\x01\0\x08x\r\nRSET\r\n")
         assert client.reply().startswith("500 5.5.2")
         assert client.ended()
-        assert witness.one("auth").success is False
+        assert client.witness.one("auth").success is False
 
 
 @pytest.mark.parametrize("where", ["command", "auth"])
 def test_a_line_that_ends_with_a_bare_newline_ends_the_connection(where: str) -> None:
     accepted: list[Any] = []
-    with running(on_auth=lambda auth, session: accepted.append(auth), auth_optional=True) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=lambda auth, session: accepted.append(auth), auth_optional=True) as client:
         if where == "auth":
             client.ok("AUTH LOGIN")
             client.send(b"bWU=\n")
@@ -127,8 +117,7 @@ def test_a_line_that_ends_with_a_bare_newline_ends_the_connection(where: str) ->
 
 
 def test_a_client_that_says_its_end_behind_a_bare_newline_hears_what_was_wrong() -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.send(b"VRFY x\n")
         client.sock.shutdown(socket.SHUT_WR)
         assert client.reply().startswith("500 5.5.2")
@@ -137,9 +126,8 @@ def test_a_client_that_says_its_end_behind_a_bare_newline_hears_what_was_wrong()
 
 @pytest.mark.parametrize("behind", [b"MAIL FROM:<a@example.org>\r\n", b"\r\n", b"\n\r\n"])
 def test_a_bare_newline_inside_a_line_is_one_refusal_and_the_session_goes_on(behind: bytes) -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.send(b"VRFY x\n" + behind)
         assert client.reply().startswith("500 5.5.2")
         client.ok("NOOP")
-        poll(lambda: server.connections)
+        poll(lambda: client.server.connections)

@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from support import Client, Witness, poll, running
+from support import Client, Witness, poll, running, talking
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.hooks import ARGUMENTS
@@ -38,9 +38,7 @@ NOT_NONE: list[Any] = [
 @pytest.mark.parametrize("result", NOT_NONE, ids=named)
 @pytest.mark.parametrize("hook", ["on_mail_from", "on_rcpt_to"])
 def test_a_hook_accepts_only_by_returning_none(hook: str, result: Any) -> None:
-    with running(**{hook: lambda *args: result}) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(**{hook: lambda *args: result}) as client:
         if hook == "on_rcpt_to":
             client.ok("MAIL FROM:<a@example.org>")
             assert client.cmd("RCPT TO:<b@example.com>") == LOCAL_ERROR
@@ -48,7 +46,7 @@ def test_a_hook_accepts_only_by_returning_none(hook: str, result: Any) -> None:
         else:
             assert client.cmd("MAIL FROM:<a@example.org>") == LOCAL_ERROR
             assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
-        event = witness.one("error")
+        event = client.witness.one("error")
         assert (event.code, event.response_code) == ("HookError", 451)
         assert hook in str(event.error)
         client.ok("NOOP")
@@ -57,28 +55,24 @@ def test_a_hook_accepts_only_by_returning_none(hook: str, result: Any) -> None:
 @pytest.mark.parametrize("result", NOT_NONE, ids=named)
 @pytest.mark.parametrize("hook", ["on_connect", "on_close"])
 def test_a_hook_of_a_connection_accepts_only_by_returning_none(hook: str, result: Any) -> None:
-    with running(**{hook: lambda *args: result}) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(**{hook: lambda *args: result}, greet=False) as client:
         if hook == "on_connect":
             assert client.reply() == LOCAL_ERROR
             assert client.ended()
         else:
             assert client.reply().startswith("220")
             client.ok("QUIT")
-        assert witness.one("error").code == "HookError"
+        assert client.witness.one("error").code == "HookError"
 
 
 @pytest.mark.parametrize("result", [False, True, 5, ""], ids=named)
 def test_on_secure_accepts_only_by_returning_none(result: Any, certificate: Any) -> None:
-    with running(on_secure=lambda session: result, **certificate.options) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_secure=lambda session: result, **certificate.options) as client:
         client.ok("STARTTLS")
         client.start_tls()
         assert client.reply() == LOCAL_ERROR
         assert client.ended()
-        assert witness.one("error").code == "HookError"
+        assert client.witness.one("error").code == "HookError"
 
 
 NO_TEXT: list[Any] = [
@@ -90,12 +84,10 @@ NO_TEXT: list[Any] = [
 
 @pytest.mark.parametrize("result", [*NO_TEXT, [], [None], ["queued"], ("queued",)], ids=named)
 def test_on_data_accepts_only_by_a_text_or_none(result: Any) -> None:
-    with running(on_data=lambda stream, session: result) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=lambda stream, session: result) as client:
         assert client.message() == LOCAL_ERROR
-        assert witness.one("error").code == "HookError"
-        assert witness.one("message").code == 451
+        assert client.witness.one("error").code == "HookError"
+        assert client.witness.one("message").code == 451
         client.ok("NOOP")
 
 
@@ -103,14 +95,12 @@ def test_on_data_accepts_only_by_a_text_or_none(result: Any) -> None:
 @pytest.mark.parametrize("each", [False, True])
 def test_on_data_of_lmtp_accepts_only_by_texts_or_none(result: Any, each: bool) -> None:
     returned = [None, result] if each else result
-    with running(on_data=lambda stream, session: returned, lmtp=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="LHLO me")
+    with talking(on_data=lambda stream, session: returned, lmtp=True, hello="LHLO me") as client:
         client.ok("MAIL FROM:<>", "RCPT TO:<b@example.com>", "RCPT TO:<c@example.com>", "DATA")
         client.send(b".\r\n")
         first = "250 2.0.0 OK: message queued" if each else LOCAL_ERROR
         assert [client.reply(), client.reply()] == [first, LOCAL_ERROR]
-        assert witness.one("error").code == "HookError"
+        assert client.witness.one("error").code == "HookError"
 
 
 @pytest.mark.parametrize("text", ["queued", "5 recipients", "550th message", "2500 octets", "2.0x"])
@@ -210,8 +200,7 @@ class Store:
     ids=named,
 )
 def test_everything_that_can_be_called_so_is_a_hook(hook: Any) -> None:
-    with running(on_data=hook) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=hook) as client:
         assert client.message().startswith("250")
         poll(lambda: True)
 

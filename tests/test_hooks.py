@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import AsyncResult, Event
-from support import Certificate, Client, Witness, poll, running, until_read
+from support import Certificate, Client, Witness, poll, running, talking, until_read
 
 from smtp_blinker import (
     Address,
@@ -168,15 +168,12 @@ def test_a_hook_that_a_call_would_not_run_is_a_type_error(name: Any, hook: Any) 
 )
 def test_a_hook_that_returns_what_did_not_run_has_accepted_nothing(late: Any) -> None:
     hook = lambda *args: late(*args)  # noqa: E731
-    with running(on_auth=hook, auth_optional=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=hook, auth_optional=True) as client:
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith(LOCAL_ERROR)
-        assert [event.success for event in witness.of("auth")] == [False]
-        assert witness.one("error").code == "HookError"
+        assert [event.success for event in client.witness.of("auth")] == [False]
+        assert client.witness.one("error").code == "HookError"
     for name in ("on_mail_from", "on_rcpt_to", "on_data"):
-        with running(**keyword(name, hook)) as server:
-            client = Client(server, hello="EHLO me")
+        with talking(**keyword(name, hook)) as client:
             assert say(client, name).startswith(LOCAL_ERROR)
             client.ok("NOOP")
     gc.collect()
@@ -195,8 +192,7 @@ def test_each_hook_is_called_at_its_moment_with_its_arguments(certificate: Certi
         return hook
 
     hooks = {name: note(name, "user" if name == "on_auth" else None) for name in NAMES}
-    with running(**hooks, **certificate.options) as server:
-        client = Client(server, greet=False)
+    with talking(**hooks, **certificate.options, greet=False) as client:
         client.reply()
         assert [call[0] for call in calls] == ["on_connect"]
         client.ok("EHLO me")
@@ -210,7 +206,7 @@ def test_each_hook_is_called_at_its_moment_with_its_arguments(certificate: Certi
         assert client.reply().startswith("250")
         client.ok("QUIT")
         assert client.ended()
-        poll(lambda: not server.connections)
+        poll(lambda: not client.server.connections)
     session = calls[0][1]
     connected, secured, authed, mail, rcpt, rcpt2, data, content, closed = calls
     assert connected == ("on_connect", session)
@@ -256,14 +252,12 @@ ANSWERED = ["on_auth", "on_mail_from", "on_rcpt_to", "on_data"]
     ],
 )
 def test_reject_gives_exactly_its_reply(hook: Any, reject: Any, reply: str) -> None:
-    with running(auth_optional=True, **{hook: rejecting(reject)}) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(auth_optional=True, **{hook: rejecting(reject)}) as client:
         assert say(client, hook) == reply
-        [connection] = server.connections
+        [connection] = client.server.connections
         assert connection.session.error.code == reject.code  # type: ignore[union-attr]
         assert client.cmd("NOOP").startswith("250")
-        assert not witness.of("error")
+        assert not client.witness.of("error")
 
 
 def test_reject_without_an_enhanced_code_gets_a_fitting_one() -> None:
@@ -274,8 +268,7 @@ def test_reject_without_an_enhanced_code_gets_a_fitting_one() -> None:
 
 
 def test_reject_s_text_can_not_break_the_reply() -> None:
-    with running(on_mail_from=rejecting(Reject(550, "a\r\n250 b\r\xe9\x1b[1m"))) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_mail_from=rejecting(Reject(550, "a\r\n250 b\r\xe9\x1b[1m"))) as client:
         answer = client.cmd("MAIL FROM:<>")
         assert answer.startswith("550 5.7.1 a 250 b")
         assert answer.isascii()
@@ -284,13 +277,11 @@ def test_reject_s_text_can_not_break_the_reply() -> None:
 
 
 def test_reject_with_421_ends_the_connection() -> None:
-    with running(on_rcpt_to=rejecting(Reject(421, "go away", "4.7.0"))) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_rcpt_to=rejecting(Reject(421, "go away", "4.7.0"))) as client:
         client.ok("MAIL FROM:<>")
         assert client.cmd("RCPT TO:<b@example.com>") == "421 4.7.0 go away"
         assert client.ended()
-        assert witness.one("disconnect").reason == "refused"
+        assert client.witness.one("disconnect").reason == "refused"
 
 
 @pytest.mark.parametrize("code", [250, 354, 399, 600, "550", None])
@@ -307,24 +298,22 @@ def test_reject_takes_no_enhanced_code_of_another_class() -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("hook", ANSWERED)
 def test_a_fault_is_451_without_detail_and_the_connection_lives_on(hook: Any, fault: Any) -> None:
-    with running(auth_optional=True, **{hook: fail(fault)}) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(auth_optional=True, **{hook: fail(fault)}) as client:
         answer = say(client, hook)
         assert answer.startswith(LOCAL_ERROR)
         assert "secret" not in answer
-        event = witness.one("error")
+        event = client.witness.one("error")
         assert event.code == "HookError"
         assert event.response_code == 451
         assert event.remote_address == "127.0.0.1"
         assert event.error.__traceback__ is not None
         assert event.meta["stage"]
-        [connection] = server.connections
+        [connection] = client.server.connections
         assert event.id == connection.session.id
         if hook == "on_auth":
             # It says nothing about the password, so nobody is counted or delayed for it.
             assert connection.limits.auth_failures == 0
-        setattr(server.hooks, hook, None)
+        setattr(client.server.hooks, hook, None)
         client.ok("RSET")
         assert client.message().startswith("250")
 
@@ -339,8 +328,7 @@ def test_an_exception_that_has_no_text_is_451_as_any_other(
     def on_rcpt_to(address: Address, session: Session) -> None:
         raise Mute
 
-    with running(on_rcpt_to=on_rcpt_to) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_rcpt_to=on_rcpt_to) as client:
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<b@example.com>").startswith(LOCAL_ERROR)
         client.ok("NOOP")
@@ -349,14 +337,12 @@ def test_an_exception_that_has_no_text_is_451_as_any_other(
 
 def test_a_kill_that_reaches_the_greenlet_after_its_hook_ends_the_connection() -> None:
     closed: list[Any] = []
-    with running(
+    with talking(
         on_mail_from=lambda *args: gevent.kill(gevent.getcurrent()), on_close=closed.append
-    ) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    ) as client:
         client.send(b"MAIL FROM:<>\r\n")
         assert b"421 4.3.2" in client.rest()
-        assert witness.one("disconnect").reason == "shutdown"
+        assert client.witness.one("disconnect").reason == "shutdown"
         assert len(closed) == 1
 
 
@@ -376,14 +362,13 @@ def test_the_traceback_of_a_fault_names_the_hook_s_line() -> None:
 
 
 def test_a_refused_sender_leaves_no_transaction() -> None:
-    with running(on_mail_from=rejecting(Reject(550, "no"))) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_mail_from=rejecting(Reject(550, "no"))) as client:
         assert client.cmd("MAIL FROM:<a@example.org> BODY=8BITMIME").startswith("550")
-        [connection] = server.connections
+        [connection] = client.server.connections
         assert connection.session.envelope.mail_from is None
         assert connection.session.envelope.body_type == "7bit"
         assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
-        server.hooks.on_mail_from = None
+        client.server.hooks.on_mail_from = None
         client.ok("MAIL FROM:<a@example.org>")
 
 
@@ -393,10 +378,9 @@ def test_a_refused_recipient_is_not_in_the_envelope() -> None:
             raise Reject(550, "no", "5.1.1")
 
     envelopes = []
-    with running(
+    with talking(
         on_rcpt_to=on_rcpt_to, on_data=lambda stream, session: envelopes.append(session.envelope)
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<bad@example.com>") == "550 5.1.1 no"
         assert client.cmd("DATA").startswith("503")
@@ -413,15 +397,13 @@ def test_a_refused_recipient_is_not_in_the_envelope() -> None:
 
 def test_on_connect_refuses_with_its_reply_and_the_connection_ends() -> None:
     closed: list[Any] = []
-    with running(
-        on_connect=rejecting(Reject(554, "not you", "5.7.1")), on_close=closed.append
-    ) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(
+        on_connect=rejecting(Reject(554, "not you", "5.7.1")), on_close=closed.append, greet=False
+    ) as client:
         assert client.reply() == "554 5.7.1 not you"
         assert client.ended()
-        assert witness.one("disconnect").reason == "refused"
-        assert witness.names == ["refused", "disconnect"]
+        assert client.witness.one("disconnect").reason == "refused"
+        assert client.witness.names == ["refused", "disconnect"]
         assert len(closed) == 1
 
 
@@ -429,8 +411,7 @@ def test_a_reject_of_on_connect_s_is_554_where_it_says_nothing_else() -> None:
     def refuse(session: Session) -> None:
         raise Reject
 
-    with running(on_connect=refuse) as server:
-        client = Client(server)
+    with talking(on_connect=refuse, hello=None) as client:
         assert client.greeting == "554 5.7.1 Transaction failed"
         assert client.ended()
 
@@ -445,21 +426,18 @@ def test_on_connect_s_refusal_is_the_session_s_error() -> None:
 
 
 def test_a_fault_of_on_connect_is_told_without_detail_and_reported() -> None:
-    with running(on_connect=fail("Exception")) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(on_connect=fail("Exception"), greet=False) as client:
         assert client.reply().startswith(LOCAL_ERROR)
         client.send(b"QUIT\r\n")
         client.rest()
-        assert witness.one("error").code == "HookError"
+        assert client.witness.one("error").code == "HookError"
 
 
 def test_on_connect_comes_before_the_greeting() -> None:
     hold = Event()
-    with running(on_connect=lambda session: hold.wait() and None) as server:
-        client = Client(server, greet=False)
+    with talking(on_connect=lambda session: hold.wait() and None, greet=False) as client:
         assert client.silent()
-        assert Client(server, greet=False).silent()
+        assert Client(client.server, greet=False).silent()
         hold.set()
         assert client.reply().startswith("220")
 
@@ -470,8 +448,7 @@ def test_on_secure_knows_the_name_and_the_tls(certificate: Certificate) -> None:
     def on_secure(session: Session) -> None:
         seen.append((session.servername, session.tls, session.secure))
 
-    with running(on_secure=on_secure, **certificate.options) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_secure=on_secure, **certificate.options) as client:
         client.ok("STARTTLS")
         assert not seen
         tls = client.start_tls(name="MX.example.COM")
@@ -527,19 +504,17 @@ def test_on_secure_may_refuse(implicit: bool, certificate: Certificate) -> None:
 
 @pytest.mark.parametrize("user", ["me", {"id": 1}, True, 7])
 def test_on_auth_returns_the_user(user: bool | dict[str, Any] | int | str) -> None:
-    with running(on_auth=lambda auth, session: user) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=lambda auth, session: user) as client:
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith("235 2.7.0")
-        [connection] = server.connections
+        [connection] = client.server.connections
         assert connection.session.user is user
 
 
 @pytest.mark.parametrize("user", [None, False, "", 0, {}])
 def test_a_false_value_of_on_auth_is_535(user: Any) -> None:
-    with running(on_auth=lambda auth, session: user) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=lambda auth, session: user) as client:
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith("535 5.7.8")
-        [connection] = server.connections
+        [connection] = client.server.connections
         assert connection.session.user is None
 
 
@@ -599,19 +574,16 @@ def test_a_fault_of_on_close_is_reported_and_nothing_else_is_lost(fault: Any) ->
 
 
 def test_a_connection_error_of_on_close_s_own_is_reported_after_a_cut_off_message_too() -> None:
-    with running(on_close=fail("ConnectionError")) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_close=fail("ConnectionError")) as client:
         client.begin()
         client.close()
-        witness.one("disconnect")
-        assert "HookError" in [event.code for event in witness.of("error")]
+        client.witness.one("disconnect")
+        assert "HookError" in [event.code for event in client.witness.of("error")]
 
 
 def test_on_close_sees_the_session_as_it_ended() -> None:
     closed: list[Any] = []
-    with running(on_close=closed.append) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_close=closed.append) as client:
         assert client.message().startswith("250")
         client.cmd("NONSENSE")
         client.ok("QUIT")
@@ -626,15 +598,13 @@ def test_on_close_sees_the_session_as_it_ended() -> None:
 
 @pytest.mark.parametrize("hook", ANSWERED)
 def test_a_hook_past_its_timeout_is_451(hook: Any) -> None:
-    with running(
+    with talking(
         auth_optional=True, hook_timeout=0.05, **{hook: lambda *args: gevent.sleep(3600)}
-    ) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    ) as client:
         assert say(client, hook).startswith(LOCAL_ERROR)
-        event = witness.one("error")
+        event = client.witness.one("error")
         assert (event.code, event.response_code) == ("HookTimeout", 451)
-        setattr(server.hooks, hook, None)
+        setattr(client.server.hooks, hook, None)
         client.ok("RSET")
         assert client.message().startswith("250")
 
@@ -653,10 +623,9 @@ def test_a_hook_that_catches_exceptions_does_not_catch_its_timeout() -> None:
 
 
 def test_waiting_for_a_slow_client_is_not_the_hook_s_time() -> None:
-    with running(
+    with talking(
         hook_timeout=0.3, on_data=lambda stream, session: stream.read() and None
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         client.begin()
         for _ in range(5):
             gevent.sleep(0.1)
@@ -670,8 +639,7 @@ def test_a_hook_s_time_goes_on_between_two_reads() -> None:
         for _ in stream:
             gevent.sleep(0.05)
 
-    with running(hook_timeout=0.2, on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(hook_timeout=0.2, on_data=on_data) as client:
         assert client.message(b"line\r\n" * 1000).startswith(LOCAL_ERROR)
         assert client.cmd("NOOP").startswith("250")
 
@@ -687,13 +655,11 @@ def test_on_connect_and_on_close_have_the_timeout_too() -> None:
 
 
 def test_a_hook_within_its_timeout_leaves_no_alarm_behind() -> None:
-    with running(hook_timeout=0.15, on_mail_from=lambda *args: gevent.sleep(0.01)) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(hook_timeout=0.15, on_mail_from=lambda *args: gevent.sleep(0.01)) as client:
         client.ok("MAIL FROM:<>")
         gevent.sleep(0.3)
         client.ok("RSET", "MAIL FROM:<>")
-        assert not witness.of("error")
+        assert not client.witness.of("error")
 
 
 def test_a_hook_that_blocks_holds_up_nobody_else() -> None:
@@ -716,15 +682,13 @@ def test_without_a_text_the_250_has_the_server_s() -> None:
 
 
 def test_a_text_can_not_break_the_250() -> None:
-    with running(on_data=lambda stream, session: "a\r\n550 b\n\u2028") as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=lambda stream, session: "a\r\n550 b\n\u2028") as client:
         assert client.message().startswith("250 2.0.0 a 550 b")
         assert client.cmd("NOOP").startswith("250")
 
 
 def test_without_on_data_the_message_is_read_and_accepted() -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         assert client.message(b"x\r\n" * 100000).startswith("250")
         assert client.cmd("NOOP").startswith("250")
 
@@ -791,11 +755,9 @@ def test_the_stream_is_a_binary_file(reader: Any) -> None:
         assert stream.readline() == b""
         assert list(stream) == []
 
-    with running(on_data=on_data) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         assert client.message(CONTENT).startswith("250")
-        assert not witness.of("error")
+        assert not client.witness.of("error")
     assert seen == [CONTENT, len(CONTENT)]
 
 
@@ -817,8 +779,7 @@ def test_a_read_that_a_timeout_of_the_program_s_own_cut_short_has_lost_nothing(r
         cut.set()
         seen.append(stream.read())
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         client.begin()
         client.send(b"zero\r\non" if read == "readlines" else b"on")
         cut.wait()
@@ -854,8 +815,7 @@ def test_the_stream_grows_with_what_has_arrived() -> None:
         stream.read()
         lengths.append(stream.byte_length)
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         client.begin()
         client.send(b"12345\r\n6")
         go.wait()
@@ -874,8 +834,7 @@ def test_the_hook_runs_while_the_message_arrives() -> None:
         first.set()
         assert stream.read() == b"two\r\n"
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         client.begin()
         client.send(b"one\r\nt")  # a line's end alone may be the beginning of the message's
         assert first.wait(30)
@@ -891,22 +850,19 @@ def test_what_the_hook_leaves_unread_is_dropped_for_it(read: int) -> None:
         streams.append(stream)
         stream.read(read)
 
-    with running(on_data=on_data) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         assert client.message(CONTENT).startswith("250")
         assert client.cmd("NOOP").startswith("250")
-        assert witness.one("message").size == len(CONTENT)
+        assert client.witness.one("message").size == len(CONTENT)
         assert streams[0].byte_length == len(CONTENT)
         assert streams[0].read() == b""
 
 
 def test_a_hook_that_rejects_before_reading_is_answered_after_the_true_end() -> None:
-    with running(on_data=rejecting(Reject(550, "no", "5.7.1"))) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=rejecting(Reject(550, "no", "5.7.1"))) as client:
         client.begin()
         client.send(b"QUIT\r\n")
-        until_read(server, client)
+        until_read(client.server, client)
         client.send(b"..\r\n.\r\nNOOP\r\n")
         assert [client.reply()[:3] for _ in range(2)] == ["550", "250"]
 
@@ -939,8 +895,7 @@ def test_a_message_is_read_in_the_hook_s_own_greenlet(elsewhere: Any) -> None:
             elsewhere(read)
             poll(lambda: len(faults) > before)
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         for number in (1, 2):
             client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
             # Its first octets come when it is read already.
@@ -958,8 +913,7 @@ def test_a_hook_that_raises_after_reading_is_451() -> None:
         stream.read()
         raise KeyError("detail")
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         assert client.message().startswith(LOCAL_ERROR)
         assert client.message().startswith(LOCAL_ERROR)
 
@@ -972,8 +926,7 @@ def test_a_slow_reader_slows_its_sender_down() -> None:
         go.wait()
         stream.read()
 
-    with running(on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         client.begin()
         client.sock.settimeout(0.3)
         block = b"x" * 1022 + b"\r\n"
@@ -983,7 +936,7 @@ def test_a_slow_reader_slows_its_sender_down() -> None:
                 client.sock.sendall(block * 64)
                 sent += 65536
         assert sent < 64 * 2**20
-        [connection] = server.connections
+        [connection] = client.server.connections
         assert connection.bytes_in < 2**20
         go.set()
 
@@ -1000,19 +953,17 @@ def test_a_client_that_vanishes_makes_read_raise_connection_error(leave: str, re
             seen.append(exc)
             raise
 
-    with running(on_data=on_data) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         client.begin()
         client.send(b"half a message\r\n")
         getattr(client, leave)()
-        poll(lambda: not server.connections)
+        poll(lambda: not client.server.connections)
         assert len(seen) == 1
-        event = witness.one("error")
+        event = client.witness.one("error")
         assert event.code == {"close": "ECONNABORTED", "reset": "ECONNRESET"}[leave]
         assert event.response_code is None
-        assert not witness.of("message")
-        assert witness.one("disconnect").reason == {"close": "eof", "reset": "reset"}[leave]
+        assert not client.witness.of("message")
+        assert client.witness.one("disconnect").reason == {"close": "eof", "reset": "reset"}[leave]
 
 
 def test_a_hook_that_swallows_the_connection_error_changes_nothing() -> None:
@@ -1027,13 +978,11 @@ def test_a_hook_that_swallows_the_connection_error_changes_nothing() -> None:
         return "kept"
 
     closed: list[Any] = []
-    with running(on_data=on_data, on_close=closed.append) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data, on_close=closed.append) as client:
         client.begin()
         client.close()
-        assert witness.one("disconnect").messages == 0
-        assert not witness.of("message")
+        assert client.witness.one("disconnect").messages == 0
+        assert not client.witness.of("message")
         assert len(reads) == 3
         assert len(closed) == 1
 
@@ -1048,15 +997,13 @@ def test_a_client_that_times_out_in_content_makes_read_raise_connection_error() 
             seen.append(exc)
             raise
 
-    with running(on_data=on_data, socket_timeout=0.1) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data, socket_timeout=0.1) as client:
         client.begin()
         client.send(b"half\r\n")
         assert client.reply().startswith("421 4.4.2")
         assert client.ended()
         assert len(seen) == 1
-        assert witness.one("disconnect").reason == "timeout"
+        assert client.witness.one("disconnect").reason == "timeout"
 
 
 def test_a_fault_of_the_hook_s_own_after_the_client_vanished_is_reported() -> None:
@@ -1066,13 +1013,11 @@ def test_a_fault_of_the_hook_s_own_after_the_client_vanished_is_reported() -> No
         except ConnectionError:
             raise RuntimeError("the program's own") from None
 
-    with running(on_data=on_data) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         client.begin()
         client.close()
-        witness.one("disconnect")
-        assert "HookError" in [event.code for event in witness.of("error")]
+        client.witness.one("disconnect")
+        assert "HookError" in [event.code for event in client.witness.of("error")]
 
 
 def test_an_oversized_message_is_552_whatever_the_hook_returns() -> None:
@@ -1086,16 +1031,14 @@ def test_an_oversized_message_is_552_whatever_the_hook_returns() -> None:
         seen.append(stream.size_exceeded)
         return "kept"
 
-    with running(size=1000, on_data=on_data) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(size=1000, on_data=on_data) as client:
         assert client.message(b"x" * 998 + b"\r\n").startswith("250")
         assert seen == [b"x" * 998 + b"\r\n", False]
         assert client.message(b"x" * 999 + b"\r\n").startswith("552 5.3.4")
         assert seen[2:] == [552, True]
         assert client.message(b"small\r\n").startswith("250")
-        assert [event.code for event in witness.of("message")] == [250, 552, 250]
-        assert not witness.of("error")
+        assert [event.code for event in client.witness.of("message")] == [250, 552, 250]
+        assert not client.witness.of("error")
 
 
 def test_with_reject_oversized_false_the_program_decides() -> None:
@@ -1108,8 +1051,7 @@ def test_with_reject_oversized_false_the_program_decides() -> None:
             raise Reject(552, "too much", "5.2.3")
         return "kept"
 
-    with running(size=1000, reject_oversized=False, on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(size=1000, reject_oversized=False, on_data=on_data) as client:
         assert client.message(b"x" * 998 + b"\r\n") == "250 2.0.0 kept"
         assert client.message(b"x" * 999 + b"\r\n") == "250 2.0.0 kept"
         big = client.message(b"x" * 5000 + b"\r\n", "strict@example.com")
@@ -1151,12 +1093,10 @@ def lmtp(client: Client, number: int = 3) -> list[str]:
     ],
 )
 def test_lmtp_has_a_reply_for_each_recipient(result: Any, replies: Any) -> None:
-    with running(lmtp=True, on_data=lambda stream, session: result) as server:
-        witness = Witness(server)
-        client = Client(server, hello="LHLO me")
+    with talking(lmtp=True, on_data=lambda stream, session: result, hello="LHLO me") as client:
         answers = lmtp(client)
         assert all(map(str.startswith, answers, replies)), answers
-        faults = [event.code for event in witness.of("error")]
+        faults = [event.code for event in client.witness.of("error")]
         assert faults == (["HookError"] if replies[0] == LOCAL_ERROR else [])
         assert client.cmd("NOOP").startswith("250")
 
@@ -1174,12 +1114,10 @@ def test_an_exception_among_the_results_is_a_fault_for_its_recipient() -> None:
 @pytest.mark.parametrize("name", ANSWERED)
 @pytest.mark.parametrize("returned", [ValueError, Reject, AuthenticationFailed])
 def test_no_hook_accepts_by_returning_a_class_of_exceptions(name: Any, returned: Any) -> None:
-    with running(**{name: lambda *args: returned}, auth_optional=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(**{name: lambda *args: returned}, auth_optional=True) as client:
         assert say(client, name).startswith(LOCAL_ERROR)
-        assert [event.code for event in witness.of("error")] == ["HookError"]
-        [live] = server.connections
+        assert [event.code for event in client.witness.of("error")] == ["HookError"]
+        [live] = client.server.connections
         assert live.session.user is None
         client.ok("NOOP")
 
@@ -1189,11 +1127,9 @@ def test_a_user_whose_truth_is_a_fault_is_a_fault_of_the_hook() -> None:
         def __bool__(self) -> None:
             raise LookupError("no database")
 
-    with running(on_auth=lambda *args: Lazy(), auth_optional=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=lambda *args: Lazy(), auth_optional=True) as client:
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith(LOCAL_ERROR)
-        event = witness.one("error")
+        event = client.witness.one("error")
         assert event.code == "HookError"
         assert str(event.error) == "no database"
         client.ok("NOOP")
@@ -1251,14 +1187,12 @@ def test_an_object_as_a_hook_is_reported_by_its_class() -> None:
 @pytest.mark.parametrize("fault", [False, True])
 def test_no_hook_accepts_by_returning_what_it_should_raise(name: Any, fault: bool) -> None:
     result = ValueError("secret detail") if fault else Reject(550, "no", "5.7.1")
-    with running(**{name: lambda *args: result}, auth_optional=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(**{name: lambda *args: result}, auth_optional=True) as client:
         assert say(client, name).startswith(LOCAL_ERROR)
-        event = witness.one("error")
+        event = client.witness.one("error")
         assert event.code == "HookError"
         assert event.error is result if fault else f"{name} returned a Reject" in str(event.error)
-        [live] = server.connections
+        [live] = client.server.connections
         assert live.session.user is None
         client.ok("NOOP")
 
@@ -1268,8 +1202,7 @@ def test_lmtp_refused_recipients_get_no_reply_of_their_own() -> None:
         if address.address.startswith("bad"):
             raise Reject(550, "no")
 
-    with running(lmtp=True, on_rcpt_to=on_rcpt_to) as server:
-        client = Client(server, hello="LHLO me")
+    with talking(lmtp=True, on_rcpt_to=on_rcpt_to, hello="LHLO me") as client:
         client.ok("MAIL FROM:<>", "RCPT TO:<good@example.com>")
         assert client.cmd("RCPT TO:<bad@example.com>").startswith("550")
         client.ok("DATA")
@@ -1295,8 +1228,7 @@ def test_lmtp_refused_recipients_of_one_message_are_one_error(whole: bool) -> No
             raise reject
         return [reject] * 30
 
-    with running(on_data=refuse, lmtp=True, max_errors=1) as server:
-        client = Client(server, hello="LHLO me")
+    with talking(on_data=refuse, lmtp=True, max_errors=1, hello="LHLO me") as client:
         client.ok("MAIL FROM:<a@example.org>")
         for number in range(30):
             client.ok(f"RCPT TO:<{number}@example.com>")
@@ -1311,8 +1243,7 @@ def test_lmtp_replies_to_whom_it_accepted_whatever_the_hook_does_to_the_envelope
         session.envelope.rcpt_to.clear()
         return ["one", Reject(452, "full")]
 
-    with running(on_data=clear, lmtp=True) as server:
-        client = Client(server, hello="LHLO me")
+    with talking(on_data=clear, lmtp=True, hello="LHLO me") as client:
         client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@c.example>", "RCPT TO:<d@c.example>")
         client.ok("DATA")
         client.send(b"one\r\n.\r\n")
@@ -1321,8 +1252,7 @@ def test_lmtp_replies_to_whom_it_accepted_whatever_the_hook_does_to_the_envelope
 
 
 def test_lmtp_knows_only_lhlo() -> None:
-    with running(lmtp=True) as server:
-        client = Client(server)
+    with talking(lmtp=True, hello=None) as client:
         assert client.greeting.split()[2] == "LMTP"
         assert client.cmd("EHLO me").startswith("500")
         assert client.cmd("HELO me").startswith("500")

@@ -17,7 +17,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support import MOMENT, Certificate, Client, Witness, poll, running, until_read
+from support import MOMENT, Certificate, Client, Witness, poll, running, talking, until_read
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Address, Credentials, Reject, Session, SMTPServer
 from smtp_blinker.server import _address_key
@@ -46,8 +46,7 @@ def keywords(client: Client) -> set[str]:
 def test_name_is_the_host_name_unless_it_is_given() -> None:
     with running(name=stdlib_socket.gethostname()):
         assert SMTPServer(None).options.name == stdlib_socket.gethostname()
-    with running(name="mail.example") as server:
-        client = Client(server)
+    with talking(name="mail.example", hello=None) as client:
         assert client.greeting == "220 mail.example ESMTP"
         assert client.cmd("EHLO me").split("\n")[0].startswith("250-mail.example ")
 
@@ -70,8 +69,7 @@ def test_banner_stands_behind_esmtp() -> None:
 )
 def test_helo_response(text: str | None, reply: str) -> None:
     options = {} if text is None else {"helo_response": text}
-    with running(**options) as server:
-        client = Client(server)
+    with talking(**options, hello=None) as client:
         assert client.cmd("HELO me") == f"250 {reply}"
         assert client.cmd("EHLO me").split("\n")[0] == f"250-{reply}"
 
@@ -80,8 +78,7 @@ def test_helo_response(text: str | None, reply: str) -> None:
 
 
 def test_size_is_announced_and_mail_is_held_to_it() -> None:
-    with running(size=1000) as server:
-        client = Client(server)
+    with talking(size=1000, hello=None) as client:
         assert "SIZE 1000" in features(client.cmd("EHLO me"))
         client.ok("MAIL FROM:<> SIZE=1000", "RSET")
         assert client.cmd("MAIL FROM:<> SIZE=1001").startswith("552 5.3.4")
@@ -89,15 +86,13 @@ def test_size_is_announced_and_mail_is_held_to_it() -> None:
 
 
 def test_no_size_limit_is_announced_by_default() -> None:
-    with running() as server:
-        client = Client(server)
+    with talking(hello=None) as client:
         assert "SIZE" in features(client.cmd("EHLO me"))
         client.ok("MAIL FROM:<> SIZE=999999999999")
 
 
 def test_hide_size_keeps_the_limit_out_of_ehlo_and_in_force() -> None:
-    with running(size=1234, hide_size=True) as server:
-        client = Client(server)
+    with talking(size=1234, hide_size=True, hello=None) as client:
         answer = client.cmd("EHLO me")
         assert "1234" not in answer
         assert "SIZE" in features(answer)
@@ -119,14 +114,14 @@ def test_the_default_extensions_are_what_needs_no_promise(certificate: Certifica
 @pytest.mark.parametrize("keyword", sorted(DEFAULT_EXTENSIONS))
 def test_an_extension_can_be_taken_away(keyword: Any, certificate: Certificate) -> None:
     taken = {keyword, "SMTPUTF8"} if keyword == "8BITMIME" else {keyword}
-    with running(
+    with talking(
         extensions=DEFAULT_EXTENSIONS - taken,
         on_auth=lambda *args: 1,
         auth_optional=True,
         allow_insecure_auth=True,
         **certificate.options,
-    ) as server:
-        client = Client(server)
+        hello=None,
+    ) as client:
         assert keywords(client) == DEFAULT_EXTENSIONS - taken
         refused = {
             "8BITMIME": ("MAIL FROM:<> BODY=8BITMIME", "555"),
@@ -141,10 +136,9 @@ def test_an_extension_can_be_taken_away(keyword: Any, certificate: Certificate) 
 
 
 def test_auth_that_is_not_shown_is_demanded_still() -> None:
-    with running(
+    with talking(
         on_auth=lambda auth, session: "me", extensions=DEFAULT_EXTENSIONS - {"AUTH"}
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         assert client.cmd("MAIL FROM:<>").startswith("530")
         client.ok(LOGIN, "MAIL FROM:<>")
 
@@ -155,8 +149,7 @@ def test_dsn_is_opt_in() -> None:
         assert client.cmd("MAIL FROM:<> RET=HDRS").startswith("555")
         client.ok("MAIL FROM:<>")
         assert client.cmd("RCPT TO:<b@example.com> NOTIFY=NEVER").startswith("555")
-    with running(extensions=DEFAULT_EXTENSIONS | {"DSN"}) as server:
-        client = Client(server)
+    with talking(extensions=DEFAULT_EXTENSIONS | {"DSN"}, hello=None) as client:
         assert "DSN" in keywords(client)
         client.ok("MAIL FROM:<> RET=HDRS ENVID=x", "RCPT TO:<b@example.com> NOTIFY=NEVER")
 
@@ -176,14 +169,14 @@ def test_requiretls_is_opt_in_and_wants_tls(certificate: Certificate) -> None:
 
 @pytest.mark.parametrize("verb", ["EHLO", "HELP", "VRFY", "NOOP", "RSET", "STARTTLS", "AUTH"])
 def test_a_disabled_command_is_502_and_not_advertised(verb: str, certificate: Certificate) -> None:
-    with running(
+    with talking(
         disabled_commands=[verb.lower()],
         on_auth=lambda *args: 1,
         auth_optional=True,
         allow_insecure_auth=True,
         **certificate.options,
-    ) as server:
-        client = Client(server)
+        hello=None,
+    ) as client:
         client.ok("HELO me")
         assert client.cmd(f"{verb} x").startswith("502")
         assert client.cmd(verb.lower()).startswith("502")
@@ -228,8 +221,7 @@ def test_a_session_begins_with_the_commands_that_the_option_disables() -> None:
     def on_connect(session: Session) -> None:
         session.disabled_commands |= {"HELP"}  # type: ignore[operator]
 
-    with running(on_connect=on_connect, disabled_commands=["vrfy"]) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_connect=on_connect, disabled_commands=["vrfy"]) as client:
         assert client.cmd("VRFY x").startswith("502")
         assert client.cmd("HELP").startswith("502")
 
@@ -251,15 +243,15 @@ def test_session_disabled_commands_may_allow_again(verb: str, certificate: Certi
     def on_connect(session: Session) -> None:
         session.disabled_commands = ()
 
-    with running(
+    with talking(
         on_connect=on_connect,
         disabled_commands=[verb],
         on_auth=lambda *args: 1,
         auth_optional=True,
         allow_insecure_auth=True,
         **certificate.options,
-    ) as server:
-        client = Client(server)
+        hello=None,
+    ) as client:
         advertised = keywords(client)
         assert verb in advertised or verb == "VRFY"
         argument = {"VRFY": " x", "AUTH": " PLAIN AG1lAHB3", "STARTTLS": ""}[verb]
@@ -270,8 +262,7 @@ def test_session_disabled_commands_may_allow_again(verb: str, certificate: Certi
 
 
 def test_a_client_that_talks_before_the_greeting_gets_421() -> None:
-    with running(greeting_delay=NEVER) as server:
-        client = Client(server, greet=False)
+    with talking(greeting_delay=NEVER, greet=False) as client:
         client.send(b"EHLO me\r\n")
         ends_with(client, "421 ")
 
@@ -285,16 +276,14 @@ def test_a_client_that_waits_for_the_greeting_is_served() -> None:
 
 
 def test_without_a_delay_an_early_talker_is_served() -> None:
-    with running() as server:
-        client = Client(server, greet=False)
+    with talking(greet=False) as client:
         client.send(b"EHLO me\r\n")
         assert client.reply().startswith("220")
         assert client.reply().startswith("250")
 
 
 def test_the_delay_comes_before_nobody_else() -> None:
-    with running(greeting_delay=0.2, use_proxy=["127.0.0.1"]) as server:
-        client = Client(server, greet=False)
+    with talking(greeting_delay=0.2, use_proxy=["127.0.0.1"], greet=False) as client:
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25\r\nEHLO me\r\n")
         ends_with(client, "421 ")
 
@@ -312,10 +301,9 @@ def normal(content: bytes) -> bytes:
 @pytest.mark.parametrize("policy", ["reject", "normalize", "allow"])
 def test_bare_newline_in_content(policy: str, content: Any) -> None:
     seen = []
-    with running(
+    with talking(
         bare_newline=policy, on_data=lambda stream, session: seen.append(stream.read())
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         client.begin()
         client.send(content + b"\r\n.\r\nNOOP\r\n")
         answer = client.reply()
@@ -341,8 +329,7 @@ def test_bare_newline_ending_a_command() -> None:
         client.send(b"MAIL FROM:<a@example.org>\r\n")
         assert client.ended()
     for policy in ("allow", "normalize"):
-        with running(bare_newline=policy) as server:
-            client = Client(server)
+        with talking(bare_newline=policy, hello=None) as client:
             client.send(b"NOOP\nNOOP\r\nEHLO me\n")
             assert [client.reply()[:3] for _ in range(3)] == ["250"] * 3
 
@@ -367,10 +354,9 @@ def test_a_network_that_is_not_in_the_mapping_is_rejected() -> None:
 
 
 def test_the_policy_is_that_of_the_client_a_proxy_names() -> None:
-    with running(
-        bare_newline={"192.0.2.0/24": "allow"}, use_proxy=True, use_xclient=True
-    ) as server:
-        client = Client(server, greet=False)
+    with talking(
+        bare_newline={"192.0.2.0/24": "allow"}, use_proxy=True, use_xclient=True, greet=False
+    ) as client:
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25\r\n")
         client.reply()
         client.ok("EHLO me")
@@ -391,18 +377,16 @@ def test_odd_addresses_are_kept_by_the_lenient_only(path: Any) -> None:
         assert client.cmd(f"MAIL FROM:<{path}>").startswith("501 5.1.7")
         client.ok("MAIL FROM:<>")
         assert client.cmd(f"RCPT TO:<{path}>").startswith("501 5.1.3")
-    with running(lenient_address_parsing=True) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(lenient_address_parsing=True) as client:
         client.ok(f"MAIL FROM:<{path}>", f"RCPT TO:<{path}>")
-        [live] = server.connections
+        [live] = client.server.connections
         assert live.session.envelope.mail_from.address == path  # type: ignore[union-attr]
         assert live.session.envelope.rcpt_to[0].address == path
 
 
 def test_devices_that_were_never_tried_elsewhere_are_served_by_the_lenient_only() -> None:
     for lenient in (False, True):
-        with running(lenient_address_parsing=lenient) as server:
-            client = Client(server)
+        with talking(lenient_address_parsing=lenient, hello=None) as client:
             reply = client.cmd("EHLO My Scanner 3000")
             assert reply.startswith("250") is lenient
             client.ok("HELO me")
@@ -419,8 +403,7 @@ def test_devices_that_were_never_tried_elsewhere_are_served_by_the_lenient_only(
 
 @pytest.mark.parametrize("char", [b"\x00", b"\x07", b"\x1b", b"\x7f", b"\t", b"\xc2\x85"])
 def test_control_characters_are_never_kept(char: bytes) -> None:
-    with running(lenient_address_parsing=True) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(lenient_address_parsing=True) as client:
         assert client.cmd(b"MAIL FROM:<a" + char + b"b@example.org> SMTPUTF8")[0] == "5"
 
 
@@ -436,10 +419,9 @@ SECRET = base64.b64encode(b"\0me\0secret").decode()
 
 def test_logger_true_is_the_logger_smtp_blinker(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with running(logger=True) as server:
-        client = Client(server, hello="EHLO me.example")
+    with talking(logger=True, hello="EHLO me.example") as client:
         client.ok("QUIT")
-        poll(lambda: not server.connections)
+        poll(lambda: not client.server.connections)
         [ours] = {record.name for record in caplog.records}
         assert ours == "smtp_blinker"
     text = logged(caplog)
@@ -456,8 +438,7 @@ def test_logger_may_be_any_logger(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_without_a_logger_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.message()
         client.ok("QUIT")
         client.rest()
@@ -488,17 +469,16 @@ def test_credentials_are_never_logged(
     caplog: pytest.LogCaptureFixture, lines: Any, good: bool
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with running(
+    with talking(
         logger=True,
         on_auth=lambda auth, session: good,
         auth_methods=["PLAIN", "LOGIN", "CRAM-MD5"],
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         for line in lines:
             client.cmd(line)
         client.ok("QUIT")
         client.rest()
-        poll(lambda: not server.connections)
+        poll(lambda: not client.server.connections)
     text = logged(caplog)
     assert "AUTH" in text.upper()
     for secret in (
@@ -512,8 +492,7 @@ def test_credentials_are_never_logged(
 
 def test_control_characters_do_not_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with running(logger=True) as server:
-        client = Client(server)
+    with talking(logger=True, hello=None) as client:
         client.cmd(b"NOOP \x1b[31m\x07\xff")
         client.cmd(b"\x9b\x85nonsense")
     assert logged(caplog).replace("\n", "").isprintable()
@@ -632,13 +611,12 @@ def test_max_clients(secure: bool, certificate: Certificate) -> None:
 
 
 def test_a_refused_client_does_not_count() -> None:
-    with running(max_clients=1) as server:
-        client = Client(server)
+    with talking(max_clients=1, hello=None) as client:
         for _ in range(5):
-            ends_with(Client(server, greet=False), "421 4.3.2")
+            ends_with(Client(client.server, greet=False), "421 4.3.2")
         client.ok("QUIT")
-        poll(lambda: not server.connections)
-        Client(server)
+        poll(lambda: not client.server.connections)
+        Client(client.server)
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -691,11 +669,10 @@ def test_ipv6_neighbours_behind_a_proxy_share_their_limit() -> None:
 
 def test_max_recipients() -> None:
     seen = []
-    with running(
+    with talking(
         max_recipients=3,
         on_data=lambda stream, session: seen.append(len(session.envelope.rcpt_to)),
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         client.envelope("a@example.com", "b@example.com", "c@example.com")
         for _ in range(30):
             assert client.cmd("RCPT TO:<d@example.com>").startswith("452 4.5.3")
@@ -707,8 +684,7 @@ def test_max_recipients() -> None:
 
 
 def test_a_thousand_recipients_are_the_default() -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.ok("MAIL FROM:<>")
         client.send(b"RCPT TO:<b@example.com>\r\n" * 1001)
         codes = [client.reply()[:9] for _ in range(1001)]
@@ -716,15 +692,13 @@ def test_a_thousand_recipients_are_the_default() -> None:
 
 
 def test_max_messages() -> None:
-    with running(max_messages=2) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(max_messages=2) as client:
         client.message()
         client.message()
         client.ok("NOOP")
         client.send(b"MAIL FROM:<>\r\n")
         ends_with(client, "421 4.7.0")
-        assert witness.one("disconnect").messages == 2
+        assert client.witness.one("disconnect").messages == 2
 
 
 def line_of(length: int, start: bytes = b"NOOP ") -> bytes:
@@ -734,21 +708,19 @@ def line_of(length: int, start: bytes = b"NOOP ") -> bytes:
 @pytest.mark.parametrize("limit", [2048, 100])
 @pytest.mark.parametrize("apart", [False, True])
 def test_max_command_length(limit: int, apart: bool) -> None:
-    with running(**({} if limit == 2048 else {"max_command_length": limit})) as server:
-        client = Client(server)
+    with talking(**({} if limit == 2048 else {"max_command_length": limit}), hello=None) as client:
         for length, reply in ((limit, "250"), (limit + 1, "500 5.5.2"), (limit * 50, "500 5.5.2")):
             line = line_of(length)
             for piece in (line[:50], line[50:-1], line[-1:]) if apart else (line,):
                 client.send(piece)
                 if apart:
-                    until_read(server, client)
+                    until_read(client.server, client)
             assert client.reply().startswith(reply), length
         client.ok("NOOP")
 
 
 def test_a_line_that_is_too_long_is_answered_once_and_the_session_is_in_sync() -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         client.send(b"MAIL FROM:<" + b"x" * 100000 + b">\r\nNOOP\r\nMAIL FROM:<>\r\n")
         assert [client.reply()[:3] for _ in range(3)] == ["500", "250", "250"]
 
@@ -780,8 +752,7 @@ def test_auth_lines_may_have_12288_octets() -> None:
 
 
 def test_an_auth_response_that_is_too_long_is_500_5_5_6_and_the_session_in_sync() -> None:
-    with running(on_auth=lambda *args: True, max_unauthenticated_commands=None) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=lambda *args: True, max_unauthenticated_commands=None) as client:
         client.ok("AUTH PLAIN")
         client.send(b"A" * 12286 + b"\r\n")
         assert client.reply().startswith("501")
@@ -796,15 +767,13 @@ def test_an_auth_response_that_is_too_long_is_500_5_5_6_and_the_session_in_sync(
 
 
 def test_a_short_command_length_leaves_auth_its_room() -> None:
-    with running(max_command_length=512, on_auth=lambda *args: True) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(max_command_length=512, on_auth=lambda *args: True) as client:
         token = base64.b64encode(b"\0u\0" + b"p" * 3000).decode()
         assert client.cmd(f"AUTH PLAIN {token}").startswith("235")
 
 
 def test_a_long_command_length_leaves_auth_its_limit() -> None:
-    with running(max_command_length=20000, on_auth=lambda *args: True) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(max_command_length=20000, on_auth=lambda *args: True) as client:
         client.ok("NOOP " + "x" * (20000 - 7))
         assert client.cmd("NOOP " + "x" * (20001 - 7)).startswith("500 5.5.2")
         assert client.cmd("AUTH PLAIN " + "A" * (12289 - 13)).startswith("500 5.5.6")
@@ -843,8 +812,7 @@ def test_where_auth_is_not_demanded_nobody_counts_as_unauthenticated() -> None:
 
 @pytest.mark.parametrize("limit", [0, 3, 20])
 def test_max_errors(limit: int) -> None:
-    with running(**({} if limit == 20 else {"max_errors": limit})) as server:
-        client = Client(server)
+    with talking(**({} if limit == 20 else {"max_errors": limit}), hello=None) as client:
         for _ in range(limit):
             assert client.cmd("MAIL FROM:<>").startswith("503")
         client.send(b"MAIL FROM:<>\r\n")
@@ -852,8 +820,7 @@ def test_max_errors(limit: int) -> None:
 
 
 def test_a_good_command_makes_errors_good() -> None:
-    with running(max_errors=2) as server:
-        client = Client(server)
+    with talking(max_errors=2, hello=None) as client:
         for _ in range(5):
             assert client.cmd("MAIL FROM:<>").startswith("503")
             assert client.cmd("MAIL FROM:<>").startswith("503")
@@ -864,15 +831,13 @@ def test_temporary_refusals_are_no_errors() -> None:
     def later(*args: Any) -> None:
         raise Reject(450, "later")
 
-    with running(max_errors=2, on_mail_from=later) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(max_errors=2, on_mail_from=later) as client:
         for _ in range(20):
             assert client.cmd("MAIL FROM:<>").startswith("450")
 
 
 def test_max_errors_none_is_no_limit() -> None:
-    with running(max_errors=None) as server:
-        client = Client(server)
+    with talking(max_errors=None, hello=None) as client:
         for _ in range(100):
             assert client.cmd("MAIL FROM:<>").startswith("503")
 
@@ -880,8 +845,7 @@ def test_max_errors_none_is_no_limit() -> None:
 @pytest.mark.parametrize("limit", [0, 3, 100])
 def test_max_junk_commands(limit: int) -> None:
     junk = ["NOOP", "RSET", "VRFY x", "HELP", "NOOP x", "HELP"]
-    with running(**({} if limit == 100 else {"max_junk_commands": limit})) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(**({} if limit == 100 else {"max_junk_commands": limit})) as client:
         for number in range(limit):
             client.ok(junk[number % len(junk)])
         if limit:
@@ -902,8 +866,7 @@ def test_max_junk_commands(limit: int) -> None:
     ],
 )
 def test_exchanges_that_come_to_nothing_are_junk(lines: list[str]) -> None:
-    with running(on_auth=lambda *args: True, max_junk_commands=5) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=lambda *args: True, max_junk_commands=5) as client:
         for _ in range(5):
             assert [client.cmd(line)[0] for line in lines] == [*["3"] * (len(lines) - 1), "5"]
         for line in lines[:-1]:
@@ -913,8 +876,7 @@ def test_exchanges_that_come_to_nothing_are_junk(lines: list[str]) -> None:
 
 
 def test_faults_of_on_auth_are_junk() -> None:
-    with running(on_auth=lambda *args: 1 / 0, max_junk_commands=5, auth_optional=True) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=lambda *args: 1 / 0, max_junk_commands=5, auth_optional=True) as client:
         for _ in range(5):
             assert client.cmd(LOGIN).startswith("451 4.3.0")
         client.send(LOGIN.encode() + b"\r\n")
@@ -922,15 +884,13 @@ def test_faults_of_on_auth_are_junk() -> None:
 
 
 def test_max_junk_commands_none_is_no_limit() -> None:
-    with running(max_junk_commands=None) as server:
-        client = Client(server)
+    with talking(max_junk_commands=None, hello=None) as client:
         client.send(b"NOOP\r\n" * 1000)
         assert {client.reply() for _ in range(1000)} == {"250 2.0.0 OK"}
 
 
 def test_ten_unrecognised_commands_are_enough() -> None:
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         for _ in range(9):
             assert client.cmd("NONSENSE").startswith("500 5.5.2")
             client.ok("NOOP")
@@ -941,15 +901,14 @@ def test_ten_unrecognised_commands_are_enough() -> None:
 @pytest.mark.parametrize("limit", [0, 1, 3])
 def test_max_auth_failures(limit: int) -> None:
     seconds = []
-    with running(
+    with talking(
         on_auth=lambda *args: False, **({} if limit == 3 else {"max_auth_failures": limit})
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         for _ in range(limit):
             began = time.monotonic()
             assert client.cmd(LOGIN).startswith("535")
             seconds.append(time.monotonic() - began)
-            Client(server, hello="EHLO me")
+            Client(client.server, hello="EHLO me")
         client.send(LOGIN.encode() + b"\r\n")
         ends_with(client, "421 4.7.0")
     assert seconds == sorted(seconds)
@@ -974,9 +933,7 @@ def test_socket_timeout_for_a_command(
     dripping: bool, secure: bool, certificate: Certificate
 ) -> None:
     options = {"secure": True, **certificate.options} if secure else {}
-    with running(socket_timeout=0.3, **options) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(socket_timeout=0.3, **options, greet=False) as client:
         if secure:
             client.start_tls()
         client.reply()
@@ -984,61 +941,53 @@ def test_socket_timeout_for_a_command(
         dripper = gevent.spawn(drip, client) if dripping else None
         assert client.reply().startswith("421 4.4.2")
         assert not client.recv()
-        event = witness.one("disconnect")
+        event = client.witness.one("disconnect")
         assert event.reason == "timeout"
         assert event.seconds >= 0.3
-        assert not witness.of("error")
+        assert not client.witness.of("error")
         if dripper is not None:
             dripper.kill()
 
 
 def test_socket_timeout_begins_again_with_each_command() -> None:
-    with running(socket_timeout=0.4) as server:
-        client = Client(server)
+    with talking(socket_timeout=0.4, hello=None) as client:
         for _ in range(6):
             gevent.sleep(0.1)
             client.ok("NOOP")
 
 
 def test_socket_timeout_for_an_auth_response() -> None:
-    with running(socket_timeout=0.1, on_auth=lambda *args: True) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(socket_timeout=0.1, on_auth=lambda *args: True) as client:
         client.ok("AUTH PLAIN")
         ends_with(client, "421 4.4.2")
 
 
 def test_socket_timeout_for_the_next_piece_of_content() -> None:
-    with running(socket_timeout=0.4) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(socket_timeout=0.4) as client:
         client.begin()
         for _ in range(6):
             gevent.sleep(0.1)
             client.send(b"piece\r\n")
         ends_with(client, "421 4.4.2")
-        assert witness.one("disconnect").reason == "timeout"
+        assert client.witness.one("disconnect").reason == "timeout"
 
 
 def test_a_slow_hook_is_not_the_client_s_time() -> None:
-    with running(socket_timeout=0.1, on_mail_from=lambda *args: gevent.sleep(0.3)) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(socket_timeout=0.1, on_mail_from=lambda *args: gevent.sleep(0.3)) as client:
         client.ok("MAIL FROM:<>", "RSET")
 
 
 def test_data_timeout_for_a_dripping_client() -> None:
-    with running(data_timeout=0.3) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(data_timeout=0.3) as client:
         client.begin()
         dripper = gevent.spawn(drip, client)
         assert client.reply().startswith("421 4.4.2")
-        assert witness.one("disconnect").reason == "timeout"
+        assert client.witness.one("disconnect").reason == "timeout"
         dripper.kill()
 
 
 def test_data_timeout_is_for_one_message() -> None:
-    with running(data_timeout=0.5) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(data_timeout=0.5) as client:
         for _ in range(4):
             client.begin()
             client.send(b"x\r\n")
@@ -1049,16 +998,14 @@ def test_data_timeout_is_for_one_message() -> None:
 
 @pytest.mark.parametrize("where", ["commands", "content", "dripping"])
 def test_session_timeout(where: str) -> None:
-    with running(session_timeout=0.4) as server:
-        witness = Witness(server)
-        client = Client(server)
+    with talking(session_timeout=0.4, hello=None) as client:
         if where == "content":
             client.ok("EHLO me")
             client.begin()
         octets = b"NOOP\r\n" * 1000 if where == "commands" else b"x" * 999
         talker = gevent.spawn(drip, client, octets)
         assert b"421 4.4.2" in client.rest()
-        assert witness.one("disconnect").reason == "timeout"
+        assert client.witness.one("disconnect").reason == "timeout"
         talker.kill()
 
 
@@ -1075,12 +1022,10 @@ def test_session_timeout_counts_what_comes_before_the_greeting(
 ) -> None:
     if "secure" in options:
         options = {**options, **certificate.options}
-    with running(session_timeout=0.3, **options) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(session_timeout=0.3, **options, greet=False) as client:
         client.sock.settimeout(10)
         assert b"220" not in client.rest()
-        witness.one("disconnect")
+        client.witness.one("disconnect")
 
 
 def test_no_session_timeout_by_default() -> None:
@@ -1105,13 +1050,11 @@ def test_handshake_timeout(dripping: bool, implicit: bool, certificate: Certific
 
 @pytest.mark.parametrize("dripping", [False, True])
 def test_proxy_timeout(dripping: bool) -> None:
-    with running(proxy_timeout=0.2, use_proxy=True) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(proxy_timeout=0.2, use_proxy=True, greet=False) as client:
         header = b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25"
         dripper = gevent.spawn(drip, client, header) if dripping else None
         assert client.rest() == b""
-        assert witness.one("disconnect").reason == "proxy"
+        assert client.witness.one("disconnect").reason == "proxy"
         if dripper is not None:
             dripper.kill()
 
@@ -1166,12 +1109,10 @@ def test_defaults_are_those_of_the_table() -> None:
 
 @pytest.mark.parametrize("verb", ["GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "get"])
 def test_an_http_request_gets_421_and_a_close(verb: str) -> None:
-    with running() as server:
-        witness = Witness(server)
-        client = Client(server)
+    with talking(hello=None) as client:
         client.send(f"{verb} /x HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         ends_with(client, "421 ")
-        assert witness.one("disconnect").reason == "abuse"
+        assert client.witness.one("disconnect").reason == "abuse"
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -1179,9 +1120,7 @@ def test_a_client_that_never_reads_is_closed_and_others_are_served(
     secure: bool, certificate: Certificate
 ) -> None:
     options = {"secure": True, **certificate.options} if secure else {}
-    with running(socket_timeout=0.5, max_junk_commands=None, **options) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(socket_timeout=0.5, max_junk_commands=None, **options, greet=False) as client:
         if secure:
             client.start_tls()
         client.reply()
@@ -1194,12 +1133,12 @@ def test_a_client_that_never_reads_is_closed_and_others_are_served(
                 pass
 
         flooder = gevent.spawn(flood)
-        with Client(server, greet=not secure) as other:
+        with Client(client.server, greet=not secure) as other:
             if not secure:
                 assert other.cmd("NOOP").startswith("250")
-            witness.one("disconnect")
+            client.witness.one("disconnect")
         flooder.join()
-        assert witness.of("disconnect")[0].reason == "timeout"
+        assert client.witness.of("disconnect")[0].reason == "timeout"
 
 
 def test_running_out_of_descriptors_harms_nobody_who_is_there(tmp_path: Path) -> None:
@@ -1268,9 +1207,7 @@ def test_refused_recipients_are_bounded_on_a_connection(code: int) -> None:
     def refuse(address: Address, session: Session) -> None:
         raise Reject(code, "later")
 
-    with running(on_rcpt_to=refuse, max_refused_recipients=30) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_rcpt_to=refuse, max_refused_recipients=30) as client:
         for _ in range(3):
             client.ok("MAIL FROM:<>")
             for _ in range(10):
@@ -1279,7 +1216,7 @@ def test_refused_recipients_are_bounded_on_a_connection(code: int) -> None:
         client.ok("MAIL FROM:<>")
         assert client.cmd("RCPT TO:<b@example.com>").startswith("421 4.7.0")
         assert client.ended()
-        assert witness.one("disconnect").reason == "abuse"
+        assert client.witness.one("disconnect").reason == "abuse"
 
 
 def test_recipients_are_refused_for_different_reasons_and_all_count() -> None:
@@ -1289,8 +1226,7 @@ def test_recipients_are_refused_for_different_reasons_and_all_count() -> None:
         if address.address.startswith("later"):
             raise Reject(450, "later")
 
-    with running(on_rcpt_to=refuse, max_refused_recipients=4, max_recipients=1) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_rcpt_to=refuse, max_refused_recipients=4, max_recipients=1) as client:
         assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
         client.ok("MAIL FROM:<>")
         assert client.cmd("RCPT TO:<fault@example.com>").startswith("451")
@@ -1311,8 +1247,7 @@ def test_a_mailing_list_s_refused_recipients_do_not_end_it(number: int) -> None:
         client.send(b"RCPT TO:<b@example.com>\r\n" * number)
         assert [client.reply()[:3] for _ in range(number)] == ["450"] * number
         client.ok("NOOP")
-    with running(max_recipients=1) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(max_recipients=1) as client:
         client.ok("MAIL FROM:<>", "RCPT TO:<b@example.com>")
         client.send(b"RCPT TO:<b@example.com>\r\n" * number)
         assert [client.reply()[:3] for _ in range(number)] == ["452"] * number

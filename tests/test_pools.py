@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import AsyncResult
-from support import Client, poll, running, until_read
+from support import Client, poll, running, talking, until_read
 
 from smtp_blinker import SMTPServer, pools, users
 from smtp_blinker.pools import LOOKUPS, PASSWORDS, STORES, Workers
@@ -246,16 +246,15 @@ def test_names_are_looked_up_while_the_disk_hangs_and_mail_waits(
     monkeypatch.setattr(_socket, "gethostbyaddr", lambda address: ("mail.example", [], [address]))
     busy = [STORES.spawn(blocked) for _ in range(STORES.most)]
     names: AsyncResult[str] = AsyncResult()
-    with running(
+    with talking(
         disable_reverse_lookup=False,
         on_mail_from=lambda address, session: names.set(session.client_hostname),
         on_data=MaildirStore(tmp_path / "Maildir"),
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         client.begin()
         assert names.get(timeout=30) == "mail.example"
         client.send(b"x\r\n.\r\n")
-        until_read(server, client)
+        until_read(client.server, client)
         assert not list((tmp_path / "Maildir" / "new").iterdir())
         blocked.release()
         assert client.reply().startswith("250")

@@ -7,7 +7,7 @@ import ssl
 from typing import Any
 
 import pytest
-from support import Client, Witness, poll, running
+from support import Client, Witness, poll, running, talking
 
 from smtp_blinker import Reject, signals
 
@@ -21,13 +21,11 @@ def refuse(*args: Any) -> None:
 
 
 def test_a_refused_recipient_is_told_with_its_argument_and_reply() -> None:
-    with running(on_rcpt_to=refuse) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_rcpt_to=refuse) as client:
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<b@example.com>").startswith("550")
-        [live] = server.connections
-        event = witness.one("refused")
+        [live] = client.server.connections
+        event = client.witness.one("refused")
         assert event.as_dict() == {
             "id": live.session.id,
             "remote_address": "127.0.0.1",
@@ -40,20 +38,16 @@ def test_a_refused_recipient_is_told_with_its_argument_and_reply() -> None:
 
 @pytest.mark.parametrize("argument", ["", "x", "-5", "9" * 30])
 def test_a_bdat_without_a_size_is_told_as_what_it_is(argument: str) -> None:
-    with running() as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         assert client.cmd(f"BDAT {argument}".strip()).startswith("501")
-        assert refusals(witness) == [("BDAT", argument, 501)]
+        assert refusals(client.witness) == [("BDAT", argument, 501)]
 
 
 def test_every_kind_of_refused_command_is_told() -> None:
     def fault(*args: Any) -> None:
         raise ValueError("secret detail")
 
-    with running(on_mail_from=fault) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_mail_from=fault) as client:
         client.cmd("MAIL FROM:<a@example.org>")  # 451
         client.cmd("RCPT TO:<b@example.com>")  # 503
         client.cmd("DATA now")  # 501
@@ -63,7 +57,7 @@ def test_every_kind_of_refused_command_is_told() -> None:
         client.cmd("my-password-by-mistake")
         client.cmd("NO\rOP")
         client.cmd("NOOP " + "x" * 3000)
-        assert refusals(witness) == [
+        assert refusals(client.witness) == [
             ("MAIL", "FROM:<a@example.org>", 451),
             ("RCPT", "TO:<b@example.com>", 503),
             ("DATA", "now", 501),
@@ -74,27 +68,25 @@ def test_every_kind_of_refused_command_is_told() -> None:
             ("", "", 500),
             ("", "", 500),
         ]
-        assert all(one.argument.isprintable() for one in witness.of("refused"))
+        assert all(one.argument.isprintable() for one in client.witness.of("refused"))
 
 
 def test_a_refused_auth_is_told_without_a_secret() -> None:
     secret = base64.b64encode(b"\0me\0secret").decode()
-    with running(on_auth=lambda auth, session: None, auth_optional=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=lambda auth, session: None, auth_optional=True) as client:
         client.cmd(f"AUTH PLAIN {secret}")
         client.cmd(f"AUTH {secret}")
         client.ok("AUTH PLAIN")
         client.cmd("!" + secret)
         client.ok("AUTH LOGIN")
         client.cmd("*")
-        assert refusals(witness) == [
+        assert refusals(client.witness) == [
             ("AUTH", "PLAIN", 535),
             ("AUTH", "(something unknown)", 504),
             ("AUTH", "PLAIN", 501),
             ("AUTH", "LOGIN", 501),
         ]
-        assert secret not in repr(witness.heard)
+        assert secret not in repr(client.witness.heard)
 
 
 @pytest.mark.parametrize(
@@ -114,24 +106,20 @@ def test_a_client_refused_before_its_greeting_is_told(options: dict[str, Any], c
 
 
 def test_a_client_that_talks_too_soon_is_told() -> None:
-    with running(greeting_delay=30) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(greeting_delay=30, greet=False) as client:
         client.send(b"EHLO me\r\n")
         client.rest()
-        assert refusals(witness) == [("", "", 421)]
-        assert witness.one("disconnect").detail == "You talk too soon"
+        assert refusals(client.witness) == [("", "", 421)]
+        assert client.witness.one("disconnect").detail == "You talk too soon"
 
 
 def test_accepted_commands_and_refused_messages_are_not_told() -> None:
-    with running(on_data=refuse) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=refuse) as client:
         assert client.message().startswith("550")
         client.ok("RSET", "NOOP", "QUIT")
-        assert not witness.of("refused")
-        assert witness.one("message").reply == "relaying denied"
-        assert witness.one("message").code == 550
+        assert not client.witness.of("refused")
+        assert client.witness.one("message").reply == "relaying denied"
+        assert client.witness.one("message").code == 550
 
 
 def test_a_message_has_the_text_of_its_reply() -> None:
@@ -145,14 +133,12 @@ def test_an_lmtp_message_has_the_reply_that_its_code_is_of() -> None:
     def on_data(stream: Any, session: Any) -> Any:
         return [Reject(550, "no", "5.1.1"), "queued"]
 
-    with running(on_data=on_data, lmtp=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="LHLO me")
+    with talking(on_data=on_data, lmtp=True, hello="LHLO me") as client:
         client.ok("MAIL FROM:<>", "RCPT TO:<b@example.com>", "RCPT TO:<c@example.com>", "DATA")
         client.send(b".\r\n")
         client.reply()
         client.reply()
-        event = witness.one("message")
+        event = client.witness.one("message")
         assert (event.code, event.reply) == (250, "queued")
 
 
@@ -162,8 +148,7 @@ def test_without_a_receiver_no_refusal_is_built(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(signals, "RefusedEvent", fail)
     signals.refused._clear_state()  # pages that other tests have left attached
-    with running() as server:
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         assert client.cmd("DATA").startswith("503")
         assert client.cmd("NOOP").startswith("250")
 
@@ -219,22 +204,18 @@ def test_a_client_that_leaves_or_waits_in_the_handshake_is_told(certificate: Any
 def test_a_peer_without_a_proxy_header_is_told(
     options: dict[str, Any], sent: bytes, detail: str
 ) -> None:
-    with running(**options) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(**options, greet=False) as client:
         client.send(sent)
         assert client.rest() == b""
-        event = witness.one("disconnect")
+        event = client.witness.one("disconnect")
         assert event.reason == "proxy"
         assert event.detail.startswith(detail)
 
 
 def test_a_limit_that_ended_a_connection_is_told() -> None:
-    with running(max_errors=0) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(max_errors=0) as client:
         assert client.cmd("DATA").startswith("421")
-        event = witness.one("disconnect")
+        event = client.witness.one("disconnect")
         assert (event.reason, event.detail) == ("abuse", "Too many errors")
 
 

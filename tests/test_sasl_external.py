@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trustme
-from support import Certificate, Client, Witness, running
+from support import Certificate, Client, Witness, running, talking
 
 from smtp_blinker import Credentials, Session, SMTPServer
 from smtp_blinker.sasl.external import certificate_name
@@ -105,8 +105,7 @@ def test_without_a_certificate_there_is_no_external(
 
 
 def test_tls_that_somebody_else_ends_shows_no_certificate(asked: Any) -> None:
-    with running(secured=True, on_auth=asked, auth_methods=METHODS) as server:
-        client = Client(server)
+    with talking(secured=True, on_auth=asked, auth_methods=METHODS, hello=None) as client:
         assert "AUTH PLAIN" in client.cmd("EHLO me")
         assert client.cmd("AUTH EXTERNAL =").startswith("504 5.5.4")
 

@@ -12,7 +12,7 @@ import pytest
 import scramp
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Client, Witness, running
+from support import Client, Witness, running, talking
 
 from smtp_blinker import AuthenticationFailed, Credentials, Reject, ScramKeys, Session, SMTPServer
 from smtp_blinker.commands import auth as auth_command
@@ -224,8 +224,7 @@ def test_scram_is_offered_while_there_is_a_hook_for_it() -> None:
 
 
 def test_without_on_auth_there_is_no_scram(users: Any) -> None:
-    with running(on_scram=users.on_scram, auth_methods=METHODS) as server:
-        client = Client(server)
+    with talking(on_scram=users.on_scram, auth_methods=METHODS, hello=None) as client:
         assert "AUTH" not in client.cmd("EHLO me")
         assert client.cmd("AUTH SCRAM-SHA-256").startswith("502")
 

@@ -33,6 +33,7 @@ from support import (
     greenlets,
     poll,
     running,
+    talking,
     tcp_address,
     until_read,
 )
@@ -370,10 +371,9 @@ def test_stop_tells_idle_clients_421_at_once() -> None:
 
 
 def test_stop_tells_a_client_inside_auth_421() -> None:
-    with running(close_timeout=3600, on_auth=lambda auth, session: "me") as server:
-        client = Client(server, hello="EHLO me")
+    with talking(close_timeout=3600, on_auth=lambda auth, session: "me") as client:
         assert client.cmd("AUTH LOGIN").startswith("334")
-        server.stop()
+        client.server.stop()
         shutting_down(client)
 
 
@@ -390,14 +390,13 @@ def test_stop_ends_a_stalled_handshake_and_a_missing_proxy_header(certificate: C
 
 def test_stop_accepts_nobody_new() -> None:
     hold = Event()
-    with running(on_mail_from=lambda address, session: hold.wait() and None) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_mail_from=lambda address, session: hold.wait() and None) as client:
         client.send(b"MAIL FROM:<>\r\n")
-        until_read(server, client)
-        stopping = gevent.spawn(server.stop)
-        poll(lambda: server.closed)
+        until_read(client.server, client)
+        stopping = gevent.spawn(client.server.stop)
+        poll(lambda: client.server.closed)
         with pytest.raises(ConnectionRefusedError):
-            Client(server)
+            Client(client.server)
         assert not stopping.ready()
         hold.set()
         stopping.get()
@@ -411,22 +410,22 @@ def test_stop_lets_content_end_with_its_250_and_tells_421_then(
 ) -> None:
     contents = []
     options = {"secure": True, **certificate.options} if secure else {}
-    with running(
+    with talking(
         close_timeout=3600,
         on_data=lambda stream, session: contents.append(stream.read()),
         **options,
-    ) as server:
-        client = Client(server, greet=False)
+        greet=False,
+    ) as client:
         if secure:
             client.start_tls()
         client.reply()
         client.ok("EHLO me")
         client.begin()
         client.send(b"one\r\n")
-        stopping = gevent.spawn(server.stop)
-        poll(lambda: server.closed)
+        stopping = gevent.spawn(client.server.stop)
+        poll(lambda: client.server.closed)
         client.send(b"two\r\n")
-        until_read(server, client)
+        until_read(client.server, client)
         assert not stopping.ready()
         client.send(b".\r\n")
         assert client.reply().startswith("250")
@@ -444,13 +443,12 @@ def test_stop_waits_for_the_hook_of_a_client_that_has_sent_everything() -> None:
         hold.wait()
         return "kept"
 
-    with running(close_timeout=3600, on_data=on_data) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(close_timeout=3600, on_data=on_data) as client:
         client.begin()
         client.send(b".\r\n")
         reached.wait()
-        stopping = gevent.spawn(server.stop)
-        poll(lambda: server.closed)
+        stopping = gevent.spawn(client.server.stop)
+        poll(lambda: client.server.closed)
         assert not stopping.ready()
         hold.set()
         assert client.reply() == "250 2.0.0 kept"
@@ -471,11 +469,9 @@ def test_what_is_left_after_the_timeout_is_closed_with_421(
             gevent.sleep(3600)
         stream.read()
 
-    with running(
+    with talking(
         on_data=on_data, on_close=closed.append, close_timeout=0.05, **certificate.options
-    ) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    ) as client:
         if where == "TLS content":
             client.ok("STARTTLS")
             client.start_tls()
@@ -483,21 +479,20 @@ def test_what_is_left_after_the_timeout_is_closed_with_421(
         client.envelope()
         client.send(b"DATA\r\none\r\n")
         reached.wait()
-        server.stop()
-        assert not server.connections
+        client.server.stop()
+        assert not client.server.connections
         assert len(closed) == 1
-        assert witness.one("disconnect").reason == "shutdown"
-        assert witness.names[-1] == "close"
+        assert client.witness.one("disconnect").reason == "shutdown"
+        assert client.witness.names[-1] == "close"
         replies = client.rest().decode().splitlines()
         assert replies[-1].startswith("421 4.3.2")
         assert len(replies) <= 2  # perhaps the 354
 
 
 def test_the_argument_of_stop_is_the_timeout() -> None:
-    with running(close_timeout=3600) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(close_timeout=3600) as client:
         client.begin()
-        server.stop(timeout=0)
+        client.server.stop(timeout=0)
         shutting_down(client)
 
 
@@ -509,24 +504,22 @@ def test_stop_ends_a_hook_that_swallows_the_first_kill() -> None:
             gevent.sleep(3600)
 
     closed: list[Any] = []
-    with running(on_mail_from=on_mail_from, on_close=closed.append) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_mail_from=on_mail_from, on_close=closed.append) as client:
         client.send(b"MAIL FROM:<>\r\n")
-        until_read(server, client)
-        server.stop(timeout=0)
-        assert not server.connections
+        until_read(client.server, client)
+        client.server.stop(timeout=0)
+        assert not client.server.connections
     assert len(closed) == 1
 
 
 def test_stop_ends_a_client_that_never_reads() -> None:
-    with running(max_junk_commands=None, close_timeout=0.1) as server:
-        client = Client(server)
+    with talking(max_junk_commands=None, close_timeout=0.1, hello=None) as client:
         client.sock.settimeout(0.3)
         with contextlib.suppress(TimeoutError):
             while True:
                 client.sock.sendall(b"HELP\r\n" * 10000)
-        server.stop()
-        assert not server.connections
+        client.server.stop()
+        assert not client.server.connections
 
 
 def test_stop_runs_every_on_close_and_waits_for_it() -> None:
@@ -581,19 +574,17 @@ def test_stop_of_a_server_that_was_never_started_returns() -> None:
 
 def test_two_stops_at_once_both_return_when_it_is_over() -> None:
     hold = Event()
-    with running(on_mail_from=lambda address, session: hold.wait() and None) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_mail_from=lambda address, session: hold.wait() and None) as client:
         client.send(b"MAIL FROM:<>\r\n")
-        until_read(server, client)
-        stops = [gevent.spawn(server.stop) for _ in range(3)]
-        poll(lambda: server.closed)
+        until_read(client.server, client)
+        stops = [gevent.spawn(client.server.stop) for _ in range(3)]
+        poll(lambda: client.server.closed)
         assert not any(one.ready() for one in stops)
         hold.set()
         gevent.joinall(stops, timeout=30, raise_error=True)
         assert all(one.successful() for one in stops)
-        assert witness.names.count("close") == 1
-        assert not server.connections
+        assert client.witness.names.count("close") == 1
+        assert not client.server.connections
 
 
 def test_a_hook_may_stop_the_server() -> None:
@@ -827,11 +818,10 @@ def test_connections_holds_those_who_are_connected() -> None:
 
 
 def test_connections_holds_those_who_have_not_been_greeted() -> None:
-    with running(use_proxy=True) as server:
-        client = Client(server, greet=False)
-        poll(lambda: len(server.connections) == 1)
+    with talking(use_proxy=True, greet=False) as client:
+        poll(lambda: len(client.server.connections) == 1)
         client.close()
-        poll(lambda: not server.connections)
+        poll(lambda: not client.server.connections)
 
 
 # In a thread
@@ -1073,13 +1063,11 @@ def test_stop_serves_nothing_that_is_pipelined_behind_the_last_message() -> None
         go_on.wait()
 
     transaction = b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nx\r\n.\r\n"
-    with running(on_data=on_data, close_timeout=3600) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data, close_timeout=3600) as client:
         client.send(transaction * 20)
         began.wait()
-        stopping = gevent.spawn(server.stop)
-        poll(lambda: server.closed)
+        stopping = gevent.spawn(client.server.stop)
+        poll(lambda: client.server.closed)
         gevent.sleep(0)
         gevent.sleep(0)
         go_on.set()
@@ -1087,7 +1075,7 @@ def test_stop_serves_nothing_that_is_pipelined_behind_the_last_message() -> None
         assert [client.reply()[:3] for _ in range(4)] == ["250", "250", "354", "250"]
         assert client.reply().startswith("421 4.3.2")
         assert client.ended()
-        assert len(witness.of("message")) == 1
+        assert len(client.witness.of("message")) == 1
 
 
 @pytest.mark.parametrize("where", ["on_connect", "on_auth", "on_rcpt_to", "on_data", "on_close"])
@@ -1139,15 +1127,13 @@ def test_close_comes_after_the_connection_whose_listener_stopped_the_server(sign
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_stop_in_the_hub_returns_at_once(times: int) -> None:
     # As in a signal handler, which runs there while all wait.
-    with running() as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking() as client:
         for _ in range(times):
-            gevent.get_hub().loop.run_callback(server.stop)
+            gevent.get_hub().loop.run_callback(client.server.stop)
         assert client.reply().startswith("421 4.3.2")
-        poll(lambda: "close" in witness.names)
-        assert not server.connections
-        assert witness.names.count("close") == 1
+        poll(lambda: "close" in client.witness.names)
+        assert not client.server.connections
+        assert client.witness.names.count("close") == 1
 
 
 def test_a_signal_handler_may_stop_a_server() -> None:
@@ -1168,15 +1154,13 @@ def test_a_signal_handler_may_stop_a_server() -> None:
 
 def test_a_stop_from_within_and_one_from_outside_end_together() -> None:
     def on_rcpt_to(address: Address, session: Session) -> None:
-        server.stop()
+        client.server.stop()
 
-    with running(on_rcpt_to=on_rcpt_to) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_rcpt_to=on_rcpt_to) as client:
         client.send(b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\n")
         client.reply()
-        server.stop()
-        assert not server.connections
-        assert witness.names.count("close") == 1
-        server.start()
-        Client(server, hello="EHLO me").ok("QUIT")
+        client.server.stop()
+        assert not client.server.connections
+        assert client.witness.names.count("close") == 1
+        client.server.start()
+        Client(client.server, hello="EHLO me").ok("QUIT")

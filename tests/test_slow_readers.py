@@ -12,7 +12,7 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
-from support import Certificate, Client, Witness, poll, running
+from support import Certificate, Client, Witness, poll, running, talking
 
 from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 from smtp_blinker.smtp.protocol import MAX_PLAIN
@@ -110,14 +110,13 @@ def test_stop_tears_nothing_from_the_last_replies() -> None:
 
 def test_stop_tears_nothing_under_tls(certificate: Certificate) -> None:
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
-    with running(secure=True, max_junk_commands=None, **files) as server:
-        client = Client(server, greet=False)
+    with talking(secure=True, max_junk_commands=None, **files, greet=False) as client:
         client.start_tls()
         assert client.reply().startswith("220")
         client.send(b"HELP\r\n" * 100_000 + b"QUIT\r\n")
-        full(server)
-        stopping = gevent.spawn(server.stop, 30)
-        poll(lambda: server.closed)
+        full(client.server)
+        stopping = gevent.spawn(client.server.stop, 30)
+        poll(lambda: client.server.closed)
         gevent.sleep(0)  # it has gone on to its clients
         count = 0
         while (answer := client.reply()).startswith("214"):
@@ -135,11 +134,9 @@ def test_the_event_has_what_the_client_was_promised() -> None:
         session.envelope.rcpt_to = ["somebody else"]  # type: ignore[list-item]
         session.envelope.mail_from = None
 
-    with running(on_data=on_data) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=on_data) as client:
         assert client.message(b"x\r\n", "one@x.test", "two@x.test").startswith("250")
-        event = witness.one("message")
+        event = client.witness.one("message")
         assert event.mail_from == "a@example.org"
         assert event.rcpt_to == ("one@x.test", "two@x.test")
         client.ok("NOOP")
@@ -149,11 +146,9 @@ def test_the_event_has_the_code_that_was_sent() -> None:
     def refuse(stream: MessageStream, session: Session) -> None:
         raise Reject(550, "no")
 
-    with running(on_data=refuse, max_errors=0) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=refuse, max_errors=0) as client:
         assert client.message().startswith("421")
-        assert witness.one("message").code == 421
+        assert client.witness.one("message").code == 421
 
 
 # TLS

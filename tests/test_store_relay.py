@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
-from support import Client, Witness, poll, running
+from support import Client, Witness, poll, running, talking
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject, SMTPServer
 from smtp_blinker.stores import RelayStore
@@ -250,8 +250,7 @@ def test_connections_are_used_again_and_a_dead_one_is_replaced() -> None:
     hop = Hop()
     with running(**hop.options) as next_hop:
         store = RelayStore(f"smtp://127.0.0.1:{next_hop.server_port}")
-        with running(on_data=store) as server:
-            client = Client(server, hello="EHLO me")
+        with talking(on_data=store) as client:
             for _ in range(3):
                 assert send(client, b"x\r\n").startswith("250")
             assert len(set(hop.connections)) == 1

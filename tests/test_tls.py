@@ -17,7 +17,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 from gevent import ssl as gevent_ssl
-from support import Certificate, Client, Witness, descriptors, poll, running, trusting
+from support import Certificate, Client, Witness, descriptors, poll, running, talking, trusting
 
 from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 
@@ -91,24 +91,21 @@ def test_a_message_over_tls(mode: dict[str, Any], certificate: Certificate, trus
 def test_starttls_is_offered_only_with_a_certificate_and_only_once(
     certificate: Certificate,
 ) -> None:
-    with running() as server:
-        client = Client(server)
+    with talking(hello=None) as client:
         assert "STARTTLS" not in client.cmd("EHLO me")
         assert client.cmd("STARTTLS").startswith("502")
-    with running(**certificate.options) as server:
-        client = Client(server)
+    with talking(**certificate.options, hello=None) as client:
         assert "STARTTLS" in client.cmd("EHLO me")
-        client = secured(server)
-        assert "STARTTLS" not in client.cmd("EHLO me")
-        assert client.cmd("STARTTLS").startswith("503")
+        under_tls = secured(client.server)
+        assert "STARTTLS" not in under_tls.cmd("EHLO me")
+        assert under_tls.cmd("STARTTLS").startswith("503")
 
 
 def test_after_starttls_the_session_is_forgotten(certificate: Certificate) -> None:
-    with running(**certificate.options) as server:
-        client = Client(server, hello="EHLO before")
+    with talking(**certificate.options, hello="EHLO before") as client:
         client.ok("STARTTLS")
         client.start_tls()
-        [live] = server.connections
+        [live] = client.server.connections
         poll(lambda: live.session.secure)
         assert live.session.host_name_appears_as is None
         assert live.session.opening_command is None
@@ -120,8 +117,7 @@ def test_after_starttls_the_session_is_forgotten(certificate: Certificate) -> No
 def test_what_came_before_the_handshake_is_not_taken_for_protected(
     certificate: Certificate,
 ) -> None:
-    with running(**certificate.options) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(**certificate.options) as client:
         client.send(b"STARTTLS\r\nMAIL FROM:<evil@example.org>\r\n")
         assert client.reply().startswith("220")
         client.start_tls()
@@ -131,10 +127,9 @@ def test_what_came_before_the_handshake_is_not_taken_for_protected(
 
 def test_secured_counts_the_session_as_secure() -> None:
     sessions: list[Any] = []
-    with running(
-        secured=True, on_connect=sessions.append, on_auth=lambda auth, session: "me"
-    ) as server:
-        client = Client(server)
+    with talking(
+        secured=True, on_connect=sessions.append, on_auth=lambda auth, session: "me", hello=None
+    ) as client:
         answer = client.cmd("EHLO me")
         assert "AUTH" in answer
         assert "STARTTLS" not in answer
@@ -188,15 +183,13 @@ def test_tls_1_1_is_refused(certificate: Certificate) -> None:
         warnings.simplefilter("ignore")  # deprecated, which is the point
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with running(**certificate.options) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
+    with talking(**certificate.options) as client:
         client.ok("STARTTLS")
         with pytest.raises((ssl.SSLError, ConnectionError)):
             client.start_tls(context)
         client.close()
-        assert witness.one("error").code == "TLSError"
-        assert witness.one("disconnect").reason == "tls"
+        assert client.witness.one("error").code == "TLSError"
+        assert client.witness.one("disconnect").reason == "tls"
 
 
 def test_ciphers_are_those_given(certificate: Certificate) -> None:
@@ -243,11 +236,10 @@ def test_a_stalled_handshake_holds_up_nobody(certificate: Certificate) -> None:
 def test_a_handshake_of_nonsense_ends_that_client_only(
     octet: bytes, certificate: Certificate
 ) -> None:
-    with running(secure=True, **certificate.options) as server:
-        client = Client(server, greet=False)
+    with talking(secure=True, **certificate.options, greet=False) as client:
         client.send(octet + b"\r\n" * 50)
         client.rest()
-        secured(server)
+        secured(client.server)
 
 
 # SNI
@@ -383,15 +375,15 @@ def test_an_odd_server_name_is_no_word_on_standard_error(
     certificate: Certificate,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with running(
+    with talking(
         secure=True,
         sni_options={"two.example": issue(ca, tmp_path, "two.example")},
         **certificate.options,
-    ) as server:
-        client = Client(server, greet=False)
+        greet=False,
+    ) as client:
         client.send(client_hello(name))
         assert client.recv()[:1] == b"\x16"  # a ServerHello: the default certificate will do
-        secured(server, certificate.client_context(), "two.example").ok("NOOP")
+        secured(client.server, certificate.client_context(), "two.example").ok("NOOP")
     assert capfd.readouterr().err == ""
 
 
@@ -418,15 +410,13 @@ def test_a_name_that_no_callback_can_be_given_is_an_alert(
     names = []
     context = context_of(certificate.options, maker)
     context.sni_callback = lambda channel, name, context: names.append(name)
-    with running(secure=True, ssl_context=context) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(secure=True, ssl_context=context, greet=False) as client:
         client.send(cut(client_hello(name)))
         # A record of an alert: fatal, unrecognized_name (RFC 8446 section 6).
         assert client.rest() == b"\x15\x03\x03\x00\x02\x02\x70"
-        assert witness.one("error").code == "TLSError"
-        assert "ASCII" in str(witness.one("error").error)
-        secured(server).ok("NOOP")
+        assert client.witness.one("error").code == "TLSError"
+        assert "ASCII" in str(client.witness.one("error").error)
+        secured(client.server).ok("NOOP")
     assert names == ["localhost"]
     assert capfd.readouterr().err == ""
 
@@ -443,13 +433,11 @@ def test_a_broken_sni_callback_of_the_program_is_in_the_error_event(
 
     context = context_of(certificate.options, maker)
     context.sni_callback = broken  # type: ignore[assignment]
-    with running(secure=True, ssl_context=context) as server:
-        witness = Witness(server)
-        client = Client(server, greet=False)
+    with talking(secure=True, ssl_context=context, greet=False) as client:
         with pytest.raises(ssl.SSLError, match=r"(?i)internal.error"):
             client.start_tls()
         client.close()
-        error = witness.one("error")
+        error = client.witness.one("error")
         assert error.code == "TLSError"
         assert isinstance(error.error.__cause__, TypeError if returns else KeyError)
     assert capfd.readouterr().err == ""
@@ -747,13 +735,12 @@ def test_on_secure_may_refuse_a_client_without_a_certificate(certificate: Certif
         if session.tls.peer_certificate is None:  # type: ignore[union-attr]
             raise Reject(530, "a certificate, please", "5.7.0")
 
-    with running(
+    with talking(
         cert_reqs=ssl.CERT_OPTIONAL,
         ca_certs=str(certificate.ca_certs),
         on_secure=on_secure,
         **certificate.options,
-    ) as server:
-        client = Client(server, hello="EHLO me")
+    ) as client:
         client.ok("STARTTLS")
         client.start_tls()
         client.send(b"EHLO me\r\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import Certificate, Client, poll, running, trusting
+from support import Certificate, Client, poll, running, talking, trusting
 
 from smtp_blinker.connection import tls
 from smtp_blinker.connection.tls import TLSChannel, make_context
@@ -88,10 +88,11 @@ def test_a_handshake_that_fails_in_a_thread_is_told_as_in_the_hub(
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     own = make_context(**certificate.options)
     own.minimum_version = ssl.TLSVersion.TLSv1_3
-    with running(secure=True, ssl_context=own) as server:
-        client = Client(server, greet=False)
-        with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
-            client.start_tls(context, "localhost")
+    with (
+        talking(secure=True, ssl_context=own, greet=False) as client,
+        pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"),
+    ):
+        client.start_tls(context, "localhost")
     assert threads[0] != threading.get_ident()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import scramp
-from support import Client, running
+from support import talking
 
 from smtp_blinker import Credentials, ScramKeys, Session
 from smtp_blinker.users import UserFile, hash_password, set_password
@@ -188,8 +188,7 @@ def test_a_line_with_broken_keys_is_named_not_shown(path: Path, line: str, keys:
 @pytest.mark.parametrize("password", ["sésame", "sesame"])
 def test_a_client_logs_in(path: Path, password: str) -> None:
     users = UserFile(path)
-    with running(on_auth=users, on_scram=users.scram, auth_methods=(SHA_256,)) as server:
-        client = Client(server, hello="EHLO me")
+    with talking(on_auth=users, on_scram=users.scram, auth_methods=(SHA_256,)) as client:
         peer = scramp.ScramClient([SHA_256], "alice", password)
 
         def said(text: str) -> str:
@@ -201,7 +200,7 @@ def test_a_client_logs_in(path: Path, password: str) -> None:
         if password == "sésame":
             peer.set_server_final(base64.b64decode(answer[4:]).decode())
             assert client.cmd("").startswith("235")
-            [live] = server.connections
+            [live] = client.server.connections
             assert live.session.user == "alice"
         else:
             assert answer.startswith("535 5.7.8")

@@ -71,6 +71,24 @@ def running(listener: Any = ("127.0.0.1", 0), **options: Any) -> Iterator[SMTPSe
         server.stop(timeout=0)
 
 
+class Talk(Client):
+    """A client of a `running` server, with all that a test looks at beside the dialogue."""
+
+    def __init__(self, server: SMTPServer, hello: str | None, greet: bool) -> None:
+        self.server = server
+        self.witness = Witness(server)
+        super().__init__(server, hello=hello if greet else None, greet=greet)
+
+
+@contextmanager
+def talking(
+    listener: Any = ("127.0.0.1", 0), *, hello: Any = "EHLO me", greet: Any = True, **options: Any
+) -> Iterator[Talk]:
+    """The first client of a `running` server; it has said *hello*, or nothing without *greet*."""
+    with running(listener, **options) as server:
+        yield Talk(server, hello, greet)
+
+
 def until_read(server: SMTPServer, client: Client) -> None:
     """Wait until *server*, on this hub, has read all that *client* sent, and has nothing to do but
     to wait for it or for a hook."""
