@@ -27,7 +27,7 @@ from .below import below
 from .child import Busy, Failed
 from .faults import routes as fault_routes
 from .inbox import Inbox, Keep, in_thread
-from .live import Feed, server_facts
+from .live import KEPT, Feed, server_facts
 from .messages import NO_INBOX, tag_routes
 from .messages import routes as message_routes
 from .openapi import routes as api_routes
@@ -41,9 +41,13 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at what happened, for each page that is open.
 LOOK_EVERY: Final = 0.25
+#: While more than `FEW` events came between two looks, mail is busy: then there are fewer of them,
+#: since to send something to a page costs much, and more of it little.
+BUSY_LOOK_EVERY: Final = 1.5
+FEW: Final = 25
 #: Seconds without an event after which a page gets an empty one.
 HEARTBEAT: Final = 15.0
-#: Events that a page gets when it is opened, and at most at once later.
+#: Events that a page gets when it is opened, and that are made text in one turn of the loop.
 BACKLOG: Final = 100
 #: Seconds between two looks for messages that are too old or too many.
 EXPIRE_EVERY: Final = 30.0
@@ -264,12 +268,17 @@ def _stream(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
 
 def _news(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
     version = -1
+    pause = LOOK_EVERY
     sent = time.monotonic()
     yield "retry: 2000\n\n"
     while True:
-        items = page.feed.since(last)[:BACKLOG]  # the rest in the next turn, after others'
-        # One after the other, each would copy all those before it.
-        text = "".join([item.as_text for item in items])
+        items = page.feed.since(last)
+        texts = []
+        for start in range(0, len(items), BACKLOG):
+            # One after the other, each would copy all those before it.
+            texts.append("".join([item.as_text for item in items[start : start + BACKLOG]]))
+            gevent.sleep(0)  # mail's turn
+        text = "".join(texts)
         if items:
             last = items[-1].number
         if inbox is not None:
@@ -283,8 +292,12 @@ def _news(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
         if text:
             sent = time.monotonic()
             yield text
+        if len(items) > FEW:  # as many as half of those that are kept, so that none is missed
+            pause = max(LOOK_EVERY, min(pause * KEPT / 2 / len(items), BUSY_LOOK_EVERY))
+        else:
+            pause = LOOK_EVERY
         # Not all pages in the same turn of the loop, or mail would wait for all of them.
-        gevent.sleep(LOOK_EVERY * random.uniform(0.5, 1) if len(items) < BACKLOG else 0)
+        gevent.sleep(pause * random.uniform(0.5, 1))
 
 
 def _add_monitoring(app: Flask, page: Page, check: Callable[[], object] | None) -> None:

@@ -34,6 +34,13 @@ T = TypeVar("T")
 PIECE: Final = 256 * 1024
 #: Messages that the reader is asked to look into at once.
 READ_AT_ONCE: Final = 256
+#: Seconds for which messages are read for those who only watch, and how many times longer the
+#: pause after it is while mail comes: they shall not take from the mail what it needs.
+READING: Final = 0.1
+PAUSE: Final = 9
+LONGEST_PAUSE: Final = 1.0
+#: Lists that are kept until anything changes.
+MOST_LISTS: Final = 20
 #: Seconds that the index may take, for 100,000 messages that are deleted for example.
 INDEX_SECONDS: Final = 60
 #: Octets that it may map: some 4 KiB for a message.
@@ -108,7 +115,12 @@ class Inbox:
         )
         self.reader = Child("reader")
         self._counts = {"total": 0, "unread": 0, "pending": 0, "version": 0}
-        self._refreshed = 0.0
+        #: The latest version of the list that the index told of, and what was asked of that
+        #: version: how many match, and a page of them.
+        self._latest = 0
+        self._lists: dict[tuple[str, int, int], tuple[int, bytes]] = {}
+        #: When the last look began, and when the next one of those who only watch may begin.
+        self._began = self._next = 0.0
         self._busy = BoundedSemaphore(1)
 
     def __len__(self) -> int:
@@ -130,7 +142,7 @@ class Inbox:
 
     @property
     def version(self) -> int:
-        """Changes whenever the list does."""
+        """Grows whenever the list changes."""
         return self._counts["version"]
 
     def close(self) -> None:
@@ -139,28 +151,46 @@ class Inbox:
         self.reader.close()
 
     def refresh(self, seconds: float | None = None) -> None:
-        """See what is new, the newest first, for about *seconds*; without it, all there is."""
+        """See what is new, the newest first, for about *seconds*; without it, all there is.
+
+        Those who ask while another looks have the next look together.
+        """
+        asked = time.monotonic()
         with self._busy:
-            self._refresh(seconds, watching=False)
+            if self._began < asked or (seconds is None and self.pending):
+                self._refresh(seconds)
+
+    def glance(self, seconds: float) -> None:
+        """The same for an open page, which may be shown what was seen last: mail comes first."""
+        pause = max(self._next - time.monotonic(), 0.0)
+        gevent.sleep(min(pause, seconds))
+        if pause <= seconds:
+            self.refresh(seconds - pause)
 
     def watch(self, seconds: float) -> None:
         """The same for one of many that watch: it is done for all of them together."""
-        if time.monotonic() < self._refreshed + seconds or not self._busy.acquire(blocking=False):
+        due = max(self._next, 0.0 if self.pending else self._began + seconds)
+        if time.monotonic() < due or not self._busy.acquire(blocking=False):
             return
         try:
-            self._refresh(seconds, watching=True)
+            self._refresh(READING, watching=True)
         finally:
             self._busy.release()
 
     def page(self, q: str, offset: int, limit: int) -> tuple[int, bytes]:
         """How many match *q*, and a page of them as the JSON that the API answers with."""
-        answer = self.index.ask("list", q=q, offset=offset, limit=limit)
-        while answer.fields["unindexed"]:  # those on the page, whether or not it was their turn
+        what = q, offset, limit
+        if what in self._lists:
+            return self._lists[what]
+        answer = self._list(what)
+        if answer.fields["unindexed"]:
             with self._busy:
-                self.index.ask(
-                    "refresh", self._summaries(answer.fields["unindexed"]), watching=True
-                )
-            answer = self.index.ask("list", q=q, offset=offset, limit=limit)
+                if what in self._lists:  # another one has read them meanwhile
+                    return self._lists[what]
+                answer = self._list(what)
+                while answer.fields["unindexed"]:  # whether or not it was their turn
+                    self._ask("take in", self._summaries(answer.fields["unindexed"]))
+                    answer = self._list(what)
         return answer.fields["matching"], answer.body
 
     def get(self, id: str) -> dict[str, Any] | None:
@@ -169,11 +199,11 @@ class Inbox:
 
     def delete(self, **which: Any) -> int:
         """Remove files, for good; returns how many. *which* is ``id``, ``ids`` or ``q``."""
-        return int(self.index.ask("delete", **which).fields["deleted"])
+        return int(self._ask("delete", **which).fields["deleted"])
 
     def hide(self, seconds: float, **which: Any) -> tuple[int, int]:
         """The same after so many seconds: how many, and the number by which `restore` undoes it."""
-        answer = self.index.ask("delete", undo=seconds, **which).fields
+        answer = self._ask("delete", undo=seconds, **which).fields
         gevent.spawn_later(seconds + 0.1, self._remove_due)
         return answer["deleted"], answer["undo"]
 
@@ -185,29 +215,29 @@ class Inbox:
 
     def restore(self, number: int) -> int | None:
         """Take a deletion back; returns how many messages it was of, None when it is too late."""
-        restored: int | None = self.index.ask("undo", number=number).fields["restored"]
+        restored: int | None = self._ask("undo", number=number).fields["restored"]
         return restored
 
     def tag(self, tag: str, *, on: bool, **which: Any) -> int | None:
         """Put a tag by hand on messages, or take it off; returns how many changed, None when there
         are too many tags."""
-        answer = self.index.ask("tag", tag=tag, on=on, **which).fields
+        answer = self._ask("tag", tag=tag, on=on, **which).fields
         return None if answer["full"] else int(answer["changed"])
 
     def tags(self) -> dict[str, int]:
         """How many messages have each tag."""
-        counts: dict[str, int] = self.index.ask("tags").fields["tags"]
+        counts: dict[str, int] = self._ask("tags").fields["tags"]
         return counts
 
     def expire(self, keep: Keep) -> int:
         """Remove the files of the oldest messages beyond *keep*; returns how many there were."""
         oldest = None if keep.days is None else time.time() - keep.days * 86400
-        answer = self.index.ask("expire", oldest=oldest, messages=keep.messages, size=keep.size)
+        answer = self._ask("expire", oldest=oldest, messages=keep.messages, size=keep.size)
         return int(answer.fields["deleted"])
 
     def mark(self, *, read: bool, **which: Any) -> int:
         """Set or clear the Maildir flag S, moving files to cur/; returns how many changed."""
-        return int(self.index.ask("mark", read=read, **which).fields["changed"])
+        return int(self._ask("mark", read=read, **which).fields["changed"])
 
     def look(self, id: str, do: str, file: int | None = None, **fields: Any) -> Frame | None:
         """What the reader answers to *do* about a message; None if it is gone."""
@@ -259,21 +289,40 @@ class Inbox:
         return None
 
     def _get(self, id: str, *, again: bool = False) -> dict[str, Any] | None:
-        found = self.index.ask("get", id=id, again=again).fields
-        if found and not found["indexed"]:
+        found = self._ask("get", id=id, again=again).fields
+        if "path" in found and not found["indexed"]:
             with self._busy:
-                summaries = self._summaries([[id, found["path"]]])
-                self.index.ask("refresh", summaries, watching=True)
-            found = self.index.ask("get", id=id).fields
-        return found or None
+                self._ask("take in", self._summaries([[id, found["path"]]]))
+            found = self._ask("get", id=id).fields
+        return found if "path" in found else None
 
-    def _refresh(self, seconds: float | None, *, watching: bool) -> None:
-        deadline = float("inf") if seconds is None else time.monotonic() + seconds
-        answer = self.index.ask("refresh", watching=watching).fields
+    def _list(self, what: tuple[str, int, int]) -> Frame:
+        """The index's answer; it is kept until the list changes, for others who ask the same."""
+        q, offset, limit = what
+        answer = self._ask("list", q=q, offset=offset, limit=limit)
+        is_whole = not answer.fields["unindexed"]
+        if is_whole and answer.fields["version"] == self._latest and len(self._lists) < MOST_LISTS:
+            self._lists[what] = answer.fields["matching"], answer.body
+        return answer
+
+    def _ask(self, do: str, body: bytes = b"", **fields: Any) -> Frame:
+        """The index's answer; every one tells which version of the list it is true of."""
+        answer = self.index.ask(do, body, **fields)
+        if answer.fields["version"] > self._latest:
+            self._latest = answer.fields["version"]
+            self._lists.clear()
+        return answer
+
+    def _refresh(self, seconds: float | None, *, watching: bool = False) -> None:
+        began = time.monotonic()
+        deadline = float("inf") if seconds is None else began + seconds
+        answer = self._ask("refresh", watching=watching).fields
         if answer["batch"]:
             answer = self._read_pending(answer, deadline)
+        comes = 0 < len(self) < answer["total"]
         self._counts = {name: answer[name] for name in self._counts}
-        self._refreshed = time.monotonic()
+        self._began, now = began, time.monotonic()
+        self._next = now + min(PAUSE * (now - began), LONGEST_PAUSE) if comes else now
 
     def _read_pending(self, answer: dict[str, Any], deadline: float) -> dict[str, Any]:
         """Have the reader look into a batch while the index takes in the one before it.
@@ -295,7 +344,7 @@ class Inbox:
     def _take_in(self, summaries: bytes) -> dict[str, Any] | Exception:
         """The index's answer, or what it raised: a greenlet that fails would be printed."""
         try:
-            return self.index.ask("refresh", summaries, watching=True).fields
+            return self._ask("refresh", summaries, watching=True).fields
         except Exception as exc:
             return exc
 

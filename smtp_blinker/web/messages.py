@@ -81,7 +81,7 @@ def list_messages() -> Response:
     # The page asks for what is known by then; a program gets the whole truth.
     patience = _seconds("within", MAX_WAIT) if "within" in request.args else None
     while True:
-        _inbox().refresh(patience)
+        _inbox().refresh() if patience is None else _inbox().glance(patience)
         matching, body = _inbox().page(request.args.get("q", ""), offset, limit)
         if matching or time.monotonic() >= deadline:
             return _json_response(body)

@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from .entry import Entry
 from .frames import Frame
@@ -56,10 +57,11 @@ class Index:
         self._unread = 0
         self._keywords = Keywords(path)
         self._trash = Trash()
-        #: Changes whenever the list does.
-        self._version = 0
-        self.functions: dict[str, Callable[[Frame], Frame]] = {
+        #: Grows whenever the list changes, and beyond that of an index that ended.
+        self._version = time.monotonic_ns()
+        functions: dict[str, Callable[[Frame], Frame]] = {
             "refresh": self._refresh,
+            "take in": self._take_in,
             "list": self._list,
             "get": self._get,
             "delete": self._delete,
@@ -69,16 +71,36 @@ class Index:
             "tags": self._tags,
             "expire": self._expire,
         }
+        self.functions: dict[str, Callable[[Frame], Frame]] = {
+            name: partial(self._serve, each) for name, each in functions.items()
+        }
+
+    def _serve(self, function: Callable[[Frame], Frame], request: Frame) -> Frame:
+        """The answer, and the version of the list that it is true of."""
+        answer = function(request)
+        answer.fields["version"] = self._version
+        return answer
 
     # The page's requests
+
+    def _take_in(self, request: Frame) -> Frame:
+        """Take in what the reader found."""
+        for summary in json.loads(request.body or b"[]"):
+            id = summary.pop("id")
+            entry = self._entries.get(id)
+            if entry is not None and not entry.indexed:
+                self._entries[id] = replace(entry, indexed=True, **summary)
+                self._pending.pop(id, None)
+        if request.body:
+            self._version += 1
+        return Frame({})
 
     def _refresh(self, request: Frame) -> Frame:
         """Take summaries in, see what is new, and say what the reader should look into.
 
         A request that is only ``watching`` is answered from the last scan when that took long.
         """
-        if request.body:
-            self._take_in(json.loads(request.body))
+        self._take_in(request)
         if not request.fields.get("watching") or time.monotonic() >= self._next_scan:
             self._scan()
         batch = [[id, self._entries[id].path] for id in islice(reversed(self._pending), BATCH)]
@@ -96,7 +118,6 @@ class Index:
             "hint": hint(request.fields["q"]),
             **self._counts(),
         }
-        del answer["version"]
         unindexed = [[entry.id, entry.path] for entry in page if not entry.indexed]
         return Frame({"matching": len(found), "unindexed": unindexed}, json.dumps(answer).encode())
 
@@ -211,19 +232,9 @@ class Index:
             "total": len(self._entries),
             "unread": self._unread,
             "pending": len(self._pending),
-            "version": self._version,
         }
 
     # What is there
-
-    def _take_in(self, summaries: list[dict[str, Any]]) -> None:
-        for summary in summaries:
-            id = summary.pop("id")
-            entry = self._entries.get(id)
-            if entry is not None and not entry.indexed:
-                self._entries[id] = replace(entry, indexed=True, **summary)
-                self._pending.pop(id, None)
-        self._version += 1
 
     def _scan(self) -> None:
         """Compare the folders with what is known, if they changed."""
