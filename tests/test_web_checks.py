@@ -16,6 +16,8 @@ HEAD = (
     "Message-ID: <1@example.org>\nSubject: hello\n"
 ).encode()
 
+ONE_CLICK = b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\n"
+
 
 def told(content: bytes, links: tuple[str, ...] = ()) -> list[str]:
     return check(mime.parse(content), content, ARRIVED, list(links))
@@ -38,6 +40,9 @@ def test_nothing_is_told_of_a_good_message() -> None:
     encoded = (
         HEAD + b"Content-Type: text/plain; charset=utf-8\nCc: =?utf-8?q?=C3=A9?= <c@d.example>"
     )
+    list_fields = ONE_CLICK + b"List-Unsubscribe: <mailto:x@a.example>, <https://a.example/off>\n"
+    assert told(HEAD + list_fields + b"\nHello\n") == []
+    assert of_html('<base href="https://a.example"><a href="/b">x</a><a href="#c">y</a>') == []
     assert told(encoded + b"\n\n\xc3\xa9\n", ("https://localhost.example/",)) == []
 
 
@@ -70,6 +75,19 @@ def test_nothing_is_told_of_a_good_message() -> None:
             "The text/plain part: no-such is no charset that is known.",
         ),
         (HEAD + b"Content-Type: text/html\n\n<p>", "There is HTML but no text beside it."),
+        (
+            HEAD + b"List-Unsubscribe: https://example.org/off\n",
+            "List-Unsubscribe has no address in angle brackets.",
+        ),
+        (
+            HEAD + ONE_CLICK + b"List-Unsubscribe: <mailto:off@example.org>\n",
+            "List-Unsubscribe-Post needs an https address in List-Unsubscribe.",
+        ),
+        (HEAD + ONE_CLICK, "List-Unsubscribe-Post needs an https address in List-Unsubscribe."),
+        (
+            HEAD + b"List-Unsubscribe: <https://a.example>\nList-Unsubscribe-Post: One-Click\n",
+            "List-Unsubscribe-Post must be List-Unsubscribe=One-Click.",
+        ),
     ],
 )
 def test_a_problem_is_told(content: bytes, problem: str) -> None:
@@ -85,6 +103,8 @@ def test_a_problem_is_told(content: bytes, problem: str) -> None:
         ("<form action=/x>", "Mail programs don't show <form>, or not all of them."),
         ('<link href=x.css rel="stylesheet">', "Mail programs don't load style sheets; put the "),
         ("<img src=cid:there><img alt src=cid:there>", "Pictures without an alt text: 1."),
+        ("<a href='/reset?t=1'>", "A link says no host, so that it leads nowhere: /reset?t=1"),
+        ("<a href=www.a.example>", "A link says no host, so that it leads nowhere: www.a.exam"),
         ("x" * 105_000, "The HTML is larger than 102 KiB; Gmail cuts off the rest."),
     ],
 )

@@ -673,3 +673,95 @@ def test_a_link_is_listed_as_browsers_follow_it() -> None:
     html = '<a href=" ht\ntps://a.example/\tx ">x</a><area href="#b">'
     assert described(part("text/html", html))["links"] == ["https://a.example/x"]
     assert '<area target="_self" href="#b">' in document(part("text/html", html))
+
+
+REPORT = multipart(
+    "report; report-type=delivery-status",
+    part("text/plain", "It could not be delivered."),
+    part("message/delivery-status", "Final-Recipient: rfc822; bob@example.org\nAction: failed"),
+    part("text/rfc822-headers", "Subject: Lunch?"),
+)
+
+
+def test_a_report_is_shown_with_what_it_is_about() -> None:
+    """RFC 3464: the part for programs has the reason, and people want to read it."""
+    message = described(REPORT)
+    assert message["text"] == (
+        "It could not be delivered.\n\n"
+        "---------- Delivery status ----------\n"
+        "Final-Recipient: rfc822; bob@example.org\nAction: failed\n\n"
+        "---------- Header of the message ----------\nSubject: Lunch?"
+    )
+    assert [each["readable"] for each in message["parts"][1:]] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "readable"),
+    [
+        ("application/ics", True),
+        ("application/json", True),
+        ("application/pgp-signature", True),
+        ("application/pdf", False),
+        ("image/png", False),
+    ],
+)
+def test_text_that_is_not_called_so_can_be_read_in_place(content_type: str, readable: bool) -> None:
+    [only] = described(part(content_type))["parts"]
+    assert only["readable"] is readable
+
+
+def test_what_is_for_other_programs_than_these_is_no_attachment() -> None:
+    data = multipart(
+        "alternative",
+        part("text/plain", "Hello"),
+        part("text/x-amp-html", "<html amp4email>"),
+        part("text/html", "<p>Hello</p>"),
+    )
+    assert attachments(mime.parse(data), data) == []
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>Your code: <b>4</b><b>8</b>1 922</p>", "Your code: 481 922"),
+        ("Please <a href='x'>sign in</a>.", "Please sign in."),
+        ("<td>a</td><td>b</td>", "a b"),
+        ("a<bdo dir=ltr>b</bdo>c<br>d", "abc\nd"),
+        ("<table><tr><td>a<address>b</address>", "a b"),
+    ],
+)
+def test_text_of_html_has_blanks_where_people_see_them(html: str, text: str) -> None:
+    assert described(part("text/html", html))["text"] == text
+
+
+@pytest.mark.parametrize(
+    ("meta", "dark"),
+    [
+        ('<meta name="color-scheme" content="light dark">', True),
+        ("<META CONTENT='dark light' NAME='supported-color-schemes'>", True),
+        ("<meta name=supported-color-schemes content='light dark'>", True),
+        ('<meta name="color-scheme" content="light only">', False),
+        ('<meta name="description" content="dark">', False),
+    ],
+)
+def test_html_with_colours_for_dark_screens_gets_them(meta: str, dark: bool) -> None:
+    shown = document(part("text/html", f"<head>{meta}</head>x"))
+    assert ('<meta name="color-scheme" content="light dark">' in shown) is dark
+    assert "<hr>" not in shown
+    assert meta not in shown.partition("<head>")[2]
+
+
+def test_links_are_what_people_click_on() -> None:
+    html = (
+        '<link rel="stylesheet" href="https://fonts.example/css"><base href="https://a.example/">'
+        '<svg><use href="https://b.example/x#y"/><image href="https://c.example/z.png"/></svg>'
+        '<map><area href="https://d.example/"></map><a href="https://e.example/">x</a>'
+    )
+    unsubscribe = "<mailto:off@example.org>, <https://example.org/off>"
+    data = f"List-Unsubscribe: {unsubscribe}\n".encode() + part("text/html", html)
+    assert described(data)["links"] == [
+        "https://d.example/",
+        "https://e.example/",
+        "mailto:off@example.org",
+        "https://example.org/off",
+    ]

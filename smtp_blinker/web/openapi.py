@@ -10,6 +10,7 @@ import re
 from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, current_app, jsonify, render_template
+from markupsafe import Markup
 
 from .. import __version__
 from .schemas import (
@@ -39,8 +40,10 @@ Operation = dict[str, Any]
 
 _INTRODUCTION: Final = (
     "The mail in the Maildir, and what the server does. Times are seconds since the epoch, sizes "
-    "are in bytes. A request for a change takes no parameter but those listed, and no body. "
-    "Requests that a browser makes for another site are refused."
+    "are in bytes. `GET /api/messages?q=to:ada@example.com&wait=10` waits for a message, and "
+    "`GET /api/messages/ID` has all that is in it. A request for a change takes no parameter but "
+    "those listed, and no body. An error is a JSON object with a sentence, `error`. Requests that "
+    "a browser makes for another site are refused."
 )
 _CONVERTER = re.compile(r"<(?:\w+:)?(\w+)>")
 #: What the page itself needs, which isn't part of the API.
@@ -55,7 +58,10 @@ _SEARCH: Final = parameter(
     "q",
     "query",
     {"type": "string", "maxLength": 500},
-    "Words that must all occur; see *Keys and search* in the page's documentation.",
+    "Words that must all occur, as `to:ada@example.com subject:welcome`. Of these places: `from:` "
+    "`to:` `cc:` `subject:` `message-id:` `text:` `header:x-campaign`; with `is:unread` `is:read` "
+    "`has:attachment` `tag:welcome` `larger:10k` `smaller:1M` `after:2026-11-28` "
+    '`before:2026-11-29`; `-` before a word means without it, and `"two words"` is one.',
 )
 _CHOICE: Final = parameter(
     "q",
@@ -417,6 +423,15 @@ def description(app: Flask) -> dict[str, Any]:
         "servers": [{"url": "."}],
         "paths": paths,
     }
+
+
+@routes.app_template_filter()
+def marked(text: str) -> Markup:
+    """*text*, which has Markdown's backticks, for the page that people read."""
+    pieces = enumerate(text.split("`"))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if number % 2 else piece for number, piece in pieces
+    )
 
 
 @routes.get("/api.json")

@@ -18,8 +18,19 @@ _READ: Final = frozenset({"text/plain", "text/html"})
 _ALSO_READ: Final = frozenset({"text/calendar", "text/csv"})
 #: What is opened where it stands, also where it is an attachment.
 MESSAGES: Final = frozenset({"message/rfc822", "message/global"})
+#: Text of a report (RFC 3464, RFC 8098, RFC 5965), and the line above it.
+REPORTS: Final = {
+    "message/delivery-status": "Delivery status",
+    "message/global-delivery-status": "Delivery status",
+    "message/disposition-notification": "Disposition notification",
+    "message/global-disposition-notification": "Disposition notification",
+    "message/feedback-report": "Feedback report",
+    "text/rfc822-headers": "Header of the message",
+    "message/global-headers": "Header of the message",
+}
 #: No text for people, or the same for devices that show no other.
-_NOT_READ: Final = frozenset({"text/rtf", "text/richtext", "text/x-amp-html", "text/watch-html"})
+_FOR_OTHERS: Final = frozenset({"text/x-amp-html", "text/watch-html"})
+_NOT_READ: Final = frozenset({"text/rtf", "text/richtext"}) | _FOR_OTHERS
 
 
 def texts(message: Message, subtype: str) -> list[Part]:
@@ -45,6 +56,7 @@ def attachments(message: Message, data: bytes) -> list[Part]:
         if not part.is_multipart
         and part.number not in shown
         and (part.attached or part.number not in in_html)
+        and (part.attached or part.content_type not in _FOR_OTHERS)
     ]
 
 
@@ -56,7 +68,14 @@ def text_of(part: Part, data: bytes, limit: int, depth: int = 0) -> str:
         if depth >= MAX_FORWARDED:
             return ""
         return "\n".join(_forwarded(part.content(data, limit), limit, depth + 1)).rstrip("\n")
-    return part.text(data, limit)
+    text = part.text(data, limit)
+    if part.content_type in REPORTS:
+        return f"{_line(REPORTS[part.content_type])}\n{text}".rstrip("\n")
+    return text
+
+
+def _line(title: str) -> str:
+    return f"---------- {title} ----------"
 
 
 def shown_text(message: Message, data: bytes, limit: int, depth: int = 0) -> str:
@@ -75,7 +94,7 @@ def shown_text(message: Message, data: bytes, limit: int, depth: int = 0) -> str
 
 def _forwarded(data: bytes, limit: int, depth: int) -> Iterator[str]:
     message = mime.parse(data)
-    yield "---------- Message within ----------"
+    yield _line("Message within")
     for name in ("From", "To", "Date", "Subject"):
         if text := message.first(name):
             yield f"{name}: {text[:MAX_SHOWN_FIELD]}"
@@ -85,7 +104,7 @@ def _forwarded(data: bytes, limit: int, depth: int) -> Iterator[str]:
 
 def _is_read(content_type: str) -> bool:
     """Whether parts of that type can be read; an unknown text is text (RFC 2046 section 4.1.4)."""
-    return content_type in _ALSO_READ | MESSAGES or (
+    return content_type in _ALSO_READ | MESSAGES | REPORTS.keys() or (
         content_type.startswith("text/") and content_type not in _NOT_READ
     )
 

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Final
 
-from . import charsets
+from . import charsets, markup
 from .bodies import texts
 from .markup_text import LOOKED_AT as LOOKED_AT_IN_HTML
 from .mime import Message
@@ -31,8 +31,9 @@ LOOKED_AT: Final = 2**20
 MAX_LINE: Final = 998
 #: Characters of a Date field; one with a comment has some 50.
 MAX_DATE: Final = 200
-#: Pictures that are looked at.
+#: Pictures and relative links that are looked at.
 MAX_PICTURES: Final = 1000
+MAX_LINKS: Final = 1000
 
 # RFC 5322 section 3.6
 _ONCE: Final = frozenset(
@@ -64,6 +65,7 @@ def check(message: Message, data: bytes, arrived: float, links: list[str]) -> li
     """What is wrong, in sentences. *arrived* is in seconds since the epoch; raises nothing."""
     found = [
         *_header(message, arrived),
+        *_unsubscribing(message),
         *_octets(message, data),
         *_texts(message, data),
         *_html(message, data),
@@ -98,6 +100,21 @@ def _header(message: Message, arrived: float) -> Iterator[str]:
                 yield "The Date is more than a day from the arrival."
     if (found := _PLACEHOLDER.search(message.first("subject"))) is not None:
         yield f"A placeholder wasn't filled in: {found[0]}"
+
+
+def _unsubscribing(message: Message) -> Iterator[str]:
+    """RFC 2369 and RFC 8058: what mail programs make a button of."""
+    field = message.first("list-unsubscribe")
+    addresses = [match[1].lower() for match in markup.IN_BRACKETS.finditer(field)]
+    if field and not addresses:
+        yield "List-Unsubscribe has no address in angle brackets."
+    post = message.first("list-unsubscribe-post")
+    if not post:
+        return
+    if post.replace(" ", "") != "List-Unsubscribe=One-Click":
+        yield "List-Unsubscribe-Post must be List-Unsubscribe=One-Click."
+    if not any(address.startswith("https://") for address in addresses):
+        yield "List-Unsubscribe-Post needs an https address in List-Unsubscribe."
 
 
 def _octets(message: Message, data: bytes) -> Iterator[str]:
@@ -163,6 +180,8 @@ def _html(message: Message, data: bytes) -> Iterator[str]:
         for name in dict.fromkeys(islice(names, MAX_PICTURES)):
             if name and name not in ids:
                 yield f"The HTML shows cid:{name[:100]}, which no part has."
+        for link in dict.fromkeys(islice(markup.relative_links(text), MAX_LINKS)):
+            yield f"A link says no host, so that it leads nowhere: {link[:200]}"
         useless = (found[1].lower() for found in _USELESS.finditer(text))
         for name in dict.fromkeys(useless):
             yield f"Mail programs don't show <{name}>, or not all of them."

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from . import idn, markup, mime, tnef
-from .bodies import attachments, shown_text, texts
+from .bodies import REPORTS, attachments, shown_text, texts
 from .checks import check
 from .codes import codes
 from .fields import MAX_RECIPIENTS
@@ -19,6 +19,13 @@ from .pictures import IMAGE_TYPES, Pictures, image_type
 #: Octets of text that are shown; the whole can be downloaded.
 MAX_TEXT: Final = 2**20
 
+#: Text that isn't called so.
+_ALSO_TEXT: Final = frozenset(
+    {
+        *("application/ics", "application/json", "application/xml", "application/xhtml+xml"),
+        *("application/ld+json", "application/pgp-signature", "application/pgp-encrypted"),
+    }
+)
 #: What the browser may show in place, and can't be made to run anything.
 INLINE: Final = IMAGE_TYPES - {"image/svg+xml"}
 
@@ -33,7 +40,7 @@ def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict
     )
     text = shown_text(message, data, MAX_TEXT)
     attached = {part.number for part in attachments(message, data)}
-    links = markup.links(html, text)
+    links = markup.links(html, text, message.first("list-unsubscribe"))
     left_out = [*message.left_out, *_left_out(listed["size"], message)]
     return {
         **listed,
@@ -81,6 +88,11 @@ def _left_out(size: int, message: mime.Message) -> Iterator[str]:
             yield f"Of its HTML the first {markup.MAX_HTML // 1024} KiB are shown."
 
 
+def is_text(part: Part) -> bool:
+    """Whether people can read *part* as text."""
+    return part.content_type.startswith("text/") or part.content_type in _ALSO_TEXT | REPORTS.keys()
+
+
 def _describe_part(part: Part, attached: bool, data: bytes) -> dict[str, Any]:
     encoded = part.end - part.start
     is_tnef = part.content_type in tnef.TYPES or (part.filename or "").lower() == tnef.NAME
@@ -97,7 +109,7 @@ def _describe_part(part: Part, attached: bool, data: bytes) -> dict[str, Any]:
         "attachment": attached,
         "image": image_type(part, data) in INLINE,
         # Shown as text where it stands, with ?inline.
-        "readable": part.content_type.startswith("text/"),
+        "readable": is_text(part),
         "contains": tnef.names(part.content(data, tnef.LOOKED_AT)) if is_tnef else [],
         # Good enough to be read by people, without decoding all of it.
         "size": encoded * 3 // 4 if part.encoding == "base64" else encoded,

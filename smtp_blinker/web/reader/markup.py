@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Final
 
-from .bodies import bodies, text_of
-from .markup_text import unescape
+from .bodies import bodies, text_of, texts
+from .markup_text import LOOKED_AT, unescape
 from .mime import Message
 from .part import Part
 from .pictures import Pictures
@@ -37,6 +37,12 @@ _FRAGMENT = re.compile(
     r"<(a|area)(?=\s[^<>]{0,2000}?\bhref\s{0,9}=\s{0,9}[\"']?\s{0,9}#)", re.IGNORECASE
 )
 _RENAMED = re.compile(r"<(?=(?:link|meta|base)\b)", re.IGNORECASE)
+# What says that the HTML has colours for dark screens; it is renamed with the other <meta>.
+_DARK = re.compile(
+    r"<meta\b(?=[^<>]{0,300}?\bname\s{0,9}=\s{0,9}[\"']?(?:supported-)?color-schemes?\b)"
+    r"[^<>]{0,300}?\bcontent\s{0,9}=[^<>]{0,100}?\bdark\b",
+    re.IGNORECASE,
+)
 # Where browsers would ask another host: they take a backslash for a slash, need none behind
 # "https:", and pass over line ends. In a style sheet a backslash may stand for any letter. With
 # `\s*` on both sides of what may be missing, a run of spaces would be tried in all ways.
@@ -52,11 +58,15 @@ _REMOTE = re.compile(
 )
 _SRCSET = re.compile(r"\bsrcset\s{0,9}=\s{0,9}[\"']?([^\"'<>]{0,20000})", re.IGNORECASE)
 _IN_SRCSET = re.compile(_ELSEWHERE, re.IGNORECASE)
+# What nobody clicks on, or where it leads.
 _LINK = re.compile(
-    r"\bhref\s{0,9}=\s{0,9}(?:\"([^\"]{0,2000})\"|'([^']{0,2000})'|([^\s\"'<>]{1,2000}))",
+    r"<(?:link|base|image|use)\b[^<>]{0,2000}"
+    r"|\bhref\s{0,9}=\s{0,9}(?:\"([^\"]{0,2000})\"|'([^']{0,2000})'|([^\s\"'<>]{1,2000}))",
     re.IGNORECASE,
 )
+_ANY_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,40}:", re.IGNORECASE)
 _LINK_SCHEME = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
+IN_BRACKETS = re.compile(r"<\s{0,9}([^<>\s]{1,2000})\s{0,9}>")
 _URL_IN_TEXT = re.compile(r"https?://[^\s<>\"']{1,2000}", re.IGNORECASE)
 #: What ends a sentence rather than an address.
 _ENDS: Final = ".,;:!?]}。，、！？）」』"  # noqa: RUF001
@@ -83,16 +93,18 @@ def document(message: Message, data: bytes) -> list[bytes]:
         return []
     # Links leave the frame; in it they would be refused.
     pieces = [b'<!doctype html><base target="_blank">']
+    if any(_DARK.search(part.text(data, LOOKED_AT)) for part in texts(message, "html")):
+        pieces.append(b'<meta name="color-scheme" content="light dark">')
     room = MAX_HTML
     pictures = Pictures(message.parts, data)
-    for part in shown:
+    for number, part in enumerate(shown):
         if part.content_type == "text/html":
             text = part.text(data, room)
         else:
             text = text_of(part, data, room)
             text = f"<pre style='white-space: pre-wrap'>{html.escape(text)}</pre>"
         room -= min(part.end - part.start, room)
-        if len(pieces) > 1:
+        if number:
             pieces.append(b"<hr>")
         pieces += _with_images(text, part, pictures, data)
     return pieces
@@ -106,21 +118,39 @@ def has_remote(markup: str) -> bool:
     )
 
 
-def links(markup: str, text: str) -> list[str]:
-    """The addresses that the message links to, each once: web pages, mail, telephones."""
-    # Browsers pass over line ends and tabs in an address.
-    in_markup = (
-        "".join(re.split("[\t\r\n]", unescape(match[1] or match[2] or match[3] or ""))).strip()
-        for match in _LINK.finditer(markup)
-    )
+def links(markup: str, text: str, unsubscribe: str = "") -> list[str]:
+    """The addresses that the message links to, each once: web pages, mail, telephones.
+
+    The last are those of its List-Unsubscribe field (RFC 2369).
+    """
     in_text = (_without_end(match[0]) for match in _URL_IN_TEXT.finditer(text))
     found: dict[str, None] = {}
-    for link in chain(in_markup, in_text):
+    in_field = (match[1] for match in IN_BRACKETS.finditer(unsubscribe))
+    for link in chain(_in_markup(markup), in_text, in_field):
         if _LINK_SCHEME.match(link):
             found[link] = None
             if len(found) == MAX_LINKS:
                 break
     return list(found)
+
+
+def relative_links(markup: str) -> Iterator[str]:
+    """What *markup* links to without saying where that is: a message is nowhere, unless the HTML
+    says otherwise."""
+    if re.search(r"<base\b", markup, re.IGNORECASE) is not None:
+        return
+    for link in _in_markup(markup):
+        if not link.startswith("#") and _ANY_SCHEME.match(link) is None:
+            yield link
+
+
+def _in_markup(markup: str) -> Iterator[str]:
+    for match in _LINK.finditer(markup):
+        link = match[1] or match[2] or match[3]
+        if link:  # browsers pass over line ends and tabs in an address
+            link = "".join(re.split("[\t\r\n]", unescape(link))).strip()
+        if link:
+            yield link
 
 
 def _without_end(link: str) -> str:

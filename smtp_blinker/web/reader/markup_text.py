@@ -17,6 +17,27 @@ _CLOSING: Final = {"": re.compile("-->")} | {
 _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h[1-6]|/table)\b[^<>]*>", re.IGNORECASE)
 # `[^<>]`, not `[^>]`: a run of "<" must not be searched to its end from each of them.
 _TAG = re.compile(r"</?[A-Za-z!?][^<>]*>")
+# They are within a word, too.
+_IN_LINES: Final = (
+    *(
+        "a",
+        "abbr",
+        "b",
+        "bdi",
+        "bdo",
+        "big",
+        "cite",
+        "code",
+        "del",
+        "em",
+        "font",
+        "i",
+        "ins",
+        "kbd",
+    ),
+    *("mark", "s", "small", "span", "strong", "sub", "sup", "tt", "u", "wbr"),
+)
+_TAG_IN_LINE = re.compile(rf"</?(?:{'|'.join(_IN_LINES)})(?=[\s/>])[^<>]*>", re.IGNORECASE)
 _BLANKS = re.compile(r"[^\S\n]+")
 _BLANK_LINES = re.compile(r"\n\s*\n\s*")
 _LONG_NUMBER = re.compile(r"&#(?:[xX][0-9a-fA-F]{8,}|[0-9]{8,});?")
@@ -47,5 +68,6 @@ def html_text(markup: str) -> str:
 
 
 def _text(markup: str) -> str:
-    text = _TAG.sub(" ", _BREAK.sub("\n", markup.replace("\n", " ")))
+    text = _BREAK.sub("\n", markup.replace("\n", " "))
+    text = _TAG.sub(" ", _TAG_IN_LINE.sub("", text))
     return _BLANK_LINES.sub("\n\n", _BLANKS.sub(" ", unescape(text)))

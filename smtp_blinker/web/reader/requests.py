@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from . import charsets, markup, mime
-from .details import describe
+from .details import describe, is_text
 from .entry import summarize
 from .errors import in_one_line
 from .files import READABLE, read_message
@@ -120,7 +120,7 @@ def _part(request: Frame) -> Frame:
         "filename": part.filename or _name_of(part),
         "image": image_type(part, data),
     }
-    if request.fields.get("as_text") and part.content_type.startswith("text/"):
+    if request.fields.get("as_text") and is_text(part):
         text = part.text(data, MAX_SOURCE).encode("utf-8", "replace")
         return _written(request, [text], {"found": True, "is_text": True, **about})
     return _written(request, part.pieces(data), {"found": True, **about})

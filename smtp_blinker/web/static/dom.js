@@ -63,7 +63,7 @@ export function emptyBox(title, text) {
   return el("div", { class: "empty" }, el("strong", {}, title), el("span", {}, text));
 }
 
-const NUMBERS = new Set(["Open for", "Messages", "Octets", "Connections", "Size", "Content"]);
+const NUMBERS = new Set(["Open for", "Messages", "Octets", "Connections", "Size", "Content", "Refusals"]);
 
 export function table(heads, rows, none = "nothing") {
   if (!rows.length) return el("p", { class: "none" }, none);

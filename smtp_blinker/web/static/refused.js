@@ -59,7 +59,7 @@ function list({ connections }) {
   }, "Clear");
   return [el("section", { class: "card" },
     el("h2", {}, "Refused", el("span", { class: "spacer" }), clear),
-    el("div", { class: "scroll tall" }, table(["Time", "Client", "Reply", "To", "Times"], rows)))];
+    el("div", { class: "scroll tall" }, table(["Time", "Client", "Reply", "Command", "Refusals"], rows)))];
 }
 
 function connection(talk) {

@@ -54,8 +54,15 @@ export function showHtml(body, data) {
   body.append(tools, stage);
 }
 
+const ENCRYPTED = new Set(["multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"]);
+
 export function showText(body, data) {
-  if (!data.text) { body.append(emptyBox("No text", "The message has nothing to read in it.")); return; }
+  if (!data.text) {
+    const encrypted = data.parts.some((part) => ENCRYPTED.has(part.content_type));
+    body.append(encrypted ? emptyBox("Encrypted", "Only its recipients can read it. Its attachments are what was sent.")
+      : emptyBox("No text", "The message has nothing to read in it."));
+    return;
+  }
   const fixed = choice.get("fixed") === "yes";
   const text = el("pre", { class: fixed ? "text" : "text reading" }, ...linked(data.text));
   body.append(el("div", { class: "strip" },
