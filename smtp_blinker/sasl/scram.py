@@ -118,7 +118,7 @@ class ScramKeys:
         if mechanism not in DIGESTS:
             raise ValueError(f"mechanism is one of {', '.join(DIGESTS)}, not {mechanism!r}")
         if len(secret) < MIN_SECRET:
-            raise ValueError(f"secret has {MIN_SECRET} octets at least, not {len(secret)}")
+            raise ValueError(f"secret must have at least {MIN_SECRET} octets, not {len(secret)}")
         size = hashlib.new(DIGESTS[mechanism]).digest_size
         name = f"{mechanism} {username}".encode("utf-8", "surrogatepass")
         seed = hmac.digest(secret, name, "sha512")
