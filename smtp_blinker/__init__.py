@@ -1,7 +1,7 @@
-"""An SMTP and LMTP server on gevent that reports events by blinker signals.
+"""An SMTP and LMTP server on gevent that reports what happens through blinker signals.
 
-`SMTPServer` takes hooks, which decide, and options; `smtp_blinker.signals` has the signals,
-which report. See README.md for a first program.
+`SMTPServer` takes options, and hooks that decide what it accepts. The signals are in
+`smtp_blinker.signals`. README.md has a first program.
 """
 
 from .deciders import Policy, all_of

@@ -1,4 +1,4 @@
-"""``python -m smtp_blinker``: the program `smtp-blinker`."""
+"""``python -m smtp_blinker`` runs the program `smtp-blinker`."""
 
 from smtp_blinker.serve import main
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in a program that serves: an end without a traceback."""
+"""Lets Ctrl-C end a program that serves, without a traceback."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from gevent import get_hub
 
 
 class Interrupt(SystemExit, KeyboardInterrupt):
-    """Ctrl-C makes `serve_forever` raise this.
+    """The exception that `serve_forever` raises after Ctrl-C.
 
-    ``except KeyboardInterrupt`` catches it. A program that doesn't catch it ends with the status
-    that it has, as with every SystemExit, and Python prints nothing.
+    ``except KeyboardInterrupt`` catches it. A program that doesn't catch it ends with its exit
+    status, as with every SystemExit, and Python prints no traceback.
     """
 
 
 @contextmanager
 def quiet_ctrl_c() -> Iterator[None]:
-    """A KeyboardInterrupt anywhere ends the block as an `Interrupt` of status 130.
+    """Turn a KeyboardInterrupt in the block into an `Interrupt` with exit status 130.
 
-    Python raises it in the greenlet that runs just then. gevent brings it from there, or from the
-    hub, to the main greenlet, and prints its traceback on the way; within the block it doesn't.
-    At an interactive prompt, which SystemExit would end, it stays what it is.
+    Python raises KeyboardInterrupt in the greenlet that is running. gevent passes it on, from
+    there or from the hub, to the main greenlet. It also prints the traceback, but not within this
+    block. At an interactive prompt, which SystemExit would end, KeyboardInterrupt stays as it is.
     """
     hub = get_hub()
     not_errors = hub.NOT_ERROR
@@ -39,25 +39,26 @@ def quiet_ctrl_c() -> Iterator[None]:
         if hasattr(sys, "ps1"):
             raise
         hook = sys.excepthook
-        # Since CPython 3.14 a KeyboardInterrupt goes before SystemExit: the process ends by SIGINT,
-        # which a shell shows as 130 too, after Python has shown the exception.
+        # Since CPython 3.14 KeyboardInterrupt takes precedence over SystemExit: Python shows the
+        # exception and ends the process by SIGINT, which a shell reports as 130 too.
         sys.excepthook = lambda kind, exc, trace: (
             None if isinstance(exc, Interrupt) else hook(kind, exc, trace)
         )
-        raise Interrupt(128 + SIGINT) from None  # as a shell has it for SIGINT
+        raise Interrupt(128 + SIGINT) from None  # the status that a shell reports for SIGINT
     finally:
         hub.NOT_ERROR = not_errors
 
 
 @contextmanager
 def _woken_by_signals() -> Iterator[None]:
-    """Every signal wakes the hub within the block.
+    """Within the block, every signal wakes the hub.
 
-    Python runs a handler between two instructions of its own. A signal that strikes after the last
-    of them, just before the hub waits for the next event, would go unheard until that event comes:
-    with an idle server, not before the next client. So Python writes an octet that the hub reads.
+    Python runs signal handlers between two bytecode instructions. If a signal arrives just before
+    the hub waits for the next event, its handler would run only after that event. With an idle
+    server that may be the next client. So Python writes an octet to a socket that the hub reads.
     """
-    if threading.current_thread() is not threading.main_thread():  # it gets the signals
+    # Only the main thread runs signal handlers and may set the wakeup descriptor.
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     reader, writer = socket.socketpair()
@@ -65,13 +66,13 @@ def _woken_by_signals() -> Iterator[None]:
         end.setblocking(False)
     watcher = get_hub().loop.io(reader.fileno(), 1, ref=False)  # 1 means readable
     watcher.start(_drain, reader)
-    program_s = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    if program_s != -1:
-        signal.set_wakeup_fd(program_s)  # it has an event loop of its own, which reads it
+    earlier = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    if earlier != -1:
+        signal.set_wakeup_fd(earlier)  # the program has an event loop of its own that reads it
     try:
         yield
     finally:
-        if program_s == -1:
+        if earlier == -1:
             signal.set_wakeup_fd(-1)
         watcher.stop()
         watcher.close()

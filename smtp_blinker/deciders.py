@@ -1,4 +1,4 @@
-"""Several deciders for one event: hooks made into one, and policies before the program's hook."""
+"""Several deciders for one event: combined hooks, and policies before the program's own hook."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ _Hook = TypeVar("_Hook", bound=Callable[..., Any])
 
 
 class Policy(Protocol):
-    """What `SMTPServer.use` takes: an object with one or more of these methods.
+    """An object for `SMTPServer.use`, with one or more of these methods:
 
     ``on_connect(session)``, ``on_secure(session)``, ``on_auth(auth, session)``,
     ``on_mail_from(address, session)``, ``on_rcpt_to(address, session)``,
     ``on_message(content, session)``, ``on_close(session)``, and ``attach(server)``, which `use`
-    calls. None of them is required by itself, so type checkers take any object for a policy;
-    `use` checks it.
+    calls. Every single one is optional, so type checkers accept any object as a policy; `use`
+    checks it when it is called.
     """
 
 
 class AllOf:
-    """Hooks that are called as one; see `all_of`."""
+    """Several hooks as one callable; see `all_of`."""
 
     def __init__(self, hooks: tuple[Callable[..., Any], ...]) -> None:
         self.hooks = hooks
         names = (getattr(hook, "__qualname__", type(hook).__qualname__) for hook in hooks)
-        #: What the `error` event names.
+        #: The name of the hook in `error` events.
         self.__qualname__ = f"all_of({', '.join(names)})"
 
     def __call__(self, *args: Any) -> Any:
@@ -40,11 +40,11 @@ class AllOf:
 
 
 def all_of(*hooks: _Hook) -> _Hook:
-    """One hook of several: each is called in turn with the same arguments.
+    """Combine *hooks* into one hook that calls each of them in order with the same arguments.
 
-    The first that raises ends it. The result is the last one's; what the others return is ignored.
-    Each is checked as a hook when the result is registered. Raises TypeError for no hook at all
-    and for what can't be called.
+    The first one that raises ends the call. The result is that of the last hook; the results of
+    the others are ignored. Each is checked as a hook when the combined hook is registered. Raises
+    TypeError without any hook, and for an object that isn't callable.
     """
     if not hooks:
         raise TypeError("all_of takes one or more hooks")
@@ -56,9 +56,10 @@ def all_of(*hooks: _Hook) -> _Hook:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The deciders of one stage: the policies' methods, then the program's hook or None.
+    """The deciders of one stage: first the policies' methods, then the program's hook or None.
 
-    Each is called by itself, with a time limit and a report of its own.
+    The option `hook_timeout` applies to each call separately, and each failure is reported with
+    the name of its own function.
     """
 
     methods: tuple[Callable[..., Any], ...]

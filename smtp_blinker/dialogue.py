@@ -10,22 +10,22 @@ from typing import Any, Final
 from .signals import Event
 from .smtp.reply import Reply
 
-#: Lines that are kept from the beginning of a connection, and from its end.
+#: How many lines are kept from the beginning of a connection, and how many from its end.
 FIRST: Final = 16
 LAST: Final = 48
-#: Characters that are kept of a line.
+#: Characters of one line that are kept.
 MAX_LINE: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a dialogue."""
+    """One command, reply or other event of a connection."""
 
     #: Seconds since the connection was accepted.
     seconds: float
-    #: "client", "server", or "" for other events: TLS, the end.
+    #: "client", "server", or "" for other events: a TLS handshake, the end of the connection.
     who: str
-    #: Its printable text, without credentials.
+    #: Printable text without credentials.
     text: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -33,9 +33,10 @@ class Line:
 
 
 class Dialogue:
-    """Commands and replies as the connection adds them: the first and last, some 30 KiB at most.
+    """The first and the last lines of a connection, about 30 KiB at most.
 
-    Any thread may read `lines` at any time, also after the connection has ended.
+    The connection adds them. Any thread may read `lines` at any time, also after the connection
+    has ended.
     """
 
     __slots__ = ("_began", "_first", "_last", "_number")
@@ -43,12 +44,12 @@ class Dialogue:
     def __init__(self) -> None:
         self._began = monotonic()
         self._number = 0
-        # Replies are stored as objects: most are constants, and few are ever read.
+        # Replies are kept as objects: their text is made only when somebody reads the lines.
         self._first: list[tuple[float, str | Reply]] = []
         self._last: deque[tuple[float, str | Reply]] = deque(maxlen=LAST)
 
     def add(self, what: str | Reply, *args: object) -> None:
-        """Add a reply, or a line as the protocol's log has it; *args* are for its ``%``."""
+        """Add a reply, or a line in the format of the protocol log; *args* fill its ``%``."""
         self._number += 1
         if args:
             what = str(what) % args
@@ -59,14 +60,14 @@ class Dialogue:
 
     @property
     def left_out(self) -> int:
-        """How many lines between the first and the last aren't kept."""
+        """How many lines between the first and the last ones were not kept."""
         return max(0, self._number - FIRST - LAST)
 
     @property
     def lines(self) -> list[Line]:
-        """The first lines and the last, and one that says how many aren't kept between them.
+        """The first lines, the last lines, and between them one that says how many are missing.
 
-        A reply of several lines is one.
+        A reply of several lines counts as one line.
         """
         first, last = [*self._first], [*self._last]
         if last and self.left_out:
@@ -83,7 +84,7 @@ def _line(seconds: float, what: str | Reply) -> Line:
 
 @dataclass(frozen=True, slots=True)
 class DialogueEvent(Event):
-    """A dialogue begins. The connection adds lines to `dialogue` as it goes on."""
+    """A connection begins. `dialogue` grows as long as the connection lasts."""
 
     id: str
     remote_address: str

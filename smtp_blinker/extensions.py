@@ -1,6 +1,6 @@
-"""The extensions, a row each: the EHLO line, the parameters of MAIL and RCPT, and what they need.
+"""A row for each extension: its EHLO line, its MAIL and RCPT parameters, and what it requires.
 
-To add a parameter: a row, or a line of one, here, its parser in `parameters.py`, and the field in
+To add a parameter, add it to a row here, its parser to `parameters.py` and its field to
 `session.py`.
 """
 
@@ -24,14 +24,14 @@ class Extension:
     """One extension."""
 
     keyword: str
-    #: What makes the EHLO line, or None when it isn't shown in this session. By default the line
+    #: Returns the EHLO line, or None if this session doesn't show it. Without a function the line
     #: is the keyword.
     line: Callable[[Facts], str | None] | None = None
-    #: On by default: it needs no support by the program.
+    #: Whether it is on by default, because it needs no promise from the program.
     default: bool = True
-    #: Part of the option `extensions`; the others have options of their own.
+    #: Whether the option `extensions` may name it; the others have options of their own.
     optional: bool = True
-    #: Keywords that it needs.
+    #: Keywords of the extensions that it depends on.
     needs: tuple[str, ...] = ()
     mail: Mapping[str, MailParser] = field(default_factory=dict)
     rcpt: Mapping[str, RcptParser] = field(default_factory=dict)
@@ -45,7 +45,7 @@ def _size_line(facts: Facts) -> str:
 
 
 def _auth_line(facts: Facts) -> str | None:
-    # RFC 4954 section 4: not while a mechanism would need TLS first, nor after success.
+    # RFC 4954 section 4: hidden while AUTH needs TLS first, and after a successful AUTH.
     return " ".join(("AUTH", *facts.mechanisms)) if facts.mechanisms else None
 
 
@@ -59,8 +59,8 @@ def _forwarding_line(verb: str, attributes: tuple[str, ...]) -> Callable[[Facts]
 
 
 def _limits_line(facts: Facts) -> str | None:
-    # RFC 9422 sections 4.1 to 4.3 count each MAIL, RCPT and domain of a session, also refused ones.
-    # This server counts accepted ones, so it never refuses a client that obeys the limits.
+    # RFC 9422 sections 4.1 to 4.3 count all MAIL, RCPT and domains, whatever the reply was. This
+    # server counts fewer, so a client that stays within the limits is never refused.
     limits = (
         ("MAILMAX", facts.max_messages),
         ("RCPTMAX", facts.max_recipients),
@@ -73,7 +73,7 @@ def _limits_line(facts: Facts) -> str | None:
 
 def _future_release_line(facts: Facts) -> str:
     # RFC 4865 section 3, items 2 and 3: the longest time and the latest, in UTC.
-    # Without seconds: the reply to EHLO is cached, and otherwise would change each second.
+    # Rounded down to the minute, because the EHLO reply is cached and would change every second.
     latest = facts.now.replace(second=0, microsecond=0) + timedelta(seconds=facts.max_hold)
     return f"FUTURERELEASE {facts.max_hold} {latest:%Y-%m-%dT%H:%M:%SZ}"
 
@@ -112,12 +112,12 @@ EXTENSIONS: Final = (
     ),
     Extension("LIMITS", _limits_line),  # RFC 9422 section 3
     Extension(
-        "DELIVERBY",  # RFC 2852 section 3; without a number: no by-time is too short
+        "DELIVERBY",  # RFC 2852 section 3; without a number, since no by-time is too short
         default=False,
         mail={"BY": parameters.deliver_by},
     ),
     Extension(
-        "MT-PRIORITY",  # RFC 6710 section 3; without the name of a policy
+        "MT-PRIORITY",  # RFC 6710 section 3; without the name of a profile
         default=False,
         mail={"MT-PRIORITY": parameters.mt_priority},
     ),
@@ -132,14 +132,14 @@ EXTENSIONS: Final = (
     Extension("XFORWARD", _forwarding_line("XFORWARD", XFORWARD_ATTRIBUTES), optional=False),
 )
 
-#: What EHLO advertises by default: all extensions that need no support by the program.
+#: The extensions that EHLO shows by default: those that need no promise from the program.
 DEFAULT_EXTENSIONS: Final = frozenset(
     one.keyword for one in EXTENSIONS if one.default and one.optional
 )
-#: They promise something about the delivery, so the program has to ask for them.
+#: Promises about delivery that the program must keep, so the program has to enable them.
 OPT_IN_EXTENSIONS: Final = frozenset(one.keyword for one in EXTENSIONS if not one.default)
 
-#: The extension that a parameter belongs to, and its parser.
+#: For each parameter, the keyword of its extension and its parser.
 _MAIL: Final = {
     name: (one.keyword, parse) for one in EXTENSIONS for name, parse in one.mail.items()
 }
@@ -149,7 +149,7 @@ _RCPT: Final = {
 
 
 def check_extensions(keywords: Collection[str]) -> None:
-    """Raise the ValueError of keywords that contradict each other."""
+    """Raise ValueError when *keywords* lacks an extension that another one needs."""
     for one in EXTENSIONS:
         missing = [need for need in one.needs if need not in keywords]
         if one.keyword in keywords and missing:
@@ -157,7 +157,7 @@ def check_extensions(keywords: Collection[str]) -> None:
 
 
 def ehlo_lines(offered: frozenset[str], facts: Facts) -> list[str]:
-    """The lines of EHLO behind its first; *offered* is the option `extensions`."""
+    """The lines of the EHLO reply after the first; *offered* is the option `extensions`."""
     lines = []
     for one in _offered(offered):
         line = one.keyword if one.line is None else one.line(facts)
@@ -174,7 +174,10 @@ def _offered(keywords: frozenset[str]) -> tuple[Extension, ...]:
 def set_mail_parameters(
     args: Mapping[str, Value], offered: Collection[str], envelope: Envelope, facts: Facts
 ) -> None:
-    """Set the fields of *envelope* that the parameters of MAIL are about; raises Reject."""
+    """Set fields of *envelope* from the parameters of MAIL.
+
+    Raises Reject for an unknown parameter or a wrong value.
+    """
     for keyword, value in args.items():
         extension, parse = _MAIL.get(keyword, ("", None))
         if parse is None or extension not in offered:
@@ -185,7 +188,10 @@ def set_mail_parameters(
 def set_rcpt_parameters(
     args: Mapping[str, Value], offered: Collection[str], address: Address
 ) -> None:
-    """Set the fields of *address* that the parameters of RCPT are about; raises Reject."""
+    """Set fields of *address* from the parameters of RCPT.
+
+    Raises Reject for an unknown parameter or a wrong value.
+    """
     for keyword, value in args.items():
         extension, parse = _RCPT.get(keyword, ("", None))
         if parse is None or extension not in offered:

@@ -1,11 +1,11 @@
-"""Faults on demand, to test how a program that sends mail reacts to them.
+"""Faults on demand, to test how a program that sends mail handles them.
 
     faults = Faults()
     server.use(faults)
     server.on_data(faults.around(store))
     faults.refuse("ann@example.com", 451, chance=0.5)
 
-`smtp_blinker.testing` and ``smtp-blinker --faults`` have them.
+`smtp_blinker.testing` and ``smtp-blinker --faults`` use this module.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from .session import Address, Credentials, Session
 from .smtp.reply import Reject
 from .stream import MessageStream
 
-#: The step of the dialogue at which a fault applies. CONNECT is before the greeting, DATA after
-#: the 354 during the content, CONTENT after its end.
+#: The stages of a session at which a fault can strike. CONNECT is before the greeting, DATA
+#: between the 354 and the end of the content, CONTENT after that end.
 STAGES: Final = ("CONNECT", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "CONTENT")
-#: Faults that there can be at once, and seconds that one can make a client wait.
+#: The most faults at a time, and the most seconds that one fault can delay a client.
 MOST: Final = 100
 MAX_SECONDS: Final = 3600.0
-#: Octets of a message that are read at once where it is only read.
+#: Octets to read at a time from a message that is read to its end and dropped.
 _PIECE: Final = 65536
 
-#: What each kind takes in a text, and what makes a value of it.
+#: For each kind of fault, the arguments that `add` accepts and how it converts their text.
 _WORDS: Final[dict[str, dict[str, Callable[[str], Any]]]] = {
     "refuse": {"code": int, "text": str},
     "delay": {"seconds": float},
@@ -56,24 +56,25 @@ _COMMON: Final[dict[str, Callable[[str], Any]]] = {
 class Fault:
     """One fault."""
 
-    #: The id for `remove`; the first is 1.
+    #: Identifies it for `Faults.remove`; the first fault is 1.
     id: int
     #: "refuse", "delay" or "drop".
     kind: str
-    #: Of `STAGES`.
+    #: Members of `STAGES`.
     stages: tuple[str, ...]
-    #: The recipients that it strikes, in lower case: an address, or "@" and a domain; None for all.
+    #: The sender and the recipient that it strikes, in lower case: an address, or "@" and a
+    #: domain; None for all.
     sender: str | None = None
     recipient: str | None = None
-    #: The probability with which it applies, 0 to 1.
+    #: The probability that it strikes, more than 0 and up to 1.
     chance: float = 1.0
-    #: How often it still applies; None for ever.
+    #: How many more times it strikes; None for no limit.
     times: int | None = None
     reply: Reject | None = None
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; what doesn't belong to its kind is left out."""
+        """The fields as JSON-ready values, only those that its kind has."""
         fields: dict[str, Any] = {
             "id": self.id,
             "do": self.kind,
@@ -106,18 +107,19 @@ def _fits(wanted: str | None, address: str | None) -> bool:
 
 @dataclass(slots=True)
 class Kept:
-    """The current faults, the oldest first, and the id of the newest fault ever."""
+    """The current faults, the oldest first, and the last id that was given out."""
 
     faults: list[Fault]
     last: int
 
 
 class Faults:
-    """The faults of one or several servers: none at first, and those that are added from then on.
+    """The faults of one or several servers; there are none until one is added.
 
-    For `SMTPServer.use`, which calls `attach`. Faults at DATA and CONTENT need `around`, those at
-    AUTH ``server.use(faults.at_auth)``, which makes sense only where a program offers AUTH. Any
-    thread may add and take away. The methods raise ValueError for what could never happen.
+    A policy for `SMTPServer.use`, which calls `attach`. Faults at DATA and CONTENT also need
+    `around`. Faults at AUTH also need ``server.use(faults.at_auth)``, and a server that offers
+    AUTH. Any thread may add and remove faults. The methods that add one raise ValueError for a
+    fault that could never strike.
     """
 
     def __init__(self) -> None:
@@ -133,7 +135,7 @@ class Faults:
 
     @contextmanager
     def _changing(self) -> Iterator[Kept]:
-        """The current faults, locked while the caller changes them."""
+        """Lock the list of faults to change it."""
         with self._lock:
             yield self._kept
 
@@ -148,11 +150,12 @@ class Faults:
         chance: float = 1.0,
         times: int | None = None,
     ) -> Fault:
-        """Answer with *code* and *text*: RCPT, or *at* another of `STAGES`.
+        """Refuse with the reply *code* and *text*, at RCPT or *at* another of `STAGES`.
 
-        *recipient* (at RCPT) and *sender* (from MAIL on, where it is refused if *at* isn't given)
-        are addresses, or "@" and a domain; None matches all. *chance* is how often of all
-        times, up to 1; *times* is how often at all, at least 1.
+        *recipient* (at RCPT only) and *sender* (from MAIL on) are an address, or "@" and a
+        domain; None matches all. A *sender* without *recipient* and *at* is refused at MAIL.
+        *chance* is the probability, more than 0 and up to 1. *times* is how many times it
+        strikes, at least 1; None for no limit.
         """
         if at is None:
             at = "MAIL" if sender is not None and recipient is None else "RCPT"
@@ -172,10 +175,13 @@ class Faults:
         chance: float = 1.0,
         times: int | None = None,
     ) -> Fault:
-        """Let the client wait *seconds* for each answer, or for those *at* one of `STAGES`."""
+        """Delay each reply by *seconds*, or only the replies *at* one of `STAGES`.
+
+        *seconds* is 0 to MAX_SECONDS; the other arguments are those of `refuse`.
+        """
         if not 0 <= seconds <= MAX_SECONDS:
             raise ValueError(f"a client can wait 0 to {MAX_SECONDS:g} seconds, not {seconds:g}")
-        # At DATA the client waits for nothing.
+        # Without *at* DATA is left out: in the middle of the content the client awaits no reply.
         if at is not None:
             stages: tuple[str, ...] = (at,)
         elif recipient is not None:
@@ -194,14 +200,15 @@ class Faults:
         chance: float = 1.0,
         times: int | None = None,
     ) -> Fault:
-        """Close the connection without a word *after* the client reached one of `STAGES`.
+        """Close the connection without a reply *after* the client reached one of `STAGES`.
 
-        A message whose connection is dropped isn't received, not even after "CONTENT".
+        The message then isn't received, not even with "CONTENT". The other arguments are those
+        of `refuse`.
         """
         return self._add("drop", (after,), sender, recipient, chance, times)
 
     def add(self, words: Mapping[str, str]) -> Fault:
-        """Add a fault from texts: ``do`` is refuse, delay or drop, the others are its arguments."""
+        """Add a fault from texts: ``do`` is refuse, delay or drop, the others its arguments."""
         kind = words.get("do", "")
         if kind not in _WORDS:
             raise ValueError(f"do takes {', '.join(_WORDS)}, not {kind[:40]!a}")
@@ -224,23 +231,26 @@ class Faults:
         return method(**values)
 
     def add_text(self, text: str) -> Fault:
-        """The same from a line as ``refuse recipient=ann@example.com code=451 chance=0.5``."""
+        """Add a fault from a line such as ``refuse recipient=ann@example.com code=451 chance=0.5``.
+
+        Raises ValueError for a line that can't be parsed.
+        """
         kind, *words = shlex.split(text) or [""]
         pairs = [word.partition("=") for word in words]
         wrong = [name for name, separator, _ in pairs if not separator]
         if wrong:
-            raise ValueError(f"behind {kind} stands NAME=VALUE, not {wrong[0][:40]!a}")
+            raise ValueError(f"{kind} is followed by NAME=VALUE, not {wrong[0][:40]!a}")
         return self.add({"do": kind, **{name: value for name, _, value in pairs if name != "do"}})
 
     def remove(self, id: int) -> bool:
-        """Take one away; False if there is none with that id."""
+        """Remove the fault *id*; False if there is none."""
         with self._changing() as kept:
             before = len(kept.faults)
             kept.faults = [fault for fault in kept.faults if fault.id != id]
             return len(kept.faults) < before
 
     def clear(self) -> int:
-        """Take all away; returns how many there were."""
+        """Remove all faults; returns how many there were."""
         with self._changing() as kept:
             faults, kept.faults = kept.faults, []
             return len(faults)
@@ -284,7 +294,7 @@ class Faults:
             return fault
 
     def _spend(self, fault: Fault) -> bool:
-        """Count one use of *fault*; False if its `times` are used up."""
+        """Count one strike of *fault*; False if it has no strike left."""
         if fault.times is None:
             return True
         with self._changing() as kept:
@@ -307,9 +317,9 @@ class Faults:
         sender: str | None = None,
         stream: MessageStream | None = None,
     ) -> None:
-        """What is to happen to the client at *stage*: waits, raises Reject, drops the connection.
+        """Apply the faults for *stage*: wait, raise Reject, or close the connection and raise it.
 
-        *stream* is read to its end before the message in it is refused or dropped.
+        *stream* is read to its end before its message is refused or dropped.
         """
         for fault in self.all:
             if sender is None and session.envelope.mail_from is not None:
@@ -326,18 +336,18 @@ class Faults:
             self.drop_connection(session)
 
     def drop_connection(self, session: Session) -> None:
-        """Close the connection of *session* without a reply; raises Reject."""
+        """Close the connection of *session* without a reply; raises Reject to end the command."""
         for server in list(self._servers):
             for connection in list(server.connections):
                 if connection.session.id == session.id:
                     try:
                         connection.transport.socket.shutdown(socket.SHUT_RDWR)
                     except OSError:
-                        pass  # the client has closed first
-        raise Reject(421, "Dropped")  # the client doesn't read it any more
+                        pass  # the client has closed it already
+        raise Reject(421, "Dropped")  # the client never receives it
 
     def around(self, on_data: Callable[[MessageStream, Session], Any]) -> Callable[..., Any]:
-        """*on_data* with the faults at DATA and CONTENT before it."""
+        """Wrap the hook *on_data* so that the faults at DATA and CONTENT strike before it."""
 
         def with_faults(stream: MessageStream, session: Session) -> Any:
             self.strike("DATA", session)
@@ -358,7 +368,7 @@ class Faults:
                 try:
                     self.strike("EHLO", connection.session)
                 except Reject:
-                    pass  # a listener can't refuse; it was dropped
+                    pass  # a listener can't refuse, and the connection is dropped already
 
     def on_connect(self, session: Session) -> None:
         self.strike("CONNECT", session)
@@ -374,7 +384,7 @@ class Faults:
 
 
 class _AtAuth:
-    """A separate policy, since a policy with `on_auth` makes the server offer AUTH."""
+    """The faults at AUTH, as a separate policy with `on_auth`."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults

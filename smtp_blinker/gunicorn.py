@@ -1,9 +1,9 @@
-"""SMTP and LMTP from more than one process. Needs ``pip install 'smtp_blinker[gunicorn]'``.
+"""Serves SMTP and LMTP from several processes. Needs ``pip install 'smtp_blinker[gunicorn]'``.
 
     gunicorn -k smtp_blinker.gunicorn.SMTPWorker -w 4 -b 0.0.0.0:2525 myapp:server
 
-``server`` is an `SMTPServer` made with the listener None: gunicorn has the sockets.
-docs/gunicorn.md says what each signal does, and what counts per worker.
+``server`` is an `SMTPServer` with the listener None, because gunicorn opens the sockets.
+docs/gunicorn.md describes what each signal does, and which limits count per worker.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ except ModuleNotFoundError as exc:
         f"smtp_blinker.gunicorn needs {exc.name}: pip install 'smtp_blinker[gunicorn]'"
     ) from exc
 
-#: Seconds for which a worker that stops lets its sessions continue before it sends 421 to the idle
-#: ones: most sessions end by themselves.
+#: Seconds between the moment when a worker stops accepting and the 421 to its idle clients. Most
+#: sessions end by themselves in this time.
 SETTLE_SECONDS: Final = 1.0
-#: The arbiter kills after graceful_timeout; this many seconds before that (or at half of the
-#: time, if that is later) the worker ends what is left, so that clients get a 421.
+#: The arbiter kills a worker after graceful_timeout. The worker ends the remaining sessions this
+#: many seconds earlier (or at half of the time, if that is later), so that clients get a 421.
 FAREWELL_SECONDS: Final = 2.0
 
 WSGIApplication = Callable[..., Any]
-#: A service for one or more sockets.
+#: What serves the clients of one or more sockets.
 Service = SMTPServer | WSGIApplication
-#: The services of a worker: one server for all the sockets, or one service for each.
+#: What a worker serves: one server for all sockets, or one service for each.
 Services = SMTPServer | Sequence[Service]
 
 
 class _HTTPServer(PyWSGIServer):
-    """gunicorn's handler, which also counts the requests that are being answered."""
+    """gunicorn's HTTP server, which also counts the requests in progress."""
 
     busy = 0
 
@@ -72,7 +72,7 @@ class _HTTPHandler(PyWSGIHandler):
 
 
 class _Sockets:
-    """Listening sockets of gunicorn's, each with the service that its clients get."""
+    """gunicorn's listening sockets, each with the service for its clients."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class _Sockets:
             if isinstance(service, SMTPServer):
                 if service.family is not None:
                     raise RuntimeError(
-                        f"{service!r} listens itself; gunicorn serves SMTPServer(None, …)"
+                        f"{service!r} has a listener of its own; use SMTPServer(None, …)"
                     )
                 if service not in self.servers:
                     self.servers.append(service)
@@ -102,7 +102,7 @@ class _Sockets:
                 self._http.append(_http_server(listener, service, worker))
         if worker.cfg.workers > 1:
             for http in self._http:
-                http.max_accept = 1  # leave the next one to another worker
+                http.max_accept = 1  # leave the next client to another worker
 
     def start(self) -> None:
         self._beating = gevent.spawn(self._beat)
@@ -114,14 +114,16 @@ class _Sockets:
             signals.emit(signals.listening, server)
 
     def drain(self, seconds: float) -> None:
-        """Accept no new client, let what is under way end; returns *seconds* later at the latest,
-        but for hooks that swallow GreenletExit. `close` has been sent then."""
+        """Stop accepting, let sessions and requests end, and send the signal `close`.
+
+        Returns after *seconds* at the latest, unless a hook swallows GreenletExit.
+        """
         deadline = monotonic() + seconds
         self._beating.kill()
         self._share.leave()
         for acceptor in (*self._acceptors, *self._http):
             acceptor.close()
-        gevent.sleep(0)  # sessions that were accepted just now begin
+        gevent.sleep(0)  # let clients that were just accepted begin
         settled = min(monotonic() + SETTLE_SECONDS, deadline)
         while monotonic() < settled and any(server.connections for server in self.servers):
             gevent.sleep(0.02)
@@ -134,7 +136,7 @@ class _Sockets:
         gevent.joinall(stopping)
 
     def cut(self) -> None:
-        """End every session now, with a 421 where it can be sent; `drain` doesn't wait then."""
+        """End every session now, with a 421 if it can be sent; `drain` then returns soon."""
         for server in self.servers:
             for connection in list(server.connections):
                 connection.kill()
@@ -169,18 +171,18 @@ def _refuse(session: Session) -> None:
 
 
 class SMTPWorker(Worker):
-    """The worker class. What gunicorn loads is
+    """The worker class. The object that gunicorn loads must be one of these:
 
-    * an `SMTPServer` whose listener is None: it gets every socket of ``--bind``;
-    * a list with a service for each socket in the order of ``--bind``: an `SMTPServer` (the same
-      one may stand there twice) or a WSGI application, which gevent.pywsgi then serves;
+    * an `SMTPServer` with the listener None: it gets every socket of ``--bind``;
+    * a list with a service for each socket, in the order of ``--bind``: an `SMTPServer` (the list
+      may have it more than once) or a WSGI application, which gevent.pywsgi serves;
     * a function without arguments that returns one of these; it runs in the worker.
 
-    Without a name after the module it is ``server``. Nothing is monkey patched.
+    The default name in the module is ``server``. Nothing is monkey patched.
 
-    TERM: no new client is accepted, sessions may end by themselves for `SETTLE_SECONDS`, then idle
-    clients get 421 and transactions may end until graceful_timeout is nearly over. QUIT and
-    INT: every client gets 421 now. ``max_requests`` counts clients.
+    On TERM the worker stops accepting, and sessions have `SETTLE_SECONDS` to end by themselves.
+    Then idle clients get 421, and transactions may go on until graceful_timeout is nearly over.
+    On QUIT and INT every client gets 421 at once. ``max_requests`` counts clients.
     """
 
     _ending: Event
@@ -189,15 +191,15 @@ class SMTPWorker(Worker):
 
     @classmethod
     def check_config(cls, cfg: Config, log: Any) -> None:
-        """Called by the arbiter; a RuntimeError ends it."""
+        """The arbiter calls this at the start; a RuntimeError ends it."""
         if cfg.is_ssl:
             raise RuntimeError(
                 "gunicorn's certfile and keyfile are for HTTP; give certificates to SMTPServer"
             )
         if cfg.reuse_port:
-            log.warning("reuse_port: a worker that ends loses those who wait to be accepted")
+            log.warning("reuse_port: when a worker ends, clients in its backlog are lost")
 
-    # What the arbiter and gunicorn's base class call
+    # Called by the arbiter and by gunicorn's base class
 
     def init_process(self) -> None:
         gevent.reinit()
@@ -206,8 +208,8 @@ class SMTPWorker(Worker):
 
     def init_signals(self) -> None:
         super().init_signals()
-        # Python's own handlers wait for the hub; these wake it. SIGABRT stays Python's: it comes
-        # when the hub is stuck.
+        # Python's handlers run only when the hub does something; gevent's wake it. SIGABRT stays
+        # with Python, because the arbiter sends it when the hub is stuck.
         gevent.signal_handler(SIGTERM, self.handle_exit, SIGTERM, None)
         gevent.signal_handler(SIGINT, self.handle_quit, SIGINT, None)
         gevent.signal_handler(SIGQUIT, self.handle_quit, SIGQUIT, None)
@@ -229,7 +231,7 @@ class SMTPWorker(Worker):
         except SyntaxError as exc:
             if not self.cfg.reload:
                 raise
-            # As gunicorn does for HTTP: refuse all clients until the file is fixed.
+            # As gunicorn does for HTTP, refuse all clients until the file is fixed.
             self.log.exception(exc)
             if self.reloader is not None and exc.filename is not None:
                 self.reloader.add_extra_file(exc.filename)
@@ -237,7 +239,9 @@ class SMTPWorker(Worker):
         if isinstance(services, SMTPServer):
             services = [services] * len(self.sockets)
         if len(services) != len(self.sockets):
-            raise RuntimeError(f"{len(services)} services for {len(self.sockets)} sockets")
+            raise RuntimeError(
+                f"{len(services)} services for {len(self.sockets)} sockets: there must be one each"
+            )
         pairs = list(zip(self.sockets, services, strict=True))
         self._sockets = _Sockets(pairs, self, self._accepted)
 
@@ -249,17 +253,18 @@ class SMTPWorker(Worker):
                 self._tell_limits(self._sockets.servers)
             self._sockets.start()
             while self.alive:
-                # The reloader's thread sets `alive` only.
+                # Wake up regularly, because the reloader's thread only clears `alive`.
                 self._ending.wait(HEARTBEAT_SECONDS)
             self._sockets.drain(0 if self._quick else _drain_seconds(self.cfg))
         finally:
             heart.kill()
 
-    # Below it
+    # Internal
 
     def _load(self) -> Any:
         uri = getattr(self.app, "app_uri", None)
-        # A preloaded application is there; gunicorn's own loading takes nothing but callables.
+        # gunicorn's own loading accepts callables only, so it is used only for a preloaded
+        # application and for applications without a URI.
         loaded: Any = self.app.wsgi() if uri is None or self.app.callable else load(uri)
         return loaded() if callable(loaded) and not isinstance(loaded, SMTPServer) else loaded
 
@@ -269,7 +274,7 @@ class SMTPWorker(Worker):
             if self.ppid != os.getppid():
                 self.log.info("Parent changed, shutting down: %s", self)
                 self._end()
-            # self.timeout is half of what the arbiter allows, 0 when it allows everything.
+            # self.timeout is half of the arbiter's timeout; 0 means no timeout.
             gevent.sleep(min(HEARTBEAT_SECONDS, self.timeout or HEARTBEAT_SECONDS))
 
     def _accepted(self) -> None:
@@ -283,7 +288,7 @@ class SMTPWorker(Worker):
         self._ending.set()
 
     def _tell_limits(self, servers: Sequence[SMTPServer]) -> None:
-        """Log once the total of a limit over all workers."""
+        """Log what the limits per worker amount to for all workers together."""
         workers = self.cfg.workers
         for server in servers if workers > 1 else ():
             for name in ("max_clients", "max_clients_per_ip"):
@@ -296,7 +301,7 @@ class SMTPWorker(Worker):
 
 
 class Beside:
-    """An SMTP server in gunicorn's gevent worker, beside the WSGI application.
+    """An SMTP server in gunicorn's gevent worker, next to the WSGI application.
 
     In gunicorn's configuration file::
 
@@ -305,9 +310,9 @@ class Beside:
         smtp = Beside("myapp:server", sockets=[1])
         post_worker_init, worker_int, worker_exit = smtp.hooks
 
-    *uri* names the `SMTPServer` with the listener None, or a function that returns one; it is
-    loaded in the worker, after the monkey patching. *sockets* are indexes into ``bind``, of the
-    sockets that are for SMTP; the others stay gunicorn's. Signals do what they do to `SMTPWorker`.
+    *uri* names an `SMTPServer` with the listener None, or a function that returns one. It is
+    loaded in the worker, after monkey patching. *sockets* are the indexes in ``bind`` of the
+    sockets for SMTP; gunicorn keeps the others. Signals have the same effect as in `SMTPWorker`.
     """
 
     def __init__(self, uri: str, sockets: Sequence[int]) -> None:
@@ -351,9 +356,10 @@ class Beside:
 
 
 def child_exit(arbiter: Any, worker: Any) -> None:
-    """gunicorn's setting child_exit: gauges of a worker that has ended count no longer.
+    """For gunicorn's setting child_exit: removes the gauges of a worker that has ended.
 
-    For prometheus_client's multi-process mode; without PROMETHEUS_MULTIPROC_DIR it does nothing.
+    It is for prometheus_client's multi-process mode, and does nothing unless the environment has
+    PROMETHEUS_MULTIPROC_DIR.
     """
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         from prometheus_client import multiprocess
@@ -362,9 +368,9 @@ def child_exit(arbiter: Any, worker: Any) -> None:
 
 
 def load(uri: str) -> Any:
-    """The object that ``module:name`` names; the name is ``server`` if not given.
+    """Import the object ``module:name``; the default name is ``server``.
 
-    Raises gunicorn's AppImportError when the module has no such name, and what importing raises.
+    Raises gunicorn's AppImportError if the module has no such name, and whatever the import raises.
     """
     module, _, name = uri.partition(":")
     name = name or "server"
@@ -375,7 +381,8 @@ def load(uri: str) -> Any:
 
 
 class _Application(BaseApplication):
-    """The application of `run`. The arbiter makes the servers: workers can't read all files."""
+    """The application of `run`. It makes the servers in the arbiter, which may have the permission
+    to read files that the workers can't read."""
 
     def __init__(self, factory: Callable[[], Services], settings: Mapping[str, Any]) -> None:
         self._factory = factory
@@ -395,7 +402,7 @@ class _Application(BaseApplication):
         try:
             self.callable = self._factory()
         except Exception:
-            logging.getLogger("gunicorn.error").exception("HUP: the servers stay as they were")
+            logging.getLogger("gunicorn.error").exception("HUP failed: the servers are unchanged")
 
 
 def run(
@@ -406,21 +413,20 @@ def run(
 ) -> NoReturn:
     """Serve at *addresses* with *workers* processes until a signal ends it; raises SystemExit.
 
-    *factory* returns what `SMTPWorker` serves, the list for the addresses in their order. It is
-    called here, in the process that starts the others, and again for each HUP, whose workers get
-    what it returns; when it raises then, they get what was there before. What it raises the first
-    time is raised here. An address is a host and a port or ``"unix:/path"``, whose mode the
-    process's umask makes; *settings* are gunicorn's. Log lines go to gunicorn's logger (standard
-    error unless *settings* say else).
+    *factory* returns what `SMTPWorker` serves; a list is in the order of *addresses*. It is called
+    here, in the process that starts the workers, and what it raises is raised here. Each HUP calls
+    it again, for new workers; if it raises then, they get the earlier servers. An address is
+    ``(host, port)`` or ``"unix:/path"``; the mode of that socket depends on the process's umask.
+    *settings* are gunicorn's. Log lines go to gunicorn's logger (by default to standard error).
     """
     settings = {
         "bind": [_bind(address) for address in addresses],
         "workers": workers,
         "worker_class": SMTPWorker,
         "child_exit": child_exit,
-        # gunicorn's own, 0, would let every user write to a UNIX socket.
+        # gunicorn's default, 0, would let every user write to a UNIX socket.
         "umask": _umask(),
-        # gunicorn would put a socket for `gunicornc` in the current directory.
+        # Otherwise gunicorn makes a socket for `gunicornc` in the current directory.
         "control_socket_disable": True,
         **settings,
     }

@@ -1,4 +1,4 @@
-"""The header fields that policies add to a message and remove from it (RFC 5322 section 2.2)."""
+"""Header fields that policies add to a message or remove from it (RFC 5322 section 2.2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-#: Octets of a header that are searched; the rest stays unchanged.
+#: Octets of a header that can be edited; the rest stays unchanged.
 MAX_HEADER: Final = 2**20
 # RFC 5322 section 3.6.8: printable US-ASCII without the colon.
 _NAME: Final = re.compile(r"[!-9;-~]{1,76}")
@@ -18,14 +18,14 @@ _LONGEST_LINE: Final = 998
 
 
 class HeaderEdits:
-    """The edits of one message, in the order in which they were made."""
+    """The edits of one message, in order."""
 
     __slots__ = ("_added", "_removed")
 
     def __init__(self) -> None:
-        #: The fields on top, the lowest first: name in lower case, value, octets.
+        #: Added fields, the lowest in the header first: name in lower case, value, octets.
         self._added: list[tuple[str, str, bytes]] = []
-        #: The fields to remove, by the name in lower case; without a pattern all of that name.
+        #: Patterns of removed fields, by their name in lower case; None removes all of that name.
         self._removed: dict[bytes, list[re.Pattern[str] | None]] = {}
 
     def add(self, name: str, value: str, utf8: bool) -> None:
@@ -47,7 +47,7 @@ class HeaderEdits:
 
     @property
     def top(self) -> bytes:
-        """The fields that were added, the last one first."""
+        """The octets of the added fields; the field added last is the first."""
         return b"".join(octets for _, _, octets in reversed(self._added))
 
     @property
@@ -55,11 +55,10 @@ class HeaderEdits:
         return bool(self._removed)
 
     def left_of(self, header: bytes) -> Iterator[tuple[bytes, int]]:
-        """Each field of *header*, b"" for one that is taken away, and the octets that were looked
-        at since the one before.
+        """Yield each field of *header* (b"" for a removed one) and its length in octets.
 
-        The first is b"" with all octets: after the whole was looked at once, others can have their
-        turn.
+        The lengths tell the caller how much work was done, so that it can let other greenlets run.
+        The first item is b"" with the length of *header*, for the preparation of the whole.
         """
         joined = _joined(header)
         yield b"", len(header)
@@ -71,7 +70,7 @@ class HeaderEdits:
 
     def _takes(self, field: bytes) -> bool:
         colon = field.find(b":")
-        # RFC 5322 section 4.5.8 had spaces before the colon.
+        # RFC 5322 section 4.5.8: the obsolete syntax allows spaces before the colon.
         patterns = self._removed.get(field[: max(colon, 0)].rstrip(b" \t").lower())
         if patterns is None:
             return False
@@ -87,32 +86,32 @@ class HeaderEdits:
 
 
 class EditableHeader:
-    """The part of an envelope that edits the header of its message."""
+    """The methods of `Envelope` that edit the header of its message."""
 
-    #: What `add_header` and `remove_header` did, or None.
+    #: The edits of `add_header` and `remove_header`; None without any.
     header_edits: HeaderEdits | None = None
     smtputf8: bool
 
     def add_header(self, name: str, value: str) -> None:
         """Put a header field on top of the message that `on_data` reads.
 
-        *value* is folded at its spaces. Only a message that is spooled is edited, as every message
-        is while a policy has `on_message`. Raises ValueError for a name that isn't a field's, for
-        a value with CR, LF or another control, for one that isn't ASCII where the message isn't
-        SMTPUTF8, and for a word that is longer than a line may be (998 octets).
+        *value* is folded at its spaces. It has an effect only on spooled messages; every message is
+        spooled while some policy has `on_message`. Raises ValueError if *name* isn't a valid field
+        name, if *value* has a control character such as CR or LF, if it isn't ASCII in a message
+        without SMTPUTF8, and if one of its words is longer than a line may be (998 octets).
         """
         if self.header_edits is None:
             self.header_edits = HeaderEdits()
         self.header_edits.add(name, value, self.smtputf8)
 
     def remove_header(self, name: str, matching: str | re.Pattern[str] | None = None) -> None:
-        """Take all header fields *name* away from the message that `on_data` reads.
+        """Remove all header fields *name* from the message that `on_data` reads.
 
-        With *matching*, a regular expression, only those in whose unfolded value it is found; the
-        value is the client's, so it must not take exponential time. Fields that were added before
-        go too, those that are added later stay. The first 1 MiB of the header is looked at. Only
-        a message that is spooled is edited, as with `add_header`. Raises ValueError for a name
-        that isn't a field's and re.error for what is not a regular expression.
+        *matching* is a regular expression: only fields whose unfolded value it finds something in
+        are removed. The client chooses that value, so the expression must not need exponential
+        time. Fields that `add_header` added before are removed too. Only the first 1 MiB of the
+        header is searched. It has an effect only on spooled messages, as with `add_header`. Raises
+        ValueError if *name* isn't a valid field name, and re.error for a wrong *matching*.
         """
         if self.header_edits is None:
             self.header_edits = HeaderEdits()
@@ -120,9 +119,10 @@ class EditableHeader:
 
 
 def header_length(content: bytes, is_whole: bool) -> int:
-    """Octets of the header with which *content*, the beginning of a message or all of it, begins.
+    """The length in octets of the header at the beginning of *content*, without the empty line.
 
-    The empty line isn't counted. Where there is none, a last field that may go on isn't either.
+    *content* is the whole message or its beginning, as *is_whole* tells. In a beginning without an
+    empty line the last field isn't counted, since it may continue.
     """
     if content.startswith((b"\r\n", b"\n")):
         return 0
@@ -135,9 +135,11 @@ def header_length(content: bytes, is_whole: bool) -> int:
 
 
 def _joined(header: bytes) -> bytes:
-    """*header*, as long as it is, with the LF before each continued line replaced: those that are
-    left end a field. By `replace`, since no loop and no regular expression is as fast on a field
-    of half a million lines."""
+    """*header*, with the LF before each continuation line replaced, so that each LF ends a field.
+
+    The length doesn't change. For a field of half a million lines `replace` is faster than a loop
+    or a regular expression.
+    """
     return header.replace(b"\n ", b"  ").replace(b"\n\t", b"  ")
 
 
@@ -150,19 +152,19 @@ def _checked_name(name: str) -> str:
 
 
 def _field(name: str, value: str, utf8: bool) -> bytes:
-    """The field as it is sent, folded; raises what `add_header` says."""
+    """The octets of the folded field; raises like `add_header`."""
     _checked_name(name)
     if not isinstance(value, str):
         raise TypeError(f"the value of {name} is text, not {value!r}")
     if _NOT_IN_VALUE.search(value):
         raise ValueError(f"the value of {name} holds a control: {value!r}")
     if not utf8 and not value.isascii():
-        # RFC 6532 section 3: UTF-8 in a header is for SMTPUTF8 messages.
+        # RFC 6532 section 3: only SMTPUTF8 messages may have UTF-8 in the header.
         raise ValueError(f"the value of {name} is not ASCII, and the message not SMTPUTF8")
     lines = [f"{name}:".encode("ascii")]
     for word in re.findall(" *[^ ]+", f" {value.strip(' ')}"):
         octets = word.encode()
-        # The first word stays beside the name: some programs misread a first line without a value.
+        # The first word stays on the line of the name: some programs misread an empty first line.
         if len(lines[-1]) + len(octets) > _GOOD_LINE and not lines[-1].endswith(b":"):
             lines.append(octets)
         else:

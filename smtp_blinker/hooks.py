@@ -1,4 +1,4 @@
-"""The program's decisions: one callable per event, called before the reply."""
+"""The hooks: for each event one callable that decides before the server replies."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ AuthHook = Callable[[Credentials, Session], Any]
 ScramHook = Callable[[str, str, Session], ScramKeys | None]
 AddressHook = Callable[[Address, Session], Any]
 VrfyHook = Callable[[str, Session], str | None]
-#: What `on_data` returns: the text of the 250 reply, or None; for LMTP also one of these or a
-#: `Reject` for each recipient.
+#: What `on_data` returns: the text of the 250 reply or None; for LMTP also a sequence with a text,
+#: None or a `Reject` for each recipient.
 DataResult = str | Sequence[str | Reject | None] | None
 DataHook = Callable[[MessageStream, Session], DataResult]
 
@@ -33,7 +33,7 @@ _AddressHook = TypeVar("_AddressHook", bound=AddressHook)
 _VrfyHook = TypeVar("_VrfyHook", bound=VrfyHook)
 _DataHook = TypeVar("_DataHook", bound=DataHook)
 
-#: Every hook with the arguments that it is called with.
+#: The arguments of every hook.
 ARGUMENTS: Final = {
     "on_connect": ("session",),
     "on_secure": ("session",),
@@ -46,9 +46,9 @@ ARGUMENTS: Final = {
     "on_close": ("session",),
 }
 NAMES: Final = tuple(ARGUMENTS)
-#: Hooks that policies don't have.
+#: Hooks that only the program may have, no policy.
 PROGRAM_ONLY: Final = ("on_scram", "on_data", "on_vrfy")
-#: Every method of a policy with the arguments that it is called with.
+#: The arguments of every method of a policy.
 POLICY_ARGUMENTS: Final = {
     **{name: args for name, args in ARGUMENTS.items() if name not in PROGRAM_ONLY},
     "on_message": ("content", "session"),
@@ -56,13 +56,13 @@ POLICY_ARGUMENTS: Final = {
 
 
 class _PolicyMethods:
-    """The policies' part of the registry; not fields, since no keyword sets it."""
+    """The methods of policies in the registry. They are no fields, because no keyword sets them."""
 
     __slots__ = ("_methods", "on_message")
 
     def __post_init__(self) -> None:
         self._methods: dict[str, tuple[Callable[..., Any], ...]] = {}
-        #: The methods of policies that are asked with a whole message.
+        #: The policies' methods that get a whole message.
         self.on_message: tuple[Callable[..., Any], ...] = ()
 
     def _add(self, name: str, method: Callable[..., Any]) -> None:
@@ -72,9 +72,9 @@ class _PolicyMethods:
 
 @dataclass(slots=True, kw_only=True)
 class Hooks(_PolicyMethods):
-    """The registry of hooks. Without a hook (None) the server accepts.
+    """The registered hooks. None accepts everything.
 
-    At a stage where policies are asked as well its hook is a `Stage`.
+    At a stage with policies the value is a `Stage`, which has the policies' methods and the hook.
     """
 
     on_connect: SessionHook | None = None
@@ -88,18 +88,18 @@ class Hooks(_PolicyMethods):
     on_close: SessionHook | None = None
 
     def set(self, name: str, hook: Any) -> None:
-        """Register *hook*. Raises TypeError when it can't be called with the hook's arguments, or
-        when a call would not run it."""
+        """Register *hook*. Raises TypeError if it can't be called with the hook's arguments, and
+        for a coroutine function or a generator function."""
         if hook is not None:
             check_callable(name, hook)
         methods = self._methods.get(name)
-        # Policies alone don't make the server offer AUTH: they don't know the users.
+        # Policies without a hook don't enable AUTH, because policies know no users.
         if methods and (hook is not None or name != "on_auth"):
             hook = Stage(methods, hook)
         setattr(self, name, hook)
 
     def use(self, name: str, method: Callable[..., Any]) -> None:
-        """Call a policy's *method* at the stage *name*, after the methods that are registered."""
+        """Add a policy's *method* to the stage *name*, after the methods that it has already."""
         self._add(name, method)
         if name != "on_message":
             present = getattr(self, name)
@@ -107,13 +107,12 @@ class Hooks(_PolicyMethods):
 
 
 def policy_methods(policy: object) -> dict[str, Callable[..., Any]]:
-    """The methods of *policy* by the stages that they are asked at. Raises TypeError for what is
-    no policy."""
+    """The methods of *policy* by the names of their stages; TypeError if it isn't a policy."""
     if isinstance(policy, type):
         raise TypeError(f"use takes policies, not a class: {policy!r}")
     for name in PROGRAM_ONLY:
         if getattr(policy, name, None) is not None:
-            raise TypeError(f"{policy!r} has {name}, which is the program's and no policy's")
+            raise TypeError(f"{policy!r} has {name}, which only the program may have")
     methods = {}
     for name in POLICY_ARGUMENTS:
         method = getattr(policy, name, None)
@@ -127,23 +126,23 @@ def policy_methods(policy: object) -> dict[str, Callable[..., Any]]:
 
 
 def check_callable(name: str, hook: Any) -> None:
-    """Raise TypeError unless *hook* is a function that runs when it is called as *name*."""
+    """Raise TypeError unless *hook* can be called with the arguments of the hook *name*."""
     if not callable(hook):
         raise TypeError(f"{name} takes a callable, not {hook!r}")
     if isinstance(hook, AllOf):
         for one in hook.hooks:
             check_callable(name, one)
         return
-    function = hook.func if isinstance(hook, partial) else hook  # it has no other in it
+    function = hook.func if isinstance(hook, partial) else hook  # partial flattens nested ones
     call = getattr(type(function), "__call__", None)  # noqa: B004
     if _only_prepares(hook) or _only_prepares(call):
-        # It would refuse no client: the call makes a generator and runs none of its code.
+        # A call would only make a coroutine or generator, so the hook would never refuse.
         raise TypeError(f"{name} takes a plain function, not a coroutine or generator: {hook!r}")
     try:
-        # Not that of a function it wraps: a decorator may add or take away arguments.
+        # Don't follow __wrapped__: a decorator may add or remove arguments.
         signature = inspect.signature(hook, follow_wrapped=False)
     except (TypeError, ValueError):
-        return  # a builtin that doesn't say
+        return  # a builtin without a signature
     arguments = ARGUMENTS.get(name) or POLICY_ARGUMENTS[name]
     try:
         signature.bind(*arguments)
@@ -154,21 +153,22 @@ def check_callable(name: str, hook: Any) -> None:
         ) from None
 
 
-#: Types of results that aren't finished; a hook that returns one has a bug.
+#: Results that aren't computed yet, which a hook returns only by mistake.
 _UNFINISHED: Final = (Awaitable, GeneratorType, AsyncGeneratorType, map, filter)
-#: The same by what their classes have: gevent's greenlets and results, celery's, futures.
+#: Pairs of methods by which such results are recognized: gevent's greenlets and AsyncResult,
+#: celery's AsyncResult, futures.
 _PROMISES: Final = (("ready", "get"), ("done", "result"))
 #: A reply code, an enhanced status code, or both, at the beginning of a text.
 _LIKE_A_REPLY: Final = re.compile(r"\s*(?:[2-5][0-9]{2}|[245]\.[0-9]{1,3}\.[0-9]{1,3})(?![\w.])")
 
 
 def checked(name: str, result: Any, args: Sequence[Any] = ()) -> Any:
-    """*result*, which the hook *name*, called with *args*, has returned and which is not None.
+    """Check and return *result*, which isn't None and was returned by the hook *name*(*args*).
 
-    Raises an exception that was returned, and TypeError or ValueError for everything else, a
-    `Reject` among it, that the hook's line in the documentation doesn't name: a program that
-    returns False to refuse must not accept. The truth of a user may be code of the program's too
-    (a lazy look-up): what it raises comes out here.
+    Raises a returned exception, but TypeError for a returned `Reject`. Raises TypeError or
+    ValueError for every result that docs/options.md doesn't allow, because a program that returns
+    False to refuse must not accept. Also raises whatever ``bool()`` of a user raises, since that
+    may run the program's code (a lazy look-up).
     """
     kind = result if isinstance(result, type) else type(result)
     if issubclass(kind, Refusal):
@@ -207,7 +207,10 @@ def _checked_keys(result: Any, mechanism: str) -> ScramKeys:
 
 
 def checked_text(result: Any, name: str = "on_data") -> str:
-    """*result*, the text of a 250 reply: of `on_data` for all or one recipient, of `on_vrfy`."""
+    """Check and return *result*, the text of a 250 reply of `on_data` or `on_vrfy`.
+
+    Raises TypeError if it isn't text, and ValueError for a text that begins like a reply.
+    """
     if not isinstance(result, str):
         _close(result)
         raise TypeError(
@@ -216,7 +219,7 @@ def checked_text(result: Any, name: str = "on_data") -> str:
         )
     if name == "on_vrfy" and not result.strip():
         # RFC 5321 section 3.5.1: a 250 names the mailbox.
-        raise ValueError("on_vrfy returned an empty text; it returns None to tell nothing")
+        raise ValueError("on_vrfy returned an empty text; it returns None to reveal nothing")
     if _LIKE_A_REPLY.match(printable(result)):
         raise ValueError(
             f"{name} returned {_shown(result)}, which begins like a reply; it returns only the "
@@ -226,7 +229,7 @@ def checked_text(result: Any, name: str = "on_data") -> str:
 
 
 def _shown(result: Any) -> str:
-    """Enough of *result* to recognise it; the whole may be a message."""
+    """The beginning of *result* for an error message; the whole may be long."""
     if isinstance(result, (str, bytes)):
         return repr(result[:60])
     if result is None or isinstance(result, (bool, int, float)):
@@ -235,7 +238,7 @@ def _shown(result: Any) -> str:
 
 
 def _close(result: Any) -> None:
-    """A coroutine that is never awaited warns, unless it is closed."""
+    """Close a coroutine, because Python warns about one that is never awaited."""
     if isinstance(result, _UNFINISHED) and hasattr(result, "close"):
         result.close()
 
@@ -249,21 +252,21 @@ def _only_prepares(function: Any) -> bool:
 
 
 class HookDecorators:
-    """The decorators of `SMTPServer`: ``@server.on_data`` and its kin.
+    """The decorators of `SMTPServer`: ``@server.on_data`` and the others.
 
-    Each registers the function it is given, replacing an earlier one, and returns it unchanged.
+    Each registers its function, replaces an earlier one and returns the function unchanged.
     """
 
     hooks: Hooks
 
     def use(self, *policies: Policy) -> None:
-        """Ask *policies* at each stage that they have a method for, in this order, after those that
-        are used already and before the program's own hook.
+        """Add *policies*. At each stage for which a policy has a method, the server calls it.
 
-        The first `Reject` ends the stage; what they return is ignored; any other exception is a
-        fault, as in a hook. At `on_close` each is called, whatever the others raise. A policy
-        with ``attach(server)`` has it called here. Raises TypeError for what has no such method,
-        or one that can't be called with its arguments, and then uses none of them.
+        The order at a stage is: policies added earlier, these in their order, the program's hook.
+        The first `Reject` ends the stage; results are ignored; any other exception is a fault, as
+        in a hook. At `on_close` all are called, whatever the others raise. If a policy has
+        ``attach(server)``, `use` calls it. Raises TypeError for an object that isn't a policy and
+        for a method with wrong arguments; it then adds none of *policies*.
         """
         found = [(policy, policy_methods(policy)) for policy in policies]
         for policy, methods in found:
@@ -274,50 +277,51 @@ class HookDecorators:
                 self.hooks.use(name, method)
 
     def on_connect(self, hook: _SessionHook) -> _SessionHook:
-        """Asked before the greeting: ``hook(session)``. Refusing or a fault ends the session."""
+        """Called before the greeting: ``hook(session)``. A Reject or a fault ends the session."""
         self.hooks.set("on_connect", hook)
         return hook
 
     def on_secure(self, hook: _SessionHook) -> _SessionHook:
-        """Asked after each TLS handshake: ``hook(session)``. Refusing ends the session, as does a
-        fault."""
+        """Called after each TLS handshake: ``hook(session)``. A Reject or a fault ends the
+        session."""
         self.hooks.set("on_secure", hook)
         return hook
 
     def on_auth(self, hook: _AuthHook) -> _AuthHook:
-        """Asked with credentials: ``hook(auth, session)`` returns the user or a false value."""
+        """Called for AUTH: ``hook(auth, session)`` returns the user, or a false value to refuse."""
         self.hooks.set("on_auth", hook)
         return hook
 
     def on_scram(self, hook: _ScramHook) -> _ScramHook:
-        """Asked for SCRAM, before the client has proved anything: ``hook(username, mechanism,
-        session)`` returns the user's `ScramKeys`, or None where there is no such user."""
+        """Called for AUTH by SCRAM, before the client has proved its password: ``hook(username,
+        mechanism, session)`` returns the user's `ScramKeys`, or None if there is no such user."""
         self.hooks.set("on_scram", hook)
         return hook
 
     def on_mail_from(self, hook: _AddressHook) -> _AddressHook:
-        """Asked for MAIL: ``hook(address, session)``."""
+        """Called for MAIL: ``hook(address, session)``. A Reject refuses the sender."""
         self.hooks.set("on_mail_from", hook)
         return hook
 
     def on_rcpt_to(self, hook: _AddressHook) -> _AddressHook:
-        """Asked for each RCPT: ``hook(address, session)``."""
+        """Called for each RCPT: ``hook(address, session)``. A Reject refuses the recipient."""
         self.hooks.set("on_rcpt_to", hook)
         return hook
 
     def on_data(self, hook: _DataHook) -> _DataHook:
-        """Given each message as it arrives: ``hook(stream, session)`` returns the text of the 250
-        or None; for LMTP also a list with one of these, or a `Reject`, for each recipient."""
+        """Called when a message begins to arrive: ``hook(stream, session)`` reads it, and returns
+        the text of the 250 reply or None; for LMTP also a list with a text, None or a `Reject` for
+        each recipient."""
         self.hooks.set("on_data", hook)
         return hook
 
     def on_vrfy(self, hook: _VrfyHook) -> _VrfyHook:
-        """Asked for VRFY: ``hook(argument, session)`` returns the text of the 250, which names the
-        mailbox, or None for a 252, which reveals nothing."""
+        """Called for VRFY: ``hook(argument, session)`` returns the text of the 250 reply, which
+        names the mailbox, or None for a 252, which reveals nothing."""
         self.hooks.set("on_vrfy", hook)
         return hook
 
     def on_close(self, hook: _SessionHook) -> _SessionHook:
-        """Called when the connection has ended, for any reason: ``hook(session)``."""
+        """Called when the connection has ended, for whatever reason: ``hook(session)``."""
         self.hooks.set("on_close", hook)
         return hook

@@ -1,7 +1,7 @@
-"""The keywords of `SMTPServer`: each option and hook with its type, default and line of help.
+"""The signature of `SMTPServer`: each option and hook with its type, default and line of help.
 
-They are written once, as the fields of `Options` and `Hooks`. Type checkers take the signature from
-`Keywords`; `help` and `inspect` take it from `describe`.
+They are defined once, as the fields of `Options` and `Hooks`. Type checkers read the signature
+from `Keywords`; `describe` sets it for `help` and `inspect`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ P = ParamSpec("P")
 def takes(
     keywords: Callable[P, object],
 ) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, Listener, P], None]]:
-    """Decorates an `__init__` that takes a listener and *keywords*, for type checkers."""
+    """Tell type checkers that the decorated `__init__` takes a listener and *keywords*."""
     return lambda init: init
 
 
 def describe(server: type) -> None:
-    """Give *server* the signature and the documentation of every keyword."""
+    """Set the signature and the docstring of the class *server*, with a line per keyword."""
     parameters = [
         inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
         inspect.Parameter("listener", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Listener),

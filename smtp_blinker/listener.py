@@ -1,4 +1,4 @@
-"""The listener argument, checked before gevent guesses what was meant; UNIX sockets."""
+"""Checks what a server shall listen on, before gevent guesses; opens UNIX sockets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from gevent.socket import socket as gevent_socket
 
-#: What `SMTPServer` takes as its first argument.
+#: The type of the first argument of `SMTPServer`.
 Listener = tuple[str, int] | tuple[str, int, int, int] | str | socket.socket | gevent_socket | None
 
-#: Before the path of a UNIX-domain socket.
+#: Prefix of the path of a UNIX-domain socket.
 UNIX_PREFIX: Final = "unix:"
 
 _RIGHT: Final = (
@@ -23,10 +23,10 @@ _RIGHT: Final = (
 
 
 def check_listener(listener: Any, *misplaced: object) -> None:
-    """Raise TypeError or ValueError for what is not a listener; the message shows what is one.
+    """Raise TypeError or ValueError for a wrong listener; the message shows the right forms.
 
-    *misplaced* are positional arguments behind it, as in ``SMTPServer("127.0.0.1", 2525)``; there
-    must be none. gevent alone takes a port without a host, and listens on all addresses then.
+    *misplaced* are further positional arguments, as in ``SMTPServer("127.0.0.1", 2525)``; any of
+    them is an error. So is a port without a host, for which gevent would listen on all addresses.
     """
     if misplaced:
         raise _wrong(TypeError, f"host and port are one argument, not {1 + len(misplaced)}")
@@ -51,7 +51,7 @@ def _check_socket(sock: Any) -> None:
         raise _wrong(TypeError, "the socket does TLS itself, which is for certfile and secure=True")
     name = sock.getsockname()
     if isinstance(name, tuple) and name[1] == 0:
-        # listen() would choose a port, on all addresses.
+        # listen() would choose a port and listen on all addresses.
         raise _wrong(ValueError, "the socket isn't bound")
 
 
@@ -67,7 +67,7 @@ def _check_address(address: tuple[Any, ...]) -> None:
             raise _wrong(TypeError, f"{number!r} in {address!r} is a {kind}, not an int")
     if ":" in host:
         _check_ipv6(host, address)
-    # An IPv6 address may have a flow label and a scope behind it.
+    # An IPv6 address may be followed by a flow label and a scope id.
     if len(rest) > (2 if ":" in host else 0):
         raise _wrong(TypeError, f"{address!r} has {len(address)} parts")
     _check_port(port, address)
@@ -75,7 +75,7 @@ def _check_address(address: tuple[Any, ...]) -> None:
 
 def _check_text(text: str) -> None:
     if text.startswith(UNIX_PREFIX):
-        # Linux would bind the empty path to a name that it chooses.
+        # For an empty path Linux would choose a name itself.
         if text == UNIX_PREFIX or "\0" in text:
             raise _wrong(ValueError, f"{text!r} has no path")
         return
@@ -85,11 +85,11 @@ def _check_text(text: str) -> None:
             raise _wrong(TypeError, f"{text!r} has no host")
         raise _wrong(ValueError, f"{text!r} has no port")
     if not port.isascii() or not port.isdecimal():
-        raise _wrong(ValueError, f"{port!r} in {text!r} is no port")
+        raise _wrong(ValueError, f"{port!r} in {text!r} is no port number")
     if host.startswith("[") and host.endswith("]"):
         _check_ipv6(host[1:-1], text)
     elif ":" in host:
-        raise _wrong(ValueError, f"an IPv6 address has brackets, [{host}]:{port}, not {text!r}")
+        raise _wrong(ValueError, f"an IPv6 address needs brackets, [{host}]:{port}, not {text!r}")
     _check_port(int(port), text)
 
 
@@ -97,7 +97,7 @@ def _check_ipv6(host: str, listener: object) -> None:
     try:
         IPv6Address(host)
     except ValueError:
-        raise _wrong(ValueError, f"{host!r} in {listener!r} is no host") from None
+        raise _wrong(ValueError, f"{host!r} in {listener!r} is no IPv6 address") from None
 
 
 def _check_port(port: int, listener: object) -> None:
@@ -106,7 +106,10 @@ def _check_port(port: int, listener: object) -> None:
 
 
 def open_unix_listener(path: str, backlog: int) -> gevent_socket:
-    """A listening UNIX socket at *path*; one that a dead server left behind is replaced."""
+    """Open a listening UNIX socket at *path*; replaces a socket file on which nobody listens.
+
+    Raises OSError. The caller closes the socket and unlinks the path.
+    """
     try:
         if stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
             os.unlink(path)
@@ -125,7 +128,7 @@ def open_unix_listener(path: str, backlog: int) -> gevent_socket:
 
 def _answers(path: str) -> bool:
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    probe.setblocking(False)  # it may be too busy to accept us
+    probe.setblocking(False)  # a busy server may not accept at once
     try:
         probe.connect(path)
     except ConnectionRefusedError:

@@ -1,6 +1,6 @@
-"""The options of SMTPServer: every one with its unit, its bounds and where it comes from.
+"""The options of SMTPServer, each with its type, default and line of help.
 
-All are checked when the server is made, so that a mistake shows before the first client does.
+The constructor checks all of them, so that a mistake shows before the first client connects.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ BARE_NEWLINE_POLICIES: tuple[str, ...] = get_args(BareNewline)
 
 
 class Resolver(Protocol):
-    """Who finds the names of a client's address; the option `resolver`."""
+    """An object that finds the host names of an IP address; the option `resolver`."""
 
     def reverse(self, ip: str, /) -> Iterable[str]:
-        """The host names of *ip*; it may block, and raise."""
+        """Return the host names of *ip*. It may block and may raise."""
 
 
 class Trust:
     """Which peers an option trusts: all (True), none (False), or addresses and networks."""
 
-    __slots__ = ("_everybody", "_networks")
+    __slots__ = ("_all", "_networks")
 
     def __init__(self, name: str, value: object) -> None:
-        self._everybody = value is True
+        self._all = value is True
         self._networks: tuple[Network, ...] = ()
         if isinstance(value, bool):
             return
@@ -58,10 +58,10 @@ class Trust:
         self._networks = tuple(_network(name, entry) for entry in value)
 
     def __bool__(self) -> bool:
-        return self._everybody or bool(self._networks)
+        return self._all or bool(self._networks)
 
     def __contains__(self, address: str) -> bool:
-        if self._everybody:
+        if self._all:
             return True
         if not self._networks or not address:
             return False
@@ -90,72 +90,82 @@ class Options:
     """
 
     # Names and texts
-    name: Annotated[str, "The server's name in replies"] = field(default_factory=socket.gethostname)
+    name: Annotated[str, "Host name in the greeting and replies"] = field(
+        default_factory=socket.gethostname
+    )
     banner: Annotated[str | None, "Text after ESMTP in the greeting"] = None
-    helo_response: Annotated[str, "To HELO; %s: server, client"] = "%s Nice to meet you, %s"
+    helo_response: Annotated[
+        str, "Reply to HELO and EHLO; first %s: server's name, second %s: client's name"
+    ] = "%s Nice to meet you, %s"
 
     # What is offered
     size: Annotated[int, "Largest message in bytes, 0 for no limit (RFC 1870)"] = 0
-    reject_oversized: Annotated[bool, "Whether the server refuses what is beyond size"] = True
-    spool_memory: Annotated[int, "Bytes of a message for policies kept in memory"] = 2**20
-    hide_size: Annotated[bool, "Keep the number out of EHLO"] = False
+    reject_oversized: Annotated[bool, "Refuse messages larger than size"] = True
+    spool_memory: Annotated[int, "Bytes of a spooled message to keep in memory"] = 2**20
+    hide_size: Annotated[bool, "Show SIZE in EHLO without the number"] = False
     extensions: Annotated[Collection[str], "Keywords that EHLO may show"] = DEFAULT_EXTENSIONS
-    disabled_commands: Annotated[Collection[str], "Verbs that are answered 502"] = ()
-    auth_methods: Annotated[Collection[str], "Mechanisms, as EHLO shows them"] = ("PLAIN", "LOGIN")
-    auth_optional: Annotated[bool, "Accept mail without AUTH too"] = False
-    auth_required_message: Annotated[str | None, "Text of the reply 530"] = None
-    allow_insecure_auth: Annotated[bool, "Offer AUTH before STARTTLS too"] = False
-    lmtp: Annotated[bool, "Speak LMTP (RFC 2033)"] = False
-    max_hold: Annotated[int, "Longest hold of FUTURERELEASE in seconds"] = 7 * 24 * 3600
+    disabled_commands: Annotated[Collection[str], "Verbs to answer with 502"] = ()
+    auth_methods: Annotated[Collection[str], "SASL mechanisms in the order of EHLO"] = (
+        "PLAIN",
+        "LOGIN",
+    )
+    auth_optional: Annotated[bool, "Accept mail without AUTH, even with on_auth"] = False
+    auth_required_message: Annotated[str | None, "Text of the 530 reply before AUTH"] = None
+    allow_insecure_auth: Annotated[bool, "Offer AUTH without TLS, even with STARTTLS"] = False
+    lmtp: Annotated[bool, "Speak LMTP (RFC 2033) instead of SMTP"] = False
+    max_hold: Annotated[int, "Longest hold with FUTURERELEASE in seconds"] = 7 * 24 * 3600
 
     # TLS
-    certfile: Annotated[str | os.PathLike[str] | None, "Certificate and chain, PEM"] = None
-    keyfile: Annotated[str | os.PathLike[str] | None, "Its key, if not in certfile"] = None
-    ca_certs: Annotated[str | os.PathLike[str] | None, "Authorities for clients"] = None
+    certfile: Annotated[str | os.PathLike[str] | None, "PEM file: certificate, chain"] = None
+    keyfile: Annotated[str | os.PathLike[str] | None, "Its key, unless in certfile"] = None
+    ca_certs: Annotated[str | os.PathLike[str] | None, "PEM file: CAs for clients"] = None
     cert_reqs: Annotated[int | None, "ssl.CERT_NONE, CERT_OPTIONAL or CERT_REQUIRED"] = None
     ciphers: Annotated[str | None, "OpenSSL cipher string for TLS 1.2"] = None
-    ssl_context: Annotated[ssl.SSLContext | None, "Replaces the five above"] = None
+    ssl_context: Annotated[ssl.SSLContext | None, "Instead of the five above"] = None
     secure: Annotated[bool, "TLS from the first octet (RFC 8314)"] = False
-    needs_upgrade: Annotated[bool, "The same as secure, as in smtp-server"] = False
-    secured: Annotated[bool, "TLS has ended upstream: count sessions as secure"] = False
+    needs_upgrade: Annotated[bool, "The same as secure; the name that smtp-server uses"] = False
+    secured: Annotated[bool, "A proxy has ended TLS: treat sessions as secure"] = False
     sni_options: Annotated[SNIOptions, "Certificates by host name"] = field(default_factory=dict)
 
     # Who the client is
-    disable_reverse_lookup: Annotated[bool, "Ask no DNS for the client's name"] = False
+    disable_reverse_lookup: Annotated[bool, "Don't look up the client's name"] = False
     resolver: Annotated[Resolver | None, "Finds host names; None for gevent's"] = None
     use_proxy: Annotated[Trusted, "Peers that must send a PROXY header"] = False
     use_xclient: Annotated[Trusted, "Peers that may use XCLIENT"] = False
     use_xforward: Annotated[Trusted, "Peers that may use XFORWARD"] = False
-    ignored_hosts: Annotated[Collection[str], "Addresses that are not logged"] = ()
+    ignored_hosts: Annotated[Collection[str], "Addresses without log lines and signals"] = ()
 
     # How strict
-    greeting_delay: Annotated[float, "Seconds to watch for clients that talk first"] = 0
-    bare_newline: Annotated[BareNewlines, "What becomes of a lone CR or LF"] = "reject"
-    chunk_bare_newline: Annotated[BareNewlines, "The same for BDAT"] = "normalize"
-    lenient_address_parsing: Annotated[bool, "Accept what breaks RFC 5321"] = False
+    greeting_delay: Annotated[float, "Seconds before the greeting; refuses early talkers"] = 0
+    bare_newline: Annotated[BareNewlines, "How to treat a bare CR or LF"] = "reject"
+    chunk_bare_newline: Annotated[BareNewlines, "The same for BDAT content"] = "normalize"
+    lenient_address_parsing: Annotated[bool, "Accept addresses that break RFC 5321"] = False
     logger: Annotated[logging.Logger | bool | None, "Logs commands and replies"] = None
 
     # Limits: counts
-    max_clients: Annotated[int | None, "Connections at once"] = None
-    max_clients_per_ip: Annotated[int | None, "The same of an IPv4 address or IPv6 /64"] = None
-    max_recipients: Annotated[int | None, "RFC 5321 section 4.5.3.1.8: at least 100"] = 1000
-    max_rcpt_domains: Annotated[int | None, "Recipients' domains in one message"] = None
-    max_refused_recipients: Annotated[int | None, "RCPT refused on one connection"] = 1000
-    max_messages: Annotated[int | None, "Messages on one connection"] = None
-    max_command_length: Annotated[int, "Octets; RFC 5321 section 4.5.3.1.4: at least 512"] = 2048
-    max_unauthenticated_commands: Annotated[int | None, "Commands before AUTH"] = 10
-    max_errors: Annotated[int | None, "Replies 5yz in a row"] = 20
-    max_junk_commands: Annotated[int | None, "NOOP, RSET and similar between two messages"] = 100
-    max_auth_failures: Annotated[int | None, "RFC 4954 section 9: at least 3"] = 3
+    max_clients: Annotated[int | None, "Maximum connections at a time"] = None
+    max_clients_per_ip: Annotated[int | None, "The same per IPv4 address or IPv6 /64"] = None
+    # RFC 5321 section 4.5.3.1.8: at least 100
+    max_recipients: Annotated[int | None, "Maximum recipients of one message"] = 1000
+    max_rcpt_domains: Annotated[int | None, "Maximum recipient domains of one message"] = None
+    max_refused_recipients: Annotated[int | None, "Maximum RCPT refused per connection"] = 1000
+    max_messages: Annotated[int | None, "Maximum messages per connection"] = None
+    # RFC 5321 section 4.5.3.1.4: at least 512
+    max_command_length: Annotated[int, "Maximum octets of a command line"] = 2048
+    max_unauthenticated_commands: Annotated[int | None, "Maximum commands before AUTH"] = 10
+    max_errors: Annotated[int | None, "Maximum 5yz replies in a row"] = 20
+    max_junk_commands: Annotated[int | None, "Maximum NOOP, RSET … between messages"] = 100
+    # RFC 4954 section 9: at least 3
+    max_auth_failures: Annotated[int | None, "Maximum failed AUTH per connection"] = 3
 
     # Limits: seconds
     socket_timeout: Annotated[float, "Seconds for a command or the next piece of content"] = 60
-    session_timeout: Annotated[float | None, "Seconds for the connection"] = None
+    session_timeout: Annotated[float | None, "Seconds for the whole connection"] = None
     data_timeout: Annotated[float | None, "Seconds for the content of one message"] = 600
     handshake_timeout: Annotated[float, "Seconds for a TLS handshake"] = 30
     proxy_timeout: Annotated[float, "Seconds for the PROXY header"] = 5
-    hook_timeout: Annotated[float | None, "Seconds for a hook, its reading not counted"] = None
-    close_timeout: Annotated[float, "Seconds that stop() waits for messages on their way"] = 30
+    hook_timeout: Annotated[float | None, "Seconds for a hook without its reading"] = None
+    close_timeout: Annotated[float, "Seconds that stop() waits for messages in progress"] = 30
 
     def __post_init__(self) -> None:
         for name in _TEXTS:
@@ -174,7 +184,7 @@ class Options:
         self._addresses()
         self._tls()
 
-    # What follows from them
+    # Derived values
 
     @property
     def enhanced(self) -> bool:
@@ -187,7 +197,7 @@ class Options:
 
     @property
     def begins_with_tls(self) -> bool:
-        """Whether a handshake comes before the greeting."""
+        """Whether the server does a TLS handshake before the greeting."""
         return (self.secure or self.needs_upgrade) and not self.secured
 
     def trust(self, name: Literal["use_proxy", "use_xclient", "use_xforward"]) -> Trust:
@@ -196,12 +206,14 @@ class Options:
         return trust
 
     def bare_newline_policy(self, address: str) -> str:
-        """The policy for a client's address: that of the smallest network it is in; else the
-        default."""
+        """The policy for DATA from the client *address*.
+
+        If the option is a mapping, the smallest network with *address* counts, else "reject".
+        """
         return self._policy_for("bare_newline", address, "reject")
 
     def chunk_policy(self, address: str) -> str:
-        """The same for content that comes by BDAT."""
+        """The same for BDAT; outside all networks it is "normalize"."""
         return self._policy_for("chunk_bare_newline", address, "normalize")
 
     def _policy_for(self, name: str, address: str, default: str) -> str:
@@ -356,13 +368,16 @@ _SECONDS = {
     "close_timeout": False,
 }
 
-# 0 means not to wait; for the others it would end every connection at once.
+# For these 0 means not to wait; for the others 0 would end every connection at once.
 _MAY_BE_NO_TIME = frozenset({"greeting_delay", "close_timeout"})
 
 
 def make_options(values: Mapping[str, Any], hooks: Iterable[str] = ()) -> Options:
-    """Options from keywords; TypeError names an unknown one and the nearest that exists, which may
-    be one of *hooks*."""
+    """Make Options from keywords; *hooks* are the names of the hooks.
+
+    Raises TypeError for an unknown keyword, with the most similar name of an option or a hook, and
+    what `Options` raises.
+    """
     known = {f.name for f in fields(Options)}
     for name in values:
         if name not in known:

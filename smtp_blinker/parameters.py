@@ -1,6 +1,6 @@
-"""The values of the parameters of MAIL and RCPT, checked, and set as fields.
+"""Parsers that check the values of MAIL and RCPT parameters and set fields from them.
 
-A parser raises `Reject` with the reply that the client gets, and nothing else.
+A parser raises only `Reject`, with the reply for the client.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Value = str | bool
 
 
 class Facts(Protocol):
-    """The facts about the server and the session that a row may use."""
+    """What parsers and EHLO lines may know about the server and the session."""
 
     @property
     def size(self) -> int:
-        """The largest message, 0 for no limit."""
+        """The largest message in octets, 0 for no limit."""
 
     @property
     def hide_size(self) -> bool: ...
@@ -65,14 +65,14 @@ class Facts(Protocol):
 
     @property
     def max_hold(self) -> int:
-        """Seconds that a message may be held for."""
+        """The most seconds for which a message may be held."""
 
     @property
     def now(self) -> datetime:
-        """In UTC."""
+        """The time in UTC."""
 
     def forwarding(self, verb: str) -> bool:
-        """Whether the peer may use XCLIENT or XFORWARD now."""
+        """Whether the peer may use *verb* (XCLIENT or XFORWARD) now."""
 
 
 MailParser = Callable[[Value, Envelope, Facts], None]
@@ -96,7 +96,7 @@ def size(value: Value, envelope: Envelope, facts: Facts) -> None:
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
         raise Reject(501, "SIZE takes 1 to 20 digits", "5.5.4")
     envelope.size = int(text)
-    # Without the option there is still the limit of any file.
+    # Without a limit of the server, that of any file still applies.
     limit = facts.size or 2**63 - 1
     if envelope.size > limit:
         raise Reject(552, f"Message exceeds the maximum size of {limit} octets", "5.3.4")
@@ -139,7 +139,7 @@ def ret(value: Value, envelope: Envelope, facts: Facts) -> None:
 
 
 def envid(value: Value, envelope: Envelope, facts: Facts) -> None:
-    """RFC 3461 section 4.4: 100 characters."""
+    """RFC 3461 section 4.4: 100 characters at most."""
     envid = _text("ENVID", value)
     if len(envid) > 100:
         raise Reject(501, "ENVID takes 100 characters at most", "5.5.4")
@@ -157,7 +157,7 @@ def notify(value: Value, address: Address) -> None:
 
 
 def orcpt(value: Value, address: Address) -> None:
-    """RFC 3461 section 4.2: 500 octets, an address type and an address."""
+    """RFC 3461 section 4.2: an address type and an address, 500 octets at most."""
     text = _text("ORCPT", value)
     kind, semicolon, original = text.partition(";")
     if len(text) > 500 or not semicolon or not kind or not original:
@@ -170,8 +170,8 @@ def orcpt(value: Value, address: Address) -> None:
 def auth(value: Value, envelope: Envelope, facts: Facts) -> None:
     """RFC 4954 section 5: a mailbox or "<>".
 
-    It is only a claim, and clients that haven't logged in may send it too. The program must treat
-    it as "<>" unless it trusts the client.
+    It is only a claim, and clients without AUTH may send it too. The program must treat it as "<>"
+    unless it trusts the client.
     """
     text = _text("AUTH", value)
     if text != "<>":
@@ -186,7 +186,7 @@ _BY: Final = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)")
 
 
 def deliver_by(value: Value, envelope: Envelope, facts: Facts) -> None:
-    """RFC 2852 section 4: seconds from now; 0 and less have passed already."""
+    """RFC 2852 section 4: seconds from now; 0 and negative values are in the past."""
     found = _BY.fullmatch(_text("BY", value).upper())
     if found is None:
         raise Reject(501, "BY takes seconds, a semicolon and N or R, as in 120;R", "5.5.4")
@@ -200,9 +200,9 @@ _PRIORITY: Final = re.compile(r"-?[1-9]|0")
 
 
 def mt_priority(value: Value, envelope: Envelope, facts: Facts) -> None:
-    """RFC 6710 sections 3 and 7: -9 to 9, with neither a plus sign nor leading zeros.
+    """RFC 6710 sections 3 and 7: -9 to 9, without a plus sign or leading zeros.
 
-    The program's hook decides which clients may use a priority above 0 (section 4.1).
+    Section 4.1 allows more than 0 for authorized clients only: `on_mail_from` decides about it.
     """
     text = _text("MT-PRIORITY", value)
     if not _PRIORITY.fullmatch(text):
@@ -237,7 +237,7 @@ def hold_until(value: Value, envelope: Envelope, facts: Facts) -> None:
 
 
 def _hold(envelope: Envelope, seconds: float, facts: Facts) -> None:
-    # RFC 4865 section 4.2, items 7 to 11: both at once, and too long a time, are 501 5.5.4.
+    # RFC 4865 section 4.2, items 7 to 11: 501 5.5.4 for both at once and for too long a time.
     if envelope.hold_for is not None or envelope.hold_until is not None:
         raise Reject(501, "HOLDFOR and HOLDUNTIL exclude each other", "5.5.4")
     if seconds > facts.max_hold:
@@ -245,11 +245,11 @@ def _hold(envelope: Envelope, seconds: float, facts: Facts) -> None:
 
 
 def rrvs(value: Value, address: Address) -> None:
-    """RFC 7293 section 3.1: a date-time, and after a semicolon C or R; without either it is R."""
+    """RFC 7293 section 3.1: a date-time, then perhaps a semicolon and C or R; the default is R."""
     date_time, semicolon, action = _text("RRVS", value).partition(";")
     action = action.upper() if semicolon else "R"
     if action not in {"C", "R"}:
-        raise Reject(501, "RRVS takes C or R behind the semicolon", "5.5.4")
+        raise Reject(501, "RRVS takes C or R after the semicolon", "5.5.4")
     try:
         if "." in date_time:
             raise ValueError("RFC 7293 section 3.1: without a fraction of a second")

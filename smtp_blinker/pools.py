@@ -1,7 +1,7 @@
-"""Threads for work that blocks: a pool for each kind, so that no kind waits for another.
+"""Thread pools for blocking work: one pool for each kind, so that no kind waits for another.
 
-gevent has a pool of ten threads for the whole program, which its own DNS uses too. The library
-leaves it to the program: look-ups that hang could use all ten, and mail could not be stored.
+gevent's pool of ten threads, which its DNS uses too, is left to the program. Otherwise look-ups
+that hang could occupy all ten threads, and no mail could be stored.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from gevent.event import AsyncResult
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Seconds after which a thread that has nothing to do ends.
+#: Seconds after which an idle thread ends.
 IDLE_SECONDS: Final = 1.0
 
-# Real ones, in a process that is monkey patched too.
+# The originals, even in a monkey-patched process.
 _start_new_thread: Final = monkey.get_original("_thread", "start_new_thread")
 _allocate_lock: Final = monkey.get_original("_thread", "allocate_lock")
 _SimpleQueue: Final = monkey.get_original("queue", "SimpleQueue")
@@ -28,25 +28,25 @@ _Empty: Final = monkey.get_original("queue", "Empty")
 
 
 class Workers:
-    """Up to *most* threads of this process, for one kind of work; more of it waits its turn.
+    """Up to *most* threads for one kind of work; further work waits in a queue.
 
-    They start when there is work and end `IDLE_SECONDS` after the last of it, so that nothing
-    has to be closed. Any number of hubs may use them, and a forked process has its own.
-    *nice* is how far they stand back when processors are scarce: 0 not at all, 19 most (Linux).
+    Threads start when there is work and end after `IDLE_SECONDS` without any, so nothing has to be
+    closed. Several hubs may share one pool; a forked process has its own threads. *nice* is added
+    to the threads' nice value (Linux only): with 19 they yield to all others.
     """
 
     def __init__(self, most: int, nice: int = 0) -> None:
         self.most = most
         self._nice = nice
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)  # which leaves the threads behind
+        os.register_at_fork(after_in_child=self._reset)  # a forked child has no threads
 
     def _reset(self) -> None:
         self._tasks = _SimpleQueue()
-        #: For the two numbers.
+        #: Protects the two numbers.
         self._lock = _allocate_lock()
         self._threads = 0
-        #: Threads that wait for a task, less the tasks that wait for a thread.
+        #: The number of threads that wait for a task, minus that of tasks that wait for a thread.
         self._idle = 0
 
     @property
@@ -55,13 +55,13 @@ class Workers:
         return self._idle <= 0 and self._threads == self.most
 
     def run(self, work: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
-        """Do *work* in a thread and wait for it; returns or raises what it does."""
+        """Call *work* in a thread and wait for it; returns or raises what *work* does."""
         return cast("T", self.spawn(work, *args, **keywords).get())
 
     def spawn(self, work: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> AsyncResult[Any]:
-        """The same without waiting. *work* is done even if nothing waits for its result.
+        """The same without waiting. *work* runs even if nobody waits for the result.
 
-        Raises RuntimeError when a thread is needed and can't be had.
+        Raises RuntimeError if the system can't start a thread that is needed.
         """
         result: AsyncResult[Any] = AsyncResult()
         done = get_hub().loop.async_()
@@ -83,7 +83,7 @@ class Workers:
             try:
                 done.send()
             except ValueError:
-                pass  # the hub is gone, and with it all that waited
+                pass  # the hub has ended, so nobody waits any more
 
         try:
             self._claim_thread()
@@ -103,7 +103,7 @@ class Workers:
                 self._threads += 1
 
     def _serve(self) -> None:
-        if self._nice and sys.platform == "linux":  # elsewhere it would be the whole process
+        if self._nice and sys.platform == "linux":  # elsewhere it changes the whole process
             os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + self._nice)
         while True:
             try:
@@ -114,25 +114,25 @@ class Workers:
                         self._idle -= 1
                         self._threads -= 1
                         return
-                continue  # a task will arrive at once
+                continue  # somebody has claimed this thread and is about to put a task
             task()
-            del task  # and what it holds
+            del task  # free the objects that it refers to
             with self._lock:
                 self._idle += 1
 
 
-#: Reverse look-ups; while these hang the next clients are served under their addresses.
+#: Reverse look-ups. While all of these hang, further clients have no name but their address.
 LOOKUPS: Final = Workers(8)
-#: Passwords: each takes a processor for a while, and 16 MiB or what the users file says.
-#: Clients that guess passwords must not slow mail down.
+#: Password checks. Each needs CPU time, and 16 MiB or what the users file says. Their low priority
+#: keeps clients that guess passwords from slowing down mail.
 PASSWORDS: Final = Workers(4, nice=10)
-#: TLS handshakes with a key that costs much (RSA).
+#: TLS handshakes with an expensive key (RSA).
 HANDSHAKES: Final = Workers(2, nice=10)
-#: Writes and fsync of stores.
+#: Writing and fsync of stores.
 STORES: Final = Workers(10)
-#: Messages that are spooled for policies.
+#: Spooling of messages for policies.
 SPOOLS: Final = Workers(4)
-#: Replies of name servers, whose contents the sender of a message may have chosen.
+#: Parsing of DNS replies, whose content the sender of a message may have chosen.
 ANSWERS: Final = Workers(1)
-#: Signatures of messages: hashes, and arithmetic with keys that the signer has chosen.
+#: Verification of signatures: hashes, and arithmetic with keys that the signer has chosen.
 SIGNATURES: Final = Workers(2)

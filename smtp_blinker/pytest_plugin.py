@@ -1,7 +1,7 @@
 """The pytest plugin: fixtures with an SMTP server. docs/pytest.md is the manual.
 
-``smtp_server``           a `smtp_blinker.testing.SMTPTestServer`, as new for each test
-``smtp_server_address``   its host and port, for what is configured once for the whole session
+``smtp_server``           a `smtp_blinker.testing.SMTPTestServer`, reset for each test
+``smtp_server_address``   its host and port, for programs that are configured once per session
 ``smtp_server_options``   override it to choose the server's host, port and options
 ``smtpd``                 for tests that were written for smtpdfix
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    # Where it is used it is imported: a session without mail needn't wait for it.
+    # The fixtures import it when they run, so that a session without mail doesn't load it.
     from .testing import SMTPDFix, SMTPTestServer
 
 
@@ -45,10 +45,10 @@ def smtp_server(
 ) -> Iterator[SMTPTestServer]:
     """A server without messages, connections and faults.
 
-    A `unittest.TestCase` that uses it (``@pytest.mark.usefixtures("smtp_server")``) has it as
+    In a `unittest.TestCase` with ``@pytest.mark.usefixtures("smtp_server")`` it is
     ``self.smtp_server``.
     """
-    _smtp_server.reset()  # remove what earlier tests left
+    _smtp_server.reset()  # mail may have arrived between two tests
     if isinstance(request.instance, unittest.TestCase):
         request.instance.smtp_server = _smtp_server  # type: ignore[attr-defined]
     yield _smtp_server
@@ -58,7 +58,7 @@ def smtp_server(
 class _SMTPDFixPlugin:
     @pytest.fixture
     def smtpd(self) -> Iterator[SMTPDFix]:
-        """A server with the names of smtpdfix's fixture, new for each test."""
+        """A server with the interface of smtpdfix's fixture, new for each test."""
         from .testing import SMTPDFix
 
         with SMTPDFix() as server:
@@ -66,6 +66,6 @@ class _SMTPDFixPlugin:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Where smtpdfix is installed its own fixture stays, unless -p no:smtpd says otherwise.
+    # If smtpdfix is installed, its own fixture is used, unless -p no:smtpd disables it.
     if not config.pluginmanager.has_plugin("smtpd"):
         config.pluginmanager.register(_SMTPDFixPlugin(), "smtp_blinker-smtpd")

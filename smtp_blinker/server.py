@@ -1,4 +1,4 @@
-"""SMTPServer: listening, admission, draining."""
+"""SMTPServer: listens, admits clients, and drains at the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .smtp.reply import Reply
 from .threads import HubGone, ServerThread, call_in_hub
 from .turns import Share
 
-#: How often, and how many seconds apart, a connection that won't end is killed again.
+#: How many times, and how many seconds apart, a connection that doesn't end is killed.
 KILLS: Final = 10
 KILL_SECONDS: Final = 0.5
 
@@ -40,18 +40,18 @@ KILL_SECONDS: Final = 0.5
 class SMTPServer(HookDecorators, StreamServer):
     """An SMTP or LMTP server.
 
-    *listener* is what `gevent.server.StreamServer` takes (an address tuple, ``":2525"``, a bound
-    socket), ``"unix:/path"`` for a UNIX-domain socket, or None for a server that is given its
-    sockets by another program through `handle`. A hook may also be registered later, with the
-    decorator of its name, or be a method of that name in a subclass.
+    *listener* is ``(host, port)``, ``"host:port"``, ``":2525"`` for all addresses, a bound socket,
+    ``"unix:/path"`` for a UNIX-domain socket, or None if other code accepts the clients and passes
+    them to `handle`. A hook may also be registered later with the decorator of its name, or be a
+    method of that name in a subclass. A limit of None means no limit.
 
-    Raises TypeError for an invalid listener and for an unknown or wrongly typed keyword, ValueError
-    for a wrong value or a contradiction, OSError or ssl.SSLError for a certificate that can't be
-    loaded.
+    Raises TypeError for a wrong listener, an unknown keyword or a value of the wrong type,
+    ValueError for a wrong value or a contradiction, and OSError or ssl.SSLError for a certificate
+    that can't be loaded.
     """
 
-    #: Clients accepted in one turn of the loop at most. A crowd of new ones must not slow down
-    #: those that are there, so there are fewer while turns are long.
+    #: Maximum of clients accepted in one turn of the loop. While turns are long it accepts fewer,
+    #: so that a crowd of new clients doesn't slow down the connected ones.
     max_accept = 20
 
     @takes(Keywords)
@@ -60,7 +60,7 @@ class SMTPServer(HookDecorators, StreamServer):
         self.hooks = Hooks()
         for name in hooks.NAMES:
             if getattr(type(self), name) is not getattr(HookDecorators, name):
-                self.hooks.set(name, getattr(self, name))  # a subclass has it as a method
+                self.hooks.set(name, getattr(self, name))  # a method of a subclass
             if name in keywords:
                 self.hooks.set(name, keywords.pop(name))
         self.options: Options = make_options(keywords, hooks.NAMES)
@@ -72,24 +72,24 @@ class SMTPServer(HookDecorators, StreamServer):
         self.resolver = ReverseResolver(self.options.resolver)
         #: The live connections.
         self.connections: set[Connection] = set()
-        #: See `connection.MAX_LINGERING`.
+        #: Connections that wait for their client to close; see `connection.MAX_LINGERING`.
         self.lingering = 0
         self._admitted = 0
         self._by_address: Counter[str] = Counter()
-        #: Connections whose PROXY header is waited for.
+        #: Connections that haven't sent their PROXY header yet.
         self._unintroduced = 0
-        #: There while a stop drains, and while one isn't finished.
+        #: Set while `stop` drains, and while `stop` hasn't finished.
         self._drained: Event | None = None
         self._finished: Event | None = None
         #: The greenlet that sends `close`.
         self._closing: Any = None
         self._one_ended = Event()
         self._hub: Any = None
-        #: The hub of `run_in_thread`, which starts and stops there.
+        #: The hub in which `run_in_thread` starts and stops the server.
         self.home: Any = None
         self._shares_listener = False
         self._accepting = Share(self.max_accept)
-        #: Seconds between two tries to accept while there are no descriptors.
+        #: Seconds until the next try to accept, while the process has no free file descriptors.
         self._pause = 0.0
         self._unix_path: str | None = None
         self._serving = False
@@ -106,7 +106,7 @@ class SMTPServer(HookDecorators, StreamServer):
             self.address = self._unix_path
         else:
             if isinstance(listener, (stdlib_socket.socket, gevent_socket)):
-                # gevent accepts on it as it is: blocking, it would stall the hub.
+                # gevent doesn't change its mode, and a blocking accept would stall the hub.
                 listener.setblocking(False)
                 if not listener.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ACCEPTCONN):
                     listener.listen(self.backlog)
@@ -115,7 +115,7 @@ class SMTPServer(HookDecorators, StreamServer):
 
     def init_socket(self) -> None:
         if self.family == stdlib_socket.AF_UNIX and isinstance(self.address, str):
-            # A socket that was given is closed by `stop` and made again, as gevent does with TCP.
+            # `start` after `stop` opens it again, as gevent does with TCP sockets.
             if not hasattr(self, "socket"):
                 self.socket = open_unix_listener(self.address, self.backlog)
         elif self.family is not None:
@@ -126,9 +126,9 @@ class SMTPServer(HookDecorators, StreamServer):
             super().start_accepting()
 
     def start(self) -> None:
-        """Listen and accept. Raises the OSError of a listener that can't be opened.
+        """Listen and accept clients. Raises OSError if the listener can't be opened.
 
-        A server of `run_in_thread` starts in its thread, from wherever this is called.
+        A server of `run_in_thread` starts in its own thread, from whichever thread this is called.
         """
         if self._serving and self.started:
             return
@@ -161,11 +161,11 @@ class SMTPServer(HookDecorators, StreamServer):
                 signals.emit(signals.listening, self)
 
     def serve_forever(self, stop_timeout: float | None = None) -> None:
-        """Start, unless that was done already, and wait until `stop` was called and has ended.
+        """Start the server unless it has started, and return when `stop` has ended it.
 
-        Ctrl-C in the main thread stops the server, as ``stop(stop_timeout)`` does; a second one
-        doesn't wait for the clients. Then a `KeyboardInterrupt` is raised; a program that doesn't
-        catch it ends with the exit status 130 and without a traceback.
+        Ctrl-C in the main thread calls ``stop(stop_timeout)``; after a second Ctrl-C it doesn't
+        wait for the clients. Then it raises `KeyboardInterrupt`; a program that doesn't catch this
+        ends with exit status 130 and without a traceback.
         """
         with quiet_ctrl_c():
             try:
@@ -176,11 +176,11 @@ class SMTPServer(HookDecorators, StreamServer):
                 else:
                     call_in_hub(self.home, stopped)
             finally:
-                # In a greenlet of its own, which the second Ctrl-C doesn't end.
+                # In a separate greenlet, which a second Ctrl-C doesn't interrupt.
                 gevent.spawn(self.stop, stop_timeout).join()
 
     def do_read(self) -> Any:
-        """Accept one client; runs in the hub, again and again until it returns None."""
+        """Accept one client. The hub calls it repeatedly until it returns None."""
         if not self._accepting.take():
             return None
         try:
@@ -194,15 +194,15 @@ class SMTPServer(HookDecorators, StreamServer):
             if self.is_fatal_error(exc) or not self.started:
                 raise
             if exc.errno in (errno.ECONNABORTED, errno.EPROTO):
-                return None  # it left before it was accepted
-            # EMFILE, ENFILE, ENOBUFS, ENOMEM: those who are here go on, and we try again.
+                return None  # the client closed before it was accepted
+            # EMFILE, ENFILE, ENOBUFS, ENOMEM: the connected clients go on; try again later.
             spawn_raw(
                 signals.emit_error,
                 self,
                 signals.ErrorEvent(exc, signals.error_code(exc), meta={"stage": "accept"}),
             )
             self.stop_accepting()
-            # gevent's own delay starts again whenever this method returns.
+            # gevent's own delay would start at its minimum whenever this method returns.
             self._pause = min(self.max_delay, self._pause * 2 or self.min_delay)
             timer = self.loop.timer(self._pause)
             timer.start(self._accept_again, timer)
@@ -217,23 +217,23 @@ class SMTPServer(HookDecorators, StreamServer):
     # Clients
 
     def do_handle(self, sock: Any, address: Any) -> None:
-        # A raw greenlet is lighter; `connections` keeps account of them.
+        # A raw greenlet is cheaper than gevent's, and `connections` keeps track of it.
         spawn_raw(self.handle, sock, address)
 
     def handle(self, sock: Any, address: Any) -> None:
-        """Serve one client in this greenlet until it has ended; closes *sock*.
+        """Serve one client in this greenlet until the connection has ended; closes *sock*.
 
-        Call it in a greenlet of its own to serve a socket that other code accepted.
+        Other code that accepts sockets calls it, in a new greenlet for each of them.
         """
         if not hasattr(sock, "_sock"):
             sock = gevent_socket(fileno=sock.detach())
         try:
             if isinstance(address, tuple):
-                # Nagle and delayed acknowledgements cost a client 40 ms a reply.
+                # Nagle's algorithm with delayed ACKs would delay each reply by 40 ms.
                 sock.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
             connection = Connection(self, sock, address)
         except OSError:
-            sock.close()  # it left before it was served
+            sock.close()  # the client has closed already
             return
         self.connections.add(connection)
         connection.run()
@@ -284,26 +284,26 @@ class SMTPServer(HookDecorators, StreamServer):
     # TLS
 
     def update_secure_context(self, **changes: Any) -> None:
-        """New certificates for the connections that come after; none is dropped.
+        """Use new certificates for later TLS handshakes. No connection is dropped.
 
-        Takes certfile, keyfile, ca_certs, cert_reqs, ciphers, ssl_context and sni_options; with
-        none of them the same files are read again. Raises what the constructor raises; the old
-        ones stay in use then.
+        Takes certfile, keyfile, ca_certs, cert_reqs, ciphers, ssl_context and sni_options. Without
+        arguments it reads the same files again. Raises like the constructor; then the old
+        certificates stay in use.
         """
         self.contexts.update(changes)
 
     # The end
 
     def stop(self, timeout: float | None = None) -> None:
-        """Accept no new client, let transactions end, send all clients 421, and send `close`.
+        """Stop accepting, let transactions end, reply 421 to all clients, emit the signal `close`.
 
-        *timeout* is how many seconds content and hooks under way may take (the option
-        close_timeout for None); what is left then is ended. Returns when every connection has
-        ended; a second call waits for the first. `start` works again afterwards.
+        Content and hooks in progress have *timeout* seconds (None: the option close_timeout), then
+        their connections are ended by force. Returns when every connection has ended. A second
+        call waits for the first. The server can be started again afterwards.
 
-        Called by one of the server's own hooks or listeners it returns at once, and the rest
-        happens when that connection too has ended. It also returns at once if the hub calls it:
-        from a signal handler, or a callback of the event loop.
+        Called in a hook or listener of one of the server's connections, it returns at once, and
+        stops the server when that connection has ended too. Called in the hub (by a signal handler
+        or a callback of the event loop), it also returns at once.
         """
         if self._hub is not None and self._hub is not gevent.get_hub():
             try:
@@ -314,7 +314,7 @@ class SMTPServer(HookDecorators, StreamServer):
             return
         me = getcurrent()
         if me is gevent.get_hub():
-            spawn_raw(self.stop, timeout)  # nothing can be waited for in the hub
+            spawn_raw(self.stop, timeout)  # the hub itself can't wait for anything
             return
         from_within = any(one.greenlet is me for one in self.connections)
         if self._finished is not None:
@@ -328,7 +328,7 @@ class SMTPServer(HookDecorators, StreamServer):
         self._drained = Event()
         self._finished = Event()
         if from_within:
-            # It would wait for itself.
+            # This greenlet would wait for its own end.
             spawn_raw(self._stop, timeout)
         else:
             self._stop(timeout)
@@ -341,7 +341,7 @@ class SMTPServer(HookDecorators, StreamServer):
             try:
                 self._empty_backlog()
                 self.close()
-                gevent.sleep(0)  # clients that were accepted just now begin
+                gevent.sleep(0)  # let clients that were just accepted begin
                 self._drain(self.options.close_timeout if timeout is None else timeout)
                 self.resolver.stop()
             finally:
@@ -351,7 +351,7 @@ class SMTPServer(HookDecorators, StreamServer):
             if self.logger is not None:
                 self.logger.info("stopped")
             if signals.close.receivers:
-                # A listener may call `start`, which waits for the draining only.
+                # A listener may call `start`, which waits only until the draining is over.
                 self._closing = getcurrent()
                 signals.emit(signals.close, self)
         finally:
@@ -359,9 +359,9 @@ class SMTPServer(HookDecorators, StreamServer):
             finished.set()
 
     def _empty_backlog(self) -> None:
-        """Accept the clients that have connected, so that they get 421: closing resets them.
+        """Accept the clients in the backlog, so that they get 421. Closing would reset them.
 
-        A socket that was given to us may have other servers, which will serve them.
+        Not for a socket that the program passed in: other servers may accept from it.
         """
         if self.closed or self._shares_listener:
             return
@@ -375,7 +375,7 @@ class SMTPServer(HookDecorators, StreamServer):
             self.do_handle(*accepted)
 
     def close(self) -> None:
-        """Stop listening; those who are connected go on. `stop` is the whole of it."""
+        """Stop listening, but keep the connections. Use `stop` to end the server."""
         ours = self._unix_path is not None and hasattr(self, "socket")
         super().close()
         if ours:
@@ -383,13 +383,13 @@ class SMTPServer(HookDecorators, StreamServer):
                 os.unlink(str(self._unix_path))
 
     def _drain(self, timeout: float) -> None:
-        # A new one: an event belongs to the hub that used it first, and the last run may have
-        # been in a thread whose hub isn't gone as far as gevent can tell.
+        # An event belongs to the hub that used it first, so each run gets a new one: the previous
+        # run may have been in a thread whose hub gevent doesn't know to be gone.
         self._one_ended = Event()
         for connection in list(self.connections):
             if connection.greenlet.dead:
                 self.release(connection)
-                self.ended(connection)  # a KeyboardInterrupt struck where nothing could be done
+                self.ended(connection)  # a KeyboardInterrupt ended it without any cleanup
             else:
                 connection.drain()
         self._wait_for_end(timeout)
@@ -400,29 +400,29 @@ class SMTPServer(HookDecorators, StreamServer):
                 connection.kill()
             self._wait_for_end(KILL_SECONDS)
         logging.getLogger("smtp_blinker").error(
-            "%d connections could not be ended: a hook swallows GreenletExit", len(self.connections)
+            "%d connections didn't end: a hook swallows GreenletExit", len(self.connections)
         )
 
     def _wait_for_end(self, seconds: float) -> None:
-        """Until every connection has ended, *seconds* at most."""
-        # By the timer of the event loop: a test may have frozen every clock of Python's.
+        """Wait until every connection has ended, at most *seconds*."""
+        # The event loop's timer also works in a test that has frozen Python's clocks.
         with gevent.Timeout(max(seconds, 0.0), False):  # type: ignore[arg-type]
             while self.connections:
                 self._one_ended.clear()
                 self._one_ended.wait()
 
     def run_in_thread(self) -> ServerThread[SMTPServer]:
-        """``with server.run_in_thread():`` serves from a thread with a hub of its own.
+        """``with server.run_in_thread():`` serves in a thread with a hub of its own.
 
-        For programs that don't use gevent. Entering starts the server (raising what `start`
-        raises) and gives the server back; leaving the block stops it. In a process whose
-        threading is monkey patched it serves from the current hub, as everything does there.
+        For programs that don't use gevent. Entering the block starts the server (and raises what
+        `start` raises) and returns the server; leaving the block stops it. In a process with
+        monkey-patched threading it serves in the current hub.
         """
         return ServerThread(self)
 
 
 def _address_key(address: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 that an IPv6 site is given."""
+    """The key of max_clients_per_ip: an IPv4 address, or the /64 of an IPv6 address."""
     if ":" not in address:
         return address
     return str(int(IPv6Address(address)) >> 64)

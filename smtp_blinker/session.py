@@ -1,4 +1,4 @@
-"""What a program sees of a client: Session, Envelope, Address, Credentials."""
+"""The values that hooks get: Session, Envelope, Address, Credentials."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .smtp.reply import Reply
 if TYPE_CHECKING:
     from .smtp.proxy import ProxyHeader
 
-# Each octet stands for the base 32 digit of its last five bits: 256 is a multiple of 32, so
-# all digits are equally likely.
+# Maps each octet to the base 32 digit of its last five bits. 256 is a multiple of 32, so all
+# digits are equally likely.
 _BASE32 = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 
 
@@ -28,19 +28,19 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class RecipientDSN:
-    """What RCPT asked about delivery status notifications (RFC 3461 sections 4.1 and 4.2)."""
+    """NOTIFY= and ORCPT= of RCPT (RFC 3461 sections 4.1 and 4.2)."""
 
-    #: Of "NEVER", "SUCCESS", "FAILURE", "DELAY"; None where the client left it open.
+    #: "NEVER" alone, or some of "SUCCESS", "FAILURE", "DELAY"; None if RCPT had no NOTIFY=.
     notify: tuple[str, ...] | None = None
-    #: "addr-type;address" with the xtext decoded.
+    #: "addr-type;address" with the xtext decoded, or None.
     orcpt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeDSN:
-    """What MAIL asked about delivery status notifications (RFC 3461 sections 4.3 and 4.4)."""
+    """RET= and ENVID= of MAIL (RFC 3461 sections 4.3 and 4.4)."""
 
-    #: "FULL" or "HDRS".
+    #: "FULL", "HDRS" or None.
     ret: str | None = None
     envid: str | None = None
 
@@ -49,11 +49,11 @@ class EnvelopeDSN:
 class DeliverBy:
     """BY= of MAIL (RFC 2852 section 4)."""
 
-    #: Seconds from now, -999999999 to 999999999; greater than 0 where the mode is "R".
+    #: Seconds from now, -999999999 to 999999999; greater than 0 if the mode is "R".
     seconds: int
-    #: What to do with the message after that: "R", return it, or "N", notify the sender.
+    #: What to do after that time: "R" returns the message, "N" notifies the sender.
     mode: str
-    #: Whether each server on the way is to report that it passed the message on.
+    #: Whether each server on the way must report that it passed the message on.
     trace: bool = False
 
 
@@ -61,9 +61,9 @@ class DeliverBy:
 class RecipientValidSince:
     """RRVS= of RCPT (RFC 7293)."""
 
-    #: The mailbox must have had its present owner since then; in UTC.
+    #: Deliver only if the mailbox has had its present owner since this time; in UTC.
     since: datetime
-    #: What a next server without RRVS gets: "R", not the message; "C", the message.
+    #: What to do if the next server lacks RRVS: "R" rejects the message, "C" continues.
     action: str = "R"
 
 
@@ -72,11 +72,11 @@ NO_ENVELOPE_DSN = EnvelopeDSN()
 
 
 class Address:
-    """A reverse-path or forward-path as the client gave it.
+    """A reverse-path or forward-path that the client sent.
 
-    ``address`` is "" for the null reverse-path; an internationalised domain is in U-labels, an
-    IPv6 literal in the form of RFC 5952, all else as it came. ``args`` are the ESMTP
-    parameters: keywords in upper case, values with their xtext decoded, True for a bare keyword.
+    ``address`` is "" for the null reverse-path. It has internationalised domains in U-labels and
+    IPv6 literals in the form of RFC 5952; the rest is unchanged. ``args`` are the ESMTP parameters:
+    keywords in upper case; values with the xtext decoded, True for a keyword without a value.
     """
 
     __slots__ = ("_args", "address", "dsn", "rrvs")
@@ -90,14 +90,14 @@ class Address:
         self.address = address
         self._args = args
         self.dsn = dsn
-        #: What RRVS= asked (RFC 7293), or None.
+        #: RRVS= of RCPT (RFC 7293), or None.
         self.rrvs: RecipientValidSince | None = None
 
     @property
     def args(self) -> Mapping[str, str | bool]:
         args = self._args
         if args is None:
-            args = self._args = {}  # its own: a program may add to it
+            args = self._args = {}  # not a shared constant, because a program may add to it
         return args
 
     def __str__(self) -> str:
@@ -116,17 +116,17 @@ class Address:
 
 
 class Envelope(EditableHeader):
-    """One mail transaction: a new one begins at MAIL, RSET, EHLO, STARTTLS and after a message."""
+    """One mail transaction. MAIL, RSET, EHLO, STARTTLS and the end of a message make a new one."""
 
-    # The others are asked for by few clients: a new envelope needs no time for them.
+    # Few clients use the other fields. As class attributes they cost a new envelope no time.
     __slots__ = ("body_type", "mail_from", "rcpt_to", "results", "smtputf8")
 
     require_tls: bool = False
     dsn: EnvelopeDSN = NO_ENVELOPE_DSN
     #: Octets that MAIL announced with SIZE= (RFC 1870), or None.
     size: int | None = None
-    #: AUTH= of MAIL (RFC 4954 section 5): a mailbox, "<>", or None. The client claims it; where
-    #: `Session.user` is None, or a user who isn't trusted to, take it for "<>".
+    #: AUTH= of MAIL (RFC 4954 section 5): a mailbox, "<>", or None. It is only the client's claim.
+    #: Treat it as "<>" if `Session.user` is None or a user that you don't trust with it.
     auth: str | None = None
     #: BY= of MAIL (RFC 2852), or None.
     deliver_by: DeliverBy | None = None
@@ -134,21 +134,21 @@ class Envelope(EditableHeader):
     priority: int | None = None
     #: HOLDFOR= of MAIL (RFC 4865), seconds, or None.
     hold_for: int | None = None
-    #: HOLDUNTIL= of MAIL (RFC 4865), in UTC, or None. There is never both.
+    #: HOLDUNTIL= of MAIL (RFC 4865), in UTC, or None. Never set together with `hold_for`.
     hold_until: datetime | None = None
-    #: When the message was received, with the time zone, where a store hands it over later;
-    #: None where that is now.
+    #: The time of receipt with its time zone, if a store passes the message on later; None means
+    #: now.
     received_at: datetime | None = None
-    #: The domains of the accepted recipients in lower case; kept for `max_rcpt_domains` only.
+    #: The domains of the accepted recipients in lower case; set only with `max_rcpt_domains`.
     rcpt_domains: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.mail_from: Address | None = None
         self.rcpt_to: list[Address] = []
-        #: "7bit" or "8bitmime" (RFC 6152).
+        #: "7bit", "8bitmime" (RFC 6152) or "binarymime" (RFC 3030).
         self.body_type = "7bit"
         self.smtputf8 = False
-        #: What policies found out about the message, by their names.
+        #: The results of policies about the message, by the names of the policies.
         self.results: dict[str, Any] = {}
 
     def __repr__(self) -> str:
@@ -157,20 +157,20 @@ class Envelope(EditableHeader):
 
 @dataclass(frozen=True, slots=True)
 class TLSInfo:
-    """The TLS of a session, as `ssl.SSLObject` tells it after the handshake."""
+    """The TLS parameters of a session, from `ssl.SSLObject` after the handshake."""
 
     #: For example "TLSv1.3".
     version: str
-    #: Name, protocol, secret bits.
+    #: The cipher's name, its protocol and the number of its secret bits.
     cipher: tuple[str, str, int]
-    #: `getpeercert()`: the client's verified certificate, or None.
+    #: The client's verified certificate as `ssl.SSLSocket.getpeercert` returns it, or None.
     peer_certificate: Mapping[str, Any] | None = None
 
 
 class Session:
-    """One connection, from the greeting to its end; the same object in every hook.
+    """One connection, from before the greeting to its end. Every hook gets the same object.
 
-    Programs may set attributes of their own on it.
+    Programs may set further attributes on it.
     """
 
     __slots__ = (
@@ -207,39 +207,39 @@ class Session:
         self.local_port = 0
         self.remote_address = ""
         self.remote_port = 0
-        #: "HELO", "EHLO" or "LHLO" once it was said.
+        #: "HELO", "EHLO" or "LHLO"; None before the client has sent it.
         self.opening_command: str | None = None
-        #: The argument of that command in lower case.
+        #: The argument of HELO, EHLO or LHLO in lower case; None before.
         self.host_name_appears_as: str | None = None
         self.secure = secure
         self.tls: TLSInfo | None = None
-        #: The SNI name as a lower-case A-label.
+        #: The name of the TLS SNI extension in lower-case A-labels, or None.
         self.servername: str | None = None
-        #: What `on_auth` returned; None for a client that did not authenticate.
+        #: The result of `on_auth`; None for a client without AUTH.
         self.user: Any = None
-        #: 1 for the first message, and so on.
+        #: The number of the current mail transaction: 1 for the first message.
         self.transaction = 1
-        #: Attributes that XCLIENT gave, by upper-case name; None for an unavailable one. Beside
-        #: ADDR stands "ADDR:DEFAULT", the address before it.
+        #: The attributes of XCLIENT by upper-case name; None for an unavailable one. With ADDR
+        #: there is also "ADDR:DEFAULT", the client's address before XCLIENT.
         self.xclient: dict[str, str | None] = {}
-        #: The same of XFORWARD.
+        #: The same for XFORWARD.
         self.xforward: dict[str, str | None] = {}
-        #: The PROXY header that introduced the client, or None.
+        #: The PROXY header of the connection, or None.
         self.proxy: ProxyHeader | None = None
-        #: Verbs that are answered 502: at first those of the option; what a program puts here
-        #: replaces them. None is the option again.
+        #: Verbs that are answered 502. It begins as the option of this name; a program may replace
+        #: it for this session, and set None to return to the option.
         self.disabled_commands: Collection[str] | None = frozenset()
-        #: The last 4yz or 5yz reply.
+        #: The last 4yz or 5yz reply, or None.
         self.error: Reply | None = None
         self.envelope = Envelope()
-        #: What policies found out about the client, by their names.
+        #: The results of policies about the client, by the names of the policies.
         self.results: dict[str, Any] = {}
 
     @property
     def client_hostname(self) -> str:
-        """The client's name by reverse DNS, or ``[address]``.
+        """The client's host name by reverse DNS, or ``[address]``.
 
-        The first access may wait for the lookup that began with the connection (1.5 s at most).
+        The look-up begins with the connection. The first access waits for it, 1.5 s at most.
         """
         name = self._hostname
         if not isinstance(name, str):
@@ -251,7 +251,7 @@ class Session:
         self._hostname = name
 
     def save_client(self) -> tuple[Any, ...]:
-        """Who the client is, for `restore_client`. Waits for no lookup."""
+        """The client's addresses and name for `restore_client`. Doesn't wait for the look-up."""
         return (
             self.remote_address,
             self.remote_port,
@@ -261,7 +261,7 @@ class Session:
         )
 
     def restore_client(self, saved: tuple[Any, ...]) -> None:
-        """Take back what was said of the client since `save_client`."""
+        """Set the client's addresses and name back to those of `save_client`."""
         self.remote_address, self.remote_port, self.local_address, self.local_port = saved[:4]
         self._hostname = saved[4]
 
@@ -279,10 +279,10 @@ class Session:
     def received_header(self, by: str, message_id: str | None = None) -> bytes:
         """The Received field of RFC 5321 section 4.4, folded, with its final CRLF.
 
-        *by* is this server's name and *message_id* the id clause. What the client said of
-        itself is cut down to characters that can't break or forge a header field. A message that
-        begins with no header field needs an empty line behind it, or it would continue the field.
-        It is `smtp_blinker.trace.received`.
+        *by* is this server's name and *message_id* the id clause. Characters from the client that
+        could break or forge a header field are replaced. If the message doesn't begin with a
+        header field, write an empty line after this field, or the message would continue it. The
+        same as `smtp_blinker.trace.received`.
         """
         return trace.received(self, by, message_id)
 
@@ -291,7 +291,7 @@ class Session:
 
 
 class Credentials:
-    """What `on_auth` decides on. Its repr never shows a secret."""
+    """The credentials that a client sent with AUTH, for `on_auth`. Its repr shows no secret."""
 
     __slots__ = (
         "_authzid",
@@ -318,45 +318,48 @@ class Credentials:
         challenge_response: str | None = None,
     ) -> None:
         #: The mechanism: "PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER"; "SCRAM-SHA-256",
-        #: "SCRAM-SHA-1", "EXTERNAL" (the client has proved who it is); or "XCLIENT" (no password).
+        #: "SCRAM-SHA-1", "EXTERNAL" (the server has verified the client's proof); or "XCLIENT" (a
+        #: trusted proxy sent the name, without a password).
         self.method = method
         self.username = username
         self.password = password
-        #: Of the two identities of PLAIN (RFC 4616, as they came), SCRAM and EXTERNAL the one that
-        #: knows the password, or that the certificate names.
+        #: The authentication identity of PLAIN (RFC 4616, unchanged), SCRAM and EXTERNAL: the user
+        #: who has the password, or whom the certificate names.
         self.authcid = authcid
         self._authzid = authzid
-        #: Whether a program asked for `authzid`. One that didn't has not allowed another identity.
+        #: Whether the program read `authzid`. If not, it hasn't allowed the client to act for
+        #: another user.
         self._authzid_was_read = False
         self.access_token = access_token
-        #: CRAM-MD5's challenge, and the hex digest that answered it (RFC 2195).
+        #: The challenge of CRAM-MD5 and the client's hex digest (RFC 2195).
         self.challenge = challenge
         self.challenge_response = challenge_response
 
     @property
     def authzid(self) -> str | None:
-        """The user that a client of PLAIN, SCRAM or EXTERNAL wants to act as; "" for itself.
+        """The authorization identity of PLAIN, SCRAM or EXTERNAL: the user that the client wants to
+        act as; "" for `username` itself.
 
-        The hook that reads it decides; where none does, acting for another than `username` is
-        refused.
+        A hook that reads it decides whether this is allowed. If no hook reads it, the server
+        refuses an authzid other than `username`.
         """
         self._authzid_was_read = True
         return self._authzid
 
     def forget_reads(self) -> None:
-        """Policies have looked at it, and the program not yet."""
+        """Ignore that policies read `authzid`: only the program may allow it."""
         self._authzid_was_read = False
 
     @property
     def is_unasked_for_another(self) -> bool:
-        """Whether the client wants to act for another, and the program has not read `authzid`."""
+        """Whether the client wants to act for another user and no program code read `authzid`."""
         return bool(self._authzid) and self._authzid != self.username and not self._authzid_was_read
 
     def validate_password(self, password: str | None) -> bool:
-        """Whether the client knows *password*; takes the same time for any wrong one.
+        """Whether the client knows *password*, compared in constant time.
 
-        For PLAIN, LOGIN and CRAM-MD5; False for mechanisms that carry no password. None, which
-        a look-up gives for a user that isn't there, is as wrong as any other.
+        For PLAIN, LOGIN and CRAM-MD5; False for mechanisms without a password. *password* may be
+        None for a user that doesn't exist; the result then is False after the same time.
         """
         expected = (password or "").encode()
         if self.challenge is not None and self.challenge_response is not None:

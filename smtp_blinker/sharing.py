@@ -1,4 +1,4 @@
-"""Clients shared out among processes that accept at the same sockets, as gunicorn's workers do."""
+"""Balances clients among processes that accept on the same sockets, as gunicorn's workers do."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from gevent.server import StreamServer
 from . import signals
 from .server import SMTPServer
 
-#: Seconds between two signs of life.
+#: Seconds between two heartbeats.
 HEARTBEAT_SECONDS: Final = 1.0
-#: Seconds that a worker leaves the next client to one with fewer. One that has nothing else to do
-#: sleeps a millisecond, libev's shortest time.
+#: Seconds for which a worker leaves the next client to a worker with fewer clients. An idle worker
+#: sleeps for 1 ms, libev's shortest time.
 YIELD_SECONDS: Final = 0.0002
 
 
 class Share:
-    """How many SMTP clients this worker has, and whether another has fewer.
+    """Counts the SMTP clients of this worker and compares with the other workers.
 
-    A client who connects wakes all the workers, and with little to do the same one is first again
-    and again: of ten clients it got up to ten, and they were all served on one core.
+    A new client wakes all workers. With little load the same worker often accepts first: it got
+    up to ten of ten clients, so that one core served all of them.
     """
 
-    #: Two numbers for each worker: when it last said that it accepts, and how many clients it has.
-    #: The arbiter makes this when it imports the module; the workers inherit it, and share it.
+    #: Two numbers for each worker: the time of its last heartbeat, and how many clients it has.
+    #: The arbiter creates this shared memory at import; its workers inherit it.
     _table = memoryview(mmap(-1, 256 * 16)).cast("d")
 
     def __init__(self, age: int) -> None:
-        """*age* is the worker's number; one 256 older, if it lives, only blurs the counts."""
+        """*age* is the worker's number. Two workers whose numbers differ by 256 share an entry,
+        which only makes the counts imprecise."""
         self._seen = age * 2 % len(self._table)
         self._count = self._seen + 1
         self._others: list[int] = []
         self._table[self._count] = 0
 
     def beat(self) -> None:
-        """This worker accepts; to be said every HEARTBEAT_SECONDS."""
+        """Record that this worker accepts; call it every HEARTBEAT_SECONDS."""
         now = monotonic()
         self._table[self._seen] = now
         self._others = [
@@ -50,7 +51,7 @@ class Share:
         ]
 
     def leave(self) -> None:
-        """It accepts no more clients."""
+        """Record that this worker accepts no more clients."""
         self._table[self._seen] = 0
 
     def add(self, clients: int) -> None:
@@ -58,15 +59,15 @@ class Share:
 
     @property
     def is_larger(self) -> bool:
-        """Whether another worker that accepts has less than three quarters of these clients."""
+        """Whether another accepting worker has less than three quarters as many clients."""
         table = self._table
-        # Were they to be just equal, workers with short sessions would wait for each other.
+        # If exact balance was the goal, workers with short sessions would wait for each other.
         enough = table[self._count] * 0.75
         return any(table[other] < enough for other in self._others)
 
 
 class Acceptor(StreamServer):
-    """Accepts at one socket for an `SMTPServer` that has none."""
+    """Accepts on one socket for an `SMTPServer` without a listener."""
 
     def __init__(
         self, sock: Any, server: SMTPServer, share: Share, accepted: Callable[[], None]
@@ -90,8 +91,8 @@ class Acceptor(StreamServer):
     def _go_on(self) -> None:
         if self.started:
             self.start_accepting()
-            with suppress(OSError):  # do_read will see it again
-                if client := super().do_read():  # which no other process took
+            with suppress(OSError):  # do_read will meet and report the same error
+                if client := super().do_read():  # no other process took the client
                     self.do_handle(*client)
 
     def do_read(self) -> Any:
@@ -102,7 +103,7 @@ class Acceptor(StreamServer):
         try:
             return super().do_read()
         except OSError as exc:
-            # Too few descriptors or too little memory: gevent tries again later.
+            # Out of file descriptors or memory: gevent tries again later.
             event = signals.ErrorEvent(exc, signals.error_code(exc), meta={"stage": "accept"})
             spawn_raw(signals.emit_error, self._server, event)
             raise

@@ -1,11 +1,11 @@
-"""The named signals, the events they carry, and how one is sent to its listeners.
+"""The signals, the events that they carry, and the functions that send them.
 
-The sender is always the server. All signals but `close` and `listening` carry one keyword,
-``event``. A listener observes: it can't refuse anything, and when it raises, the other
-listeners still run and the client notices nothing (`error` reports it).
+The sender is always the server. All signals but `close` and `listening` have one keyword
+argument, ``event``. A listener can observe but not refuse. If it raises, the other listeners still
+run, the client notices nothing, and `error` reports the exception.
 
-A receiver connected with ``signal.connect`` is held weakly (blinker's rule): keep a reference
-to it. ``signal.connect_via(server)`` holds it strongly, for the signals of one server.
+``signal.connect`` holds the receiver weakly, as usual with blinker: keep a reference to it.
+``signal.connect_via(server)`` holds it strongly, and connects it to the signals of one server.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ _Receiver = TypeVar("_Receiver", bound=Callable[..., Any])
 
 
 class EventSignal(NamedSignal):
-    """A blinker signal that caches the receivers of a sender; blinker doesn't."""
+    """A blinker signal that caches the receivers of each sender."""
 
     def __init__(self, name: str, doc: str | None = None) -> None:
         super().__init__(name, doc)
-        # By the sender's id: what tells it from a later object in its place, and what `state`
-        # was before the audience was worked out. Another thread may connect meanwhile.
+        # By the id of the sender: a reference to it, because a later object may get the same id;
+        # `state` before the audience was computed, because another thread may connect meanwhile;
+        # and the audience.
         self._audiences: dict[int, tuple[weakref.ref[Any], object, tuple[Any, ...]]] = {}
-        #: Another object after each change of the receivers.
+        #: A new object after each change of the receivers.
         self.state = object()
 
     def connect(self, receiver: _Receiver, sender: Any = ANY, weak: bool = True) -> _Receiver:
@@ -46,12 +47,12 @@ class EventSignal(NamedSignal):
         return receiver
 
     def _disconnect(self, receiver_id: Hashable, sender_id: Hashable) -> None:
-        # What blinker calls for `disconnect` and when a receiver that it held weakly has died.
+        # blinker calls this for `disconnect`, and after the end of a weakly held receiver.
         super()._disconnect(receiver_id, sender_id)
         self._change()
 
     def _clear_state(self) -> None:
-        super()._clear_state()  # blinker's, for tests
+        super()._clear_state()  # blinker has it for tests
         self._change()
 
     def _change(self) -> None:
@@ -59,7 +60,7 @@ class EventSignal(NamedSignal):
         self._audiences.clear()
 
     def audience(self, sender: Any) -> tuple[Any, ...]:
-        """What to call for *sender*: receivers, or references to those that are held weakly."""
+        """The receivers for *sender*; weak references to those that are held weakly."""
         known = self._audiences.get(id(sender))
         if known is not None and known[0]() is sender and known[1] is self.state:
             return known[2]
@@ -72,7 +73,7 @@ class EventSignal(NamedSignal):
         try:
             self._audiences[id(sender)] = weakref.ref(sender), state, audience
         except TypeError:
-            pass  # an object that can't be referred to weakly: no server of ours
+            pass  # *sender* can't be referenced weakly, so it isn't a server
         return audience
 
 
@@ -82,40 +83,41 @@ def _weakly(receiver: Callable[..., Any]) -> weakref.ref[Callable[..., Any]]:
     return weakref.ref(receiver)
 
 
-# Made here and not by blinker.signal: another library's "connect" is another signal.
+# Not made by blinker.signal, whose "connect" other libraries may share.
 #: A client is ready to proceed (`ConnectEvent`).
 connect = EventSignal("connect")
-#: The server or a connection failed, a hook or a listener raised (`ErrorEvent`).
+#: The server or a connection failed, or a hook or a listener raised (`ErrorEvent`).
 error = EventSignal("error")
-#: `stop` has finished: nothing listens, every connection has ended. Carries no event.
+#: `stop` has finished: the listener is closed and every connection has ended. No event.
 close = EventSignal("close")
-#: The socket listens. Carries no event.
+#: The server listens. No event.
 listening = EventSignal("listening")
 #: A TLS handshake succeeded (`SecureEvent`).
 secure = EventSignal("secure")
 #: An AUTH exchange ended (`AuthEvent`).
 auth = EventSignal("auth")
-#: A message was answered (`MessageEvent`).
+#: The server replied to a message (`MessageEvent`).
 message = EventSignal("message")
-#: A command was refused, or a client before its greeting (`RefusedEvent`).
+#: The server refused a command, or a client before its greeting (`RefusedEvent`).
 refused = EventSignal("refused")
 #: A policy judged a client or a message (`VerdictEvent`).
 verdict = EventSignal("verdict")
-#: A connection ended, each one that was accepted (`DisconnectEvent`).
+#: A connection ended; sent for every accepted connection (`DisconnectEvent`).
 disconnect = EventSignal("disconnect")
-#: A connection begins, before its greeting; what is said on it is kept (`dialogue.DialogueEvent`).
+#: A connection begins, before its greeting; its commands and replies are kept
+#: (`dialogue.DialogueEvent`).
 dialogue = EventSignal("dialogue")
 
 
 class Event:
-    """What all events have in common."""
+    """The base class of all events."""
 
     __slots__ = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The event's fields as values that `json.dumps` takes."""
-        # A dataclass with slots names its fields there, in their order. Events that come by the
-        # thousand have theirs written out: that takes a fifth of the time.
+        """The event's fields, with values that `json.dumps` accepts."""
+        # The __slots__ of a dataclass are its fields in order. Frequent events override this
+        # method with their fields written out, which takes a fifth of the time.
         names: tuple[str, ...] = type(self).__slots__
         return {
             name: value if type(value := getattr(self, name)) in _JSON_TYPES else _plain(value)
@@ -139,7 +141,7 @@ def _plain(value: Any) -> Any:
 
 
 def _text(value: object, make: Callable[[object], str] = str) -> str:
-    """str(value); a program's exception may not even have that."""
+    """str(value), or a substitute if that raises, as it may for a program's exception."""
     try:
         return make(value)
     except Exception as exc:
@@ -148,14 +150,14 @@ def _text(value: object, make: Callable[[object], str] = str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ConnectEvent(Event):
-    """A client is ready to proceed: after HELO, EHLO or LHLO, or the XCLIENT/XFORWARD ADDR."""
+    """A client is ready to proceed: after HELO, EHLO, LHLO, or XCLIENT or XFORWARD with ADDR."""
 
     id: str
     local_address: str
     local_port: int
     remote_address: str
     remote_port: int
-    #: The argument of HELO, EHLO or LHLO; None where XCLIENT came first.
+    #: The argument of HELO, EHLO or LHLO; None if XCLIENT came first.
     host_name_appears_as: str | None
     #: The name by reverse DNS, or ``[address]``.
     client_hostname: str
@@ -182,7 +184,7 @@ class ErrorEvent(Event):
     code: str
     #: None when the server itself failed.
     remote_address: str | None = None
-    #: The code of the reply that the client got for it, if any.
+    #: The code of the reply that the client got because of it, or None.
     response_code: int | None = None
     #: Context: ``stage``, ``command``, ``hook``, ``protocol`` (of TLS) …
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -208,14 +210,14 @@ class AuthEvent(Event):
 
     id: str
     method: str
-    #: None where the exchange ended before a user name was known.
+    #: None if the exchange ended before the client sent a user name.
     username: str | None
     success: bool
 
 
 @dataclass(frozen=True, slots=True)
 class MessageEvent(Event):
-    """A message was answered, whatever the answer was."""
+    """The server replied to a message, with any reply code."""
 
     id: str
     #: 1 for the connection's first message.
@@ -223,13 +225,13 @@ class MessageEvent(Event):
     #: "" for the null reverse-path.
     mail_from: str
     rcpt_to: tuple[str, ...]
-    #: Octets of content, dots unstuffed.
+    #: Octets of content after dot unstuffing.
     size: int
-    #: The reply code; with LMTP 250 when at least one recipient was accepted, else the first.
+    #: The reply code. With LMTP: 250 if at least one recipient was accepted, else the first code.
     code: int
     #: The text of that reply.
     reply: str
-    #: From the 354 to the answer.
+    #: Seconds from the 354 to that reply.
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -247,15 +249,15 @@ class MessageEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class RefusedEvent(Event):
-    """A command was refused (4yz or 5yz), or a client before its greeting. A refused message is
-    in `MessageEvent`."""
+    """The server refused a command (4yz or 5yz), or a client before its greeting. For a refused
+    message it sends `MessageEvent`."""
 
     id: str
     remote_address: str
     #: The verb; "" before the greeting, and for a line without a known verb.
     command: str
-    #: As the protocol's log shows it: it never holds a secret, and every character prints. "" for
-    #: a line without a known verb; of AUTH it is the mechanism.
+    #: The argument as in the protocol log: printable and without secrets. For AUTH the mechanism;
+    #: "" for a line without a known verb.
     argument: str
     code: int
     #: The text of the reply.
@@ -279,11 +281,11 @@ class VerdictEvent(Event):
     id: str
     #: 1 for the connection's first message.
     transaction: int
-    #: The policy's name, which is its key in `Session.results` and `Envelope.results` too.
+    #: The policy's name, also its key in `Session.results` and `Envelope.results`.
     policy: str
-    #: In a word or two: "pass", "listed", "infected"; "failure" where it could not judge.
+    #: One or two words: "pass", "listed", "infected"; "failure" if the policy could not judge.
     verdict: str
-    #: All that it found, as its result's `as_dict` says; empty where there is no result.
+    #: The policy's result as `as_dict` returns it; empty without a result.
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -294,16 +296,16 @@ class DisconnectEvent(Event):
     id: str
     remote_address: str
     seconds: float
-    #: Messages that were answered 250.
+    #: Messages that the server accepted with 250.
     messages: int
     bytes_in: int
     bytes_out: int
     #: "quit", "timeout", "reset" (ECONNRESET, EPIPE), "eof" (the client closed without QUIT),
-    #: "shutdown", "refused" (`on_connect`, a hook's 421, or admission), "abuse" (a limit of
-    #: the options was passed), "tls" (the handshake failed), "proxy" (no acceptable PROXY header),
-    #: "error" (a fault of the program's or the library's own).
+    #: "shutdown", "refused" (by `on_connect`, a hook's 421, or admission), "abuse" (the client
+    #: exceeded a limit of the options), "tls" (the handshake failed), "proxy" (no acceptable PROXY
+    #: header), "error" (a fault of the program or the library).
     reason: str
-    #: A sentence that says more, or "": the TLS alert, "no PROXY header within 5 s".
+    #: Details such as the TLS alert or "no PROXY header within 5 s", or "".
     detail: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -329,27 +331,27 @@ def error_code(exc: BaseException) -> str:
 
 
 def emit(signal: EventSignal, server: Any, event: Event | None = None) -> None:
-    """Send *event* to every receiver of *signal*, whatever each of them does.
+    """Send *event* to every receiver of *signal*, even if some of them raise.
 
-    Callers look at ``signal.receivers`` first, so that an event without a receiver isn't built.
-    Raises nothing but KeyboardInterrupt and, in the program's main greenlet, SystemExit: there
-    a listener may end the program, elsewhere it would end a client's session.
+    Callers check ``signal.receivers`` first, so that no event is built without a receiver. Raises
+    only KeyboardInterrupt and, in the program's main greenlet, SystemExit: there a listener may end
+    the program, but in another greenlet it would end a client's session.
     """
     if signal.is_muted:
         return
     state = signal.state
     for receiver in signal.audience(server):
         if signal.state is not state and receiver not in signal.audience(server):
-            continue  # one before it has disconnected it
+            continue  # an earlier receiver has disconnected it
         if isinstance(receiver, weakref.ref):
             receiver = receiver()
             if receiver is None:
-                continue  # it has died
+                continue  # it was garbage collected
         try:
             result = receiver(server) if event is None else receiver(server, event=event)
             if result is not None and inspect.iscoroutine(result):
                 result.close()
-                raise TypeError(f"{receiver!r} is a coroutine function; receivers are called")
+                raise TypeError(f"{receiver!r} is a coroutine function; give a plain function")
         except KeyboardInterrupt:
             raise
         except BaseException as exc:  # GreenletExit and gevent.Timeout don't derive from Exception
@@ -363,19 +365,19 @@ def emit(signal: EventSignal, server: Any, event: Event | None = None) -> None:
 
 
 def emit_error(server: Any, event: ErrorEvent) -> None:
-    """Send *event* through `error`, or log it at ERROR when it has no receiver."""
+    """Send *event* through `error`, or log it at ERROR if that signal has no receiver."""
     if error.audience(server):
         emit(error, server, event)
     else:
-        # A listener's and a hook's traceback are the program's; a client's fault needs none.
+        # Faults of the program's hooks and listeners need a traceback, faults of clients don't.
         ours = event.code in {"HookError", "HookTimeout", "ListenerError"}
         where = f" ({event.remote_address})" if event.remote_address else ""
         text = f"{event.code}: {_one_line(_text(event.error))}{where}"
         _log(text, event.error if ours else None, event.as_dict())
 
 
-# An exception's text may hold what a client sent. In a log of text it can neither end a line nor
-# begin one, nor move a terminal's cursor.
+# An exception's text may contain input of a client. Escaped, it can't add lines to a text log or
+# control a terminal.
 
 
 def _log(text: str, exc: BaseException | None, event: Mapping[str, Any] | None = None) -> None:
@@ -387,13 +389,13 @@ def _log(text: str, exc: BaseException | None, event: Mapping[str, Any] | None =
         extra=None if event is None else {"smtp": event},
     )  # fmt: skip
     if exc is not None:
-        # What formatters of text take instead of making it; exc_info is there for the others.
+        # Text formatters use exc_text instead of formatting exc_info; others may need exc_info.
         record.exc_text = _traceback(exc)
     log.handle(record)
 
 
 def _traceback(exc: BaseException) -> str:
-    """The traceback of *exc* and of what it came from, each message in a line."""
+    """The traceback of *exc* and of the exceptions that caused it, each message on one line."""
     parts: list[str] = []
     seen: set[int] = set()
     current: BaseException | None = exc

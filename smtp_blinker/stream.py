@@ -1,4 +1,4 @@
-"""The message that `on_data` reads while it arrives: the file, not where its octets come from."""
+"""The file from which `on_data` reads a message while it arrives."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 
 class TruncatedError(ConnectionAbortedError):
-    """The client left, or its time was up, before the end of its message."""
+    """The client disconnected or timed out before the end of its message."""
 
 
 class PieceSource(Protocol):
-    """Where the pieces of a message come from."""
+    """The source of the pieces of a message."""
 
     @property
     def byte_length(self) -> int:
@@ -20,22 +20,22 @@ class PieceSource(Protocol):
 
     @property
     def size_exceeded(self) -> bool:
-        """Whether more than the option `size` has arrived."""
+        """Whether the message so far is larger than the option `size`."""
 
     @property
     def ended(self) -> bool:
-        """Whether the last piece was given out."""
+        """Whether `next_piece` has returned the last piece."""
 
     @property
     def is_whole_so_far(self) -> bool:
-        """False once `next_piece` has raised for good."""
+        """False after `next_piece` raised an exception that is final."""
 
     def next_piece(self) -> bytes:
-        """The next piece, b"" at the end; raises what `MessageStream` says."""
+        """The next piece, b"" at the end; raises like the methods of `MessageStream`."""
 
 
-# It is one for type checkers, and in all but inheritance when it runs: the finalizer of
-# io.IOBase costs more than a small message's content.
+# MessageStream derives from io.BufferedIOBase for type checkers only: the finalizer of io.IOBase
+# takes more time than the content of a small message.
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -45,17 +45,16 @@ else:
 
 
 class MessageStream(_Base):
-    """A binary file that ends where the message ends, dots already unstuffed.
+    """A readable binary file with the content of one message, after dot unstuffing.
 
-    Reading blocks the client's greenlet and no other. At most one received piece
-    (64 KiB) is held here, so a slow reader slows its sender down. What is left unread when
-    the hook returns is read and dropped by the server, which also ends the stream: it can't
-    be read later.
+    Reading blocks only the client's greenlet. The stream buffers at most one piece (64 KiB), so
+    a slow reader slows down its client. When the hook returns, the server reads and drops the
+    rest; the stream can't be read later.
 
-    Every reading method raises ConnectionError when the client vanishes or times out before
-    the end, and `Reject` when the server refuses the message (bare CR or LF, too large, a
-    loop): neither can be taken for a whole message. Let it pass; the server knows the answer.
-    Outside the greenlet that the hook was called in, RuntimeError.
+    Every reading method raises ConnectionError if the client disconnects or times out before the
+    end, and `Reject` if the server refuses the message (bare CR or LF, too large, a mail loop), so
+    that an incomplete message never looks complete. Don't catch these: the server then sends the
+    right reply. It raises RuntimeError outside the greenlet in which the hook was called.
     """
 
     __slots__ = ("_piece", "_position", "_source")
@@ -72,13 +71,13 @@ class MessageStream(_Base):
 
     @property
     def size_exceeded(self) -> bool:
-        """Whether more than the option `size` has arrived."""
+        """Whether the message so far is larger than the option `size`."""
         return self._source.size_exceeded
 
     # Reading
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to *size* octets, fewer only at the end of the message; all of it for -1."""
+        """Read *size* octets, fewer only at the end of the message; all of it for -1 or None."""
         if size is None:
             size = -1
         if not self._piece:
@@ -100,7 +99,7 @@ class MessageStream(_Base):
         return b"".join(pieces)
 
     def read1(self, size: int = -1) -> bytes:
-        """What has arrived, up to *size* octets, waiting for the first; b"" at the end."""
+        """Read what has arrived, at most *size* octets; waits for the first. b"" at the end."""
         piece = self._piece
         start = self._position
         if not piece:
@@ -119,7 +118,7 @@ class MessageStream(_Base):
         return piece[start:end]
 
     def readline(self, size: int | None = -1) -> bytes:
-        """The next line with its newline, or *size* octets of it."""
+        """Read the next line with its newline, but at most *size* octets. b"" at the end."""
         left = -1 if size is None else size
         parts: list[bytes] = []
         while left != 0:
@@ -192,7 +191,7 @@ class MessageStream(_Base):
 
     @property
     def name(self) -> str:
-        """For what shows a file's name, as `io.TextIOWrapper` does; always ``"<message>"``."""
+        """Always ``"<message>"``; `io.TextIOWrapper` and others show it."""
         return "<message>"
 
     @property
@@ -212,18 +211,18 @@ class MessageStream(_Base):
         self.close()
 
     def _unsupported(self, *args: Any) -> NoReturn:
-        raise io.UnsupportedOperation("a message is read once, from its beginning to its end")
+        raise io.UnsupportedOperation("a message can only be read, once and in order")
 
     detach = fileno = seek = tell = truncate = write = writelines = _unsupported
 
     def forget(self) -> None:
-        """Drop what was not read; for the server, when the hook has returned."""
+        """Drop the buffered piece. The server calls it when the hook has returned."""
         self._piece = b""
         self._position = 0
 
     def _put_back(self, pieces: list[bytes]) -> None:
-        """For the next read, when the program's own gevent.Timeout has cut one short."""
-        if self._source.is_whole_so_far:  # else it must meet the fault again
+        """Keep *pieces* for the next read, after a gevent.Timeout of the program ended this one."""
+        if self._source.is_whole_so_far:  # otherwise the next read must raise again
             self._piece = b"".join(pieces)
 
 
@@ -231,7 +230,7 @@ io.BufferedIOBase.register(MessageStream)
 
 
 def _put_into(buffer: WriteableBuffer, read: Callable[[int], bytes]) -> int:
-    """Read as many octets as *buffer* has into it; how many came."""
+    """Fill *buffer* by one call of *read*; returns the number of octets."""
     view = memoryview(buffer).cast("B")
     data = read(len(view))
     view[: len(data)] = data

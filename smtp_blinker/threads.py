@@ -10,14 +10,14 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import gevent
 from gevent import monkey
 
-#: Seconds between two looks whether a hub that was asked for something still lives.
+#: Seconds between two checks whether the hub that shall call a function still runs.
 HUB_CHECK_SECONDS: Final = 0.1
 
 
 class Startable(Protocol):
-    """What a thread needs of its server."""
+    """The part of `SMTPServer` that `ServerThread` needs."""
 
-    #: The hub that it starts and stops in; None for the caller's.
+    #: The hub in which the server starts and stops; None for the caller's hub.
     home: Any
 
     def start(self) -> None: ...
@@ -29,13 +29,13 @@ _Server = TypeVar("_Server", bound=Startable)
 
 
 class HubGone(RuntimeError):
-    """The thread that a server runs in has ended."""
+    """The thread in which a server runs has ended."""
 
 
 def call_in_hub(hub: gevent.hub.Hub, function: Callable[[], None]) -> None:
-    """Call *function* in a greenlet of *hub*'s thread, which is another one; wait for it here.
+    """Call *function* in a new greenlet of *hub*, which belongs to another thread, and wait.
 
-    Raises what it raised, and `HubGone` when the hub that would call it has ended.
+    Raises what *function* raises, and `HubGone` if the hub has ended.
     """
     done = monkey.get_original("threading", "Event")()
     failures: list[BaseException] = []
@@ -67,12 +67,12 @@ class ServerThread(Generic[_Server]):
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
         self._failure: BaseException | None = None
-        # Waiting on it keeps the hub running even when nothing listens any more.
+        # An async watcher: waiting for it keeps the hub running even without a listener.
         self._stop: Any = None
 
     def __enter__(self) -> _Server:
         if monkey.is_module_patched("threading"):
-            # Threads are greenlets here, and all of them share this hub.
+            # Patched threads are greenlets of this hub.
             self._server.start()
             return self._server
         self._thread = threading.Thread(target=self._run, name="smtp_blinker", daemon=True)
@@ -98,7 +98,7 @@ class ServerThread(Generic[_Server]):
             raise self._failure
 
     def _run(self) -> None:
-        """The thread: start, wait for the order to stop, stop."""
+        """Run in the thread: start the server, wait until the block is left, stop the server."""
         hub = gevent.get_hub()
         self._stop = hub.loop.async_()
         self._server.home = hub
@@ -112,6 +112,6 @@ class ServerThread(Generic[_Server]):
         finally:
             self._server.home = None
             self._started.set()
-            gevent.sleep(0)  # other threads' calls of stop return
+            gevent.sleep(0)  # let calls of stop() from other threads return
             self._stop.close()
             hub.destroy(destroy_loop=True)

@@ -1,10 +1,10 @@
-"""Trace fields: Return-Path, Delivered-To and Received, written and read (RFC 5321 section 4.4).
+"""Writes and reads trace fields: Return-Path, Delivered-To, Received (RFC 5321 section 4.4).
 
 A store that makes the final delivery writes `return_path`, `delivered_to`, a `policy_result` for
-each policy, and `received` above the content; one that passes the message on writes `received`
-only. `parse_trace` reads them back.
+each policy, and `received` above the content. A store that passes the message on writes only
+`received`. `parse_trace` reads these fields.
 
-This module imports nothing but the standard library and `smtp.names`: the processes in which the
+This module imports only the standard library and `smtp.names`, because the processes in which the
 page reads messages import it too, and they have neither gevent nor blinker.
 """
 
@@ -22,19 +22,19 @@ from typing import Any, Final, Protocol
 
 from .smtp.names import ascii_domain
 
-#: Octets at the beginning of a content that `separator` needs: a line may not have more (RFC 5322
-#: section 2.1.1).
+#: Octets that `separator` needs from the beginning of a content: the longest line of RFC 5322
+#: section 2.1.1.
 BEGINNING: Final = 998
-#: Bounds of `parse_trace`: octets of all trace fields and of an address, and the recipients that it
-#: returns. It skips further ones.
+#: Bounds of `parse_trace`: octets of all trace fields, octets of an address, and the number of
+#: recipients that it returns. It skips the others.
 MAX_OCTETS: Final = 4 * 2**20
 MAX_ADDRESS: Final = 400
 MAX_RECIPIENTS: Final = 5000
 _MAX_SKIPPED: Final = 20_000
-#: Octets of a Received field that is read. Those that are written here are shorter.
+#: The longest Received field that is read, in octets. `received` writes shorter ones.
 _MAX_RECEIVED: Final = 8192
-#: Octets of a policy's result that is read, and of one that is written; of one that is longer only
-#: the verdict is.
+#: The longest policy result that is read, and that is written, in octets. Of a longer one only
+#: the verdict is written.
 _MAX_RESULT_READ: Final = 16 * 1024
 _MAX_RESULT: Final = 8 * 1024
 #: Characters of one text in a result, and elements of one list.
@@ -43,16 +43,16 @@ _MAX_ITEMS: Final = 50
 #: RFC 5322 section 2.1.1: characters of a line, without its CRLF.
 _GOOD_LINE: Final = 78
 
-#: Characters that Python finds unprintable, and which the U-labels of some scripts have.
+#: Characters in the U-labels of some scripts, which `str.isprintable` calls unprintable.
 _JOINERS: Final = "\u200c\u200d"
 
-# How a content begins that has a header: with a field's name and its colon (RFC 5322 section 2.2),
-# blanks between them being obsolete but valid (section 4.5.8); or with the empty line that ends
-# an empty header.
+# The beginning of a content with a header: a field name and its colon (RFC 5322 section 2.2; the
+# obsolete syntax of section 4.5.8 allows blanks between them), or the empty line after an empty
+# header.
 _HEADER: Final = re.compile(rb"[!-9;-~]+[ \t]*:|\r?\n")
 
-# The value of a field of at most 8 lines, and of a result, which has 300 at most. The quantifiers
-# are possessive, so the time is linear in the octets that are looked at.
+# The value of a field, 8 lines at most, and of a policy result, 300 lines at most. Possessive
+# quantifiers keep the time linear in the number of octets.
 _VALUE: Final = rb"[^\n]*+(?:\n[ \t][^\n]*+){0,7}+(?:\n(?![ \t])|\Z)"
 _LONG_VALUE: Final = _VALUE.replace(b"{0,7}", b"{0,299}")
 _TRACE: Final = re.compile(
@@ -71,7 +71,7 @@ _RECEIVED: Final = re.compile(
     r"\s+by (?P<by>\S+) with (?P<protocol>[^\s;]+)"
     r"(?:\s+\(version=(?P<tls>\S+) cipher=(?P<cipher>[^\s)]+)\))?"
     r"(?: id (?P<id>[^\s;]+))?"
-    # A quoted local-part may hold anything, "> PRIORITY 1;" too: the last one counts.
+    # The greedy .* takes the last ">", since a quoted local-part may contain "> PRIORITY 1;".
     r"(?:\s+for <(?P<recipient>.*)>)?"
     r"(?:\s+PRIORITY (?P<priority>-?\d))?"
     r";\s*(?P<date>[^;]*)",
@@ -105,7 +105,7 @@ class _TLS(Protocol):
 
 
 class _Session(Protocol):
-    """What trace fields say of a `Session`, which imports this module."""
+    """The attributes of `Session` for trace fields; the module `session` imports this one."""
 
     @property
     def host_name_appears_as(self) -> str | None: ...
@@ -124,8 +124,8 @@ class _Session(Protocol):
 def return_path(session: _Session) -> bytes:
     """The Return-Path field with the reverse-path of the envelope, and its CRLF.
 
-    The server that makes the final delivery puts it at the top of the message (RFC 5321
-    section 4.4); one that passes the message on doesn't write it.
+    RFC 5321 section 4.4: the server that makes the final delivery writes it at the top of the
+    message. A server that passes the message on doesn't.
     """
     sender = session.envelope.mail_from
     address = "" if sender is None else header_address(sender.address, session.envelope)
@@ -142,10 +142,10 @@ def delivered_to(session: _Session) -> bytes:
 
 
 def policy_result(policy: str, result: Any) -> bytes:
-    """An X-Policy-Result field with what *policy* found, folded, with its final CRLF.
+    """An X-Policy-Result field with the *result* of *policy*, folded, with its final CRLF.
 
-    *result* is JSON-ready. The field has it in ASCII, beneath the policy's name; long texts and
-    lists are cut.
+    *result* is JSON-ready. The value is a JSON object in ASCII with the name of the policy as its
+    key. Long texts and lists are truncated.
     """
     text = json.dumps({_short(policy): _short(result)})
     if len(text) > _MAX_RESULT:
@@ -161,7 +161,7 @@ def policy_result(policy: str, result: Any) -> bytes:
 
 def _short(value: Any) -> Any:
     if isinstance(value, str):
-        # Bounded in JSON too, where no word may be longer than a line.
+        # ASCII needs no \uXXXX in JSON, so no word becomes longer than a line may be.
         return "".join(char if " " <= char <= "~" else "?" for char in value[:_MAX_TEXT])
     if isinstance(value, dict):
         return {_short(key): _short(one) for key, one in list(value.items())[:_MAX_ITEMS]}
@@ -173,9 +173,9 @@ def _short(value: Any) -> Any:
 def received(session: _Session, by: str, message_id: str | None = None) -> bytes:
     """The Received field of RFC 5321 section 4.4, folded, with its final CRLF.
 
-    *by* is this server's name and *message_id* the id clause. What the client said of itself is
-    cut down to characters that can't break or forge a header field. May wait for the reverse
-    lookup of the client's name, as `Session.client_hostname` does.
+    *by* is this server's name and *message_id* the id clause. Characters from the client that
+    could break or forge a header field are replaced. May wait for the reverse look-up of the
+    client's name, as `Session.client_hostname` does.
     """
     from_clause = f"from {_clean(session.host_name_appears_as or 'unknown')}"
     if address := session.remote_address:
@@ -190,7 +190,7 @@ def received(session: _Session, by: str, message_id: str | None = None) -> bytes
         lines[-1] += f" id {_clean(message_id)}"
     envelope = session.envelope
     if len(envelope.rcpt_to) == 1:
-        # RFC 5321 section 7.2: with more recipients the clause would show one to the others.
+        # RFC 5321 section 7.2: with several recipients it would reveal one to the others.
         lines.append(f"for <{header_address(envelope.rcpt_to[0].address, envelope)}>")
     if envelope.priority is not None:
         lines.append(f"PRIORITY {envelope.priority}")  # RFC 6710 sections 4.1 and 7
@@ -200,27 +200,28 @@ def received(session: _Session, by: str, message_id: str | None = None) -> bytes
 
 
 def separator(beginning: bytes) -> bytes:
-    """What stands between trace fields and a content: CRLF or nothing.
+    """The octets to write between trace fields and a content: CRLF or nothing.
 
-    *beginning* is the content's first `BEGINNING` octets, or all of a shorter one. An empty line is
-    needed unless its first line is a header field, since it would continue the last trace field.
+    *beginning* is the first `BEGINNING` octets of the content, or all of a shorter one. Unless the
+    content begins with a header field, it needs an empty line before it, so that its first line
+    can't continue the last trace field.
     """
     return b"" if not beginning or _HEADER.match(beginning, 0, BEGINNING) else b"\r\n"
 
 
 def _clean(word: str) -> str:
-    """A word of a Received field: no spaces, controls or parentheses."""
+    """*word* for a Received field: without spaces, control characters and parentheses."""
     return "".join(
         char if "!" <= char <= "~" and char not in '()<>;"\\' else "?" for char in word[:255]
     )
 
 
 def header_address(address: str, envelope: _Envelope) -> str:
-    """*address* as a trace field of the message in *envelope* has it.
+    """*address* in the form for a trace field of the message with *envelope*.
 
-    Without SMTPUTF8 that is ASCII, the domain in A-labels (RFC 6531 section 3.7.3). No control,
-    line separator or surrogate can end or forge a line: the server takes no such address, but a
-    program may put one into the envelope.
+    Without SMTPUTF8 it is ASCII, with the domain in A-labels (RFC 6531 section 3.7.3). Control
+    characters, line separators and surrogates, which could forge a line, are replaced: the server
+    accepts no such address, but a program may put one into the envelope.
     """
     if not envelope.smtputf8 and not address.isascii():
         local, at, domain = address.rpartition("@")
@@ -232,60 +233,59 @@ def header_address(address: str, envelope: _Envelope) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a Received field says that `received` wrote; None for a clause that it doesn't have."""
+    """The clauses of a Received field that `received` wrote; None for a missing clause."""
 
-    #: What the client called itself; "unknown" where it said nothing.
+    #: The client's name in HELO, EHLO or LHLO; "unknown" without one.
     helo: str
     #: The client's name by reverse DNS.
     hostname: str | None
-    #: The client's IP address; None for a client that came over a UNIX socket.
+    #: The client's IP address; None for a client of a UNIX socket.
     address: str | None
     #: The server's name.
     by: str
     #: SMTP, ESMTPS, UTF8SMTPSA, LMTP … (RFC 3848; RFC 6531 section 4.3).
     protocol: str
-    #: The version of TLS, and the cipher.
+    #: The TLS version and the cipher.
     tls: str | None
     cipher: str | None
     id: str | None
-    #: The forward-path; None where the message had several.
+    #: The forward-path; None if the message had several.
     recipient: str | None
     #: -9 to 9 (RFC 6710).
     priority: int | None
-    #: The date-time of RFC 5322 section 3.3, as it was written.
+    #: The date-time of RFC 5322 section 3.3, not parsed.
     date: str
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The mail transaction as the trace fields at the top of a message describe it."""
+    """The mail transaction that the trace fields at the top of a message describe."""
 
-    #: The reverse-path, "" for the null one; None where the message has no Return-Path.
+    #: The reverse-path, "" for the null one; None without a Return-Path field.
     mail_from: str | None
     #: The values of the Delivered-To fields.
     rcpt_to: tuple[str, ...]
-    #: None where there is no Received field, or one that another program wrote.
+    #: None without a Received field, and for one that another program wrote.
     received: Received | None
-    #: Where the content begins: how many octets the trace fields have.
+    #: The length of the trace fields in octets; the content begins there.
     end: int
-    #: What policies found, by their names: of each a dict with what its result's `as_dict` said.
+    #: The results of policies by the names of the policies: each is a dict from `as_dict`.
     results: dict[str, Any] = field(default_factory=dict)
 
 
 def parse_trace(content: bytes) -> Trace:
-    """The trace fields of the last hop, which are those at the very top of *content*.
+    """Parse the trace fields of the last hop, at the very top of *content*.
 
     They are Return-Path, any number of Delivered-To and X-Policy-Result, and one Received field, in
-    this order and each of them optional. Fields further down were there when the message arrived.
-    So were those at the top where no store has written any: then they say what the sender wanted
-    them to.
+    this order, all optional. Fields below them came with the message. Use this only for messages
+    to which a store has added trace fields: otherwise the sender has written those at the top.
 
-    Line ends may be CRLF or LF. Raises nothing. The time is bounded: it looks at the first 4 MiB,
-    returns 5000 recipients at most, 400 octets of an address and 100 results, and a field of more
-    than 8 lines (a result of more than 300) is not read as one.
+    Line ends may be CRLF or LF. Raises nothing. The time is bounded: it parses the first 4 MiB and
+    returns at most 5000 recipients, 400 octets of an address and 100 results. It ignores fields of
+    more than 8 lines, and results of more than 300.
     """
     found = _TRACE.match(content, 0, MAX_OCTETS)
-    assert found is not None  # it matches nothing, too
+    assert found is not None  # the pattern also matches the empty string
     path, line = found["path"], found["received"]
     return Trace(
         None if path is None else _address(path).removeprefix("<").removesuffix(">"),
@@ -304,8 +304,8 @@ def _parse_results(content: bytes, start: int, end: int) -> dict[str, Any]:
     for one in _RESULT.finditer(content, start, end):
         try:
             found = json.loads(_unfolded(one[1][:_MAX_RESULT_READ]))
-            json.dumps(found, allow_nan=False)  # JSON has no infinity: browsers refuse it
-        except (ValueError, RecursionError):  # nothing that was written here
+            json.dumps(found, allow_nan=False)  # browsers refuse NaN and Infinity
+        except (ValueError, RecursionError):  # not a field that policy_result wrote
             continue
         if isinstance(found, dict) and all(isinstance(each, dict) for each in found.values()):
             results.update(found)
@@ -317,13 +317,13 @@ def _address(value: bytes) -> str:
 
 
 def _unfolded(value: bytes) -> str:
-    """RFC 5322 section 2.2.3"""
+    """*value* unfolded (RFC 5322 section 2.2.3), as text."""
     if b"\n" in value:
         value = value.replace(b"\r\n", b"").replace(b"\n", b"")
     value = value.strip()
     try:
         return value.decode()
-    except UnicodeDecodeError:  # nothing that was written here
+    except UnicodeDecodeError:  # not a field that this module wrote
         return value.decode("latin-1")
 
 

@@ -1,4 +1,4 @@
-"""Letting others have their turn at the hub between two pieces of work."""
+"""Lets other greenlets run between two pieces of work in the hub."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Final
 
 from gevent import get_hub
 
-#: Seconds of a turn of the loop that are long for those who wait for their own.
+#: A turn of the loop that takes more seconds than this is long.
 LONG_TURN: Final = 0.002
 
 
 def let_others_run() -> None:
-    """Go on in the next turn of the hub's loop, after all others that are ready.
+    """Pause this greenlet until the next turn of the hub's loop.
 
-    gevent.sleep(0) isn't enough: the loop looks at sockets and timers only after fifty callbacks
-    (gevent's CALLBACK_CHECK_COUNT), so that fifty pieces of work come before them.
+    gevent.sleep(0) isn't enough: the loop runs up to fifty callbacks (gevent's
+    CALLBACK_CHECK_COUNT) before it checks sockets and timers, so they would wait for fifty pieces
+    of work.
     """
     hub = get_hub()
     timer = hub.loop.timer(0)
@@ -25,21 +26,21 @@ def let_others_run() -> None:
 
 
 class Share:
-    """How much of one kind is done in one turn of the loop, *most* times at most.
+    """Limits how many times something is done in one turn of the loop: at most *most* times.
 
-    While turns are long it is less. While they are short it is more, as many in one turn cost less
-    than one in each.
+    After a long turn it allows half as many in the next, after a short one it allows one more.
+    Several in one turn cost less than one in each of several turns.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._share = 1
-        #: What was done in this turn, and when it began.
+        #: The number that was done in this turn, and when the turn began.
         self._done = 0
         self._began = 0.0
 
     def take(self) -> bool:
-        """Whether it may be done once more in this turn; False ends it, as `end` does."""
+        """Whether it may be done once more in this turn; False ends the turn, as `end` does."""
         if not self._done:
             now = get_hub().loop.now()
             if now - self._began > LONG_TURN:
@@ -52,9 +53,9 @@ class Share:
             return False
         self._done += 1
         if self._done == self._most:
-            self.end()  # the caller doesn't ask again in this turn
+            self.end()  # the caller doesn't call again in this turn
         return True
 
     def end(self) -> None:
-        """There is nothing more to be done in this turn."""
+        """End this turn: there is nothing more to do in it."""
         self._done = 0

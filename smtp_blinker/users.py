@@ -1,4 +1,4 @@
-"""A file of users and hashed passwords as `on_auth` and `on_scram`."""
+"""Users with hashed passwords in a file, for `on_auth` and `on_scram`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from .pools import PASSWORDS
 from .sasl.scram import DIGESTS, ITERATIONS, MIN_SECRET, SALT_LENGTH, ScramKeys
 from .session import Credentials, Session
 
-# scrypt's cost: 128 * N * r = 16 MiB and some 50 ms for each password that is tried.
+# The cost of scrypt: 128 * N * r = 16 MiB and about 50 ms for each password check.
 _N: Final = 16384
 _R: Final = 8
 _P: Final = 1
 _SALT_LENGTH: Final = 16
 _KEY_LENGTH: Final = 32
 
-# What an entry may cost; a larger number is a typing error that would cost the server its CPU.
+# Limits for the cost of an entry. A larger number is a typing error that would overload the CPU.
 _MAX_MEMORY: Final = 2**28
 _MAX_P: Final = 64
 
-#: Octets of a name or password that is brought into its normal form; a longer one is taken as it
-#: is. For a client's text that takes time proportional to the square of the length, and every
-#: thread waits: 2 ms for so much of the worst.
+#: The longest name or password to normalize, in octets; a longer one stays unchanged. The time
+#: grows with the square of the length, and all threads wait: 2 ms for the worst of this length.
 MAX_NORMALIZED: Final = 1024
 
 
@@ -47,7 +46,7 @@ class _Hash:
 
     @classmethod
     def parse(cls, text: str) -> _Hash:
-        """Raises ValueError for anything that `derive` couldn't work with; never shows *text*."""
+        """Raises ValueError if `derive` couldn't use it. The message never shows *text*."""
         try:
             scheme, n, r, p, salt, key = text.split("$")
             parsed = cls(
@@ -58,7 +57,7 @@ class _Hash:
                 base64.b64decode(key, validate=True),
             )
         except (ValueError, binascii.Error):
-            raise ValueError("not a hash that `smtp-blinker adduser` writes") from None
+            raise ValueError("not a hash as `smtp-blinker adduser` writes it") from None
         # RFC 7914 section 2: N is a power of two larger than 1.
         if scheme != "scrypt" or parsed.n < 2 or parsed.n & (parsed.n - 1):
             raise ValueError("not an scrypt hash")
@@ -75,12 +74,12 @@ class _Hash:
         return replace(salted, key=salted.derive(password))
 
     def of_no_password(self) -> _Hash:
-        """One that costs as much and that no password has."""
+        """A hash of the same cost that matches no password."""
         return replace(self, salt=os.urandom(len(self.salt)), key=os.urandom(len(self.key)))
 
     @property
     def cost(self) -> tuple[int, int, int]:
-        """What the time depends on."""
+        """The parameters that determine the time."""
         return self.n, self.r, self.p
 
     @property
@@ -108,7 +107,7 @@ class _Hash:
 
 
 def _normal(text: str) -> str:
-    """One user's keyboards may compose an accent or not (RFC 8265 sections 3.3.2 and 4.2.2)."""
+    """*text* in NFC (RFC 8265 sections 3.3.2 and 4.2.2): keyboards compose accents differently."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_NORMALIZED:
         return text
     return unicodedata.normalize("NFC", text)
@@ -119,64 +118,64 @@ _PATTERN: Final = _Hash(_N, _R, _P, b"\0" * _SALT_LENGTH, b"\0" * _KEY_LENGTH)
 
 @dataclass(frozen=True, slots=True)
 class _User:
-    #: As the file has it.
+    #: The name exactly as in the file.
     name: str
     hash: _Hash
-    #: By mechanism.
+    #: The keys by mechanism.
     scram: Mapping[str, ScramKeys]
 
 
 class UserFile:
-    """The users that the file *path* names: ``SMTPServer(address, on_auth=UserFile(path))``.
+    """The users in the file *path*: ``SMTPServer(address, on_auth=UserFile(path))``.
 
-    A line is ``name:hash`` or ``name:hash keys``; empty lines and those that begin with "#" mean
-    nothing. The keys are for SCRAM, whose hook is `scram`. Names are
-    compared letter for letter, however their accents are composed. Called with credentials it
-    returns the user's name as the file has it, or None for a wrong name or password. The work is
-    done in threads, some passwords at a time, so that other clients don't wait.
+    A line is ``name:hash`` or ``name:hash keys``; empty lines and lines that begin with "#" are
+    ignored. The keys are for SCRAM, whose hook is the method `scram`. Names are case-sensitive and
+    are compared in NFC. Called with credentials, it returns the user's name as in the file, or
+    None for a wrong name or password. It checks passwords in threads, so that other clients don't
+    wait.
 
-    Each attempt takes the same time, whether the name exists or not: where the entries have
-    different costs, one derivation of each cost is done for every name. So a file in which the
-    cost is raised entry by entry takes longer, and is quick again once all entries are new.
+    Each attempt takes the same time, whether the name exists or not: if the entries have different
+    costs, every attempt does one derivation of each cost. So while the cost of a file is raised
+    entry by entry, attempts take longer, until all entries have the new cost.
 
-    SCRAM asks for the salt of a name before anything is proved. A name that doesn't exist has one
-    too, made of the name and of *secret*, 16 octets at least, and as many iterations as some entry:
-    a count is as frequent among names that don't exist as among those that do. By default *secret*
-    comes from the first entry: each process that reads the file has the same, also after a
-    restart, and another one once that user has another password.
+    With SCRAM the server sends a salt and an iteration count before the client proves anything. For
+    a name that doesn't exist the salt is derived from the name and *secret* (at least 16 octets),
+    and the count is that of some entry, so that neither reveals which names exist. By default
+    *secret* is derived from the first entry. Then all processes that read the file have the same
+    one, also after a restart; it changes when the password of that user changes.
 
-    PLAIN and LOGIN carry a password. After SCRAM, whose proof the server has verified, and for an
-    XCLIENT login, which a trusted proxy has checked, the name only has to exist. For other
-    mechanisms the answer is None, and so it is for a client that wants to act as another user.
+    For PLAIN and LOGIN the password is checked. After SCRAM, whose proof the server has verified,
+    and for an XCLIENT login, which a trusted proxy has checked, the name only has to exist. For
+    other mechanisms, and for a client that wants to act as another user, the result is None.
 
-    The constructor and `reload` raise `OSError` for a file that can't be read and `ValueError`,
-    which names the line but never shows a hash, for one that can't be understood. The constructor
+    The constructor and `reload` raise `OSError` for a file that can't be read and `ValueError` for
+    one that can't be parsed; the message names the line but never shows a hash. The constructor
     also raises `ValueError` for a *secret* that is too short.
     """
 
     def __init__(self, path: str | os.PathLike[str], secret: bytes | None = None) -> None:
         if secret is not None and len(secret) < MIN_SECRET:
-            raise ValueError(f"secret has {MIN_SECRET} octets at least, not {len(secret)}")
+            raise ValueError(f"secret must have at least {MIN_SECRET} octets, not {len(secret)}")
         self.path = os.fspath(path)
         self._given_secret = secret
-        #: Of an empty file.
+        #: The secret for an empty file.
         self._random_secret = os.urandom(32)
         self._secret = secret or self._random_secret
-        #: By mechanism, the iterations and the salt's length of each user, in order.
+        #: By mechanism, the sorted pairs of iterations and salt length of all users.
         self._likenesses: Mapping[str, list[tuple[int, int]]] = {}
         self._users: Mapping[str, _User] = {}
         self._decoys: tuple[_Hash, ...] = ()
         self.reload()
 
     def reload(self) -> None:
-        """Read the file again; where that raises, the users are those of before."""
+        """Read the file again. If that raises, the earlier users stay."""
         with open(self.path, "rb") as file:
             users = _parse(file.read(), self.path)
         by_cost = {user.hash.cost: user.hash for user in users.values()} or {
             _PATTERN.cost: _PATTERN
         }
         self._users = users
-        #: One of each cost in the file.
+        #: One hash for each cost in the file.
         self._decoys = tuple(one.of_no_password() for one in by_cost.values())
         first = next((user.hash for user in users.values()), None)
         own = self._random_secret if first is None else first.salt + first.key
@@ -207,16 +206,17 @@ class UserFile:
     def scram(self, username: str, mechanism: str, session: Session) -> ScramKeys:
         """The hook `on_scram`: ``SMTPServer(address, on_auth=users, on_scram=users.scram)``.
 
-        A user who doesn't exist, or has no keys for *mechanism*, gets keys that no password has.
+        For a user who doesn't exist, or who has no keys for *mechanism*, it returns keys that match
+        no password.
         """
         name = _normal(username)
-        decoy = self._decoy(name, mechanism)  # for each name, so that each takes the same time
+        decoy = self._decoy(name, mechanism)  # also for known names, so that all take the same time
         user = self._users.get(name)
         return decoy if user is None else user.scram.get(mechanism, decoy)
 
     def _decoy(self, name: str, mechanism: str) -> ScramKeys:
-        # RFC 5802 leaves it to the server how it hides which names exist. The name draws a user
-        # to be like, and draws the same one while the counts stay the same.
+        # RFC 5802 doesn't say how a server hides which names exist. Here the name selects one of
+        # the entries to imitate, always the same one while the file has the same entries.
         alike = self._likenesses.get(mechanism) or [(ITERATIONS, SALT_LENGTH)]
         text = f"{mechanism} {name}".encode("utf-8", "surrogatepass")
         draw = int.from_bytes(hmac.digest(self._secret, text, "sha256")[:8])
@@ -225,13 +225,13 @@ class UserFile:
 
     @property
     def all_have_scram(self) -> bool:
-        """Whether each user has keys for SCRAM-SHA-256. A client that can choose takes it, and
-        those without keys can't log in then: offer it once this is true."""
+        """Whether each user has keys for SCRAM-SHA-256. Clients prefer this mechanism, and users
+        without keys can't log in with it, so offer it only if this is true."""
         return all("SCRAM-SHA-256" in user.scram for user in self._users.values())
 
 
 def _verify(user: _User | None, decoys: tuple[_Hash, ...], password: str) -> bool:
-    """Whether *password* is that of *user*; one derivation of the cost of each of *decoys*."""
+    """Whether *password* is that of *user*. Does one derivation of the cost of each decoy."""
     right = False
     for decoy in decoys:
         if user is not None and user.hash.cost == decoy.cost:
@@ -242,7 +242,7 @@ def _verify(user: _User | None, decoys: tuple[_Hash, ...], password: str) -> boo
 
 
 def hash_password(password: str) -> str:
-    """What stands after the colon in a users file; takes some 50 ms.
+    """Make the hash for a line of a users file; takes about 50 ms.
 
     Raises ValueError for an empty password.
     """
@@ -252,8 +252,8 @@ def hash_password(password: str) -> str:
 
 
 def _scram_entry(password: str) -> str:
-    """The keys for SCRAM-SHA-256 as they stand behind the hash; "" where SASLprep (RFC 4013) has
-    no form for *password*."""
+    """A space and the keys for SCRAM-SHA-256, to follow the hash in a line; "" if SASLprep
+    (RFC 4013) refuses *password*."""
     try:
         keys = ScramKeys.from_password(password)
     except ValueError:
@@ -262,7 +262,7 @@ def _scram_entry(password: str) -> str:
 
 
 def _scram_text(mechanism: str, keys: ScramKeys) -> str:
-    """The form of RFC 5803 section 2, which PostgreSQL has too."""
+    """The keys in the format of RFC 5803 section 2, which PostgreSQL uses too."""
     salt, stored_key, server_key = (
         base64.b64encode(part).decode("ascii")
         for part in (keys.salt, keys.stored_key, keys.server_key)
@@ -276,16 +276,16 @@ _SCRAM: Final = re.compile(r"([A-Z0-9-]+)\$([0-9]{1,10}):([^$:]+)\$([^$:]+):([^$
 def _parse_scram(text: str) -> tuple[str, ScramKeys]:
     found = _SCRAM.fullmatch(text)
     if found is None or found[1] not in DIGESTS:
-        raise ValueError("not keys for SCRAM that `serve.py adduser` writes")
+        raise ValueError("not SCRAM keys as `smtp-blinker adduser` writes them")
     try:
         salt, stored, server = (
             base64.b64decode(part, validate=True) for part in found.groups()[2:]
         )
     except (ValueError, binascii.Error):
-        raise ValueError("keys for SCRAM that are not base64") from None
+        raise ValueError("the SCRAM keys are not base64") from None
     keys = ScramKeys(salt, int(found[2]), stored, server)
     if not keys.fits(found[1]):
-        raise ValueError("keys for SCRAM of the wrong length")
+        raise ValueError("the SCRAM keys have the wrong length")
     return found[1], keys
 
 
@@ -294,29 +294,30 @@ def _parse_user(name: str, text: str) -> _User:
     hashed, *others = text.split() or [""]
     scram = dict(map(_parse_scram, others))
     if len(scram) != len(others):
-        raise ValueError("keys for one mechanism twice")
+        raise ValueError("more than one set of keys for a mechanism")
     return _User(name, _Hash.parse(hashed), scram)
 
 
 def set_password(path: str | os.PathLike[str], name: str, password: str) -> None:
-    """Add the user *name* to the file *path*, or change the password; all else is kept.
+    """Add the user *name* to the file *path*, or change the user's password.
 
-    The line gets a hash and the keys for SCRAM-SHA-256, which takes some 100 ms. A password that
-    SASLprep (RFC 4013) has no form for, with emoji for example, gets no keys.
+    The line gets a hash and the keys for SCRAM-SHA-256, which takes about 100 ms. A password that
+    SASLprep (RFC 4013) refuses, for example one with emoji, gets no keys. Other lines don't change.
 
-    The file is made, with mode 0600, where there is none. It is replaced in one step, with the
-    owner and the mode it had, and is on the disk on return. Of two changes at the same moment one
+    A missing file is created with mode 0600. An existing one is replaced atomically, with the same
+    owner and mode. On return the file is on the disk (fsync). Of two changes at the same moment one
     may be lost.
 
-    Raises ValueError for a name that no line can hold, an empty password or a file that can't be
-    understood, and OSError for one that can't be read or written. The file then is as it was.
+    Raises ValueError for a name that isn't possible in a line, an empty password or a file that
+    can't be parsed, and OSError for one that can't be read or written. Then the file is unchanged.
     """
     if not name or name != name.strip() or name[0] == "#" or ":" in name or not name.isprintable():
         raise ValueError(
-            "a user's name is printable, has no colon, no space around it and no # before it"
+            "a user's name must be printable, without a colon, a # at the beginning or spaces "
+            "around it"
         )
     hashed = hash_password(password) + _scram_entry(password)
-    path = os.path.realpath(path)  # a symbolic link stays one
+    path = os.path.realpath(path)  # replace the target, not the symbolic link
     try:
         with open(path, "rb") as file:
             text = file.read()
@@ -356,7 +357,7 @@ def set_password(path: str | os.PathLike[str], name: str, password: str) -> None
 
 
 def _name_of(line: str) -> str | None:
-    """The name in a line, "" where it has none, or None where it is not an entry."""
+    """The name in a line, "" if it has none, or None if the line isn't an entry."""
     line = line.strip()
     if not line or line.startswith("#"):
         return None

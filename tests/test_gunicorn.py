@@ -1051,7 +1051,7 @@ def test_run_keeps_what_it_has_when_hup_cannot_make_it_anew(
     before = gunicorn.workers
     (tmp_path / "name").write_text("")
     gunicorn.signal(signal.SIGHUP)
-    gunicorn.wait_for("HUP: the servers stay as they were")
+    gunicorn.wait_for("HUP failed: the servers are unchanged")
     gunicorn.wait_for("ValueError: no name")
     wait_until(lambda: len(gunicorn.workers - before) == 2 and not gunicorn.workers & before)
     assert greeting(gunicorn) == "old.test ESMTP"

@@ -438,7 +438,7 @@ def test_decoys_are_the_same_for_the_same_secret() -> None:
     assert len({one.salt for one in (decoy, *others)}) == 4
     longer = ScramKeys.decoy("nobody", "SCRAM-SHA-256", secret, 5000, 24)
     assert (longer.iterations, len(longer.salt)) == (5000, 24)
-    with pytest.raises(ValueError, match="secret has 16 octets at least, not 3"):
+    with pytest.raises(ValueError, match="secret must have at least 16 octets, not 3"):
         ScramKeys.decoy("nobody", "SCRAM-SHA-256", b"abc")
     with pytest.raises(ValueError, match="mechanism is one of"):
         ScramKeys.decoy("nobody", "PLAIN", secret)

@@ -125,7 +125,7 @@ def test_a_secret_keeps_the_salts_whatever_the_file_has(path: Path) -> None:
     assert UserFile(path, secret).scram("nobody", SHA_256, Session()) == before
     assert UserFile(path).scram("nobody", SHA_256, Session()) != before
     assert before == ScramKeys.decoy("nobody", SHA_256, secret)
-    with pytest.raises(ValueError, match="secret has 16 octets at least, not 15"):
+    with pytest.raises(ValueError, match="secret must have at least 16 octets, not 15"):
         UserFile(path, secret[1:])
 
 

@@ -1,1 +1,1 @@
-"""The verbs: a function each, which takes session and argument and returns the reply."""
+"""A function for each verb: it takes the session and the argument, and returns the reply."""

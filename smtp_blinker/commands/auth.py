@@ -1,4 +1,4 @@
-"""STARTTLS and AUTH."""
+"""The verbs STARTTLS and AUTH."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def auth(context: CommandContext, argument: str) -> Reply:
 
 
 def auth_response(context: CommandContext, exchange: Exchange, line: bytes) -> Reply:
-    """The reply to a line inside the exchange."""
+    """Reply to a *line* of the client within the exchange."""
     return _go_on(context, exchange, lambda: exchange.respond(line))
 
 
 def _go_on(
     context: CommandContext, exchange: Exchange, step: Callable[[], Reply | Question]
 ) -> Reply:
-    """Take *step*, and call the program's hooks if it needs them; returns the reply."""
+    """Call *step*, answer the mechanism's questions with the hooks, and return the reply."""
     try:
         result = step()
         while not isinstance(result, Reply):
@@ -64,7 +64,7 @@ def _go_on(
         context.exchange = None
         context.authenticated(exchange.method, exchange.username, False)
         if not exchange.has_failed:
-            # The 334 before it was a positive reply: without this, exchanges would have no limit.
+            # Each 334 resets the count of errors, so aborted exchanges need a limit of their own.
             context.limits.junk()
         raise
     if result is reply.AUTHENTICATED:
@@ -74,12 +74,12 @@ def _go_on(
     return result
 
 
-#: Seconds by which each failed AUTH is answered later than the one before.
+#: The first failed AUTH is answered after this many seconds, each further one after as many more.
 AUTH_FAILURE_DELAY: Final = 0.25
 
 
 def _ask(context: CommandContext, exchange: Exchange, question: Question) -> Reply | Question:
-    """Ask the program, and go on with its answer."""
+    """Answer *question* by a hook, and continue the exchange."""
     answer: Any
     try:
         if isinstance(question, AskKeys):
@@ -90,8 +90,7 @@ def _ask(context: CommandContext, exchange: Exchange, question: Question) -> Rep
             answer = _user(context, question)
     except Refusal as refusal:
         if refusal.reply.code >= 500:
-            # Counted before the client gets any reply: it has made this guess whatever it sends
-            # next, and also if it disconnects.
+            # Count before the reply, so that a guess counts even if the client disconnects.
             exchange.has_failed = True
             context.limits.auth_failures += 1
             context.pause(AUTH_FAILURE_DELAY * context.limits.auth_failures)
@@ -100,7 +99,7 @@ def _ask(context: CommandContext, exchange: Exchange, question: Question) -> Rep
 
 
 def _scram_keys(context: CommandContext, question: AskKeys) -> ScramKeys | None:
-    """What the program has for a name, before anything is proved; None: there is no such user."""
+    """Call `on_scram` for the keys of a user name; None if there is no such user."""
     if context.hooks.on_scram is None:
         return None
     keys: ScramKeys | None = context.call_hook(
@@ -110,10 +109,10 @@ def _scram_keys(context: CommandContext, question: AskKeys) -> ScramKeys | None:
 
 
 def _user(context: CommandContext, question: Ask) -> Any:
-    """The user whose credentials these are; raises what refuses them."""
+    """Call `on_auth` for the user of the credentials; raises Refusal for wrong ones."""
     credentials = question.credentials
     if not question.is_proved:
-        # Their refusals must be the same for a right and a wrong proof.
+        # Policies run also after a wrong proof, so that their replies don't reveal which it was.
         context.call_policies("on_auth", credentials, context.session)
         raise AuthenticationFailed
     hook = context.hooks.on_auth
@@ -121,6 +120,6 @@ def _user(context: CommandContext, question: Ask) -> Any:
     if not user:
         raise AuthenticationFailed
     if credentials.is_unasked_for_another:
-        # RFC 4616 section 2: acting for another has to be authorized, and the program has not.
+        # RFC 4616 section 2: acting for another user needs authorization by the program.
         raise AuthenticationFailed("Acting for another user is not allowed")
     return user

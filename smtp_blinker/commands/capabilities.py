@@ -1,4 +1,4 @@
-"""What a session may use now: which verbs, TLS, AUTH, XCLIENT and XFORWARD."""
+"""What a session may use now: verbs, TLS, AUTH, XCLIENT and XFORWARD."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from ..session import Session
 class Certificates(Protocol):
     @property
     def loaded(self) -> bool:
-        """Whether there is a certificate."""
+        """Whether the server has a certificate."""
 
 
 class Capabilities:
-    """Computed each time: TLS, AUTH and the program (`session.disabled_commands`,
-    `update_secure_context`) change it. It is what the rows of `extensions` ask."""
+    """The capabilities of a session, and the `Facts` for the rows of `extensions`.
+
+    They are computed at each access, because TLS, AUTH and the program
+    (`session.disabled_commands`, `update_secure_context`) change them.
+    """
 
     __slots__ = ("_certificates", "_hooks", "_options", "_session", "peer")
 
@@ -31,8 +34,8 @@ class Capabilities:
         self._hooks = hooks
         self._certificates = certificates
         self._session = session
-        #: The address that use_xclient and use_xforward look at: a PROXY header changes it, XCLIENT
-        #: and XFORWARD don't.
+        #: The address that must be trusted for XCLIENT and XFORWARD. A PROXY header changes it,
+        #: XCLIENT and XFORWARD don't.
         self.peer = session.remote_address
 
     @property
@@ -42,7 +45,7 @@ class Capabilities:
         if disabled is None or disabled is self._options.disabled_commands:
             return self._options.disabled_commands  # type: ignore[return-value]  # made one there
         if isinstance(disabled, str):
-            disabled = (disabled,)  # its letters would disable nothing
+            disabled = (disabled,)  # one verb, not a collection of letters
         return frozenset(verb.upper() for verb in disabled)
 
     @property
@@ -96,8 +99,8 @@ class Capabilities:
 
     @property
     def auth(self) -> bool:
-        """Whether there is AUTH at all; see `auth_needs_tls`."""
-        # Without a hook, AUTH is neither offered nor required.
+        """Whether the server supports AUTH; see also `auth_needs_tls`."""
+        # Without the hook on_auth the server neither offers nor requires AUTH.
         return (
             self._hooks.on_auth is not None
             and bool(self._options.auth_methods)
@@ -106,27 +109,27 @@ class Capabilities:
 
     @property
     def auth_needs_tls(self) -> bool:
-        """Whether AUTH has to wait for STARTTLS."""
+        """Whether the client must send STARTTLS before AUTH."""
         return self.starttls and not self._options.allow_insecure_auth
 
     @property
     def mechanisms(self) -> Sequence[str]:
-        """What AUTH offers now."""
+        """The mechanisms that AUTH offers now."""
         if self._session.user is not None or not self.auth or self.auth_needs_tls:
             return ()
         return tuple(filter(self._can_use, self._options.auth_methods))
 
     def _can_use(self, mechanism: str) -> bool:
         if mechanism == "EXTERNAL":
-            # RFC 4422 appendix A: the certificate is all that is asked for. After XCLIENT it is the
-            # proxy's.
+            # RFC 4422 appendix A: only the client's certificate counts. After XCLIENT the
+            # certificate is that of the proxy.
             tls = self._session.tls
             certificate = None if tls is None else tls.peer_certificate
             return bool(certificate) and not self._session.xclient
         return mechanism not in DIGESTS or self._hooks.on_scram is not None
 
     def forwarding(self, verb: str) -> bool:
-        """Whether this peer is trusted with XCLIENT or XFORWARD."""
+        """Whether this peer may use *verb* (XCLIENT or XFORWARD) now."""
         trusted = self._options.trust("use_xclient" if verb == "XCLIENT" else "use_xforward")
         return (
             bool(trusted)

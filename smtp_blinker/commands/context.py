@@ -1,4 +1,4 @@
-"""What a command may use of the connection that it came on."""
+"""The part of the connection that a command may use."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from .limits import Limits
 
 
 class Forwarded:
-    """What XCLIENT and XFORWARD have changed about a session; see `forwarding`."""
+    """What XCLIENT and XFORWARD have changed in a session; see `forwarding`."""
 
     __slots__ = ("first_client", "hello_name", "real_client", "used")
 
     def __init__(self) -> None:
         #: The argument of the last HELO, EHLO or LHLO in lower case.
         self.hello_name: str | None = None
-        #: The client as it was before any of them named another; None where none did.
+        #: The client before the first XCLIENT or XFORWARD; None without any.
         self.first_client: tuple[Any, ...] | None = None
-        #: The client as it was before XFORWARD; None without XFORWARD.
+        #: The client before XFORWARD; None while no XFORWARD is in effect.
         self.real_client: tuple[Any, ...] | None = None
-        #: Whether a transaction has begun since the last XFORWARD.
+        #: Whether a transaction has begun since XFORWARD.
         self.used = False
 
 
 class CommandLog(Protocol):
-    """The protocol's own log."""
+    """The log of commands and replies."""
 
     def log(self, text: str, *args: object) -> None: ...
 
@@ -40,7 +40,7 @@ class CommandLog(Protocol):
 
 
 class CommandContext(Protocol):
-    """The session, and what a command may do besides changing it."""
+    """The session, and everything else that a command may use or change."""
 
     session: Session
     options: Options
@@ -53,38 +53,38 @@ class CommandContext(Protocol):
     @property
     def events(self) -> CommandLog: ...
 
-    #: Whether some commands aren't served, or are logged; only then each one is checked.
+    #: Whether each command must be checked first: some are disabled, require AUTH or are logged.
     is_restricted: bool
     #: Whether mail is accepted only after AUTH.
     auth_demanded: bool
-    #: The verb of the command that is or was answered.
+    #: The verb of the current or the last command.
     verb: Verb | None
     #: The AUTH exchange in progress.
     exchange: Exchange | None
-    #: The mechanism that the last AUTH named.
+    #: The mechanism of the last AUTH.
     mechanism: str
-    #: The address and port that the latest `connect` named; None before the first.
+    #: The address and port in the latest `connect` event; None before the first.
     announced: tuple[str, int] | None
-    #: Why the connection ends after the reply; "" when it goes on.
+    #: Why the connection ends after the reply; "" if it doesn't.
     close_reason: str
 
     def call_hook(self, name: str, *args: Any) -> Any:
-        """Call a hook that is there; raises its Reject, or a Refusal with 451 for a fault of the
-        program's."""
+        """Call the registered hook *name*. Raises its Reject, or a Refusal with 451 for a fault of
+        the program."""
 
     def call_policies(self, name: str, *args: Any) -> None:
-        """Ask the policies of a stage and not the program; raises as `call_hook` does."""
+        """Call only the policies of the stage *name*; raises like `call_hook`."""
 
     def pause(self, seconds: float) -> None:
-        """Keep the client waiting."""
+        """Wait *seconds* before the reply."""
 
     def authenticated(self, method: str, username: str | None, success: bool) -> None:
-        """An AUTH exchange ended."""
+        """Report the end of an AUTH exchange."""
 
     def emit_connect(self) -> None:
-        """Send `connect`."""
+        """Send the signal `connect`."""
 
     def client_changed(self) -> None:
-        """The client has another address."""
+        """Apply a new address of the client."""
 
     def greeting(self) -> Reply: ...

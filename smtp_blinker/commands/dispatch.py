@@ -1,4 +1,7 @@
-"""From an event to its positive reply or its `Refusal`: which client may use which command."""
+"""Turns an event into its positive reply, or raises `Refusal`.
+
+It checks whether this client may send this command now.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from .table import COMMANDS
 
 
 def answer(context: CommandContext, event: Event) -> Reply:
-    """The positive reply to *event*; raises Refusal.
+    """Return the positive reply to *event*, or raise Refusal.
 
-    The order of the checks shows on the wire: what isn't allowed, then what is malformed, then
-    what is out of sequence.
+    Clients can observe the order of the checks: first whether the command is allowed, then its
+    syntax, then the sequence.
     """
     if isinstance(event, Command):
         verb = context.verb = event.verb
@@ -37,7 +40,8 @@ def answer(context: CommandContext, event: Event) -> Reply:
 
 
 def _check_allowed(context: CommandContext, command: Command) -> None:
-    """For some servers only: a log of commands, disabled ones, those that wait for AUTH."""
+    """Checks that only some servers need: logged commands, disabled commands, commands that require
+    AUTH."""
     verb = command.verb
     context.events.log_command(verb.name, command.argument)
     if verb.name in context.capabilities.disabled:
@@ -57,10 +61,10 @@ def _check_allowed(context: CommandContext, command: Command) -> None:
 
 
 def _fault(context: CommandContext, fault: Fault) -> Refusal:
-    """The refusal of a line that is not a command."""
+    """The Refusal for a line that isn't a command."""
     exchange, context.exchange = context.exchange, None
     if exchange is not None:
-        # RFC 4954 section 4: the exchange is over, the session goes on.
+        # RFC 4954 section 4: the exchange ends, the session goes on.
         context.authenticated(exchange.method, exchange.username, False)
         context.limits.junk()
     else:

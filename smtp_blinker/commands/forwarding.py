@@ -1,4 +1,4 @@
-"""XCLIENT and XFORWARD: a trusted proxy says who the client really is."""
+"""XCLIENT and XFORWARD: a trusted proxy names the real client."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ def _check_forwarding(context: CommandContext, verb: str) -> None:
 
 
 def forget_transaction_client(context: CommandContext) -> None:
-    """Postfix's XFORWARD_README: XFORWARD applies to one transaction. Postfix sends it again for
-    the next one only if that has a client: mail of its own host has none."""
+    """End the effect of XFORWARD, which is for one transaction (Postfix's XFORWARD_README).
+
+    The proxy doesn't send it again for mail from its own host.
+    """
     session = context.session
     if context.forwarded.real_client is not None:
         session.restore_client(context.forwarded.real_client)
@@ -30,7 +32,7 @@ def forget_transaction_client(context: CommandContext) -> None:
 
 
 def forget_before_tls(context: CommandContext) -> None:
-    """RFC 3207 section 4.2: forget after STARTTLS what XCLIENT and XFORWARD said before it."""
+    """RFC 3207 section 4.2: after STARTTLS, forget what XCLIENT and XFORWARD set before."""
     first = context.forwarded.first_client
     if first is None:
         return
@@ -51,7 +53,7 @@ def xclient(context: CommandContext, argument: str) -> Reply:
     attributes = parse_attributes(argument, XCLIENT_ATTRIBUTES)
     if context.forwarded.used:
         forget_transaction_client(context)
-    context.forwarded.real_client = None  # from now on it is this one
+    context.forwarded.real_client = None  # XCLIENT replaces the real client itself
     session = context.session
     if context.forwarded.first_client is None:
         context.forwarded.first_client = session.save_client()
@@ -59,7 +61,7 @@ def xclient(context: CommandContext, argument: str) -> Reply:
     address = attributes.get("ADDR")
     if address:
         session.xclient.setdefault("ADDR:DEFAULT", session.remote_address)
-        # The session belongs to another client now, which does not inherit an identity.
+        # The session now belongs to another client, which must not inherit the user.
         session.user = None
         session.remote_address = address
         session.client_hostname = ""
@@ -81,7 +83,7 @@ def xclient(context: CommandContext, argument: str) -> Reply:
         context.emit_connect()
     if login and context.hooks.on_auth is not None:
         session.user = None
-        # The other attributes are already applied, so a refusal ends the connection.
+        # If the login fails, the connection ends: the other attributes have taken effect already.
         context.close_reason = "refused"
         try:
             credentials = Credentials("XCLIENT", login)
@@ -123,5 +125,5 @@ def xforward(context: CommandContext, argument: str) -> Reply:
     if address:
         context.client_changed()
         if context.announced != (session.remote_address, session.remote_port):
-            context.emit_connect()  # Postfix names the client again for each of its messages
+            context.emit_connect()  # but not again if Postfix repeats the client for each message
     return reply.OK

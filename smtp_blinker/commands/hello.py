@@ -30,7 +30,7 @@ def lhlo(context: CommandContext, argument: str) -> Reply:
 
 
 def _check_protocol(context: CommandContext, lmtp: bool) -> None:
-    """RFC 2033 section 4.1: LMTP has LHLO and neither HELO nor EHLO."""
+    """RFC 2033 section 4.1: LMTP has LHLO instead of HELO and EHLO."""
     if context.options.lmtp != lmtp:
         name, verb = ("n LMTP", "LHLO") if context.options.lmtp else ("n SMTP", "EHLO")
         raise Reject(500, f"This is a{name} server, send {verb}", "5.5.1")
@@ -43,15 +43,15 @@ def _extended(context: CommandContext, argument: str, verb: str) -> Reply:
 
 
 def _hello(context: CommandContext, argument: str, verb: str) -> str:
-    """Start the session again; returns the first line of the reply."""
+    """Reset the session; returns the first line of the reply."""
     name = argument.strip(" ")
-    # RFC 5321 section 4.1.1.1 has no spaces here; the names of scanners and printers do.
+    # RFC 5321 section 4.1.1.1 allows no spaces, but some scanners and printers send them.
     has_space = " " in name and not context.options.lenient_address_parsing
     if not name or has_space or len(name) > MAX_HOST_NAME:
         raise Reject(501, f"Syntax: {verb} hostname", "5.5.4")
     session = context.session
     if session.opening_command is not None:
-        context.limits.junk()  # once is needed; MAIL and EHLO in turn is a loop without a message
+        context.limits.junk()  # a repeated EHLO counts, else MAIL and EHLO could loop for ever
     session.opening_command = verb
     session.host_name_appears_as = context.forwarded.hello_name = name.lower()
     session.envelope = Envelope()
@@ -68,5 +68,5 @@ def _hello(context: CommandContext, argument: str, verb: str) -> str:
 
 @lru_cache(maxsize=256)
 def _hello_reply(*lines: str) -> Reply:
-    """Cached because it is expensive, and the same for most clients of a server."""
+    """Cached, because it is expensive and the same for most clients."""
     return Reply(250, lines)

@@ -8,12 +8,13 @@ from ..options import Options
 from ..smtp import reply
 from ..smtp.reply import Refusal, Reply
 
-#: This many unrecognised commands between two messages get 421.
+#: This many unrecognized commands between two messages end the session with 421.
 MAX_UNRECOGNIZED: Final = 10
 
 
 class Limits:
-    """The counters of one connection. What counts raises `Refusal` when it is too much."""
+    """The counters of one connection. Methods that count raise `Refusal` when a limit is exceeded,
+    or return the reply to send."""
 
     __slots__ = (
         "_junk",
@@ -27,9 +28,9 @@ class Limits:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        #: Replies 5yz in a row; any positive reply makes it 0.
+        #: 5yz replies in a row; any positive reply resets it.
         self.errors = 0
-        #: Credentials that were checked and wrong.
+        #: The number of wrong credentials.
         self.auth_failures = 0
         self._refused_recipients = 0
         self._junk = 0
@@ -37,7 +38,7 @@ class Limits:
         self._unrecognized = 0
 
     def error(self, refusal: Reply) -> Reply:
-        """Count *refusal*; the reply to send, which is 421 when there were too many."""
+        """Count *refusal* and return the reply to send: *refusal*, or 421 after too many."""
         if refusal.code >= 500:
             self.errors += 1
             limit = self._options.max_errors
@@ -46,7 +47,7 @@ class Limits:
         return refusal
 
     def junk(self) -> None:
-        """Count a command that costs a client nothing and doesn't lead to a message."""
+        """Count a command that costs the client nothing and doesn't help to send a message."""
         self._junk += 1
         limit = self._options.max_junk_commands
         if limit is not None and self._junk > limit:
@@ -64,7 +65,7 @@ class Limits:
             raise Refusal(reply.TOO_MANY_UNRECOGNIZED)
 
     def refused_recipient(self, refusal: Reply) -> Reply:
-        """Count a refused RCPT; the reply to send, which is 421 when there were too many."""
+        """Count a refused RCPT and return the reply to send: *refusal*, or 421 after too many."""
         self._refused_recipients += 1
         limit = self._options.max_refused_recipients
         if limit is not None and self._refused_recipients > limit:
@@ -72,5 +73,5 @@ class Limits:
         return refusal
 
     def message(self) -> None:
-        """A message has ended: the counting between two messages starts again."""
+        """Reset the counters of commands between two messages."""
         self._junk = self._unrecognized = 0

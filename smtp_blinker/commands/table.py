@@ -1,4 +1,4 @@
-"""Which function serves each verb, and the verbs that need no more than a line."""
+"""The table of the function for each verb, and the functions that are one line long."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ _FUNCTIONS: Final = {
     "XFORWARD": xforward,
 }
 
-#: A function takes the context and the argument and returns the positive reply, or raises
-#: `Refusal`. It sees no octets and no socket, and doesn't check the order of commands.
+#: Each function takes the context and the argument, and returns the positive reply or raises
+#: `Refusal`. It has no access to octets or the socket. The caller has checked the sequence.
 COMMANDS: Final[dict[Verb, Callable[[CommandContext, str], Reply]]] = {
     verb: _FUNCTIONS.get(verb.name, not_implemented) for verb in VERBS.values()
 }

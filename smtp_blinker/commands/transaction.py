@@ -1,4 +1,4 @@
-"""The mail transaction: MAIL, RCPT, DATA, RSET."""
+"""The mail transaction: MAIL, RCPT, DATA, BDAT, RSET."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..smtp.reply import Refusal, Reject, Reply
 from .context import CommandContext
 from .forwarding import forget_transaction_client
 
-#: Of RFC 3461; devices send them whatever EHLO offers.
+#: Parameters of RFC 3461, which some devices send even if EHLO doesn't offer DSN.
 DSN_PARAMETERS: Final = frozenset({"RET", "ENVID", "NOTIFY", "ORCPT"})
 
 
@@ -25,7 +25,7 @@ def mail(context: CommandContext, argument: str) -> Reply:
     options = context.options
     if options.max_messages is not None and session.transaction > options.max_messages:
         raise Refusal(reply.TOO_MANY_MESSAGES)
-    # Only the parameters after the path say whether non-ASCII is allowed.
+    # Only the parameters after the path tell whether non-ASCII is allowed (SMTPUTF8).
     text, rest = parse_path(argument, True, True, options.lenient_address_parsing)
     args = None
     # The envelope is a new one unless an earlier MAIL was refused.
@@ -51,7 +51,7 @@ def mail(context: CommandContext, argument: str) -> Reply:
 
 
 def _parameters(context: CommandContext, text: str) -> dict[str, Any]:
-    """The parameters behind a path, without those that a lenient server ignores."""
+    """The parameters after a path, without those that a lenient server ignores."""
     args = parse_parameters(text)
     if context.options.lenient_address_parsing and "DSN" not in _offered(context):
         return {name: value for name, value in args.items() if name not in DSN_PARAMETERS}
@@ -74,13 +74,13 @@ def rcpt(context: CommandContext, argument: str) -> Reply:
     recipients = envelope.rcpt_to
     limit = options.max_recipients
     if limit is not None and len(recipients) >= limit:
-        # RFC 5321 section 4.5.3.1.10: 452, and those accepted stay valid.
+        # RFC 5321 section 4.5.3.1.10: 452; the accepted recipients stay valid.
         raise Refusal(reply.TOO_MANY_RECIPIENTS)
     domains = None
     if options.max_rcpt_domains is not None:
         domains = envelope.rcpt_domains | _domains(text)
         if len(domains) > options.max_rcpt_domains:
-            # RFC 9422 section 4.3; those accepted stay valid, as above.
+            # RFC 9422 section 4.3; the accepted recipients stay valid, as above.
             raise Refusal(reply.TOO_MANY_DOMAINS)
     if context.hooks.on_rcpt_to is not None:
         context.call_hook("on_rcpt_to", address, session)
@@ -91,13 +91,13 @@ def rcpt(context: CommandContext, argument: str) -> Reply:
 
 
 def _domains(address: str) -> frozenset[str]:
-    """The domain of *address* in lower case; none of "postmaster"."""
+    """A set with the domain of *address* in lower case; empty for "postmaster"."""
     _, at, domain = address.rpartition("@")
     return frozenset((domain.lower(),)) if at else frozenset()
 
 
 def _offered(context: CommandContext) -> frozenset[str]:
-    """The extensions whose parameters are known: none after HELO (RFC 5321 section 2.2.1)."""
+    """The extensions whose parameters are allowed: none after HELO (RFC 5321 section 2.2.1)."""
     if context.session.opening_command == "HELO":
         return frozenset()
     return context.options.extensions  # type: ignore[return-value]  # Options made it one
@@ -105,20 +105,20 @@ def _offered(context: CommandContext) -> frozenset[str]:
 
 def data(context: CommandContext, argument: str) -> Reply:
     if context.session.envelope.body_type == "binarymime":
-        # RFC 3030 section 3: binary content has no lines, so DATA can't carry it.
+        # RFC 3030 section 3: DATA can't transfer binary content, which has no lines.
         raise Reject(503, "BODY=BINARYMIME needs BDAT", "5.5.1")
     return reply.START_CONTENT
 
 
 def bdat(context: CommandContext, argument: str) -> Reply:
-    """RFC 3030 section 2. The reply is that of the chunk, once its octets are there."""
+    """RFC 3030 section 2. The reply is sent when all octets of the chunk have arrived."""
     if "CHUNKING" not in context.options.extensions:
         raise Refusal(reply.NOT_IMPLEMENTED)
     if context.session.opening_command == "HELO":
         # RFC 5321 section 2.2.1: HELO offers no extension.
-        raise Reject(503, "Send EHLO first: BDAT is of an extension", "5.5.1")
+        raise Reject(503, "Send EHLO first: BDAT is an extension", "5.5.1")
     if context.protocol.chunk_left == 0 and not context.protocol.chunk_is_last:
-        context.limits.junk()  # it doesn't lead to a message
+        context.limits.junk()  # BDAT 0 adds nothing to the message
     return reply.CHUNK_OK
 
 

@@ -20,7 +20,7 @@ def vrfy(context: CommandContext, argument: str) -> Reply:
 
 
 def _without_parameter(context: CommandContext, argument: str) -> str:
-    """*argument* without the SMTPUTF8 of RFC 6531 section 3.7.4.2, which curl sends."""
+    """*argument* without the parameter SMTPUTF8 (RFC 6531 section 3.7.4.2), which curl sends."""
     if "SMTPUTF8" not in context.options.extensions:
         return argument
     text, _, last = argument.rpartition(" ")
@@ -28,5 +28,5 @@ def _without_parameter(context: CommandContext, argument: str) -> str:
 
 
 def expn(context: CommandContext, argument: str) -> Reply:
-    # RFC 5321 section 7.3: it would show to anyone who is on a list.
+    # RFC 5321 section 7.3: EXPN would reveal the members of a mailing list to anyone.
     raise Refusal(reply.NOT_IMPLEMENTED)

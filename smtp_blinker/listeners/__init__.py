@@ -1,14 +1,14 @@
-"""Listeners that come with the library. They use its signals and nothing else of it.
+"""Listeners that come with the library. They use only its signals.
 
-Each is a class that is used in the same way: ``attach(server)`` connects it to one server,
-``attach()`` to all of the process, ``detach()`` undoes every attach. Both may be called at any
-time and any number of times: a listener gets each event once. While it is attached it is
-held, so the program needs to keep no reference to it.
+All of them have the same methods: ``attach(server)`` connects to one server, ``attach()`` to all
+servers of the process, and ``detach()`` undoes every attach. Both may be called at any time and
+repeatedly; a listener still gets each event once. An attached listener stays alive, so the
+program needn't keep a reference to it.
 
 * `log.EventLog` writes log lines, `log.JSONFormatter` makes them JSON.
-* `tracking.ConnectionTracker` knows the connections that are open now.
+* `tracking.ConnectionTracker` knows the open connections.
 * `metrics.EventMetrics` counts for Prometheus (``pip install 'smtp_blinker[metrics]'``).
-* `fleet.FleetEvents` publishes them to RabbitMQ or Redis (extra `amqp` or `redis`).
+* `fleet.FleetEvents` publishes events to RabbitMQ or Redis (extra `amqp` or `redis`).
 
-The modules don't share code, so that each can be copied as the start of a listener of your own.
+The modules share hardly any code, so you can copy one as the start of a listener of your own.
 """

@@ -1,4 +1,4 @@
-"""Parts of log lines: text that stays on its line, recipients, addresses, places in the code."""
+"""Parts of log lines: escaped text, recipients, addresses, places in the code."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Final
 
 #: The most characters of one value in a line of text. JSON has all of them.
 MAX_TEXT: Final = 1000
-#: The most recipients that a line names; the others are counted.
+#: The most recipients of one message that are named; further ones are only counted.
 MAX_RECIPIENTS: Final = 5
-#: The most frames of a traceback (the innermost) that a line names.
+#: The most frames of a traceback that are named, the innermost ones.
 MAX_FRAMES: Final = 8
 
 
 def one_line(value: object) -> object:
-    """*value*, made harmless if it is text: no end of line, escape sequence, NUL, no end."""
+    """*value*; if it is text, with unprintable characters escaped and at most `MAX_TEXT` long."""
     if not isinstance(value, str):
         return value
     if len(value) > MAX_TEXT:
@@ -35,7 +35,7 @@ def recipients(addresses: Sequence[str]) -> str:
 
 
 def place(failure: BaseException) -> str:
-    """Where *failure* was raised: the frames it came through, the innermost last."""
+    """Where *failure* was raised: file and line of its frames, the innermost last."""
     frames = []
     traceback = failure.__traceback__
     while traceback is not None:
@@ -46,7 +46,7 @@ def place(failure: BaseException) -> str:
 
 
 def address_of(server: object) -> str:
-    """The server's address as text, from gevent's attributes."""
+    """The server's address as text, from the attributes of gevent's servers."""
     address = getattr(server, "address", None)
     if isinstance(address, tuple) and len(address) >= 2:
         host, port = address[:2]

@@ -1,10 +1,9 @@
-"""Write the events to a `logging.Logger`: one line per event, as text or as JSON.
+"""Logs each event to a `logging.Logger`, as one line of text or JSON.
 
     EventLog().attach(server)
 
-writes to the logger ``smtp_blinker.events``. Handlers, levels and formats are those of the
-program; each record carries its event as the dict ``record.smtp``, and `JSONFormatter` writes
-it out::
+writes to the logger ``smtp_blinker.events``. The program configures handlers, levels and formats.
+Each record has its event as the dict ``record.smtp``, and `JSONFormatter` writes that too::
 
     handler = logging.StreamHandler()
     handler.setFormatter(JSONFormatter())
@@ -73,25 +72,25 @@ _LISTENER: Final = {
     "EPERM",
     "EPROTONOSUPPORT",
 }
-#: For any error: the network between a store and this server isn't the client's.
+#: Category "other" for every exception: the network between a store and us isn't a client's.
 _OTHER: Final = {"StoreAway", "SpoolFailed", "SpoolError"}
-#: Faults of clients and of the way to them: WARNING. All others are the operator's: ERROR.
+#: Faults of clients and of their network are WARNING. All others are ERROR.
 _CLIENT_SIDE: Final = {"network", "tls", "proxy"}
 
-#: Replaces the address of a client on a UNIX socket, which has none.
+#: Instead of the address for a client of a UNIX socket, which has none.
 _UNIX: Final = "unix"
 
 
 def category(event: ErrorEvent) -> str:
-    """The kind of the fault in *event*, which says who should look at it:
+    """The kind of fault in *event*, by who should look into it:
 
     * ``"program"``: a hook or a listener raised, or a hook took too long;
     * ``"tls"``: a handshake or a TLS record failed;
     * ``"proxy"``: a proxy sent no acceptable PROXY header;
-    * ``"listener"``: the server's own socket: it can't be opened (EADDRINUSE, EACCES), or the
-      process is out of what accepting a client takes (EMFILE, ENFILE, ENOBUFS);
+    * ``"listener"``: the server's own socket can't be opened (EADDRINUSE, EACCES), or the process
+      lacks the resources to accept a client (EMFILE, ENFILE, ENOBUFS);
     * ``"network"``: the connection to a client broke or stalled (ECONNRESET, EPIPE, ETIMEDOUT);
-    * ``"other"``: anything else, such as a fault of the library, or a store that is away.
+    * ``"other"``: anything else, such as a fault of the library, or a store that is unreachable.
     """
     code = event.code
     if code in _PROGRAM:
@@ -112,23 +111,23 @@ def category(event: ErrorEvent) -> str:
 
 
 class EventLog:
-    """Writes one line per connection, AUTH, message, refused command, verdict of a policy, error
-    and disconnect, and for the server's start and end.
+    """Writes one line for each connection, AUTH, message, refused command, verdict of a policy,
+    error and disconnect, and for the server's start and end.
 
     *logger*: by default ``logging.getLogger("smtp_blinker.events")``.
     *alert_after*, *alert_per*: that many errors within that many seconds make one CRITICAL line
-    that begins with ALERT; the next comes when the errors were fewer for *alert_per* seconds
-    and then as many again. None: no alerts.
-    *tracebacks*: records of the program's own faults (`category` "program" and "other") carry
-    their traceback as ``exc_info``. `JSONFormatter` keeps it within the line; a formatter of
-    text writes it as lines of its own, in which a client's text can stand unescaped. Without,
-    the line names the files and line numbers that the exception came through.
+    that begins with ALERT. The next alert comes only after *alert_per* seconds with fewer errors.
+    ``alert_after=None``: no alerts.
+    *tracebacks*: records of faults of `category` "program" and "other" have their traceback as
+    ``exc_info``. `JSONFormatter` keeps it within the line; a text formatter writes it as further
+    lines, which may contain unescaped text of a client. Without *tracebacks* the line names the
+    files and line numbers of the traceback.
 
     Levels: TLS handshakes DEBUG; connections, AUTH, messages, refused commands, verdicts,
     disconnects, start and end INFO; failed AUTH and faults of clients WARNING; faults of the
-    program and the server ERROR. A refused command is not a WARNING: on a public port every scanner
-    causes them, at any rate. Each line of text is one line, whatever a client sent: what doesn't
-    print is escaped. What a client or a hook chose stands at its end.
+    program and the server ERROR. A refused command isn't a WARNING, because scanners cause many of
+    them on every public port. An event is always one line of text: unprintable characters are
+    escaped. Text that a client or a hook chose is at the end of the line.
     """
 
     def __init__(
@@ -146,7 +145,7 @@ class EventLog:
         self.alert_per = alert_per
         self.tracebacks = tracebacks
         self._clock = clock
-        # The times of the latest errors. When it is full, there are enough for an alert.
+        # The times of the latest errors. A full deque has enough of them for an alert.
         self._errors: deque[float] | None = None
         if alert_after is not None:
             self._errors = deque(maxlen=alert_after)
@@ -172,12 +171,11 @@ class EventLog:
         return self
 
     def detach(self) -> None:
-        """Listen to nothing any more."""
+        """Stop listening to all servers."""
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
 
-    # A record is built only when it will be logged: looking at the level first keeps a
-    # switched-off log nearly free.
+    # The level is checked first, so that a disabled log costs almost nothing.
 
     def _on_listening(self, server: object, **extra: object) -> None:
         if self.logger.isEnabledFor(logging.INFO):
@@ -297,7 +295,7 @@ class EventLog:
         level = logging.WARNING if kind in _CLIENT_SIDE else logging.ERROR
         if self.logger.isEnabledFor(level):
             failure = event.error
-            ours = kind in {"program", "other"}  # the place in the code matters
+            ours = kind in {"program", "other"}  # show where in the code it happened
             facts = [
                 f"{name} {value}"
                 for name, value in (
@@ -324,13 +322,13 @@ class EventLog:
             self._watch(self._errors)
 
     def _watch(self, errors: deque[float]) -> None:
-        """Count an error; log an alert if there are too many now."""
+        """Count an error, and log an alert if there are too many."""
         now = self._clock()
         errors.append(now)
         if len(errors) != errors.maxlen or now - errors[0] > self.alert_per:
             return
         calm = now > self._quiet_until
-        # Still too many: the next alert comes only after a quiet time.
+        # With or without an alert now, the next one comes only after a calm time.
         self._quiet_until = now + self.alert_per
         if calm and self.logger.isEnabledFor(logging.CRITICAL):
             self._write(
@@ -351,7 +349,7 @@ class EventLog:
         *values: object,
         failure: BaseException | None = None,
     ) -> None:
-        # If the whole line is harmless, its parts are too.
+        # If the whole line is printable, its parts needn't be checked.
         line = template % values
         if not line.isprintable() or len(line) > MAX_TEXT:
             values = tuple([one_line(value) for value in values])
@@ -363,8 +361,10 @@ class EventLog:
         self.logger.handle(record)
 
     def _record(self, level: int, template: str, values: tuple[object, ...]) -> Any:
-        """A record for the line. What all records of a level have in common is found out once: a
-        LogRecord spends most of its time on names of files, threads and processes."""
+        """Make the LogRecord of a line, from a copy of an earlier record of this level.
+
+        LogRecord's constructor spends most of its time on names of files, threads and processes.
+        """
         factory = logging.getLogRecordFactory()
         if factory is not logging.LogRecord:
             return factory(self.logger.name, level, __file__, 0, template, values, None)
@@ -380,7 +380,7 @@ class EventLog:
         fields["args"] = values
         fields["created"] = now
         fields["levelname"] = logging.getLevelName(level)
-        fields["msecs"] = int(now % 1 * 1000) + 0.0  # as logging has it
+        fields["msecs"] = int(now % 1 * 1000) + 0.0  # as the module logging computes it
         fields["relativeCreated"] += (now - model["created"]) * 1000
         record.__dict__ = fields
         return record
@@ -389,8 +389,8 @@ class EventLog:
 class JSONFormatter(logging.Formatter):
     """Formats any record as one line of JSON in ASCII.
 
-    The keys are ``time`` (UTC, RFC 3339), ``level``, ``logger``, ``message``, for an event's
-    record ``smtp`` (``signal`` and the event's fields), and ``traceback`` where there is one.
+    The keys are ``time`` (UTC, RFC 3339), ``level``, ``logger``, ``message``; ``smtp`` (``signal``
+    and the event's fields) for the record of an event; and ``traceback`` if it has one.
     """
 
     def format(self, record: logging.LogRecord) -> str:

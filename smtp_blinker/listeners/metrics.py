@@ -1,4 +1,4 @@
-"""Count the events, for Prometheus. Needs ``pip install 'smtp_blinker[metrics]'``.
+"""Counts events for Prometheus. Needs ``pip install 'smtp_blinker[metrics]'``.
 
 EventMetrics().attach(server)
 prometheus_client.start_http_server(9000)
@@ -40,13 +40,13 @@ except ImportError as exc:
         " pip install 'smtp_blinker[metrics]'"
     ) from exc
 
-#: The most values of a label; further ones count as "other". The library's own values are far
-#: fewer; the limit is for a program with an exception class per fault.
+#: The most values of a label; further ones are counted together as "other". The library has far
+#: fewer, but a program may have many classes of exceptions.
 MAX_LABEL_VALUES: Final = 100
-#: The same for the pairs of verb and code: there are some thirty verbs, and a few codes for each.
+#: The same for pairs of verb and code: there are about thirty verbs with a few codes each.
 MAX_VERBS_AND_CODES: Final = 500
 
-# A client can name any mechanism it likes; what isn't one of these is "other".
+# Mechanisms with a label value of their own. Clients may name any others: these are "other".
 _AUTH_METHODS: Final = frozenset(
     {
         "ANONYMOUS",
@@ -66,9 +66,8 @@ _AUTH_METHODS: Final = frozenset(
         "XOAUTH2",
     }
 )
-# Series that exist from the start, with 0. Prometheus can't see the growth of a series that begins
-# with 1: it would miss the first fault and the first message, and a share of something that never
-# happened would be unknown.
+# Series that exist from the start, with 0. Prometheus computes no increase for a series that begins
+# with 1: it would miss the first error and the first message, and ratios would be undefined.
 _FIRST_ERRORS: Final = (
     *("HookError", "HookTimeout", "ListenerError"),
     *("CountersAway", "PolicyFailure", "StoreAway", "SpoolFailed"),
@@ -85,8 +84,8 @@ _SECONDS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class _Children(dict[tuple[object, ...], Counter]):
-    """The children of *counter* by their label values. `Counter.labels` costs more than all
-    the rest of an event, so each is looked up once."""
+    """The children of *counter* by their label values: a cache, because `Counter.labels` costs
+    more than everything else about an event."""
 
     def __init__(self, counter: Counter, most: int = MAX_LABEL_VALUES) -> None:
         self._counter = counter
@@ -100,7 +99,7 @@ class _Children(dict[tuple[object, ...], Counter]):
 
 
 class EventMetrics:
-    """Counters and histograms of what one server, or all of the process, did.
+    """Counters and histograms of one server, or of all servers of the process.
 
     ===============================  =========  ================================================
     ``smtp_connections_total``                  clients that were ready to proceed
@@ -122,8 +121,8 @@ class EventMetrics:
     ``smtp_tls_total``               protocol   TLS handshakes that succeeded
     ===============================  =========  ================================================
 
-    *registry* is prometheus_client's default one if not given. A registry takes one
-    `EventMetrics` (ValueError for a second); attach it to as many servers as there are.
+    The default *registry* is prometheus_client's. A registry can have one `EventMetrics` (a second
+    one raises ValueError); attach it to any number of servers.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -182,8 +181,8 @@ class EventMetrics:
                 children[(value,)]  # the look-up creates it
         for refusal in _FIRST_REFUSALS:
             self._refused[refusal]
-        # `connect` can come twice for a connection (XFORWARD), and `disconnect` comes also for
-        # one that never had a `connect`: only the ids tell how many are open.
+        # A set of ids, because `connect` may come twice for a connection (XFORWARD), and
+        # `disconnect` also comes for connections without `connect`.
         self._open: set[str] = set()
         self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
             (connect, self._on_connect),
@@ -203,7 +202,7 @@ class EventMetrics:
         return self
 
     def detach(self) -> None:
-        """Listen to nothing any more. The counts stay; nothing counts as open any longer."""
+        """Stop listening to all servers. The counters stay; open connections are forgotten."""
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
         self._open.clear()
@@ -246,7 +245,7 @@ class EventMetrics:
 
 
 class Spool(Protocol):
-    """What `SpoolMetrics` reads: ``path``, ``messages``, ``bytes``, ``age`` of a `SpoolStore`."""
+    """The attributes of a `SpoolStore` that `SpoolMetrics` reads."""
 
     @property
     def path(self) -> str: ...
@@ -259,28 +258,28 @@ class Spool(Protocol):
 
 
 class StoreMetrics:
-    """What stores handed over: each message that was handed to the other side, and each try of one
-    that waited in a spool.
+    """Counts the deliveries of stores to another system, including each retry from a spool.
 
     =============================  ========  =================================================
-    ``smtp_store_messages_total``  store,    messages: outcome is ``accepted`` once the other
-                                   outcome   side has confirmed, ``refused`` for good or for a
-                                             recipient, or ``failed``
-    ``smtp_store_seconds``         store     histogram of the time until then
+    ``smtp_store_messages_total``  store,    messages: outcome is ``accepted`` if the other
+                                   outcome   side has confirmed, ``refused`` if permanently
+                                             or for a recipient, else ``failed``
+    ``smtp_store_seconds``         store     histogram of the time until that outcome
     ``smtp_store_away``            store     1 while the last three or more failed, else 0
     =============================  ========  =================================================
 
-    *stores* are `AMQPStore`, `RedisStreamStore`, `WebhookStore` and `RelayStore` by the value of
-    the label; of a `SpoolStore` or `RecipientStore` give those within. *registry* takes one
-    `StoreMetrics` (ValueError for a second). Raises TypeError for another store.
+    *stores* maps values of the label to instances of `AMQPStore`, `RedisStreamStore`,
+    `WebhookStore` and `RelayStore`. For a `SpoolStore` or `RecipientStore` pass the stores inside
+    it. *registry* can have one `StoreMetrics` (a second one raises ValueError). Raises TypeError
+    for another store.
     """
 
     def __init__(self, stores: Mapping[str, Any], registry: CollectorRegistry = REGISTRY) -> None:
         for name, store in stores.items():
             if not hasattr(store, "circuit"):
                 raise TypeError(
-                    f"{name} is a {type(store).__name__}; only stores that hand messages to "
-                    "another side are counted: give the one within"
+                    f"{name} is a {type(store).__name__}; only stores that deliver to another "
+                    "system are counted: pass the store inside it"
                 )
         messages = Counter(
             "smtp_store_messages",
@@ -317,15 +316,16 @@ def _watch(circuit: Any, outcomes: Mapping[str, Counter], seconds: Histogram, aw
 
 
 class SpoolMetrics(Collector):
-    """What waits in spools, as it is when the metrics are fetched.
+    """Messages that wait in spools, read when Prometheus fetches the metrics.
 
     =======================  =====  ==============================================
     ``smtp_spool_messages``  spool  messages that wait
-    ``smtp_spool_bytes``     spool  octets of their files
-    ``smtp_spool_seconds``   spool  for how long the oldest one waits; 0 for none
+    ``smtp_spool_bytes``     spool  the size of their files in bytes
+    ``smtp_spool_seconds``   spool  the age of the oldest of them; 0 without any
     =======================  =====  ==============================================
 
-    The label is the folder. *registry* takes one `SpoolMetrics` (ValueError for a second).
+    The label is the folder. *registry* can have one `SpoolMetrics` (a second one raises
+    ValueError).
     """
 
     def __init__(self, *spools: Spool, registry: CollectorRegistry = REGISTRY) -> None:
@@ -333,11 +333,11 @@ class SpoolMetrics(Collector):
         registry.register(self)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """For the registry: the names."""
+        """The names of the metrics, for the registry."""
         return self.collect()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """For the registry: the names and values."""
+        """The names and values of the metrics, for the registry."""
         for name, text, values in (
             ("messages", "Messages that wait", [one.messages for one in self._spools]),
             ("bytes", "Octets of the files that wait", [one.bytes for one in self._spools]),

@@ -1,4 +1,4 @@
-"""Know which connections are open now.
+"""Keeps track of the open connections.
 
 tracker = ConnectionTracker().attach(server)
 ...
@@ -31,45 +31,45 @@ from ..signals import (
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An open connection as it was when `ConnectionTracker.connections` was asked for."""
+    """An open connection at the moment when `ConnectionTracker.connections` was read."""
 
     id: str
     local_address: str
     local_port: int
     remote_address: str
     remote_port: int
-    #: The argument of HELO, EHLO or LHLO; None where XCLIENT came first.
+    #: The argument of HELO, EHLO or LHLO; None if XCLIENT came first.
     host_name_appears_as: str | None
     #: The name by reverse DNS, or ``[address]``.
     client_hostname: str
-    #: When the `connect` signal came: seconds since the epoch.
+    #: The time of the `connect` signal in seconds since the epoch.
     since: float
-    #: Whether an AUTH succeeded, and the name it was made with.
+    #: Whether AUTH succeeded, and its user name.
     authenticated: bool = False
     user: str | None = None
-    #: The version of TLS, for example "TLSv1.3"; None for a connection in the clear.
+    #: The TLS version, for example "TLSv1.3"; None without TLS.
     tls: str | None = None
-    #: Messages that were accepted.
+    #: The number of accepted messages.
     messages: int = 0
 
 
 class ConnectionTracker:
     """Keeps an entry for each connection from its `connect` signal to its `disconnect`.
 
-    ``len(tracker)`` is how many are open now. ``total`` is how many there have been since the
-    tracker was made, ``total_messages`` how many messages they brought that were accepted.
-    A connection that was open before `attach` isn't known.
+    ``len(tracker)`` is the number of open connections. ``total`` counts all connections since the
+    tracker was made, and ``total_messages`` their accepted messages. It doesn't know connections
+    that were open before `attach`.
     """
 
     def __init__(self) -> None:
         self.total = 0
         self.total_messages = 0
         self._open: dict[str, Connection] = {}
-        # Counted beside the entries: making a new entry for each message costs too much.
+        # Counted separately, because a new entry for each message would be expensive.
         self._messages: dict[str, int] = {}
-        # TLS can come before EHLO and so before `connect`; where XCLIENT or XFORWARD is enabled
-        # `connect` waits for them, and AUTH can come first.
-        # What they reported waits here; `disconnect` comes for every connection and clears it.
+        # Facts about TLS and AUTH from before the `connect` signal: TLS may begin before EHLO, and
+        # with XCLIENT or XFORWARD enabled AUTH may come before `connect`. `disconnect` comes for
+        # every connection and removes them.
         self._early: dict[str, dict[str, Any]] = {}
         self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
             (connect, self._on_connect),
@@ -86,7 +86,7 @@ class ConnectionTracker:
         return self
 
     def detach(self) -> None:
-        """Stop listening, and forget the open connections: the tracker won't see their end."""
+        """Stop listening to all servers, and forget the open connections."""
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)
         self._open.clear()
@@ -95,7 +95,7 @@ class ConnectionTracker:
 
     @property
     def connections(self) -> dict[str, Connection]:
-        """The open connections by id: a copy, the caller's own."""
+        """A copy of the open connections by id."""
         return {
             id: replace(entry, messages=self._messages.get(id, 0))
             for id, entry in self._open.copy().items()  # a receiver may run in another thread
@@ -105,7 +105,7 @@ class ConnectionTracker:
         return len(self._open)
 
     def __bool__(self) -> bool:
-        return True  # an empty tracker is true too
+        return True  # even if len() is 0
 
     def _on_connect(self, server: object, event: ConnectEvent, **extra: object) -> None:
         known = self._open.get(event.id)
@@ -122,7 +122,7 @@ class ConnectionTracker:
                 time.time(),
                 **self._early.pop(event.id, {}),
             )
-        else:  # XFORWARD named another client: the connection is the same
+        else:  # XFORWARD named another client on the same connection
             self._open[event.id] = replace(
                 known,
                 remote_address=event.remote_address,

@@ -15,9 +15,9 @@ _RESPONSE: Final = re.compile(r"(.+) ([0-9A-Fa-f]{32})")
 
 
 def cram_md5(initial: bytes | None, facts: Facts) -> Mechanism:
-    """The challenge comes from the system's random source."""
+    """RFC 2195 section 2. The challenge comes from the system's random source."""
     if initial is not None:
-        # RFC 4954 section 4: the server goes first in this mechanism.
+        # RFC 4954 section 4: no initial response if the server sends the first data.
         raise Reject(501, "CRAM-MD5 takes no initial response", "5.7.0")
     text = f"<{secrets.token_hex(16)}.{int(time.time())}@{facts.server_name}>"
     challenge = text.encode("ascii", "replace")

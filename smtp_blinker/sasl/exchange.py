@@ -1,5 +1,6 @@
-"""SASL exchanges as pure objects (RFC 4422, RFC 4954): lines in; challenges, and questions to the
-program, out.
+"""SASL exchanges without I/O (RFC 4422, RFC 4954).
+
+They take the client's lines, and return challenges and questions to the program.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .oauth import oauthbearer, xoauth2
 from .plain import login, plain
 from .scram import scram_sha_1, scram_sha_256
 
-#: Each is called with the initial response, or None, and the facts.
+#: The mechanisms. Each is called with the initial response or None, and the facts.
 MECHANISMS: Final[dict[str, Callable[[bytes | None, Facts], Mechanism]]] = {
     "PLAIN": plain,
     "LOGIN": login,
@@ -30,14 +31,14 @@ MECHANISMS: Final[dict[str, Callable[[bytes | None, Facts], Mechanism]]] = {
     "EXTERNAL": external,
 }
 
-# RFC 4648 section 4, with its padding and nothing else; b64decode would skip foreign octets.
+# RFC 4648 section 4, with padding. b64decode alone would ignore octets outside the alphabet.
 _BASE64: Final = re.compile(
     rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", re.ASCII
 )
 
 
 def decode_base64(text: bytes) -> bytes:
-    """*text*'s octets; Reject 501 5.5.2 unless it is base64 in its one canonical form."""
+    """Decode *text*; raises Reject 501 5.5.2 unless it is base64 in its canonical form."""
     if _BASE64.fullmatch(text):
         try:
             decoded = base64.b64decode(text)
@@ -52,25 +53,25 @@ def decode_base64(text: bytes) -> bytes:
 class Exchange:
     """One AUTH exchange.
 
-    Each method returns what comes next: a 334 reply, a question to the program, which `answer` or
-    `refuse` answers, or at the end AUTHENTICATED; then `user` is the user. Each raises the Refusal
-    that ends the exchange otherwise.
+    Each method returns the next step: a 334 reply; a question to the program, after which the
+    caller calls `answer` or `refuse`; or AUTHENTICATED at the end, when `user` is set. Each raises
+    Refusal if the exchange fails.
     """
 
     __slots__ = ("_facts", "_mechanism", "has_failed", "method", "user", "username")
 
     def __init__(self, method: str, facts: Facts) -> None:
         self.method = method
-        #: Known once the client has said it.
+        #: None until the client has sent it.
         self.username: str | None = None
-        #: Whether the credentials were refused, though the client may not know that yet.
+        #: Whether the credentials were refused. The client may not have got the reply yet.
         self.has_failed = False
         self.user: Any = None
         self._facts = facts
         self._mechanism: Mechanism | None = None
 
     def begin(self, initial: bytes | None) -> Reply | Question:
-        """*initial* is the base64 initial response of the command, or None."""
+        """Start the exchange; *initial* is the initial response in base64, or None."""
         if initial is not None:
             # RFC 4954 section 4: "=" is an empty initial response.
             initial = b"" if initial == b"=" else decode_base64(initial)
@@ -78,7 +79,7 @@ class Exchange:
         return self.answer(None)
 
     def respond(self, line: bytes) -> Reply | Question:
-        """*line* is a line of the client's without its CRLF."""
+        """Continue with a *line* of the client, without its CRLF."""
         try:
             if line == b"*":
                 raise Reject(501, "Authentication cancelled", "5.7.0")  # RFC 4954 section 4
@@ -88,22 +89,22 @@ class Exchange:
         return self.answer(response)
 
     def answer(self, value: Any) -> Reply | Question:
-        """*value* is what was asked for: see `Mechanism`."""
+        """Continue with the answer to a question; see `Mechanism` for the *value*."""
         assert self._mechanism is not None
         return self._go_on(self._mechanism.send, value)
 
     def refuse(self, refusal: Refusal) -> Reply | Question:
-        """The mechanism may still have something to say before *refusal* is raised."""
+        """Continue with a refusal. The mechanism may send one more challenge before it raises."""
         assert self._mechanism is not None
-        # Without its traceback: the program may keep the exception, and the traceback the session.
+        # Without the traceback: a program may keep the exception, whose frames hold the session.
         return self._go_on(self._mechanism.throw, refusal.with_traceback(None))
 
     def _go_on(self, resume: Callable[[Any], bytes | Question], value: Any) -> Reply | Question:
         try:
-            said = resume(value)
+            yielded = resume(value)
         except StopIteration as done:
             self.user = done.value
             return AUTHENTICATED
-        if isinstance(said, bytes):
-            return Reply(334, base64.b64encode(said).decode("ascii"))
-        return said
+        if isinstance(yielded, bytes):
+            return Reply(334, base64.b64encode(yielded).decode("ascii"))
+        return yielded

@@ -1,4 +1,4 @@
-"""EXTERNAL (RFC 4422 appendix A): the certificate that the client showed in its TLS handshake."""
+"""EXTERNAL (RFC 4422 appendix A): authentication by the client's TLS certificate."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .mechanism import Ask, Facts, Mechanism, decode_name
 
 
 def external(initial: bytes | None, facts: Facts) -> Mechanism:
-    """The response is the authzid; an empty one is the user that the certificate names."""
+    """The response is the authzid; an empty one means the user that the certificate names."""
     authzid = decode_name((yield b"") if initial is None else initial)
     name = certificate_name(facts.certificate or {})
     return (yield Ask(Credentials("EXTERNAL", name, authcid=name, authzid=authzid)))
 
 
 def certificate_name(certificate: Mapping[str, Any]) -> str:
-    """The user that a certificate names: its first mail address, else its first DNS name (both of
-    subjectAltName), else its common name, else "".
+    """The user that a certificate names: its first mail address, else its first DNS name (both in
+    subjectAltName), else its common name, else "". Names that aren't printable are skipped.
 
     *certificate* is what `ssl.SSLSocket.getpeercert` returns.
     """

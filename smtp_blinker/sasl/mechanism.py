@@ -1,4 +1,4 @@
-"""The interface of a SASL mechanism: a generator of challenges and of questions to the program."""
+"""The type of a SASL mechanism: a generator of challenges and of questions to the program."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..smtp.reply import Reject
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the program whether these credentials are a user's."""
+    """Ask the program for the user with these credentials."""
 
     credentials: Credentials
-    #: False where the client's proof was wrong: then the answer is AuthenticationFailed, and the
-    #: program isn't asked.
+    #: False if the client's proof was wrong. Then the answer is AuthenticationFailed, without a
+    #: call of the program's hook.
     is_proved: bool = True
 
 
@@ -30,19 +30,19 @@ class AskKeys:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts about the session that a mechanism may use."""
+    """What a mechanism may know about its session."""
 
     server_name: str
-    #: The client's verified certificate, as `ssl.SSLSocket.getpeercert` has it, or None.
+    #: The client's verified certificate as `ssl.SSLSocket.getpeercert` returns it, or None.
     certificate: Mapping[str, Any] | None = None
 
 
 Question = Ask | AskKeys
 
-#: Yields challenges, without base64, and is sent the client's responses to them. Yields `Ask`, and
-#: is sent the user; yields `AskKeys`, and is sent ScramKeys or None. What refuses (the program's
-#: verdict, a cancelled exchange, a response that isn't base64) is raised at the yield. It returns
-#: the user that the program named, and raises Reject for what is malformed.
+#: A generator. It yields a challenge (before base64) and receives the client's response; yields
+#: `Ask` and receives the user; yields `AskKeys` and receives ScramKeys or None. A refusal (by the
+#: program, by a cancelled exchange, by a response that isn't base64) is raised at the yield. It
+#: returns the user, and raises Reject for malformed responses.
 Mechanism = Generator[bytes | Question, Any, Any]
 
 
@@ -58,7 +58,7 @@ def decode_text(octets: bytes) -> str:
 
 
 def decode_name(octets: bytes) -> str:
-    """A user name: it ends in logs and headers, so it holds nothing that can't be printed."""
+    """Decode a user name, which must be printable because logs and headers show it."""
     return check_name(decode_text(octets))
 
 
@@ -69,5 +69,5 @@ def check_name(name: str) -> str:
 
 
 def decode_saslname(name: str) -> str:
-    """A name of a GS2 header or of SCRAM (RFC 5801 section 4, RFC 5802 section 5.1)."""
+    """Decode a saslname of a GS2 header or of SCRAM (RFC 5801 section 4, RFC 5802 section 5.1)."""
     return name.replace("=2C", ",").replace("=3D", "=")

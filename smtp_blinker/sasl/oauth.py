@@ -1,4 +1,4 @@
-"""XOAUTH2 and OAUTHBEARER: access tokens, and a failure that the client is shown as JSON."""
+"""XOAUTH2 and OAUTHBEARER: access tokens, with failures reported to the client as JSON."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _fields(response: bytes) -> dict[str, str]:
 
 
 def _bearer_token(fields: dict[str, str]) -> str:
-    """The token, or "" where there is none that can be printed."""
+    """The token, or "" if there is none or it isn't printable."""
     scheme, _, token = fields.get("auth", "").strip().partition(" ")
     token = token.strip()
     return token if scheme.lower() == "bearer" and token.isprintable() else ""
@@ -67,8 +67,8 @@ def _ask(credentials: Credentials) -> Mechanism:
         return (yield Ask(credentials))
     except AuthenticationFailed as failure:
         if failure.code >= 500:
-            # RFC 7628 section 3.2.3: the client sends any response to the JSON, and then gets
-            # that it has failed.
+            # RFC 7628 section 3.2.3: the client sends some response to the JSON; only then the
+            # server reports the failure.
             with suppress(Refusal):
                 yield failure.challenge
         raise

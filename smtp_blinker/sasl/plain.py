@@ -1,4 +1,4 @@
-"""PLAIN and LOGIN: the password itself."""
+"""PLAIN and LOGIN: the client sends the password itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def plain(initial: bytes | None, facts: Facts) -> Mechanism:
     if len(parts) != 3:
         raise malformed("PLAIN takes authzid NUL authcid NUL password")
     authzid, authcid = decode_name(parts[0]), decode_name(parts[1])
-    # Some clients give their name as the authzid and leave the authcid empty.
+    # Some clients send their name as the authzid and leave the authcid empty.
     username = authcid or authzid
     if not username:
         raise malformed("no user name")
@@ -26,7 +26,7 @@ def plain(initial: bytes | None, facts: Facts) -> Mechanism:
 
 
 def login(initial: bytes | None, facts: Facts) -> Mechanism:
-    """draft-murchison-sasl-login: two prompts; the name may come with the command."""
+    """draft-murchison-sasl-login: two prompts. The command may contain the name already."""
     username = decode_name((yield b"Username:") if initial is None else initial)
     if not username:
         raise malformed("no user name")

@@ -1,12 +1,12 @@
-"""SASLprep (RFC 4013): names and passwords that look alike become the same."""
+"""SASLprep (RFC 4013): the canonical form of names and passwords that look the same."""
 
 from __future__ import annotations
 
 import stringprep as tables
 from typing import Final
-from unicodedata import ucd_3_2_0  # RFC 3454 is of this version of Unicode
+from unicodedata import ucd_3_2_0  # RFC 3454 uses this version of Unicode
 
-#: Characters of a text that is prepared: the work for one of them is not small.
+#: The longest text in characters, because the work per character is expensive.
 MAX_LENGTH: Final = 1024
 
 # RFC 4013 section 2.3
@@ -24,11 +24,11 @@ _PROHIBITED: Final = (
 
 
 def saslprep(text: str, *, allow_unassigned: bool = False) -> str:
-    """*text*, prepared for a comparison.
+    """The form of *text* for comparisons.
 
-    *allow_unassigned* is for what is looked up, a "query" of RFC 3454 section 7; what is kept is a
-    "stored string". Raises ValueError for a character that isn't allowed, for text that mixes
-    directions, and for more than MAX_LENGTH characters. It never shows *text*.
+    *allow_unassigned* is for text that is looked up (RFC 3454 section 7, "query") and not for text
+    that is kept ("stored string"). Raises ValueError for a prohibited character, for text that
+    mixes directions, and for more than MAX_LENGTH characters. The message never shows *text*.
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"more than {MAX_LENGTH} characters")
@@ -48,7 +48,8 @@ def saslprep(text: str, *, allow_unassigned: bool = False) -> str:
         if not allow_unassigned and tables.in_table_a1(char):
             raise ValueError("a character that Unicode 3.2 doesn't have")
     if any(map(tables.in_table_d1, prepared)):
-        # RFC 3454 section 6: text from right to left holds, begins and ends with nothing else.
+        # RFC 3454 section 6: text with right-to-left characters begins and ends with them, and has
+        # no left-to-right ones.
         ends = tables.in_table_d1(prepared[0]) and tables.in_table_d1(prepared[-1])
         if not ends or any(map(tables.in_table_d2, prepared)):
             raise ValueError("text that mixes directions")

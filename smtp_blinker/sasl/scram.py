@@ -1,8 +1,8 @@
-"""SCRAM-SHA-256 and SCRAM-SHA-1 (RFC 5802, RFC 7677): the client proves that it knows the
-password, the server that it has the keys, and neither sends them.
+"""SCRAM-SHA-256 and SCRAM-SHA-1 (RFC 5802, RFC 7677).
 
-There is no channel binding, and so no -PLUS: Python's ssl offers only tls-unique, which TLS 1.3
-doesn't have.
+The client proves that it knows the password, and the server that it has the keys; neither sends
+them. Channel binding (-PLUS) isn't supported: Python's ssl has only tls-unique, which TLS 1.3
+lacks.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from .saslprep import saslprep
 #: The hash function of each mechanism.
 DIGESTS: Final = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-1": "sha1"}
 
-#: What a client has to compute for each login; RFC 7677 section 4 asks for 4096 at least.
+#: Iterations that a client computes for each login; RFC 7677 section 4: at least 4096.
 ITERATIONS: Final = 100_000
 MAX_ITERATIONS: Final = 2**31 - 1
 SALT_LENGTH: Final = 16
 MAX_SALT: Final = 1024
 
-#: Octets of a secret that can't be guessed.
+#: The shortest secret in octets.
 MIN_SECRET: Final = 16
 
-#: Characters of a user name, and of a client's nonce, which comes back in a challenge.
+#: The longest user name, and the longest nonce of a client, which the challenge repeats.
 MAX_NAME: Final = 255
 MAX_NONCE: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ScramKeys:
-    """What a server keeps of a password for SCRAM (RFC 5802 section 3), and `on_scram` returns.
+    """The keys that a server stores instead of a password for SCRAM; `on_scram` returns them.
 
-    *salt* has 1 to 1024 octets; *stored_key* and *server_key* are as long as the mechanism's
-    digest. An attacker who steals them can't log in with them, but can guess passwords offline
-    and pose as the server. Raises TypeError or ValueError for what no keys can be.
+    RFC 5802 section 3. *salt* has 1 to 1024 octets; *stored_key* and *server_key* are as long as
+    the mechanism's digest. An attacker who steals them can't log in with them, but can guess
+    passwords offline and pose as the server. Raises TypeError or ValueError for wrong values.
     """
 
     salt: bytes
@@ -67,11 +67,13 @@ class ScramKeys:
         if isinstance(self.iterations, bool) or not isinstance(self.iterations, int):
             raise TypeError("iterations takes a whole number")
         if not 1 <= self.iterations <= MAX_ITERATIONS:
-            raise ValueError(f"iterations is from 1 to {MAX_ITERATIONS}")
+            raise ValueError(f"iterations must be from 1 to {MAX_ITERATIONS}")
         if not 1 <= len(self.salt) <= MAX_SALT:
-            raise ValueError(f"salt has 1 to {MAX_SALT} octets")
+            raise ValueError(f"salt must have 1 to {MAX_SALT} octets")
         if len(self.stored_key) not in (20, 32) or len(self.stored_key) != len(self.server_key):
-            raise ValueError("stored_key and server_key have 32 octets (SHA-256) or 20 (SHA-1)")
+            raise ValueError(
+                "stored_key and server_key must have 32 octets (SHA-256) or 20 (SHA-1)"
+            )
 
     @classmethod
     def from_password(
@@ -81,11 +83,11 @@ class ScramKeys:
         iterations: int = ITERATIONS,
         salt: bytes | None = None,
     ) -> ScramKeys:
-        """The keys of *password* for *mechanism* ("SCRAM-SHA-256" or "SCRAM-SHA-1").
+        """Derive the keys of *password* for *mechanism* ("SCRAM-SHA-256" or "SCRAM-SHA-1").
 
-        *salt* is by default a random one of 16 octets. It takes some 40 ms and is for the moment
-        when a password is set, not for each login. Raises ValueError for an empty password, one
-        that SASLprep (RFC 4013) doesn't allow, and another mechanism.
+        The default *salt* is random and has 16 octets. It takes about 40 ms: call it when a
+        password is set, not at each login. Raises ValueError for an empty password, one that
+        SASLprep (RFC 4013) refuses, and another mechanism.
         """
         if mechanism not in DIGESTS:
             raise ValueError(f"mechanism is one of {', '.join(DIGESTS)}, not {mechanism!r}")
@@ -108,17 +110,16 @@ class ScramKeys:
         iterations: int = ITERATIONS,
         salt_length: int = SALT_LENGTH,
     ) -> ScramKeys:
-        """Keys for a name that doesn't exist, which no password has, for `on_scram` to return.
+        """Make keys that match no password; `on_scram` returns them for a name that doesn't exist.
 
-        They are the same for the same name, mechanism and *secret* (16 octets at least), so a
-        service whose processes share a secret, and keep it over a restart, doesn't show by another
-        salt that it doesn't know the name. Raises ValueError for a shorter secret, and as
-        `from_password` does.
+        The same name, mechanism and *secret* (at least 16 octets) give the same keys. If all
+        processes use the same secret, also after a restart, the salt doesn't reveal whether the
+        name exists. Raises ValueError for a shorter secret or another mechanism.
         """
         if mechanism not in DIGESTS:
             raise ValueError(f"mechanism is one of {', '.join(DIGESTS)}, not {mechanism!r}")
         if len(secret) < MIN_SECRET:
-            raise ValueError(f"secret has {MIN_SECRET} octets at least, not {len(secret)}")
+            raise ValueError(f"secret must have at least {MIN_SECRET} octets, not {len(secret)}")
         size = hashlib.new(DIGESTS[mechanism]).digest_size
         name = f"{mechanism} {username}".encode("utf-8", "surrogatepass")
         seed = hmac.digest(secret, name, "sha512")
@@ -127,13 +128,16 @@ class ScramKeys:
         return cls(salt, iterations, stored, server)
 
     def fits(self, mechanism: str) -> bool:
-        """Whether they are as long as *mechanism*'s."""
+        """Whether the keys have the length for *mechanism*."""
         return len(self.stored_key) == hashlib.new(DIGESTS[mechanism]).digest_size
 
 
 class Decoys:
-    """Keys for the names that `on_scram` returns None for: the same for the same name as long as
-    the process runs, with the iterations and the length of the salt of the first known user."""
+    """Keys for names for which `on_scram` returns None.
+
+    In one process a name always has the same keys. The iterations and the salt length are those
+    of the first known user.
+    """
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
@@ -154,8 +158,8 @@ def new_nonce() -> bytes:
     return secrets.token_urlsafe(24).encode()
 
 
-# RFC 5802 section 7. A saslname has neither "," nor "=", but as =2C and =3D; extensions that
-# aren't known are optional, and ignored.
+# RFC 5802 section 7. A saslname has "," and "=" only as =2C and =3D. Unknown extensions are
+# optional and ignored.
 _NAME: Final = r"((?:[^=,\0]|=2C|=3D)+)"
 _EXTENSIONS: Final = r"(?:,[A-Za-z]=[^,\0]+)*"
 _FIRST: Final = re.compile(rf"([nyp])(=[^,]*)?,(?:a={_NAME})?,(.*)", re.DOTALL)
@@ -183,7 +187,7 @@ def _parse_first(message: bytes) -> _First:
         raise malformed("SCRAM takes a GS2 header, n= and r=")
     flag, binding, authzid, bare = found.groups()
     if flag == "p":
-        # RFC 5802 section 6: only a mechanism with -PLUS has it, and none of them was offered.
+        # RFC 5802 section 6: channel binding is for -PLUS mechanisms, which aren't offered.
         raise malformed("channel binding is not supported")
     if binding is not None:
         raise malformed("the GS2 header begins with n, or y,")
@@ -210,7 +214,7 @@ def _prepare(name: str) -> str:
     if len(name) > MAX_NAME:
         raise malformed("the user name is too long")
     try:
-        # RFC 5802 section 5.1: a name is looked up, so characters that are new are allowed.
+        # RFC 5802 section 5.1: a name is a query, so unassigned characters are allowed.
         name = saslprep(name, allow_unassigned=True)
     except ValueError as exc:
         raise malformed(f"the user name has {exc}") from None
@@ -225,9 +229,7 @@ def _scram(mechanism: str, initial: bytes | None) -> Mechanism:
     found: ScramKeys | None = yield AskKeys(first.username, mechanism)
     if found is not None:
         DECOYS.learn(mechanism, found)
-    decoy = DECOYS.keys(
-        mechanism, first.username
-    )  # also for a known user, so that both take as long
+    decoy = DECOYS.keys(mechanism, first.username)  # also for known users, for the same time
     keys = decoy if found is None else found
 
     nonce = first.nonce + new_nonce()
@@ -246,14 +248,14 @@ def _scram(mechanism: str, initial: bytes | None) -> Mechanism:
         mechanism, first.username, authcid=first.username, authzid=first.authzid
     )
     user = yield Ask(credentials, is_proved=is_right and found is not None)
-    # RFC 4954 section 4: what the server says last is a challenge, which an empty line answers.
+    # RFC 4954 section 4: the server's final data is a challenge; the client sends an empty line.
     if (yield b"v=" + base64.b64encode(signature)):
-        raise malformed("the server's signature is answered with an empty line")
+        raise malformed("the response to the server's signature must be empty")
     return user
 
 
 def _knows_password(keys: ScramKeys, proof: bytes, signed: bytes, digest: str) -> bool:
-    """RFC 5802 section 3: ClientKey is what the proof and the signature differ by."""
+    """RFC 5802 section 3: ClientKey is ClientProof XOR ClientSignature."""
     signature = hmac.digest(keys.stored_key, signed, digest)
     if len(proof) != len(signature):
         raise malformed("the proof has another length than the digest")

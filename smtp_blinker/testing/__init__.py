@@ -1,4 +1,4 @@
-"""An SMTP server for the tests of programs that send mail: pip install 'smtp_blinker[pytest]'.
+"""An SMTP server for tests of programs that send mail: pip install 'smtp_blinker[pytest]'.
 
     with SMTPTestServer() as smtp_server:
         send_the_mail_of_the_program(smtp_server.host, smtp_server.port)

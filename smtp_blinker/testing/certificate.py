@@ -1,4 +1,4 @@
-"""A certificate for a server that is tested."""
+"""A certificate for the test server."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _MAKE_FILES = (
 
 
 class Certificate:
-    """Files with a new authority and a certificate from it; removed with this object.
+    """PEM files with a new CA and a certificate of it, in a temporary folder.
 
-    Raises ImportError without trustme.
+    The folder is removed when this object is garbage collected. Raises ImportError without trustme.
     """
 
     def __init__(self) -> None:
         folder = tempfile.mkdtemp(prefix="smtp_blinker-")
-        # Not a TemporaryDirectory, which warns when it wasn't cleaned up.
+        # A TemporaryDirectory would warn that it wasn't cleaned up explicitly.
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         if datetime.datetime.__module__ == "datetime":
             make_files(folder)
         else:
-            # freezegun has replaced it, and cryptography signs with the real one only.
+            # freezegun has replaced datetime, but cryptography accepts only the real class.
             subprocess.run(
                 [sys.executable, "-c", _MAKE_FILES, folder],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -50,5 +50,5 @@ def make_files(folder: str) -> None:
     authority.cert_pem.write_to_path(Path(folder, "ca.pem"))
     certfile = Path(folder, "server.pem")
     issued.private_key_and_cert_chain_pem.write_to_path(certfile)
-    # A client that is given this file as the one to trust finds the authority in it.
+    # A client that trusts this file needs the CA in it.
     authority.cert_pem.write_to_path(certfile, append=True)

@@ -1,4 +1,4 @@
-"""What a test server received: the message, parsed, with its envelope and session."""
+"""The messages that a test server received, parsed, with their envelopes and sessions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..session import Session
 
 @dataclass(frozen=True, slots=True)
 class ReceivedEnvelope:
-    """What SMTP said about a message."""
+    """The envelope of a message."""
 
     #: "" for the null reverse-path.
     mail_from: str
@@ -27,20 +27,20 @@ class ReceivedEnvelope:
 
 
 class ReceivedMessage(EmailMessage):
-    """A message as it was received, with what was beside it. Its lines end with LF.
+    """A received message with its envelope and session. Its lines end with LF.
 
-    The parts of a multipart message are of this class too, without the attributes below.
+    The parts of a multipart message have this class too, but not the attributes below.
 
-    Python's email package raises for some broken messages; these are received too. A field that it
-    can't parse is unstructured: the text as it came, without attributes such as ``addresses``. A
-    message that it can't divide into parts has its fields and one undivided text, and the exception
-    is in ``defects``.
+    It also holds broken messages for which Python's email package raises. A field that the package
+    can't parse is unstructured: its text, without attributes such as ``addresses``. A message that
+    it can't divide into parts has its fields and its text as one part, and the exception is in
+    ``defects``.
     """
 
     envelope: ReceivedEnvelope
-    #: Its sender's session: user, secure, tls, host_name_appears_as, remote_address …
+    #: The session of the client: user, secure, tls, host_name_appears_as, remote_address …
     session: Session
-    #: The message octet for octet, dots unstuffed.
+    #: The unchanged octets of the message, after dot unstuffing.
     content: bytes
 
     def __repr__(self) -> str:
@@ -53,11 +53,11 @@ class ReceivedMessage(EmailMessage):
         return f"<message {subject} from <{envelope.mail_from}> to {recipients}{more}>"
 
     def __str__(self) -> str:
-        # EmailMessage asks for a policy with `utf8`, which compat32 is not.
+        # EmailMessage needs a policy with `utf8`, which compat32 lacks.
         return super().__str__() if isinstance(self.policy, EmailPolicy) else self.as_string()
 
     def is_attachment(self) -> bool:
-        # EmailMessage asks the parsed field, which may be unstructured, or plain text by compat32.
+        # EmailMessage expects a parsed field, but it may be unstructured or (compat32) plain text.
         return self.get_content_disposition() == "attachment"
 
 
@@ -65,21 +65,21 @@ class _Headers(HeaderRegistry):
     def __call__(self, name: str, value: Any) -> Any:
         try:
             return super().__call__(name, value)
-        except Exception:  # IndexError, AttributeError, ValueError … by the version of Python
+        except Exception:  # IndexError, AttributeError, ValueError … by Python version
             return _UNSTRUCTURED(name, value)
 
 
 _UNSTRUCTURED: Final = HeaderRegistry(use_default_map=False)
-#: As `email.policy.default`, for what may be broken.
+#: Like `email.policy.default`, but it accepts broken fields.
 POLICY: Final = email.policy.default.clone(header_factory=_Headers())
 
 
 def parse_message(content: bytes, policy: Policy[Any] = POLICY) -> ReceivedMessage:
-    """The message in *content*; raises nothing, see `ReceivedMessage`."""
+    """Parse *content*; raises nothing, see `ReceivedMessage`."""
     try:
         message = email.message_from_bytes(content, _class=ReceivedMessage, policy=policy)
     except Exception as exc:
-        # Of the fields nothing but their names is looked at here.
+        # This parser reads only the header, and doesn't parse the values of the fields.
         message = BytesHeaderParser(ReceivedMessage, policy=policy).parsebytes(content)
         message.defects.append(exc)
     assert isinstance(message, ReceivedMessage)

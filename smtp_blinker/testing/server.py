@@ -1,4 +1,4 @@
-"""`SMTPTestServer`: what it received, and the faults that a test sets."""
+"""`SMTPTestServer`: keeps the messages that it receives, and fails on demand."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ..stream import MessageStream
 from .certificate import Certificate
 from .message import ReceivedEnvelope, ReceivedMessage, parse_message
 
-#: Seconds that `reset` waits for those who are about to leave.
+#: Seconds that `reset` waits for clients that are about to disconnect.
 _SETTLE: Final = 0.25
-#: Seconds between two looks at what is waited for.
+#: Seconds between two checks of `wait_for`.
 _LOOK: Final = 0.001
 
 
 class _Faults(Faults):
-    """They remember whose connection they dropped."""
+    """Faults that remember the sessions whose connection they dropped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,34 +43,35 @@ class _Faults(Faults):
 class SMTPTestServer:
     """Receives mail on a free port, in a thread of its own, and fails on demand.
 
-    A context manager, or `start` and `stop`. *options* are those of `SMTPServer`. In a process
-    whose threading is monkey patched it serves in the hub of the one who starts it, as everything
-    does there. Its methods are for the thread of the tests.
+    Use it as a context manager, or call `start` and `stop`. *options* are those of `SMTPServer`. In
+    a process with monkey-patched threading it serves in the hub of the caller of `start`. Call its
+    methods in the thread of the tests.
 
-    Without faults it accepts every message, and every AUTH that is offered, without demanding
-    any; it offers no TLS. What `use_tls`, `use_starttls` and `require_auth` change is for the
-    connections that come after; the other faults strike at once.
+    Without faults it accepts every message and every AUTH, and requires no AUTH; it offers no TLS.
+    `use_tls`, `use_starttls` and `require_auth` affect later connections; other faults take effect
+    at once.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, **options: Any) -> None:
         self.host = host
-        #: 0 becomes the port that was free when it started.
+        #: `start` replaces 0 by the port that it got.
         self.port = port
-        #: What was received since the last `reset`, in the order it was acknowledged.
+        #: The messages accepted since the last `reset`, in order.
         self.messages: list[ReceivedMessage] = []
-        #: What went wrong meanwhile but for the faults, such as a client that left amid a message.
+        #: Errors since then, except those of faults; for example a client that disconnected in the
+        #: middle of a message.
         self.errors: list[signals.ErrorEvent] = []
         self._given = options
         self._certificate: Certificate | None = None
         self._front: _Front | None = None
         self._thread: Any = None
-        #: The last one is for new connections; those before have some of their own still.
+        #: The last server gets new connections; earlier ones still have older connections.
         self._servers: list[SMTPServer] = []
         self._forget()
 
     def _forget(self) -> None:
         self._faults = _Faults()
-        #: Who connected, and the latest of them.
+        #: The number of clients, and the sessions of the latest ones.
         self._clients = 0
         self._sessions: deque[Session] = deque(maxlen=5)
         self._options: dict[str, Any] = {
@@ -78,7 +79,7 @@ class SMTPTestServer:
             "disable_reverse_lookup": True,
             "auth_optional": True,
             "allow_insecure_auth": True,
-            # A test may do wrong as often as it likes.
+            # A test may make any number of mistakes.
             "max_auth_failures": None,
             "max_errors": None,
             "max_junk_commands": None,
@@ -91,7 +92,7 @@ class SMTPTestServer:
     # Life
 
     def start(self) -> None:
-        """Listen; raises the OSError of a port that can't be had."""
+        """Listen; raises OSError if the port isn't available."""
         front = _Front((self.host, self.port), self._serve)
         thread = front.run_in_thread()
         thread.__enter__()
@@ -109,10 +110,10 @@ class SMTPTestServer:
         self._front = self._thread = None
 
     def reset(self) -> None:
-        """As if it had just been started: no messages, no faults, no connections.
+        """Return to the state after `start`: no messages, no faults, no connections.
 
-        Clients that are about to leave may do so, the others get 421. The port and
-        `ca_file` stay.
+        Clients that are about to disconnect have a moment to do so, the others get 421. The port
+        and `ca_file` don't change.
         """
         self._forget()
         self._in_hub(self._replace_all)
@@ -134,13 +135,15 @@ class SMTPTestServer:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.host}:{self.port}, messages: {len(self.messages)}>"
 
-    # What came
+    # Received messages
 
     def wait_for(self, count: int = 1, timeout: float = 10.0) -> list[ReceivedMessage]:
-        """The messages, once there are *count*; TimeoutError when there aren't in *timeout*
-        seconds, which tells what there was instead."""
-        __tracebackhide__ = True  # the line of the test is of interest
-        # By the timer of the event loop: the test may have frozen every clock of Python's.
+        """Wait until there are *count* messages, and return all messages.
+
+        Raises TimeoutError after *timeout* seconds; its text tells what the server saw instead.
+        """
+        __tracebackhide__ = True  # pytest shall show the line of the test
+        # The event loop's timer also works in a test that has frozen Python's clocks.
         with gevent.Timeout(max(timeout, 0.0), False):  # type: ignore[arg-type]
             while len(self.messages) < count:
                 gevent.sleep(_LOOK)  # the sender may be a greenlet of this thread
@@ -152,7 +155,7 @@ class SMTPTestServer:
         return list(self.messages)
 
     def _instead(self) -> str:
-        """What there was instead of the messages that were waited for."""
+        """Text about clients, refusals and errors, for the TimeoutError of `wait_for`."""
         lines = [repr(message) for message in self.messages[-5:]]
         if not self._clients:
             lines.append(f"no client connected to {self.host}:{self.port}")
@@ -174,27 +177,27 @@ class SMTPTestServer:
         at: str = "RCPT",
         times: int | None = None,
     ) -> None:
-        """Answer RCPT for *recipient* (None: any recipient) with *code* and *text*.
+        """Refuse RCPT for *recipient* (None: any recipient) with the reply *code* and *text*.
 
-        *at* is another of `STAGES` where something else is to be refused: "CONTENT" for the
-        message, "MAIL" for the sender, without a *recipient* then. *times* is how often, at least
-        1. Raises ValueError for what would never happen.
+        With *at*, one of `STAGES`, and without *recipient* it refuses something else: "MAIL" the
+        sender, "CONTENT" the message. *times* is how many times, at least 1; None for no limit.
+        Raises ValueError for a fault that could never strike.
         """
         self._faults.refuse(recipient, code, text, at=at, times=times)
 
     def delay(self, seconds: float, at: str | None = None, *, times: int | None = None) -> None:
-        """Let the client wait *seconds* for each answer, or for those *at* one of `STAGES`."""
+        """Delay each reply by *seconds*, or only the replies *at* one of `STAGES`."""
         self._faults.delay(seconds, at, times=times)
 
     def drop(self, after: str = "DATA", *, times: int | None = None) -> None:
-        """Close the connection without a word *after* the client reached one of `STAGES`.
+        """Close the connection without a reply *after* the client reached one of `STAGES`.
 
-        A message whose connection is dropped isn't received, not even after "CONTENT".
+        The message then isn't received, not even with "CONTENT".
         """
         self._faults.drop(after, times=times)
 
     def require_auth(self, username: str, password: str) -> None:
-        """Demand AUTH, with this name and password; the reply to others is 535."""
+        """Require AUTH with this name and password; the reply to others is 535."""
         self._change(auth_optional=False)
         self._user = (username, password)
 
@@ -212,12 +215,12 @@ class SMTPTestServer:
     def ca_file(self) -> str:
         """A PEM file that makes a client trust the server's certificate.
 
-        It is for localhost, 127.0.0.1 and ::1, and made when it is first asked for.
+        The certificate is for localhost, 127.0.0.1 and ::1, and is made at the first access.
         """
         return str(self._own_certificate.ca_file)
 
     def client_context(self) -> ssl.SSLContext:
-        """A context that trusts this server only."""
+        """An SSL context for clients that trusts only this server."""
         return ssl.create_default_context(cafile=self.ca_file)
 
     @property
@@ -232,7 +235,7 @@ class SMTPTestServer:
         return {"certfile": self._own_certificate.certfile}
 
     def _change(self, **options: Any) -> None:
-        """Give *options* to the connections that come after."""
+        """Use *options* for later connections."""
         self._options.update(options)
         if self._front is not None:
             self._in_hub(self._replace)
@@ -240,7 +243,7 @@ class SMTPTestServer:
     # In the server's hub
 
     def _in_hub(self, task: Callable[[], None]) -> None:
-        """Run *task* where the server runs; returns, or raises what it raises, when it ended."""
+        """Run *task* in the server's hub and wait for it; raises what it raises."""
         assert self._front is not None, "the server isn't started"
         if not self._threaded:
             task()
@@ -291,7 +294,7 @@ class SMTPTestServer:
 
     def _serve(self, sock: Any, address: Any) -> None:
         if not self._servers:
-            sock.close()  # between two servers
+            sock.close()  # no server runs now
             return
         self._servers[-1].handle(sock, address)
 
@@ -314,7 +317,7 @@ class SMTPTestServer:
 
     def _on_auth(self, credentials: Credentials, session: Session) -> Any:
         self._faults.strike("AUTH", session)
-        self._connection(session.id).limits.auth_failures = -1  # to be answered without a pause
+        self._connection(session.id).limits.auth_failures = -1  # no delay of a failure's reply
         if self._user is None:
             return credentials.username or "anonymous"
         username, password = self._user
@@ -347,7 +350,7 @@ class SMTPTestServer:
         self.messages.append(message)
 
     def _parse(self, content: bytes, session: Session) -> ReceivedMessage:
-        # With the line ends of Python's programs; `content` has those of the wire.
+        # LF line ends, as Python programs use; the attribute `content` keeps CRLF.
         return parse_message(content.replace(b"\r\n", b"\n"))
 
     def _on_error(self, server: SMTPServer, event: signals.ErrorEvent) -> None:
@@ -356,7 +359,7 @@ class SMTPTestServer:
 
 
 class _Front(SMTPServer):
-    """Listens, and hands its clients to the server that runs at the time."""
+    """Listens, and passes clients to the current server."""
 
     def __init__(self, listener: Any, serve: Callable[[Any, Any], None]) -> None:
         super().__init__(listener)

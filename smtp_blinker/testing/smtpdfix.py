@@ -1,4 +1,4 @@
-"""The names of smtpdfix 0.5 over `SMTPTestServer`, for tests that were written for it."""
+"""The interface of smtpdfix 0.5 on top of `SMTPTestServer`, for tests written for smtpdfix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TRUTH: Final = {
 
 
 def _truth(value: object) -> bool:
-    """What smtpdfix takes for a bool, in the environment and in assignments: "yes", "0", …"""
+    """Convert a value to bool as smtpdfix does: "yes", "0", …; raises ValueError for others."""
     if not isinstance(value, str):
         return bool(value)
     try:
@@ -32,7 +32,7 @@ def _truth(value: object) -> bool:
 
 
 def _pem_files(value: Any) -> tuple[str, str | None] | None:
-    """A path, or those of certificate and key; raises FileNotFoundError for a missing file."""
+    """Convert a path or a pair (certificate, key); raises FileNotFoundError for a missing file."""
     certfile, keyfile = value if isinstance(value, tuple) else (value, None)
     if certfile is None:
         return None
@@ -43,12 +43,12 @@ def _pem_files(value: Any) -> tuple[str, str | None] | None:
 
 
 def _from_environment(*names: str, default: Any = None) -> Any:
-    """A field that begins as the first of these variables that isn't empty says."""
+    """A field whose default is the first non-empty one of these environment variables."""
     return field(default_factory=lambda: next(filter(None, map(os.environ.get, names)), default))
 
 
 def _files_in_environment() -> Any:
-    # The name that smtpdfix reads, and the one in its manual.
+    # The name that smtpdfix reads, and the name in its manual.
     names = ("SMTPD_SSL_CERTIFICATE_FILE", "SMTPD_SSL_CERT_FILE")
     certfile = next(filter(None, map(os.environ.get, names)), None)
     return certfile, os.environ.get("SMTPD_SSL_KEY_FILE") or None
@@ -56,27 +56,27 @@ def _files_in_environment() -> Any:
 
 @dataclass
 class SMTPDFixConfig:
-    """``smtpd.config``: what is assigned here counts for the connections that come after.
+    """``smtpd.config``: assignments take effect for later connections.
 
-    Each value begins as its environment variable says (SMTPD_HOST, SMTPD_LOGIN_NAME …), and may
-    be text everywhere: "yes", "0", "2525".
+    The defaults come from environment variables (SMTPD_HOST, SMTPD_LOGIN_NAME …). Every value may
+    be text: "yes", "0", "2525".
     """
 
     host: str = _from_environment("SMTPD_HOST", default="127.0.0.1")
-    #: 0 for a free one, whose number it becomes.
+    #: 0 for a free port; the server replaces it by the number.
     port: int = _from_environment("SMTPD_PORT", default=0)
-    #: Not used: when the constructor has returned, the server is ready.
+    #: Not used: the server is ready when the constructor returns.
     ready_timeout: float = _from_environment("SMTPD_READY_TIMEOUT", default=10.0)
     login_username: str = _from_environment("SMTPD_LOGIN_NAME", default="user")
     login_password: str = _from_environment("SMTPD_LOGIN_PASSWORD", default="password")
     use_ssl: bool = _from_environment("SMTPD_USE_SSL", "SMTPD_USE_TLS", default=False)
-    #: Counts more than `use_ssl`.
+    #: Takes precedence over `use_ssl`.
     use_starttls: bool = _from_environment("SMTPD_USE_STARTTLS", default=False)
     enforce_auth: bool = _from_environment("SMTPD_ENFORCE_AUTH", default=False)
-    #: Whether AUTH is there after TLS only.
+    #: Whether AUTH is available only under TLS.
     auth_require_tls: bool = _from_environment("SMTPD_AUTH_REQUIRE_TLS", default=True)
-    #: A PEM file with certificate and key, or one for each; None for the server's own, whose
-    #: path stands here when the server has begun to use it.
+    #: A PEM file with certificate and key, or a pair of files. None for a generated certificate;
+    #: when the server uses it, its path is here.
     ssl_cert_files: tuple[str, str | None] | None = field(default_factory=_files_in_environment)
     _changed: Callable[[], None] | None = field(default=None, repr=False)
 
@@ -105,10 +105,10 @@ _WITHOUT_AUTH: Final = DEFAULT_EXTENSIONS - {"AUTH"}
 
 
 class SMTPDFix(SMTPTestServer):
-    """The names of smtpdfix 0.5: ``hostname``, ``port``, ``messages`` and ``config``.
+    """The interface of smtpdfix 0.5: ``hostname``, ``port``, ``messages`` and ``config``.
 
-    The messages are parsed with the policy that smtpdfix's have (compat32) and carry its fields
-    X-Peer, X-MailFrom and X-RcptTo; besides, all of `SMTPTestServer` is here.
+    As in smtpdfix, messages are parsed with the policy compat32 and have the additional fields
+    X-Peer, X-MailFrom and X-RcptTo. All of `SMTPTestServer` is available too.
     """
 
     def __init__(
@@ -136,9 +136,9 @@ class SMTPDFix(SMTPTestServer):
         self.config._changed = self._configure
 
     def reset(self, persist_messages: bool = True) -> None:
-        """As if it had just been started; `config` stays as it is.
+        """Return to the state after `start`, with the same `config`.
 
-        As with smtpdfix the messages stay too, unless *persist_messages* is false.
+        As in smtpdfix the messages stay, unless *persist_messages* is false.
         """
         messages = list(self.messages) if persist_messages else []
         super().reset()
@@ -150,7 +150,7 @@ class SMTPDFix(SMTPTestServer):
         if self._front is not None and (config.host, config.port) != (self.host, self.port):
             self.stop()
             self.host, self.port = config.host, config.port
-            self.start()  # which comes here again
+            self.start()  # calls this method again
             return
         tls = config.use_ssl or config.use_starttls
         certfile, keyfile = self._files() if tls else (None, None)
@@ -163,7 +163,7 @@ class SMTPDFix(SMTPTestServer):
             auth_methods=("CRAM-MD5", "LOGIN", "PLAIN"),
             auth_optional=not config.enforce_auth,
             allow_insecure_auth=not config.auth_require_tls,
-            bare_newline="allow",  # as there: many a test sends what as_bytes() gives
+            bare_newline="allow",  # like smtpdfix: many tests send as_bytes() with LF
             extensions=DEFAULT_EXTENSIONS if tls or not config.auth_require_tls else _WITHOUT_AUTH,
         )
 
@@ -174,7 +174,7 @@ class SMTPDFix(SMTPTestServer):
 
     def _files(self) -> tuple[str, str | None]:
         if self.config.ssl_cert_files is None:
-            # Not assigned as a test would: that would change the server once more.
+            # Not a normal assignment, which would reconfigure the server again.
             self.config.__dict__["ssl_cert_files"] = (str(self._own_certificate.certfile), None)
         assert self.config.ssl_cert_files is not None
         return self.config.ssl_cert_files
