@@ -9,7 +9,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,21 @@ def metric(server: SmtpBlinker, name: str, **labels: str) -> float:
         re.escape(f"{name}{{{shown}}}") + " ([0-9.e+]+)$", page(server, "/metrics"), re.M
     )
     return 0.0 if found is None else float(found[1])
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one", "two"])
+def test_the_page_has_the_number_of_events_that_were_dropped(
+    tmp_path: Path, workers: Sequence[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        away = f"redis://127.0.0.1:{taken.getsockname()[1]}"
+        options = (*ANYWHERE, "--http", "127.0.0.1:0", *workers)
+        with SmtpBlinker(tmp_path, *options, "--events", away) as server:
+            assert send(server).startswith("250 ")
+            assert "\nsmtp_events_dropped_total 0.0\n" in page(server, "/metrics")
+    with SmtpBlinker(tmp_path, *options) as server:
+        assert "smtp_events_dropped" not in page(server, "/metrics")
 
 
 def test_with_workers_the_page_counts_what_all_of_them_handed_over(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
+from support import poll
 
 from smtp_blinker import SMTPServer, signals
 from smtp_blinker.dialogue import Dialogue, DialogueEvent
@@ -118,6 +119,24 @@ def test_what_a_store_handed_over_is_told(tmp_path: Path) -> None:
     sender.close()
     receiver.stop(timeout=1)
     assert told == [(0.25, "accepted"), (30.0, "failed")]
+
+
+def test_how_many_events_were_dropped_is_told(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    path = os.path.join(tmp_path, "events")
+    listener.bind(path)
+    listener.listen(8)
+    told: list[int] = []
+    receiver = EventReceiver(listener, [])
+    receiver.on_dropped = told.append
+    receiver.start()
+    sender = EventSender(path, [])
+    sender.tell_dropped(1)
+    sender.tell_dropped(100)
+    poll(lambda: len(told) == 2)
+    sender.close()
+    receiver.stop(timeout=1)
+    assert told == [1, 100]
 
 
 def test_an_error_keeps_its_name_and_its_text(heard: Heard) -> None:

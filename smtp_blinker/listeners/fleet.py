@@ -73,8 +73,9 @@ class FleetEvents:
     ``rediss://…`` or ``unix://…``: *name* is a stream that keeps about *kept* entries, each of the
     fields ``signal`` and ``event``. *node* is this node's name, by default the host's.
 
-    *buffer* events wait at most; ``dropped`` counts those that were dropped because it was full,
-    ``published`` those that the client library has sent. Since it listens to `error`, errors are
+    *buffer* events wait at most; ``dropped`` counts those that were dropped because it was full
+    (for Prometheus: `FleetMetrics`), ``published`` those that the client library has sent. Since it
+    listens to `error`, errors are
     logged only if `EventLog` is attached too.
 
     Raises RuntimeError in a program without monkey patching, ValueError for a URL that is none.
@@ -96,6 +97,8 @@ class FleetEvents:
         self.node = node or socket.gethostname()
         self.dropped = 0
         self.published = 0
+        #: Called with the number of events that were dropped now. They may raise nothing.
+        self.watchers: list[Callable[[int], object]] = []
         self._most = buffer
         self._waiting: deque[tuple[str, float, dict[str, Any] | Event]] = deque()
         self._greenlet: gevent.Greenlet[..., None] | None = None
@@ -123,7 +126,7 @@ class FleetEvents:
             self._empty.wait(timeout)  # wait also for the batch that is being published
             self._greenlet.kill()
             self._greenlet = None
-            self.dropped += len(self._waiting)
+            self._drop(len(self._waiting))
             self._waiting.clear()
         self._publisher.close()
 
@@ -138,7 +141,7 @@ class FleetEvents:
     def _add(self, entry: tuple[str, float, dict[str, Any] | Event]) -> None:
         if len(self._waiting) >= self._most:
             self._waiting.popleft()
-            self.dropped += 1
+            self._drop(1)
         self._waiting.append(entry)
         self._empty.clear()
         self._more.set()
@@ -178,8 +181,14 @@ class FleetEvents:
         """Put the events back as the oldest of the buffer, as far as there is room."""
         room = max(0, self._most - len(self._waiting))
         kept = batch[len(batch) - room :] if room < len(batch) else batch
-        self.dropped += len(batch) - len(kept)
+        self._drop(len(batch) - len(kept))
         self._waiting.extendleft(reversed(kept))
+
+    def _drop(self, number: int) -> None:
+        self.dropped += number
+        if number:
+            for watcher in self.watchers:
+                watcher(number)
 
 
 def _publisher(url: str, name: str, kept: int) -> Publisher:

@@ -315,6 +315,21 @@ def _watch(circuit: Any, outcomes: Mapping[str, Counter], seconds: Histogram, aw
     circuit.watchers.append(watcher)
 
 
+class FleetMetrics:
+    """The counter ``smtp_events_dropped_total``: events that `FleetEvents` dropped because its
+    broker was away for too long.
+
+    *events* is one that is counted; without, what calls ``dropped`` with a number is. *registry*
+    takes one `FleetMetrics` (ValueError for a second).
+    """
+
+    def __init__(self, events: Any = None, *, registry: CollectorRegistry = REGISTRY) -> None:
+        text = "Events that were not published, because the broker was away"
+        self.dropped = Counter("smtp_events_dropped", text, registry=registry).inc
+        if events is not None:
+            events.watchers.append(self.dropped)
+
+
 class SpoolMetrics(Collector):
     """Messages that wait in spools, read when Prometheus fetches the metrics.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.pywsgi import WSGIServer
@@ -16,6 +16,9 @@ from .deliver import Store
 from .servers import bind_problem, close
 from .settings import Settings, Unusable
 from .values import without_password
+
+if TYPE_CHECKING:
+    from smtp_blinker.listeners.fleet import FleetEvents
 
 
 def open_page(
@@ -90,6 +93,15 @@ def show_store(page: WSGIServer, store: Store, settings: Settings) -> None:
         SpoolMetrics(store, registry=registry)
         inner = store.store
     StoreMetrics({without_password(settings.deliver): inner}, registry)
+
+
+def count_dropped(page: WSGIServer, events: FleetEvents | None = None) -> Callable[[int], object]:
+    """Have /metrics tell how many events --events dropped: those of *events*, or what the result
+    is called with."""
+    from smtp_blinker.listeners.metrics import FleetMetrics
+
+    app: Any = page.application
+    return FleetMetrics(events, registry=app.extensions["smtp_blinker"].registry).dropped
 
 
 def no_page(settings: Settings, servers: Sequence[SMTPServer], problem: str, exc: Exception) -> str:

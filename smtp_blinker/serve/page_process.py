@@ -25,7 +25,7 @@ from smtp_blinker.stores.circuit import Circuit
 
 from .deliver import LOOK_SECONDS as LOOK_AT_STORE
 from .deliver import Store, circuit_of, health_of
-from .page import make_page, show_store
+from .page import count_dropped, make_page, show_store
 from .settings import Settings
 
 log = logging.getLogger("smtp_blinker.serve")
@@ -150,10 +150,13 @@ class PageProcess:
         ]
         # The store of this process hands nothing over, and knows what those of the workers do.
         circuit = circuit_of(self._store) or Circuit()
-        EventReceiver(_for_gevent(self._events), servers, circuit.add).start()
         check, http = health_of(self._store), _for_gevent(self._http)
         page = make_page(self._settings, servers, check, http, self._faults)
         show_store(page, self._store, self._settings)
+        receiver = EventReceiver(_for_gevent(self._events), servers, circuit.add)
+        if self._settings.events is not None:
+            receiver.on_dropped = count_dropped(page)
+        receiver.start()
         if isinstance(self._store, SpoolStore):
             gevent.spawn(_keep_looking, self._store)
         page.start()

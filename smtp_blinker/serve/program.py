@@ -16,7 +16,7 @@ from .announce import announce
 from .certificate import open_certificate
 from .deliver import deliver_to, health_of, open_store
 from .faults import fail_on_demand, open_faults
-from .page import open_page, show_store
+from .page import count_dropped, open_page, show_store
 from .policies import open_policies
 from .process import raise_file_limit, reload, spare_the_collector, start_logging
 from .queues import open_events
@@ -36,7 +36,7 @@ def serve(settings: Settings) -> None:
     policies = open_policies(settings)
     faults = open_faults(settings)
     servers = make_servers(settings, users, tls)
-    end_events = open_events(settings)
+    events = open_events(settings)
     # Before a client or supervisor can see that it has begun.
     stopping = Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
@@ -50,6 +50,8 @@ def serve(settings: Settings) -> None:
     check = health_of(store)
     if not isinstance(page, str):
         show_store(page, store, settings)
+        if events is not None:
+            count_dropped(page, events)
     for server in servers:
         server.use(*policies)
         deliver_to(store, server)
@@ -65,7 +67,8 @@ def serve(settings: Settings) -> None:
     gevent.joinall([gevent.spawn(server.stop) for server in servers], raise_error=True)
     if not isinstance(page, str):
         page.stop(timeout=1)
-    end_events()
+    if events is not None:
+        events.close()
 
 
 def stop_or_die(stopping: Event) -> None:

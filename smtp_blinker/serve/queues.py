@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from smtp_blinker.stores.contents import Contents, FolderContents
 from smtp_blinker.stores.queue import QueueStore
 
 from .settings import Settings, Unusable
+
+if TYPE_CHECKING:
+    from smtp_blinker.listeners.fleet import FleetEvents
 
 #: The schemes of queues.
 SCHEMES = ("amqp", "amqps", "redis", "rediss")
@@ -74,15 +76,14 @@ def open_contents(url: str | None) -> Contents | None:
         raise Unusable(f"--contents: {exc}") from exc
 
 
-def open_events(settings: Settings) -> Callable[[], None]:
-    """Publish events where --events says; what ends that. Raises `Unusable`."""
+def open_events(settings: Settings) -> FleetEvents | None:
+    """Publish events where --events says. Raises `Unusable`."""
     if settings.events is None:
-        return lambda: None
+        return None
     from smtp_blinker.listeners.fleet import FleetEvents
 
     try:
         events = FleetEvents(settings.events, node=settings.name)
     except (ImportError, ValueError) as exc:
         raise Unusable(f"--events: {exc}") from exc
-    events.attach()
-    return events.close
+    return events.attach()

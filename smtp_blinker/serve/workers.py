@@ -67,7 +67,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
                 super().handle_quit(sig, frame)
 
         def init_process(self) -> None:
-            open_events(settings)
+            self.fleet_events = open_events(settings)
             super().init_process()
 
         def run(self) -> None:
@@ -79,6 +79,8 @@ def serve_with_workers(settings: Settings) -> NoReturn:
             sender = EventSender(page.path, servers)
             if (circuit := circuit_of(store)) is not None:
                 circuit.watchers.append(sender.tell_hand_over)
+            if self.fleet_events is not None:
+                self.fleet_events.watchers.append(sender.tell_dropped)
             try:
                 super().run()
             finally:

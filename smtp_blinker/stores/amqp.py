@@ -15,6 +15,7 @@ from amqp.exceptions import NotFound, PreconditionFailed
 from gevent.lock import BoundedSemaphore
 
 from ..smtp.reply import Reject
+from .amqp_publisher import Publisher
 from .batch import BATCHES, Batches, Job
 from .contents import Contents
 from .pool import Pool
@@ -25,7 +26,6 @@ from .received import too_large
 MAX_SIZE: Final = 16 * 2**20
 #: What is appended to the name of a queue for that of its dead letters.
 DEAD: Final = ".dead"
-CONTENT_TYPE: Final = "application/vnd.smtp-blinker.entry"
 #: Seconds for TCP and TLS.
 CONNECT_SECONDS: Final = 10
 _ALARM: Final = "RabbitMQ takes no messages: it has raised an alarm"
@@ -81,30 +81,30 @@ class AMQPStore(QueueStore):
         self.exchange = exchange
         self.routing_key = routing_key
         self._declaring = BoundedSemaphore()
-        self._pool = Pool(BATCHES + 1, self._connect, is_alive, self._drop)
+        self._pool = Pool(BATCHES + 1, self._connect, Publisher.is_alive, self._drop)
         #: By the hub: a connection that RabbitMQ has blocked, which hears when the alarm is over.
-        self._blocked: WeakKeyDictionary[Any, _Publisher] = WeakKeyDictionary()
+        self._blocked: WeakKeyDictionary[Any, Publisher] = WeakKeyDictionary()
         self._batches = Batches(self._pool, self._send, timeout)
 
-    def _connect(self) -> _Publisher:
+    def _connect(self) -> Publisher:
         self._check_alarm()
         connection = self.broker.connect(on_blocked=_raise_blocked, on_unblocked=_raise_unblocked)
         try:
-            publisher = _Publisher(connection)
+            publisher = Publisher(connection)
             if not self.exchange:
                 # RabbitMQ refuses what comes while another connection declares the queue.
                 with self._declaring:
                     publisher.channel = declare(connection, publisher.channel, self.routing_key)
-            publisher.listen()
+            publisher.listen(self.exchange, self.routing_key)
         except BaseException:
             drop_connection(connection)
             raise
         return publisher
 
-    def _send(self, publisher: _Publisher, jobs: Sequence[Job]) -> None:
+    def _send(self, publisher: Publisher, jobs: Sequence[Job]) -> None:
         self._check_alarm()
         try:
-            publisher.publish(jobs, self.exchange, self.routing_key)
+            publisher.publish(jobs)
         except _Alarm:
             publisher.is_blocked = True
             raise
@@ -114,7 +114,7 @@ class AMQPStore(QueueStore):
                 jobs[0].end(too_large())
             raise
 
-    def _drop(self, publisher: _Publisher) -> None:
+    def _drop(self, publisher: Publisher) -> None:
         hub = gevent.get_hub()
         if publisher.is_blocked and hub not in self._blocked:
             self._blocked[hub] = publisher
@@ -130,7 +130,7 @@ class AMQPStore(QueueStore):
             return
         try:
             while True:
-                publisher.connection.drain_events(timeout=0)
+                publisher.read(timeout=0)
         except TimeoutError:
             raise Unavailable(_ALARM) from None
         except Exception:  # it is over, or RabbitMQ has been started anew
@@ -165,69 +165,6 @@ class AMQPStore(QueueStore):
             drop_connection(publisher.connection)
 
 
-class _Publisher:
-    """A connection with one channel, on which one batch at a time waits for its confirmations."""
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-        self.channel = connection.channel()
-        #: The number of the last message on the channel.
-        self._last = 0
-        #: Those that aren't confirmed yet, by their numbers.
-        self._unconfirmed: dict[int, Job] = {}
-        #: Whether it isn't to be used again, since the next one declares the queue again.
-        self.is_spent = False
-        #: Whether RabbitMQ reads nothing from it, because of an alarm.
-        self.is_blocked = False
-
-    def listen(self) -> None:
-        self.channel.confirm_select()
-        self.channel.events["basic_return"].add(self._on_return)
-        self.channel.events["basic_ack"].add(self._on_ack)
-        self.channel.events["basic_nack"].add(self._on_nack)
-
-    def _on_return(self, exc: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        # RabbitMQ confirms what it can't route. With `mandatory` it returns it before.
-        for job in self._unconfirmed.values():
-            if job.envelope.id == message.properties.get("message_id"):
-                self.is_spent = True
-                text = f"RabbitMQ has no queue for routing key {routing_key!r}: {exc}"
-                job.end(Unavailable(text))
-
-    def _on_ack(self, number: int, multiple: bool) -> None:
-        for job in self._confirmed(number, multiple):
-            job.end()
-
-    def _on_nack(self, number: int, multiple: bool) -> None:
-        for job in self._confirmed(number, multiple):
-            job.end(Unavailable("RabbitMQ refused the entry (nack)"))
-
-    def _confirmed(self, number: int, multiple: bool) -> list[Job]:
-        waiting = self._unconfirmed
-        numbers = [one for one in waiting if one <= number] if multiple else [number]
-        return [waiting.pop(one) for one in numbers]
-
-    def publish(self, jobs: Sequence[Job], exchange: str, routing_key: str) -> None:
-        for job in jobs:
-            self._last += 1
-            self._unconfirmed[self._last] = job
-            job.is_sent = True
-            self.channel.basic_publish(_message(job), exchange, routing_key, mandatory=True)
-        while self._unconfirmed:
-            self.connection.drain_events()
-
-
-def _message(job: Job) -> Any:
-    return amqp.Message(
-        b"\n".join((job.head, job.content)),
-        content_type=CONTENT_TYPE,
-        delivery_mode=2,  # persistent
-        message_id=job.envelope.id,
-        timestamp=int(job.envelope.time.timestamp()),
-        application_headers={"content_id": job.envelope.content_id},
-    )
-
-
 class _Alarm(Unavailable):
     """RabbitMQ has blocked the connection."""
 
@@ -242,19 +179,6 @@ def _raise_blocked(reason: str) -> None:
 
 def _raise_unblocked() -> None:
     raise _AlarmIsOver
-
-
-def is_alive(publisher: _Publisher) -> bool:
-    """Whether RabbitMQ has neither closed the connection nor blocked it meanwhile."""
-    if publisher.is_spent:
-        return False
-    try:
-        while True:
-            publisher.connection.drain_events(timeout=0)
-    except TimeoutError:
-        return True
-    except Exception:
-        return False
 
 
 def drop_connection(connection: Any) -> None:

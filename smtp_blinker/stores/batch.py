@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.hub import Waiter
 
 from .circuit import within
 from .entry import Envelope
@@ -26,7 +26,16 @@ LARGEST: Final = 256 * 1024
 class Job:
     """One entry: the *envelope*, as JSON the *head*, and the *content*."""
 
-    __slots__ = ("_end", "content", "envelope", "failure", "head", "is_given_up", "is_sent")
+    __slots__ = (
+        "_has_ended",
+        "_waiter",
+        "content",
+        "envelope",
+        "failure",
+        "head",
+        "is_given_up",
+        "is_sent",
+    )
 
     def __init__(self, envelope: Envelope, head: bytes, content: bytes) -> None:
         self.envelope = envelope
@@ -38,7 +47,8 @@ class Job:
         self.is_sent = False
         #: Whether its caller has stopped waiting for it.
         self.is_given_up = False
-        self._end: AsyncResult[None] = AsyncResult()
+        self._has_ended = False
+        self._waiter: Waiter[None] | None = None
 
     @property
     def size(self) -> int:
@@ -46,17 +56,22 @@ class Job:
 
     def wait(self) -> None:
         """Until it has ended. What interrupts this gives the job up."""
+        if self._has_ended:
+            return
+        self._waiter = Waiter()
         try:
-            self._end.get()
+            self._waiter.get()
         except BaseException:
             self.is_given_up = True
             raise
 
     def end(self, failure: Exception | None = None) -> None:
         """Let it end, with *failure* or well. One that has ended stays as it is."""
-        if not self._end.ready():
+        if not self._has_ended:
+            self._has_ended = True
             self.failure = failure
-            self._end.set(None)
+            if self._waiter is not None:
+                self._waiter.hub.loop.run_callback(self._waiter.switch, None)
 
 
 class _Lane:

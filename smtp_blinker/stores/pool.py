@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,9 +11,13 @@ from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import gevent
+from gevent import monkey
 from gevent.lock import BoundedSemaphore
 
 C = TypeVar("C")
+
+# gevent's own goes through the hub.
+_poll: Final = monkey.get_original("select", "poll")
 
 #: Seconds after which an unused connection isn't used again: a firewall may have forgotten it.
 IDLE_SECONDS: Final = 60.0
@@ -72,3 +77,10 @@ class Pool(Generic[C]):
         idle = self._idle.get(gevent.get_hub(), ())
         while idle:
             self._close(idle.pop()[1])
+
+
+def has_input(sock: Any) -> bool:
+    """Whether *sock* has something to read, which may be its end. Waits for nothing."""
+    poll = _poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

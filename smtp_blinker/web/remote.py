@@ -56,6 +56,8 @@ LOOK_EVERY: Final = 0.5
 STARTED: Final = "started"
 #: what came of a message that was handed over,
 HANDED_OVER: Final = "handed over"
+#: how many events of --events were dropped,
+DROPPED: Final = "dropped"
 #: what was said on a connection that had a refusal, unless so many events wait already.
 SAID: Final = "said"
 MOST_BEFORE_SAID: Final = 1000
@@ -104,6 +106,10 @@ class EventSender:
     def tell_hand_over(self, outcome: str, seconds: float) -> None:
         """A watcher of a store's circuit."""
         self._add(HANDED_OVER, 0, [outcome, seconds])
+
+    def tell_dropped(self, number: int) -> None:
+        """A watcher of `FleetEvents`."""
+        self._add(DROPPED, 0, number)
 
     def close(self, timeout: float = 1.0) -> None:
         for signal, server, receiver in self._receivers:
@@ -191,7 +197,9 @@ def _check_that_it_is_there(connection: Any) -> None:
         raise ConnectionError("the page is gone")
 
 
-def _line(signal: str, server: int, event: Event | dict[str, Any] | list[Any] | None) -> bytes:
+def _line(
+    signal: str, server: int, event: Event | dict[str, Any] | list[Any] | int | None
+) -> bytes:
     fields = event.as_dict() if isinstance(event, Event) else event
     if isinstance(event, MessageEvent) and len(event.rcpt_to) > MAX_RECIPIENTS:
         # The page shows so many, and how many there are.
@@ -235,9 +243,11 @@ class EventReceiver(StreamServer):
         super().__init__(listener)
         self.servers = list(servers)
         self._hand_over = hand_over
+        #: Called with the number of events that a worker's --events dropped.
+        self.on_dropped: Callable[[int], object] = lambda number: None
 
     def handle(self, connection: Any, address: Any) -> None:
-        worker = _Worker(self.servers, self._hand_over)
+        worker = _Worker(self.servers, self._hand_over, self.on_dropped)
         try:
             with connection, connection.makefile("rb") as lines:
                 while line := lines.readline(MAX_LINE):
@@ -252,10 +262,14 @@ class _Worker:
     """A worker that sends events, and its open connections."""
 
     def __init__(
-        self, servers: Sequence[RemoteServer], hand_over: Callable[[float, Any], object]
+        self,
+        servers: Sequence[RemoteServer],
+        hand_over: Callable[[float, Any], object],
+        dropped: Callable[[int], object],
     ) -> None:
         self._servers = servers
         self._hand_over = hand_over
+        self._dropped = dropped
         self._accepting: set[RemoteServer] = set()
         #: By id: the server, the client's address, and since when.
         self._open: dict[str, tuple[RemoteServer, str, float]] = {}
@@ -267,6 +281,9 @@ class _Worker:
         if name == HANDED_OVER:
             outcome, seconds = fields
             self._hand_over(float(seconds), outcome)
+            return
+        if name == DROPPED:
+            self._dropped(int(fields))
             return
         server = self._servers[number]
         if name == STARTED:
