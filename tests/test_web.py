@@ -1183,6 +1183,17 @@ def test_a_stream_goes_on_where_it_was_cut(client: FlaskClient, server: FakeServ
     assert len(events_until(stream_of(client, "/api/events?since=5"), "disconnect")) == 2
 
 
+def test_no_event_is_left_out_when_many_come(client: FlaskClient, server: FakeServer) -> None:
+    stream = stream_of(client)
+    next(stream)
+    for _ in range(2):  # the page looks less often then
+        for _ in range(100):
+            events_of_a_session(server, 1)
+        end_of_session(server, 1)
+        assert len(events_until(stream, "disconnect")) == 601
+    stream.close()  # type: ignore[attr-defined]
+
+
 def test_new_mail_is_streamed(client: FlaskClient, folder: Folder) -> None:
     stream = stream_of(client)
     counts = [json.loads(block.split("data: ")[1]) for block in itertools.islice(stream, 1, 2)]
@@ -1353,6 +1364,62 @@ def test_a_file_is_read_once(folder: Folder, inbox: Inbox, monkeypatch: pytest.M
     assert inbox.mark(q="", read=True) == 3
     inbox.refresh()
     assert sorted(read) == ids
+
+
+@pytest.fixture
+def asked(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the index was asked."""
+    asked: list[str] = []
+    ask = inbox.index.ask
+
+    def noting(do: str, *arguments: Any, **fields: Any) -> Frame:
+        asked.append(do)
+        return ask(do, *arguments, **fields)
+
+    monkeypatch.setattr(inbox.index, "ask", noting)
+    return asked
+
+
+def test_many_who_ask_at_once_have_one_look(inbox: Inbox, asked: list[str]) -> None:
+    # The second asks when the first looks already, and so may miss what comes now.
+    gevent.joinall([gevent.spawn(inbox.refresh) for _ in range(20)], raise_error=True)
+    assert asked == ["refresh", "refresh"]
+
+
+def test_a_list_is_made_once_until_anything_changes(
+    folder: Folder, inbox: Inbox, asked: list[str]
+) -> None:
+    def listed() -> list[bool]:
+        return [each["unread"] for each in json.loads(inbox.page("", 0, 50)[1])["messages"]]
+
+    folder.put(plain())
+    inbox.refresh()
+    assert listed() == [True]
+    assert listed() == [True]
+    assert asked.count("list") == 1
+    assert inbox.mark(q="", read=True) == 1
+    assert listed() == [False]
+    folder.put(plain())
+    inbox.refresh()
+    assert sorted(listed()) == [False, True]
+    assert asked.count("list") == 3
+
+
+def test_pages_stand_back_while_mail_comes(
+    folder: Folder, inbox: Inbox, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smtp_blinker.web.inbox.PAUSE", 1e9)
+    monkeypatch.setattr("smtp_blinker.web.inbox.LONGEST_PAUSE", SECONDS)
+    for _ in range(2):
+        folder.put(plain())
+        inbox.refresh()
+    folder.put(plain())
+    asked.clear()
+    inbox.glance(0)
+    inbox.watch(0)
+    assert (len(inbox), asked) == (2, [])
+    inbox.refresh()  # a program gets the whole truth
+    assert len(inbox) == 3
 
 
 def test_ten_thousand_messages_are_listed_and_searched_from_memory(
