@@ -2,7 +2,8 @@
 
 The first octet of an input chooses what the rest is: 0 a message, 1 its HTML, 2 a charset and
 octets in it, 3 a search, 4 a text with uuencoded files, 5 a winmail.dat, 6 what a broken reader
-says to the page, 7 a message that the process itself reads, with its limits.
+says to the page, 7 a message that the process itself reads, with its limits, 8 a Content-Location
+and HTML that may show the picture there, 9 a quoted-printable text with uuencoded files.
 """
 
 from __future__ import annotations
@@ -74,6 +75,21 @@ def _uuencoded(data: bytes) -> None:
     _message(b"Subject: x\n\nbegin 644 x\n" + data)
 
 
+def _quoted(data: bytes) -> None:
+    _message(b"Content-Transfer-Encoding: quoted-printable\n\nbegin 644 x=\n" + data)
+
+
+def _located(data: bytes) -> None:
+    location, _, html = data.partition(b"\n")
+    _message(
+        b"Content-Type: multipart/related; boundary=b\n\n--b\nContent-Type: text/html\n\n"
+        + html
+        + b"\n--b\nContent-Type: image/png\nContent-ID: <a>\nContent-Location: "
+        + location
+        + b"\n\n\x89PNG\n--b--\n"
+    )
+
+
 def _winmail(data: bytes) -> None:
     assert len(tnef.names(b"\x78\x9f\x3e\x22\1\0" + data)) <= tnef.MAX_NAMES
 
@@ -100,7 +116,10 @@ def _confined(data: bytes) -> None:
         _check(request, _process[0].ask(request, time.monotonic() + 10 * SECONDS))
 
 
-_KINDS: Final = (_message, _html, _charset, _search, _uuencoded, _winmail, _frame, _confined)
+_KINDS: Final = (
+    *(_message, _html, _charset, _search, _uuencoded, _winmail, _frame, _confined),
+    *(_located, _quoted),
+)
 
 
 def _requests() -> list[Frame]:

@@ -79,6 +79,19 @@ def test_a_refused_command_has_its_reason_and_dialogue(site: Site) -> None:
     assert lines[asked + 1] == ("server", "550 5.1.1 No such mailbox: eve@example.com")
 
 
+@pytest.mark.parametrize(
+    ("command", "option"), [("AUTH PLAIN", "--accept-any-auth"), ("STARTTLS", "--self-signed")]
+)
+def test_what_is_not_offered_is_explained_with_what_offers_it(
+    site: Site, command: str, option: str
+) -> None:
+    with site.smtp() as smtp:
+        smtp.ehlo()
+        smtp.docmd(command)
+    [talk] = wait_until(site.connections)
+    assert option in talk["refusals"][0]["why"]
+
+
 def test_a_refused_message_is_there_while_its_connection_is_open(site: Site) -> None:
     with site.smtp() as smtp:
         smtp.ehlo()

@@ -69,6 +69,15 @@ _STANDING: Final[dict[tuple[int, str], str]] = {
         ),
     )
     for each in replies
+} | {
+    (502, "AUTH is not available"): (
+        "The server has no passwords to check, or checks them only over TLS. Leave out the user "
+        "name and the password in the program, or accept any: --accept-any-auth."
+    ),
+    (502, "STARTTLS is not available"): (
+        "The server has no certificate. Turn TLS off in the program, or "
+        "give the server a certificate: --self-signed, --cert."
+    ),
 }
 
 #: For all others, by their codes.
