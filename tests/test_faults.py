@@ -817,8 +817,7 @@ def use(server: SMTPServer, hook: str, source: str = VICTIM) -> tuple[Client, st
     client.ok("MAIL FROM:<a@example.org>")
     if hook == "on_rcpt_to":
         return client, client.cmd("RCPT TO:<b@example.com>")
-    client.ok("RCPT TO:<b@example.com>")
-    client.ok("DATA")
+    client.ok("RCPT TO:<b@example.com>", "DATA")
     client.send(CONTENT + b".\r\n")
     answer = client.reply()
     if hook == "on_data":

@@ -195,8 +195,7 @@ def test_each_hook_is_called_at_its_moment_with_its_arguments(certificate: Certi
     with talking(**hooks, **certificate.options, greet=False) as client:
         client.reply()
         assert [call[0] for call in calls] == ["on_connect"]
-        client.ok("EHLO me")
-        client.ok("STARTTLS")
+        client.ok("EHLO me", "STARTTLS")
         assert len(calls) == 1
         client.start_tls()
         client.ok("EHLO me", "AUTH PLAIN AG1lAHB3")

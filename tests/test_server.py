@@ -9,8 +9,6 @@ import logging
 import os
 import smtplib
 import socket as stdlib_socket
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +22,6 @@ from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 from gevent.server import StreamServer
 from support import (
-    SECONDS,
     BlockingClient,
     Certificate,
     Client,
@@ -32,6 +29,7 @@ from support import (
     descriptors,
     greenlets,
     poll,
+    python,
     running,
     talking,
     tcp_address,
@@ -1146,9 +1144,7 @@ def test_a_signal_handler_may_stop_a_server() -> None:
         "server.serve_forever()\n"
         "print('ended')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS
-    )
+    done = python("-c", program)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 
 
