@@ -239,8 +239,7 @@ def test_on_secure_is_asked_of_policies(certificate: Any) -> None:
     with running(**certificate.options) as server:
         server.use(Notes("one", notes, on_secure=Reject(554, "no", "5.7.1")))
         client = Client(server, hello="EHLO me")
-        client.ok("STARTTLS")
-        client.start_tls()
+        client.starttls()
         assert client.reply() == "554 5.7.1 no"
 
 
