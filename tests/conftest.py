@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 import trustme
@@ -20,6 +22,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A slow machine is no failure.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """For what has to end with the test."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")

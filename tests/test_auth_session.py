@@ -523,8 +523,7 @@ def test_transmission_type(
     ) as server:
         client = Client(server, hello=f"{hello} me")
         if tls:
-            client.ok("STARTTLS")
-            client.start_tls()
+            client.starttls()
             client.ok(f"{hello} me")
         if auth:
             client.ok("AUTH PLAIN AG1lAHB3")

@@ -59,8 +59,7 @@ class Notes:
 
 
 def converse(client: Client) -> None:
-    client.ok("MAIL FROM:<a@example.org>")
-    client.ok("RCPT TO:<b@example.com>")
+    client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
     assert client.cmd("DATA").startswith("354")
     client.send(b"Subject: x\r\n\r\nx\r\n.\r\n")
     assert client.reply().startswith("250")
@@ -81,8 +80,7 @@ def test_all_of_calls_each_in_turn_and_returns_the_last_result() -> None:
         return "stored"
 
     with talking(on_data=all_of(first, last)) as client:
-        client.ok("MAIL FROM:<a@example.org>")
-        client.ok("RCPT TO:<b@example.com>")
+        client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
         assert client.cmd("DATA").startswith("354")
         client.send(b"x\r\n.\r\n")
         assert client.reply() == "250 2.0.0 stored"
@@ -169,9 +167,7 @@ def test_policies_are_asked_in_order_and_before_the_programs_hook(late: bool) ->
 
 def test_policies_decide_without_any_hook() -> None:
     notes: list[str] = []
-    with running() as server:
-        server.use(Notes("one", notes, on_rcpt_to=Reject(450, "later", "4.7.1")))
-        client = Client(server, hello="EHLO me")
+    with talking(use=[Notes("one", notes, on_rcpt_to=Reject(450, "later", "4.7.1"))]) as client:
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<b@example.com>") == "450 4.7.1 later"
 
@@ -243,8 +239,7 @@ def test_on_secure_is_asked_of_policies(certificate: Any) -> None:
     with running(**certificate.options) as server:
         server.use(Notes("one", notes, on_secure=Reject(554, "no", "5.7.1")))
         client = Client(server, hello="EHLO me")
-        client.ok("STARTTLS")
-        client.start_tls()
+        client.starttls()
         assert client.reply() == "554 5.7.1 no"
 
 
@@ -254,13 +249,11 @@ def plain(*parts: str) -> str:
 
 def test_policies_alone_dont_offer_auth() -> None:
     notes: list[str] = []
-    with running(allow_insecure_auth=True) as server:
-        server.use(Notes("one", notes))
-        client = Client(server)
+    with talking(allow_insecure_auth=True, use=[Notes("one", notes)], hello=None) as client:
         assert "AUTH" not in client.cmd("EHLO me")
         client.ok("MAIL FROM:<a@example.org>")  # and none is demanded
-        server.on_auth(lambda auth, session: auth.username)
-        later = Client(server)
+        client.server.on_auth(lambda auth, session: auth.username)
+        later = Client(client.server)
         assert "AUTH" in later.cmd("EHLO me")
         assert later.cmd(plain("", "ann", "secret")).startswith("235")
     assert notes.count("one on_auth") == 1
@@ -303,8 +296,7 @@ def test_attach_is_called_with_the_server() -> None:
             raise Reject(550, "no", "5.7.1")
 
     alone, both = Attaches(), Both()
-    with running() as server:
-        server.use(alone, both)
+    with running(use=[alone, both]) as server:
         assert alone.server is both.server is server
         client = Client(server, hello="EHLO me")
         client.ok("MAIL FROM:<a@example.org>")
@@ -377,12 +369,10 @@ def test_results_are_of_the_connection_and_of_the_message() -> None:
     def store(stream: Any, session: Any) -> None:
         seen.append((list(session.results["finds"]), dict(session.envelope.results)))
 
-    with running(on_data=store) as server:
-        server.use(Finds())
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, use=[Finds()]) as client:
         converse(client)
         converse(client)
         client.ok("MAIL FROM:<a@example.org>")
-        [connection] = server.connections
+        [connection] = client.server.connections
         assert connection.session.envelope.results == {}
     assert seen == [([1], {"finds": 1}), ([1, 2], {"finds": 2})]

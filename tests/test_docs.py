@@ -16,7 +16,6 @@ import signal
 import smtplib
 import socket
 import ssl
-import subprocess
 import sys
 import time
 import urllib.request
@@ -32,7 +31,7 @@ import trustme
 import yaml
 from interop.engines import Redis
 from prometheus_client import CollectorRegistry
-from support import SECONDS, Certificate, Program, free_port, wait_until
+from support import SECONDS, Certificate, Program, free_port, python, wait_until
 from test_house import FLOORS
 
 import smtp_blinker
@@ -706,13 +705,7 @@ def test_prometheus_page_has_every_metric_with_its_labels(known_metrics: Any) ->
 
 
 def test_options_of_smtp_blinker_that_pages_name_exist() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "smtp_blinker", "--help"],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=True,
-    )
+    done = python("-m", "smtp_blinker", "--help")
     known = set(re.findall(r"--[a-z][\w-]+", done.stdout))
     for page in (ROOT / "README.md", *PAGES):
         for line in page.read_text().splitlines():
@@ -832,11 +825,5 @@ def test_dashboard_uses_metrics_that_exist_and_leaves_none_out(known_metrics: An
 
 
 def test_sphinx_builds_it_without_a_warning(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", "html", str(DOCS), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
+    done = python("-m", "sphinx", "-W", "-n", "-q", "-b", "html", DOCS, tmp_path, seconds=110)
     assert done.returncode == 0, done.stderr

@@ -619,8 +619,7 @@ def test_error_tells_the_tls_protocol(certificate: Certificate) -> None:
         raise KeyError("boom")
 
     with talking(on_mail_from=on_mail_from, **certificate.options, hello=None) as client:
-        client.ok("STARTTLS")
-        client.start_tls()
+        client.starttls()
         client.ok("EHLO me")
         client.cmd("MAIL FROM:<>")
         assert client.witness.one("error").meta["protocol"] == client.tls.version()
@@ -720,8 +719,7 @@ def test_a_listener_that_fails_harms_nobody(
         witness = Witness(server)
         getattr(signals, name).connect(bad, sender=server)
         client = Client(server, hello="EHLO me")
-        client.ok("STARTTLS")
-        client.start_tls()
+        client.starttls()
         client.ok("EHLO me", LOGIN)
         assert client.message(b"x\r\n").startswith("250")
         client.ok("QUIT")
@@ -900,8 +898,7 @@ def test_no_event_is_built_when_nobody_listens(
         with running(on_auth=lambda auth, session: "me", **certificate.options) as server:
             yield server
             client = Client(server, hello="EHLO me")
-            client.ok("STARTTLS")
-            client.start_tls()
+            client.starttls()
             client.ok("EHLO me", LOGIN)
             client.message()
             client.ok("QUIT")

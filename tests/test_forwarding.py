@@ -19,8 +19,7 @@ class Seen:
 
 
 def under_tls(client: Client) -> None:
-    client.ok("STARTTLS")
-    client.start_tls()
+    client.starttls()
     client.ok("EHLO said-under-tls")
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import python
 
 FUZZ = Path(__file__).resolve().parent.parent / "fuzz"
 sys.path.insert(0, str(FUZZ))
@@ -34,12 +35,7 @@ def test_every_target_has_seeds(target: str) -> None:
 def test_a_few_seconds_of_fuzzing_find_nothing(target: str) -> None:
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris is not installed (there are wheels for Linux on x86-64 only)")
-    done = subprocess.run(
-        [sys.executable, str(FUZZ / "run.py"), "--seconds", str(SECONDS), target],
-        capture_output=True,
-        text=True,
-        timeout=110,
-    )
+    done = python(FUZZ / "run.py", "--seconds", str(SECONDS), target, seconds=110)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import psutil
 import pytest
-from support import SECONDS, BlockingClient, ClientReply, wait_until
+from support import SECONDS, BlockingClient, ClientReply, python, wait_until
+from support import run as run_program
 
 pytest.importorskip("gunicorn")
 
@@ -1068,9 +1069,7 @@ def test_run_raises_what_the_first_factory_call_raises() -> None:
 @pytest.mark.parametrize("module", ["gunicorn", "packaging"])
 def test_what_is_not_installed_is_named(module: str) -> None:
     code = f"import sys; sys.modules[{module!r}] = None; import smtp_blinker.gunicorn"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    ran = python("-c", code)
     assert re.search(rf"needs {module}\S*: pip install 'smtp_blinker\[gunicorn\]'", ran.stderr)
 
 
@@ -1090,12 +1089,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
         # It looks whether the program is there.
         text = unit.read_text().replace("/opt/smtp_blinker/bin/gunicorn", sys.executable)
         (tmp_path / unit.name).write_text(text)
-    verify = subprocess.run(
-        ["systemd-analyze", "verify", *map(str, sorted(tmp_path.glob("smtp_blinker.*")))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    verify = run_program("systemd-analyze", "verify", *sorted(tmp_path.glob("smtp_blinker.*")))
     ours = [line for line in verify.stderr.splitlines() if "smtp_blinker" in line]
     assert (verify.returncode, ours) == (0, [])
 

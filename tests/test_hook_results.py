@@ -68,8 +68,7 @@ def test_a_hook_of_a_connection_accepts_only_by_returning_none(hook: str, result
 @pytest.mark.parametrize("result", [False, True, 5, ""], ids=named)
 def test_on_secure_accepts_only_by_returning_none(result: Any, certificate: Any) -> None:
     with talking(on_secure=lambda session: result, **certificate.options) as client:
-        client.ok("STARTTLS")
-        client.start_tls()
+        client.starttls()
         assert client.reply() == LOCAL_ERROR
         assert client.ended()
         assert client.witness.one("error").code == "HookError"

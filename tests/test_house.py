@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
-import subprocess
 import sys
 from importlib.metadata import requires
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from support import python
 
 import smtp_blinker
 
@@ -303,14 +302,7 @@ def test_importing_the_library_patches_nothing_and_loads_nothing_on_top() -> Non
         "assert socket.socket is before and not monkey.is_module_patched('socket');"
         "print(*sorted(name for name in sys.modules if name.startswith('smtp_blinker.')))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=PACKAGE.parent,
-        timeout=60,
-    )
+    done = python("-c", code)
     loaded = {name.split(".")[1] for name in done.stdout.split()} - CORE_FOLDERS
     assert not loaded & {*FOLDERS, *ON_TOP}
 
@@ -385,11 +377,5 @@ def test_an_extra_brings_all_that_its_modules_import(extra: Any) -> None:
     ]
     brought = brought_by(["gevent", "blinker", *extras[extra]]) | {"smtp_blinker"}
     code = f"{IMPORT_WITH_THESE_ONLY}\nimport {EXTRAS[extra]}"
-    done = subprocess.run(
-        [sys.executable, "-c", code, " ".join(brought)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", code, " ".join(brought))
     assert done.returncode == 0, done.stderr

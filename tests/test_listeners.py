@@ -9,8 +9,6 @@ import json
 import logging
 import re
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -20,6 +18,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from support import python
 
 from smtp_blinker import signals
 from smtp_blinker.listeners import log, metrics, tracking
@@ -634,7 +633,7 @@ else:
 
 
 def test_record_of_a_forked_process_names_it() -> None:
-    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True)
+    done = python("-c", FORKING)
     logged = done.stderr.split()
     assert logged[1] == done.stdout.strip(), done.stderr
     assert logged[0] != logged[1]
@@ -881,33 +880,24 @@ def test_detached_metrics_keep_their_counts_and_count_nobody_as_open(server: Any
     assert registry.get_sample_value("smtp_connections_total") == 1
 
 
-def run_python(program: Any) -> Any:
-    root = str(LISTENERS.parent.parent)
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": root},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def test_default_registry_is_that_of_prometheus_client() -> None:
-    ran = run_python(
+    ran = python(
+        "-c",
         "import prometheus_client\n"
         "from smtp_blinker.listeners.metrics import EventMetrics\n"
         "EventMetrics()\n"
-        "print(prometheus_client.generate_latest().decode())\n"
+        "print(prometheus_client.generate_latest().decode())\n",
     )
     assert "smtp_connections_total 0.0" in ran.stdout
 
 
 def test_without_prometheus_client_the_error_says_what_to_install() -> None:
-    ran = run_python(
+    ran = python(
+        "-c",
         "import sys\n"
         "sys.modules['prometheus_client'] = None\n"
         "import smtp_blinker.listeners.log, smtp_blinker.listeners.tracking\n"
-        "import smtp_blinker.listeners.metrics\n"
+        "import smtp_blinker.listeners.metrics\n",
     )
     assert ran.returncode == 1
     assert "pip install 'smtp_blinker[metrics]'" in ran.stderr

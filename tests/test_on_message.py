@@ -17,7 +17,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support import Client, Witness, poll, running
+from support import Client, Witness, poll, running, talking
 
 from smtp_blinker import Envelope, Reject, SMTPServer
 from smtp_blinker.connection.spool import Spool, SpooledPieces
@@ -51,8 +51,7 @@ class Store:
 
 
 def begin(client: Client) -> None:
-    client.ok("MAIL FROM:<a@example.org>")
-    client.ok("RCPT TO:<b@example.com>")
+    client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
 
 
 def send(client: Client, content: bytes, way: str = "DATA") -> str:
@@ -99,9 +98,7 @@ def test_each_policy_and_on_data_see_the_whole_message(size: int, way: str, memo
     content = (b"x" * 62 + b"\r\n") * (size // 64) + b"y" * (size % 64)
     content += b"\r\n" if content else b""
     first, second, store = Looks(), Looks(), Store()
-    with running(on_data=store, spool_memory=memory) as server:
-        server.use(first, second)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, spool_memory=memory, use=[first, second]) as client:
         for _ in range(2):
             assert send(client, content, way).startswith("250")
     assert first.contents == second.contents == store.contents == [content, content]
@@ -129,9 +126,7 @@ def test_content_is_a_seekable_binary_file(memory: int) -> None:
             content.close()  # the next one has a file of its own
 
     looked: list[Any] = []
-    with running(spool_memory=memory) as server:
-        server.use(Policy(), Policy())
-        client = Client(server, hello="EHLO me")
+    with talking(spool_memory=memory, use=[Policy(), Policy()]) as client:
         assert send(client, b"Subject: x\r\n\r\nxxxy\r\n").startswith("250")
     assert len(looked) == 2
 
@@ -157,9 +152,7 @@ def test_a_message_in_small_pieces_takes_no_more_memory_than_its_size_asks() -> 
 
 def test_the_stream_ends_with_its_hook() -> None:
     kept: list[Any] = []
-    with running(on_data=lambda stream, session: kept.append(stream)) as server:
-        server.use(Looks())
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=lambda stream, session: kept.append(stream), use=[Looks()]) as client:
         assert send(client, b"x\r\n").startswith("250")
         assert kept[0].read() == b""
 
@@ -180,9 +173,7 @@ def test_what_the_server_refuses_reaches_no_policy(
     content: bytes, options: Any, reply: str, memory: int
 ) -> None:
     looks, store = Looks(), Store()
-    with running(on_data=store, spool_memory=memory, **options) as server:
-        server.use(looks)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, spool_memory=memory, **options, use=[looks]) as client:
         assert send(client, content).startswith(reply)
         assert send(client, b"x\r\n").startswith("250")
     assert looks.contents == store.contents == [b"x\r\n"]
@@ -219,12 +210,9 @@ def test_a_policy_refuses_a_message_for_all_of_lmtp(way: str, memory: int) -> No
         raise Reject(550, "a virus", "5.7.1")
 
     store = Store()
-    with running(on_data=store, spool_memory=memory, lmtp=True) as server:
-        server.use(Looks(refuse))
+    with running(on_data=store, spool_memory=memory, lmtp=True, use=[Looks(refuse)]) as server:
         client = Client(server, hello="LHLO me")
-        client.ok("MAIL FROM:<a@example.org>")
-        client.ok("RCPT TO:<b@example.com>")
-        client.ok("RCPT TO:<c@example.com>")
+        client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "RCPT TO:<c@example.com>")
         if way == "DATA":
             assert client.cmd("DATA").startswith("354")
             client.send(b"x\r\n.\r\n")
@@ -247,9 +235,7 @@ def test_a_full_disk_is_452_and_a_line_for_the_operator(
     way: str, monkeypatch: Any, caplog: Any
 ) -> None:
     looks, store = Looks(), Store()
-    with running(on_data=store, spool_memory=10) as server:
-        server.use(looks)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, spool_memory=10, use=[looks]) as client:
         with monkeypatch.context() as patched:
             patched.setattr(tempfile, "TemporaryFile", full)
             begin(client)
@@ -276,8 +262,7 @@ def test_a_full_disk_answers_the_chunk_and_the_later_chunks_are_no_message(
         client = Client(server, hello="LHLO me" if lmtp else "EHLO me")
         with monkeypatch.context() as patched:
             patched.setattr(tempfile, "TemporaryFile", full)
-            client.ok("MAIL FROM:<a@example.org>")
-            client.ok("RCPT TO:<b@example.com>")
+            client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
             client.ok("RCPT TO:<c@example.com>")
             client.send(b"BDAT 20\r\n" + b"x" * 20)
             first = client.reply()
@@ -324,8 +309,7 @@ def slow_disk(monkeypatch: Any) -> tuple[threading.Event, threading.Event]:
 def test_a_slow_disk_holds_up_no_other_client(monkeypatch: Any) -> None:
     begun, go_on = slow_disk(monkeypatch)
     looks = Looks()
-    with running(spool_memory=10) as server:
-        server.use(looks)
+    with running(spool_memory=10, use=[looks]) as server:
         waiting, other = Client(server, hello="EHLO me"), Client(server, hello="EHLO me")
         begin(waiting)
         assert waiting.cmd("DATA").startswith("354")
@@ -343,16 +327,14 @@ def test_a_connection_that_is_killed_while_the_disk_writes_leaves_no_file(
 ) -> None:
     begun, go_on = slow_disk(monkeypatch)
     looks = Looks()
-    with running(spool_memory=10) as server:
-        server.use(looks)
-        client = Client(server, hello="EHLO me")
+    with talking(spool_memory=10, use=[looks]) as client:
         begin(client)
         assert client.cmd("DATA").startswith("354")
         client.send(b"x" * 50 + b"\r\n.\r\n")
         poll(begun.is_set)
-        server.stop(timeout=0)
+        client.server.stop(timeout=0)
         go_on.set()
-        assert not server.connections
+        assert not client.server.connections
         done = Event()
         SPOOLS.spawn(lambda: None).rawlink(lambda _: done.set())
         assert done.wait(30)
@@ -558,9 +540,7 @@ def test_policies_edit_what_on_data_reads_and_not_what_the_next_policy_sees() ->
         session.envelope.add_header("X-Seen", "yes")
 
     looks, store = Looks(), Store()
-    with running(on_data=store) as server:
-        server.use(Looks(edit), looks)
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, use=[Looks(edit), looks]) as client:
         for _ in range(2):  # the next message begins without edits
             assert send(client, b"Subject: x\r\n\r\nbody\r\n").startswith("250")
     assert looks.contents == [b"Subject: x\r\n\r\nbody\r\n"] * 2
@@ -586,9 +566,7 @@ def test_without_on_message_nothing_is_spooled() -> None:
         asked.set()
         stream.read()
 
-    with running(on_data=store) as server:
-        server.use(Other())
-        client = Client(server, hello="EHLO me")
+    with talking(on_data=store, use=[Other()]) as client:
         begin(client)
         assert client.cmd("DATA").startswith("354")
         assert asked.wait(30)  # before the message has arrived

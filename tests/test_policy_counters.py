@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 
 import pytest
+from support import python
 
 from smtp_blinker.policies import MemoryCounters
 from smtp_blinker.policies.counters import network_of
@@ -145,7 +144,7 @@ def test_it_starts_no_thread() -> None:
         "c = MemoryCounters(); c.hit('k', 1, 1); c.triplet('t', 1, 2, 3); c.lease('l', 'h', 1);"
         "print(threading.active_count(), len(__import__('os').listdir('/proc/self/task')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code)
     assert done.stdout.split() == ["1", "1"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 import pytest
 import scramp
-from support import Client, Witness, poll, running
+from support import Client, Witness, poll, running, talking
 
 from smtp_blinker import Reject, ScramKeys
 from smtp_blinker.policies import (
@@ -68,8 +68,7 @@ def test_messages_are_limited_and_go_on_when_the_window_has_passed() -> None:
 
 
 def test_another_connection_of_the_network_is_counted_too() -> None:
-    with running() as server:
-        server.use(RateLimit("1/hour", **ALL))
+    with running(use=[RateLimit("1/hour", **ALL)]) as server:
         with Client(server, hello="EHLO me") as client:
             client.ok("MAIL FROM:<a@example.org>")
         with Client(server, hello="EHLO me") as client:
@@ -79,12 +78,10 @@ def test_another_connection_of_the_network_is_counted_too() -> None:
 
 
 def test_recipients_are_limited_and_those_accepted_stay() -> None:
-    with running() as server:
-        server.use(RateLimit("2/hour", of="recipients", **ALL))
-        with Client(server, hello="EHLO me") as client:
-            client.envelope("b@example.com", "c@example.com")
-            assert client.cmd("RCPT TO:<d@example.com>").startswith("452 4.7.0 Too many rec")
-            assert client.cmd("DATA").startswith("354")
+    with talking(use=[RateLimit("2/hour", of="recipients", **ALL)]) as client:
+        client.envelope("b@example.com", "c@example.com")
+        assert client.cmd("RCPT TO:<d@example.com>").startswith("452 4.7.0 Too many rec")
+        assert client.cmd("DATA").startswith("354")
 
 
 def test_connections_are_limited_before_the_greeting() -> None:
@@ -99,13 +96,11 @@ def test_connections_are_limited_before_the_greeting() -> None:
 
 
 def test_by_sender_the_null_one_is_nobody() -> None:
-    with running() as server:
-        server.use(RateLimit("1/hour", key="sender", **ALL))
-        with Client(server, hello="EHLO me") as client:
-            for _ in range(3):
-                client.ok("MAIL FROM:<>", "RSET")
-            client.ok("MAIL FROM:<a@example.org>", "RSET", "MAIL FROM:<b@example.org>", "RSET")
-            assert client.cmd("MAIL FROM:<A@Example.org>").startswith("451")
+    with talking(use=[RateLimit("1/hour", key="sender", **ALL)]) as client:
+        for _ in range(3):
+            client.ok("MAIL FROM:<>", "RSET")
+        client.ok("MAIL FROM:<a@example.org>", "RSET", "MAIL FROM:<b@example.org>", "RSET")
+        assert client.cmd("MAIL FROM:<A@Example.org>").startswith("451")
 
 
 @pytest.mark.parametrize("as_object", [False, True])
@@ -117,8 +112,7 @@ def test_by_user_whatever_the_program_calls_it(as_object: bool) -> None:
         return User() if as_object else auth.username
 
     options = {"on_auth": on_auth, "auth_optional": True, "allow_insecure_auth": True}
-    with running(**options) as server:
-        server.use(RateLimit("1/hour", key="user", **ALL))
+    with running(**options, use=[RateLimit("1/hour", key="user", **ALL)]) as server:
         with Client(server, hello="EHLO me") as client:
             client.ok("MAIL FROM:<a@example.org>", "RSET", "MAIL FROM:<a@example.org>")
         for name, said in (("ann", "250"), ("bob", "250"), ("ann", "451"), ("bob", "451")):
@@ -176,8 +170,7 @@ def test_a_wrong_keyword_says_what_would_be_right(
 
 def test_live_connections_are_limited_and_given_back() -> None:
     limit = ConnectionLimit(2, counters=MemoryCounters(), **ALL)
-    with running() as server:
-        server.use(limit)
+    with running(use=[limit]) as server:
         with Client(server), Client(server) as second:
             with Client(server) as third:
                 assert third.greeting == "421 4.7.0 Too many connections from your network"
@@ -222,8 +215,7 @@ def test_an_account_is_locked_from_everywhere_and_opens_again(clock: Clock) -> N
         asked.append(auth.username)
         return passwords(auth, session)
 
-    with running(on_auth=on_auth, **AUTH) as server:
-        server.use(locking(clock))
+    with running(on_auth=on_auth, **AUTH, use=[locking(clock)]) as server:
         assert attempt(server, "ann", "wrong", "127.0.0.2").startswith(FAILED)
         assert attempt(server, "Ann", "wrong", "127.0.0.3").startswith(FAILED)
         assert len(asked) == 2
@@ -235,8 +227,7 @@ def test_an_account_is_locked_from_everywhere_and_opens_again(clock: Clock) -> N
 
 
 def test_a_network_is_locked_for_all_accounts_and_success_does_not_open_it(clock: Clock) -> None:
-    with running(on_auth=passwords, **AUTH) as server:
-        server.use(locking(clock, 3))
+    with running(on_auth=passwords, **AUTH, use=[locking(clock, 3)]) as server:
         assert attempt(server, "ann", "wrong").startswith(FAILED)
         assert attempt(server, "bob", "wrong").startswith(FAILED)
         assert attempt(server, "eve", "right").startswith("235")
@@ -246,8 +237,7 @@ def test_a_network_is_locked_for_all_accounts_and_success_does_not_open_it(clock
 
 
 def test_success_clears_the_account(clock: Clock) -> None:
-    with running(on_auth=passwords, **AUTH) as server:
-        server.use(locking(clock))
+    with running(on_auth=passwords, **AUTH, use=[locking(clock)]) as server:
         for number in range(3):
             source = f"127.0.0.{number + 2}"
             assert attempt(server, "ann", "wrong", source).startswith(FAILED)
@@ -255,8 +245,7 @@ def test_success_clears_the_account(clock: Clock) -> None:
 
 
 def test_successes_are_no_failures_of_the_network(clock: Clock) -> None:
-    with running(on_auth=passwords, **AUTH) as server:
-        server.use(locking(clock))
+    with running(on_auth=passwords, **AUTH, use=[locking(clock)]) as server:
         for number in range(5):
             assert attempt(server, f"user{number}", "right").startswith("235")
 
@@ -277,8 +266,7 @@ def test_a_fault_of_the_program_is_no_failure_of_the_account(clock: Clock) -> No
             raise OSError("the database is away")
         return passwords(auth, session)
 
-    with running(on_auth=on_auth, **AUTH) as server:
-        server.use(locking(clock))
+    with running(on_auth=on_auth, **AUTH, use=[locking(clock)]) as server:
         for _ in range(5):
             assert attempt(server, "ann", "right").startswith("451")
         away[0] = False
@@ -293,8 +281,7 @@ def test_many_guesses_at_once_are_no_more_than_the_number(clock: Clock) -> None:
         gevent.sleep(0.02)
         return None
 
-    with running(on_auth=on_auth, **AUTH) as server:
-        server.use(locking(clock, 3))
+    with running(on_auth=on_auth, **AUTH, use=[locking(clock, 3)]) as server:
         guesses = [
             gevent.spawn(attempt, server, "ann", f"guess {number}", f"127.0.0.{number + 2}")
             for number in range(20)
@@ -305,17 +292,14 @@ def test_many_guesses_at_once_are_no_more_than_the_number(clock: Clock) -> None:
 
 
 def test_unknown_mechanisms_count_for_the_network(clock: Clock) -> None:
-    with running(on_auth=passwords, **AUTH) as server:
-        server.use(locking(clock))
-        with Client(server, hello="EHLO me") as client:
-            for _ in range(2):
-                assert client.cmd("AUTH SESAME").startswith("504")
-            assert client.cmd(plain("ann", "right")) == LOCKED
+    with talking(on_auth=passwords, **AUTH, use=[locking(clock)]) as client:
+        for _ in range(2):
+            assert client.cmd("AUTH SESAME").startswith("504")
+        assert client.cmd(plain("ann", "right")) == LOCKED
 
 
 def test_login_in_several_lines_is_counted_once(clock: Clock) -> None:
-    with running(on_auth=passwords, **AUTH) as server:
-        server.use(locking(clock))
+    with running(on_auth=passwords, **AUTH, use=[locking(clock)]) as server:
         for said in (FAILED, FAILED, "454"):
             with Client(server, hello="EHLO me") as client:
                 client.ok("AUTH LOGIN", base64.b64encode(b"ann").decode())
@@ -344,8 +328,7 @@ def test_a_locked_account_hears_the_same_for_a_right_and_a_wrong_scram_proof(clo
         "on_scram": lambda username, mechanism, session: keys,
         "on_auth": on_auth,
     }
-    with running(**options, **AUTH) as server:
-        server.use(locking(clock))
+    with running(**options, **AUTH, use=[locking(clock)]) as server:
 
         def log_in(password: str, source: str) -> str:
             with Client(server, hello="EHLO me", source=source) as client:
@@ -364,8 +347,7 @@ def test_a_locked_account_hears_the_same_for_a_right_and_a_wrong_scram_proof(clo
 
 
 def test_a_new_triplet_has_to_come_again(clock: Clock) -> None:
-    with running() as server:
-        server.use(Greylist(counters=MemoryCounters(clock=clock), **ALL))
+    with running(use=[Greylist(counters=MemoryCounters(clock=clock), **ALL)]) as server:
 
         def rcpt(source: str = "127.0.0.1", sender: str = "a@example.org") -> str:
             with Client(server, hello="EHLO me", source=source) as client:
@@ -394,8 +376,7 @@ def test_an_ipv6_client_is_known_by_its_64(clock: Clock) -> None:
         ):
             with Client(server, hello="EHLO me") as client:
                 assert client.cmd(f"XCLIENT ADDR=IPV6:{address}").startswith("220")
-                client.ok("EHLO me")
-                client.ok("MAIL FROM:<a@example.org>")
+                client.ok("EHLO me", "MAIL FROM:<a@example.org>")
                 assert client.cmd("RCPT TO:<b@example.com>").startswith(said), address
             clock.now += 300
 
@@ -411,8 +392,7 @@ def test_where_spf_passes_the_domain_stands_for_the_network(clock: Clock) -> Non
 
             session.envelope.results["sender_authentication"] = Found()
 
-    with running() as server:
-        server.use(Passes(), Greylist(counters=MemoryCounters(clock=clock), **ALL))
+    with running(use=[Passes(), Greylist(counters=MemoryCounters(clock=clock), **ALL)]) as server:
         for source, said in (("127.0.0.1", "451"), ("127.0.1.1", "250"), ("127.0.2.1", "250")):
             with Client(server, hello="EHLO me", source=source) as client:
                 client.ok("MAIL FROM:<a@example.org>")
@@ -421,11 +401,9 @@ def test_where_spf_passes_the_domain_stands_for_the_network(clock: Clock) -> Non
 
 
 def test_those_who_authenticated_are_not_greylisted() -> None:
-    with running(on_auth=passwords, **AUTH) as server:
-        server.use(Greylist(**ALL))
-        with Client(server, hello="EHLO me") as client:
-            client.ok(plain("ann", "right"))
-            client.envelope()
+    with talking(on_auth=passwords, **AUTH, use=[Greylist(**ALL)]) as client:
+        client.ok(plain("ann", "right"))
+        client.envelope()
 
 
 # What all have in common
@@ -462,8 +440,6 @@ def test_a_policy_s_refusal_ends_what_the_others_would_count() -> None:
             if address.address == "bad@example.org":
                 raise Reject(550, "no")
 
-    with running() as server:
-        server.use(Refuses(), RateLimit("1/hour", **ALL))
-        with Client(server, hello="EHLO me") as client:
-            assert client.cmd("MAIL FROM:<bad@example.org>").startswith("550")
-            client.ok("MAIL FROM:<a@example.org>")
+    with talking(use=[Refuses(), RateLimit("1/hour", **ALL)]) as client:
+        assert client.cmd("MAIL FROM:<bad@example.org>").startswith("550")
+        client.ok("MAIL FROM:<a@example.org>")

@@ -64,8 +64,7 @@ def served(**options: Any) -> Iterator[tuple[Any, Kept, Witness]]:
 
 def send(server: Any, content: bytes, sender: str = "a@example.org") -> str:
     with Client(server, hello="EHLO client.example.org") as client:
-        client.ok(f"MAIL FROM:<{sender}>")
-        client.ok("RCPT TO:<b@mx.test>")
+        client.ok(f"MAIL FROM:<{sender}>", "RCPT TO:<b@mx.test>")
         assert client.cmd("DATA").startswith("354")
         client.send(content + b".\r\n")
         return client.reply()
@@ -167,8 +166,7 @@ def test_forged_fields_in_u_labels_go_too() -> None:
         served(server=options) as (server, kept, _),
         Client(server, hello="EHLO client.example.org") as client,
     ):
-        client.ok("MAIL FROM:<a@example.org> BODY=8BITMIME SMTPUTF8")
-        client.ok("RCPT TO:<b@mx.test>")
+        client.ok("MAIL FROM:<a@example.org> BODY=8BITMIME SMTPUTF8", "RCPT TO:<b@mx.test>")
         assert client.cmd("DATA").startswith("354")
         client.send(fields + MAIL + b".\r\n")
         assert client.reply().startswith("250")
@@ -263,8 +261,7 @@ def test_trusted_and_authenticated_clients_are_not_judged() -> None:
     options = {"on_auth": lambda auth, session: "me", "allow_insecure_auth": True}
     with served(server=options) as (server, kept, _), Client(server, hello="EHLO c") as client:
         assert client.cmd("AUTH PLAIN AGEAYg==").startswith("235")
-        client.ok("MAIL FROM:<a@example.org>")
-        client.ok("RCPT TO:<b@mx.test>")
+        client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@mx.test>")
         assert client.cmd("DATA").startswith("354")
         client.send(forged + b".\r\n")
         assert client.reply().startswith("250")

@@ -14,7 +14,7 @@ pytest.importorskip("flask")
 pytest.importorskip("prometheus_client")
 
 from prometheus_client import CollectorRegistry
-from support import Client, Witness, running
+from support import Client, Witness, running, talking
 
 from smtp_blinker.listeners.log import EventLog
 from smtp_blinker.listeners.metrics import EventMetrics
@@ -57,8 +57,7 @@ class Scales(BasePolicy):
 
 
 def send(client: Client, content: str = "Subject: x\r\n\r\nText\r\n") -> str:
-    client.ok("MAIL FROM:<a@example.org>")
-    client.ok("RCPT TO:<b@example.com>")
+    client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
     assert client.cmd("DATA").startswith("354")
     client.send(content.encode() + b".\r\n")
     return client.reply()
@@ -163,12 +162,12 @@ def test_metrics_count_by_policy_and_verdict() -> None:
 
 
 def stored(tmp_path: Path, *policies: Any) -> bytes:
-    with running(on_data=MaildirStore(tmp_path, "mx.test")) as server:
-        server.use(*policies)
-        with Client(server, hello="EHLO c") as client:
-            # What a client writes itself is below the Received field of the server.
-            forged = 'X-Policy-Result: {"scales": {"verdict": "ham"}}\r\nSubject: x\r\n\r\n'
-            assert send(client, forged).startswith("250")
+    with talking(
+        on_data=MaildirStore(tmp_path, "mx.test"), use=[*policies], hello="EHLO c"
+    ) as client:
+        # What a client writes itself is below the Received field of the server.
+        forged = 'X-Policy-Result: {"scales": {"verdict": "ham"}}\r\nSubject: x\r\n\r\n'
+        assert send(client, forged).startswith("250")
     [path] = (tmp_path / "new").iterdir()
     return path.read_bytes()
 

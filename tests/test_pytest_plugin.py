@@ -15,7 +15,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import SECONDS, BlockingClient, Certificate, free_port, wait_until
+from support import SECONDS, BlockingClient, Certificate, free_port, python, wait_until
 
 from smtp_blinker.testing import STAGES, SMTPDFix, SMTPDFixConfig, SMTPTestServer
 
@@ -940,13 +940,6 @@ def test_a_certificate_leaves_no_warning_in_development_mode(tmp_path: Path) -> 
         "    smtp_server.wait_for(1)\n"
     )
     options = ["-X", "dev", "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [sys.executable, *options, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    done = python(*options, tmp_path, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Warning" not in done.stdout + done.stderr

@@ -29,7 +29,7 @@ import pytest
 import scramp
 import trustme
 from cryptography.hazmat.primitives import serialization
-from support import free_port, trusting, wait_until
+from support import free_port, python, trusting, wait_until
 from support.cli import (
     ANYWHERE,
     MESSAGE,
@@ -640,15 +640,7 @@ WAYS = pytest.mark.parametrize(
 
 
 def start(folder: Path, way: tuple[str, ...], *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *way, *args],
-        cwd=folder,
-        env=environment(PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    return python(*way, *args, folder=folder)
 
 
 @WAYS
@@ -657,15 +649,7 @@ def test_without_click_the_line_is_a_command_that_brings_it(
 ) -> None:
     # A click that can't be imported, before the real one.
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError(name='click')")
-    ended = subprocess.run(
-        [sys.executable, *way],
-        cwd=tmp_path,
-        env=environment(PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}"),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    ended = python(*way, folder=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
     assert line.endswith(f": click is missing; {sys.executable} -m pip install '{ROOT}[serve]'")
@@ -746,15 +730,7 @@ def test_an_error_names_the_variable_that_it_is_about(
     tmp_path: Path, option: str, value: str
 ) -> None:
     variable = "SMTP_BLINKER_" + option[2:].replace("-", "_").upper()
-    ended = subprocess.run(
-        [sys.executable, str(SERVE), *(() if option == "--listen" else ANYWHERE)],
-        cwd=tmp_path,
-        env=environment(**{variable: value}),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    ended = run(tmp_path, *(() if option == "--listen" else ANYWHERE), **{variable: value})
     assert ended.returncode == 2
     assert f"(from {variable})" in ended.stderr.splitlines()[-1]
     assert option in ended.stderr
@@ -825,15 +801,7 @@ def test_an_option_that_would_have_no_effect_is_told(
 
 
 def test_an_empty_variable_of_addresses_is_told(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, str(SERVE)],
-        cwd=tmp_path,
-        env=environment(SMTP_BLINKER_LISTEN=" "),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    ended = run(tmp_path, SMTP_BLINKER_LISTEN=" ")
     assert ended.returncode == 2
     assert "--listen" in ended.stderr
 

@@ -7,7 +7,6 @@ against a loop that runs at the same time; and a stall is what is too long at ev
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
-from support import SECONDS, Client, running, wait_until
+from support import SECONDS, Client, python, running, wait_until
 from support.slowness import slowness
 
 from smtp_blinker import turns
@@ -210,12 +209,7 @@ print(time.thread_time() - began)
 def watched(folder: Path, what: str) -> tuple[Pulse, float]:
     """What the meter showed of a process that does *what*, and the seconds that its work takes."""
     meter = Meter(folder / "pulse")
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, folder / "pulse", BENCHMARKS, what],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = python("-c", PROGRAM, folder / "pulse", BENCHMARKS, what)
     return meter.read(), float(done.stdout)
 
 

@@ -66,8 +66,7 @@ def relaying(
         url = f"{scheme}://localhost:{next_hop.server_port}"
         made = RelayStore(url, name="mx.test", **(store or {}))
         ours.setdefault("extensions", DEFAULT_EXTENSIONS | {"DSN", "MT-PRIORITY"})
-        with running(on_data=made, **ours) as server:
-            server.use(made)
+        with running(on_data=made, **ours, use=[made]) as server:
             hello = "LHLO me" if ours.get("lmtp") else "EHLO me"
             yield Client(server, hello=hello), server
         made.close()
@@ -303,13 +302,10 @@ def test_a_next_hop_that_is_silent_is_given_up(when: str) -> None:
     greenlet = gevent.spawn(serve)
     try:
         store = RelayStore(f"smtp://127.0.0.1:{listener.getsockname()[1]}", timeout=0.3)
-        with running(on_data=store) as server:
-            server.use(store)
-            witness = Witness(server)
-            client = Client(server, hello="EHLO me")
+        with talking(on_data=store, use=[store]) as client:
             for _ in range(FAILURES):
                 assert send(client, b"x\r\n").startswith("451 4.3.0")
-            assert "within 0.3 s" in str(witness.of("error")[0].error)
+            assert "within 0.3 s" in str(client.witness.of("error")[0].error)
             assert client.cmd("MAIL FROM:<a@example.org>").startswith("451 4.3.0")
     finally:
         greenlet.kill()

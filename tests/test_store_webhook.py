@@ -68,8 +68,7 @@ def endpoint(**ssl_options: Any) -> Iterator[Endpoint]:
 
 @contextmanager
 def receiving(store: WebhookStore, **options: Any) -> Iterator[Client]:
-    with running(on_data=store, **options) as server:
-        server.use(store)
+    with running(on_data=store, **options, use=[store]) as server:
         yield Client(server, hello="EHLO me")
 
 

@@ -103,8 +103,7 @@ def test_starttls_is_offered_only_with_a_certificate_and_only_once(
 
 def test_after_starttls_the_session_is_forgotten(certificate: Certificate) -> None:
     with talking(**certificate.options, hello="EHLO before") as client:
-        client.ok("STARTTLS")
-        client.start_tls()
+        client.starttls()
         [live] = client.server.connections
         poll(lambda: live.session.secure)
         assert live.session.host_name_appears_as is None
@@ -741,8 +740,7 @@ def test_on_secure_may_refuse_a_client_without_a_certificate(certificate: Certif
         on_secure=on_secure,
         **certificate.options,
     ) as client:
-        client.ok("STARTTLS")
-        client.start_tls()
+        client.starttls()
         client.send(b"EHLO me\r\n")
         assert client.reply() == "530 5.7.0 a certificate, please"
         assert client.ended()
@@ -772,8 +770,7 @@ def test_new_certificates_are_for_those_who_come_after(
         old.send(b"still here\r\n.\r\n")
         assert old.reply().startswith("250")
         new = secured(server)
-        plain.ok("STARTTLS")
-        plain.start_tls()
+        plain.starttls()
         der = ssl.PEM_cert_to_DER_cert(Path(newer["certfile"]).read_text())
         assert serial(new) == serial(plain) == der
         assert serial(old) != der

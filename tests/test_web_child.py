@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import gevent
 import psutil
 import pytest
-from support import wait_until
+from support import python, wait_until
 
 from smtp_blinker.web.child import Child, Failed
 from smtp_blinker.web.inbox import Inbox
@@ -171,13 +170,7 @@ print(inbox.index.pid, inbox.reader.pid)
 
 @pytest.mark.parametrize("how", ["unpatched", "patched", "forked"])
 def test_it_works_in_every_kind_of_program_and_ends_with_it(message: Path, how: str) -> None:
-    done: Any = subprocess.run(
-        [sys.executable, "-c", PROGRAM, message.parent.parent, how, ID],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done: Any = python("-c", PROGRAM, message.parent.parent, how, ID)
     assert (done.returncode, done.stderr) == (0, "")
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(set(pids)) == (4 if how == "forked" else 2)

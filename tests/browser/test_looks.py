@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import smtplib
-import subprocess
 import sys
 from email.message import EmailMessage
 from email.utils import formatdate
@@ -15,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 from interop.npm import node_modules
-from support import program, wait_until
+from support import program, run, wait_until
 
 from .pages import Keys, Page, missing, plain, rich
 
@@ -442,9 +440,7 @@ def test_an_empty_inbox_says_where_to_send_mail(page: Page) -> None:
 
 
 def succeed(*command: str, text: str = "", **env: str) -> None:
-    done = subprocess.run(
-        command, input=text, capture_output=True, text=True, timeout=90, env={**os.environ, **env}
-    )
+    done = run(*command, stdin=text, **env)
     assert done.returncode == 0, done.stderr
 
 

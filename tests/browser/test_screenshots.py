@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support import python
 
 from .pages import ROOT, start_chromium
 
@@ -27,9 +26,7 @@ def size(picture: Path) -> tuple[int, int]:
 def test_the_pictures_are_of_this_page(tmp_path: Path) -> None:
     start_chromium(tmp_path / "profile").quit()  # a skip without one
     program = str(ROOT / "docs" / "make_screenshots.py")
-    done = subprocess.run(
-        [sys.executable, program, str(tmp_path)], capture_output=True, text=True, timeout=280
-    )
+    done = python(program, tmp_path, seconds=280)
     assert done.returncode == 0, done.stderr
     made = {path.name: size(path) for path in tmp_path.glob("*.png")}
     assert made == {path.name: size(path) for path in PICTURES.glob("*.png")}, ADVICE

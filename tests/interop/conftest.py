@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 from support import HOST, Served, missing
 
+from .engines import Engine, RabbitMQ, Redis
 from .names import Certificates, serving
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Served]]:
+def serve(stack: ExitStack) -> Callable[..., Served]:
     """``serve(listener=…, option=…)`` runs a server until the test ends."""
-    with ExitStack() as stack:
 
-        def start(*args: Any, **options: Any) -> Served:
-            return stack.enter_context(serving(*args, **options))
+    def start(*args: Any, **options: Any) -> Served:
+        return stack.enter_context(serving(*args, **options))
 
-        yield start
+    return start
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +46,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         certificate = authority.issue_cert(*names, common_name=names[0])
         certificate.private_key_and_cert_chain_pem.write_to_path(folder / file)
     return Certificates(*(folder / f"{name}.pem" for name in ("ca", "server", "other", "client")))
+
+
+@pytest.fixture(scope="module", params=[RabbitMQ, Redis], ids=["rabbitmq", "redis"])
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    """Each engine that a queue may have."""
+    with request.param(tmp_path_factory.mktemp("engine")) as made:
+        yield made
 
 
 @pytest.fixture

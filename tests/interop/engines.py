@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from support import environment, free_port, missing, program
 
@@ -82,6 +83,17 @@ class Engine:
     def end(self) -> None:
         """Kill it, and all that belongs to it, for good."""
         self.kill()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.end()
 
 
 class S3(Engine):

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,8 @@ from .nodes import CONTENT, Node, reply
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     engine = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
     (engine.folder / "rabbitmq.conf").write_text("max_message_size = 3000000\n")
-    try:
-        engine.start()
+    with engine:
         yield engine
-    finally:
-        engine.end()
 
 
 @pytest.fixture
@@ -39,18 +37,13 @@ def queue(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def start(engine: RabbitMQ, queue: str) -> Iterator[Callable[..., Node]]:
-    nodes: list[Node] = []
-
+def start(engine: RabbitMQ, queue: str, stack: ExitStack) -> Callable[..., Node]:
     def start(options: dict[str, Any] | None = None, **keywords: Any) -> Node:
         keywords.setdefault("routing_key", queue)
         options = {"size": 2 * 2**20} if options is None else options
-        nodes.append(Node("AMQPStore", engine.url, keywords, **options))
-        return nodes[-1]
+        return stack.enter_context(Node("AMQPStore", engine.url, keywords, **options))
 
-    yield start
-    for node in nodes:
-        node.end()
+    return start
 
 
 class Reader:

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,9 @@ from smtp_blinker.session import Address
 from smtp_blinker.stores import Envelope, FolderContents
 from smtp_blinker.stores.amqp import Broker, declare
 
-from .engines import Engine, RabbitMQ, Redis
+from .engines import RabbitMQ, Redis
 
 PROGRAM = Path(__file__).parent / "programs" / "queue_consumer.py"
-
-
-@pytest.fixture(scope="module", params=[RabbitMQ, Redis], ids=["rabbitmq", "redis"])
-def engine(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Any]:
-    made: Engine = request.param(tmp_path_factory.mktemp("engine"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.end()
 
 
 class Queue:
@@ -115,16 +104,8 @@ class Process(Program):
 
 
 @pytest.fixture
-def start(queue: Queue) -> Iterator[Callable[..., Process]]:
-    processes: list[Process] = []
-
-    def start(**keywords: Any) -> Process:
-        processes.append(Process(queue, **keywords))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.end()
+def start(queue: Queue, stack: ExitStack) -> Callable[..., Process]:
+    return lambda **keywords: stack.enter_context(Process(queue, **keywords))
 
 
 def test_entries_are_handled_in_order_and_gone_and_sigterm_ends_it(

@@ -28,12 +28,8 @@ CONTENT = b"".join(PIECES)
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    engine = S3(tmp_path_factory.mktemp("s3"))
-    try:
-        engine.start()
+    with S3(tmp_path_factory.mktemp("s3")) as engine:
         yield engine
-    finally:
-        engine.end()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from support import HOST, LIBRARY, SECONDS, environment, free_port, program, wait_until
+from support import HOST, LIBRARY, SECONDS, environment, free_port, program, run, wait_until
 
 from .engines import Redis
 
@@ -23,12 +23,7 @@ def test_haproxy_finds_nothing_wrong_with_the_configuration(tmp_path: Path) -> N
     # The names of the nodes are known where compose runs.
     text = re.sub(r" node\d:", " 127.0.0.1:", (COMPOSE / "haproxy.cfg").read_text())
     (tmp_path / "haproxy.cfg").write_text(text)
-    done = subprocess.run(
-        [program("haproxy", "haproxy"), "-c", "-f", tmp_path / "haproxy.cfg"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(program("haproxy", "haproxy"), "-c", "-f", tmp_path / "haproxy.cfg")
     assert (done.returncode, "WARNING" in done.stderr) == (0, False), done.stderr
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import LIBRARY, environment, program
+from support import program, python
 
 FLEET = Path(__file__).parents[2] / "benchmarks" / "fleet.py"
 
@@ -16,14 +14,7 @@ FLEET = Path(__file__).parents[2] / "benchmarks" / "fleet.py"
 def test_nothing_is_lost_when_all_nodes_are_restarted_and_any_part_is_killed() -> None:
     program("haproxy", "haproxy")
     program("redis-server", "redis-server")
-    done = subprocess.run(
-        [sys.executable, str(FLEET), "--quick", "--engine", "redis", "--kills", "8"],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env=environment(PYTHONPATH=LIBRARY),
-        check=False,
-    )
+    done = python(FLEET, "--quick", "--engine", "redis", "--kills", "8", seconds=280)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 of them lost" in done.stdout
     assert " 0 failed twice" in done.stdout

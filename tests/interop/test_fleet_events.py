@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import smtplib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,9 @@ from support import SECONDS, Program, wait_until
 from smtp_blinker.listeners.fleet import FleetEvents
 from smtp_blinker.stores.amqp import Broker
 
-from .engines import Engine, RabbitMQ, Redis
+from .engines import Redis
 
 PROGRAM = Path(__file__).parent / "programs" / "fleet_node.py"
-
-
-@pytest.fixture(scope="module", params=[RabbitMQ, Redis], ids=["rabbitmq", "redis"])
-def engine(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Any]:
-    made: Engine = request.param(tmp_path_factory.mktemp("engine"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.end()
 
 
 class Node(Program):
@@ -50,16 +39,8 @@ class Node(Program):
 
 
 @pytest.fixture
-def start(engine: Any) -> Iterator[Callable[..., Node]]:
-    nodes: list[Node] = []
-
-    def start(**keywords: Any) -> Node:
-        nodes.append(Node(engine, **keywords))
-        return nodes[-1]
-
-    yield start
-    for node in nodes:
-        node.end()
+def start(engine: Any, stack: ExitStack) -> Callable[..., Node]:
+    return lambda **keywords: stack.enter_context(Node(engine, **keywords))
 
 
 class Watcher:

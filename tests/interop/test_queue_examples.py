@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import smtplib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import SECONDS, Program, free_port, missing
 
-from .engines import Engine, RabbitMQ, Redis
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.fixture(scope="module", params=[RabbitMQ, Redis], ids=["rabbitmq", "redis"])
-def engine(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Any]:
-    made: Engine = request.param(tmp_path_factory.mktemp("engine"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.end()
-
-
 @pytest.fixture
-def run() -> Iterator[Callable[..., Program]]:
-    started: list[Program] = []
-
+def run(stack: ExitStack) -> Callable[..., Program]:
     def start(*command: Any, **more: str) -> Program:
-        started.append(
-            Program(*command, folder=EXAMPLES, variables={"PYTHONDONTWRITEBYTECODE": "1", **more})
-        )
-        return started[-1]
+        variables = {"PYTHONDONTWRITEBYTECODE": "1", **more}
+        return stack.enter_context(Program(*command, folder=EXAMPLES, variables=variables))
 
-    yield start
-    for example in started:
-        example.end()
+    return start
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import LIBRARY, environment, free_port, wait_until
+from support import free_port, python, wait_until
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.listeners.log import category
@@ -481,31 +479,14 @@ def test_tls_in_a_patched_process(short_folder: Path, certificates: Certificates
     )
     server.start()
     try:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-c", OVER_TLS),
-                f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}",
-            ],
-            env=environment(PYTHONPATH=LIBRARY),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        done = python("-c", OVER_TLS, f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}")
     finally:
         server.kill()
     assert done.returncode == 0, done.stderr
 
 
 def test_a_patched_process_and_its_fork(redis: RedisInMemory) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PATCHED, redis.url],
-        env=environment(PYTHONPATH=LIBRARY),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = python("-c", PATCHED, redis.url)
     assert done.returncode == 0, done.stderr
 
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,8 @@ from .nodes import CONTENT, Node, reply
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    engine = Redis(tmp_path_factory.mktemp("redis"), "--proto-max-bulk-len", "3mb")
-    try:
-        engine.start()
+    with Redis(tmp_path_factory.mktemp("redis"), "--proto-max-bulk-len", "3mb") as engine:
         yield engine
-    finally:
-        engine.end()
 
 
 @pytest.fixture
@@ -38,19 +35,13 @@ def stream(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def start(engine: Redis, stream: str) -> Iterator[Callable[..., Node]]:
-    nodes: list[Node] = []
-
+def start(engine: Redis, stream: str, stack: ExitStack) -> Callable[..., Node]:
     def start(options: dict[str, Any] | None = None, **keywords: Any) -> Node:
         options = {"size": 2 * 2**20} if options is None else options
-        nodes.append(
-            Node("RedisStreamStore", engine.url, {"stream": stream, **keywords}, **options)
-        )
-        return nodes[-1]
+        keywords = {"stream": stream, **keywords}
+        return stack.enter_context(Node("RedisStreamStore", engine.url, keywords, **options))
 
-    yield start
-    for node in nodes:
-        node.end()
+    return start
 
 
 def entries(engine: Redis, stream: str) -> list[tuple[Envelope, bytes]]:

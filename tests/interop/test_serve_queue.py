@@ -9,7 +9,6 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,8 @@ from .engines import RabbitMQ, Redis
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RabbitMQ, Redis]]:
-    with ExitStack() as stack:
-        made = RabbitMQ(tmp_path_factory.mktemp("r")), Redis(tmp_path_factory.mktemp("s"))
-        for engine in made:
-            stack.callback(engine.end)
-            engine.start()
-        yield made
+    with RabbitMQ(tmp_path_factory.mktemp("r")) as one, Redis(tmp_path_factory.mktemp("s")) as two:
+        yield one, two
 
 
 class Program(SmtpBlinker):
@@ -129,9 +124,7 @@ def test_it_starts_while_the_engine_is_away_and_is_ready_once_it_is_back(
 def test_it_is_ready_while_the_engine_is_there_or_mail_may_be_spooled(
     tmp_path: Path, start: Callable[..., Program], make: type[RabbitMQ | Redis]
 ) -> None:
-    engine = make(tmp_path / "engine")
-    try:
-        engine.start()
+    with make(tmp_path / "engine") as engine:
         program = start("--deliver", engine.url, "--size", "10M")
         wait_until(lambda: program.ready() == "ok\n", "it is ready")
         program.send(b"Hello\r\n")
@@ -145,8 +138,6 @@ def test_it_is_ready_while_the_engine_is_there_or_mail_may_be_spooled(
         assert spools.ready() == "ok\n"
         shown = f'smtp_spool_messages{{spool="{tmp_path / "spool"}"}} 1.0'
         assert shown in spools.get("/metrics")
-    finally:
-        engine.end()
 
 
 def queued(engine: RabbitMQ | Redis) -> list[tuple[Envelope, bytes]]:
@@ -171,15 +162,13 @@ def queued(engine: RabbitMQ | Redis) -> list[tuple[Envelope, bytes]]:
 def test_what_was_spooled_comes_in_its_order_and_whole_when_the_engine_dies_meanwhile(
     tmp_path: Path, start: Callable[..., Program], make: type[RabbitMQ | Redis]
 ) -> None:
-    engine = make(tmp_path / "engine")
     numbers = [*map(str, range(300))]
     spool = tmp_path / "spool"
 
     def waiting() -> int:
         return len(list((spool / "queue").iterdir()))
 
-    try:
-        engine.start()
+    with make(tmp_path / "engine") as engine:
         program = start("--deliver", engine.url, "--size", "10M", "--spool", str(spool))
         program.send(b"Subject: before\r\n\r\n")
         engine.restart()  # so that RabbitMQ has the queue's name on the disk
@@ -196,8 +185,6 @@ def test_what_was_spooled_comes_in_its_order_and_whole_when_the_engine_dies_mean
         engine.start()
         wait_until(lambda: waiting() == 0, "all have")
         entries = queued(engine)
-    finally:
-        engine.end()
     assert entries[0][1] == b"Subject: before\r\n\r\n"
     found = [
         content.split(b"\r\n")[0].removeprefix(b"Subject: ").decode() for _, content in entries

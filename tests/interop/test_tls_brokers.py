@@ -41,15 +41,12 @@ def broker(
         f"ssl_options.keyfile = {certificates.server}\n"
         f"ssl_options.cacertfile = {certificates.ca}\n"
     )
-    try:
-        engine.start()
+    with engine:
         engine.control("add_user", USER, PASSWORD)
         engine.control("add_vhost", VIRTUAL_HOST)
         engine.control("set_permissions", "-p", VIRTUAL_HOST, USER, ".*", ".*", ".*")
         who = f"{quote(USER, safe='')}:{quote(PASSWORD, safe='')}"
         yield engine, f"amqps://{who}@localhost:{port}/{quote(VIRTUAL_HOST, safe='')}"
-    finally:
-        engine.end()
 
 
 @pytest.fixture(scope="module")
@@ -66,30 +63,23 @@ def server(
         *("--requirepass", PASSWORD),
     )
     engine.is_ready = engine.asks_for_password  # type: ignore[method-assign]
-    try:
-        engine.start()
+    with engine:
         yield engine, f"rediss://:{quote(PASSWORD, safe='')}@localhost:{port}/3"
-    finally:
-        engine.end()
 
 
 def ends(node: Node, url: str) -> None:
     """The message that *node* takes comes out at the other end."""
-    try:
+    with node:
         assert node.send(b"Hello\r\n").startswith("250 "), node.lines
-    finally:
-        node.end()
     with Program("-c", CONSUMER, url) as consumer:
         consumer.wait_for("Hello")
 
 
 def refused(node: Node, why: str) -> None:
-    try:
+    with node:
         assert node.send().startswith("451 4.3.0 ")
         node.wait_for(why)
         assert not any("ss/w" in line for line in node.lines), "the password is nobody's business"
-    finally:
-        node.end()
 
 
 @pytest.mark.timeout(300)  # it waits for the engine's start

@@ -18,25 +18,17 @@ from .nodes import Node
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    engine = Valkey(tmp_path_factory.mktemp("valkey"))
-    try:
-        engine.start()
+    with Valkey(tmp_path_factory.mktemp("valkey")) as engine:
         yield engine
-    finally:
-        engine.end()
 
 
 @pytest.fixture
-def start(engine: Valkey) -> Iterator[Callable[..., Node]]:
-    with ExitStack() as stack:
+def start(engine: Valkey, stack: ExitStack) -> Callable[..., Node]:
+    def start(*wait_aof: int, timeout: float = 10) -> Node:
+        options = {"stream": "mail", "wait_aof": wait_aof, "timeout": timeout}
+        return stack.enter_context(Node("RedisStreamStore", engine.url, options, size=2**20))
 
-        def start(*wait_aof: int, timeout: float = 10) -> Node:
-            options = {"stream": "mail", "wait_aof": wait_aof, "timeout": timeout}
-            node = Node("RedisStreamStore", engine.url, options, size=2**20)
-            stack.callback(node.end)
-            return node
-
-        yield start
+    return start
 
 
 def test_250_waits_for_the_disk(engine: Valkey, start: Callable[..., Node]) -> None:
@@ -68,15 +60,14 @@ def test_250_waits_for_a_replica_s_disk(
 ) -> None:
     node = start(1, 1, timeout=3)
     assert node.send().startswith("451 4.3.0 "), "there is none yet"
-    replica = Valkey(tmp_path / "replica", "--replicaof", "127.0.0.1", str(engine.port))
-    try:
-        replica.start()
-        with redis.Redis.from_url(replica.url) as client:
-            wait_until(lambda: client.info()["master_link_status"] == "up", "it follows")
-            wait_until(lambda: node.send().startswith("250 "), "it has it on its disk")
-            replica.signal(signal.SIGSTOP)
-            assert node.send().startswith("451 4.3.0 ")
-            replica.signal(signal.SIGCONT)
-            wait_until(lambda: node.send().startswith("250 "), "it has it again")
-    finally:
-        replica.end()
+    follows = "--replicaof", "127.0.0.1", str(engine.port)
+    with (
+        Valkey(tmp_path / "replica", *follows) as replica,
+        redis.Redis.from_url(replica.url) as client,
+    ):
+        wait_until(lambda: client.info()["master_link_status"] == "up", "it follows")
+        wait_until(lambda: node.send().startswith("250 "), "it has it on its disk")
+        replica.signal(signal.SIGSTOP)
+        assert node.send().startswith("451 4.3.0 ")
+        replica.signal(signal.SIGCONT)
+        wait_until(lambda: node.send().startswith("250 "), "it has it again")

@@ -15,6 +15,7 @@ from .programs import (
     missing,
     program,
     proxies,
+    python,
     run,
     succeed,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "poll",
     "program",
     "proxies",
+    "python",
     "run",
     "running",
     "serve",

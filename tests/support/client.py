@@ -118,6 +118,11 @@ class Client:
         """Whether the server closes without another word."""
         return not self.buffer and not self.recv()
 
+    def ends_with(self, reply: str) -> None:
+        """The next reply begins so, and the server closes after it."""
+        assert self.reply().startswith(reply)
+        assert self.ended()
+
     def silent(self, seconds: float = MOMENT) -> bool:
         """Whether nothing comes for a moment."""
         if self.buffer:
@@ -163,6 +168,10 @@ class Client:
         self._send_raw(self._outgoing.read())
         self._tls = tls
         return tls
+
+    def starttls(self) -> None:
+        self.ok("STARTTLS")
+        self.start_tls()
 
     # SMTP
 

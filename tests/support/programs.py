@@ -71,7 +71,13 @@ def proxies() -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if name.lower().endswith("_proxy")}
 
 
-def run(*command: str | Path, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path,
+    stdin: str = "",
+    folder: Any = None,
+    seconds: Any = PROGRAM_SECONDS,
+    **env: str,
+) -> subprocess.CompletedProcess[str]:
     """The program's end, whatever its exit status."""
     return subprocess.run(
         [str(word) for word in command],
@@ -79,10 +85,16 @@ def run(*command: str | Path, stdin: str = "", **env: str) -> subprocess.Complet
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=PROGRAM_SECONDS,
+        cwd=folder,
+        timeout=seconds,
         env=environment(**env),
         check=False,
     )
+
+
+def python(*words: str | Path, **keywords: Any) -> subprocess.CompletedProcess[str]:
+    """The same of ``python`` with *words*; it imports the library under test."""
+    return run(sys.executable, *words, **{"PYTHONPATH": LIBRARY, **keywords})
 
 
 def succeed(*command: str | Path, stdin: str = "", **env: str) -> str:

@@ -58,12 +58,16 @@ class Witness:
 
 
 @contextmanager
-def running(listener: Any = ("127.0.0.1", 0), **options: Any) -> Iterator[SMTPServer]:
+def running(
+    listener: Any = ("127.0.0.1", 0), *, use: Any = (), **options: Any
+) -> Iterator[SMTPServer]:
     """A server on the test's own hub, where it can count greenlets, look at the server between two
-    commands, and call `stop` while it talks to it."""
+    commands, and call `stop` while it talks to it. *use* are policies."""
     options.setdefault("disable_reverse_lookup", True)
     options.setdefault("name", "mx.test")
     server = SMTPServer(listener, **options)
+    if use:
+        server.use(*use)
     server.start()
     try:
         yield server
