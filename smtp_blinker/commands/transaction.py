@@ -7,7 +7,12 @@ from typing import Any, Final
 from ..extensions import set_mail_parameters, set_rcpt_parameters
 from ..session import Address, Envelope
 from ..smtp import reply
-from ..smtp.paths import parse_parameters, parse_path
+from ..smtp.paths import (
+    parse_parameters,
+    parse_path,
+    plain_forward_path,
+    plain_reverse_path,
+)
 from ..smtp.reply import Refusal, Reject, Reply
 from .context import CommandContext
 from .forwarding import forget_transaction_client
@@ -26,7 +31,9 @@ def mail(context: CommandContext, argument: str) -> Reply:
     if options.max_messages is not None and session.transaction > options.max_messages:
         raise Refusal(reply.TOO_MANY_MESSAGES)
     # Only the parameters after the path tell whether non-ASCII is allowed (SMTPUTF8).
-    text, rest = parse_path(argument, True, True, options.lenient_address_parsing)
+    text, rest = plain_reverse_path(argument) or parse_path(
+        argument, True, True, options.lenient_address_parsing
+    )
     args = None
     # The envelope is a new one unless an earlier MAIL was refused.
     envelope = session.envelope
@@ -62,7 +69,9 @@ def rcpt(context: CommandContext, argument: str) -> Reply:
     session = context.session
     options = context.options
     envelope = session.envelope
-    text, rest = parse_path(argument, False, envelope.smtputf8, options.lenient_address_parsing)
+    text, rest = plain_forward_path(argument) or parse_path(
+        argument, False, envelope.smtputf8, options.lenient_address_parsing
+    )
     if rest:
         args = _parameters(context, rest)
         if not (envelope.smtputf8 or rest.isascii()):

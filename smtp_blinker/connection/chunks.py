@@ -29,7 +29,7 @@ class Stepper(Protocol):
 
     def send(self, answer: Reply) -> None: ...
 
-    def step(self, patience: float) -> State: ...
+    def step(self, patience: float, once: bool = False) -> State: ...
 
 
 class GivenUp(Exception):
@@ -77,10 +77,10 @@ class ChunkedIncoming(Incoming):
             if self.refusal is not None and self._is_chunk_read():
                 return b""  # the chunk's reply is that refusal
             if protocol.chunk_is_last:
-                assert isinstance(self._decoder, ChunkDecoder)
-                return self._check(self._decoder.finish())
+                assert isinstance(self.decoder, ChunkDecoder)
+                return self._check(self.decoder.finish())
             self._await_chunk()
-        return self._check(self._decoder.feed(self._of_chunk()))
+        return self._check(self.decoder.feed(self._of_chunk()))
 
     def _of_chunk(self) -> bytes:
         """Octets of the chunk; b"" for one that is empty."""
@@ -114,7 +114,7 @@ class ChunkedIncoming(Incoming):
                 left = self._patience - (monotonic() - began)
                 if left <= 0:
                     raise TimeoutError(errno.ETIMEDOUT, "timed out")
-                state = stepper.step(min(left, self._options.socket_timeout))
+                state = stepper.step(min(left, self._options.socket_timeout), once=True)
             if state is not State.CHUNK:
                 raise Ended("quit") if state is State.CLOSED else GivenUp
         except (OSError, Interrupted, Ended, GivenUp) as exc:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from functools import partial
+from importlib.util import find_spec, module_from_spec
 from typing import Final
 
-#: The clock of `time.monotonic`, in seconds. It isn't that function itself, because freezegun
-#: and similar tools replace it: deadlines would never pass while a test has stopped the time.
-monotonic: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+
+def _own_monotonic() -> Callable[[], float]:
+    spec = find_spec("time")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    clock: Callable[[], float] = module.monotonic
+    return clock
+
+
+#: The clock of `time.monotonic`, in seconds. It isn't that function object itself, because
+#: freezegun and similar tools replace it wherever a module has it: deadlines would never pass
+#: while a test has stopped the time. It is the one of a second instance of the module `time`,
+#: which takes half the time of ``time.clock_gettime(time.CLOCK_MONOTONIC)``.
+monotonic: Final = _own_monotonic()

@@ -203,53 +203,56 @@ class Connection(Client):
 
     def _converse(self) -> str:
         """Answer commands until one ends the session; returns the reason."""
-        protocol = self.protocol
-        patience = self.options.socket_timeout
         while True:
-            state = self.step(patience)
-            if state > _AUTH:
-                if state is _CONTENT:
-                    deliver(self)
-                elif state is _CHUNK:
-                    deliver_chunks(self, self)
-                elif state is _UPGRADE:
-                    # RFC 3207 section 4: plain text never counts as protected.
-                    protocol.take_all()
-                    upgrade(self)
-                else:
-                    return "quit"
-                if self.close_reason:
-                    return self.close_reason
+            state = self.step(self.options.socket_timeout)
+            if state is _CONTENT:
+                deliver(self)
+            elif state is _CHUNK:
+                deliver_chunks(self, self)
+            elif state is _UPGRADE:
+                # RFC 3207 section 4: plain text never counts as protected.
+                self.protocol.take_all()
+                upgrade(self)
+            else:
+                return "quit"
+            if self.close_reason:
+                return self.close_reason
 
-    def step(self, patience: float) -> State:
-        """Answer one event, whose reply leaves with the next flush; the state after it.
+    def step(self, patience: float, once: bool = False) -> State:
+        """Answer events until something else than a command comes next, or *once*; the state then.
 
-        *patience* is how many seconds it may be waited for. They are for a whole line: octets that
-        come one at a time don't extend them. Raises Ended for the reply that ends the connection.
+        The replies leave with the next flush. *patience* is how many seconds each event may be
+        waited for. They are for a whole line: octets that come one at a time don't extend them.
+        Raises Ended for the reply that ends the connection.
         """
-        protocol = self.protocol
-        if self.draining and protocol.state is not _CHUNKS:
-            raise Interrupted  # even if the client has pipelined commands after its last message
-        if protocol.buffer:
-            event = self._pipelined(patience)
-        else:
-            deadline = monotonic() + patience
-            data = self.transport.receive(MAX_PLAIN, deadline)
-            found = protocol.next_event(data) if data else self._left()
-            event = self._wait_for_rest(deadline) if found is NEED_DATA else found
-            self.turn_ends = 0.0
-        try:
-            said = answer(self, event)
-        except Refusal as refusal:
-            return self._refused(refusal.reply, event)
-        self.limits.errors = 0
-        state = protocol.answered(said)
-        if state is not _CHUNK:  # the reply follows when the chunk's octets have arrived
-            # The same as `send`, inlined because a call for each command costs more.
-            if self.events.logs:
-                self.events.log_reply(said)
-            self.transport.unsent += said.wire if self._enhanced else said.plain
-        return state
+        protocol, transport = self.protocol, self.transport
+        while True:
+            if self.draining and protocol.state is not _CHUNKS:
+                raise Interrupted  # even if the client has pipelined commands after a message
+            if protocol.buffer:
+                event = self._pipelined(patience)
+            else:
+                deadline = monotonic() + patience
+                data = transport.receive(MAX_PLAIN, deadline)
+                found = protocol.next_event(data)
+                if found is NEED_DATA:
+                    found = self._wait_for_rest(deadline) if data else self._left()
+                event = found
+                self.turn_ends = 0.0
+            try:
+                said = answer(self, event)
+            except Refusal as refusal:
+                state = self._refused(refusal.reply, event)
+            else:
+                self.limits.errors = 0
+                state = protocol.answered(said)
+                if state is not _CHUNK:  # the reply follows when the chunk's octets have arrived
+                    # The same as `send`, inlined because a call for each command costs more.
+                    if self.events.logs:
+                        self.events.log_reply(said)
+                    transport.unsent += said.wire if self._enhanced else said.plain
+            if state > _AUTH or once:
+                return state
 
     def _pipelined(self, patience: float) -> Event:
         """The next event, after octets have arrived; sometimes lets other greenlets run."""

@@ -48,13 +48,14 @@ def _deliver(client: Client, incoming: Incoming) -> None:
     client.incoming = incoming
     ask = _ask_policies if client.hooks.on_message else _ask_on_data
     result = ask(client, incoming)
-    incoming.drain(isinstance(result, Refusal))
+    if not incoming.ended:
+        incoming.drain(isinstance(result, Refusal))
     client.incoming = None
     if client.events.logs:
         client.events.log("C: (%s octets of a message)", incoming.byte_length)
     if incoming.lost is not None:
         raise incoming.lost
-    client.protocol.end_message(incoming.rest)
+    client.protocol.end_message(incoming.decoder.rest)
     # RFC 2033 section 4.2: a reply for each recipient, but only one to a chunk that isn't the last.
     lmtp = client.options.lmtp and incoming.is_at_end
     replies, faults = replies_to(result, len(recipients) if lmtp else 1, lmtp)

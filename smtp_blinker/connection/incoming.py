@@ -9,7 +9,7 @@ from greenlet import getcurrent
 
 from ..options import Options
 from ..smtp import reply
-from ..smtp.content import MAX_RECEIVED_FIELDS, ContentDecoder
+from ..smtp.content import ContentDecoder
 from ..smtp.reply import Reject, Reply
 from ..stream import TruncatedError
 from .clock import monotonic
@@ -36,11 +36,12 @@ class Incoming:
 
     __slots__ = (
         "_arrived",
-        "_decoder",
         "_options",
         "_patience",
         "_transport",
         "byte_length",
+        "decoder",
+        "ended",
         "hook_timer",
         "lost",
         "refusal",
@@ -50,7 +51,9 @@ class Incoming:
         self, transport: Transport, decoder: ContentDecoder, arrived: bytes, options: Options
     ) -> None:
         self._transport = transport
-        self._decoder = decoder
+        self.decoder = decoder
+        #: Whether the decoder has given out the last piece.
+        self.ended = False
         #: Content that came with the commands before it.
         self._arrived = arrived
         self._options = options
@@ -70,20 +73,11 @@ class Incoming:
         return 0 < self._options.size < self.byte_length
 
     @property
-    def ended(self) -> bool:
-        return self._decoder.ended
-
-    @property
-    def rest(self) -> bytes:
-        """The octets after the end of the message: the next commands."""
-        return self._decoder.rest
-
-    @property
     def is_whole_so_far(self) -> bool:
         return self.lost is None and self.refusal is None
 
     def next_piece(self) -> bytes:
-        while not self._decoder.ended:
+        while not self.ended:
             piece = self._receive()
             if self.refusal is not None:
                 break
@@ -104,7 +98,7 @@ class Incoming:
         *refused* tells whether the message is refused already.
         """
         try:
-            while not self._decoder.ended:
+            while not self.ended:
                 self._receive()
         except ConnectionError:
             pass
@@ -114,26 +108,27 @@ class Incoming:
         data = self._arrived
         if data:
             self._arrived = b""
-            return self._check(self._decoder.feed(data))
+            return self._check(self.decoder.feed(data))
         began = monotonic()
         if not self.byte_length:
             size = FIRST_CONTENT_READ
         else:
-            size = CHANGED_CONTENT_READ if self._decoder.changed else CONTENT_READ
-        piece = self._decoder.feed(self._wait(began, size))
-        if not self._decoder.ended:
+            size = CHANGED_CONTENT_READ if self.decoder.changed else CONTENT_READ
+        piece = self._check(self.decoder.feed(self._wait(began, size)))
+        if not self.ended:
             # A slow hook doesn't use up the client's time, nor a slow client the hook's.
             self._patience -= monotonic() - began
-        return self._check(piece)
+        return piece
 
     def _check(self, piece: bytes) -> bytes:
         """Count *piece*, and record the server's own refusal."""
-        decoder = self._decoder
+        decoder = self.decoder
         self.byte_length += len(piece)
+        self.ended = decoder.ended
         # In this order, so that the reply doesn't depend on which fault arrived first.
         if decoder.bare_newline and decoder.policy == "reject":
             self.refusal = reply.NOT_DELIVERED_BARE_NEWLINE
-        elif decoder.received_fields > MAX_RECEIVED_FIELDS:
+        elif decoder.is_loop:
             self.refusal = reply.LOOP_DETECTED
         elif 0 < self._options.size < self.byte_length and self.refusal is None:
             self._refuse_size()

@@ -268,6 +268,7 @@ class TLSChannel:
         "_by_name",
         "_costs",
         "_default",
+        "_has_rest",
         "_hello",
         "_in_thread",
         "_incoming",
@@ -289,6 +290,8 @@ class TLSChannel:
         self._costs = costs
         #: A thread uses the buffers, also after the greenlet that waited for it was killed.
         self._in_thread = False
+        #: Whether a record may have more octets than were asked for.
+        self._has_rest = False
         #: None once the context is chosen.
         self._hello: ClientHello | None = ClientHello()
         #: The name that the client asked for, as a lower-case A-label.
@@ -368,24 +371,28 @@ class TLSChannel:
         self._incoming.write(hello.octets)
         return context
 
-    @property
     def has_data(self) -> bool:
         """Whether `decrypt` has something to do; otherwise it would raise, which costs time."""
         incoming = self._incoming
-        return bool(incoming.pending or incoming.eof or self._object.pending())
+        return self._has_rest or incoming.pending > 0 or incoming.eof
 
     def decrypt(self, size: int) -> bytes | None:
         """Up to *size* plain octets; b"" at the end, None when there are none yet."""
+        self._has_rest = False
         try:
-            return self._object.read(size)
+            data: bytes = self._object.read(size)
         except ssl.SSLWantReadError:
             return None
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             # With or without close_notify: an unfinished message never counts as complete.
             return b""
+        self._has_rest = len(data) == size
+        return data
 
-    def encrypt(self, data: bytes) -> None:
+    def encrypt(self, data: bytes) -> bytes:
+        """*data* as it is sent, after what has to be sent before it."""
         self._object.write(data)
+        return self._outgoing.read()
 
     def say_goodbye(self) -> None:
         """Put a close_notify into `to_send`; doesn't wait for the peer's."""

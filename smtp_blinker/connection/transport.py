@@ -102,7 +102,7 @@ class Transport:
 
     # Waiting
 
-    def receive(self, size: int, deadline: float, *, raw: bool = False) -> bytes:
+    def receive(self, size: int, deadline: float, raw: bool = False) -> bytes:
         """Send what is unsent, then wait for octets: 1 to *size* of them, or b"" at the end.
 
         *deadline* is a moment of `clock.monotonic`, for the sending too. *raw* is for octets
@@ -116,15 +116,15 @@ class Transport:
         self._deadline = deadline
         if deadline < self._fires_at:
             self._start_timer()
-        reader = self._reader
+        reader, wait, recv = self._reader, self._to_hub, self._recv
         while True:
             reader.start(self._switch)
             try:
-                self._to_hub()
+                wait()
             finally:
                 reader.stop()
             try:
-                data: bytes = self._recv(size)
+                data: bytes = recv(size)
             except BlockingIOError:
                 continue
             self.bytes_in += len(data)
@@ -186,12 +186,12 @@ class Transport:
             # Before octets are taken out: an exception here must not lose any.
             self._turns = 0
             let_others_run()
-        data = self._decrypt(tls, size) if tls.has_data else None
+        data = self._decrypt(tls, size) if tls.has_data() else None
         # A command's record is small, so read little: see MAX_PLAIN in `protocol`.
-        raw_size = min(size, _RAW_READ)
+        raw_size = size if size < _RAW_READ else _RAW_READ
         while data is None:
             self._turns = 0
-            tls.received(self.receive(raw_size, deadline, raw=True))
+            tls.received(self.receive(raw_size, deadline, True))
             data = self._decrypt(tls, size)
             if data is None:
                 self.flush(deadline)  # the answer to a key update
@@ -214,14 +214,13 @@ class Transport:
         """Send everything unsent; without a *deadline* it may take *patience*."""
         data = self.unsent
         if self._tls is not None:
-            if data:
-                self.unsent = b""
-                self._tls.encrypt(data)
-            self._send_octets(self._tls.to_send(), deadline)
+            self.unsent = b""
+            self._send_octets(self._tls.encrypt(data) if data else self._tls.to_send(), deadline)
             return
+        send = self._send
         while data:
             try:
-                sent = self._send(data)
+                sent = send(data)
             except BlockingIOError:
                 sent = 0
             self.bytes_out += sent
@@ -241,9 +240,11 @@ class Transport:
             except BlockingIOError:
                 sent = 0
             self.bytes_out += sent
+            if sent == len(data):
+                self._rest = b""
+                return
             self._rest = data = data[sent:]
-            if data:
-                deadline = self._wait_until_writable(deadline)
+            deadline = self._wait_until_writable(deadline)
 
     # TLS
 
@@ -253,7 +254,7 @@ class Transport:
         try:
             while not channel.handshake():
                 self._send_octets(channel.to_send(), deadline)
-                data = self.receive(_RAW_READ, deadline, raw=True)
+                data = self.receive(_RAW_READ, deadline, True)
                 if not data:
                     raise EOFError("the client left during the handshake")
                 channel.received(data)
@@ -269,8 +270,7 @@ class Transport:
         data, self.unsent = self.unsent + data, b""
         try:
             if self._tls is not None:
-                self._tls.encrypt(data)
-                data = self._tls.to_send()
+                data = self._tls.encrypt(data)
             data, self._rest = self._rest + data, b""
             self.bytes_out += self._send(data)
         except (OSError, ValueError):
@@ -292,7 +292,7 @@ class Transport:
             deadline = monotonic() + LINGER_SECONDS
             left = LINGER_OCTETS
             while left > 0:
-                data = self.receive(_RAW_READ, deadline, raw=True)
+                data = self.receive(_RAW_READ, deadline, True)
                 if not data:
                     return
                 left -= len(data)

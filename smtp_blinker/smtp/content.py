@@ -33,22 +33,23 @@ class ContentDecoder:
     `feed` takes what arrived and returns the content in it that is certain, in whole pieces and
     with CRLF pairs never cut in two. *policy* is "reject", "normalize" or "allow". Memory: at
     most four octets are held back between two calls, and with "normalize" `MAX_CR_RUN` CRs, as a
-    number. `feed` raises nothing for any input.
+    number; of the header some 1,100 octets are kept. `feed` raises nothing for any input.
     """
 
     __slots__ = (
         "_crs",
+        "_fields",
+        "_header",
         "_header_text",
         "_held",
         "_in_header",
         "_newlines",
-        "_overlap",
         "_skip",
         "bare_newline",
         "changed",
         "ended",
+        "is_loop",
         "policy",
-        "received_fields",
         "rest",
     )
 
@@ -58,34 +59,36 @@ class ContentDecoder:
         self._held = b"\r\n"
         self._skip = True
         self._in_header = True
-        self._overlap = b""
+        #: The end of the header, in which Received fields aren't counted yet, and those before it.
+        self._header = b""
+        self._fields = 0
         self._header_text: IncrementalNewlineDecoder | None = None
         #: CRs at the end of what came, when the policy is "normalize": a LF may follow.
         self._crs = 0
         if policy == "allow":
-            self._header_text = IncrementalNewlineDecoder(None, translate=True)
+            self._header_text = IncrementalNewlineDecoder(None, True)
         # Tells the kinds of newline it has seen, in one pass in C: counting them takes three.
-        self._newlines = IncrementalNewlineDecoder(None, translate=False)
+        self._newlines = IncrementalNewlineDecoder(None, False)
         #: A CR or LF stood alone somewhere.
         self.bare_newline = False
         #: The last piece was changed, line by line; that takes up to ten times as long as to look.
         self.changed = False
         #: The end of data was seen.
         self.ended = False
-        #: Received fields in the header so far.
-        self.received_fields = 0
+        #: The header has more than `MAX_RECEIVED_FIELDS` Received fields.
+        self.is_loop = False
         #: What followed the end of data: the next commands.
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data
-        if data.endswith(END_OF_DATA) and b"\r\n." not in (piece := data[:-3]):
-            # How nearly all end: the last line is the first that begins with a dot.
+        if data.endswith(END_OF_DATA) and data.find(b"\r\n.", 0, data.rfind(b".", 0, -3) + 1) < 0:
+            # How nearly all end: the last line is the first that begins with a dot. The search for
+            # the dot before it costs next to nothing, and nothing behind that has to be searched.
             self.ended = True
-            stuffed = False
-        else:
-            piece, stuffed = self._cut(data)
-            self.changed = stuffed
+            return self._take(data[:-3], False)
+        piece, stuffed = self._cut(data)
+        self.changed = stuffed
         return self._take(piece, stuffed)
 
     def _take(self, piece: bytes, stuffed: bool) -> bytes:
@@ -150,15 +153,23 @@ class ContentDecoder:
             # between pieces is waited for.
             text = self._header_text.decode(piece.decode("latin-1"))
             piece = text.encode("latin-1").replace(b"\n", b"\r\n")
-        window = self._overlap + piece
-        end = window.find(b"\r\n\r\n")
+        header = self._header + piece
+        end = header.find(b"\r\n\r\n")
         if end >= 0:
             self._in_header = False
-            window = window[: end + 2]
-        else:
-            # One octet less than the field's name, so that it is counted once.
-            self._overlap = window[1 - len(_RECEIVED) :]
-        self.received_fields += window.lower().count(_RECEIVED)
+            header = header[: end + 2]
+        self._header = header
+        # Most headers are too short for so many fields: they aren't counted.
+        if self._fields + len(header) // len(_RECEIVED) > MAX_RECEIVED_FIELDS:
+            self.is_loop = self.received_fields > MAX_RECEIVED_FIELDS
+
+    @property
+    def received_fields(self) -> int:
+        """Received fields in the header so far."""
+        self._fields += self._header.lower().count(_RECEIVED)
+        # One octet less than the field's name, so that it is counted once.
+        self._header = self._header[1 - len(_RECEIVED) :]
+        return self._fields
 
 
 def _line_end(found: re.Match[bytes]) -> bytes:

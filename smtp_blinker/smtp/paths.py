@@ -50,8 +50,26 @@ _XTEXT_HEX = re.compile(rb"\+([0-9A-F]{2})")
 _XTEXT_PARAMETERS = {"AUTH": True, "ENVID": False, "ORCPT": True}
 
 
-# The same senders and recipients come again and again. Lines are bounded, so this is: 4 MiB or so,
-# if all are as long as can be.
+# The same senders and recipients come again and again. Lines are bounded, so these caches are: some
+# 4 MiB, if all lines are as long as can be.
+@lru_cache(maxsize=1024)
+def plain_reverse_path(argument: str) -> tuple[str, str] | None:
+    """What `parse_path` gives for the argument of MAIL, if there is nothing unusual about it."""
+    return _plain_path(_PLAIN_REVERSE_PATH(argument))
+
+
+@lru_cache(maxsize=1024)
+def plain_forward_path(argument: str) -> tuple[str, str] | None:
+    """The same for RCPT."""
+    return _plain_path(_PLAIN_FORWARD_PATH(argument))
+
+
+def _plain_path(found: re.Match[str] | None) -> tuple[str, str] | None:
+    if found is None or len(found[1]) > MAX_PATH - 2:
+        return None
+    return found[1], found[2]
+
+
 @lru_cache(maxsize=1024)
 def parse_path(argument: str, sender: bool, smtputf8: bool, lenient: bool) -> tuple[str, str]:
     """The address in the argument of MAIL (*sender*) or RCPT, and what follows it.
@@ -59,11 +77,9 @@ def parse_path(argument: str, sender: bool, smtputf8: bool, lenient: bool) -> tu
     Only a reverse-path may be null, only a forward-path may be "<postmaster>". *smtputf8* allows
     non-ASCII. With *lenient*, a wrong syntax is accepted, but not wrong characters.
     """
-    found = _PLAIN_REVERSE_PATH(argument) if sender else _PLAIN_FORWARD_PATH(argument)
-    if found is not None:
-        address, rest = found.groups()
-        if len(address) <= MAX_PATH - 2:
-            return address, rest
+    plain = plain_reverse_path(argument) if sender else plain_forward_path(argument)
+    if plain is not None:
+        return plain
     if sender:
         if argument[:5].upper() != "FROM:":
             raise Reject(501, "Syntax: MAIL FROM:<address>", "5.5.2")

@@ -149,7 +149,8 @@ class Protocol(LineReader):
     def next_event(self, data: bytes = b"") -> Event | NeedData:
         """The next event, now that *data* has arrived too, or NEED_DATA."""
         if not self.buffer:
-            if len(data) <= self._cacheable and not self.in_auth and self._skipping is None:
+            # No line is being dropped: the end of what came of that one would be in the buffer.
+            if len(data) <= self._cacheable and not self.in_auth:
                 try:
                     # The usual case: exactly one whole command has arrived.
                     event = plain_command(data)
