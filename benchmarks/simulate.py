@@ -73,7 +73,7 @@ def validate(times: Times, point: dict[str, Any]) -> bool:
     measured = 1 / point["each"]
     print("\n### One node, measured and simulated\n")
     print(f"The node waited for a processor: all took {stretch:.2f} times as long.\n")
-    print("|  | measured | simulated | … as slow |\n| --- | ---: | ---: | ---: |")
+    print("|  | measured | simulated | simulated, slower |\n| --- | ---: | ---: | ---: |")
     print(f"| connections a second at most | {measured:.0f} | {most:.0f} | {slowed:.0f} |")
     for name, part in (("p50", 0.5), ("p99", 0.99)):
         print(
@@ -138,8 +138,8 @@ def stall(times: Times, scale: float) -> dict[str, Outcome]:
     }
     print(f"\n### The brokers stand still for {STALL:.0f} s\n")
     print(
-        "| nodes have | 250 | 451 | 421 | connections of a node | messages that wait in a node "
-        f"| spool of a node | … {AFTER:.0f} s later | broker's queue, GB |"
+        "| nodes | 250 | 451 | 421 | connections of a node | messages waiting in a node "
+        f"| spool of a node | spool {AFTER:.0f} s later | broker's queue, GB |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     found = {}
@@ -162,7 +162,9 @@ def drain_table(times: Times) -> None:
     rate = RATE / NODES
     most = rate * STALL
     print(f"\n### Until the spool of {STALL:.0f} s is empty: {most:.0f} messages of a node\n")
-    print("| brokers | a node's share of them, messages/s | seconds until it is empty |")
+    print(
+        "| brokers | a node's share of their rate, messages/s | seconds until the spool is empty |"
+    )
     print("| ---: | ---: | ---: |")
     need = brokers_needed(times)
     for brokers in (need, need + 1, 2 * need, 4 * need):

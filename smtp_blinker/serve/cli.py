@@ -64,8 +64,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     multiple=True,
     callback=checked(parse_addresses),
     default=["127.0.0.1:2525"],
-    help="HOST:PORT or [IPV6]:PORT; with smtps:// before it TLS begins at once, with lmtp:// it "
-    "is LMTP; lmtp:///PATH is a UNIX socket. Repeatable.",
+    help="HOST:PORT or [IPV6]:PORT; smtps://HOST:PORT for TLS from the start; lmtp://HOST:PORT "
+    "for LMTP; lmtp:///PATH for a UNIX socket. Repeatable.",
 )
 @option(
     "Listening",
@@ -80,8 +80,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--workers",
     type=COUNT,
     default=1,
-    help="Processes that receive mail, with the extra gunicorn; --max-clients and "
-    "--max-clients-per-ip count in each of them.",
+    help="Number of processes that receive mail; needs the extra gunicorn. --max-clients and "
+    "--max-clients-per-ip apply to each process.",
 )
 @option(
     "Mail",
@@ -89,23 +89,24 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "-m",
     never_with="--deliver",
     default="./Maildir",
-    help="Where the mail goes; made if missing.",
+    help="Folder for the mail; created if missing.",
 )
 @option(
     "Mail",
     "--deliver",
     metavar="URL",
-    help="Hand the mail on instead: POST it to https://HOST/PATH; to the next hop, smtp://HOST, "
-    "smtps:// or lmtp://; to a queue, amqp://USER:PASSWORD@HOST/?routing_key=mail (RabbitMQ) or "
-    "redis://HOST/?stream=mail (amqps:// and rediss:// with TLS).",
+    help="Pass the mail on instead: to an HTTP endpoint, https://HOST/PATH; to another mail "
+    "server, smtp://HOST, smtps:// or lmtp://; to a queue, "
+    "amqp://USER:PASSWORD@HOST/?routing_key=mail (RabbitMQ) or redis://HOST/?stream=mail "
+    "(amqps:// and rediss:// for TLS).",
 )
 @option(
     "Mail",
     "--webhook-secret",
     needs="--deliver",
     metavar="TEXT",
-    help="With --deliver https://: sign each request with this secret, best given as "
-    "SMTP_BLINKER_WEBHOOK_SECRET.",
+    help="With --deliver https://: sign each request with this secret. Safer in the environment "
+    "than in a command: SMTP_BLINKER_WEBHOOK_SECRET.",
 )
 @option(
     "Mail",
@@ -113,23 +114,24 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     needs="--deliver",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True, max=300),
-    help="With --deliver: how long the other side may take for a message before the client hears "
-    "451 (or, with --spool, 250).  [30; 60 for a next hop]",
+    help="With --deliver: how long the destination may take for a message before the client gets "
+    "451 (or, with --spool, 250).  [30; 60 for a mail server]",
 )
 @option(
     "Mail",
     "--spool",
     needs="--deliver",
     metavar="DIR",
-    help="With --deliver: keep mail here while the other side is away, and hand it over later.",
+    help="With --deliver: keep mail in this folder while the destination is unavailable, and pass "
+    "it on later.",
 )
 @option(
     "Mail",
     "--contents",
     needs="--deliver",
     metavar="URL",
-    help="With --deliver: where contents of more than 128 KiB wait: a folder that all nodes mount, "
-    "or s3://BUCKET/PREFIX.",
+    help="With --deliver to a queue: where to store contents of more than 128 KiB: a folder that "
+    "all nodes mount, or s3://BUCKET/PREFIX.",
 )
 @option(
     "Mail",
@@ -137,7 +139,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "-d",
     multiple=True,
     callback=each(parse_domain),
-    help="Accept mail for this domain (repeatable) and postmaster only; without it, for anyone.",
+    help="Accept mail only for this domain (repeatable) and for postmaster. Without it, accept "
+    "mail for any recipient.",
 )
 @option(
     "Mail",
@@ -146,15 +149,15 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     metavar="NAME=PATTERN",
     multiple=True,
     callback=checked(parse_inboxes),
-    help="Another inbox for an address, a @domain, or user:NAME for what that user sends. "
-    "Repeatable, also with the same NAME.",
+    help="Another inbox, for the recipients ADDRESS or @DOMAIN, or for mail that a user sends, "
+    "user:NAME. Repeatable, also with the same NAME.",
 )
 @option(
     "Mail",
     "--lenient",
     is_flag=True,
-    help="Take mail from old devices: lone CR and LF, addresses without brackets, names with "
-    "spaces in EHLO, parameters of DSN.",
+    help="Accept faulty mail from old devices: bare CR and LF, addresses without angle brackets, "
+    "names with spaces in EHLO, DSN parameters.",
 )
 @option(
     "Mail",
@@ -162,7 +165,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     never_with="--deliver",
     needs="--http",
     type=click.FloatRange(min=0, min_open=True),
-    help="Delete messages that are older, read or not. Needs the web page.  [keep all]",
+    help="Delete messages that are older, read or unread. Needs the web page.  [keep all]",
 )
 @option(
     "Mail",
@@ -170,7 +173,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     never_with="--deliver",
     needs="--http",
     type=COUNT,
-    help="Delete the oldest when there are more. Needs the web page.  [keep all]",
+    help="Delete the oldest messages if there are more. Needs the web page.  [keep all]",
 )
 @option(
     "Mail",
@@ -179,21 +182,22 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     needs="--http",
     callback=checked(parse_optional_size),
     metavar="SIZE",
-    help="Delete the oldest when all together have more bytes. Needs the web page.  [keep all]",
+    help="Delete the oldest messages if all together have more bytes. Needs the web page.  [keep "
+    "all]",
 )
 @option(
     "Trying programs that send",
     "--faults",
     needs="--http",
     is_flag=True,
-    help="Let the web page and its API refuse, delay and drop on demand.",
+    help="Let the web page and its API cause faults: refuse, delay, disconnect.",
 )
 @option(
     "Trying programs that send",
     "--fault",
     metavar="TEXT",
     multiple=True,
-    help="One from the beginning, as 'refuse recipient=ann@example.com code=451 chance=0.5', "
+    help="A fault from the start, such as 'refuse recipient=ann@example.com code=451 chance=0.5', "
     "'delay seconds=5 at=CONTENT' or 'drop at=DATA times=1'. Repeatable.",
 )
 @option("TLS", "--cert", help="TLS certificate with its chain, PEM.")
@@ -202,7 +206,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "TLS",
     "--self-signed",
     is_flag=True,
-    help="Make a certificate for this run, for localhost and --name, to try TLS.",
+    help="Create a certificate for this run, for localhost and --name, to try TLS.",
 )
 @option(
     "TLS",
@@ -210,15 +214,15 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     needs="--self-signed",
     metavar="FILE",
     default="./smtp-blinker.pem",
-    help="Where it is written, for clients that are to trust it; the key isn't.",
+    help="Where to write this certificate, so that clients can trust it. The key isn't written.",
 )
-@option("AUTH", "--users", help="Offer AUTH to those in this file; `adduser` writes it.")
-@option("AUTH", "--require-auth", is_flag=True, help="Accept mail only after AUTH, by LMTP too.")
+@option("AUTH", "--users", help="Offer AUTH to the users in this file; `adduser` writes it.")
+@option("AUTH", "--require-auth", is_flag=True, help="Accept mail only after AUTH, also by LMTP.")
 @option(
     "AUTH",
     "--accept-any-auth",
     is_flag=True,
-    help="Accept any name with any password, also without TLS, to catch mail.",
+    help="Accept any name with any password, also without TLS, to catch the mail of a program.",
 )
 @option(
     "Limits",
@@ -233,18 +237,25 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--max-clients",
     type=COUNT,
     default=1000,
-    help="Connections at once, of each listen address.",
+    help="Most connections at a time, for each listen address.",
 )
-@option("Limits", "--max-clients-per-ip", type=COUNT, help="The same from one address.  [no limit]")
-@option("Limits", "--max-recipients", type=COUNT, default=1000, help="Of one message.")
+@option(
+    "Limits",
+    "--max-clients-per-ip",
+    type=COUNT,
+    help="Most connections at a time from one address.  [no limit]",
+)
+@option(
+    "Limits", "--max-recipients", type=COUNT, default=1000, help="Most recipients of one message."
+)
 @option(
     "Limits",
     "--rate",
     metavar="[WHAT=]RATE",
     multiple=True,
     callback=checked(parse_rates),
-    help="At most so many from one network, such as 100/minute; WHAT is messages, recipients or "
-    "connections, messages where it is left out. This and the next count all but loopback. "
+    help="Limit what one network may send, for example 100/minute. WHAT is messages (the "
+    "default), recipients or connections. This option and those below don't apply to loopback. "
     "Repeatable.",
 )
 @option(
@@ -252,14 +263,13 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--max-auth-failures-per-account",
     needs="--users",
     type=COUNT,
-    help="Failed AUTH in 15 minutes, of one account or from one network; then it is locked.  "
-    "[no limit]",
+    help="Lock AUTH for an account or a network after so many failures in 15 minutes.  [no limit]",
 )
 @option(
     "Limits",
     "--counters",
     metavar="URL",
-    help="redis://HOST or unix:///PATH of a Redis, with the extra redis: limits count over all "
+    help="redis://HOST or unix:///PATH of a Redis; needs the extra redis. Limits count over all "
     "servers with the same URL.  [this process]",
 )
 @option(
@@ -267,47 +277,49 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--dnsbl",
     metavar="ZONE",
     multiple=True,
-    help="Refuse clients that are in this DNS blocklist, with the extra dns. Repeatable.",
+    help="Refuse clients listed in this DNS blocklist; needs the extra dns. Repeatable.",
 )
 @option(
     "Limits",
     "--sender-auth",
     is_flag=True,
-    help="Check senders by SPF, DKIM, ARC and DMARC, with the extra sender-auth, and say what came "
-    "out in an Authentication-Results field.",
+    help="Check senders by SPF, DKIM, ARC and DMARC, and add an Authentication-Results field; "
+    "needs the extra sender-auth.",
 )
 @option(
     "Limits",
     "--enforce-dmarc",
     needs="--sender-auth",
     is_flag=True,
-    help="With it: refuse what the author's domain asks to reject.",
+    help="With --sender-auth: refuse messages that fail DMARC if the policy of the author's "
+    "domain is reject.",
 )
 @option(
     "Limits",
     "--greylist",
     is_flag=True,
-    help="A sender that is new to a recipient has to try again after 5 minutes.",
+    help="Refuse a sender that is new to a recipient for the first 5 minutes.",
 )
 @option(
     "Limits",
     "--rspamd",
     metavar="URL",
-    help="Have each message judged by the rspamd at this URL (http://HOST:11333).",
+    help="Let the rspamd at this URL check each message (http://HOST:11333).",
 )
 @option(
     "Limits",
     "--clamav",
     metavar="ADDRESS",
-    help="Refuse messages in which the clamd at tcp://HOST:3310 or unix:/PATH finds a virus.",
+    help="Refuse messages in which clamd finds a virus; its address is tcp://HOST:3310 or "
+    "unix:/PATH.",
 )
 @option(
     "Proxies and gateways",
     "--trusted-proxy",
     multiple=True,
     callback=each(parse_trust),
-    help=f"Address or network of a proxy that must send a PROXY header, or {UNIX} for UNIX "
-    "sockets; other clients are refused there. Repeatable.",
+    help=f"Address or network of a proxy, or {UNIX} for the clients of UNIX sockets. It must send "
+    "a PROXY header, and no other client can connect there. Repeatable.",
 )
 @option(
     "Proxies and gateways",
@@ -329,7 +341,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     metavar="ADDRESS",
     callback=checked(parse_http),
     default="127.0.0.1:8025",
-    help="HOST:PORT of the web page with its API and /metrics, or off.",
+    help="HOST:PORT of the web page with its API and /metrics; off for no page.",
 )
 @option(
     "Web page",
@@ -337,20 +349,22 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     needs="--http",
     metavar="NAME:PASSWORD",
     callback=checked(parse_http_auth),
-    help="Demand them there; in the environment fewer people can read it than in a command.",
+    help="Require this name and password on the web page. Safer in the environment than in a "
+    "command.",
 )
 @option(
     "Web page",
     "--http-host",
     needs="--http",
     multiple=True,
-    help="Host name it is reached by, besides localhost, --name and any address. Repeatable.",
+    help="Another host name of the page; localhost, --name and any IP address always work. "
+    "Repeatable.",
 )
 @option(
     "Log",
     "--events",
     metavar="URL",
-    help="Publish what happens as JSON, to RabbitMQ (amqp://…) or a stream of Redis (redis://…).",
+    help="Publish all events as JSON, to RabbitMQ (amqp://…) or a stream of Redis (redis://…).",
 )
 @option(
     "Web page",
@@ -359,7 +373,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     metavar="PATH",
     callback=checked(parse_http_path),
     default="/",
-    help="Where a proxy shows it, as /mail/.",
+    help="The path at which a proxy publishes the page, such as /mail/.",
 )
 @option(
     "Web page",
@@ -367,8 +381,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     needs="--http",
     metavar="URL",
     callback=checked(parse_relay),
-    help="Let messages be passed on from there by hand, to this relay only: smtp://HOST, smtps:// "
-    "or lmtp://.",
+    help="Let a reader of the page release messages to this relay only: smtp://HOST, smtps:// or "
+    "lmtp://.",
 )
 @option("Log", "--log-format", type=click.Choice(["text", "json"]), default="text")
 @option(
@@ -379,8 +393,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
 def command(context: click.Context, /, **options: Any) -> None:
     """Receive mail by SMTP, SMTPS and LMTP and store each message in a Maildir.
 
-    SIGTERM and SIGINT let messages that are being received end, then stop. SIGHUP reads the
-    certificate and the users again without dropping a client.
+    SIGTERM and SIGINT stop the server after the messages in progress. SIGHUP reads the certificate
+    and the users again and disconnects no client.
     """
     if context.invoked_subcommand is None:
         asked = context.get_parameter_source("http") is not ParameterSource.DEFAULT
@@ -395,7 +409,7 @@ def command(context: click.Context, /, **options: Any) -> None:
 @command.command()
 @click.argument("name")
 @option(
-    "Options", "--users", envvar=f"{ENVIRONMENT}_USERS", help="The users file; made if missing."
+    "Options", "--users", envvar=f"{ENVIRONMENT}_USERS", help="The users file; created if missing."
 )
 @option("Options", "--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.pass_context
