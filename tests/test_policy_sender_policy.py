@@ -187,7 +187,7 @@ def test_p_reject_is_enforced_only_where_it_is_asked_for() -> None:
         )
     with served(enforce_dmarc=True) as (server, kept, witness):
         reply = send(server, MAIL, "a@other.example")
-        assert reply == "550 5.7.1 example.org says (by DMARC) to reject mail like this"
+        assert reply == "550 5.7.1 The DMARC policy of example.org is to reject this message"
         assert send(server, signed(), "a@other.example").startswith("250")
         second = b"From: b@other.example\r\n" + signed()
         assert send(server, second, "a@other.example").startswith("550 5.7.1 example.org says")
