@@ -1,8 +1,8 @@
-"""The content of a message on its way in: bytes in, bytes out.
+"""Decodes the content of an incoming message.
 
-Content ends with CRLF "." CRLF and with nothing else (RFC 5321 section 4.1.1.4): a dot beside
-a bare CR or LF is content, or one server's message would be another's commands. Refusing is
-for later: once 354 was said, everything up to the true end is read (section 4.3.2).
+Only CRLF "." CRLF ends the content (RFC 5321 section 4.1.1.4). A dot next to a bare CR or LF is
+content; otherwise one server's message could be another server's commands. After the 354 a server
+must read up to the true end before it refuses (section 4.3.2).
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from io import IncrementalNewlineDecoder
 from typing import Final
 
 END_OF_DATA: Final = b"\r\n.\r\n"
-# What a piece may end with that may turn out to be the end of data, longest first.
+# Ends of a piece that may be the beginning of the end of data, longest first.
 _BEGINNINGS: Final = tuple(END_OF_DATA[:length] for length in (4, 3, 2, 1))
 _DOT_AT_LINE_START: Final = re.compile(rb"\n\.")
-# Found from its first CR on: a long run without a LF would be searched from each of its octets.
+# Matches only from the first CR of a run: a long run without LF would be searched from each CR.
 _CR_RUN: Final = re.compile(rb"(?<!\r)\r\r++\n")
-#: CRs before a LF that are one line end with it; those before them stand alone. They may come in
-#: many pieces, and nothing is given out of them before what follows is known.
+#: The most CRs before a LF that are one line end with it; earlier ones are bare. They may arrive in
+#: many pieces, and are held back until the next octet is known.
 MAX_CR_RUN: Final = 64 * 1024
 
-#: RFC 5321 section 6.3 asks that a loop isn't assumed before 100 Received fields.
+#: RFC 5321 section 6.3: a server should not assume a loop with fewer than 100 Received fields.
 MAX_RECEIVED_FIELDS: Final = 100
 _RECEIVED: Final = b"\r\nreceived:"
 
 
 class ContentDecoder:
-    """Finds the end of data, removes dot-stuffing, and notes what may have to be refused.
+    """Finds the end of data, removes dot-stuffing, and records reasons to refuse the message.
 
-    `feed` takes what arrived and returns the content in it that is certain, in whole pieces and
-    with CRLF pairs never cut in two. *policy* is "reject", "normalize" or "allow". Memory: at
-    most four octets are held back between two calls, and with "normalize" `MAX_CR_RUN` CRs, as a
-    number. `feed` raises nothing for any input.
+    `feed` takes the octets that arrived and returns those that are certainly content. It never
+    splits a CRLF. *policy* is "reject", "normalize" or "allow". Memory: between two calls it holds
+    back at most four octets, and with "normalize" the number of up to `MAX_CR_RUN` CRs. `feed`
+    raises nothing for any input.
     """
 
     __slots__ = (
@@ -54,33 +54,33 @@ class ContentDecoder:
 
     def __init__(self, policy: str) -> None:
         self.policy = policy
-        # Content begins at the beginning of a line: as if a CRLF stood before it.
+        # Content begins at the start of a line, as if it came after a CRLF.
         self._held = b"\r\n"
         self._skip = True
         self._in_header = True
         self._overlap = b""
         self._header_text: IncrementalNewlineDecoder | None = None
-        #: CRs at the end of what came, when the policy is "normalize": a LF may follow.
+        #: With "normalize", the number of CRs at the end so far; a LF may follow.
         self._crs = 0
         if policy == "allow":
             self._header_text = IncrementalNewlineDecoder(None, translate=True)
-        # Tells the kinds of newline it has seen, in one pass in C: counting them takes three.
+        # Detects the kinds of newlines in one pass in C; counting them would take three.
         self._newlines = IncrementalNewlineDecoder(None, translate=False)
-        #: A CR or LF stood alone somewhere.
+        #: Whether there was a bare CR or LF.
         self.bare_newline = False
-        #: The last piece was changed, line by line; that takes up to ten times as long as to look.
+        #: Whether the last piece was changed, which takes up to ten times as long as to check it.
         self.changed = False
-        #: The end of data was seen.
+        #: Whether the end of data was found.
         self.ended = False
-        #: Received fields in the header so far.
+        #: The number of Received fields in the header so far.
         self.received_fields = 0
-        #: What followed the end of data: the next commands.
+        #: The octets after the end of data: the next commands.
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data
         if data.endswith(END_OF_DATA) and b"\r\n." not in (piece := data[:-3]):
-            # How nearly all end: the last line is the first that begins with a dot.
+            # The usual case: only the last line begins with a dot.
             self.ended = True
             stuffed = False
         else:
@@ -89,15 +89,15 @@ class ContentDecoder:
         return self._take(piece, stuffed)
 
     def _take(self, piece: bytes, stuffed: bool) -> bytes:
-        """What the program gets of *piece*, which is certainly content."""
-        # A CR at the end of a piece stands alone: one that may not is held back.
+        """Convert *piece*, which is certainly content, to the octets for the program."""
+        # A CR at the end of *piece* is bare: if a LF may follow, `_cut` has held it back.
         newlines = self._newlines
         newlines.decode(latin_1_decode(piece)[0], True)
         kinds = newlines.newlines
         if kinds != "\r\n" and kinds is not None:
             self.bare_newline = True
         if stuffed:
-            # RFC 5321 section 4.5.2: a dot at the beginning of a line was put there by the client.
+            # RFC 5321 section 4.5.2: the client added a dot at the beginning of these lines.
             piece = piece.replace(b"\r\n.", b"\r\n")
         if self.bare_newline and self.policy == "normalize":
             piece = self._normalize(piece)
@@ -110,23 +110,22 @@ class ContentDecoder:
         return piece
 
     def _normalize(self, piece: bytes) -> bytes:
-        """*piece* with CRLF for each run of CRs before a LF, for each LF and each other CR."""
+        """*piece* with each run of CRs and a LF, each other LF and each other CR as CRLF."""
         piece = b"\r" * self._crs + piece
         self._crs = min(len(piece) - len(piece.rstrip(b"\r")), MAX_CR_RUN)
         piece = _CR_RUN.sub(_line_end, piece[: len(piece) - self._crs])
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
     def _last_crs(self) -> bytes:
-        """The CRs that a LF could still have followed, at the end of content without an end of
-        data; each stands alone."""
+        """The held back CRs at the end of chunked content; each of them is bare."""
         crs, self._crs = self._crs, 0
         return b"\r\n" * crs
 
     def _cut(self, data: bytes) -> tuple[bytes, bool]:
-        """What of *data* is certainly content, and whether lines in it begin with a dot."""
+        """The part of *data* that is certainly content, and whether a line begins with a dot."""
         self._held = b""
         stuffed = False
-        # Attachments have no dots (base64), and one look for an octet is next to free.
+        # Attachments in base64 have no dots, and the search for one octet costs almost nothing.
         dot_anywhere = data.find(b".")
         dot = None
         if dot_anywhere >= 0:
@@ -146,8 +145,8 @@ class ContentDecoder:
 
     def _look_at_header(self, piece: bytes) -> None:
         if self._header_text is not None:
-            # Where lines may end in other ways, all of them become CRLF; one that is cut in two
-            # between pieces is waited for.
+            # With the other policies, convert all line ends; the decoder waits for the second half
+            # of a CRLF that is split between two pieces.
             text = self._header_text.decode(piece.decode("latin-1"))
             piece = text.encode("latin-1").replace(b"\n", b"\r\n")
         window = self._overlap + piece
@@ -156,7 +155,7 @@ class ContentDecoder:
             self._in_header = False
             window = window[: end + 2]
         else:
-            # One octet less than the field's name, so that it is counted once.
+            # One octet shorter than the searched text, so that each field is counted once.
             self._overlap = window[1 - len(_RECEIVED) :]
         self.received_fields += window.lower().count(_RECEIVED)
 
