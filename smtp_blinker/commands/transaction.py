@@ -25,7 +25,7 @@ def mail(context: CommandContext, argument: str) -> Reply:
     options = context.options
     if options.max_messages is not None and session.transaction > options.max_messages:
         raise Refusal(reply.TOO_MANY_MESSAGES)
-    # Only the parameters after the path tell whether non-ASCII is allowed (SMTPUTF8).
+    # Only the parameters after the path say whether non-ASCII is allowed.
     text, rest = parse_path(argument, True, True, options.lenient_address_parsing)
     args = None
     # The envelope is a new one unless an earlier MAIL was refused.

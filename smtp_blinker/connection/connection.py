@@ -222,10 +222,10 @@ class Connection(Client):
                     return self.close_reason
 
     def step(self, patience: float) -> State:
-        """Answer one event; returns the state after it. The reply is sent by the next flush.
+        """Answer one event, whose reply leaves with the next flush; the state after it.
 
-        *patience* is how many seconds to wait for the event. The time is for a whole line: single
-        octets don't extend it. Raises Ended if the reply ends the connection.
+        *patience* is how many seconds it may be waited for. They are for a whole line: octets that
+        come one at a time don't extend them. Raises Ended for the reply that ends the connection.
         """
         protocol = self.protocol
         if self.draining and protocol.state is not _CHUNKS:

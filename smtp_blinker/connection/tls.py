@@ -376,7 +376,7 @@ class TLSChannel:
         return bool(incoming.pending or incoming.eof or self._object.pending())
 
     def decrypt(self, size: int) -> bytes | None:
-        """Up to *size* plain octets; b"" at the end, None if there are none yet."""
+        """Up to *size* plain octets; b"" at the end, None when there are none yet."""
         try:
             return self._object.read(size)
         except ssl.SSLWantReadError:

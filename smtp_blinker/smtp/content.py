@@ -30,10 +30,10 @@ _RECEIVED: Final = b"\r\nreceived:"
 class ContentDecoder:
     """Finds the end of data, removes dot-stuffing, and records reasons to refuse the message.
 
-    `feed` takes the octets that arrived and returns those that are certainly content. It never
-    splits a CRLF. *policy* is "reject", "normalize" or "allow". Memory: between two calls it holds
-    back at most four octets, and with "normalize" the number of up to `MAX_CR_RUN` CRs. `feed`
-    raises nothing for any input.
+    `feed` takes what arrived and returns the content in it that is certain, in whole pieces and
+    with CRLF pairs never cut in two. *policy* is "reject", "normalize" or "allow". Memory: at
+    most four octets are held back between two calls, and with "normalize" `MAX_CR_RUN` CRs, as a
+    number. `feed` raises nothing for any input.
     """
 
     __slots__ = (
@@ -64,23 +64,23 @@ class ContentDecoder:
         self._crs = 0
         if policy == "allow":
             self._header_text = IncrementalNewlineDecoder(None, translate=True)
-        # Detects the kinds of newlines in one pass in C; counting them would take three.
+        # Tells the kinds of newline it has seen, in one pass in C: counting them takes three.
         self._newlines = IncrementalNewlineDecoder(None, translate=False)
-        #: Whether there was a bare CR or LF.
+        #: A CR or LF stood alone somewhere.
         self.bare_newline = False
-        #: Whether the last piece was changed, which takes up to ten times as long as to check it.
+        #: The last piece was changed, line by line; that takes up to ten times as long as to look.
         self.changed = False
-        #: Whether the end of data was found.
+        #: The end of data was seen.
         self.ended = False
-        #: The number of Received fields in the header so far.
+        #: Received fields in the header so far.
         self.received_fields = 0
-        #: The octets after the end of data: the next commands.
+        #: What followed the end of data: the next commands.
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data
         if data.endswith(END_OF_DATA) and b"\r\n." not in (piece := data[:-3]):
-            # The usual case: only the last line begins with a dot.
+            # How nearly all end: the last line is the first that begins with a dot.
             self.ended = True
             stuffed = False
         else:
@@ -155,7 +155,7 @@ class ContentDecoder:
             self._in_header = False
             window = window[: end + 2]
         else:
-            # One octet shorter than the searched text, so that each field is counted once.
+            # One octet less than the field's name, so that it is counted once.
             self._overlap = window[1 - len(_RECEIVED) :]
         self.received_fields += window.lower().count(_RECEIVED)
 
