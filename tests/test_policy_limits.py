@@ -152,9 +152,9 @@ def test_what_is_a_rate() -> None:
         (RateLimit, ["1/day"], {"timeout": 0}, ValueError, "timeout must be greater than 0"),
         (RateLimit, ["1/day"], {"timeout": "1"}, TypeError, "timeout takes a number"),
         (RateLimit, ["1/day"], {"on_failure": "x"}, ValueError, '"accept" or "defer"'),
-        (ConnectionLimit, [0], {"counters": MemoryCounters()}, ValueError, "number is a whole"),
-        (AuthLockout, [0], {}, ValueError, "failures is a whole number"),
-        (AuthLockout, [], {"per": 0}, ValueError, "per is 1 second or more"),
+        (ConnectionLimit, [0], {"counters": MemoryCounters()}, ValueError, "number must be a whole"),
+        (AuthLockout, [0], {}, ValueError, "failures must be a whole number"),
+        (AuthLockout, [], {"per": 0}, ValueError, "per must be 1 second or more"),
         (Greylist, [0], {}, ValueError, "delay is from 0"),
     ],
 )

@@ -107,7 +107,7 @@ def test_sender_authentication(tmp_path: Path, is_enforced: bool) -> None:
             client.cmd(command)
         said = client.cmd("Authentication-Results: mx.test; spf=pass\r\n\r\nx\r\n.")
     if is_enforced:
-        assert said.startswith("550 5.7.1 DMARC can't tell the author")
+        assert said.startswith("550 5.7.1 DMARC finds no valid author")
     else:
         assert said.startswith("250")
         [stored] = (tmp_path / "Maildir" / "new").iterdir()

@@ -1,4 +1,4 @@
-"""A message that comes in chunks (RFC 3030): BDAT commands are served while it is read."""
+"""A message in chunks (RFC 3030): the server answers BDAT commands while the hook reads."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class ChunkedIncoming(Incoming):
         return self._stepper.protocol.chunk_is_last
 
     def drain(self, refused: bool) -> None:
-        """Read to the end of the content or, of a message that is refused, of the chunk: its later
-        chunks are read and refused as commands are."""
+        """Read to the end of the content, or to the end of the chunk if the message is refused:
+        its later chunks are read and refused like commands."""
         try:
             while not self.ended:
                 if (refused or self.refusal is not None) and self._is_chunk_read():
@@ -105,7 +105,7 @@ class ChunkedIncoming(Incoming):
             timer.pause()
         began = monotonic()
         try:
-            if stepper.protocol.state is State.CHUNK:  # else a Timeout of the program's came here
+            if stepper.protocol.state is State.CHUNK:  # else a program's Timeout came here
                 stepper.send(reply.CHUNK_OK)
                 stepper.protocol.await_chunk()
             state = State.CHUNKS

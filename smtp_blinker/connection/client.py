@@ -1,4 +1,4 @@
-"""One client: its session and transport, and what commands and messages do for it."""
+"""One client: its session and transport, and the methods for commands and messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ UNINTRODUCED: Final = "unintroduced"
 
 
 class Server(Protocol):
-    """What a connection may use of its server; it is also the sender of its signals."""
+    """The part of the server that a connection uses. The server is the sender of its signals."""
 
     options: Options
     hooks: Hooks
@@ -51,13 +51,13 @@ class Server(Protocol):
         """Whether the server may wait for one more peer's PROXY header."""
 
     def admit(self, connection: Client) -> Reply | None:
-        """Count the connection in; the refusal when there are too many of all or of its address."""
+        """Count the connection; returns the refusal if there are too many, or None."""
 
     def release(self, connection: Client) -> None:
-        """Count it out; more than once is fine."""
+        """Stop counting the connection. Further calls do nothing."""
 
     def ended(self, connection: Client) -> None:
-        """Take it out of `connections`."""
+        """Remove it from `connections`."""
 
 
 class Client:
@@ -121,11 +121,11 @@ class Client:
         self.turn_ends = 0.0
         self.draining = False
         self.killed = False
-        #: How the server counts it: by this address, or "" where it has none, as UNINTRODUCED
-        #: until a PROXY header came, or None for not at all.
+        #: How the server counts it: by this address, "" without a limit per address, UNINTRODUCED
+        #: until the PROXY header has arrived, None if not at all.
         self.admission: str | None = None
         self.exchange: Exchange | None = None
-        #: What the last AUTH named.
+        #: The mechanism of the last AUTH.
         self.mechanism = ""
         self.auth_demanded = self.hooks.on_auth is not None and not options.auth_optional
         #: Whether commands need more checks or reports: a log, disabled verbs, required
@@ -136,9 +136,9 @@ class Client:
         self.announced: tuple[str, int] | None = None
         self.forwarded = Forwarded()
         self.close_reason = ""
-        #: What `disconnect` says beside the reason.
+        #: The `detail` of the `disconnect` event.
         self.detail = ""
-        #: The verb of the command that is or was answered.
+        #: The verb of the current or the last command.
         self.verb: Verb | None = None
         self.incoming: Incoming | None = None
 
@@ -156,7 +156,7 @@ class Client:
         return _greeting_reply(options.name, kind, options.banner)
 
     def refuse(self, refusal: Reply) -> Reply:
-        """Count a refusal, and note whether the connection ends with it; the reply to send."""
+        """Count a refusal, record whether it ends the connection, and return the reply to send."""
         refusal = self.limits.error(refusal)
         self.session.error = refusal
         if refusal.code == 421:
@@ -166,10 +166,10 @@ class Client:
         return refusal
 
     def call_hook(self, name: str, *args: Any) -> Any:
-        """Call the hook *name*, which is there; the result, checked.
+        """Call the registered hook *name*; returns the checked result.
 
-        Raises its own Reject, or a Refusal with 451 when the program is at fault. A connection
-        that was lost meanwhile is the caller's to notice.
+        Raises the hook's Reject, or a Refusal with 451 for a fault of the program. If the
+        connection was lost meanwhile, the caller must notice it.
         """
         hook = getattr(self.hooks, name)
         if type(hook) is not Stage:
@@ -178,7 +178,7 @@ class Client:
         return None if hook.program is None else self.call(name, hook.program, args)
 
     def call_policies(self, name: str, *args: Any) -> None:
-        """Ask the policies of the stage *name* alone, where there are any."""
+        """Call only the policies of the stage *name*, if there are any."""
         hook = getattr(self.hooks, name)
         if type(hook) is not Stage:
             return
@@ -203,7 +203,7 @@ class Client:
         timer = None
         incoming = self.incoming
         if name != "on_data":
-            incoming = None  # a command between two chunks, which has its own clock
+            incoming = None  # for a command between two chunks, which has its own clock
         if seconds is not None:
             timer = HookTimer(seconds)
             if incoming is not None:

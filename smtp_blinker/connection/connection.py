@@ -58,7 +58,7 @@ _MESSAGE: Final = (State.CONTENT, State.CHUNK, State.CHUNKS)
 
 
 class Connection(Client):
-    """Serves one client in the current greenlet; `run` returns when it is over.
+    """Serves one client in the current greenlet; `run` returns when the connection has ended.
 
     *sock* is a connected gevent socket, closed by `run`. Other greenlets may call `drain` and
     `kill`, and read `session`, `since`, `messages`, `bytes_in` and `bytes_out`.
@@ -137,7 +137,7 @@ class Connection(Client):
             return "eof" if isinstance(exc, TruncatedError) else "reset"
 
     def _talk(self) -> tuple[Reply | None, str]:
-        """The dialogue up to the last reply, which isn't written yet; returns why it ends."""
+        """Serve the client up to the last reply; returns it, not sent yet, and the reason."""
         try:
             prepare(self)
             greet(self)
@@ -157,7 +157,7 @@ class Connection(Client):
             return reply.SHUTTING_DOWN, "shutdown"
 
     def _linger(self) -> None:
-        """Let the client read the last reply. It counts against no limit of clients meanwhile."""
+        """Let the client read the last reply. Meanwhile it doesn't count against max_clients."""
         server = self.server
         server.release(self)
         if server.lingering < MAX_LINGERING:
@@ -176,7 +176,7 @@ class Connection(Client):
         if session.tls is None and (
             self.protocol.state is State.UPGRADE or self.options.begins_with_tls
         ):
-            return  # it expects a handshake, and nothing in plain text
+            return  # the client expects a TLS handshake and no plain text
         self.events.log_reply(final)
         self.transport.send_last(final.wire if self._enhanced else final.plain)
 
@@ -190,12 +190,12 @@ class Connection(Client):
                 if self.hooks.on_close is not None:
                     self.call_hook("on_close", self.session)
             except (Refusal, GreenletExit):
-                pass  # there is no client to refuse any more; a fault was reported
+                pass  # there is no client to refuse any more; faults were reported
             finally:
                 try:
                     self.events.disconnect(self, reason, self.detail)
                 finally:
-                    # Last of all: `stop` waits for the listeners too.
+                    # This comes last, because `stop` also waits for the listeners.
                     self.server.release(self)
                     self.server.ended(self)
 
@@ -299,9 +299,9 @@ class Connection(Client):
         raise Ended("eof")
 
     def _refused(self, refusal: Reply, event: Event) -> State:
-        """Answer *event* with *refusal*; the state after it.
+        """Answer *event* with *refusal*; returns the state after it.
 
-        Raises Ended when the connection ends with it.
+        Raises Ended if the connection ends with it.
         """
         argument = self.mechanism
         if not isinstance(event, Response) and event.verb is self.verb:  # not inside AUTH

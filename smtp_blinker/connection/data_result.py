@@ -1,4 +1,4 @@
-"""The replies that a client gets for its message, from what `on_data` returned or raised."""
+"""Makes the replies to a message from the result or the exception of `on_data`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def replies_to(
 ) -> tuple[Sequence[Reply], Sequence[BaseException]]:
     """The replies for *result*, and the faults of the program in it.
 
-    *result* is what the hook returned, checked, or the `Refusal` that it ended with. There is one
+    *result* is the checked result of the hook, or the `Refusal` that it raised. There is one
     reply, or with *lmtp* one for each of the *recipients* (RFC 2033 section 4.2).
     """
     count = recipients if lmtp else 1

@@ -28,7 +28,7 @@ def deliver(client: Client) -> None:
 
 
 def deliver_chunks(client: Client, stepper: Stepper) -> None:
-    """The same for one that comes by BDAT, whose first chunk is there; also raises `Ended`."""
+    """The same for a message by BDAT, after its first command; also raises `Ended`."""
     options = client.options
     if client.session.envelope.body_type == "binarymime":
         policy = "allow"  # RFC 3030 section 3: binary content has no lines
@@ -101,7 +101,7 @@ def _ask_policies(client: Client, incoming: Incoming) -> Any:
 
 
 def _ask_on_data(client: Client, source: PieceSource) -> Any:
-    """What `on_data` returned, or the `Refusal` that it ended with."""
+    """Call `on_data`; returns its result or the `Refusal` that it raised."""
     on_data = client.hooks.on_data
     if on_data is None:
         return None
@@ -117,7 +117,8 @@ def _ask_on_data(client: Client, source: PieceSource) -> Any:
 
 
 def _answer(client: Client, replies: Sequence[Reply]) -> Reply:
-    """Write *replies*; the one that `message` is about: the first accepting one, or the first."""
+    """Write *replies*; returns the one for `message` events: the first positive one, else the
+    first."""
     reported: Reply | None = None
     for answer in replies:
         client.limits.errors = 0  # it was one command, also if several recipients were refused

@@ -50,7 +50,7 @@ class ConnectionEvents:
     # Signals
 
     def hears(self, signal: signals.EventSignal) -> bool:
-        """Whether any of *signal*'s receivers, of which there are some, is for our server."""
+        """Whether any receiver of *signal* is for our server; *signal* must have receivers."""
         return not self.ignored and bool(signal.audience(self._server))
 
     def begin(self) -> None:

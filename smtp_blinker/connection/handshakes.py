@@ -13,14 +13,14 @@ from .clock import monotonic
 from .tls import TLSChannel, tls_failure
 from .transport import Interrupted, Transport
 
-#: Octets that are asked of the socket at once while a header is expected.
+#: Octets to read at a time while a header is expected.
 _HEADER_READ = 8 * 1024
 
 
 class Ended(Exception):
     """The connection ends for *reason*, after the reply *final* or without one.
 
-    *detail* is a sentence that says more, *fault* what `error` reports.
+    *detail* explains the reason; *fault* is the exception for the `error` signal.
     """
 
     def __init__(

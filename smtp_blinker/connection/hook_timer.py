@@ -1,4 +1,4 @@
-"""hook_timeout: a limit on a hook's own time, which stops while it waits for the client."""
+"""The timer of the option hook_timeout. It stops while the hook waits for the client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class HookTimedOut(BaseException):
 
 
 class HookTimer:
-    """Raises HookTimedOut in the current greenlet after *seconds*, pauses not counted."""
+    """Raises HookTimedOut in the current greenlet after *seconds*, not counting pauses."""
 
     __slots__ = ("_began", "_left", "_timeout")
 
@@ -28,7 +28,7 @@ class HookTimer:
         self._timeout = Timeout.start_new(max(self._left, 0.001), HookTimedOut("hook_timeout"))
 
     def pause(self) -> None:
-        """Stop the clock; more than once is fine."""
+        """Stop the timer. Further calls do nothing."""
         if self._timeout is not None:
             self._timeout.close()
             self._timeout = None

@@ -1,4 +1,4 @@
-"""The content of one message on its way in."""
+"""Receives the content of one message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NO_END: Final = float("inf")
 
 
 class Incoming:
-    """The content of one message on its way in: the source of its `MessageStream`.
+    """Receives the content of one message: the source of its `MessageStream`.
 
     It records the server's own refusal, and why the message can't end any more.
     """
@@ -104,7 +104,7 @@ class Incoming:
             pass
 
     def _receive(self) -> bytes:
-        """The next octets of the network, decoded; may be b""."""
+        """Receive and decode the next octets; may return b""."""
         data = self._arrived
         if data:
             self._arrived = b""
@@ -140,7 +140,7 @@ class Incoming:
             self.refusal = Reply(552, text, "5.3.4")
 
     def _wait(self, now: float, size: int) -> bytes:
-        """1 to *size* octets of the network."""
+        """Wait for 1 to *size* octets."""
         if self.lost is not None:
             raise TruncatedError(errno.ECONNABORTED, "the message was cut off") from self.lost
         transport = self._transport
@@ -170,4 +170,4 @@ class Incoming:
 def wrong_greenlet() -> RuntimeError:
     """For a read outside the hook's greenlet: the hub would wake the wrong greenlet and never
     this one."""
-    return RuntimeError("a message is read in the greenlet that its hook was called in")
+    return RuntimeError("a message must be read in the greenlet in which its hook was called")

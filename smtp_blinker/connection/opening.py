@@ -59,7 +59,7 @@ def _read_proxy_header(client: Client) -> None:
 
 
 def upgrade(client: Client, begun: bytes = b"") -> None:
-    """The TLS handshake; *begun* are its octets that came with a PROXY header."""
+    """Do the TLS handshake; *begun* are octets of it that arrived with the PROXY header."""
     session = client.session
     channel = client.server.contexts.channel()
     if begun:
@@ -69,7 +69,7 @@ def upgrade(client: Client, begun: bytes = b"") -> None:
     session.tls = channel.info
     session.servername = channel.servername
     client.protocol.start_tls()
-    # RFC 3207 section 4.2: after the handshake the session forgets all from before.
+    # RFC 3207 section 4.2: the session forgets everything from before the handshake.
     session.envelope = Envelope()
     session.opening_command = None
     session.host_name_appears_as = client.forwarded.hello_name = None

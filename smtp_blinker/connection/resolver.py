@@ -24,7 +24,7 @@ MAX_CUSTOM_LOOKUPS: Final = 256
 
 
 class ReverseResolver:
-    """*resolver* has ``reverse(ip) -> names``, which may block; None stands for gevent's.
+    """Looks up names with *resolver*.reverse(ip), which may block; None means gevent's resolver.
 
     If gevent's resolver uses threads, which is the default, this class uses its own threads
     instead, so that the program's look-ups don't wait for it.
@@ -32,14 +32,14 @@ class ReverseResolver:
 
     def __init__(self, resolver: Any = None) -> None:
         self._resolver = resolver
-        #: The greenlets that look something up.
+        #: The greenlets with a look-up in progress.
         self._under_way: set[Any] = set()
         self._most = MAX_LOOKUPS if resolver is None else MAX_CUSTOM_LOOKUPS
 
     def start(self, address: str) -> Callable[[], str]:
-        """Begin to look *address* up; the callable waits for the name, "" if there is none.
+        """Start to look up *address*; returns a callable that waits for the name ("" for none).
 
-        The callable returns within `LOOKUP_SECONDS` of this call, and raises nothing.
+        The callable returns within `LOOKUP_SECONDS` after this call, and raises nothing.
         """
         if len(self._under_way) >= self._most or (self._resolver is None and LOOKUPS.all_busy):
             return lambda: ""

@@ -1,4 +1,4 @@
-"""A whole message that policies look at before `on_data` reads it."""
+"""A whole message, which policies read before `on_data` does."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ..trace import BEGINNING, separator
 from ..turns import let_others_run
 from .incoming import CONTENT_READ
 
-#: Header fields, and octets of them, that are looked at before other clients have their turn: some
-#: 2 ms with the patterns of `SenderAuthentication`.
+#: Header fields, and octets of them, to process before other clients have their turn: about 2 ms
+#: with the patterns of `SenderAuthentication`.
 FIELDS_AT_ONCE: Final = 500
 OCTETS_AT_ONCE: Final = 32 * 1024
 
-# A real one, in a process that is monkey patched too.
+# The original, even in a monkey-patched process.
 _allocate_lock: Final = monkey.get_original("_thread", "allocate_lock")
 
 
 class SpoolFailed(Exception):
-    """The message could not be written to the disk; the cause says why."""
+    """The message could not be written to the disk; ``__cause__`` is the reason."""
 
 
 class Spool:
-    """A message in memory up to *memory* bytes, in an unlinked temporary file beyond.
+    """A message in memory, or in an unlinked temporary file if it has more than *memory* bytes.
 
-    `close` it in any case: it frees both.
+    The caller must `close` it, which frees both.
     """
 
     __slots__ = ("_file", "_held", "_memory", "is_closed", "size")
@@ -46,7 +46,7 @@ class Spool:
         self.is_closed = False
 
     def fill(self, next_piece: Callable[[], bytes]) -> None:
-        """Take all that *next_piece* gives until b"". Raises what it raises, and SpoolFailed."""
+        """Store all pieces of *next_piece* until b"". Raises what it raises, and SpoolFailed."""
         held = bytearray()
         while piece := next_piece():
             held += piece
@@ -64,17 +64,17 @@ class Spool:
             self._file = _TemporaryFile()
         try:
             SPOOLS.run(self._file.write, data)
-        except (OSError, RuntimeError) as exc:  # RuntimeError: no thread can be had
+        except (OSError, RuntimeError) as exc:  # RuntimeError: the system can't start a thread
             raise SpoolFailed from exc
 
     def read(self, offset: int, size: int) -> bytes:
-        """Octets from *offset* on, *size* at most, b"" at the end. Raises OSError."""
+        """At most *size* octets from *offset* on, b"" at the end. Raises OSError."""
         if self._file is None:
             return self._held[offset : offset + size]
         return SPOOLS.run(self._file.read, offset, size)
 
     def open(self) -> BinaryIO:
-        """A file of its own over the message, at its beginning; the caller closes it."""
+        """A new file object at the beginning of the message; the caller closes it."""
         if self._file is None:
             return io.BytesIO(self._held)
         return FileView(self).buffered()
@@ -105,7 +105,7 @@ class _TemporaryFile:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
             left = memoryview(data)
-            while left:  # a disk that is nearly full takes a part
+            while left:  # a write may be partial if the disk is nearly full
                 left = left[self._file.write(left) :]
 
     def read(self, offset: int, size: int) -> bytes:
@@ -113,7 +113,7 @@ class _TemporaryFile:
         pieces = []
         with self._lock:
             if self._file is None:
-                raise ValueError("the message is gone: its transaction has ended")
+                raise ValueError("the message is no longer available: its transaction has ended")
             while size and (piece := os.pread(self._file.fileno(), size, offset)):
                 pieces.append(piece)
                 offset += len(piece)
@@ -129,25 +129,25 @@ class _TemporaryFile:
 
 
 class Readable(Protocol):
-    """Octets that are read where it holds up no other client."""
+    """Octets whose reading doesn't block other clients."""
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """The number of octets."""
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """Octets from *offset* on, *size* at most, b"" at the end. Raises OSError."""
+        """At most *size* octets from *offset* on, b"" at the end. Raises OSError."""
 
 
 class FileView(io.RawIOBase):
-    """A spool, or another content, as a file that policies and stores read."""
+    """A spool or another content as a file, for policies and stores."""
 
     def __init__(self, spool: Readable) -> None:
         self._spool = spool
         self._offset = 0
 
     def buffered(self) -> BinaryIO:
-        """A file for others, at its beginning; closing it closes nothing else."""
+        """A buffered file at the beginning of the content; closing it doesn't close the content."""
         return cast("BinaryIO", io.BufferedReader(cast("Any", self), CONTENT_READ))
 
     def readable(self) -> bool:
@@ -185,7 +185,7 @@ class SpooledPieces:
 
     __slots__ = ("_begin", "_offset", "_spool", "byte_length", "ended", "size_exceeded")
 
-    #: The message is whole.
+    #: The spooled message is complete, so reading never fails half-way for good.
     is_whole_so_far: Final = True
 
     def __init__(self, spool: Spool, edits: HeaderEdits | None, size_exceeded: bool) -> None:
@@ -194,7 +194,7 @@ class SpooledPieces:
         self._begin: Callable[[], bytes] | None = None
         if edits is not None:
             self._begin = lambda: self._edited_header(edits)
-        #: Octets that were given out.
+        #: Octets that were returned so far.
         self.byte_length = 0
         self.size_exceeded = size_exceeded
         self.ended = False
@@ -215,7 +215,7 @@ class SpooledPieces:
         return piece
 
     def _edited_header(self, edits: HeaderEdits) -> bytes:
-        """What the message begins with instead of its own header."""
+        """The edited beginning of the message, instead of its own header."""
         pieces = []
         if edits.removes:
             head = self._spool.read(0, MAX_HEADER)

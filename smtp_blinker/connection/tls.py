@@ -36,10 +36,10 @@ def make_context(
     cert_reqs: int | None = None,
     ciphers: str | None = None,
 ) -> ssl.SSLContext:
-    """A server context; TLS 1.2 is its floor (RFC 8996), and renegotiation is refused.
+    """Make a server context with TLS 1.2 or later (RFC 8996) and without renegotiation.
 
-    Raises OSError for a file that can't be read and ssl.SSLError for one that isn't a certificate
-    or key and for an encrypted key, both naming the file; ssl.SSLError for unknown ciphers.
+    Raises OSError for a file that can't be read, and ssl.SSLError for a file that isn't a
+    certificate or key, for an encrypted key (both name the file) and for unknown ciphers.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -74,20 +74,20 @@ def make_context(
         try:
             context.set_ciphers(ciphers)
         except ssl.SSLError as exc:
-            raise ssl.SSLError(exc.errno, f"ciphers has none that is known: {ciphers!r}") from None
+            raise ssl.SSLError(exc.errno, f"ciphers has no known cipher: {ciphers!r}") from None
     return context
 
 
 def _no_password() -> str:
     """Replaces OpenSSL's password prompt, which blocks on the terminal.
 
-    A program that knows the password gives an ssl_context.
+    A program that knows the password passes an ssl_context.
     """
     raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the key is encrypted, its password unknown")
 
 
 def _read(path: Any) -> bytes:
-    """The file; its OSError has the file's name, which those of `ssl` don't."""
+    """Read a file. Its OSError names the file, unlike those of the module ssl."""
     with open(path, "rb") as file:
         return file.read()
 
@@ -106,8 +106,8 @@ _DISTRUST = frozenset(
 
 
 def tls_failure(exc: ssl.SSLError) -> str:
-    """What went wrong, as a sentence for the operator."""
-    reason = getattr(exc, "reason", None) or str(exc)  # our own errors have none
+    """A description of the failure for the operator."""
+    reason = getattr(exc, "reason", None) or str(exc)  # our own errors have no reason
     _, alert, name = reason.rpartition("_ALERT_")
     if not alert:
         return f"TLS: {reason.replace('_', ' ').lower()}"
@@ -120,7 +120,7 @@ def tls_failure(exc: ssl.SSLError) -> str:
 class SecureContexts:
     """The certificates in use: a default context, and others by SNI name.
 
-    `update` replaces them all at once; connections that have shaken hands keep theirs.
+    `update` replaces all of them together; connections after their handshake keep the old ones.
     """
 
     def __init__(self, options: Options) -> None:
@@ -134,10 +134,11 @@ class SecureContexts:
             self._load(self._settings)
 
     def update(self, changes: Mapping[str, Any]) -> None:
-        """Load again with *changes* to the settings; on an error the old ones stay in use.
+        """Load the certificates again, with *changes* to the settings. After an error the old
+        certificates stay in use.
 
         Raises TypeError for an unknown setting, ValueError for a contradiction, and what
-        `make_context` raises. A new ssl_context replaces all that made the old one, and a new
+        `make_context` raises. A new ssl_context replaces the settings of the old context, and a new
         certfile replaces a context.
         """
         for name in changes:
@@ -185,15 +186,16 @@ class SecureContexts:
 def _inherit(
     context: ssl.SSLContext, default: ssl.SSLContext, entry: Mapping[str, Any], name: str
 ) -> None:
-    """Copy to *context*, made of the dict *entry* for *name*, what it doesn't set from *default*.
+    """Copy settings from *default* to *context*, which was made from the dict *entry* for *name*,
+    as far as *entry* doesn't set them.
 
-    Raises ValueError for authorities that can't be copied.
+    Raises ValueError if the CA certificates can't be copied.
     """
     context.options |= default.options
     context.minimum_version = default.minimum_version
     context.maximum_version = default.maximum_version
     if entry.get("ciphers") is None:
-        # Those of TLS 1.3 have no setting in Python.
+        # Python can't set the ciphers of TLS 1.3.
         ciphers = [one["name"] for one in default.get_ciphers() if one["protocol"] != "TLSv1.3"]
         if ciphers:
             context.set_ciphers(":".join([*ciphers, f"@SECLEVEL={default.security_level}"]))
@@ -206,16 +208,16 @@ def _inherit(
         known = default.cert_store_stats()
         if not authorities or known["crl"] or known["x509"] != len(authorities):
             raise ValueError(
-                f"sni_options[{name!r}]: the authorities of ssl_context can't be copied; "
+                f"sni_options[{name!r}]: the CA certificates of ssl_context can't be copied; "
                 "give ca_certs and cert_reqs here, or an ssl.SSLContext"
             )
         context.load_verify_locations(cadata=b"".join(authorities))
 
 
 class _GuardedCallback:
-    """A context's own sni_callback: what it raises ends the handshake with an alert.
+    """Wraps a context's own sni_callback, so that its exceptions end the handshake with an alert.
 
-    Python would print the traceback to standard error, past every logger.
+    Otherwise Python prints the traceback to standard error, and no logger gets it.
     """
 
     def __init__(self, callback: Callable[..., int | None]) -> None:
@@ -251,17 +253,16 @@ def _sni_slot(context: ssl.SSLContext) -> GetSetDescriptorType:
 
 
 def _server_name(name: str) -> str:
-    """The form in which names are compared: A-labels in lower case, without a root dot."""
+    """*name* in the form for comparisons: A-labels in lower case, without a root dot."""
     return name.lower().rstrip(".")
 
 
 class TLSChannel:
-    """The TLS of one connection: octets of the network on one side, plain ones on the other.
+    """The TLS of one connection, without I/O: network octets on one side, plain ones on the other.
 
-    It begins with the context that *by_name* has for the client's server name, else *default*.
-    *costs* remembers for each context the CPU time of its last answer to a ClientHello.
-    Every method may raise ssl.SSLError; what `to_send` returns afterwards (an alert) still
-    belongs on the wire.
+    It uses the context in *by_name* for the client's server name, else *default*. *costs* keeps
+    for each context the CPU time of its last answer to a ClientHello. Every method may raise
+    ssl.SSLError; the caller must still send what `to_send` returns after that (an alert).
     """
 
     __slots__ = (
@@ -288,19 +289,19 @@ class TLSChannel:
         self._default = default
         self._by_name = by_name
         self._costs = costs
-        #: A thread uses the buffers, also after the greenlet that waited for it was killed.
+        #: Whether a thread uses the buffers; perhaps still after its waiting greenlet was killed.
         self._in_thread = False
         #: Whether a record may have more octets than were asked for.
         self._has_rest = False
         #: None once the context is chosen.
         self._hello: ClientHello | None = ClientHello()
-        #: The name that the client asked for, as a lower-case A-label.
+        #: The server name that the client requested, in lower-case A-labels, or None.
         self.servername: str | None = None
-        # There once the ClientHello is.
+        # Set after the ClientHello.
         self._object: ssl.SSLObject
 
     def received(self, data: bytes) -> None:
-        """Octets from the network; b"" for their end."""
+        """Add octets from the network; b"" at their end."""
         if self._hello is not None:
             self._hello.feed(data)
         elif data:
@@ -312,7 +313,7 @@ class TLSChannel:
         return b"" if self._in_thread else self._outgoing.read()
 
     def handshake(self) -> bool:
-        """Go on with the handshake; False when it needs more octets from the network."""
+        """Continue the handshake; False if it needs more octets from the network."""
         if self._hello is not None:
             if not self._hello.complete:
                 return False
@@ -322,7 +323,7 @@ class TLSChannel:
         return self._go_on()
 
     def _answer(self, context: ssl.SSLContext) -> bool:
-        """Answer the ClientHello: the signature by our key is most of the cost of a handshake."""
+        """Answer the ClientHello. The signature with our key is the largest cost of a handshake."""
         # An sni_callback belongs to the program, which may use gevent in it.
         if self._costs.get(context, 0.0) < COSTLY or context.sni_callback is not None:
             return self._timed(context)
@@ -363,7 +364,7 @@ class TLSChannel:
                 self.servername = text
                 context = self._by_name.get(text, context)
         elif name is not None and context.sni_callback is not None:
-            # RFC 6066 section 3: a name is ASCII. Python's `ssl` can't hand this one to the
+            # RFC 6066 section 3: a name is ASCII. Python's `ssl` can't pass this one to the
             # callback, and would print a traceback to standard error.
             self._outgoing.write(_UNRECOGNIZED_NAME)
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the server name isn't ASCII")
@@ -395,7 +396,7 @@ class TLSChannel:
         return self._outgoing.read()
 
     def say_goodbye(self) -> None:
-        """Put a close_notify into `to_send`; doesn't wait for the peer's."""
+        """Add a close_notify to `to_send`, without waiting for that of the peer."""
         try:
             self._object.unwrap()
         except ssl.SSLError:

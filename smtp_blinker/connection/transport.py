@@ -41,8 +41,8 @@ class Interrupted(Exception):
 class Transport:
     """*sock* is a connected, non-blocking gevent socket; `close` closes it.
 
-    *patience* is how many seconds sending may take without a deadline. *last_moment* is a moment
-    of `clock.monotonic` at which every wait ends, whatever its deadline; only lingering may be
+    *patience* is how many seconds sending without a deadline may take. *last_moment* is the time
+    of `clock.monotonic` at which every wait ends, even before its deadline; only lingering may end
     later.
 
     Methods with a deadline raise OSError when the connection breaks, TimeoutError when the
@@ -83,7 +83,7 @@ class Transport:
         hub = self._hub = get_hub()
         self._reader: Any = hub.loop.io(raw.fileno(), _READ)
         self._writer: Any = None
-        #: The one that reads and writes.
+        #: The greenlet that reads and writes.
         self.greenlet = getcurrent()
         self._switch = self.greenlet.switch
         # Hub.switch first looks for a switch_out method, which a raw greenlet doesn't have.
@@ -92,7 +92,7 @@ class Transport:
         self._fires_at = _FAR_AWAY
         self._deadline = _FAR_AWAY
         self._tls: TLSChannel | None = None
-        #: What the next `flush` or `receive` sends, before TLS: `write` adds to it.
+        #: Plain octets that the next `flush` or `receive` sends; `write` adds to it.
         self.unsent = b""
         #: Octets of TLS that wait to be sent.
         self._rest = b""
@@ -112,7 +112,7 @@ class Transport:
             return self._receive_tls(size, deadline)
         if self.unsent:
             self.flush(deadline)
-        # Waiting first and then reading once is cheaper than a read that fails, a wait, a read.
+        # To wait first and then read once is cheaper than a failed read, a wait and a second read.
         self._deadline = deadline
         if deadline < self._fires_at:
             self._start_timer()
@@ -131,7 +131,7 @@ class Transport:
             return data
 
     def _wait_until_writable(self, deadline: float | None) -> float:
-        """Returns the deadline that counts: for the next wait of the same sending too."""
+        """Wait; returns the deadline that applies, also for the next wait of the same sending."""
         if deadline is None:
             deadline = monotonic() + self._patience
         self._deadline = deadline
@@ -232,7 +232,7 @@ class Transport:
             deadline = self._wait_until_writable(deadline)
 
     def _send_octets(self, data: bytes, deadline: float | None) -> None:
-        """The same for octets of TLS."""
+        """Send octets of TLS; otherwise like `flush`."""
         data = self._rest + data
         while data:
             try:
@@ -300,7 +300,7 @@ class Transport:
             pass
 
     def close(self) -> None:
-        """Close the socket and release the watchers; more than once is fine."""
+        """Close the socket and release the watchers. Further calls do nothing."""
         for watcher in (self._reader, self._writer, self._timer):
             if watcher is not None:
                 watcher.stop()

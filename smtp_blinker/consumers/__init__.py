@@ -1,7 +1,7 @@
-"""Take mail out of the queue that `AMQPStore` or `RedisStreamStore` has put it into.
+"""Takes mail out of the queue in which `AMQPStore` or `RedisStreamStore` puts it.
 
-``consume(url, handler)`` is all of it. It needs no server, no gevent and no monkey patching, and
-works with both.
+The interface is one function, ``consume(url, handler)``. It needs no server, and works with and
+without gevent and monkey patching.
 """
 
 from .loop import DELAYS, REMEMBERED, consume

@@ -1,4 +1,4 @@
-"""RabbitMQ as the engine of `consume`."""
+"""The engine of `consume` for RabbitMQ."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .engine import Delivery
 HEARTBEAT: Final = 30
 #: Seconds within which RabbitMQ must confirm an entry that moves to another queue.
 CONFIRM_SECONDS: Final = 30.0
-#: How often a handler has failed on the entry, and why it is a dead letter.
+#: Headers of an entry: the number of failures, and the reason why it is a dead letter.
 FAILURES: Final = "failures"
 REASON: Final = "reason"
 
 
 class AMQPEngine:
-    """A queue, one for each delay, whose entries RabbitMQ puts back, and one of dead letters."""
+    """A queue, one for each delay whose entries RabbitMQ moves back, and one of dead letters."""
 
     name = "RabbitMQ"
     errors: tuple[type[Exception], ...] = (AMQPError, MessageNacked, OSError)
@@ -60,7 +60,7 @@ class AMQPEngine:
                     "x-overflow": "reject-publish",
                 },
             )
-        # One at a time: the others are left for other consumers.
+        # Prefetch one entry at a time, and leave the others to other consumers.
         channel.basic_qos(0, 1, False)
         channel.basic_consume(self._queue, callback=self._arrived.append)
         self._channel = channel
@@ -99,7 +99,7 @@ class AMQPEngine:
         known = dict(delivery.original.properties)
         known["application_headers"] = {**known.get("application_headers", {}), **headers}
         message = amqp.Message(delivery.original.body, **known)
-        # Without a queue it is returned, which raises.
+        # If the queue is missing, RabbitMQ returns the entry, and this raises.
         self._channel.basic_publish(
             message, "", queue, mandatory=True, confirm_timeout=CONFIRM_SECONDS
         )

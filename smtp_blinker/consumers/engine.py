@@ -1,4 +1,4 @@
-"""What `consume` needs of an engine."""
+"""The interface of the engines of `consume`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any, Protocol
 
 @dataclass(slots=True)
 class Delivery:
-    """An entry as the engine has given it out, to this consumer alone."""
+    """An entry that the engine has given to this consumer only."""
 
     #: The engine's own id of it.
     tag: Any
     #: The envelope's JSON.
     head: bytes
-    #: The content, where it is in the entry.
+    #: The content, or b"" if it is stored elsewhere.
     content: bytes
-    #: Handlers that have failed on it before.
+    #: How many times a handler has failed on it.
     failures: int
-    #: What the engine needs to add it to another queue.
+    #: The engine's own object, to add it to another queue.
     original: Any
 
 
 class Engine(Protocol):
-    """A queue with its queues of delays and of dead letters. Its methods raise `errors`."""
+    """A queue with its queues for delays and dead letters. Its methods raise `errors`."""
 
     #: The engine's name in log lines.
     name: str
@@ -37,16 +37,17 @@ class Engine(Protocol):
         """The next entry; None if none comes within the time."""
 
     def done(self, delivery: Delivery) -> None:
-        """The entry was handled. When this returns it won't be given out again, as a rule."""
+        """Remove the entry, which was handled. After the return it is normally not delivered
+        again."""
 
     def retry(self, delivery: Delivery, delay: int) -> None:
-        """Give the entry out again after *delay* seconds, with one more failure."""
+        """Deliver the entry again after *delay* seconds, with one more failure."""
 
     def bury(self, delivery: Delivery, reason: str) -> None:
         """Move the entry to the dead letters."""
 
     def beat(self, delivery: Delivery) -> None:
-        """The entry is still being handled. Called in another thread than the other methods."""
+        """Tell the engine that the handler still works. Called in another thread."""
 
     def close(self) -> None:
         """Disconnect. Raises nothing."""

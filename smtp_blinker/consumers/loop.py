@@ -20,15 +20,15 @@ log = logging.getLogger("smtp_blinker.consumers")
 
 Handler = Callable[[Envelope, bytes], Any]
 
-#: Seconds before an entry is given to the handler again, after each of its failures.
+#: Seconds until the handler gets an entry again, after its first failure, its second, and so on.
 DELAYS: Final = (1, 10, 60, 600, 3600)
-#: Content ids that are remembered to recognise duplicates.
+#: The number of content ids to remember, to recognize duplicates.
 REMEMBERED: Final = 10_000
-#: Seconds that a signal waits for the loop, at most.
+#: The longest time in seconds until the loop notices a signal.
 TURN: Final = 1.0
-#: Seconds between two signs of life to the engine while the handler works.
+#: Seconds between two heartbeats to the engine while the handler works.
 BEAT: Final = 10.0
-#: Seconds between two attempts to reach an engine that is away: at first, and at last.
+#: Seconds between two attempts to reach the engine: at first, and at most.
 PAUSES: Final = (0.5, 30.0)
 
 
@@ -46,28 +46,28 @@ def consume(
 
     *url* is that of the store: ``amqp://…``, ``amqps://…`` (extra `amqp`), ``redis://…``,
     ``rediss://…`` or ``unix://…`` (extra `redis`). *queue* is the store's routing key or stream;
-    it is made where it is missing. ``envelope`` is an `Envelope` and ``content`` the message as
-    bytes, wherever it was: large ones are read from *contents*, which must be those of the store,
-    and deleted from there at the end.
+    it is created if missing. ``envelope`` is an `Envelope` and ``content`` the message as bytes.
+    Large contents are read from *contents*, which must be the same as for the store, and are
+    deleted there at the end.
 
     When the handler returns, whatever it returns, the entry is acknowledged. When it raises an
     `Exception`, any consumer gets the entry again after the first of *delays* (seconds), next time
     after the second, and so on. After the last it moves to the dead letters, ``mail.dead`` for the
     queue "mail". An invalid entry goes there at once.
 
-    An entry whose `content_id` is one of the last *remember* that this process has handled is a
-    duplicate: it is acknowledged without a call. So a handler sees each message at least once, and
-    twice only where a consumer or an engine died in between.
+    An entry is a duplicate if its `content_id` is among the last *remember* ones that this process
+    has handled: it is acknowledged without a call. So a handler sees each message at least once,
+    and more than once only if a consumer or the engine died meanwhile.
 
-    SIGTERM and SIGINT let the handler end and then `consume` returns, within a second when there is
-    nothing to do. Outside the main thread it gets no process signals; *stop*, once set, does
+    After SIGTERM or SIGINT `consume` returns when the handler has ended, or within a second if it
+    is idle. Outside the main thread it gets no process signals; *stop*, once set, does
     the same anywhere. While the engine can't be reached, it tries again with growing pauses of up
     to 30 seconds and logs this (logger ``smtp_blinker.consumers``). If a consumer dies, another
     one gets its entry: from RabbitMQ when the connection ends, from Redis after a minute.
 
-    Raises TypeError for a *handler* that can't be called, ValueError for a URL or a delay that is
-    none, ImportError where the extra is missing, and
-    what the handler raises that is no `Exception` (SystemExit): that entry is given out again.
+    Raises TypeError for a *handler* that isn't callable, ValueError for a wrong URL or delay, and
+    ImportError without the extra. It also raises any BaseException of the handler that isn't an
+    `Exception` (SystemExit); that entry is delivered again.
     """
     if not callable(handler):
         raise TypeError(f"handler must be callable with an envelope and a content, not {handler!r}")
@@ -116,7 +116,7 @@ class Consumer:
         self._ended = threading.Event()
         #: Seconds before the next attempt.
         self._pause = PAUSES[0]
-        #: Between the loop and the thread that sends signs of life.
+        #: Protects the delivery in progress from the thread that sends heartbeats.
         self._lock = threading.Lock()
         self._in_hand: Delivery | None = None
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -151,7 +151,7 @@ class Consumer:
         try:
             envelope = Envelope.from_json(delivery.head)
         except ValueError as exc:
-            log.error("what is no entry goes to the dead letters: %s", exc)
+            log.error("an invalid entry goes to the dead letters: %s", exc)
             self.engine.bury(delivery, str(exc))
             return
         if envelope.content_id in self._seen:
@@ -171,11 +171,11 @@ class Consumer:
         content = delivery.content
         if envelope.content_key is not None:
             if self._contents is None:
-                raise ValueError("the entry's content is elsewhere: give consume the contents=…")
+                raise ValueError("the content isn't in the entry: call consume with contents=…")
             with self._contents.open(envelope.content_key) as file:
                 content = file.read()
         if hashlib.sha256(content).hexdigest() != envelope.sha256:
-            raise ValueError("the content is not the one that the envelope is of")
+            raise ValueError("the content doesn't match the content_id of the envelope")
         return content
 
     def _failed(self, envelope: Envelope, delivery: Delivery, exc: Exception) -> None:
@@ -201,10 +201,10 @@ class Consumer:
             return
         try:
             self._contents.delete(envelope.content_key)
-        except Exception as exc:  # what is left is swept
+        except Exception as exc:  # a sweep deletes it later
             log.warning("the content of entry %s was not deleted: %s", envelope.id, exc)
 
-    # Signs of life
+    # Heartbeats
 
     @contextmanager
     def _while_in_hand(self, delivery: Delivery) -> Iterator[None]:
@@ -223,12 +223,12 @@ class Consumer:
                     try:
                         self.engine.beat(self._in_hand)
                     except self.engine.errors:
-                        pass  # the loop meets the same when the handler has ended
+                        pass  # the loop meets and handles the same error after the handler
 
 
 @contextmanager
 def _signals(stop: threading.Event) -> Iterator[None]:
-    """Have SIGTERM and SIGINT set *stop*, if this is the main thread."""
+    """Within the block SIGTERM and SIGINT set *stop*, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

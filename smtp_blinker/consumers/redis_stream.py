@@ -1,4 +1,4 @@
-"""Redis as the engine of `consume`: a stream with a consumer group."""
+"""The engine of `consume` for Redis: a stream with a consumer group."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .engine import Delivery
 
 #: The consumer group, which records the entries that were handled or are being handled.
 GROUP: Final = "consumers"
-#: Seconds without a sign of life after which another consumer takes over an entry.
+#: Seconds without a heartbeat after which another consumer takes over an entry.
 DEAD_SECONDS: Final = 60
 #: If this many consumers die while they handle an entry, it becomes a dead letter.
 CRASHES: Final = 20
-#: Seconds for an answer; a consumer asks for entries for a second at most.
+#: The timeout of a command in seconds; a consumer waits for new entries a second at most.
 ANSWER_SECONDS: Final = 30.0
 
-# Puts the entries back whose delay is over: those of a stream of delays are in the order of their
-# times, which are in their ids. KEYS: the stream of delays, the stream. ARGV: milliseconds.
+# Moves the entries whose delay is over back. A stream of delays is in the order of time, since the
+# ids contain the times. KEYS: the stream of delays, the stream. ARGV: the delay in milliseconds.
 _PUT_BACK: Final = """
 local now = redis.call('TIME')
 local latest = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[1]
@@ -43,7 +43,7 @@ return #due
 
 
 class RedisEngine:
-    """A stream, one for each delay, and one of dead letters."""
+    """A stream, a stream for each delay, and one of dead letters."""
 
     name = "Redis"
     errors: tuple[type[Exception], ...] = (RedisError, OSError)
@@ -55,7 +55,7 @@ class RedisEngine:
             protocol=2,
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=ANSWER_SECONDS,
-            # An entry must not be moved twice; `consume` connects again.
+            # No retries here, so that no entry is moved twice; `consume` connects again.
             retry=Retry(NoBackoff(), 0),
         )
         self._stream = stream
@@ -69,7 +69,7 @@ class RedisEngine:
         try:
             self._client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
         except ResponseError as exc:
-            if "BUSYGROUP" not in str(exc):  # it is there
+            if "BUSYGROUP" not in str(exc):  # the group exists already
                 raise
         self._next_look = self._next_claim = 0.0
 
@@ -97,7 +97,7 @@ class RedisEngine:
         return answer[0][1][0] if answer else None
 
     def _of_the_dead(self) -> tuple[bytes, dict[bytes, bytes]] | None:
-        """An entry that a consumer had in hand for long without a sign of life."""
+        """An entry of a consumer without a heartbeat for DEAD_SECONDS, or None."""
         if monotonic() < self._next_claim:
             return None
         answer: Any = self._client.xautoclaim(

@@ -1,7 +1,7 @@
-"""Ready-made policies for `SMTPServer.use`. They know the public names of the library only.
+"""Ready-made policies for `SMTPServer.use`. They use only the public names of the library.
 
-Each has the keywords of `base.BasePolicy`. A name is imported when it is first used, so that no
-policy needs the extra of another.
+All have the keywords of `base.BasePolicy`. Each is imported at its first use, so that no policy
+needs the extra of another one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .rspamd import Rspamd
     from .sender.policy import SenderAuthentication
 
-#: The module that each name is in.
+#: The module of each name.
 _MODULES: Final = {
     "AuthLockout": "limits",
     "BasePolicy": "base",

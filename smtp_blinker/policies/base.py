@@ -18,7 +18,7 @@ from ..smtp.reply import Reject
 OnFailure = Literal["accept", "defer"]
 Networks = Iterable[str | IPv4Address | IPv6Address | Network]
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
-#: Addresses whose trust is kept: more clients than that are seldom connected at once.
+#: Addresses in the cache of trust. Rarely are more clients connected at a time.
 _KNOWN_ADDRESSES: Final = 10_000
 
 
@@ -27,7 +27,7 @@ class PolicyFailure(Exception):
 
 
 class Finding:
-    """What a policy found out: the base of dataclasses that are frozen and have slots."""
+    """The base class of the results of policies, which are frozen dataclasses with slots."""
 
     __slots__ = ()
 
@@ -37,21 +37,21 @@ class Finding:
         raise NotImplementedError
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready: the verdict, and the fields."""
+        """The verdict and the fields as JSON-ready values."""
         return {"verdict": self.verdict, **asdict(self)}  # type: ignore[call-overload]
 
 
 class BasePolicy:
-    """A policy's name, the clients that it judges, and its failures.
+    """The base class of policies: the name, the clients to judge, and what happens on failures.
 
-    *trusted*: addresses and networks of clients that it doesn't judge; the client of a UNIX socket
-    counts as 127.0.0.1. *judge_authenticated*: judge clients that have authenticated too.
-    *timeout*: seconds that one judgement waits for what the policy asks, more than 0.
-    *on_failure*: what happens when that gives no answer: the mail passes (``"accept"``) or the
-    client gets 451 4.7.1 (``"defer"``). Raises TypeError or ValueError for a wrong one of them.
+    *trusted*: addresses and networks of clients that it doesn't judge; a client of a UNIX socket
+    counts as 127.0.0.1. *judge_authenticated*: whether it also judges clients after AUTH.
+    *timeout*: seconds that one judgement may wait for the other service, greater than 0.
+    *on_failure*: what happens without an answer: the mail passes (``"accept"``) or the client gets
+    451 4.7.1 (``"defer"``). Raises TypeError or ValueError for a wrong value.
     """
 
-    #: The key of `Session.results` and `Envelope.results`, and the policy's name in `error`.
+    #: The key in `Session.results` and `Envelope.results`, and the policy's name in `error`.
     name: ClassVar[str] = ""
 
     def __init__(
@@ -78,11 +78,11 @@ class BasePolicy:
         self._servers: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def attach(self, server: Any) -> None:
-        """Called by `SMTPServer.use`: failures go to *server*'s `error` signal."""
+        """`SMTPServer.use` calls it. Failures then go to *server*'s `error` signal."""
         self._servers.add(server)
 
     def judges(self, session: Session) -> bool:
-        """Whether the client of *session* is one that this policy judges."""
+        """Whether this policy judges the client of *session*."""
         if session.user is not None and not self.judge_authenticated:
             return False
         return not self._is_trusted(session.remote_address or "127.0.0.1")
@@ -109,9 +109,9 @@ class BasePolicy:
         emit(verdict, server, event)
 
     def fail(self, session: Session, cause: BaseException | str) -> None:
-        """This client or message can't be judged: send `error`.
+        """Handle that this client or message can't be judged: send `error`.
 
-        Returns if the mail should pass; raises Reject 451 4.7.1 with ``on_failure="defer"``.
+        With ``on_failure="defer"`` it raises Reject 451 4.7.1; else it returns, so the mail passes.
         """
         deferred = self.on_failure == "defer"
         self.report(session, cause, 451 if deferred else None)
@@ -121,7 +121,7 @@ class BasePolicy:
     def report(
         self, session: Session, cause: BaseException | str, response_code: int | None = None
     ) -> None:
-        """Send `error` about *cause* and do nothing else."""
+        """Only send `error` about *cause*."""
         failure = PolicyFailure(f"{self.name}: {_described(cause)}")
         if isinstance(cause, BaseException):
             failure.__cause__ = cause
@@ -140,11 +140,11 @@ class BasePolicy:
         return Reject(451, "Try again later: this server can't check mail now", "4.7.1")
 
     def _server_of(self, session: Session) -> Any:
-        """The server that *session* belongs to, of those that use this policy."""
+        """The server of *session*, among those that use this policy."""
         servers = list(self._servers)
         if len(servers) < 2:
             return servers[0] if servers else None
-        attributes = session.__dict__  # looking through all connections takes a while
+        attributes = session.__dict__  # cached, because a search of all connections takes a while
         if "_server" not in attributes:
             attributes["_server"] = next(
                 (one for one in servers[1:] if _serves(one, session)), servers[0]

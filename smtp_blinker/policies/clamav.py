@@ -1,4 +1,4 @@
-"""Viruses, found by ClamAV's daemon clamd (the command INSTREAM, see clamd(8))."""
+"""Scans messages for viruses with ClamAV's daemon clamd (the command INSTREAM, see clamd(8))."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..smtp.reply import Reject
 from .base import LOOPBACK, BasePolicy, Finding, Networks, OnFailure
 from .scanner import ScannerFailure, deadline, pieces_of, printable
 
-#: Octets of an answer; a signature's name is far shorter.
+#: The longest answer in octets; names of signatures are far shorter.
 MAX_ANSWER: Final = 4096
 #: With AlertExceedsMax clamd "finds" this in files that it could not scan.
 _LIMITS: Final = "Heuristics.Limits.Exceeded"
@@ -27,7 +27,7 @@ _Address = tuple[str, int] | str
 class ClamAVResult(Finding):
     """clamd's verdict on a message."""
 
-    #: The signature's name in printable ASCII, or None where nothing was found.
+    #: The name of the virus signature in printable ASCII, or None.
     signature: str | None
 
     @property
@@ -43,12 +43,12 @@ class ClamAVResult(Finding):
 
 
 class ClamAV(BasePolicy):
-    """550 5.7.1 to a message in which clamd finds a virus.
+    """Refuses a message with 550 5.7.1 if clamd finds a virus in it.
 
-    *address*: ``"tcp://HOST:3310"``, ``(host, port)`` or ``"unix:/path"``. The verdict is
-    ``session.envelope.results["clamav"]``. No answer within *timeout* seconds, an error, and a
-    message that is larger than clamd's StreamMaxLength are failures: *on_failure* says what
-    happens to it. Raises ValueError for what is not an address.
+    *address*: ``"tcp://HOST:3310"``, ``(host, port)`` or ``"unix:/path"``. The verdict is in
+    ``session.envelope.results["clamav"]``. Failures, for which *on_failure* applies, are: no answer
+    within *timeout* seconds, an error, and a message larger than clamd's StreamMaxLength. Raises
+    ValueError for a wrong *address*.
     """
 
     name = "clamav"
@@ -93,7 +93,7 @@ class ClamAV(BasePolicy):
                     sock.sendall(struct.pack(">I", len(piece)) + piece)
                 sock.sendall(struct.pack(">I", 0))
             except ConnectionError as exc:
-                # clamd closes at StreamMaxLength, and may have said so.
+                # At StreamMaxLength clamd closes the connection, and may have sent the reason.
                 raise ScannerFailure(_last_words(sock) or str(exc)) from exc
             return _answer(sock)
 

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, NamedTuple, Protocol
 
-#: Times and triplets that `MemoryCounters` keeps: some 100 MB when all keys differ.
+#: The times and triplets that `MemoryCounters` keeps: about 100 MB if all keys differ.
 MAX_ENTRIES: Final = 500_000
 
 
 class Hit(NamedTuple):
     """The result of counting one event."""
 
-    #: Seconds until there is room for one; 0 where this one was counted.
+    #: Seconds until the next event is allowed; 0 if this one was counted.
     wait: float
-    #: What `Counters.undo` takes.
+    #: The argument *mark* of `Counters.undo`.
     mark: float
 
 
@@ -33,41 +33,43 @@ class Counters(Protocol):
         """Whether it counts only this process now, although it should count all nodes."""
 
     def attach(self, server: Any) -> None:
-        """*server*'s `error` signal reports it when the other machine is away."""
+        """Report it to *server*'s `error` signal if the other machine is unreachable."""
 
     def hit(self, key: str, number: int, per: float, timeout: float) -> Hit:
-        """Count one event unless *number* were counted within the last *per* seconds."""
+        """Count one event, unless *number* were counted within the last *per* seconds."""
 
     def hit_both(
         self, key: str, other: str, number: int, per: float, timeout: float
     ) -> tuple[Hit, Hit]:
-        """Count one event in both windows, or in neither where one of them is full: it says how
-        long to wait, the first of them if both are."""
+        """Count one event in both windows, or in none if one of them is full.
+
+        The `Hit` of the full window (the first one, if both are full) tells how long to wait.
+        """
 
     def undo(self, key: str, mark: float) -> None:
-        """Take back one event."""
+        """Remove one event."""
 
     def clear(self, key: str) -> None:
         """Forget the events of *key*."""
 
     def lease(self, key: str, holder: str, number: int, timeout: float) -> bool:
-        """Give *holder* one of the *number* leases of *key*; False when there is none left."""
+        """Give *holder* one of the *number* leases of *key*; False if there is none left."""
 
     def release(self, key: str, holder: str) -> None:
-        """Give it back; a second time is fine."""
+        """Return the lease; a second call does nothing."""
 
     def triplet(self, key: str, delay: float, window: float, keep: float, timeout: float) -> float:
-        """Seconds that *key* has to wait: *delay* from its first time; 0 when it came back after
+        """Seconds until *key* passes: *delay* after its first attempt; 0 when it came back after
         them, and within *window* seconds of its first time. Then it is known for *keep* seconds
         since its last."""
 
 
 class MemoryCounters:
-    """Counts in this process: exact, with a bounded memory, without threads.
+    """Counts in this process: exact, with bounded memory, without threads.
 
-    It keeps *max_entries* times and as many triplets; beyond, those used least recently go.
-    *clock* returns seconds and never goes back. Of any length of time *per* no more than *number*
-    events are ever counted: each one's time is kept.
+    It keeps up to *max_entries* times and as many triplets, and drops the least recently used.
+    *clock* returns seconds and never goes back. It keeps the time of each event, so in no period of
+    *per* seconds are more than *number* events counted.
     """
 
     away: Final = False
@@ -79,16 +81,16 @@ class MemoryCounters:
             raise ValueError(f"max_entries must be 1 or more, not {max_entries!r}")
         self._max_entries = max_entries
         self._clock = clock
-        #: Times of events and the time when the last of them is too old, last used last.
+        #: The times of events, and the time when the last of them expires; the last used key last.
         self._windows: OrderedDict[str, tuple[deque[float], float]] = OrderedDict()
         self._times = 0
-        #: First time, or -1 of those that came back; when it is forgotten.
+        #: The time of the first attempt, or -1 after a second one; and the time when it expires.
         self._triplets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         #: The holders of each key's leases.
         self.leases: dict[str, set[str]] = {}
 
     def attach(self, server: Any) -> None:
-        """Nothing here can fail."""
+        """Does nothing, because nothing here can fail."""
 
     def __len__(self) -> int:
         return self._times + len(self._triplets)
@@ -124,7 +126,7 @@ class MemoryCounters:
         return one, two
 
     def _drop_old(self, now: float) -> None:
-        for _ in range(2):  # more than one comes in
+        for _ in range(2):  # two for each new one, so that old ones don't accumulate
             key = next(iter(self._windows), None)
             if key is None or self._windows[key][1] > now:
                 return

@@ -1,6 +1,7 @@
-"""DNS for policies, on gevent's sockets. Needs ``pip install 'smtp_blinker[dns]'``.
+"""DNS for policies, with gevent's sockets. Needs ``pip install 'smtp_blinker[dns]'``.
 
-dnspython makes and reads the messages. A policy takes any object with `Resolver`'s `query`.
+dnspython makes and parses the messages. Policies accept any object with the method `query` of
+`Resolver`.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ try:
 except ImportError as exc:
     raise ImportError("this policy needs dnspython: pip install 'smtp_blinker[dns]'") from exc
 
-#: Seconds until a question is asked again, of the next server.
+#: Seconds until a query is repeated, with the next server.
 TRY_SECONDS: Final = 1.5
 #: The most octets and records of a reply: a sender may have chosen its contents.
 MAX_REPLY: Final = 16_384
 MAX_RECORDS: Final = 200
 #: RFC 9715 section 3: a size that every network passes without fragments.
 _UDP_PAYLOAD: Final = 1232
-#: Seconds that an answer is kept at most, whatever its TTL says.
+#: The longest time in seconds to cache an answer, even if its TTL is longer.
 MAX_TTL: Final = 86400
 MAX_CACHED: Final = 10_000
-#: Questions of one `Resolver` that wait for a reply at a time: each has a socket.
+#: Queries of one `Resolver` in progress at a time; each has a socket.
 MAX_AT_ONCE: Final = 100
 
 
@@ -45,35 +46,33 @@ class _NoSuchName(tuple[str | bytes, ...]):
     __slots__ = ()
 
 
-#: What `Queries.query` returns for a name that doesn't exist, itself and all below it (RFC 8020);
-#: as empty as the answer for one that has records of other kinds only.
+#: `Queries.query` returns it if neither the name nor any name below it exists (RFC 8020). It is
+#: empty, like the answer for a name that has only records of other kinds.
 NO_SUCH_NAME: Final[tuple[str | bytes, ...]] = _NoSuchName()
 
 
 class DNSFailure(Exception):
-    """No answer: no server replied in time, or all replied SERVFAIL or an invalid message."""
+    """No server replied in time, or all replied SERVFAIL or an invalid message."""
 
 
 class Queries(Protocol):
     """The interface of a resolver for policies."""
 
     def query(self, name: str, kind: str, timeout: float) -> tuple[str | bytes, ...]:
-        """The records of *kind* ("A", "TXT", …) at *name*, which may be none.
+        """The records of *kind* ("A", "TXT", …) at *name*, perhaps none.
 
-        Records of TXT are bytes, their strings joined; all others are texts as in a zone file.
-        `NO_SUCH_NAME` where the answer was NXDOMAIN. Raises `DNSFailure` where there is no answer
-        within *timeout* seconds.
+        TXT records are bytes with their strings joined; others are text as in a zone file. Returns
+        `NO_SUCH_NAME` for NXDOMAIN. Raises `DNSFailure` without an answer within *timeout* seconds.
         """
 
 
 class Resolver:
-    """Asks recursive name servers, and keeps what they said for as long as its TTL allows, that
-    there is nothing too (RFC 2308).
+    """Queries recursive name servers, and caches answers, also negative ones (RFC 2308), for their
+    TTL.
 
     *servers*: addresses, or pairs of address and port; by default those of /etc/resolv.conf, which
-    is read once. At most `MAX_AT_ONCE` questions wait for a reply; further ones wait for their
-    turn, within their own time. Several hubs may use it. Raises ValueError where there is no
-    server.
+    is read once. At most `MAX_AT_ONCE` queries are in progress; further ones wait, but not longer
+    than their own timeout. Several hubs may share it. Raises ValueError without any server.
     """
 
     def __init__(self, servers: Sequence[str | tuple[str, int]] | None = None) -> None:
@@ -101,7 +100,7 @@ class Resolver:
                 name, kind, use_edns=0, payload=_UDP_PAYLOAD, want_dnssec=False
             )
             if not self._free.acquire(timeout=timeout):
-                raise DNSFailure(f"{kind} of {name}: {MAX_AT_ONCE} other questions have no answer")
+                raise DNSFailure(f"{kind} of {name}: {MAX_AT_ONCE} other queries are in progress")
             try:
                 answer = self._ask(question, now + timeout)
             finally:
@@ -115,7 +114,7 @@ class Resolver:
         return answer.records
 
     def _ask(self, question: Any, deadline: float) -> _Answer:
-        """The first good reply of any server; raises `DNSFailure`."""
+        """The first valid reply of any server; raises `DNSFailure`."""
         problems: dict[str, str] = {}
         failed: set[tuple[str, int]] = set()
         while True:
@@ -184,7 +183,7 @@ def _exchange_by_tcp(question: Any, server: tuple[str, int]) -> _Answer:
 
 
 def _read(question: Any, wire: bytes) -> _Answer | None:
-    """What the reply to *question* says; None if it is no reply to it, invalid or too long."""
+    """The answer in *wire*, or None if it isn't a reply to *question*."""
     # RFC 1035 section 4.1.1: the ID, and the numbers of answers, name servers and additional
     # records.
     records = sum(int.from_bytes(wire[place : place + 2], "big") for place in (6, 8, 10))
@@ -196,8 +195,8 @@ def _read(question: Any, wire: bytes) -> _Answer | None:
 
 
 def _parsed(question: Any, wire: bytes) -> _Answer | None:
-    """For a thread: dnspython takes up to 30 ms for it. Raises DNSException for aliases that lead
-    nowhere."""
+    """Parse *wire*, in a thread because dnspython takes up to 30 ms. Raises DNSException for a
+    broken chain of aliases."""
     try:
         reply = dns.message.from_wire(wire)
         if not question.is_response(reply):
@@ -214,7 +213,7 @@ def _parsed(question: Any, wire: bytes) -> _Answer | None:
         records = NO_SUCH_NAME
     ttl = min(chain.minimum_ttl, MAX_TTL)
     if not records and not chain.cnames and ttl == MAX_TTL:
-        ttl = 0  # without a SOA (RFC 2308 section 5)
+        ttl = 0  # RFC 2308 section 5: don't cache a negative answer without SOA
     return _Answer(code, False, records, ttl)
 
 

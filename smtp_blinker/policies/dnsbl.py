@@ -1,4 +1,4 @@
-"""Lists of addresses in DNS (RFC 5782)."""
+"""DNS blocklists (RFC 5782)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..smtp.reply import Reject
 from .base import LOOPBACK, BasePolicy, Finding, Networks, OnFailure
 from .dns import DNSFailure, Queries, Resolver
 
-#: Characters of a list's TXT that a reply repeats.
+#: The most characters of a list's TXT record in a reply.
 MAX_TEXT: Final = 200
 #: RFC 5782 section 2.1: a listing is an address in this network.
 _LISTINGS: Final = IPv4Network("127.0.0.0/8")
@@ -45,7 +45,7 @@ class DNSBlocklistResult(Finding):
 
     address: str
     listings: tuple[Listing, ...]
-    #: The zones that gave no answer, with the reason.
+    #: The zones without an answer, with the reason.
     failures: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -56,14 +56,14 @@ class DNSBlocklistResult(Finding):
 
 
 class DNSBlocklist(BasePolicy):
-    """554 5.7.1 at MAIL to a client whose address is in a DNS list.
+    """Refuses MAIL with 554 5.7.1 if the client's address is in a DNS blocklist.
 
-    *zone*: the list's zone, or several, which are asked at once. *reject*: False to note the
-    finding in ``session.results["dnsblocklist"]`` only. *resolver*: a `dns.Resolver`, by default
-    one with the servers of /etc/resolv.conf. An answer that means "you may not ask", or one that no
-    list gives, is a failure and not a listing; so is no answer within *timeout* seconds. Public
-    resolvers get no answers from many lists: use one of your own. Raises ValueError for what is no
-    zone.
+    *zone*: the zone of the list, or several zones, which are queried in parallel. *reject*: with
+    False it only records the result in ``session.results["dnsblocklist"]``. *resolver*: a
+    `dns.Resolver`, by default one with the servers of /etc/resolv.conf. These are failures and not
+    listings: an answer that means "query refused", an answer outside the range of listings, and no
+    answer within *timeout* seconds. Many lists don't answer public resolvers: use one of your own.
+    Raises ValueError for a wrong zone.
     """
 
     name = "dnsblocklist"
@@ -88,7 +88,7 @@ class DNSBlocklist(BasePolicy):
         zones = [zone] if isinstance(zone, str) or not isinstance(zone, Iterable) else zone
         self.zones = tuple(_checked_zone(one) for one in zones)
         if not self.zones:
-            raise ValueError("DNSBlocklist takes one zone or more")
+            raise ValueError("DNSBlocklist needs one zone or more")
         self.reject = reject
         self._resolver: Queries = Resolver() if resolver is None else resolver
 
@@ -109,7 +109,7 @@ class DNSBlocklist(BasePolicy):
     def _look_up(self, client: str) -> DNSBlocklistResult:
         labels = _reversed(client)
         deadline = monotonic() + self.timeout
-        # Each ends by the deadline itself.
+        # Each of them ends by the deadline itself.
         asked = [gevent.spawn(self._ask, labels, zone, deadline) for zone in self.zones]
         gevent.joinall(asked)
         listings: list[Listing] = []
@@ -154,7 +154,7 @@ def _is_label(label: str) -> bool:
 
 
 def _reversed(client: str) -> str:
-    """The labels that stand for an address (RFC 5782 sections 2.1 and 2.4)."""
+    """The labels for an address (RFC 5782 sections 2.1 and 2.4)."""
     address = ip_address(client.partition("%")[0])
     if address.version == 6 and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
@@ -172,7 +172,7 @@ def _is_listing(code: str) -> bool:
 
 
 def _printable(text: str | bytes) -> str:
-    """*text* as a reply may have it."""
+    """*text* as printable ASCII for a reply, at most MAX_TEXT characters."""
     text = text[: MAX_TEXT * 4]
     decoded = text.decode("ascii", "replace") if isinstance(text, bytes) else text
     clean = "".join(char if " " <= char <= "~" else "?" for char in decoded)

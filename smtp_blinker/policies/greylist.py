@@ -35,13 +35,12 @@ class GreylistResult(Finding):
 
 
 class Greylist(CountingPolicy):
-    """451 4.7.1 at RCPT to a new triplet of network, sender and recipient.
+    """Refuses RCPT with 451 4.7.1 for a new triplet of network, sender and recipient.
 
-    It passes when it comes again after *delay* seconds and within two days; then it is known until
-    35 days have gone by without it. The network is the /24 of an IPv4 address and the /64 of an
-    IPv6 one; where `SenderAuthentication`, used before, found that SPF passes, the sender's domain
-    stands in its place. Clients that have authenticated aren't greylisted unless
-    *judge_authenticated*.
+    It accepts a retry after *delay* seconds and within two days. After that the triplet is known,
+    until it hasn't been used for 35 days. The network is the /24 of an IPv4 address or the /64 of
+    an IPv6 address; if `SenderAuthentication`, used before this policy, found an SPF pass, it is
+    the sender's domain instead. Clients after AUTH aren't greylisted, unless *judge_authenticated*.
     Raises ValueError for a *delay* that isn't greater than 0 and less than two days.
     """
 
@@ -85,7 +84,7 @@ class Greylist(CountingPolicy):
 
 
 def _spf_domain(session: Session, sender: str) -> str:
-    """The domain of *sender* where SPF has passed for it, else ""."""
+    """The domain of *sender* if SPF has passed for it, else ""."""
     found = session.envelope.results.get("sender_authentication")
     spf = getattr(found, "spf", None)
     domain = sender.rpartition("@")[2]

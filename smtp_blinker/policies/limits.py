@@ -1,4 +1,4 @@
-"""Limits that count over connections, and with `RedisCounters` over nodes."""
+"""Limits across connections, and with `RedisCounters` across nodes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .counters import Counters, Hit, MemoryCounters, network_of
 #: The events that `RateLimit` counts, and the keys that it counts them by.
 Of = Literal["connections", "messages", "recipients"]
 Key = Literal["network", "user", "sender"]
-#: The words after the slash of a rate, in seconds.
+#: The units of a rate in seconds.
 UNITS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-#: Each event's time is kept, so there is a bound.
+#: The largest number of a rate, because the time of each event is kept.
 MAX_NUMBER: Final = 100_000
-#: Seconds that a limit waits for its counters.
+#: The time in seconds that a limit waits for its counters.
 TIMEOUT: Final = 0.05
 _RATE: Final = re.compile(r"([0-9]{1,6}) ?/ ?([0-9]{0,5}) ?(second|minute|hour|day)s?", re.ASCII)
 #: Values up to this many characters are part of the key; longer ones are hashed.
@@ -29,9 +29,9 @@ _MAX_VALUE: Final = 80
 
 
 def parse_rate(text: str) -> tuple[int, float]:
-    """The number and the seconds of ``"100/minute"`` or ``"1000/6 hours"``.
+    """Parse a rate such as ``"100/minute"`` or ``"1000/6 hours"`` into a number and seconds.
 
-    Raises ValueError for what is not a rate.
+    Raises ValueError for a wrong rate.
     """
     match = _RATE.fullmatch(text) if isinstance(text, str) else None
     number, per = (int(match[1]), int(match[2] or 1) * UNITS[match[3]]) if match else (0, 0)
@@ -44,7 +44,7 @@ def parse_rate(text: str) -> tuple[int, float]:
 
 
 def short_key(value: str) -> str:
-    """*value*, or a hash of it where it is long: a client chooses it, and all are kept."""
+    """*value*, or its hash if it is long: clients choose these values, and all are kept."""
     if len(value) <= _MAX_VALUE:
         return value
     octets = value.encode("utf-8", "backslashreplace")
@@ -53,14 +53,14 @@ def short_key(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LimitResult(Finding):
-    """What a limit found. `verdict` is sent only of refusals: to let pass is the rule."""
+    """The result of a limit. The signal `verdict` is sent only for refusals."""
 
-    #: What was counted: "messages by network", for example.
+    #: What was counted, for example "messages by network".
     counted: str
     #: The number that the limit allows.
     number: int
     refused: bool
-    #: Seconds until there is room again, where that is known.
+    #: Seconds until the next one is allowed, or None if that isn't known.
     retry_after: float | None = None
 
     @property
@@ -106,12 +106,12 @@ class CountingPolicy(BasePolicy):
 class RateLimit(CountingPolicy):
     """At most *rate* connections, messages or recipients of one network, user or sender.
 
-    *rate*: ``"100/minute"``, ``"1000/6 hours"``. In no stretch of time that long are more
-    accepted. *of*: ``"connections"`` (421 4.7.0 before the greeting), ``"messages"`` (451 4.7.0
-    at MAIL) or ``"recipients"`` (452 4.7.0 at RCPT). *key*: ``"network"`` (an IPv4 address, the /64
-    of an IPv6 one), ``"user"`` (clients that have authenticated) or ``"sender"`` (the reverse-path;
-    not the null one, which names no sender). What was refused isn't counted. Raises ValueError for
-    a rate that isn't one, and for connections by anything but the network.
+    *rate*: for example ``"100/minute"`` or ``"1000/6 hours"``; no period of that length has more.
+    *of*: ``"connections"`` (421 4.7.0 before the greeting), ``"messages"`` (451 4.7.0 at MAIL) or
+    ``"recipients"`` (452 4.7.0 at RCPT). *key*: ``"network"`` (an IPv4 address, or the /64 of an
+    IPv6 address), ``"user"`` (only clients after AUTH) or ``"sender"`` (the reverse-path; the null
+    reverse-path isn't counted). Refused ones aren't counted. Raises ValueError for a wrong rate,
+    and for connections with another key than the network.
     """
 
     name = "rate_limit"
@@ -134,7 +134,7 @@ class RateLimit(CountingPolicy):
         if key not in get_args(Key):
             raise ValueError(f"key is one of {', '.join(get_args(Key))}, not {key!r}")
         if of == "connections" and key != "network":
-            raise ValueError(f"connections are counted by network: none has a {key} yet")
+            raise ValueError(f"connections are counted by network: they have no {key} yet")
         self.of = of
         self.key = key
         self._prefix = f"rate:{of}:{key}:{self.number}/{self.per:g}:"
@@ -146,7 +146,7 @@ class RateLimit(CountingPolicy):
 
     def on_auth(self, credentials: Credentials, session: Session) -> None:
         if self.key == "user":
-            # The name of a user that isn't a text itself.
+            # Used if the user that `on_auth` returns isn't text.
             session.__dict__["_rate_limit_name"] = credentials.username
 
     def on_mail_from(self, address: Address, session: Session) -> None:
@@ -186,10 +186,11 @@ class RateLimit(CountingPolicy):
 
 
 class ConnectionLimit(CountingPolicy):
-    """At most *number* live connections of one network: 421 4.7.0 before the greeting.
+    """At most *number* open connections of one network: 421 4.7.0 before the greeting.
 
-    With `RedisCounters` over all nodes, by leases that end when a node dies. In one process the
-    option ``max_clients_per_ip`` does the same at less cost. Raises ValueError for less than 1.
+    With `RedisCounters` it counts across all nodes, by leases that expire when a node dies. For one
+    process the option ``max_clients_per_ip`` does the same at less cost. Raises ValueError for a
+    *number* below 1.
     """
 
     name = "connection_limit"
@@ -205,7 +206,7 @@ class ConnectionLimit(CountingPolicy):
     ) -> None:
         super().__init__(counters, trusted=trusted, timeout=timeout, on_failure=on_failure)
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"number is a whole number from 1, not {number!r}")
+            raise ValueError(f"number must be a whole number from 1, not {number!r}")
         self.number = number
         #: The key of each session that holds a lease.
         self._held: dict[str, str] = {}
@@ -232,7 +233,7 @@ class ConnectionLimit(CountingPolicy):
 
 @dataclass(slots=True)
 class _Attempt:
-    """An AUTH whose outcome isn't known yet, and how it was counted."""
+    """An AUTH whose outcome isn't known yet, and its counted events."""
 
     network: str
     network_hit: Hit
@@ -241,13 +242,13 @@ class _Attempt:
 
 
 class AuthLockout(CountingPolicy):
-    """After *failures* failed AUTH within *per* seconds, by account or by network, further AUTH is
-    454 4.7.0, right or wrong, without asking the program's `on_auth`.
+    """Refuses AUTH after too many failed ones: *failures* within *per* seconds for an account or a
+    network. Further AUTH, right or wrong, is 454 4.7.0 without a call of the program's `on_auth`.
 
-    An attempt counts before its outcome is known, so that many at once are no more than
-    *failures*. A success clears its account's failures, and not those of its network. What failed
-    for a fault of the server's (4yz) doesn't count; an unknown mechanism counts by network. What
-    `XCLIENT` says of a user isn't judged. Raises ValueError for less than 1 failure or 1 second.
+    An attempt is counted before its outcome is known, so that parallel attempts can't exceed
+    *failures*. A success clears the failures of the account, but not those of the network. A
+    failure of the server (4yz) doesn't count. An unknown mechanism counts for the network only.
+    Logins by `XCLIENT` aren't judged. Raises ValueError for less than 1 failure or 1 second.
     """
 
     name = "auth_lockout"
@@ -264,9 +265,9 @@ class AuthLockout(CountingPolicy):
     ) -> None:
         super().__init__(counters, trusted=trusted, timeout=timeout, on_failure=on_failure)
         if isinstance(failures, bool) or not isinstance(failures, int) or failures < 1:
-            raise ValueError(f"failures is a whole number from 1, not {failures!r}")
+            raise ValueError(f"failures must be a whole number from 1, not {failures!r}")
         if not per >= 1:
-            raise ValueError(f"per is 1 second or more, not {per!r}")
+            raise ValueError(f"per must be 1 second or more, not {per!r}")
         self.failures = failures
         self.per = float(per)
         self._attempts: dict[str, _Attempt] = {}
@@ -294,7 +295,7 @@ class AuthLockout(CountingPolicy):
 
     def _locked(self, session: Session, counted: str, wait: float) -> Reject:
         self.note(session, session.results, LimitResult(counted, self.failures, True, wait))
-        # RFC 4954 section 4.1: for a server that can't tell right from wrong now.
+        # RFC 4954 section 4.1: a temporary failure, which doesn't reveal whether it was right.
         return Reject(454, "Temporary authentication failure, try again later", "4.7.0")
 
     # The outcome
@@ -316,7 +317,7 @@ class AuthLockout(CountingPolicy):
             self.counters.undo(attempt.network, attempt.network_hit.mark)
 
     def on_close(self, session: Session) -> None:
-        # Where no signal came (the option ignored_hosts, a connection that was lost).
+        # If no signal came (the option ignored_hosts, a lost connection).
         if session.user is not None:
             self._succeeded(session.id)
         self._attempts.pop(session.id, None)

@@ -1,7 +1,7 @@
-"""Counters for all nodes, in Redis. Needs ``pip install 'smtp_blinker[redis]'``.
+"""Counters in Redis for all nodes. Needs ``pip install 'smtp_blinker[redis]'``.
 
-redis-py speaks to Redis; its sockets are gevent's here, so that no call holds the hub up, in a
-process that is monkey patched and in one that isn't.
+It uses redis-py with gevent's sockets, so that no call blocks the hub, with or without monkey
+patching.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ log: Final = logging.getLogger("smtp_blinker")
 
 #: Connections to Redis of one process.
 MAX_CONNECTIONS: Final = 8
-#: Seconds between two tries while Redis is away.
+#: Seconds between two tries while Redis is unreachable.
 RETRY_SECONDS: Final = 1.0
-#: Seconds in which an answer that was too late for its client must come, or Redis is away.
+#: Seconds to wait for an answer that is too late for its client. After that Redis counts as
+#: unreachable.
 LATE_SECONDS: Final = 1.0
-#: Seconds that a lease lives without its node, and between two renewals.
+#: Seconds until a lease expires without renewal, and between two renewals.
 LEASE_SECONDS: Final = 30.0
 RENEW_SECONDS: Final = 10.0
-#: Leases that are renewed by one command.
+#: Leases that one command renews.
 RENEW_AT_ONCE: Final = 200
 #: Seconds for a command that no client waits for.
 _PATIENCE: Final = 0.05
@@ -82,17 +83,17 @@ class RedisCounters:
     """Counts for all nodes that use the same *url*: ``redis://[[name]:password@]host[:port][/db]``,
     ``unix:///path``, or ``rediss://`` for TLS. Redis 7 or newer, or Valkey.
 
-    *prefix* stands before each key. One command is one Lua call; a process has `MAX_CONNECTIONS`
-    connections at most. What Redis doesn't answer in time is counted in this process, beginning
-    with nothing (leases: with those it has), and in Redis too when it gets to it. `error` carries
-    it once, with the code "CountersAway". Where the late answer comes within `LATE_SECONDS` that
-    was all. Else, and where no connection can be had, Redis is away: this process counts by itself,
-    so that all nodes together may pass a limit as many times as there are nodes, and a command
-    tries again each `RETRY_SECONDS`. A lease of a node that died ends `LEASE_SECONDS` after its
-    last renewal.
+    *prefix* is the beginning of each key. Each command is one Lua call; a process has at most
+    `MAX_CONNECTIONS` connections. If Redis doesn't answer in time, the event is counted in this
+    process, starting from zero (leases: from those of this process), and also in Redis when it
+    gets to it. One `error` event reports it, with the code "CountersAway". If the late answer comes
+    within `LATE_SECONDS`, nothing more happens. If not, or without a connection, Redis counts as
+    unreachable: each process counts alone, so all nodes together may allow the limit once per node,
+    and one command tries again every `RETRY_SECONDS`. A lease of a dead node expires
+    `LEASE_SECONDS` after its last renewal.
 
-    Raises ValueError for a URL that isn't one, and RuntimeError for ``rediss://`` in a process
-    whose sockets aren't monkey patched.
+    Raises ValueError for a wrong URL, and RuntimeError for ``rediss://`` in a process without
+    monkey-patched sockets.
     """
 
     def __init__(self, url: str, *, prefix: str = "smtp_blinker:") -> None:
@@ -109,7 +110,7 @@ class RedisCounters:
             )
         else:
             self._kind = kind
-        # One reply to each command, and no retries, which would sleep.
+        # RESP2, so that each command has one reply; and no retries, which would sleep.
         self._settings |= {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
         self._settings.setdefault("client_name", "smtp_blinker")
         try:
@@ -119,11 +120,11 @@ class RedisCounters:
         self._prefix = prefix
         self._pools: weakref.WeakKeyDictionary[Any, _Pool] = weakref.WeakKeyDictionary()
         self._server: Any = lambda: None
-        #: When to try again; None while Redis is there.
+        #: When to try again; None while Redis is reachable.
         self._retry_at: float | None = None
-        #: Whether `error` has carried that Redis is away or slow, and that isn't over.
+        #: Whether the current outage or slowness was reported by `error`.
         self._is_told = False
-        #: What is counted while Redis is away, and all leases of this process.
+        #: The counters for outages, and all leases of this process.
         self._local = MemoryCounters()
 
     @property
@@ -131,7 +132,7 @@ class RedisCounters:
         return self._retry_at is not None or self._pool().late > 0
 
     def attach(self, server: Any) -> None:
-        """An outage is sent as an `error` of the first server that is attached."""
+        """Report outages by the `error` signal of the first attached server."""
         if self._server() is None:
             self._server = weakref.ref(server)
 
@@ -175,7 +176,7 @@ class RedisCounters:
         answer = self._command(timeout, *words, script=SCRIPTS["lease"].text, came_late=came_late)
         if answer == 0:
             return False
-        # Redis has counted this process's leases too; where it is away these are all.
+        # Redis counts the leases of this process too; without Redis they are the only ones.
         local = number if answer is None else float("inf")
         if not self._local.lease(key, holder, local):  # type: ignore[arg-type]
             return False
@@ -203,13 +204,13 @@ class RedisCounters:
         return float(answer) / 1e6
 
     def _beat(self) -> None:
-        """Renew the leases of this process."""
+        """Renew the leases of this process periodically."""
         while True:
             gevent.sleep(RENEW_SECONDS)
             self.renew()
 
     def renew(self) -> None:
-        """Renew all leases of this process now; Redis may have lost them, or not know them yet."""
+        """Renew all leases of this process now, also those that Redis has lost or doesn't know."""
         leases = self._local.leases
         todo = [(key, holder) for key, holders in leases.items() for holder in holders]
         for start in range(0, len(todo), RENEW_AT_ONCE):
@@ -229,7 +230,7 @@ class RedisCounters:
     # Redis
 
     def _script(self, name: str, timeout: float, keys: list[str], args: list[Any]) -> Any:
-        """What the script returns; None where Redis is away."""
+        """The result of the script; None if Redis is unreachable or slow."""
         return self._command(timeout, *self._words(name, keys, args), script=SCRIPTS[name].text)
 
     def _words(self, name: str, keys: list[str], args: list[Any]) -> tuple[Any, ...]:
@@ -243,20 +244,20 @@ class RedisCounters:
         script: str = "",
         came_late: Callable[[Any], None] = lambda answer: None,
     ) -> Any:
-        """Redis's answer within *timeout* seconds; None where it is away or slow.
+        """Redis's answer within *timeout* seconds; None if Redis is unreachable or slow.
 
-        *script* is the text of what EVALSHA names. *came_late* is called with an answer that came
-        after None was returned.
+        *script* is the source of the script that EVALSHA names. *came_late* is called with an
+        answer that comes after None was returned.
         """
         if self._retry_at is not None:
             now = time.monotonic()
             if now < self._retry_at:
                 return None
-            self._retry_at = now + RETRY_SECONDS  # the others don't wait
+            self._retry_at = now + RETRY_SECONDS  # other commands don't try meanwhile
         pool = self._pool()
         deadline = time.monotonic() + timeout
         if not pool.room.acquire(timeout=timeout):
-            return None  # those that have the connections tell why
+            return None  # the commands that use the connections report the reason
         if pool.idle:
             answer, task = self._ask(pool, timeout, words, script)
             if task is None:
@@ -266,7 +267,7 @@ class RedisCounters:
             task = gevent.spawn(self._answer, pool, words, script)
         task.join(max(0.0, deadline - time.monotonic()))
         if not task.ready():
-            gevent.sleep(0)  # where it was this process that stood still the answer is there
+            gevent.sleep(0)  # if this process was stalled, the answer has arrived already
         if not task.ready():
             self._trouble(TimeoutError(f"no answer within {timeout:g} s"))
             pool.late += 1
@@ -280,9 +281,11 @@ class RedisCounters:
         return answer
 
     def _ask(self, pool: _Pool, timeout: float, words: tuple[Any, ...], script: str) -> Any:
-        """The answer on a connection that is there, and None; or None, and a greenlet as `_answer`
-        that goes on where the answer isn't there yet or was none: a greenlet for each command
-        would cost more than all the rest."""
+        """Try the command on an idle connection, without a greenlet, which would cost the most.
+
+        Returns the answer and None; or None and a greenlet that runs `_answer`, if the answer
+        hasn't arrived yet or the connection failed.
+        """
         connection = pool.idle.pop()
         asked = None
         timer = Timeout.start_new(timeout)
@@ -301,7 +304,7 @@ class RedisCounters:
             pool.idle.append(connection)
             return None, gevent.spawn(self._answer, pool, ("EVAL", script, *words[2:]), script)
         except (RedisError, OSError):
-            # Redis has been restarted, or closed a connection that was idle.
+            # Redis has restarted, or has closed the idle connection.
             connection.disconnect()
             return None, gevent.spawn(self._answer, pool, words, script)
         except BaseException:
@@ -317,9 +320,9 @@ class RedisCounters:
     def _answer(
         self, pool: _Pool, words: tuple[Any, ...], script: str, asked: Any = None
     ) -> tuple[Any, Exception | None]:
-        """The answer, or what went wrong. It gives back the room that was taken in *pool*.
+        """The answer, or the exception. Releases the place in *pool*.
 
-        *asked* is a connection on which Redis has the command already.
+        *asked* is a connection on which the command was already sent.
         """
         try:
             try:
@@ -365,7 +368,7 @@ class RedisCounters:
             except RedisConnectionError:
                 if not known:
                     raise
-                # Redis has been restarted, or closed a connection that was idle.
+                # Redis has restarted, or has closed the idle connection.
 
     def _connection(self) -> Any:
         return self._kind(**self._settings)
@@ -388,7 +391,7 @@ class RedisCounters:
         self._trouble(exc)
 
     def _trouble(self, exc: Exception) -> None:
-        """Something was counted here only: `error` tells once, until all is well again."""
+        """Send one `error` event per outage, when something was counted in this process only."""
         if not self._is_told:
             self._is_told = True
             failure = PolicyFailure(f"{type(self).__name__}: {type(exc).__name__}: {exc}")
@@ -397,7 +400,7 @@ class RedisCounters:
 
 
 def _receive(pool: _Pool, connection: Any) -> Any:
-    """The answer; then *connection* waits for the next command."""
+    """Receive the answer, and return *connection* to the idle ones of *pool*."""
     try:
         answer = connection.read_response()
     except NoScriptError:

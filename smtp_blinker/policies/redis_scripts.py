@@ -1,17 +1,19 @@
-"""What Redis does for `RedisCounters` in one step each, in Lua, and how a command is written."""
+"""The Lua scripts that Redis runs for `RedisCounters`, and the encoding of commands."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Any, Final
 
-# Redis runs a script as one step. Times are its own, in microseconds: the nodes' clocks differ.
+# Redis runs each script atomically. They use Redis's clock, because the clocks of nodes differ.
+# Times are in microseconds.
 _NOW: Final = """
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 """
-#: The times of events, newest first: number, per. One event in each window or, where one is full,
-#: in none: then it returns which one and how long to wait, else 0 and the time.
+#: Arguments: number, per. A key has the times of events, newest first. Adds one event to each
+#: window, or to none if one is full. Returns 0 and the time, or the number of the full window and
+#: how long to wait.
 _HIT: Final = f"""{_NOW}
 local number, per = tonumber(ARGV[1]), tonumber(ARGV[2])
 for i, key in ipairs(KEYS) do
@@ -25,7 +27,8 @@ for _, key in ipairs(KEYS) do
 end
 return {{0, now}}
 """
-#: The holders by the time when their leases end: holder, number, time to live.
+#: Arguments: holder, number, time to live. A key has the holders by the times when their leases
+#: expire.
 _LEASE: Final = f"""{_NOW}
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2])
@@ -34,7 +37,7 @@ redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3]), ARGV[1])
 redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[3] / 1000))
 return 1
 """
-#: A holder for each key, behind the time to live.
+#: Arguments: time to live, then a holder for each key.
 _RENEW: Final = f"""{_NOW}
 for i, key in ipairs(KEYS) do
     redis.call('ZADD', key, string.format('%.0f', now + ARGV[1]), ARGV[i + 1])
@@ -42,7 +45,7 @@ for i, key in ipairs(KEYS) do
 end
 return 1
 """
-#: The first time, or "-" of those that came back: delay, window, keep.
+#: Arguments: delay, window, keep. A key has the time of the first attempt, or "-" after a retry.
 _TRIPLET: Final = f"""{_NOW}
 local first = redis.call('GET', KEYS[1])
 if not first then
@@ -56,7 +59,7 @@ return 0
 
 
 class Script:
-    """A Lua script and the name that Redis knows it by."""
+    """A Lua script and its SHA-1, by which EVALSHA names it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -72,7 +75,7 @@ SCRIPTS: Final = {
 
 
 def packed(words: tuple[Any, ...]) -> bytes:
-    """A command as Redis reads it."""
+    """A command in Redis's protocol (RESP)."""
     parts = [b"*%d\r\n" % len(words)]
     for word in words:
         octets = str(word).encode("utf-8", "backslashreplace")

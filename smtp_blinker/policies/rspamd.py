@@ -1,4 +1,7 @@
-"""Spam, judged by rspamd over HTTP (https://rspamd.com/doc/developers/protocol.html)."""
+"""Checks messages for spam with rspamd over HTTP.
+
+The protocol is at https://rspamd.com/doc/developers/protocol.html.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,10 @@ from ..turns import let_others_run
 from .base import LOOPBACK, BasePolicy, Finding, Networks, OnFailure
 from .scanner import ScannerFailure, deadline, pieces_of, printable, size_of
 
-#: Octets of an answer. One is a few KiB; more than this would take too long to parse.
+#: The longest answer in octets. Usually it has a few KiB; a longer one would block while parsed.
 MAX_ANSWER: Final = 256 * 1024
-#: Changes of the header that an answer may ask for, and characters of a value; what is beyond them
-#: is left out.
+#: The most changes of the header in an answer, and the longest value in characters; others are
+#: left out.
 MAX_CHANGES: Final = 200
 MAX_VALUE: Final = 8 * 1024
 MAX_SYMBOLS: Final = 500
@@ -31,7 +34,7 @@ MAX_SYMBOLS: Final = 500
 SPAM_FIELD: Final = "X-Spam"
 _DEFERRED: Final = frozenset({"greylist", "soft reject"})
 _MARKED: Final = frozenset({"add header", "rewrite subject"})
-#: An enhanced status code that a message of rspamd's begins with: the reply has its own.
+#: An enhanced status code at the beginning of rspamd's message; the reply has its own code.
 _STATUS: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3} +")
 #: RFC 5322 section 2.2.3: the line ends of a folded value.
 _FOLDS: Final = re.compile(r"\r?\n[ \t]+|\t")
@@ -45,13 +48,13 @@ class RspamdResult(Finding):
     #: that the configuration of rspamd defines.
     action: str
     score: float
-    #: The score from which on rspamd rejects.
+    #: The score at which rspamd rejects.
     required_score: float
-    #: The names of the rules that fit.
+    #: The names of the rules that matched.
     symbols: tuple[str, ...] = ()
     #: rspamd's message to the client, or "".
     message: str = ""
-    #: Changes of the header that it asked for and that were not made, with the reason.
+    #: Requested changes of the header that were not made, with the reasons.
     left_out: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -60,14 +63,14 @@ class RspamdResult(Finding):
 
 
 class Rspamd(BasePolicy):
-    """Does to a message what rspamd says.
+    """Lets rspamd decide about each message.
 
-    *url*: of rspamd's worker, ``"http://HOST:11333"``, or https. ``reject`` is 550 5.7.1;
-    ``soft reject`` and ``greylist`` are 451 4.7.1; ``add header`` puts ``X-Spam: Yes`` on top and
-    ``rewrite subject`` replaces the subject; the header fields that rspamd adds and removes are
-    added and removed. The verdict is ``session.envelope.results["rspamd"]``; with any other action
-    the message passes. No answer within *timeout* seconds, or one that is none, is a failure.
-    Raises ValueError for what is not a URL.
+    *url* is the URL of rspamd's worker, ``"http://HOST:11333"`` or https. rspamd's actions have
+    these effects: ``reject`` is 550 5.7.1; ``soft reject`` and ``greylist`` are 451 4.7.1;
+    ``add header`` adds ``X-Spam: Yes`` on top; ``rewrite subject`` replaces the subject; with any
+    other action the message passes. The policy also adds and removes the header fields that rspamd
+    names. The verdict is in ``session.envelope.results["rspamd"]``. No answer within *timeout*
+    seconds, or an invalid one, is a failure. Raises ValueError for a wrong *url*.
     """
 
     name = "rspamd"
@@ -131,7 +134,7 @@ class Rspamd(BasePolicy):
 
 
 class _Connection(http.client.HTTPConnection):
-    """With a socket of gevent's, in a process that isn't monkey patched too."""
+    """An HTTP connection that uses gevent's sockets, also without monkey patching."""
 
     def __init__(self, host: str, port: int, context: Any) -> None:
         super().__init__(host, port)
@@ -149,7 +152,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def _client_context() -> Any:
-    # create_default_context would make one of the standard library, whose sockets block the hub.
+    # create_default_context would make a standard library context, whose sockets block the hub.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
     return context
@@ -191,7 +194,7 @@ def _facts(session: Session) -> Iterator[tuple[str, bytes]]:
 
 
 def _octets(text: str) -> bytes:
-    """*text* as the value of an HTTP field, which no control can end."""
+    """*text* as the value of an HTTP field, without control characters."""
     clean = "".join(char if char.isprintable() else "?" for char in text[:1000])
     return clean.encode()
 
@@ -242,18 +245,19 @@ def _refusal(found: RspamdResult) -> Reject | None:
 
 # The header
 
-#: The value of a field to add, None to remove all of its name, or why there is neither.
+#: The value of a field to add, None to remove all fields of that name, or a ValueError that tells
+#: why the change isn't possible.
 _Change = str | ValueError | None
 
 
 def _edit_header(
     session: Session, action: str, answer: dict[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Edit the message's header as the answer says; yields what can't be done, and why."""
+    """Edit the message's header as the answer requests; yields changes that failed, and why."""
     milter = answer.get("milter")
     milter = milter if isinstance(milter, dict) else {}
     edits: list[tuple[str, _Change]] = list(_removals(milter.get("remove_headers")))
-    # The one that is added last stands on top.
+    # The field that is added last is on top.
     edits += reversed(list(_additions(milter.get("add_headers"))))
     if action in _MARKED:
         subject = answer.get("subject") if action == "rewrite subject" else None
@@ -271,24 +275,24 @@ def _edit_header(
 
 
 def _removals(fields: object) -> Iterator[tuple[str, _Change]]:
-    """A name and None, or a ValueError."""
+    """Yields names of fields, each with None or a ValueError."""
     for name, number in fields.items() if isinstance(fields, dict) else ():
         yield name, None if number == 0 else ValueError("only all fields of a name can be removed")
 
 
 def _additions(fields: object) -> Iterator[tuple[str, _Change]]:
-    """A name and a value, or a ValueError.
+    """Yields names of fields, each with a value or a ValueError.
 
-    rspamd gives a name text, ``{"value": text, "order": number}``, or a list of these.
+    For each name rspamd sends text, ``{"value": text, "order": number}``, or a list of these.
     """
     for name, values in fields.items() if isinstance(fields, dict) else ():
         for value in values if isinstance(values, list) else [values]:
             text = value.get("value") if isinstance(value, dict) else value
-            yield name, text if isinstance(text, str) else ValueError("the value is no text")
+            yield name, text if isinstance(text, str) else ValueError("the value isn't text")
 
 
 def _edit(session: Session, name: str, value: _Change) -> None:
-    """Remove all fields *name*, or add one; raises the ValueError that *value* is."""
+    """Remove all fields *name*, or add one; raises *value* if it is a ValueError."""
     if isinstance(value, ValueError):
         raise value
     if value is None:
@@ -298,7 +302,7 @@ def _edit(session: Session, name: str, value: _Change) -> None:
 
 
 def _value(text: str, utf8: bool) -> str:
-    """*text* unfolded and, where the message isn't SMTPUTF8, in ASCII. Raises ValueError."""
+    """*text* unfolded, and in ASCII unless the message is SMTPUTF8; ValueError if it's too long."""
     if len(text) > MAX_VALUE:
         raise ValueError(f"the value has more than {MAX_VALUE} characters")
     unfolded = _FOLDS.sub(" ", text).strip()

@@ -8,9 +8,9 @@ from typing import BinaryIO, Final
 
 import gevent
 
-#: Octets of a message that are sent at once.
+#: Octets of a message that are sent at a time.
 PIECE: Final = 64 * 1024
-#: Characters of a scanner's answer that a reply, a result or an error repeats.
+#: The most characters of a scanner's answer in a reply, a result or an error.
 MAX_TEXT: Final = 200
 
 
@@ -34,19 +34,19 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def size_of(content: BinaryIO) -> int:
-    """The octets of *content*, which is at its beginning afterwards."""
+    """The length of *content* in octets; afterwards it is at its beginning."""
     size = content.seek(0, 2)
     content.seek(0)
     return size
 
 
 def pieces_of(content: BinaryIO) -> Iterator[bytes]:
-    """The octets of *content*, `PIECE` of them at most at a time."""
+    """The octets of *content*, in pieces of at most `PIECE`."""
     while piece := content.read(PIECE):
         yield piece
 
 
 def printable(text: str) -> str:
-    """*text* as one line of printable ASCII, `MAX_TEXT` characters at most."""
+    """*text* as one line of printable ASCII, at most `MAX_TEXT` characters."""
     line = " ".join(text[: MAX_TEXT * 4].split())
     return "".join(char if " " <= char <= "~" else "?" for char in line)[:MAX_TEXT].strip()

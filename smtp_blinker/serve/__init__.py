@@ -1,4 +1,4 @@
-"""The program `smtp-blinker`, which is also ``python -m smtp_blinker``: mail into a Maildir."""
+"""The program `smtp-blinker`, also ``python -m smtp_blinker``: receives mail into a Maildir."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 def main() -> None:
     """Run the program with the arguments of this process, and exit.
 
-    Without the extra `serve` it says in one line what to install, with the exit status 2.
+    Without the extra `serve` it prints what to install and exits with status 2.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Until `serve` can let messages end first, Ctrl-C ends the program at once and silently.
+        # Until `serve` installs its own handler, Ctrl-C ends the program at once and silently.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         import click  # noqa: F401
@@ -28,7 +28,7 @@ def main() -> None:
         )
         sys.exit(2)
     if asks_for_queue([*without_counters(sys.argv[1:]), *map(os.environ.get, VARIABLES)]):
-        # The client libraries of queues use the usual sockets; now nothing else has used them.
+        # The client libraries of queues use standard sockets. Patch before anything uses them.
         from gevent import monkey
 
         monkey.patch_all()
@@ -37,20 +37,20 @@ def main() -> None:
     command()
 
 
-#: URLs of these begin with what needs sockets of gevent, and the variables that they may stand in.
+#: Prefixes of URLs that need monkey-patched sockets, and the environment variables for such URLs.
 QUEUES = ("amqp://", "amqps://", "redis://", "rediss://", "s3://")
 VARIABLES = ("SMTP_BLINKER_DELIVER", "SMTP_BLINKER_CONTENTS", "SMTP_BLINKER_EVENTS")
 
 
 def asks_for_queue(words: Iterable[str | None]) -> bool:
     """Whether one of *words*, options or their values, is the URL of a queue."""
-    # "--deliver URL" or "--deliver=URL"; a "=" may also stand within the URL.
+    # "--deliver URL" or "--deliver=URL"; the URL may contain "=" too.
     values = (value for word in words if word for value in (word, word.partition("=")[2]))
     return any(value.startswith(QUEUES) for value in values)
 
 
 def without_counters(words: list[str]) -> list[str]:
-    """*words* without --counters: `RedisCounters` has sockets of gevent by itself."""
+    """*words* without --counters: `RedisCounters` uses gevent's sockets anyway."""
     before = ["", *words]
     return [
         word

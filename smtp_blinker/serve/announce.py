@@ -1,4 +1,4 @@
-"""What the program prints when it serves: where to send mail, and a line to try it."""
+"""What the program prints at its start: where to send mail, and a command to try it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from typing import Final
 from .settings import Settings
 from .values import PROTOCOLS, Listen, without_password
 
-#: Where a server that listens everywhere is reached from here.
+#: The address by which this machine reaches a server that listens on all addresses.
 LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def announce(settings: Settings, ports: Sequence[int], page: int | str) -> None:
-    """Say where to send mail, with a line to try it; *page* is its port, or why there is none."""
+    """Print where to send mail, and a command to try it.
+
+    *page* is the port of the web page, or text why there is none.
+    """
     place = settings.maildir if settings.deliver is None else without_password(settings.deliver)
     bound = []
     for listen, port in zip(settings.listen, ports, strict=True):
@@ -51,7 +54,7 @@ def say(line: str) -> None:
     try:
         print(line, flush=True)
     except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or it would be tried again at the end
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # Python would flush it again at exit
 
 
 def announce_page(settings: Settings, port: int) -> None:
@@ -64,7 +67,7 @@ def announce_page(settings: Settings, port: int) -> None:
 
 
 def is_loopback(listen: Listen) -> bool:
-    """Whether only this machine reaches that address."""
+    """Whether only this machine can reach the address."""
     if isinstance(listen.address, str):
         return True  # a UNIX socket
     try:
@@ -74,7 +77,7 @@ def is_loopback(listen: Listen) -> bool:
 
 
 def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:
-    """A shell command that sends a message to *listen*, with nothing but Python."""
+    """A shell command that sends a message to *listen* and needs only Python."""
     kind = {"smtp": "SMTP", "smtps": "SMTP_SSL", "lmtp": "LMTP"}[listen.scheme]
     if isinstance(listen.address, str):
         arguments = repr(listen.address.removeprefix("unix:"))
@@ -89,5 +92,5 @@ def trial(settings: Settings, listen: Listen, encrypted: bool) -> str:
     recipient = "postmaster" if settings.domain else "me@example.com"
     content = f"To: {recipient}\\nSubject: It works\\n\\nHello"
     steps.append(f"s.sendmail('you@example.com', '{recipient}', '{content}')")
-    # Nothing in it means anything to a shell within double quotes.
+    # The code has no character with a meaning for a shell within double quotes.
     return f'{shlex.quote(sys.executable)} -c "{"; ".join(steps)}"'

@@ -1,4 +1,4 @@
-"""The TLS certificate: from files, or made for this run."""
+"""The TLS certificate: from files, or generated for this run."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def certificate_problem(exc: OSError) -> str:
 
 
 def self_signed_context(name: str, path: str) -> ssl.SSLContext:
-    """A context with a new certificate for localhost and *name*; its key is kept nowhere.
+    """A context with a new certificate for localhost and *name*. The key is not kept.
 
-    The certificate alone is written to *path*, for clients that are to trust it.
+    The certificate without the key is written to *path*, for clients that shall trust it.
     """
     try:
         from cryptography import x509
@@ -55,7 +55,7 @@ def self_signed_context(name: str, path: str) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "smtp_blinker, for trying")])
     names = {"localhost"}
-    with suppress(UnicodeError):  # not every host's name could stand in the DNS
+    with suppress(UnicodeError):  # some host names aren't possible in DNS
         names.add(name.encode("idna").decode("ascii"))
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(names)]
     alternatives += [x509.IPAddress(ip_address(text)) for text in ("127.0.0.1", "::1")]
@@ -70,7 +70,7 @@ def self_signed_context(name: str, path: str) -> ssl.SSLContext:
         .not_valid_after(now + timedelta(days=365))
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        # What clients ask for that look strictly (Python from 3.13 on).
+        # Required by strict clients (Python 3.13 and later).
         .add_extension(
             x509.KeyUsage(
                 digital_signature=True,
@@ -95,7 +95,7 @@ def self_signed_context(name: str, path: str) -> ssl.SSLContext:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    # OpenSSL takes a key from a file only; this one is 0600 and gone when it was read.
+    # OpenSSL reads keys only from files. This one has mode 0600 and is deleted after reading.
     with tempfile.NamedTemporaryFile() as file:
         file.write(pem)
         file.flush()
@@ -103,7 +103,7 @@ def self_signed_context(name: str, path: str) -> ssl.SSLContext:
 
 
 def _write(path: str, pem: bytes) -> None:
-    """Put *pem* in the place of *path*, whole at every moment."""
+    """Replace the file *path* by *pem* atomically."""
     new = f"{path}.new"
     try:
         Path(new).write_bytes(pem)

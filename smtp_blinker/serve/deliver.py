@@ -1,4 +1,4 @@
-"""Where mail goes: a Maildir, or what --deliver says, with --spool before it."""
+"""Where mail goes: a Maildir, or the destination of --deliver, perhaps with --spool before it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Store = MaildirStore | RecipientStore | QueueStore | RelayStore | WebhookStore |
 
 log = logging.getLogger("smtp_blinker")
 
-#: Seconds between two looks whether the other side can be used.
+#: Seconds between two checks whether the destination is reachable.
 LOOK_SECONDS = 5.0
 #: The other schemes of --deliver.
 WEBHOOKS = ("http", "https")
@@ -31,7 +31,7 @@ NEXT_HOPS = ("smtp", "smtps", "lmtp")
 
 
 def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> Store:
-    """Where mail goes; raises `Unusable`, the *servers* closed."""
+    """Open the store for the mail. Raises `Unusable`, after it has closed *servers*."""
     try:
         if settings.deliver is None:
             return _inboxes(settings)
@@ -90,20 +90,20 @@ def _deliver(url: str, settings: Settings) -> QueueStore | RelayStore | WebhookS
 
 
 def deliver_to(store: Store, server: SMTPServer) -> None:
-    """Have *server*'s mail go to *store*; one that is away is known at MAIL."""
+    """Let *server* store mail in *store*. If *store* is unreachable, MAIL is refused already."""
     if not isinstance(store, MaildirStore):
         server.use(store)
     server.on_data(store)
 
 
 def circuit_of(store: Store) -> Circuit | None:
-    """What knows how the hand-overs of *store* go; None where mail stays on this machine."""
+    """The circuit breaker of *store*; None if mail stays on this machine."""
     inner = store.store if isinstance(store, SpoolStore) else store
     return getattr(inner, "circuit", None)
 
 
 def health_of(store: Store) -> Callable[[], object]:
-    """What raises while mail can't be stored, for the page."""
+    """A function for the page that raises OSError while mail can't be stored."""
     if isinstance(store, MaildirStore):
         return store.check_folders
     if isinstance(store, RecipientStore):
@@ -112,11 +112,11 @@ def health_of(store: Store) -> Callable[[], object]:
 
 
 class Watch:
-    """Looks from time to time whether the other side of *store* can be used."""
+    """Checks periodically whether the destination of *store* is reachable."""
 
     def __init__(self, store: QueueStore | RelayStore | WebhookStore) -> None:
         self._store = store
-        #: None until the first look has ended.
+        #: None until the first check has ended.
         self._is_there: bool | None = None
         gevent.spawn(self._look)
 
@@ -132,6 +132,6 @@ class Watch:
             gevent.sleep(LOOK_SECONDS)
 
     def check(self) -> None:
-        """For the page: raises an OSError while mail can't be handed over."""
-        if not self._is_there:  # why may name hosts, which are no business of who asks the page
+        """Raise OSError while mail can't be delivered; for the page."""
+        if not self._is_there:  # without the reason, which may name hosts
             raise OSError(errno.EAGAIN, f"{self._store.engine} is away")

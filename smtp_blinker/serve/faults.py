@@ -10,7 +10,7 @@ from .shared_faults import SharedFaults
 
 
 def open_faults(settings: Settings) -> Faults | None:
-    """Those from the beginning; None where there are to be none."""
+    """The faults of --fault; None without --faults and --fault."""
     if not settings.fails_on_demand:
         return None
     faults = SharedFaults() if settings.workers > 1 else Faults()
@@ -23,7 +23,7 @@ def open_faults(settings: Settings) -> Faults | None:
 
 
 def fail_on_demand(settings: Settings, faults: Faults, server: SMTPServer) -> None:
-    """Have *server*, whose store is set already, fail by *faults*."""
+    """Apply *faults* to *server*, whose store must be set already."""
     server.use(faults)
     if settings.users is not None or settings.accept_any_auth:
         server.use(faults.at_auth)

@@ -1,4 +1,4 @@
-"""How `--help` shows the options, in groups, and how an error names the variable it is about."""
+"""Shows the options in groups in `--help`, and environment variables in error messages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class Option(click.Option):
-    """An option of one group of `--help`.
+    """An option in one group of `--help`.
 
-    It has an effect only where the option *needs* is used too, and *never_with* is not.
+    It has an effect only with the option *needs* and without the option *never_with*.
     """
 
     def __init__(
@@ -38,14 +38,13 @@ class Option(click.Option):
 
 
 def option(group: str, *declarations: str, **keywords: Any) -> Callable[[Decorated], Decorated]:
-    """What adds an option to a command, as `click.option` does, in *group* of its help."""
+    """A decorator that adds an option to a command, like `click.option`, in *group* of its help."""
     shown = {"show_default": True, "show_envvar": True} | keywords
     return click.option(*declarations, cls=Option, group=group, **shown)
 
 
 def variable(context: click.Context, parameter: click.Parameter) -> str | None:
-    """The environment variable that *parameter* has its value from; None if it has it from
-    elsewhere."""
+    """The environment variable from which *parameter* has its value, or None."""
     name = parameter.name
     if name is None or context.get_parameter_source(name) is not ParameterSource.ENVIRONMENT:
         return None
@@ -55,9 +54,9 @@ def variable(context: click.Context, parameter: click.Parameter) -> str | None:
 
 
 def with_variables(context: click.Context, message: str) -> str:
-    """*message* with the environment variable behind each option that has its value from there.
+    """*message* with the environment variable after each option that has its value from one.
 
-    Only where an option is named first: what follows may be a command to copy.
+    Only after the first mention of an option: later ones may be in a command to copy.
     """
     for parameter in context.command.params:
         name = variable(context, parameter)
@@ -68,7 +67,7 @@ def with_variables(context: click.Context, message: str) -> str:
 
 
 def without_effect(context: click.Context) -> str | None:
-    """Why an option that the user gave would have no effect; None where each has one."""
+    """Why an option that the user gave would have no effect; None if all have one."""
     used = {f"--{name}".replace("_", "-") for name, value in context.params.items() if value}
     for parameter in context.command.params:
         name = max(parameter.opts, key=len)

@@ -27,12 +27,11 @@ def open_page(
     check: Callable[[], object],
     faults: Faults | None = None,
 ) -> WSGIServer | str:
-    """The web page, its address bound; or why there is none, "" if none is wanted.
+    """Make the web page and bind its address; or return why there is none ("" for --http off).
 
-    *check* raises the OSError that keeps mail from being stored. With --faults *faults* can be
-    changed there.
-    A page that --http asks for is an error when it can't be served; without the default one mail
-    is received all the same.
+    *check* raises OSError while mail can't be stored. With --faults the page can change *faults*.
+    If the page of an explicit --http can't be served, it raises `Unusable`. Without the default
+    page the program receives mail anyway.
     """
     if settings.http is None:
         return ""
@@ -54,7 +53,7 @@ def make_page(
     listener: Any,
     faults: Faults | None = None,
 ) -> WSGIServer:
-    """The page on *listener*, and what deletes old mail; ImportError without the extra."""
+    """Make the page on *listener*, and start to delete old mail; ImportError without the extra."""
     from smtp_blinker.web import Keep, PageServer, Release, create_app
 
     release = None
@@ -81,7 +80,7 @@ def make_page(
 
 
 def show_store(page: WSGIServer, store: Store, settings: Settings) -> None:
-    """Have the page and its /metrics tell of *store*, unless it is the Maildir."""
+    """Let the page and its /metrics report about *store*, unless it is the Maildir."""
     from smtp_blinker.listeners.metrics import SpoolMetrics, StoreMetrics
 
     if settings.deliver is None:

@@ -1,4 +1,4 @@
-"""The page in a process of its own, beside the workers that gunicorn keeps."""
+"""Runs the page in a separate process next to gunicorn's workers."""
 
 from __future__ import annotations
 
@@ -30,20 +30,19 @@ from .settings import Settings
 
 log = logging.getLogger("smtp_blinker.serve")
 
-#: Seconds between two looks whether the arbiter is still there, and between two starts.
+#: Seconds between two checks whether the arbiter still runs, and between two starts.
 LOOK_SECONDS: Final = 0.5
 PAUSE: Final = 5.0
-#: The variable of the environment in which a new arbiter finds the sockets and their folder.
+#: The environment variable that tells a new arbiter the sockets and their folder.
 SOCKETS: Final = "SMTP_BLINKER_PAGE_SOCKETS"
 
 
 class PageProcess:
-    """The process of the page; it belongs to gunicorn's arbiter, which starts it again.
+    """The process of the page. gunicorn's arbiter starts it, and restarts it when it has ended.
 
-    Made before the arbiter begins, it has the page's address bound, or the socket of the arbiter
-    that this one follows; raises the OSError of that.
-    *store* is looked at for ``/healthz/ready``; *servers* are those of the workers, and *faults*
-    what they have in common with it.
+    The constructor runs before the arbiter begins. It binds the page's address, or takes over the
+    socket of an earlier arbiter; raises OSError. *store* is checked for ``/healthz/ready``;
+    *servers* are those of the workers, and *faults* are shared with them.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class PageProcess:
             self._events = socket.socket(fileno=int(events))
         else:
             self._http = _listen(settings.http.address)
-            #: Where the workers send their events; only this user can enter the folder.
+            #: The folder of the socket to which workers send events. Only this user can enter it.
             self._folder = tempfile.mkdtemp(prefix="smtp-blinker-")
             self._events = socket.socket(socket.AF_UNIX)
             self._events.bind(os.path.join(self._folder, "events"))
@@ -73,13 +72,13 @@ class PageProcess:
         self.port: int = self._http.getsockname()[1]
         self._pid = 0
         self._began = 0.0
-        #: Readable when the process has ended: it has the other end open.
+        #: A pipe that becomes readable when the process ends, which has the other end open.
         self._alive: int | None = None
 
     def look_after(self, arbiter: Any, events: EventLog) -> None:
-        """Start it if it doesn't run; for the arbiter, from time to time.
+        """Start the process if it doesn't run. The arbiter calls this periodically.
 
-        *events* is what logs in this process. While there is a new arbiter the page is its own.
+        *events* is the event log of this process. While there is a new arbiter, it has the page.
         """
         if arbiter.reexec_pid:
             self._end_process()
@@ -110,16 +109,16 @@ class PageProcess:
             os._exit(1)
 
     def hand_over(self, arbiter: Any) -> None:
-        """Let what this process becomes, a new arbiter (USR2), have the page's sockets."""
+        """Pass the page's sockets to the new arbiter that this process becomes (USR2)."""
         sockets = self._http.fileno(), self._events.fileno()
         for each in sockets:
             os.set_inheritable(each, True)
         arbiter.cfg.env_orig[SOCKETS] = f"{sockets[0]},{sockets[1]},{self._folder}"
 
     def end(self, arbiter: Any) -> None:
-        """End the process, and give everything back that no other arbiter has."""
+        """End the process; remove the sockets and the folder unless another arbiter uses them."""
         self._end_process()
-        is_follower = arbiter.master_pid == os.getppid()  # of one that still lives
+        is_follower = arbiter.master_pid == os.getppid()  # the earlier arbiter still lives
         if not arbiter.reexec_pid and not is_follower:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -132,23 +131,23 @@ class PageProcess:
         self._alive = None
 
     def _run(self, arbiter: Any, events: EventLog) -> NoReturn:
-        """Serve the page until the arbiter is gone or ends this process."""
+        """Serve the page until the arbiter has ended or ends this process."""
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_IGN)  # they are for the arbiter
+            signal.signal(number, signal.SIG_IGN)  # only the arbiter handles these
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         addresses = [listener.getsockname() for listener in arbiter.LISTENERS]
         for listener in arbiter.LISTENERS:
-            listener.sock.close()  # or the port would stay taken when all others have ended
+            listener.sock.close()  # otherwise this process would keep the ports in use
         gevent.reinit()
-        events.detach()  # each worker logs what happens to it
+        events.detach()  # each worker logs its own events
         from smtp_blinker.web.remote import EventReceiver, RemoteServer
 
         servers = [
             RemoteServer(address, server)
             for address, server in zip(addresses, self._servers, strict=True)
         ]
-        # The store of this process hands nothing over, and knows what those of the workers do.
+        # The store of this process delivers nothing; workers report the state of their circuits.
         circuit = circuit_of(self._store) or Circuit()
         check, http = health_of(self._store), _for_gevent(self._http)
         page = make_page(self._settings, servers, check, http, self._faults)

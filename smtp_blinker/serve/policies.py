@@ -16,7 +16,7 @@ from .settings import Settings, Unusable
 
 
 def open_policies(settings: Settings) -> list[Any]:
-    """What every server is to `use`; one object for all of them, so that they count together."""
+    """The policies for all servers, which share the objects so that limits count together."""
     counters = _open_counters(settings)
     policies: list[Any] = []
     if settings.counters is not None and settings.max_clients_per_ip is not None:
@@ -27,12 +27,12 @@ def open_policies(settings: Settings) -> list[Any]:
         lockout = AuthLockout(settings.max_auth_failures_per_account, counters=counters)
         policies.append(lockout)
     if settings.domain and (settings.greylist or settings.rate):
-        # First: a message that isn't accepted anyway neither waits nor counts.
+        # First, so that recipients that are refused anyway neither wait nor count.
         policies.insert(0, SimpleNamespace(on_rcpt_to=recipient_check(settings.domain)))
     if settings.dnsbl:
         policies.append(_open_lists(settings))
     if settings.sender_auth:
-        # Before greylisting, which knows a sender by what SPF says.
+        # Before greylisting, which uses the SPF result.
         policies.append(_open_sender_authentication(settings))
     if settings.greylist:
         policies.append(Greylist(counters=counters))

@@ -1,7 +1,7 @@
-"""The program from its start to its end, in one process.
+"""Runs the program in one process.
 
-All settings are checked, and every address is bound, before the first client is served: a setting
-that can't be used is one line on standard error, and the exit status is 2.
+It checks all settings and binds every address before it serves the first client. A setting that
+can't be used causes one line on standard error and exit status 2.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def serve(settings: Settings) -> None:
     faults = open_faults(settings)
     servers = make_servers(settings, users, tls)
     events = open_events(settings)
-    # Before a client or supervisor can see that it has begun.
+    # Before a client or supervisor can see that the program has started.
     stopping = Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
     gevent.signal_handler(signal.SIGINT, stop_or_die, stopping)
@@ -63,7 +63,7 @@ def serve(settings: Settings) -> None:
     ports = [server.server_port or 0 for server in servers]
     announce(settings, ports, page if isinstance(page, str) else page.server_port or 0)
     stopping.wait()
-    # Meanwhile the page says that this server isn't ready any more.
+    # Meanwhile the page reports that this server isn't ready any more.
     gevent.joinall([gevent.spawn(server.stop) for server in servers], raise_error=True)
     if not isinstance(page, str):
         page.stop(timeout=1)
@@ -72,7 +72,7 @@ def serve(settings: Settings) -> None:
 
 
 def stop_or_die(stopping: Event) -> None:
-    """SIGINT: the first asks to drain, the second doesn't wait for it."""
+    """Handle SIGINT: the first one starts to drain, a second one ends the program at once."""
     if stopping.is_set():
         os._exit(128 + signal.SIGINT)
     stopping.set()

@@ -1,4 +1,4 @@
-"""Queues: mail into one (--deliver, --contents), and what happens published in one (--events)."""
+"""Queues for mail (--deliver, --contents) and for events (--events)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _redis(url: str, **more: Any) -> QueueStore:
 
 
 def _own_options(url: str, *names: str) -> tuple[str, dict[str, Any]]:
-    """*url* without those parameters of its query that are ours, and these."""
+    """Split *url* into a URL without the query parameters *names*, and these parameters."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     options = {name: query[name][-1] for name in names if name in query}
@@ -59,7 +59,7 @@ def _own_options(url: str, *names: str) -> tuple[str, dict[str, Any]]:
 
 
 def open_contents(url: str | None) -> Contents | None:
-    """What --contents names: ``s3://BUCKET/PREFIX`` or a folder. Raises `Unusable`."""
+    """Open the contents of --contents: ``s3://BUCKET/PREFIX`` or a folder. Raises `Unusable`."""
     if url is None:
         return None
     if not url.startswith("s3://"):
@@ -72,12 +72,12 @@ def open_contents(url: str | None) -> Contents | None:
         from smtp_blinker.stores.s3 import S3Contents
 
         return S3Contents(bucket, prefix=prefix)
-    except Exception as exc:  # botocore has many, for what is missing in the environment
+    except Exception as exc:  # botocore has many exceptions for missing configuration
         raise Unusable(f"--contents: {exc}") from exc
 
 
 def open_events(settings: Settings) -> FleetEvents | None:
-    """Publish events where --events says. Raises `Unusable`."""
+    """Publish events to --events; None without it. Raises `Unusable`."""
     if settings.events is None:
         return None
     from smtp_blinker.listeners.fleet import FleetEvents

@@ -1,4 +1,4 @@
-"""A server for each address, bound and not yet accepting."""
+"""A server for each address, bound but not accepting yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from smtp_blinker.users import UserFile
 from .settings import Settings, Unusable
 from .values import UNIX, Listen
 
-#: Mechanisms: those of a users file, and those whose clients can't tell a wrong password.
+#: Mechanisms for a users file, and those that work with any password.
 AUTH = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
 ANY_AUTH = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER")
 
@@ -26,9 +26,9 @@ def make_servers(
     tls: ssl.SSLContext | None,
     listening: bool = True,
 ) -> list[SMTPServer]:
-    """A server for each address, to be given its store before it starts.
+    """Make a server for each address. The caller sets its store before it starts.
 
-    Not *listening* they are for sockets that gunicorn has.
+    With *listening* false they have no listener, because gunicorn opens the sockets.
     """
     try:
         servers = [
@@ -64,7 +64,7 @@ def make_servers(
 
 
 def accept_any(credentials: Credentials, session: Session) -> str:
-    """An `on_auth` for which every password is right."""
+    """A hook `on_auth` that accepts every password."""
     return credentials.username or "anyone"
 
 
@@ -75,14 +75,14 @@ def offer_scram(users: UserFile, servers: Sequence[SMTPServer]) -> None:
 
 
 def trust(names: Sequence[str], listen: Listen) -> bool | list[str]:
-    """Which clients are trusted at *listen*. The peer of a UNIX socket has no address to go by."""
+    """The trusted clients among *names* at *listen*. A client of a UNIX socket has no address."""
     if isinstance(listen.address, str):
         return UNIX in names
     return [name for name in names if name != UNIX] or False
 
 
 def recipient_check(domains: Sequence[str]) -> Any:
-    """An `on_rcpt_to` that refuses what is for none of *domains*; None when there are none."""
+    """A hook `on_rcpt_to` that refuses recipients outside *domains*; None without domains."""
     if not domains:
         return None
     ours = frozenset(domains)
@@ -98,7 +98,7 @@ def recipient_check(domains: Sequence[str]) -> Any:
 
 
 def bind(settings: Settings, servers: Sequence[SMTPServer]) -> None:
-    """Bind every address, or none; no client is served yet."""
+    """Bind all addresses, or none if one fails. Doesn't accept clients yet."""
     for listen, server in zip(settings.listen, servers, strict=True):
         try:
             server.init_socket()
@@ -108,7 +108,7 @@ def bind(settings: Settings, servers: Sequence[SMTPServer]) -> None:
 
 
 def close(servers: Sequence[SMTPServer]) -> None:
-    """Give back what `bind` has got."""
+    """Close the sockets of `bind`."""
     for server in servers:
         server.close()
 
@@ -121,6 +121,6 @@ def bind_problem(listen: Listen, exc: OSError, option: str = "--listen") -> str:
             f"not allowed to listen on {listen}; run as root (ports below 1024) "
             f"or choose another with {option}"
         )
-    # gevent has put the address behind the text of the system's.
+    # gevent has appended the address to the system's text.
     problem = os.strerror(exc.errno) if exc.errno else str(exc)
     return f"can't listen on {listen}: {problem}; choose another with {option}"

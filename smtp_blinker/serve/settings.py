@@ -1,4 +1,4 @@
-"""What the command line says, once it is checked, and the error for what can't be used."""
+"""The checked settings of the command line, and the error for a setting that can't be used."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Unusable(click.ClickException):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of the command line, under their names there."""
+    """The options of the command line, under the same names."""
 
     listen: tuple[Listen, ...]
     maildir: str
-    #: Where mail goes instead: the URL of a queue, an endpoint or a next hop.
+    #: Where mail goes instead of the Maildir: the URL of a queue, an endpoint or a next hop.
     deliver: str | None
-    #: Seconds for one message there; None for the store's own default.
+    #: Seconds to deliver one message there; None for the default of the store.
     deliver_timeout: float | None
     webhook_secret: str | None
     spool: str | None
@@ -39,7 +39,7 @@ class Settings:
     events: str | None
     name: str
     domain: tuple[str, ...]
-    #: Names, and what `RecipientStore` takes for the recipients or the user of each.
+    #: Pairs of a name and its pattern of recipients or a user for `RecipientStore`.
     inbox: tuple[tuple[str, str], ...]
     lenient: bool
     keep_days: float | None
@@ -48,20 +48,20 @@ class Settings:
     cert: str | None
     key: str | None
     self_signed: bool
-    #: Where its certificate is written.
+    #: The file to which the self-signed certificate is written.
     self_signed_cert: str
     users: str | None
     require_auth: bool
     accept_any_auth: bool
     faults: bool
-    #: Those that there are from the beginning, as `Faults.add_text` takes them.
+    #: The faults at the start, in the format of `Faults.add_text`.
     fault: tuple[str, ...]
     size: int
     max_clients: int
     max_clients_per_ip: int | None
     workers: int
     max_recipients: int
-    #: What is counted, and the rate.
+    #: Pairs of what is counted and the rate.
     rate: tuple[tuple[Of, str], ...]
     max_auth_failures_per_account: int | None
     counters: str | None
@@ -75,7 +75,7 @@ class Settings:
     xclient: tuple[str, ...]
     xforward: tuple[str, ...]
     http: Listen | None
-    #: Whether the user set it: then a page that can't be served is an error.
+    #: Whether the user set --http; then a page that can't be served is an error.
     http_asked: bool
     http_auth: tuple[str, str] | None
     http_host: tuple[str, ...]
@@ -86,17 +86,17 @@ class Settings:
 
     @property
     def keeps_some(self) -> bool:
-        """Whether old messages are to be deleted."""
+        """Whether old messages are deleted."""
         return (self.keep_days, self.keep_messages, self.keep_size) != (None, None, None)
 
     @property
     def deliver_options(self) -> dict[str, Any]:
-        """What every store takes that hands mail on."""
+        """The keywords for every store that delivers to another system."""
         return {} if self.deliver_timeout is None else {"timeout": self.deliver_timeout}
 
     @property
     def maildirs(self) -> dict[str, str]:
-        """Where the further inboxes are: folders of the Maildir, as Maildir++ names them."""
+        """The folders of further inboxes within the Maildir, with names as in Maildir++."""
         return {name: os.path.join(self.maildir, f".{name}") for name, _ in self.inbox}
 
     @property

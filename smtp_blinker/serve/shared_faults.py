@@ -1,4 +1,4 @@
-"""The same faults in several processes: of the workers and of the page's."""
+"""Faults that the workers and the process of the page share."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CHANGES: Final = struct.Struct("=Q")
 
 
 class SharedFaults(Faults):
-    """Faults that processes have in common which are forked after this was made.
+    """Faults that this process shares with the processes that it forks later.
 
-    They stand in an unlinked temporary file: how often they changed, and what they are as JSON. A
-    process reads them when that number isn't the one that it knows.
+    An unlinked temporary file has the number of changes, and the faults as JSON. A process reads
+    the file again when the number has changed.
     """
 
     def __init__(self) -> None:
@@ -47,8 +47,8 @@ class SharedFaults(Faults):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """For as long as a few hundred microseconds; the system unlocks it for who is killed."""
-        # Not flock: the forked processes have one open file description in common.
+        """Lock the file, for some hundred microseconds. The system unlocks it if a process dies."""
+        # Not flock, because forked processes share one open file description.
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
             yield
@@ -68,13 +68,13 @@ class SharedFaults(Faults):
         faults = [each.as_dict() for each in self._kept.faults]
         os.ftruncate(file, _CHANGES.size)
         os.pwrite(file, json.dumps([self._kept.last, *faults]).encode(), _CHANGES.size)
-        # Who sees another number waits for the lock.
+        # A process that sees the new number waits for the lock before it reads.
         self._changes += 1
         os.pwrite(file, _CHANGES.pack(self._changes), 0)
 
 
 def _fault(fields: dict[str, Any]) -> Fault:
-    """The fault that `Fault.as_dict` described."""
+    """Make the fault from the result of `Fault.as_dict`."""
     return Fault(
         fields["id"],
         fields["do"],

@@ -1,4 +1,4 @@
-"""The users who may log in."""
+"""Opens the file of users who may log in."""
 
 from __future__ import annotations
 

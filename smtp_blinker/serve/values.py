@@ -1,4 +1,4 @@
-"""The values on the command line: addresses, names, domains, networks, sizes."""
+"""Parsers for values on the command line: addresses, names, domains, networks, sizes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from smtp_blinker.smtp.xclient import is_host_name
 from smtp_blinker.stores import RelayStore
 
 PROTOCOLS: Final = {"smtp": "SMTP", "smtps": "SMTPS", "lmtp": "LMTP"}
-#: In the place of a network: every client that connects by a UNIX socket.
+#: Instead of a network: all clients of UNIX sockets.
 UNIX: Final = "unix"
 UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -28,7 +28,7 @@ class Listen:
     """One address to listen on."""
 
     scheme: str
-    #: What `SMTPServer` takes: host and port, or "unix:/path".
+    #: The listener for `SMTPServer`: host and port, or "unix:/path".
     address: tuple[str, int] | str
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ def parse_listen(text: str) -> Listen:
 
 
 def parse_addresses(texts: Sequence[str]) -> tuple[Listen, ...]:
-    """One address at least; raises `click.BadParameter` for none (an empty variable)."""
+    """Parse one or more addresses; raises `click.BadParameter` for none (an empty variable)."""
     if not texts:
         raise click.BadParameter("it must not be empty")
     return tuple(map(parse_listen, texts))
@@ -77,14 +77,14 @@ def parse_http(text: str) -> Listen | None:
 
 
 def parse_name(text: str) -> str:
-    """A host name that can stand in a reply; raises `click.BadParameter` for others."""
+    """Check a host name for replies; raises `click.BadParameter`."""
     if not is_host_name(text):
         raise click.BadParameter(f"{text!r} is no host name; write an international one as xn--…")
     return text
 
 
 def parse_domain(text: str) -> str:
-    """A domain as it is compared; raises `click.BadParameter` for anything else."""
+    """A domain in the form for comparisons; raises `click.BadParameter` for anything else."""
     try:
         address, rest = parse_path(f"TO:<postmaster@{text}>", False, True, False)
     except Reject:
@@ -107,7 +107,7 @@ def parse_trust(text: str) -> str:
 
 
 def parse_inboxes(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Each ``NAME=PATTERN`` as both; raises `click.BadParameter` for anything else."""
+    """Split each ``NAME=PATTERN``; raises `click.BadParameter` for anything else."""
     found = []
     for text in texts:
         name, _, pattern = text.partition("=")
@@ -120,8 +120,7 @@ def parse_inboxes(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def parse_rates(texts: Sequence[str]) -> tuple[tuple[Of, str], ...]:
-    """Each ``[WHAT=]RATE`` as what it counts and the rate; raises `click.BadParameter` for what is
-    none."""
+    """Split each ``[WHAT=]RATE``; the default WHAT is messages. Raises `click.BadParameter`."""
     rates: list[tuple[Of, str]] = []
     for text in texts:
         what, separator, rate = text.rpartition("=")
@@ -137,12 +136,12 @@ def parse_rates(texts: Sequence[str]) -> tuple[tuple[Of, str], ...]:
 
 
 def parse_http_auth(text: str | None) -> tuple[str, str] | None:
-    """``NAME:PASSWORD``; raises `click.BadParameter` for anything else, not showing it."""
+    """Split ``NAME:PASSWORD``; raises `click.BadParameter`, which doesn't show the text."""
     if text is None:
         return None
     name, _, password = text.partition(":")
     if not name or not password:
-        raise click.BadParameter("it is NAME:PASSWORD, and neither may be empty")
+        raise click.BadParameter("it must be NAME:PASSWORD, and neither may be empty")
     return name, password
 
 
@@ -159,7 +158,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_optional_size(text: str | None) -> int | None:
-    """The same for a size that needn't be given; 0 stands for none too."""
+    """The same for an optional size; None if it is missing or 0."""
     return None if text is None else parse_size(text) or None
 
 
@@ -182,7 +181,7 @@ def parse_relay(text: str | None) -> str | None:
 
 
 def without_password(url: str) -> str:
-    """*url* as it may be printed."""
+    """*url* without its password, for messages."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=host, query="").geturl()

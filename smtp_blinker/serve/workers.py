@@ -1,4 +1,4 @@
-"""The program in several processes, which gunicorn keeps."""
+"""Runs the program in several processes, which gunicorn manages."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from .users import open_users
 
 
 def serve_with_workers(settings: Settings) -> NoReturn:
-    """The same in many processes: gunicorn's arbiter has the sockets and gets the signals.
+    """Run the server in several processes; gunicorn's arbiter has the sockets and gets the signals.
 
-    They mean what they mean without it: SIGINT lets messages end, and SIGHUP makes every process
-    read the users and the certificate; here too, for the workers that begin later.
+    Signals have the same meaning as with one process: SIGINT lets messages end; SIGHUP makes every
+    process reload the users and the certificate, also the arbiter, for workers that start later.
     """
     try:
         from smtp_blinker.gunicorn import SMTPWorker, run
@@ -43,7 +43,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
     faults = open_faults(settings)
     trial = make_servers(settings, users, tls)
     if "GUNICORN_FD" not in os.environ:  # a new arbiter (USR2) has the sockets of the old one
-        # An address that can't be bound is one line here too.
+        # Bind once before gunicorn does, for the same one-line error.
         bind(settings, trial)
     close(trial)
     store = open_store(settings)
@@ -62,7 +62,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
             gevent.signal_handler(signal.SIGHUP, read_again)
 
         def handle_quit(self, sig: int, frame: Any) -> None:
-            # A terminal's SIGINT reaches all processes; the arbiter decides what it means.
+            # Ctrl-C in a terminal reaches all processes; the arbiter tells the workers what to do.
             if sig != signal.SIGINT:
                 super().handle_quit(sig, frame)
 
@@ -101,7 +101,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
         announce(settings, ports, page if isinstance(page, str) else page.port)
 
     def murder(workers: Callable[[], None], arbiter: Any) -> None:
-        """What the arbiter does about every second."""
+        """The arbiter calls this about every second."""
         workers()
         if not isinstance(page, str):
             page.look_after(arbiter, events)
@@ -131,11 +131,11 @@ def serve_with_workers(settings: Settings) -> NoReturn:
 def open_page_process(
     settings: Settings, store: Store, servers: Sequence[SMTPServer], faults: Faults | None
 ) -> PageProcess | str:
-    """The page's process, which isn't started yet; or why there is none, as `open_page`."""
+    """Make the page's process, not started yet; or return why there is none, like `open_page`."""
     if settings.http is None:
         return ""
     try:
-        import smtp_blinker.web  # noqa: F401  # before the fork, and not in each process
+        import smtp_blinker.web  # noqa: F401  # once before the fork, not in each process
     except ImportError as exc:
         return no_page(settings, (), f"{exc}; or give --http off", exc)
     try:

@@ -1,1 +1,1 @@
-"""The protocol in the words of its RFCs: no I/O, no hook, no session."""
+"""The protocol in the terms of its RFCs, without I/O, hooks and sessions."""

@@ -1,4 +1,4 @@
-"""The content of a message that comes in chunks (RFC 3030): no dots, no end of data to find."""
+"""The content of a message in chunks (RFC 3030): without dot-stuffing and end of data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from .content import ContentDecoder
 
 
 class ChunkDecoder(ContentDecoder):
-    """`ContentDecoder` for chunks: what `feed` takes is content, and `finish` ends it.
+    """`ContentDecoder` for chunks: all octets for `feed` are content, and `finish` ends it.
 
-    Memory: a CR at the end of what came is held back, since a LF may follow in the next chunk.
+    Memory: it holds back a CR at the end of a chunk, since the next chunk may begin with LF.
     """
 
     __slots__ = ()

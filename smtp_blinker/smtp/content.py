@@ -1,8 +1,8 @@
-"""The content of a message on its way in: bytes in, bytes out.
+"""Decodes the content of an incoming message.
 
-Content ends with CRLF "." CRLF and with nothing else (RFC 5321 section 4.1.1.4): a dot beside
-a bare CR or LF is content, or one server's message would be another's commands. Refusing is
-for later: once 354 was said, everything up to the true end is read (section 4.3.2).
+Only CRLF "." CRLF ends the content (RFC 5321 section 4.1.1.4). A dot next to a bare CR or LF is
+content; otherwise one server's message could be another server's commands. After the 354 a server
+must read up to the true end before it refuses (section 4.3.2).
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from io import IncrementalNewlineDecoder
 from typing import Final
 
 END_OF_DATA: Final = b"\r\n.\r\n"
-# What a piece may end with that may turn out to be the end of data, longest first.
+# Ends of a piece that may be the beginning of the end of data, longest first.
 _BEGINNINGS: Final = tuple(END_OF_DATA[:length] for length in (4, 3, 2, 1))
 _DOT_AT_LINE_START: Final = re.compile(rb"\n\.")
-# Found from its first CR on: a long run without a LF would be searched from each of its octets.
+# Matches only from the first CR of a run: a long run without LF would be searched from each CR.
 _CR_RUN: Final = re.compile(rb"(?<!\r)\r\r++\n")
-#: CRs before a LF that are one line end with it; those before them stand alone. They may come in
-#: many pieces, and nothing is given out of them before what follows is known.
+#: The most CRs before a LF that are one line end with it; earlier ones are bare. They may arrive in
+#: many pieces, and are held back until the next octet is known.
 MAX_CR_RUN: Final = 64 * 1024
 
-#: RFC 5321 section 6.3 asks that a loop isn't assumed before 100 Received fields.
+#: RFC 5321 section 6.3: a server should not assume a loop with fewer than 100 Received fields.
 MAX_RECEIVED_FIELDS: Final = 100
 _RECEIVED: Final = b"\r\nreceived:"
 
 
 class ContentDecoder:
-    """Finds the end of data, removes dot-stuffing, and notes what may have to be refused.
+    """Finds the end of data, removes dot-stuffing, and records reasons to refuse the message.
 
     `feed` takes what arrived and returns the content in it that is certain, in whole pieces and
     with CRLF pairs never cut in two. *policy* is "reject", "normalize" or "allow". Memory: at
@@ -55,7 +55,7 @@ class ContentDecoder:
 
     def __init__(self, policy: str) -> None:
         self.policy = policy
-        # Content begins at the beginning of a line: as if a CRLF stood before it.
+        # Content begins at the start of a line, as if it came after a CRLF.
         self._held = b"\r\n"
         self._skip = True
         self._in_header = True
@@ -63,7 +63,7 @@ class ContentDecoder:
         self._header = b""
         self._fields = 0
         self._header_text: IncrementalNewlineDecoder | None = None
-        #: CRs at the end of what came, when the policy is "normalize": a LF may follow.
+        #: With "normalize", the number of CRs at the end so far; a LF may follow.
         self._crs = 0
         if policy == "allow":
             self._header_text = IncrementalNewlineDecoder(None, True)
@@ -92,15 +92,15 @@ class ContentDecoder:
         return self._take(piece, stuffed)
 
     def _take(self, piece: bytes, stuffed: bool) -> bytes:
-        """What the program gets of *piece*, which is certainly content."""
-        # A CR at the end of a piece stands alone: one that may not is held back.
+        """Convert *piece*, which is certainly content, to the octets for the program."""
+        # A CR at the end of *piece* is bare: if a LF may follow, `_cut` has held it back.
         newlines = self._newlines
         newlines.decode(latin_1_decode(piece)[0], True)
         kinds = newlines.newlines
         if kinds != "\r\n" and kinds is not None:
             self.bare_newline = True
         if stuffed:
-            # RFC 5321 section 4.5.2: a dot at the beginning of a line was put there by the client.
+            # RFC 5321 section 4.5.2: the client added a dot at the beginning of these lines.
             piece = piece.replace(b"\r\n.", b"\r\n")
         if self.bare_newline and self.policy == "normalize":
             piece = self._normalize(piece)
@@ -113,23 +113,22 @@ class ContentDecoder:
         return piece
 
     def _normalize(self, piece: bytes) -> bytes:
-        """*piece* with CRLF for each run of CRs before a LF, for each LF and each other CR."""
+        """*piece* with each run of CRs and a LF, each other LF and each other CR as CRLF."""
         piece = b"\r" * self._crs + piece
         self._crs = min(len(piece) - len(piece.rstrip(b"\r")), MAX_CR_RUN)
         piece = _CR_RUN.sub(_line_end, piece[: len(piece) - self._crs])
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
     def _last_crs(self) -> bytes:
-        """The CRs that a LF could still have followed, at the end of content without an end of
-        data; each stands alone."""
+        """The held back CRs at the end of chunked content; each of them is bare."""
         crs, self._crs = self._crs, 0
         return b"\r\n" * crs
 
     def _cut(self, data: bytes) -> tuple[bytes, bool]:
-        """What of *data* is certainly content, and whether lines in it begin with a dot."""
+        """The part of *data* that is certainly content, and whether a line begins with a dot."""
         self._held = b""
         stuffed = False
-        # Attachments have no dots (base64), and one look for an octet is next to free.
+        # Attachments in base64 have no dots, and the search for one octet costs almost nothing.
         dot_anywhere = data.find(b".")
         dot = None
         if dot_anywhere >= 0:
@@ -149,8 +148,8 @@ class ContentDecoder:
 
     def _look_at_header(self, piece: bytes) -> None:
         if self._header_text is not None:
-            # Where lines may end in other ways, all of them become CRLF; one that is cut in two
-            # between pieces is waited for.
+            # With the other policies, convert all line ends; the decoder waits for the second half
+            # of a CRLF that is split between two pieces.
             text = self._header_text.decode(piece.decode("latin-1"))
             piece = text.encode("latin-1").replace(b"\n", b"\r\n")
         header = self._header + piece

@@ -1,4 +1,4 @@
-"""The date-time of RFC 3339 section 5.6: text in, `datetime` out."""
+"""Parses the date-time of RFC 3339 section 5.6."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _DATE_TIME = re.compile(
 
 
 def parse_date_time(text: str) -> datetime:
-    """*text* as an aware `datetime` in UTC; digits behind the microseconds are cut off.
+    """*text* as an aware `datetime` in UTC; digits after the microseconds are ignored.
 
-    Raises ValueError for what is not a date-time, or is outside of the years 1 to 9999.
+    Raises ValueError for text that isn't a date-time, or isn't in the years 1 to 9999.
     """
     found = _DATE_TIME.fullmatch(text)
     if found is None:
@@ -32,7 +32,8 @@ def parse_date_time(text: str) -> datetime:
             year, month, day, hour, minute, 59 if leap else second, microsecond, tzinfo=zone
         ).astimezone(UTC)
         if leap:
-            # RFC 3339 section 5.7: only as the last second of a day in UTC. Python has none.
+            # RFC 3339 section 5.7: a leap second is the last second of a day in UTC. Python's
+            # datetime doesn't support it.
             if (moment.hour, moment.minute) != (23, 59):
                 raise ValueError("no leap second is at that time")
             moment += timedelta(seconds=1)

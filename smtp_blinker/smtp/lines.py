@@ -1,6 +1,6 @@
-"""Lines out of octets: where a line ends, and what is wrong with a line that SMTP doesn't allow.
+"""Splits octets into lines, and detects lines that SMTP doesn't allow.
 
-Memory: a line that passes the limit is dropped as it arrives, never kept.
+Memory: a line that exceeds the limit is dropped while it arrives.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _BDAT: Final = re.compile(rb"[ \t]*BDAT", re.I)
 _HTTP_METHOD: Final = rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|CONNECT|PATCH|PRI) "
 _HTTP_START: Final = re.compile(_HTTP_METHOD, re.I)
 _HTTP_REQUEST: Final = re.compile(_HTTP_METHOD + rb".* HTTP/[0-9.]+ *", re.I | re.S)
-#: A verb without its blank, as in ``MAILFROM:<…>`` and ``RCPT-TO:<…>``, is a typing error. Else RFC
-#: 5322 section 2.2, with the blanks before the colon of section 4.5.
+#: RFC 5322 section 2.2, with the blanks before the colon of section 4.5. But a verb without its
+#: blank, as in ``MAILFROM:<…>`` and ``RCPT-TO:<…>``, is a typing error and not a header field.
 _HEADER_FIELD: Final = re.compile(
     rb"(?!(?:%s)[-_]?(?:FROM|TO|)[ \t]*:)[!-9;-~]++[ \t]*+:" % b"|".join(VERBS), re.I
 )
@@ -26,12 +26,12 @@ TLS_RECORD: Final = b"\x16\x03"
 
 
 def is_binary(line: bytes) -> bool:
-    """Whether *line* is of a binary protocol: no SMTP follows it, whatever octets it has."""
+    """Whether *line* belongs to a binary protocol, so that no SMTP follows it."""
     return b"\0" in line or line.startswith(TLS_RECORD)
 
 
 def begins_as_bdat(line: bytes) -> bool:
-    """Whether what follows *line*, which is not a command, may be a chunk (RFC 3030 section 2)."""
+    """Whether a chunk may follow *line*, which isn't a command (RFC 3030 section 2)."""
     return _BDAT.match(line) is not None
 
 
@@ -40,12 +40,12 @@ def is_http_request(line: bytes) -> bool:
 
 
 def is_header_field(line: bytes) -> bool:
-    """Whether *line*, which is not a command, is the content of a message."""
+    """Whether *line*, which isn't a command, is a header field, that is content of a message."""
     return _HEADER_FIELD.match(line) is not None
 
 
 class Problem(Enum):
-    """What `LineReader.next_line` gives instead of a line."""
+    """The results of `LineReader.next_line` other than a line."""
 
     NEED_DATA = "nothing whole has arrived yet"
     TOO_LONG = "a line was longer than the limit and has been dropped"
@@ -61,12 +61,12 @@ NEED_DATA: Final = Problem.NEED_DATA
 
 
 class LineReader:
-    """What has arrived and was not looked at yet, as lines.
+    """A buffer of received octets that returns them as lines.
 
-    *max_line* is in octets with the line's CRLF. *policy* is the bare_newline option: with
-    "reject" only CRLF ends a line (RFC 5321 section 2.3.8), with the others LF does too.
-    While `in_auth` is true lines are responses of an AUTH exchange, which have a limit of their
-    own, and nothing but base64 is looked for in them.
+    *max_line* is in octets, including CRLF. *policy* is the option bare_newline: with "reject" only
+    CRLF ends a line (RFC 5321 section 2.3.8), with the others LF does too. While `in_auth` is true,
+    lines are responses of an AUTH exchange: they have a limit of their own, and are not checked for
+    other protocols.
     """
 
     __slots__ = (
@@ -82,14 +82,14 @@ class LineReader:
     )
 
     def __init__(self, max_line: int, policy: str) -> None:
-        #: Octets that were not looked at, and perhaps some before them that were.
+        #: Unread octets, perhaps after some that were read.
         self.buffer = b""
-        #: How many those are.
+        #: The number of read octets at the beginning of `buffer`.
         self.position = 0
         self._searched = 0
-        #: What is wrong with the line that is being dropped.
+        #: The problem of the line that is being dropped.
         self._skipping: Problem | None = None
-        #: What no line passes unexamined; with a larger *max_line* those of AUTH still stop here.
+        #: Longer lines are examined; lines of AUTH have the limit MAX_AUTH_LINE in any case.
         self._max_line = min(max_line, MAX_AUTH_LINE)
         self._longest = max_line
         self.in_auth = False
@@ -100,7 +100,7 @@ class LineReader:
         self._strict = policy == "reject"
 
     def receive_data(self, data: bytes) -> None:
-        """Store what arrived; `next_line` will look at it."""
+        """Add received octets to the buffer."""
         if self.position:
             self._searched -= self.position
             self.buffer = self.buffer[self.position :] + data
@@ -109,7 +109,7 @@ class LineReader:
             self.buffer += data
 
     def next_line(self) -> bytes | Problem:
-        """The next line without its CRLF, or what is wrong. Raises nothing for any input."""
+        """The next line without its CRLF, or a Problem. Raises nothing for any input."""
         buffer = self.buffer
         start = self.position
         end = buffer.find(b"\r\n" if self._strict else b"\n", self._searched)
@@ -138,10 +138,10 @@ class LineReader:
         return line
 
     def _normalized_end(self, lf: int) -> tuple[int, int]:
-        """Where the line ends and the next one begins, or -1, where *lf* is the next LF or -1.
+        """The end of the line and the beginning of the next one, or -1; *lf* is the next LF or -1.
 
-        As in content, CRs and the LF behind them are one line end, and each other CR is one. A
-        line that is too long with all the CRs behind it is dropped with all of them.
+        As in content, CRs and the LF after them are one line end, and each other CR is one. If a
+        line with all the CRs after it is too long, all of it is dropped.
         """
         start = self.position
         cr = self.buffer.find(b"\r", start, lf if lf >= 0 else len(self.buffer))
@@ -156,14 +156,14 @@ class LineReader:
         return cr, behind if too_long else cr + 1
 
     def _broken(self, line: bytes, problem: Problem) -> Problem:
-        """*problem*, or why what follows *line* can't be commands."""
+        """*problem*, or another Problem if no commands can follow *line*."""
         if line.startswith(TLS_RECORD):
             return Problem.BINARY
         if self.in_auth:
             return problem
         if begins_as_bdat(line):
             return Problem.BROKEN_CHUNK
-        if is_header_field(line[: self._max_line]):  # all that is there however it arrives
+        if is_header_field(line[: self._max_line]):  # the same part however the octets arrive
             return Problem.CONTENT
         return Problem.HTTP if _HTTP_START.match(line) else problem
 
@@ -174,7 +174,7 @@ class LineReader:
         if length > self._max_line and self._skipping is None:
             self._skipping = self._too_long(self._unread(), length)
         if self._skipping is not None:
-            # The last octet may be the CR of the line's end.
+            # Keep the last octet: it may be the CR of the line end.
             self.buffer = self.buffer[-1:]
             self.position = self._searched = 0
         else:
@@ -182,7 +182,7 @@ class LineReader:
         return Problem.NEED_DATA
 
     def _too_long(self, line: bytes, length: int) -> Problem | None:
-        """What is wrong with a line of more than the limit; those of AUTH have their own."""
+        """The Problem of a line that exceeds its limit, or None. AUTH has a limit of its own."""
         if self.in_auth or line[:5].upper() == b"AUTH ":
             return Problem.RESPONSE_TOO_LONG if length > MAX_AUTH_LINE else None
         if length <= self._longest:
@@ -194,16 +194,16 @@ class LineReader:
 
     @property
     def begins_with_tls(self) -> bool:
-        """Whether what waits is a TLS handshake record (RFC 8446 section 5.1), not a command."""
+        """Whether the buffer begins with a TLS handshake record (RFC 8446 section 5.1)."""
         return self.buffer.startswith(TLS_RECORD, self.position)
 
     @property
     def ends_with_bare_newline(self) -> bool:
-        """Whether all that waits is a line that ends with a bare LF where only CRLF would do."""
+        """Whether the buffer is one line that ends with a bare LF, which the policy rejects."""
         return self._strict and self.buffer.endswith(b"\n")
 
     def drop_bare_line(self) -> Problem:
-        """Drop what `ends_with_bare_newline` tells of: the client waits for an answer to it."""
+        """Drop the line of `ends_with_bare_newline`, for which the client waits for a reply."""
         problem = self._skipping or self._broken(self._unread(), Problem.BARE_NEWLINE)
         self.buffer = b""
         self.position = self._searched = 0
@@ -212,11 +212,11 @@ class LineReader:
 
     @property
     def has_data(self) -> bool:
-        """Whether anything has arrived that was not looked at."""
-        return bool(self.buffer)  # it never holds only what was
+        """Whether there are unread octets."""
+        return bool(self.buffer)  # it never has read octets only
 
     def take(self, size: int) -> bytes:
-        """Up to *size* octets that were not looked at, which are then gone from here."""
+        """Remove and return up to *size* unread octets."""
         start = self.position
         data = self.buffer[start : start + size]
         end = start + len(data)
@@ -227,7 +227,7 @@ class LineReader:
         return data
 
     def take_all(self) -> bytes:
-        """Everything unread, which is then gone from here."""
+        """Remove and return all unread octets."""
         data = self.buffer[self.position :]
         self.buffer = b""
         self.position = self._searched = 0

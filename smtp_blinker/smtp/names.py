@@ -1,6 +1,6 @@
-"""Domain names: U-labels and A-labels (RFC 5890 section 2.3.2.1). Text in, text out.
+"""Converts domain names between U-labels and A-labels (RFC 5890 section 2.3.2.1).
 
-Nothing here raises. What is decoded is bounded: a label has 63 octets at most, a domain 255.
+Nothing here raises. It converts labels up to 63 octets and domains up to 255 octets.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ MAX_DOMAIN: Final = 255  # octets; RFC 5321 section 4.5.3.1.2
 
 _ACE_PREFIX: Final = "xn--"
 
-# RFC 5892 section 2.6: what its other rules would get wrong, or what depends on the rest of the
-# label, and section 2.3 (D to H), which the categories alone don't tell.
+# RFC 5892: exceptions and context-dependent characters (section 2.6), and sections 2.3 D to H,
+# which the Unicode categories alone don't cover.
 _ALSO_VALID: Final = frozenset("\u00df\u03c2\u06fd\u06fe\u0f0b\u3007")
 _DISALLOWED: Final = re.compile(
     "[\u0640\u07fa\u302e\u302f\u3031-\u3035\u303b"
@@ -35,11 +35,10 @@ _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN", "EN", "ES", "CS", "ET", "ON"
 
 
 def unicode_domain(domain: str) -> str:
-    """*domain* with its A-labels as U-labels; a label that isn't a real A-label stays as it is.
+    """*domain* with its A-labels as U-labels; labels that aren't valid A-labels stay unchanged.
 
-    An A-label is one that a U-label has (RFC 5890 section 2.3.2.1): a label that decodes to
-    something that IDNA 2008 doesn't allow, a capital for example, would be another domain when
-    it is encoded again.
+    A valid A-label decodes to a U-label (RFC 5890 section 2.3.2.1). A label that decodes to text
+    that IDNA 2008 doesn't allow, such as a capital, would become another domain when encoded again.
     """
     if len(domain) > MAX_DOMAIN or _ACE_PREFIX not in domain.lower():
         return domain
@@ -47,12 +46,12 @@ def unicode_domain(domain: str) -> str:
 
 
 def ascii_domain(domain: str) -> str:
-    """*domain* with its U-labels as A-labels; a domain in ASCII stays as it is.
+    """*domain* with its U-labels as A-labels; a domain in ASCII stays unchanged.
 
-    The A-labels are those of IDNA 2008: the codec "idna" is that of 2003 and makes two letters of
-    a German sharp s, which is another name. Capitals and full-width letters become what
-    RFC 5895 section 2 makes of them. What is too long for a domain stays as it is, and so does a
-    label: encoding one takes time with the square of its length.
+    The A-labels are those of IDNA 2008. Python's codec "idna" implements IDNA 2003, which turns a
+    German sharp s into two letters, and so into another name. Capitals and full-width letters are
+    mapped as in RFC 5895 section 2. Too long domains and labels stay unchanged, because the time to
+    encode a label grows with the square of its length.
     """
     if domain.isascii() or len(domain) > MAX_DOMAIN:
         return domain
@@ -66,12 +65,12 @@ def ascii_domain(domain: str) -> str:
 
 
 def hides_syntax(domain: str) -> bool:
-    """Whether IDNA's mappings would find ASCII in *domain* that isn't there yet.
+    """Whether IDNA's mappings would turn other characters of *domain* into ASCII punctuation.
 
-    UTS 46 and Python's own codec make a dot of U+3002, "1." of U+2488 and "@" of U+FF20: a
-    program that looks such a name up sees another domain than the one that was asked about. No
-    U-label holds any of them (RFC 5890 section 2.3.2.1). One character is normalized at a time,
-    so the time is proportional to the length.
+    UTS 46 and Python's own codec turn U+3002 into a dot, U+2488 into "1." and U+FF20 into "@". A
+    program that looks up such a name would use another domain than the one that was checked. No
+    U-label contains them (RFC 5890 section 2.3.2.1). Characters are normalized one at a time, so
+    the time is proportional to the length.
     """
     if domain.isascii():
         return False
@@ -100,7 +99,7 @@ def _unicode_label(label: str) -> str:
 def _is_u_label(label: str) -> bool:
     """Whether IDNA 2008 allows *label*, which isn't empty (RFC 5891 section 4.2)."""
     return (
-        unicodedata.is_normalized("NFC", label)  # section 4.2.1 is about this form only
+        unicodedata.is_normalized("NFC", label)  # section 4.2.1
         and label[0] != "-"  # section 4.2.3.1, and the two below
         and label[-1] != "-"
         and label[2:4] != "--"
@@ -123,7 +122,7 @@ def _is_valid(char: str) -> bool:
         return False
     if _is_digit_with_context(char):
         return False
-    # Section 2.2: what is mapped to something else is another name's.
+    # Section 2.2: a character that is mapped to another one isn't allowed.
     return _normal(_normal(char).casefold()) == char
 
 
@@ -138,8 +137,8 @@ def _is_digit_with_context(char: str) -> bool:
 def _is_valid_in_context(label: str, index: int) -> bool:
     """Whether the rules of RFC 5892 appendix A allow the character at *index* there.
 
-    Where a rule needs a property that Python doesn't have, False: the A-label, which is what
-    the label then stays, is right everywhere.
+    False if a rule needs a property that Python doesn't have. The label then stays an A-label,
+    which is always correct.
     """
     char = label[index]
     before, after = label[index - 1 : index], label[index + 1 : index + 2]
@@ -163,7 +162,7 @@ def _is_valid_in_context(label: str, index: int) -> bool:
 
 
 def _script_begins(char: str, *names: str) -> bool:
-    """Whether *char*'s name says that it is of one of these scripts; False for no character."""
+    """Whether the Unicode name of *char* begins with one of *names*; False for ""."""
     return bool(char) and unicodedata.name(char, "").startswith(names)
 
 
@@ -192,7 +191,7 @@ def _arabic_letters(form: str) -> frozenset[str]:
 
 
 def _obeys_bidi_rule(label: str) -> bool:
-    """RFC 5893 section 2, for a label with a letter or number that is written right to left."""
+    """RFC 5893 section 2: the rule for labels with right-to-left letters or numbers."""
     classes = [unicodedata.bidirectional(char) for char in label]
     if not {"R", "AL", "AN"}.intersection(classes):
         return True

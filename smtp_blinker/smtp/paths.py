@@ -1,6 +1,6 @@
-"""Reverse-path and forward-path with their parameters, and xtext: text in, values out.
+"""Parses reverse-path and forward-path with their parameters, and xtext.
 
-Every function here raises `Reject` with the reply that the client gets, and nothing else.
+The functions raise only `Reject`, with the reply for the client.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from .names import MAX_DOMAIN, hides_syntax, unicode_domain
 from .reply import Reject
 
-# RFC 5321 section 4.5.3.1.3: a path has at most 256 octets with its "<" and ">". The 64 octets
-# of a local-part (section 4.5.3.1.1) are what a server must take; forwarders send longer ones.
+# RFC 5321 section 4.5.3.1.3: a path has at most 256 octets with its "<" and ">". Servers must
+# accept local-parts up to 64 octets (section 4.5.3.1.1), but forwarders send longer ones.
 MAX_PATH = 256
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
@@ -21,8 +21,8 @@ _DOT_STRING = rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9\-]*[A-Za-z0-9])?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 
-# Nearly all paths match this. A label with two hyphens in a row may be an A-label, so it takes the
-# slow way below, like everything unusual.
+# The pattern for nearly all paths. A label with two hyphens in a row may be an A-label, so it needs
+# the slower code below, like everything unusual.
 _PLAIN_DOMAIN = r"[A-Za-z0-9]+(?:[.\-][A-Za-z0-9]+)*"
 _PLAIN_PATH = rf"<({_DOT_STRING}@{_PLAIN_DOMAIN})>(.*)"
 _PLAIN_REVERSE_PATH = re.compile(f"FROM:{_PLAIN_PATH}", re.S).match
@@ -128,7 +128,7 @@ def _parse_unusual_path(text: str, sender: bool, smtputf8: bool, lenient: bool) 
 
 
 def _path_end(text: str) -> int:
-    """The index behind the ">" that closes *text*'s path, or -1."""
+    """The index after the ">" that closes the path in *text*, or -1."""
     if not text.startswith("<"):
         return -1
     quoted = escaped = False
@@ -145,7 +145,7 @@ def _path_end(text: str) -> int:
 
 
 def check_mailbox(path: str, sender: bool = True) -> str:
-    """*path*, a mailbox (RFC 5321 section 4.1.2), in the form that `Address` has it."""
+    """Check *path*, a mailbox (RFC 5321 section 4.1.2); returns it in the form of `Address`."""
     local = _LOCAL_PART.match(path)
     if local is None or path[local.end() : local.end() + 1] != "@":
         raise _bad_path(sender, "Bad address syntax")
@@ -166,7 +166,7 @@ def _address_literal(literal: str, sender: bool) -> str:
     try:
         if literal[:5].upper() == "IPV6:":
             if "%" in literal:
-                raise AddressValueError("a scope is no part of an address literal")
+                raise AddressValueError("an address literal has no scope")
             return f"IPv6:{_ipv6(literal[5:])}"
         return str(IPv4Address(literal))
     except ValueError:
@@ -187,7 +187,7 @@ def _bad_path(sender: bool, text: str) -> Reject:
 
 
 def parse_parameters(text: str) -> dict[str, str | bool]:
-    """The ESMTP parameters behind a path (RFC 5321 section 4.1.1.11), xtext decoded."""
+    """The ESMTP parameters after a path (RFC 5321 section 4.1.1.11), with xtext decoded."""
     if text and text[0] != " ":
         raise Reject(501, "Parameters are separated from the path by a space", "5.5.4")
     args: dict[str, str | bool] = {}
@@ -213,9 +213,10 @@ def parse_parameters(text: str) -> dict[str, str | bool]:
 
 
 def decode_xtext(value: str, *, utf8: bool = False) -> str:
-    """RFC 3461 section 4; what it hides must be printable, or it would forge log lines.
+    """Decode xtext (RFC 3461 section 4). The result must be printable, or it could forge log lines.
 
-    *utf8* is for addresses: RFC 6533 section 3 and Postfix put UTF-8 there, as it is or in xtext.
+    *utf8* is for addresses, which may have UTF-8, directly or in xtext (RFC 6533 section 3 and
+    Postfix).
     """
     if "+" not in value and value.isascii():
         return value

@@ -1,8 +1,8 @@
-"""PROXY protocol headers, versions 1 and 2: bytes in, values out; no socket, no clock.
+"""Parses PROXY protocol headers, versions 1 and 2, without I/O.
 
-The section numbers are those of HAProxy's specification, doc/proxy-protocol.txt. A header is to
-be asked for by configuration and believed from known peers only (section 5): that, and how long
-to wait for it, is the caller's business.
+The section numbers refer to HAProxy's specification, doc/proxy-protocol.txt. Section 5: accept a
+header only if the configuration requires it, and only from trusted peers. The caller does this,
+and limits the time to wait.
 """
 
 import re
@@ -22,16 +22,16 @@ __all__ = [
 ]
 
 MAX_V1_LENGTH = 107  # octets of a whole v1 line with its CRLF; section 2.1
-# Octets after the fixed 16 of v2. The field could say 65535 (section 2.2); a whole header may
-# take 16 KiB here, which is what HAProxy's own buffer (tune.bufsize) holds by default.
+# Octets after the fixed 16 of v2. The field allows 65535 (section 2.2). Here the limit for a whole
+# header is 16 KiB, the default size of HAProxy's own buffer (tune.bufsize).
 MAX_V2_LENGTH = 16 * 1024 - 16
 
 ALPN, AUTHORITY, CRC32C, NOOP, UNIQUE_ID, SSL, NETNS = 0x01, 0x02, 0x03, 0x04, 0x05, 0x20, 0x30
 SSL_VERSION, SSL_CN, SSL_CIPHER, SSL_SIG_ALG, SSL_KEY_ALG = range(0x21, 0x26)  # section 2.2.6
 MAX_UNIQUE_ID = 128  # octets; section 2.2.5
 
-# How a v1 line may start, and what may follow so far: at most four fields, exactly one space
-# between them; after UNKNOWN anything that can't be taken for the end of a line (section 2.1).
+# The possible beginnings of a v1 line, and patterns for an incomplete rest: at most four fields
+# with exactly one space between them; after UNKNOWN anything without CR and LF (section 2.1).
 _V1_STARTS = {
     b"PROXY TCP4 ": re.compile(rb"(?:[0-9.]+ ){0,3}[0-9.]*"),
     b"PROXY TCP6 ": re.compile(rb"(?:[0-9A-Fa-f:.]+ ){0,3}[0-9A-Fa-f:.]*"),
@@ -42,8 +42,8 @@ _PORT = re.compile(r"0|[1-9][0-9]{0,4}")  # section 2.1: no heading zeroes
 
 _V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"  # section 2.2
 _V2_FIXED = 16  # octets: signature, version and command, family and transport, length
-# The 14th octet, and the address block it announces: section 2.2. With a nibble of UNSPEC (0)
-# the address information is to be ignored, so those octets have no row.
+# The 14th octet and its address block (section 2.2). If a nibble is UNSPEC (0), a receiver must
+# ignore the addresses, so these octets have no row.
 _IPV4, _IPV6, _UNIX = (struct.Struct(f) for f in ("!4s4sHH", "!16s16sHH", "!108s108s"))
 _V2_FAMILIES = {
     0x11: ("TCP4", _IPV4),
@@ -56,16 +56,16 @@ _V2_FAMILIES = {
 
 
 class ProxyError(ValueError):
-    """The octets are not an acceptable PROXY header: close, there is nothing to resume from."""
+    """The octets are not an acceptable PROXY header. Close the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxySSL:
-    """What the proxy says of the client's TLS (section 2.2.6); a text it doesn't give is None.
+    """The client's TLS according to the proxy (section 2.2.6); a missing text is None.
 
-    `client` is a bit field: 1 the client used TLS, 2 it gave a certificate on this connection,
-    4 it gave one during this TLS session. `verify` is 0 when that certificate was verified; look
-    at the bits 2 and 4 as well before trusting it. The texts are printable.
+    `client` is a bit field: 1 the client used TLS, 2 it sent a certificate on this connection,
+    4 it sent one during this TLS session. `verify` is 0 if the proxy verified that certificate;
+    check the bits 2 and 4 too before you trust it. The texts are printable.
     """
 
     client: int
@@ -83,13 +83,13 @@ class ProxyHeader:
 
     `version` is 1 or 2; `command` "PROXY" or "LOCAL"; `family` "TCP4", "TCP6", "UDP4", "UDP6",
     "UNIX", "UNIX_DGRAM" or "UNKNOWN". IPv6 addresses are in the short lower-case form, IPv4-mapped
-    ones in that of IPv4 (the family stays "TCP6"). Unix addresses are paths up to the first NUL,
-    printable, and have the ports 0. LOCAL and UNKNOWN have the addresses "", the ports 0 and no
-    TLVs, whatever was sent.
+    ones in the IPv4 form (the family stays "TCP6"). Unix addresses are printable paths up to the
+    first NUL, with the ports 0. LOCAL and UNKNOWN always have the addresses "", the ports 0 and no
+    TLVs.
 
-    `tlvs` holds the values of v2 by type number, without NOOP; of a repeated type the first.
-    All values are checked when the header is made, which raises ProxyError; the properties
-    never raise, and are None when the header has no such TLV.
+    `tlvs` has the values of v2 by type number, without NOOP; the first one of a repeated type. The
+    constructor checks all values and raises ProxyError; the properties never raise, and are None
+    if the header has no such TLV.
     """
 
     version: int
@@ -107,7 +107,7 @@ class ProxyHeader:
 
     @property
     def is_client(self) -> bool:
-        """True when the source is a client whose address replaces that of the socket."""
+        """Whether the source is a client whose address replaces that of the socket."""
         return self.command == "PROXY" and self.family in ("TCP4", "TCP6")
 
     @property
@@ -117,12 +117,12 @@ class ProxyHeader:
 
     @property
     def authority(self) -> str | None:
-        """The host name that the client asked for (SNI), printable; section 2.2.2."""
+        """The printable host name that the client requested by SNI; section 2.2.2."""
         return _text(self.tlvs.get(AUTHORITY), "utf-8")
 
     @property
     def unique_id(self) -> bytes | None:
-        """The proxy's name for the connection, at most 128 octets; section 2.2.5."""
+        """The proxy's id of the connection, at most 128 octets; section 2.2.5."""
         value = self.tlvs.get(UNIQUE_ID)
         if value is not None and len(value) > MAX_UNIQUE_ID:
             raise ProxyError("unique id too long")
@@ -154,14 +154,15 @@ class ProxyHeader:
 
 
 def parse_proxy_header(data: bytes) -> tuple[ProxyHeader, int] | None:
-    """Read the PROXY header that `data`, all octets received so far, starts with.
+    """Parse the PROXY header at the beginning of `data`, which are all octets received so far.
 
-    Returns the header and how many octets it took, at most MAX_V1_LENGTH or 16 + MAX_V2_LENGTH;
-    what follows is the client's and must not be lost. None means that more octets are needed.
+    Returns the header and its length in octets, at most MAX_V1_LENGTH or 16 + MAX_V2_LENGTH; the
+    caller must keep the octets after it, which the client sent. None means that more octets are
+    needed.
 
-    Raises ProxyError, and nothing else whatever the octets are, at the first one that no header
-    can have; the addresses and TLVs are only looked at once the header is whole (sections 2.1
-    and 2.2). More octets after that never change an answer.
+    Raises only ProxyError, for any octets: at the first octet that no header can have, or, for
+    wrong addresses and TLVs, when the header is complete (sections 2.1 and 2.2). More octets never
+    change a result.
     """
     return _parse_v1(data) if data.startswith(b"P") else _parse_v2(data)
 
@@ -177,7 +178,7 @@ def _parse_v1(data: bytes) -> tuple[ProxyHeader, int] | None:
             raise ProxyError("no CRLF in the first 107 octets")
         line = line.removesuffix(b"\r")  # its LF may follow
     rest = line[len(start) :]
-    if not _V1_STARTS[start].fullmatch(rest):  # a lone CR or LF too: section 2.1
+    if not _V1_STARTS[start].fullmatch(rest):  # also for a bare CR or LF: section 2.1
         raise ProxyError("malformed PROXY line")
     if not crlf:
         return None
@@ -186,7 +187,7 @@ def _parse_v1(data: bytes) -> tuple[ProxyHeader, int] | None:
         return ProxyHeader(1, "PROXY", family), octets
     fields = rest.decode("ascii").split(" ")
     if len(fields) != 4:
-        raise ProxyError("a PROXY line has two addresses and two ports")
+        raise ProxyError("a PROXY line must have two addresses and two ports")
     source, destination = (_address(family, text) for text in fields[:2])
     source_port, destination_port = (_port(text) for text in fields[2:])
     ends = (source, source_port, destination, destination_port)
@@ -198,17 +199,18 @@ def _parse_v2(data: bytes) -> tuple[ProxyHeader, int] | None:
         raise ProxyError("not a PROXY header")
     if len(data) > 12 and data[12] not in (0x20, 0x21):  # section 2.2
         raise ProxyError("version is not 2, or command neither LOCAL nor PROXY")
-    # Section 2.2 has unassigned families rejected, and that of LOCAL ignored: the latter won.
+    # Section 2.2 says to reject unassigned families, and to ignore the family of LOCAL. For LOCAL
+    # the second rule applies.
     local = data[12:13] == b"\x20"
     if len(data) > 13 and not local and (data[13] >> 4 > 3 or data[13] & 0x0F > 2):
         raise ProxyError("unassigned address family or transport")
-    length = int.from_bytes(data[14:16].ljust(2, b"\0"), "big")  # at least, before octet 16
+    length = int.from_bytes(data[14:16].ljust(2, b"\0"), "big")  # a lower bound until octet 16
     if length > MAX_V2_LENGTH:
         raise ProxyError("PROXY header too long")
     if len(data) < _V2_FIXED:
         return None
     octets = _V2_FIXED + length
-    # How long the addresses of UNKNOWN are, and so where its TLVs start, can't be known.
+    # The length of the addresses of UNKNOWN, and so the position of its TLVs, can't be known.
     family, block = ("UNKNOWN", None) if local else _V2_FAMILIES.get(data[13], ("UNKNOWN", None))
     if block and length < block.size:
         raise ProxyError("PROXY header shorter than its addresses")
@@ -228,7 +230,7 @@ def _parse_v2(data: bytes) -> tuple[ProxyHeader, int] | None:
 
 
 def _address(family: str, value: str | bytes) -> str:
-    """The text of an address: in v1 a text, in v2 octets in network order."""
+    """The text of an address, which v1 has as text and v2 as octets in network order."""
     if isinstance(value, bytes) and family.startswith("UNIX"):
         return _text(value.partition(b"\0")[0], "utf-8") or ""
     try:
@@ -247,7 +249,7 @@ def _port(text: str) -> int:
 
 
 def _text(value: bytes | None, encoding: str) -> str | None:
-    """Decode what may end up in a log: nothing but printable characters."""
+    """Decode text, which must be printable because logs may show it; raises ProxyError."""
     if value is None:
         return None
     try:
@@ -260,7 +262,7 @@ def _text(value: bytes | None, encoding: str) -> str | None:
 
 
 def _tlv_places(octets: bytes, at: int) -> dict[int, slice]:
-    """Where the value of each type is, in the TLVs from `at` to the end; section 2.2."""
+    """The position of each type's value in the TLVs from `at` to the end; section 2.2."""
     places: dict[int, slice] = {}
     while at < len(octets):
         end = at + 3 + int.from_bytes(octets[at + 1 : at + 3], "big")
@@ -273,7 +275,7 @@ def _tlv_places(octets: bytes, at: int) -> dict[int, slice]:
 
 
 def _check_crc32c(header: bytes, place: slice | None) -> None:
-    """Section 2.2.3: the checksum is that of the whole header with its own octets zero."""
+    """Section 2.2.3: the checksum covers the whole header, with zeros in place of itself."""
     if place is None:
         return
     if len(header[place]) != 4:

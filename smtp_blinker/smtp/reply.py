@@ -1,4 +1,4 @@
-"""Replies as values: validated once, encoded once, impossible to malform."""
+"""Replies as values: checked and encoded once, and always well-formed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Any, Final
 # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets with its code and CRLF.
 MAX_REPLY_LINE: Final = 512
 
-# RFC 4954 section 4: a line of an AUTH exchange, from either side, may have 12288 octets with its
-# CRLF.
+# RFC 4954 section 4: a line of an AUTH exchange may have 12288 octets with its CRLF.
 MAX_AUTH_LINE: Final = 12288
 
-# Controls, DEL, C1 controls, line separators and everything else that does not print: nothing
-# that a hook, a client or a DNS answer brings may end a line or start an escape sequence.
+# Control characters, line separators and everything else that isn't printable ASCII. No text of a
+# hook, a client or a DNS answer may end a line or start an escape sequence.
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
-# The subject and detail of RFC 3463 for a code that a program gave without one.
+# The default enhanced status codes (RFC 3463) for reply codes.
 _DEFAULT_DETAIL: Final[dict[int, str]] = {
     421: "4.3.2",
     450: "4.2.1",
@@ -49,7 +48,7 @@ _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
 
 
 def printable(text: str) -> str:
-    """*text* with what a reply or log line can't carry made a space or question marks."""
+    """*text* in printable ASCII: other characters become a space or question marks."""
 
     if text.isascii() and text.isprintable():
         return text
@@ -65,10 +64,9 @@ class Reply:
     """One SMTP reply: code, enhanced status code, text, and the octets of both forms.
 
     *code* is 200 to 599. *enhanced* is a code of RFC 3463 whose class is that of *code*
-    (RFC 2034 section 4), or None for replies that carry none: the greeting, 334, 354
-    and those to HELO and EHLO. *text* is one line, or a sequence of lines for a multi-line
-    reply; what can't be printed is replaced and a long line is wrapped, so that no text can
-    break a reply.
+    (RFC 2034 section 4), or None for replies without one: the greeting, 334, 354 and those to HELO
+    and EHLO. *text* is one line, or a tuple of lines for a multi-line reply. Unprintable characters
+    are replaced and long lines are wrapped, so that no text can break a reply.
 
     Raises ValueError for a code out of range or an enhanced code of another class.
     """
@@ -77,7 +75,7 @@ class Reply:
 
     def __init__(self, code: int, text: str | tuple[str, ...], enhanced: str | None = None) -> None:
         if not isinstance(code, int) or not 200 <= code <= 599:
-            raise ValueError(f"a reply code is a number from 200 to 599, not {code!r}")
+            raise ValueError(f"a reply code must be a number from 200 to 599, not {code!r}")
         if enhanced is not None and (
             not _ENHANCED.fullmatch(enhanced) or enhanced[0] != str(code)[0]
         ):
@@ -89,9 +87,9 @@ class Reply:
         self.code = code
         self.enhanced = enhanced
         self.text = "\n".join(printable(line) for line in lines)
-        #: The octets for a client to which EHLO showed no ENHANCEDSTATUSCODES.
+        #: The octets without the enhanced status code, for sessions without ENHANCEDSTATUSCODES.
         self.plain = _encode(code, "", lines)
-        #: The octets to send.
+        #: The octets with the enhanced status code.
         self.wire = _encode(code, f"{enhanced} ", lines) if enhanced else self.plain
 
     @property
@@ -111,7 +109,7 @@ def _encode(code: int, prefix: str, lines: tuple[str, ...]) -> bytes:
     room = longest - 6 - len(prefix)
     wrapped = [part for line in lines for part in _wrap(printable(line), room)]
     last = len(wrapped) - 1
-    # RFC 2034 section 4: the enhanced code stands on each line of a multi-line reply.
+    # RFC 2034 section 4: each line of a multi-line reply has the enhanced code.
     return "".join(
         f"{code}{' ' if number == last else '-'}{prefix}{line}\r\n"
         for number, line in enumerate(wrapped)
@@ -131,7 +129,7 @@ def _wrap(line: str, room: int) -> list[str]:
 
 
 class Refusal(Exception):
-    """What refuses: an exception that carries the reply. Programs raise `Reject`."""
+    """An exception that refuses, with the reply. Programs raise the subclass `Reject`."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply)
@@ -139,11 +137,10 @@ class Refusal(Exception):
 
 
 class Reject(Refusal):
-    """Raised by a hook to refuse with exactly this reply.
+    """A hook raises it to refuse with this reply.
 
-    *code* is 400 to 599, by default 554; 421 also ends the connection. *enhanced* is derived from
-    *code* where it is not given. Raises ValueError for other codes or an enhanced code of another
-    class.
+    *code* is 400 to 599, by default 554; 421 also ends the connection. The default of *enhanced*
+    depends on *code*. Raises ValueError for other codes or an enhanced code of another class.
     """
 
     def __init__(
@@ -172,11 +169,11 @@ class Reject(Refusal):
 
 
 class AuthenticationFailed(Reject):
-    """Raised by `on_auth`: the credentials are wrong.
+    """`on_auth` raises it if the credentials are wrong.
 
-    *data* is the JSON object that an XOAUTH2 or OAUTHBEARER client is shown before the 535
-    (for example ``{"status": "401", "schemes": "bearer"}``); other mechanisms ignore it.
-    Raises TypeError for what JSON can't tell, ValueError for more than a challenge can hold.
+    *data* is the JSON object that the server sends to an XOAUTH2 or OAUTHBEARER client before the
+    535, for example ``{"status": "401", "schemes": "bearer"}``; other mechanisms ignore it. Raises
+    TypeError for data that JSON can't represent, and ValueError if it is too long for a challenge.
     """
 
     def __init__(
@@ -189,14 +186,13 @@ class AuthenticationFailed(Reject):
     ) -> None:
         super().__init__(code, text, enhanced)
         self.data = dict(data or {})
-        #: *data* as JSON, the challenge of a 334 reply. Made here, where the program can see what
-        #: is wrong with it.
+        #: *data* as JSON, the challenge of a 334 reply. Made here, so that the program sees errors.
         self.challenge = json.dumps(self.data).encode()
         if len(base64.b64encode(self.challenge)) > MAX_AUTH_LINE - 6:
-            raise ValueError("data is too long for a challenge: it takes some 9 KB of JSON")
+            raise ValueError("data is too long for a challenge: about 9 KB of JSON at most")
 
 
-# The constant replies: made once and never changed.
+# The standing replies, made once.
 OK = Reply(250, "OK", "2.0.0")
 FLUSHED = Reply(250, "Flushed", "2.0.0")
 SENDER_OK = Reply(250, "Accepted", "2.1.0")
@@ -250,7 +246,7 @@ HTTP_NOT_ALLOWED = Reply(421, "HTTP requests not allowed", "4.7.0")
 CONTENT_NOT_EXPECTED = Reply(421, "Message content where a command is expected", "4.7.0")
 TALKS_TOO_SOON = Reply(421, "You talk too soon", "4.7.0")
 
-#: The 421 replies for a client's own behaviour: they end its session as "abuse".
+#: The 421 replies to misbehaviour of a client; the reason of `disconnect` is "abuse".
 ABUSE = frozenset(
     (
         TOO_MANY_FROM_ADDRESS,

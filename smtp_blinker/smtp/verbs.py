@@ -1,6 +1,6 @@
-"""The verbs, a row each: their facts and their transitions. It names no functions.
+"""A row for each verb with its facts and transitions, without its function.
 
-Only a positive reply moves the state, which `protocol.Protocol.answered` does by these rows.
+Only a positive reply changes the state; `protocol.Protocol.answered` does it by these rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .reply import Reply
 
 
 class State(IntEnum):
-    """Where a session is; from AUTH on, what comes next on the wire is not a command."""
+    """The state of a session. From AUTH on, the client's next octets are not a command."""
 
     START = 0  # no HELO, EHLO or LHLO yet
     READY = 1
@@ -38,22 +38,22 @@ class Verb:
     """A verb and its facts."""
 
     name: str
-    #: State -> state after a positive reply; a state that isn't there gets 503.
+    #: Maps a state to the state after a positive reply. In a missing state the reply is 503.
     transitions: Mapping[State, State]
-    #: False for those that take none (RFC 5321 section 4.3.2).
+    #: False for verbs without argument (RFC 5321 section 4.3.2).
     takes_argument: bool = True
-    #: Allowed only after AUTH where AUTH is demanded.
+    #: Whether it needs AUTH, on a server that requires AUTH.
     needs_auth: bool = False
     #: Whether it counts against max_junk_commands.
     junk: bool = False
-    #: Whether non-ASCII text may stand in the argument (RFC 6531 section 3.4).
+    #: Whether the argument may be non-ASCII (RFC 6531 section 3.4).
     utf8: bool = False
-    #: Whether its lines may be cached: a line of AUTH is a secret, after one of BDAT comes a chunk.
+    #: Whether lines may be cached. Not for AUTH, which has secrets, and BDAT, before a chunk.
     cacheable: bool = True
 
 
 _ROWS: Final = (
-    # RFC 5321 section 4.1.4: EHLO is good at any time and resets the transaction.
+    # RFC 5321 section 4.1.4: EHLO is allowed at any time and resets the transaction.
     Verb("HELO", dict.fromkeys(_ANY, State.READY)),
     Verb("EHLO", dict.fromkeys(_ANY, State.READY)),
     Verb("LHLO", dict.fromkeys(_ANY, State.READY)),  # RFC 2033 section 4.1
@@ -78,22 +78,22 @@ _ROWS: Final = (
     Verb("VRFY", _STAY, junk=True, utf8=True),
     Verb("EXPN", _STAY, junk=True, utf8=True),
     Verb("QUIT", dict.fromkeys(_ANY, State.CLOSED), takes_argument=False),
-    # RFC 3207 section 4; not inside a transaction, whose state it would throw away.
+    # RFC 3207 section 4; not during a transaction, because it would discard its state.
     Verb(
         "STARTTLS",
         {State.START: State.UPGRADE, State.READY: State.UPGRADE},
         takes_argument=False,
     ),
-    # RFC 4954 section 4: not during a mail transaction. AUTH is the state after a 334 only.
+    # RFC 4954 section 4: not during a mail transaction. Only a 334 leads to the state AUTH.
     Verb("AUTH", {State.READY: State.AUTH}, cacheable=False),
-    # Postfix's XCLIENT_README: the session is then as if it had just been greeted.
+    # Postfix's XCLIENT_README: XCLIENT returns the session to the state after the greeting.
     Verb("XCLIENT", {State.START: State.START, State.READY: State.START}, junk=True),
     Verb("XFORWARD", {State.START: State.START, State.READY: State.READY}, junk=True),
     # Known and not implemented: 502 (RFC 5321 section 4.2.4) instead of 500.
     *(Verb(name, _STAY, junk=True) for name in ("TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML")),
 )
 
-#: Every verb by its name in upper case, as it comes on the wire.
+#: Every verb by the octets of its name in upper case.
 VERBS: Final[Mapping[bytes, Verb]] = {verb.name.encode("ascii"): verb for verb in _ROWS}
 VERB_NAMES: Final = frozenset(verb.name for verb in _ROWS)
 
@@ -102,7 +102,7 @@ _CONTENT_VERBS: Final = frozenset({"DATA", "BDAT"})
 
 
 def out_of_sequence(verb: str, state: State) -> Reply:
-    """The 503 for a verb whose row has no transition from *state*."""
+    """The 503 reply for a verb without a transition from *state*."""
     if state is State.START and verb in _MAIL_VERBS:
         return reply.HELLO_FIRST
     if verb == "MAIL":

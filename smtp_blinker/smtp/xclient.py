@@ -1,4 +1,4 @@
-"""The attributes of XCLIENT and XFORWARD: text in, values out."""
+"""Parses the attributes of XCLIENT and XFORWARD."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ _HOST_NAME: Final = re.compile(r"(?=.{1,253}\.?$)[\w-]{1,63}(?:\.[\w-]{1,63})*\.
 
 
 def is_host_name(name: str) -> bool:
-    """Whether *name*, from a PTR record or a proxy, is fit for logs, headers and replies."""
+    """Whether *name*, from a PTR record or a proxy, is safe for logs, headers and replies."""
     return _HOST_NAME.fullmatch(name) is not None
 
 
 def plain_address(text: str) -> str:
-    """An IP address in its short lower-case form, an IPv4-mapped one as IPv4; ValueError."""
+    """*text* as an IP address in the short lower-case form, IPv4-mapped ones as IPv4.
+
+    Raises ValueError if it isn't an IP address.
+    """
     address = ip_address(text)
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
@@ -40,7 +43,7 @@ def plain_address(text: str) -> str:
 def parse_attributes(text: str, known: Collection[str]) -> dict[str, str | None]:
     """The attributes of a command, by upper-case name; None for an unavailable value.
 
-    Raises Reject 501 when any of them is wrong, so that none of them is applied.
+    Raises Reject 501 if any of them is wrong, so that none is applied.
     """
     attributes: dict[str, str | None] = {}
     for word in text.split(" "):

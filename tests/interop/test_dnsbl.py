@@ -279,7 +279,7 @@ def test_so_many_questions_wait_for_a_reply_at_once_and_no_more() -> None:
         gevent.sleep(0)  # they have the turns
         others = [gevent.spawn(ask, number, 0.05) for number in range(2, 6)]
         assert {one.get().partition(": ")[2] for one in others} == {
-            "100 other questions have no answer"
+            "100 other queries are in progress"
         }
         assert all("no reply" in one.get() for one in first)
         assert server.asked == 2

@@ -1,1 +1,1 @@
-"""Who sent a message: SPF, DKIM, ARC and DMARC, for `SenderAuthentication`."""
+"""Sender authentication with SPF, DKIM, ARC and DMARC, for `SenderAuthentication`."""

@@ -37,11 +37,11 @@ _RESULTS_INSTANCE: Final = re.compile(rb"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([1-9][
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain whose structure is right; nothing is verified yet."""
+    """A chain with a correct structure; its signatures aren't verified yet."""
 
     #: The newest message signature.
     message: Signature
-    #: The seals, the first instance's first, and the fields of their sets.
+    #: The seals in the order of their instances, and the fields of their sets.
     seals: tuple[Signature, ...]
     results: tuple[Field, ...]
     messages: tuple[Field, ...]
@@ -97,7 +97,7 @@ def _chain(sets: dict[str, dict[int, tuple[Field, dict[str, str]]]], last: int) 
     for instance in range(1, last + 1):
         field, tags = sets[_SEAL][instance]
         if tags.get("cv") != ("none" if instance == 1 else "pass"):
-            raise TagError(f"seal {instance} says that the chain was broken")
+            raise TagError(f"seal {instance} marks the chain as broken")
         if "h" in tags:  # section 4.1.3
             raise TagError(f"seal {instance} has h=")
         seals.append(parse_signature(field, tags, has_body=False))
@@ -116,7 +116,7 @@ def verify_arc(
     records: Mapping[str, KeyRecords],
     digests: Mapping[BodyForm, tuple[bytes, int]],
 ) -> ARCResult:
-    """Section 5.2, steps 4 to 6. For a thread: it takes some milliseconds."""
+    """Section 5.2, steps 4 to 6. Call it in a thread, because it takes some milliseconds."""
     number = len(chain.seals)
     domain = chain.seals[-1].domain.lower()
     try:

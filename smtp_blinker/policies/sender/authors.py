@@ -14,14 +14,14 @@ from .header_fields import Field
 MAX_FROM: Final = 16 * 1024
 #: A quoted string, an escaped character, a parenthesis, or the rest.
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\\.|[()]|[^"\\()]+|.', re.DOTALL)
-#: The same within a comment, where quotes are characters as others (RFC 5322 section 3.2.2).
+#: The same within a comment, where quotes have no meaning (RFC 5322 section 3.2.2).
 _IN_COMMENT: Final = re.compile(r"\\.|[()]|[^\\()]+|.", re.DOTALL)
 #: A mailbox, or the colon and the semicolon of a group.
 _ENDS: Final = re.compile("[,:;]")
 
 
 def author_domains(fields: Iterable[Field]) -> list[str]:
-    """The domains of all authors, as A-labels; none where From is missing or malformed."""
+    """The domains of all authors in A-labels; empty if From is missing or malformed."""
     values = [one.value for one in fields if one.name == "from"]
     if sum(map(len, values)) > MAX_FROM:
         return []
@@ -35,17 +35,17 @@ def author_domains(fields: Iterable[Field]) -> list[str]:
 
 
 def _domains(value: str) -> list[str]:
-    """The domains of one field; none where it is malformed."""
+    """The domains in one field; empty if it is malformed."""
     domains = []
     for part in _ENDS.split(_bare(value)):
-        # A display name may hold an address; the one in angle brackets counts.
+        # A display name may contain an address, but only the one in angle brackets counts.
         before, opens, rest = part.rpartition("<")
         address, closes, after = rest.partition(">")
         if opens and (not closes or after.strip() or "<" in before):
             return []
         address = (address if opens else part).strip()
         local, at, domain = address.rpartition("@")
-        if "@" in local:  # programs differ about which of them is the domain
+        if "@" in local:  # programs disagree about which part is the domain
             return []
         if at and local and domain:
             domains.append(ascii_domain(domain.strip()))

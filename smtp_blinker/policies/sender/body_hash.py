@@ -12,7 +12,7 @@ _CRLFS: Final = b"\r\n" * (PIECE // 2)
 
 
 class BodyForm(NamedTuple):
-    """What a signature says of the body."""
+    """How a signature covers the body."""
 
     relaxed: bool
     #: Octets that it covers (l=); None for all.
@@ -20,31 +20,31 @@ class BodyForm(NamedTuple):
 
 
 class BodyHash:
-    """The SHA-256 of one canonical form, of all of it and of its beginnings.
+    """SHA-256 hashes of one canonical form of a body: of the whole body or of its beginning.
 
-    *limits*: the octets that each hash covers, None for all.
+    *limits*: how many octets each hash covers; None for all.
     """
 
     def __init__(self, relaxed: bool, limits: Iterable[int | None]) -> None:
         self._relaxed = relaxed
         self._hashes = {limit: hashlib.sha256() for limit in limits}
-        #: Those that need more.
+        #: Hashes that haven't reached their limit.
         self._open = dict(self._hashes)
         #: Octets of the whole canonical form.
         self.length = 0
-        #: Spaces, or a CR, that may be at the end of a line.
+        #: Spaces or a CR that may be at the end of a line.
         self._held = b""
-        #: CRLFs that may be at the end of the body.
+        #: The number of CRLFs that may be at the end of the body.
         self._empty = 0
         self._cr = b""
 
     def feed(self, piece: bytes) -> None:
-        """Some octets of the body, `PIECE` at most."""
+        """Add octets of the body, at most `PIECE`."""
         if self._relaxed:
             piece = self._held + piece
             rest = piece[:-1] if piece.endswith(b"\r") else piece
             whole = rest.rstrip(b" \t")
-            # However many there are, they come to one.
+            # Any number of spaces becomes one.
             spaces = b" " if len(whole) < len(rest) else b""
             self._held = spaces + piece[len(rest) :]
             piece = reduce_spaces(whole).replace(b" \r\n", b"\r\n")
@@ -77,23 +77,23 @@ class BodyHash:
         self.length += len(octets)
 
     def digests(self) -> dict[int | None, bytes]:
-        """The hashes by their limits; nothing can be fed any more."""
+        """The hashes by their limits. After this call `feed` mustn't be called."""
         if self._held.endswith(b"\r"):
             self._feed_lines(self._held)
         if self._cr:
             self._flush_lines()
             self._update(self._cr)
-        # The empty lines at the end are as none, and the last line ends. An empty body is a line
-        # in the simple form (section 3.4.3) and nothing in the relaxed one (section 3.4.4).
+        # Empty lines at the end are removed, and the last line gets its CRLF. An empty body is
+        # CRLF in the simple form (section 3.4.3) and empty in the relaxed one (section 3.4.4).
         if self.length or not self._relaxed:
             self._update(b"\r\n")
         return {limit: one.digest() for limit, one in self._hashes.items()}
 
 
 def _trailing_lines(piece: bytes) -> int:
-    """Where the CRLFs begin that *piece* ends with; a CR at its very end is one of them."""
+    """The position of the CRLFs at the end of *piece*; a last CR counts as one of them."""
     start = len(piece.rstrip(b"\r\n"))
-    # What isn't a CRLF belongs to the text.
+    # A bare CR or LF belongs to the text.
     bare = max(piece.rfind(b"\r\r", start), piece.rfind(b"\n\n", start))
     start = max(start, bare + 1)
     return start + 1 if piece[start : start + 1] == b"\n" else start
@@ -102,9 +102,9 @@ def _trailing_lines(piece: bytes) -> int:
 def hash_bodies(
     content: BinaryIO, start: int, forms: Iterable[BodyForm]
 ) -> dict[BodyForm, tuple[bytes, int]]:
-    """The hash that each form asks for, and the octets of the whole canonical body.
+    """For each form its hash, and the length in octets of the whole canonical body.
 
-    The body, which begins at *start*, is read once.
+    The body begins at *start* and is read once.
     """
     limits: dict[bool, set[int | None]] = {}
     for form in forms:

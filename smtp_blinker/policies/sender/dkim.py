@@ -1,4 +1,4 @@
-"""DKIM (RFC 6376): whose signatures a message carries."""
+"""DKIM (RFC 6376): the domains that signed a message."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .signature import (
 )
 from .tags import TagError, number, without_space
 
-#: Signatures of one message that are judged, from the top.
+#: The number of signatures of one message that are verified, from the top.
 MAX_SIGNATURES: Final = 10
 
 
 def dkim_signatures(fields: Iterable[Field]) -> list[Signature | DKIMResult]:
-    """The first `MAX_SIGNATURES`; a result for each that is malformed."""
+    """The first `MAX_SIGNATURES` signatures, or for a malformed one its result."""
     found: list[Signature | DKIMResult] = []
     for field in fields:
         if field.name != "dkim-signature":
@@ -53,7 +53,7 @@ def _parse(field: Field, tags: dict[str, str]) -> Signature:
     if "from" not in signed_names(tags):
         raise TagError("the From field isn't signed")
     if "q" in tags and "dns/txt" not in without_space(tags["q"]).split(":"):
-        raise TagError("the key isn't in DNS")
+        raise TagError("q= doesn't have dns/txt")
     domain = _identity(tags).rpartition("@")[2].lower()
     own = signature.domain.lower()
     if domain != own and not domain.endswith(f".{own}"):

@@ -12,15 +12,15 @@ from .lookups import Lookups
 from .results import DKIMResult, DMARCResult, SPFResult
 from .signature import is_domain
 
-#: RFC 9989 section 4.10: questions of one walk.
+#: RFC 9989 section 4.10: the most queries of one tree walk.
 MAX_WALK: Final = 8
-#: Domains in From that are judged; a message with more of them isn't.
+#: The most domains in From; DMARC isn't evaluated for a message with more.
 MAX_AUTHORS: Final = 4
 _MAX_RECORD: Final = 4096
 #: Section 4.8: the name in any case, the version in capitals.
 _VERSION: Final = re.compile(rb"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")
 _POLICIES: Final = ("none", "quarantine", "reject")
-#: t=y: one step less than what the record says (section 4.7).
+#: t=y makes the policy one step weaker (section 4.7).
 _TESTING: Final = {"reject": "quarantine", "quarantine": "none", "none": "none"}
 #: With several authors the worst result counts: the last of these.
 _ORDER: Final = ("pass", "none", "fail none", "temperror", "permerror", "fail quarantine")
@@ -50,7 +50,7 @@ class _Walk:
 
     @property
     def public_suffix(self) -> str:
-        """The domain above the organization that says it is one, or ""."""
+        """The domain above the organization that declares itself a public suffix, or ""."""
         last = next(reversed(self.records), "")
         is_one = last and self.records[last].get("psd", "").lower() == "y"
         return last if is_one and last != self.start else ""
@@ -111,7 +111,7 @@ class _Check:
         return DMARCResult("fail", author, asked, owner, reason="nothing is aligned")
 
     def _is_related(self, domain: str, author: str) -> bool | None:
-        """Whether both are of one organization; None where that can't be known now."""
+        """Whether both domains belong to one organization; None if DNS gives no answer now."""
         walk = self._walk(author)
         organization = walk.organization
         # An organization is its domain's end: most of them need no walk.
@@ -125,7 +125,7 @@ class _Check:
         return None if other.failure or walk.failure else False
 
     def _policy(self, record: Mapping[str, str], is_own: bool, author: str) -> str | None:
-        """Section 4.10.1; None for a record that asks for nothing."""
+        """The policy of a record (section 4.10.1); None if it has none."""
         for name in ("p", "sp", "np"):
             value = record.get(name)
             if (value is None and name == "p") or (
@@ -141,7 +141,7 @@ class _Check:
         return below
 
     def _exists(self, domain: str) -> bool:
-        """Section 3.2.13: only NXDOMAIN says that it doesn't."""
+        """Whether *domain* exists (section 3.2.13): only NXDOMAIN means that it doesn't."""
         try:
             return self._lookups.ask(domain, "A") is not NO_SUCH_NAME
         except DNSFailure:
@@ -170,7 +170,7 @@ class _Check:
         return walk
 
     def _record(self, domain: str) -> Mapping[str, str] | None:
-        """The one record of *domain*; raises DNSFailure."""
+        """The only record of *domain*, or None; raises DNSFailure."""
         texts = [one for one in self._lookups.ask(f"_dmarc.{domain}", "TXT") if _VERSION.match(one)]
         return _tags(texts[0]) if len(texts) == 1 else None
 
@@ -195,7 +195,7 @@ def _harm(result: DMARCResult) -> int:
 
 
 def _tags(octets: bytes) -> Mapping[str, str]:
-    """The tags of a record; what is malformed or unknown doesn't matter (section 4.8)."""
+    """The tags of a record, without malformed ones (section 4.8)."""
     tags: dict[str, str] = {}
     for spec in octets[:_MAX_RECORD].decode("utf-8", "replace").split(";"):
         name, equals, value = spec.partition("=")
@@ -209,6 +209,6 @@ def _yes(record: Mapping[str, str], name: str) -> bool:
 
 
 def checked_authors(domains: Iterable[str]) -> list[str]:
-    """*domains* in lower case, each once; an empty list where one of them isn't a domain."""
+    """*domains* in lower case without duplicates; an empty list if one of them isn't a domain."""
     found = list(dict.fromkeys(one.lower().rstrip(".") for one in domains))
     return found if all(map(is_domain, found)) else []

@@ -1,4 +1,4 @@
-"""The header of a message as signatures see it: octets in, values out."""
+"""Parses the header of a message for signatures."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-#: Octets and fields of a header that is judged; a longer one can't be authenticated.
+#: The longest header in octets and fields; a longer one can't be authenticated.
 MAX_HEADER: Final = 512 * 1024
 MAX_FIELDS: Final = 5000
-#: Octets that one regular expression goes over, which nothing can interrupt: some 2 ms.
+#: The most octets for one call of a regular expression, which can't be interrupted: about 2 ms.
 PIECE: Final = 16 * 1024
 
 _SPACES: Final = re.compile(rb"[ \t]+")
 
 
 class HeaderTooLong(Exception):
-    """More octets or fields than are judged."""
+    """The header has more than MAX_HEADER octets or MAX_FIELDS fields."""
 
 
 @dataclass(slots=True)
 class Field:
     """One header field."""
 
-    #: In lower case, without spaces around it.
+    #: The name in lower case, without spaces around it.
     name: str
-    #: All of it, its name as it came, with CRLF at its end.
+    #: The unchanged octets of the whole field, with CRLF at the end.
     raw: bytes
     _relaxed: bytes | None = None
 
     @property
     def value(self) -> bytes:
-        """What comes after the colon, folded as it came."""
+        """The unchanged octets after the colon."""
         return self.raw.partition(b":")[2]
 
     @property
     def relaxed(self) -> bytes:
-        """RFC 6376 section 3.4.2, with CRLF at its end."""
+        """The relaxed form of RFC 6376 section 3.4.2, with CRLF at the end."""
         if self._relaxed is None:
             self._relaxed = relaxed_field(self.name, self.value)
         return self._relaxed
@@ -49,7 +49,7 @@ def relaxed_field(name: str, value: bytes) -> bytes:
 
 
 def reduce_spaces(octets: bytes) -> bytes:
-    """*octets* with each run of spaces and tabs as one space."""
+    """*octets* with each run of spaces and tabs replaced by one space."""
     if b"\t" not in octets and b"  " not in octets:
         return octets
     if len(octets) <= PIECE:
@@ -64,9 +64,9 @@ def reduce_spaces(octets: bytes) -> bytes:
 
 
 def read_header(content: BinaryIO) -> tuple[list[Field], int]:
-    """The fields from the top down, and where the body begins.
+    """The fields from the top down, and the position of the body.
 
-    Lines that are not fields are left out. Raises `HeaderTooLong`.
+    Skips lines that aren't fields. Raises `HeaderTooLong`.
     """
     content.seek(0)
     fields: list[Field] = []
@@ -91,7 +91,7 @@ def read_header(content: BinaryIO) -> tuple[list[Field], int]:
 
 def _add(fields: list[Field], lines: list[bytes]) -> None:
     name, colon, _ = lines[0].partition(b":") if lines else (b"", b"", b"")
-    # RFC 5322 section 4.5: obsolete syntax has spaces before the colon.
+    # RFC 5322 section 4.5: the obsolete syntax allows spaces before the colon.
     text = name.rstrip(b" \t")
     if colon and text and text.isascii() and b" " not in text:
         fields.append(Field(text.decode("ascii").lower(), b"".join(lines)))

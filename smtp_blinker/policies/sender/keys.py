@@ -1,4 +1,4 @@
-"""Public keys in DNS (RFC 6376 section 3.6, RFC 8463), and what they verify."""
+"""Public keys from DNS (RFC 6376 section 3.6, RFC 8463), and verification with them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ except ImportError as exc:
         "pip install 'smtp_blinker[sender-auth]'"
     ) from exc
 
-#: RFC 8301 section 3.2: verifiers take no RSA key below, and need none above.
+#: RFC 8301 section 3.2: verifiers must refuse shorter RSA keys, and needn't support longer ones.
 MIN_RSA_BITS: Final = 1024
 MAX_RSA_BITS: Final = 4096
-#: Verifying takes time with each bit of the exponent, which is 65537 in every real key.
+#: The time of a verification grows with the exponent, which is 65537 in all real keys.
 _MAX_EXPONENT_BITS: Final = 64
-#: Octets of a record, and of the key in it.
+#: The longest record in octets, and the longest key in it.
 _MAX_RECORD: Final = 4096
 _MAX_KEY: Final = 1024
 
@@ -36,11 +36,11 @@ class Key:
     kind: str
     public: Any
     bits: int
-    #: Whether the identity must have the very domain of the key (t=s).
+    #: Whether the identity must have exactly the key's domain and no subdomain (t=s).
     is_strict: bool
 
     def verifies(self, signature: bytes, digest: bytes) -> bool:
-        """Whether *signature* is this key's for the SHA-256 *digest*."""
+        """Whether *signature* of the SHA-256 *digest* was made with this key."""
         try:
             if self.kind == "rsa":
                 self.public.verify(signature, digest, padding.PKCS1v15(), utils.Prehashed(SHA256()))
@@ -52,7 +52,7 @@ class Key:
 
 
 def parse_key(record: bytes) -> Key:
-    """The key in a TXT *record*; raises `TagError` if it is invalid, or not for mail."""
+    """The key in a TXT *record*; raises `TagError` if it is invalid or not for mail."""
     if len(record) > _MAX_RECORD:
         raise TagError(f"a key record of {len(record)} octets")
     tags = parse_tags(record.decode("utf-8", "replace").encode("ascii", "replace").decode())
@@ -78,7 +78,7 @@ def _list(value: str) -> list[str]:
 def _load(kind: str, octets: bytes) -> tuple[Any, int]:
     if kind == "ed25519":
         if len(octets) != 32:
-            raise TagError("an Ed25519 key has 32 octets")
+            raise TagError("an Ed25519 key must have 32 octets")
         return ed25519.Ed25519PublicKey.from_public_bytes(octets), 256
     if kind != "rsa":
         raise TagError(f"keys of kind {kind[:20]!r} are unknown")
@@ -89,7 +89,7 @@ def _load(kind: str, octets: bytes) -> tuple[Any, int]:
     except (ValueError, UnsupportedAlgorithm):
         raise TagError("the RSA key is malformed, or too short") from None
     if not isinstance(public, rsa.RSAPublicKey):
-        raise TagError("the key isn't one of RSA")
+        raise TagError("the key isn't an RSA key")
     if not MIN_RSA_BITS <= public.key_size <= MAX_RSA_BITS:
         raise TagError(f"an RSA key of {public.key_size} bits")
     if public.public_numbers().e.bit_length() > _MAX_EXPONENT_BITS:

@@ -1,4 +1,4 @@
-"""The questions to DNS that one message may cause."""
+"""The DNS queries for one message, with their limits."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, Final
 from ...turns import let_others_run
 from ..dns import NO_SUCH_NAME, DNSFailure, Queries
 
-#: Questions of one message, SPF's included. SPF alone needs 10 for its mechanisms, and up to 100
-#: for the hosts of MX and PTR records (RFC 7208 section 4.6.4).
+#: The most queries for one message. SPF alone needs 10 for its mechanisms, and up to 100 for the
+#: hosts of MX and PTR records (RFC 7208 section 4.6.4).
 MAX_QUESTIONS: Final = 150
 _MAX_NAME: Final = 253
 
 
 class Lookups:
-    """DNS for one message: a deadline and a number of questions for all of it.
+    """DNS for one message, with a deadline and a maximum number of queries for all of it.
 
-    Two questions of one kind about one name are one. Only the hub's greenlets may use it.
+    Answers are cached. Use it only in greenlets of the hub.
     """
 
     def __init__(self, resolver: Queries, seconds: float, most: int = MAX_QUESTIONS) -> None:
@@ -28,11 +28,11 @@ class Lookups:
         self._known: dict[tuple[str, str], tuple[Any, ...] | DNSFailure] = {}
 
     def ask(self, name: str, kind: str) -> tuple[Any, ...]:
-        """The records, which may be none; raises `DNSFailure`. Those of A and AAAA are addresses,
-        of MX and PTR names, of TXT bytes. `NO_SUCH_NAME` where the resolver says so.
+        """The records, perhaps none: addresses for A and AAAA, names for MX and PTR, bytes for TXT.
 
-        What can't be a name in DNS has no records. Others have their turn at each question, also
-        where the answer is known: what is done with it takes some milliseconds.
+        Returns `NO_SUCH_NAME` if the resolver does. Raises `DNSFailure`. An invalid name has no
+        records. Each call lets other greenlets run, even for a cached answer, because the caller
+        works on it for some milliseconds.
         """
         let_others_run()
         name = name.rstrip(".").lower()
@@ -64,18 +64,18 @@ class Lookups:
 
 
 def _value(kind: str, record: Any) -> Any:
-    """Raises where the record isn't one of its kind, as a program's own resolver may have it."""
+    """Convert a record; raises if it is invalid, which a program's own resolver may return."""
     if kind == "TXT":
         if not isinstance(record, (bytes, str)):
             raise TypeError(f"a TXT record is bytes, not {record!r}")
         return record.encode() if isinstance(record, str) else record
     if kind in ("A", "AAAA"):
         return IPv4Address(record) if kind == "A" else IPv6Address(record)
-    return str(record).split()[-1]  # behind the preference
+    return str(record).split()[-1]  # the name after the preference
 
 
 def is_name(name: str) -> bool:
-    """Whether *name*, without a dot at its end, can be asked about (RFC 1035 section 2.3.4)."""
+    """Whether *name* (without a final dot) is possible in DNS (RFC 1035 section 2.3.4)."""
     if not 0 < len(name) <= _MAX_NAME or not name.isascii():
         return False
     return all(0 < len(label) < 64 for label in name.split("."))

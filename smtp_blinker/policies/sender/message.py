@@ -1,4 +1,4 @@
-"""The signatures of a message: what is done in a thread, before and after the keys are known."""
+"""Parsing and verification of the signatures of a message. Both run in a thread."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .signature import KeyRecords, Signature
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A message whose signatures are read and not verified."""
+    """The parsed signatures and authors of a message; nothing is verified yet."""
 
     fields: list[Field]
     body_start: int
     dkim: list[Signature | DKIMResult]
     arc: Chain | ARCResult
-    #: The domains in From; none where it is missing or malformed.
+    #: The domains in From; empty if it is missing or malformed.
     authors: list[str]
 
     @property
@@ -35,12 +35,12 @@ class Parsed:
 
     @property
     def key_names(self) -> list[str]:
-        """Of the keys to look up, each once."""
+        """The DNS names of the keys, without duplicates."""
         return list(dict.fromkeys(one.key_name for one in self.signatures))
 
 
 def parse_message(content: BinaryIO) -> Parsed:
-    """Read the header of *content*; raises `HeaderTooLong`."""
+    """Parse the header of *content*; raises `HeaderTooLong`."""
     fields, start = read_header(content)
     dkim, arc = dkim_signatures(fields), arc_chain(fields)
     return Parsed(fields, start, dkim, arc, author_domains(fields))
@@ -49,7 +49,7 @@ def parse_message(content: BinaryIO) -> Parsed:
 def verify_message(
     content: BinaryIO, parsed: Parsed, records: Mapping[str, KeyRecords]
 ) -> tuple[tuple[DKIMResult, ...], ARCResult]:
-    """The results, the keys being *records* by their names."""
+    """Verify the signatures with the key *records*, which are given by their DNS names."""
     forms = [one.body for one in parsed.signatures if one.body is not None]
     digests = hash_bodies(content, parsed.body_start, forms)
     dkim = tuple(

@@ -1,4 +1,4 @@
-"""SenderAuthentication: who sent a message, and whether its author's domain refuses it."""
+"""SenderAuthentication: verifies the sender and applies the author's DMARC policy."""
 
 from __future__ import annotations
 
@@ -25,24 +25,23 @@ from .spf import check_spf
 
 _FIELD: Final = "Authentication-Results"
 _AUTHSERV_ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
-#: Keys that are looked up at once.
+#: Keys that are looked up in parallel.
 _AT_ONCE: Final = 4
 
 
 class SenderAuthentication(BasePolicy):
-    """SPF at MAIL; DKIM, ARC and DMARC at the message; one Authentication-Results field.
+    """Checks SPF at MAIL, and DKIM, ARC and DMARC for the message; adds Authentication-Results.
 
-    *authserv_id*: this server's name in that field, by default the server's name. Fields that
-    claim to be ours are taken away, from all but *trusted* clients. *enforce_dmarc*: 550 5.7.1 to
-    a message that fails DMARC where the domain asks for reject, and to one whose author can't be
-    told. *resolver*: a `dns.Resolver`, by default one with the servers of /etc/resolv.conf. DNS may
-    take *timeout* seconds at MAIL and as many at the message; without an answer by then, the
-    result is "temperror", and *on_failure* decides if DMARC, or SPF without it, depends on it.
+    *authserv_id*: this server's name in that field, by default the option ``name``. It removes
+    existing fields with this name, except from *trusted* clients. *enforce_dmarc*: refuse with 550
+    5.7.1 a message that fails DMARC if the domain's policy is reject, and a message whose author
+    is unclear. *resolver*: a `dns.Resolver`, by default one with the servers of /etc/resolv.conf.
+    DNS may take *timeout* seconds at MAIL and again for the message. Without an answer in this
+    time the result is "temperror", and *on_failure* applies if the decision depends on it.
 
-    `SenderAuthenticationResult` is in ``session.envelope.results["sender_authentication"]``, with
-    the SPF result since MAIL and all of it since the message. It needs
-    ``pip install 'smtp_blinker[sender-auth]'``. Raises ValueError for an *authserv_id* that isn't
-    a name.
+    The `SenderAuthenticationResult` is in ``session.envelope.results["sender_authentication"]``:
+    with SPF after MAIL, and complete after the message. Needs
+    ``pip install 'smtp_blinker[sender-auth]'``. Raises ValueError for a wrong *authserv_id*.
     """
 
     name = "sender_authentication"
@@ -88,7 +87,7 @@ class SenderAuthentication(BasePolicy):
         if not self.judges(session):
             return
         known = envelope.results.get(self.name)
-        if known is None:  # the client has become another since MAIL
+        if known is None:  # another client by XFORWARD since MAIL
             known = self._check_spf(envelope.mail_from or Address(""), session)
         result = self._judge(content, known)
         self.note(session, envelope.results, result)
@@ -103,7 +102,7 @@ class SenderAuthentication(BasePolicy):
         lookups = Lookups(self._resolver, self.timeout)
         name = self.authserv_id or "unknown"
         spf = check_spf(client, sender, helo, lookups, name)
-        # RFC 7208 section 2.3: the name in HELO too, which for a bounce was checked already.
+        # RFC 7208 section 2.3: check the HELO name too. For a bounce, `spf` is that check.
         of_helo = check_spf(client, "", helo, lookups, name) if sender else None
         return SenderAuthenticationResult(spf, helo=of_helo)
 
@@ -116,7 +115,7 @@ class SenderAuthentication(BasePolicy):
             why = str(exc)
             arc, dmarc = ARCResult("fail", reason=why), DMARCResult("permerror", "", reason=why)
             return replace(result, arc=arc, dmarc=dmarc)
-        # Half of the time for each: keys that don't come must not hide what DMARC asks for.
+        # Half of the time for keys, half for DMARC, so that missing keys can't prevent DMARC.
         records = self._look_up(parsed.key_names, Lookups(self._resolver, self.timeout / 2))
         dkim, arc = SIGNATURES.run(verify_message, content, parsed, records)
         lookups = Lookups(self._resolver, self.timeout / 2)
@@ -136,10 +135,10 @@ class SenderAuthentication(BasePolicy):
         spf, dmarc = result.spf, result.dmarc
         assert dmarc is not None
         if self.enforce_dmarc and dmarc.result == "fail" and dmarc.policy == "reject":
-            text = f"{dmarc.domain} says (by DMARC) to reject mail like this"
+            text = f"The DMARC policy of {dmarc.domain} is to reject this message"
             raise Reject(550, text, "5.7.1")
         if self.enforce_dmarc and dmarc.result == "permerror":
-            raise Reject(550, f"DMARC can't tell the author: {dmarc.reason}", "5.7.1")
+            raise Reject(550, f"DMARC finds no valid author: {dmarc.reason}", "5.7.1")
         if dmarc.result == "temperror":
             self.fail(session, f"DMARC of {dmarc.domain}: {dmarc.reason}")
         elif dmarc.result != "pass" and spf.result == "temperror":

@@ -9,18 +9,18 @@ from ...smtp.names import unicode_domain
 from .results import ARCResult, DKIMResult, DMARCResult, SenderAuthenticationResult, SPFResult
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
-#: What a property may have as it is too: a domain with a local-part or only its "@".
+#: A property value that needs no quotes: a domain with a local-part, or with only "@" before it.
 _DOTTED: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_+\-]*[A-Za-z0-9_])?"
 _ADDRESS: Final = re.compile(rf"(?:{_DOTTED}(?:\.{_DOTTED})*)?@{_DOTTED}(?:\.{_DOTTED})+")
-#: Characters of a property and of a reason.
+#: The longest property value and the longest reason in characters.
 _MAX_VALUE: Final = 300
 _MAX_REASON: Final = 100
-#: Characters of comments before the name of a server.
+#: The longest comment in characters before the name of a server.
 _MAX_COMMENT: Final = 2000
 
 
 def results_value(authserv_id: str, result: SenderAuthenticationResult) -> str:
-    """The value of the field: ASCII, no word of it longer than a line."""
+    """The value of the field, in ASCII. No word is longer than a line may be."""
     parts = [authserv_id, _spf(result.spf)]
     if result.helo is not None and result.helo.result != "none":
         parts.append(_spf(result.helo))
@@ -33,11 +33,11 @@ def results_value(authserv_id: str, result: SenderAuthenticationResult) -> str:
 
 
 def forged_by(authserv_id: str) -> re.Pattern[str]:
-    """Matches the value of a field that claims to come from *authserv_id* (section 5).
+    """A pattern for the value of a field that claims to come from *authserv_id* (section 5).
 
-    With comments before it, in quotes, with any of its characters escaped, and in U-labels, as an
-    internationalized message may have it. It also matches any value that begins with a comment and
-    is longer than `_MAX_COMMENT`: what may hide in it isn't looked for, since that takes time.
+    It also finds the name after a comment, in quotes, with escaped characters, and in U-labels, as
+    an internationalized message may have it. To limit the time, it also matches any value that
+    begins with a parenthesis and is longer than `_MAX_COMMENT`, whatever is in it.
     """
     name = r"\\?\.".join(map(_label_in_any_form, authserv_id.split(".")))
     comment = rf"\(.{{0,{_MAX_COMMENT}}}\)\s*"
@@ -75,7 +75,7 @@ def _dmarc(dmarc: DMARCResult) -> str:
 
 
 def _property(name: str, value: str) -> str:
-    """ " name=value", or nothing for what is empty, too long or not ASCII."""
+    """The text " name=value"; "" if the value is empty, too long or not ASCII."""
     if not value or len(value) > _MAX_VALUE or not value.isascii() or not value.isprintable():
         return ""
     if _TOKEN.fullmatch(value) or _ADDRESS.fullmatch(value):

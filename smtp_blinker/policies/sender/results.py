@@ -1,4 +1,4 @@
-"""The results of sender authentication, as values."""
+"""The results of sender authentication."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class SPFResult:
     result: str
     #: The domain whose record was looked up.
     domain: str
-    #: "mailfrom", or "helo" where that name was checked.
+    #: "mailfrom", or "helo" if the HELO name was checked.
     scope: str
-    #: The mechanism that matched, as the record has it, or "".
+    #: The text of the mechanism that matched, or "".
     mechanism: str = ""
     #: The domain's explanation of a fail; hostile text, printable ASCII, or "".
     explanation: str = ""
@@ -38,12 +38,12 @@ class DKIMResult:
     #: The signing domain (d=), or "" if the signature doesn't have one.
     domain: str
     selector: str = ""
-    #: The identity that it signs for (i=).
+    #: The identity of the signer (i=).
     identity: str = ""
     algorithm: str = ""
-    #: Of the key; 0 where it isn't known.
+    #: The length of the key in bits; 0 if it isn't known.
     bits: int = 0
-    #: The beginning of b=, which tells signatures of one domain apart (RFC 6008).
+    #: The beginning of b=, which distinguishes signatures of one domain (RFC 6008).
     signature: str = ""
     reason: str = ""
 
@@ -55,11 +55,11 @@ class DKIMResult:
 class ARCResult:
     """The chain of servers that passed the message on (RFC 8617 section 5.2)."""
 
-    #: "none", "pass" or "fail", which it also is where a key can't be looked up (section 5.2.1).
+    #: "none", "pass" or "fail"; also "fail" if the look-up of a key failed (section 5.2.1).
     result: str
-    #: The sets of its fields: the highest instance.
+    #: The number of ARC sets, that is the highest instance.
     instances: int = 0
-    #: Who sealed it last (d=), or "".
+    #: The domain of the last seal (d=), or "".
     domain: str = ""
     reason: str = ""
 
@@ -75,11 +75,11 @@ class DMARCResult:
     result: str
     #: Of the From field, as A-labels; "" where there is none.
     domain: str
-    #: What the domain asks for where the result is "fail": "none", "quarantine" or "reject".
+    #: The domain's policy if the result is "fail": "none", "quarantine" or "reject".
     policy: str = "none"
-    #: Whose record it is, or "".
+    #: The domain of the DMARC record, or "".
     record_domain: str = ""
-    #: "spf" or "dkim" where the result is "pass".
+    #: "spf" or "dkim" if the result is "pass".
     aligned: str = ""
     reason: str = ""
 
@@ -89,7 +89,7 @@ class DMARCResult:
 
 @dataclass(frozen=True, slots=True)
 class SenderAuthenticationResult(Finding):
-    """All of it: `spf` and `helo` since MAIL, the others once the message was there."""
+    """All results: `spf` and `helo` after MAIL, the others after the message."""
 
     spf: SPFResult
     dkim: tuple[DKIMResult, ...] = ()
@@ -100,7 +100,7 @@ class SenderAuthenticationResult(Finding):
 
     @property
     def verdict(self) -> str:
-        """DMARC's result, with the policy of a fail ("fail reject"); SPF's until it is known."""
+        """DMARC's result, for a fail with the policy ("fail reject"); before that SPF's result."""
         if self.dmarc is None:
             return self.spf.result
         if self.dmarc.result == "fail":

@@ -16,7 +16,7 @@ from .keys import Key, parse_key
 from .lookups import is_name
 from .tags import TagError, decode, number, parse_tags, without_space
 
-#: Octets of a signature's field.
+#: The longest field of a signature in octets.
 MAX_FIELD: Final = 16 * 1024
 _B_TAG: Final = re.compile(rb"((?:^|;)[ \t\r\n]*b[ \t\r\n]*=)[^;]*")
 _LABEL: Final = re.compile("[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?", re.IGNORECASE)
@@ -27,7 +27,7 @@ KeyRecords = tuple[bytes, ...] | str
 
 
 class SignatureError(Exception):
-    """A signature that doesn't count, with its result in Authentication-Results."""
+    """An invalid signature, with its result for Authentication-Results."""
 
     def __init__(self, result: str, reason: str) -> None:
         super().__init__(reason)
@@ -36,7 +36,7 @@ class SignatureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature whose tags are right; nothing is verified yet."""
+    """A signature with valid tags; it isn't verified yet."""
 
     field: Field
     tags: Mapping[str, str]
@@ -44,7 +44,7 @@ class Signature:
     domain: str
     selector: str
     signature: bytes
-    #: Whether its header is in relaxed form, and what it covers of the body; None for ARC-Seal.
+    #: Whether the header's form is relaxed, and how it covers the body; None for ARC-Seal.
     relaxed: bool
     body: BodyForm | None
 
@@ -67,7 +67,7 @@ def parse_signature(
         raise TagError(f"the algorithm {tags['a'][:20]!r} isn't accepted")
     domain, selector = ascii_domain(tags["d"]), ascii_domain(tags["s"])  # RFC 8616 section 5
     if not is_domain(domain) or not all(map(_LABEL.fullmatch, selector.split("."))):
-        raise TagError("d= or s= is no name")
+        raise TagError("d= or s= isn't a name")
     if not is_name(f"{selector}._domainkey.{domain}"):
         raise TagError("d= and s= are too long")
     if "t" in tags:
@@ -105,7 +105,7 @@ def signed_names(tags: Mapping[str, str]) -> list[str]:
 
 
 def select_key(signature: Signature, found: KeyRecords) -> Key:
-    """The key that DNS has for *signature*; raises `SignatureError`."""
+    """The key for *signature* among the records in DNS; raises `SignatureError`."""
     if isinstance(found, str):
         raise SignatureError("temperror", found)
     problem = "no key"
@@ -123,7 +123,7 @@ def select_key(signature: Signature, found: KeyRecords) -> Key:
 
 
 def check_body(signature: Signature, digest: bytes, whole: int) -> None:
-    """Raises `SignatureError` unless the body, of *whole* octets, is the one that was signed."""
+    """Raise `SignatureError` unless the body, with a length of *whole* octets, was signed."""
     try:
         signed = decode("bh", signature.tags["bh"])
     except TagError as exc:
@@ -139,7 +139,7 @@ def check_body(signature: Signature, digest: bytes, whole: int) -> None:
 
 
 def header_digest(signature: Signature, fields: Iterable[Field]) -> bytes:
-    """RFC 6376 section 3.7 with the fields from the top down: the SHA-256 that was signed."""
+    """The signed SHA-256 of the header (RFC 6376 section 3.7); *fields* are from the top down."""
     below: dict[str, list[Field]] = {}
     for field in fields:
         if field is not signature.field:
@@ -155,7 +155,7 @@ def header_digest(signature: Signature, fields: Iterable[Field]) -> bytes:
 
 
 def own_field(signature: Signature) -> bytes:
-    """The signature's field as it was signed: b= empty, no CRLF at its end."""
+    """The signature's own field in its signed form: with an empty b= and without final CRLF."""
     field = signature.field
     value = _B_TAG.sub(rb"\1", field.value, count=1)
     if signature.relaxed:
@@ -166,5 +166,5 @@ def own_field(signature: Signature) -> bytes:
 
 
 def is_expired(tags: Mapping[str, str]) -> bool:
-    """x= (RFC 6376 section 3.5); raises `TagError`."""
+    """Whether x= has passed (RFC 6376 section 3.5); raises `TagError`."""
     return "x" in tags and number("x", tags["x"]) < time.time()

@@ -1,4 +1,4 @@
-"""SPF (RFC 7208): whether a client may send for a domain."""
+"""SPF (RFC 7208): checks whether a client may send mail for a domain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOOKS_UP: Final = frozenset({"include", "a", "mx", "ptr", "exists"})
 
 
 class _End(Exception):
-    """The check ends with this result."""
+    """Ends the check with a result."""
 
     def __init__(self, result: str, reason: str) -> None:
         super().__init__(reason)
@@ -39,10 +39,10 @@ class _Budget:
 def check_spf(
     client: str, sender: str, helo: str, lookups: Lookups, receiver: str = "unknown"
 ) -> SPFResult:
-    """The result for *client*, an address, that says MAIL FROM *sender* after HELO *helo*.
+    """The result for a client with the address *client*, the HELO name *helo* and MAIL *sender*.
 
-    An empty *sender* is that of a bounce, or asks for *helo* itself: its domain is what is checked
-    (sections 2.3 and 2.4). All domains are A-labels (RFC 8616 section 4). Never raises.
+    With an empty *sender* (a bounce, or a check of HELO) the domain *helo* is checked (sections 2.3
+    and 2.4). All domains are in A-labels (RFC 8616 section 4). Never raises.
     """
     scope = "mailfrom" if sender else "helo"
     local, at, domain = sender.rpartition("@")
@@ -82,10 +82,10 @@ class _Check:
     # Section 4: the function check_host
 
     def check_host(self, domain: str, is_first: bool) -> tuple[str, str, str]:
-        """Result, mechanism, explanation; raises `_End`, SPFSyntaxError, DNSFailure."""
+        """Return result, mechanism, explanation; raises `_End`, SPFSyntaxError, DNSFailure."""
         domain = domain.rstrip(".")
         if not is_name(domain) or "." not in domain or domain.startswith("["):
-            raise _End("none", f"{domain[:100]!r} is no domain")  # section 4.3
+            raise _End("none", f"{domain[:100]!r} isn't a domain")  # section 4.3
         found = [one for one in self._lookups.ask(domain, "TXT") if is_record(one)]
         if not found:
             raise _End("none", f"{domain} has no SPF record")
@@ -112,7 +112,7 @@ class _Check:
         return "neutral", "", ""
 
     def _explanation(self, record: Record, domain: str) -> str:
-        """Section 6.2; "" for none. The text of the domain's owner, printable ASCII."""
+        """The explanation of the domain's owner (section 6.2) in printable ASCII, or ""."""
         if record.exp is None:
             return ""
         try:
@@ -180,7 +180,7 @@ class _Check:
         return any(one == target or one.endswith(f".{target}") for one in self._names())
 
     def _names(self) -> list[str]:
-        """The names of the client that lead back to it."""
+        """The names of the client by reverse DNS whose addresses include the client."""
         try:
             names = self._lookups.ask(self._client.reverse_pointer, "PTR")
         except DNSFailure:
@@ -196,7 +196,7 @@ class _Check:
         return validated
 
     def _validated_name(self, domain: str) -> str:
-        """What the macro "p" stands for (section 7.3)."""
+        """The value of the macro "p" (section 7.3)."""
         names = self._names()
         domain = domain.lower()
         for name in names:
@@ -217,5 +217,5 @@ class _Check:
         if not found:
             self._budget.void -= 1
             if self._budget.void < 0:
-                raise _End("permerror", f"more than {MAX_VOID} questions had no answer")
+                raise _End("permerror", f"more than {MAX_VOID} queries had no answer")
         return found

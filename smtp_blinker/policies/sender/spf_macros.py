@@ -15,8 +15,8 @@ _MACRO: Final = re.compile(r"%(?:\{([a-zA-Z])([0-9]*)(r?)([.\-+,/_=]*)\}|(.?))",
 _LOCAL: Final = re.compile(r"%\{[sl]", re.IGNORECASE)
 _LITERALS: Final = {"%": "%", "_": " ", "-": "%20"}
 _MAX_NAME: Final = 253
-#: Characters of a text with macros, and of what it may come to; what is longer breaks every limit
-#: of DNS and SMTP.
+#: The longest text with macros, and the longest expanded text, in characters. Longer ones exceed
+#: all limits of DNS and SMTP.
 _MAX_TEXT: Final = 1024
 _MAX_EXPANDED: Final = 4096
 
@@ -53,14 +53,15 @@ class Macros:
         return not self._local_is_ascii and _LOCAL.search(text) is not None
 
     def domain(self, text: str, domain: str) -> str:
-        """*text* as a name, cut on its left to what DNS allows (section 7.3)."""
+        """Expand *text* to a name, shortened on the left to the length that DNS allows
+        (section 7.3)."""
         name = self._expand(text, domain, "slodiphv").rstrip(".")
         while len(name) > _MAX_NAME and "." in name:
             name = name.partition(".")[2]
         return name
 
     def text(self, text: str, domain: str) -> str:
-        """*text* as an explanation."""
+        """Expand *text* to an explanation."""
         return self._expand(text, domain, "slodiphvcrt")
 
     def _expand(self, text: str, domain: str, letters: str) -> str:
@@ -69,7 +70,7 @@ class Macros:
             if letter is None:
                 literal = _LITERALS.get(match[5])
                 if literal is None:
-                    raise SPFSyntaxError(f"{match[0]!r} is no macro")
+                    raise SPFSyntaxError(f"{match[0]!r} isn't a macro")
                 return literal
             return self._value(match, domain, letters)
 
@@ -77,13 +78,13 @@ class Macros:
             raise SPFSyntaxError(f"macros in {len(text)} characters")
         expanded = _MACRO.sub(value, text)
         if len(expanded) > _MAX_EXPANDED:
-            raise SPFSyntaxError(f"macros that come to {len(expanded)} characters")
+            raise SPFSyntaxError(f"macros expand to {len(expanded)} characters")
         return expanded
 
     def _value(self, match: re.Match[str], domain: str, letters: str) -> str:
         letter = match[1].lower()
         if letter not in letters:
-            raise SPFSyntaxError(f"{match[0]!r} can't stand here")
+            raise SPFSyntaxError(f"{match[0]!r} isn't allowed here")
         if letter == "d":
             found = domain
         elif letter == "p":

@@ -1,4 +1,4 @@
-"""SPF records (RFC 7208 section 4.6.1 and 12): text in, values out."""
+"""Parses SPF records (RFC 7208 sections 4.6.1 and 12)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
-#: Octets of a record; one that fits into a DNS message is shorter by far.
+#: The longest record in octets; one that fits into a DNS message is far shorter.
 MAX_RECORD: Final = 4096
 
 _MACRO: Final = r"%(?:\{[slodiphcrtv][0-9]*r?[.\-+,/_=]*\}|[%_\-])"
@@ -21,21 +21,21 @@ _MODIFIER: Final = re.compile(rf"([a-z][a-z0-9_.-]*)=({_MACRO_STRING})", re.IGNO
 _HAS_TOPLABEL: Final = re.compile(rf".*\.{_TOPLABEL}\.?", re.IGNORECASE)
 _ENDS_IN_MACRO: Final = re.compile(rf".*{_MACRO}", re.IGNORECASE)
 _WHOLE: Final = re.compile(_MACRO_STRING, re.IGNORECASE)
-#: Section 7.2: these stand in explanations only.
+#: Section 7.2: these are allowed only in explanations.
 _NOT_IN_DOMAIN: Final = re.compile(r"%\{[crt]", re.IGNORECASE)
 
 
 class SPFSyntaxError(Exception):
-    """A record that breaks the grammar: permerror."""
+    """A record with a syntax error; the result is permerror."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
     qualifier: str
     name: str
-    #: As the record has it.
+    #: The text in the record.
     text: str
-    #: With its macros; "" for the domain that is being checked.
+    #: The domain-spec, before macro expansion; "" for the checked domain.
     domain: str = ""
     network: Any = None
     cidr4: int = 32
@@ -50,12 +50,12 @@ class Record:
 
 
 def is_record(octets: bytes) -> bool:
-    """Whether a TXT record is one of SPF (section 4.5)."""
+    """Whether a TXT record is an SPF record (section 4.5)."""
     return octets[:6].lower() == b"v=spf1" and octets[6:7] in (b"", b" ")
 
 
 def parse(octets: bytes) -> Record:
-    """The record; raises `SPFSyntaxError`."""
+    """Parse a record; raises `SPFSyntaxError`."""
     text = octets.decode("latin-1")
     if len(text) > MAX_RECORD:
         raise SPFSyntaxError(f"an SPF record of {len(text)} octets")
@@ -126,7 +126,7 @@ def _network(name: str, text: str, term: str) -> IPv4Network | IPv6Network:
 
 
 def _checked_domain(text: str, term: str) -> str:
-    """*text*, a domain-spec (section 7.1)."""
+    """Check and return *text*, a domain-spec (section 7.1)."""
     if not _WHOLE.fullmatch(text) or _NOT_IN_DOMAIN.search(text):
         raise SPFSyntaxError(f"the macros of {term[:60]!r}")
     if not _HAS_TOPLABEL.fullmatch(text) and not _ENDS_IN_MACRO.fullmatch(text):

@@ -1,4 +1,4 @@
-"""Lists of tags (RFC 6376 section 3.2), which signatures, keys and DMARC records are."""
+"""Tag lists (RFC 6376 section 3.2), the format of signatures, keys and DMARC records."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Final
 
 _NAME: Final = re.compile("[A-Za-z][A-Za-z0-9_]*")
 _VALUE: Final = re.compile("[!-:<-~ \t\r\n]*")
-#: RFC 8616 section 5: UTF-8 needs no quoting in the header of an internationalized message.
+#: RFC 8616 section 5: the header of an internationalized message may have unquoted UTF-8.
 _UTF8_VALUE: Final = re.compile("[!-:<-~ \t\r\n\x80-\U0010ffff]*")
 _SPACE: Final = str.maketrans("", "", " \t\r\n")
 
 
 class TagError(Exception):
-    """Not a list of tags, or a tag that isn't right."""
+    """An invalid tag list, or a tag with a wrong value."""
 
 
 def parse_tags(text: str, utf8: bool = False) -> dict[str, str]:
-    """The tags in their order, with *utf8* their values in any script; raises `TagError`."""
+    """Parse a tag list; with *utf8*, values may be non-ASCII. Raises `TagError`."""
     is_value = (_UTF8_VALUE if utf8 else _VALUE).fullmatch
     tags: dict[str, str] = {}
     specs = text.split(";")
@@ -41,15 +41,15 @@ def without_space(text: str) -> str:
 
 
 def decode(name: str, text: str) -> bytes:
-    """The octets of the base 64 in tag *name*; raises `TagError`."""
+    """Decode the base64 value of the tag *name*; raises `TagError`."""
     try:
         return base64.b64decode(without_space(text), validate=True)
     except (binascii.Error, ValueError):
-        raise TagError(f"{name}= isn't base 64") from None
+        raise TagError(f"{name}= isn't base64") from None
 
 
 def number(name: str, text: str) -> int:
-    """Of digits, as many as RFC 6376 allows for any tag; raises `TagError`."""
+    """The number in the tag *name*, with at most as many digits as RFC 6376 allows; `TagError`."""
     if not re.fullmatch("[0-9]{1,76}", text):
         raise TagError(f"{name}= isn't a number")
     return int(text)
