@@ -189,7 +189,9 @@ def test_p_reject_is_enforced_only_where_it_is_asked_for() -> None:
         assert send(server, signed(), "a@other.example").startswith("250")
         second = b"From: b@other.example\r\n" + signed()
         assert send(server, second, "a@other.example").startswith("550 5.7.1 example.org says")
-        assert send(server, b"Subject: x\r\n\r\n.\r\n").startswith("550 5.7.1 DMARC finds no valid author")
+        assert send(server, b"Subject: x\r\n\r\n.\r\n").startswith(
+            "550 5.7.1 DMARC finds no valid author"
+        )
         assert len(kept.contents) == 1
         assert not witness.of("error")
 
@@ -373,7 +375,9 @@ def test_an_answer_that_a_resolver_can_not_have_is_none(answer: Any) -> None:
 def test_a_header_that_is_too_long() -> None:
     content = b"X: " + b"y" * 900 + b"\r\n"
     with served(enforce_dmarc=True) as (server, _, witness):
-        assert send(server, content * 600 + MAIL).startswith("550 5.7.1 DMARC finds no valid author")
+        assert send(server, content * 600 + MAIL).startswith(
+            "550 5.7.1 DMARC finds no valid author"
+        )
     assert not witness.of("error")
 
 
