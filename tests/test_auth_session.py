@@ -13,7 +13,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import Certificate, Client, Witness, poll, running, talking
+from support import Certificate, Client, Witness, poll, running, talking, witnessed
 
 from smtp_blinker import (
     DEFAULT_EXTENSIONS,
@@ -93,7 +93,7 @@ EXCHANGES = {
 @pytest.mark.parametrize("kind", EXCHANGES)
 def test_the_right_password_is_accepted(kind: Any) -> None:
     users = Users()
-    with talking(on_auth=users, auth_methods=METHODS) as client:
+    with witnessed(on_auth=users, auth_methods=METHODS) as client:
         assert EXCHANGES[kind](client, users.password).startswith("235 2.7.0")
         [live] = client.server.connections
         assert live.session.user is True
@@ -126,7 +126,7 @@ def test_the_right_password_is_accepted(kind: Any) -> None:
 @pytest.mark.parametrize("kind", EXCHANGES)
 def test_a_wrong_password_is_535(kind: Any) -> None:
     users = Users()
-    with talking(on_auth=users, auth_methods=METHODS) as client:
+    with witnessed(on_auth=users, auth_methods=METHODS) as client:
         assert EXCHANGES[kind](client, "wrong").startswith("535 5.7.8")
         assert client.witness.one("auth").success is False
         assert client.cmd("MAIL FROM:<>").startswith("530")
@@ -165,7 +165,7 @@ def test_an_xoauth2_failure_shows_its_json_first(answer: str) -> None:
     def on_auth(auth: Credentials, session: Session) -> None:
         raise AuthenticationFailed(data={"status": "401", "schemes": "bearer"})
 
-    with talking(on_auth=on_auth, auth_methods=METHODS) as client:
+    with witnessed(on_auth=on_auth, auth_methods=METHODS) as client:
         shown = challenge(client.cmd("AUTH XOAUTH2 " + xoauth2("bad")))
         assert json.loads(shown) == {"status": "401", "schemes": "bearer"}
         assert not client.witness.of("auth")
@@ -193,7 +193,7 @@ def test_data_that_is_no_challenge_is_the_program_s_fault(data: dict[str, Any]) 
     def on_auth(auth: Credentials, session: Session) -> None:
         raise AuthenticationFailed(data=data)
 
-    with talking(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as client:
+    with witnessed(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as client:
         assert client.cmd("AUTH XOAUTH2 " + xoauth2("bad")).startswith("451 4.3.0")
         client.ok("NOOP")
         assert client.witness.one("error").code == "HookError"
@@ -343,7 +343,7 @@ def test_xclient_login_reaches_on_auth_as_method_xclient() -> None:
         asked.append((auth.method, auth.username, auth.password, session.remote_address))
         return {"name": auth.username}
 
-    with talking(use_xclient=True, on_auth=on_auth, hello="EHLO proxy") as client:
+    with witnessed(use_xclient=True, on_auth=on_auth, hello="EHLO proxy") as client:
         answer = client.cmd("XCLIENT ADDR=192.0.2.7 LOGIN=me+40example.org")
         assert answer.startswith("220")
         [live] = client.server.connections

@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support import SECONDS, Client, poll, running, talking
+from support import SECONDS, Client, poll, running, talking, witnessed
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject
 
@@ -52,7 +52,7 @@ def bdat(content: bytes, last: bool = False) -> bytes:
 @pytest.mark.parametrize("read", ["all", "lines", "three"])
 def test_one_chunk_is_a_message_without_dot_unstuffing(read: str) -> None:
     store = Store(read)
-    with talking(on_data=store) as client:
+    with witnessed(on_data=store) as client:
         begin(client)
         client.send(bdat(CONTENT, last=True))
         assert client.reply() == "250 2.0.0 stored"
@@ -223,7 +223,7 @@ def test_the_octets_of_a_refused_chunk_are_no_commands(where: str, last: bool) -
 
 def test_a_chunk_beyond_the_size_is_read_and_refused_and_so_are_the_next() -> None:
     store = Store()
-    with talking(on_data=store, size=1000) as client:
+    with witnessed(on_data=store, size=1000) as client:
         begin(client)
         client.send(bdat(b"x" * 900) + bdat(b"y" * 900) + bdat(b"z" * 5, last=True) + b"NOOP\r\n")
         assert [client.reply()[:9] for _ in range(4)] == [
@@ -286,7 +286,7 @@ def test_between_chunks_only_what_makes_sense_is_served() -> None:
 @pytest.mark.parametrize("command", ["RSET", "EHLO again", "QUIT"])
 def test_what_begins_anew_gives_the_message_up(command: str) -> None:
     store = Store()
-    with talking(on_data=store) as client:
+    with witnessed(on_data=store) as client:
         begin(client)
         client.send(bdat(b"one\r\n"))
         client.reply()
@@ -308,7 +308,7 @@ def test_what_begins_anew_gives_the_message_up(command: str) -> None:
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_client_that_leaves_has_stored_nothing(leave: str, inside: bool) -> None:
     store = Store()
-    with talking(on_data=store) as client:
+    with witnessed(on_data=store) as client:
         begin(client)
         client.send(bdat(b"one\r\n") + (b"BDAT 100 LAST\r\nhalf" if inside else b""))
         client.reply()
@@ -451,7 +451,7 @@ def test_a_slow_reader_slows_its_sender_down() -> None:
 
 def test_a_lost_tls_connection_inside_a_chunk_stores_nothing(certificate: Any) -> None:
     store = Store()
-    with talking(on_data=store, secure=True, **certificate.options, greet=False) as client:
+    with witnessed(on_data=store, secure=True, **certificate.options, greet=False) as client:
         client.start_tls()
         assert client.reply().startswith("220")
         client.ok("EHLO me", "MAIL FROM:<>", "RCPT TO:<b@example.com>")

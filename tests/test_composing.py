@@ -7,7 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import Client, Witness, poll, running, talking
+from support import Client, Witness, poll, running, talking, witnessed
 
 from smtp_blinker import Policy, Reject, SMTPServer, all_of
 
@@ -106,7 +106,7 @@ def test_the_result_of_the_last_hook_is_checked_and_a_fault_names_all() -> None:
     def says_false(address: Any, session: Any) -> bool:
         return False
 
-    with talking(on_rcpt_to=all_of(says_false, says_false)) as client:
+    with witnessed(on_rcpt_to=all_of(says_false, says_false)) as client:
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<b@example.com>") == LOCAL_ERROR
         assert client.witness.one("error").meta["hook"].startswith("all_of(")

@@ -25,6 +25,7 @@ from support import (
     running,
     talking,
     until_read,
+    witnessed,
 )
 
 from smtp_blinker import Address, Credentials, MessageStream, Reject, Session, SMTPServer, signals
@@ -54,7 +55,7 @@ def shape(event: Any) -> set[str]:
 
 @pytest.mark.parametrize("hello", ["HELO Me.Example", "EHLO Me.Example", "LHLO Me.Example"])
 def test_connect_follows_the_first_hello(hello: str) -> None:
-    with talking(lmtp=hello.startswith("LHLO"), hello=None) as client:
+    with witnessed(lmtp=hello.startswith("LHLO"), hello=None) as client:
         client.ok("NOOP")
         assert client.cmd(hello.split()[0]).startswith("501")
         assert client.witness.names == ["refused"]
@@ -154,7 +155,7 @@ def test_a_lookup_waits_a_moment_at_most_and_delays_nobody_else() -> None:
 
 
 def test_no_connect_for_a_client_that_on_connect_refused() -> None:
-    with talking(on_connect=no, greet=False) as client:
+    with witnessed(on_connect=no, greet=False) as client:
         client.send(b"EHLO me\r\n")
         client.rest()
         poll(lambda: not client.server.connections)
@@ -164,7 +165,7 @@ def test_no_connect_for_a_client_that_on_connect_refused() -> None:
 @pytest.mark.parametrize("option", ["use_xclient", "use_xforward"])
 def test_where_a_proxy_is_trusted_connect_waits_for_the_address(option: str) -> None:
     verb = option[4:].upper()
-    with talking(**{option: ["127.0.0.1"]}, hello="EHLO proxy") as client:
+    with witnessed(**{option: ["127.0.0.1"]}, hello="EHLO proxy") as client:
         client.ok(f"{verb} NAME=client.example")
         if verb == "XCLIENT":
             client.ok("EHLO proxy")
@@ -185,7 +186,7 @@ def test_where_a_proxy_is_trusted_connect_waits_for_the_address(option: str) -> 
 
 @pytest.mark.parametrize("option", ["use_xclient", "use_xforward"])
 def test_where_no_address_comes_connect_follows_with_the_first_mail(option: str) -> None:
-    with talking(**{option: True}) as client:
+    with witnessed(**{option: True}) as client:
         assert not client.witness.names
         client.ok("MAIL FROM:<>")
         assert client.witness.one("connect").remote_address == "127.0.0.1"
@@ -194,7 +195,7 @@ def test_where_no_address_comes_connect_follows_with_the_first_mail(option: str)
 
 
 def test_connect_is_sent_again_when_xforward_names_a_new_client() -> None:
-    with talking(use_xforward=True) as client:
+    with witnessed(use_xforward=True) as client:
         client.ok("XFORWARD ADDR=192.0.2.7", "MAIL FROM:<>", "RSET")
         client.ok("XFORWARD ADDR=IPV6:2001:DB8::1 HELO=b", "MAIL FROM:<>")
         addresses = [event.remote_address for event in client.witness.of("connect")]
@@ -202,14 +203,14 @@ def test_connect_is_sent_again_when_xforward_names_a_new_client() -> None:
 
 
 def test_connect_is_not_sent_again_when_xforward_names_the_same_client() -> None:
-    with talking(use_xforward=True) as client:
+    with witnessed(use_xforward=True) as client:
         for port in (5, 5, 6):
             client.ok(f"XFORWARD ADDR=192.0.2.7 PORT={port} NAME=a.example", "MAIL FROM:<>", "RSET")
         assert [event.remote_port for event in client.witness.of("connect")] == [5, 6]
 
 
 def test_connect_comes_with_the_first_mail_though_it_is_refused_for_want_of_auth() -> None:
-    with talking(use_xclient=True, on_auth=lambda auth, session: "me") as client:
+    with witnessed(use_xclient=True, on_auth=lambda auth, session: "me") as client:
         assert client.cmd("MAIL FROM:<>").startswith("530")
         client.ok("AUTH PLAIN AG1lAHB3", "MAIL FROM:<>")
         assert client.witness.names == ["connect", "refused", "auth"]
@@ -284,14 +285,14 @@ def test_who_is_ignored_goes_by_whom_a_proxy_names(verb: str) -> None:
         client = Client(server, hello="EHLO proxy")
         client.ok(f"{verb} ADDR=192.0.2.7")
         assert witness.one("connect").remote_address == "192.0.2.7"
-    with talking(**option, ignored_hosts=["192.0.2.7"], hello="EHLO proxy") as client:
+    with witnessed(**option, ignored_hosts=["192.0.2.7"], hello="EHLO proxy") as client:
         client.ok(f"{verb} ADDR=192.0.2.7", "QUIT")
         poll(lambda: not client.server.connections)
         assert not client.witness.names
 
 
 def test_behind_a_proxy_on_a_unix_socket_nobody_is_called_localhost(tmp_path: Path) -> None:
-    with talking(f"unix:{tmp_path}/socket", use_proxy=True, greet=False) as client:
+    with witnessed(f"unix:{tmp_path}/socket", use_proxy=True, greet=False) as client:
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 25\r\n")
         client.reply()
         assert "[192.0.2.7]" in client.cmd("EHLO me")
@@ -303,7 +304,7 @@ def test_behind_a_proxy_on_a_unix_socket_nobody_is_called_localhost(tmp_path: Pa
 
 
 def test_where_the_peer_is_not_a_trusted_proxy_connect_follows_the_hello() -> None:
-    with talking(use_xclient=["192.0.2.0/24"], use_xforward=["192.0.2.1"]) as client:
+    with witnessed(use_xclient=["192.0.2.0/24"], use_xforward=["192.0.2.1"]) as client:
         assert client.witness.names == ["connect"]
         assert client.cmd("XCLIENT ADDR=192.0.2.7").startswith("550")
         assert client.cmd("XFORWARD ADDR=192.0.2.7").startswith("550")
@@ -366,7 +367,7 @@ def test_a_servername_that_does_not_print_is_none(name: str, certificate: Certif
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with talking(secure=True, **certificate.options, greet=False) as client:
+    with witnessed(secure=True, **certificate.options, greet=False) as client:
         client.start_tls(context, name=name)
         assert client.reply().startswith("220")
         assert client.witness.one("secure").servername is None
@@ -377,7 +378,7 @@ def test_a_servername_that_does_not_print_is_none(name: str, certificate: Certif
 def test_no_secure_for_a_failed_handshake_but_an_error_and_a_disconnect(
     certificate: Certificate,
 ) -> None:
-    with talking(secure=True, **certificate.options, greet=False) as client:
+    with witnessed(secure=True, **certificate.options, greet=False) as client:
         client.send(b"EHLO me\r\n" * 10)
         client.rest()
         assert client.witness.one("disconnect").reason == "tls"
@@ -392,7 +393,7 @@ def test_auth_is_sent_when_an_exchange_ends() -> None:
     def on_auth(auth: Credentials, session: Session) -> bool:
         return auth.password == "pw"
 
-    with talking(on_auth=on_auth) as client:
+    with witnessed(on_auth=on_auth) as client:
         client.ok("AUTH LOGIN", "bWU=")
         assert not client.witness.of("auth")
         assert client.cmd("cHg=").startswith("535")
@@ -422,7 +423,7 @@ def test_message_is_sent_when_a_message_was_answered() -> None:
         if failure is not None:
             raise failure
 
-    with talking(on_data=on_data) as client:
+    with witnessed(on_data=on_data) as client:
         client.envelope("b@example.com", "c@example.com")
         assert not client.witness.of("message")
         client.ok("DATA")
@@ -477,7 +478,7 @@ def test_message_is_sent_though_the_client_left_before_its_answer(lmtp: bool) ->
 
 
 def test_no_message_for_a_transaction_that_was_reset() -> None:
-    with talking() as client:
+    with witnessed() as client:
         client.envelope()
         client.ok("RSET")
         client.envelope()
@@ -490,7 +491,7 @@ def test_no_message_for_a_transaction_that_was_reset() -> None:
 
 
 def test_disconnect_tells_how_it_was() -> None:
-    with talking() as client:
+    with witnessed() as client:
         assert client.message().startswith("250")
         assert client.message().startswith("250")
         client.send(b"QUIT\r\n")
@@ -601,7 +602,7 @@ def test_error_has_its_fields() -> None:
     def on_rcpt_to(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
-    with talking(on_rcpt_to=on_rcpt_to) as client:
+    with witnessed(on_rcpt_to=on_rcpt_to) as client:
         client.ok("MAIL FROM:<>")
         client.cmd("RCPT TO:<b@example.com>")
         event = client.witness.one("error")
@@ -618,7 +619,7 @@ def test_error_tells_the_tls_protocol(certificate: Certificate) -> None:
     def on_mail_from(address: Address, session: Session) -> None:
         raise KeyError("boom")
 
-    with talking(on_mail_from=on_mail_from, **certificate.options, hello=None) as client:
+    with witnessed(on_mail_from=on_mail_from, **certificate.options, hello=None) as client:
         client.starttls()
         client.ok("EHLO me")
         client.cmd("MAIL FROM:<>")
@@ -627,7 +628,7 @@ def test_error_tells_the_tls_protocol(certificate: Certificate) -> None:
 
 @pytest.mark.parametrize("where", ["MAIL", "RCPT", "DATA"])
 def test_a_reset_inside_a_transaction_is_an_error(where: str) -> None:
-    with talking() as client:
+    with witnessed() as client:
         commands = ["MAIL FROM:<>", "RCPT TO:<b@example.com>", "DATA"]
         for command in commands:
             client.ok(command)
@@ -643,7 +644,7 @@ def test_a_reset_inside_a_transaction_is_an_error(where: str) -> None:
 
 @pytest.mark.parametrize("commands", [[], ["EHLO me"], ["EHLO me", "MAIL FROM:<>", "RSET"]])
 def test_a_reset_outside_a_transaction_is_no_error(commands: Any) -> None:
-    with talking(hello=None) as client:
+    with witnessed(hello=None) as client:
         client.ok(*commands)
         client.reset()
         assert client.witness.one("disconnect").reason == "reset"
@@ -651,7 +652,7 @@ def test_a_reset_outside_a_transaction_is_no_error(commands: Any) -> None:
 
 
 def test_a_reset_after_a_message_is_no_error() -> None:
-    with talking() as client:
+    with witnessed() as client:
         client.message()
         client.reset()
         assert client.witness.one("disconnect").reason == "reset"
@@ -869,7 +870,7 @@ def test_ignored_hosts_are_neither_signalled_nor_logged(caplog: pytest.LogCaptur
 
 
 def test_an_ignored_host_behind_a_proxy_is_ignored() -> None:
-    with talking(ignored_hosts=["192.0.2.7"], use_proxy=True, greet=False) as client:
+    with witnessed(ignored_hosts=["192.0.2.7"], use_proxy=True, greet=False) as client:
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25\r\n")
         client.reply()
         client.ok("EHLO me", "QUIT")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import Client, running, talking
+from support import Client, running, talking, witnessed
 
 from smtp_blinker.extensions import (
     DEFAULT_EXTENSIONS,
@@ -464,7 +464,7 @@ def test_vrfy_inside_a_transaction_leaves_it_alone() -> None:
     ids=repr,
 )
 def test_on_vrfy_returns_a_text_or_none_and_else_is_a_fault(result: Any) -> None:
-    with talking(on_vrfy=lambda argument, session: result) as client:
+    with witnessed(on_vrfy=lambda argument, session: result) as client:
         assert client.cmd("VRFY b").startswith("451 4.3.0")
         event = client.witness.one("error")
         assert event.code == "HookError"

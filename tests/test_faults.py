@@ -49,6 +49,7 @@ from support import (  # noqa: E402
     talking,
     tcp_address,
     trusting,
+    witnessed,
 )
 from support.cli import SmtpBlinker  # noqa: E402
 
@@ -926,7 +927,7 @@ def test_client_is_told_421_when_something_is_thrown_into_its_greenlet_later(lat
         gevent.kill(getcurrent(), late())
 
     seen = Seen()
-    with talking(on_mail_from=on_mail_from, on_close=seen.on_close, hello="EHLO c") as client:
+    with witnessed(on_mail_from=on_mail_from, on_close=seen.on_close, hello="EHLO c") as client:
         client.send(b"MAIL FROM:<a@example.org>\r\n")
         codes = [one.code for one in take_replies(client.rest())]
         assert codes in ([250, 421], [421])

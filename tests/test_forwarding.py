@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import Client, running, talking
+from support import Client, running, talking, witnessed
 
 
 class Seen:
@@ -57,7 +57,7 @@ def test_what_xclient_says_of_the_server_does_not_count_under_tls(certificate: A
 def test_the_proxy_may_name_the_client_again_under_tls(certificate: Any) -> None:
     seen = Seen()
     options = {"use_xclient": ["127.0.0.1"], **certificate.options}
-    with talking(on_mail_from=seen.on_mail_from, **options, hello="EHLO proxy") as client:
+    with witnessed(on_mail_from=seen.on_mail_from, **options, hello="EHLO proxy") as client:
         client.ok("XCLIENT ADDR=192.0.2.66", "EHLO proxy")
         under_tls(client)
         client.ok("XCLIENT ADDR=192.0.2.77 HELO=real", "EHLO real", "MAIL FROM:<>")
@@ -69,7 +69,7 @@ def test_the_proxy_may_name_the_client_again_under_tls(certificate: Any) -> None
 
 
 def test_connect_names_the_client_that_is_left_under_tls(certificate: Any) -> None:
-    with talking(use_xclient=True, **certificate.options, hello="EHLO proxy") as client:
+    with witnessed(use_xclient=True, **certificate.options, hello="EHLO proxy") as client:
         client.ok("XCLIENT ADDR=192.0.2.66", "EHLO proxy")
         under_tls(client)
         client.ok("MAIL FROM:<>", "RSET", "MAIL FROM:<>")
@@ -78,7 +78,7 @@ def test_connect_names_the_client_that_is_left_under_tls(certificate: Any) -> No
 
 
 def test_starttls_alone_sends_connect_once(certificate: Any) -> None:
-    with talking(**certificate.options) as client:
+    with witnessed(**certificate.options) as client:
         under_tls(client)
         client.ok("MAIL FROM:<>")
         assert len(client.witness.of("connect")) == 1

@@ -7,7 +7,7 @@ import ssl
 from typing import Any
 
 import pytest
-from support import Client, poll, talking
+from support import Client, poll, talking, witnessed
 
 
 @pytest.mark.parametrize("policy", ["reject", "allow", "normalize"])
@@ -20,7 +20,7 @@ def test_a_tls_handshake_where_a_command_is_expected_ends_it(policy: str, cut: i
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
     hello = outgoing.read() + b"\n\r\nNOOP\n\r\nNOOP\r\n"
-    with talking(bare_newline=policy) as client:
+    with witnessed(bare_newline=policy) as client:
         client.send(hello[:cut])
         if cut == 1:
             assert client.silent()  # it may be anything yet
@@ -64,7 +64,7 @@ def refused_data(client: Client) -> None:
 )
 @pytest.mark.parametrize("whole", [True, False])
 def test_content_behind_a_refused_data_is_not_run(content: bytes, whole: bool) -> None:
-    with talking() as client:
+    with witnessed() as client:
         if whole:
             client.send(b"MAIL FROM:<>\r\nRCPT TO:<>\r\nDATA\r\n" + content)
             assert [client.reply()[:3] for _ in range(3)] == ["250", "501", "503"]
@@ -91,7 +91,7 @@ def test_a_typing_error_is_refused_and_the_session_goes_on(line: bytes) -> None:
 
 
 def test_a_tls_record_inside_auth_ends_the_connection() -> None:
-    with talking(on_auth=lambda auth, session: True, auth_optional=True) as client:
+    with witnessed(on_auth=lambda auth, session: True, auth_optional=True) as client:
         assert client.cmd("AUTH PLAIN").startswith("334")
         client.send(b"\x16\x03\x01\0\x08x\r\nRSET\r\n")
         client.ends_with("500 5.5.2")

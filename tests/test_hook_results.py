@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from support import Client, Witness, poll, running, talking
+from support import Client, Witness, poll, running, talking, witnessed
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.hooks import ARGUMENTS
@@ -38,7 +38,7 @@ NOT_NONE: list[Any] = [
 @pytest.mark.parametrize("result", NOT_NONE, ids=named)
 @pytest.mark.parametrize("hook", ["on_mail_from", "on_rcpt_to"])
 def test_a_hook_accepts_only_by_returning_none(hook: str, result: Any) -> None:
-    with talking(**{hook: lambda *args: result}) as client:
+    with witnessed(**{hook: lambda *args: result}) as client:
         if hook == "on_rcpt_to":
             client.ok("MAIL FROM:<a@example.org>")
             assert client.cmd("RCPT TO:<b@example.com>") == LOCAL_ERROR
@@ -55,7 +55,7 @@ def test_a_hook_accepts_only_by_returning_none(hook: str, result: Any) -> None:
 @pytest.mark.parametrize("result", NOT_NONE, ids=named)
 @pytest.mark.parametrize("hook", ["on_connect", "on_close"])
 def test_a_hook_of_a_connection_accepts_only_by_returning_none(hook: str, result: Any) -> None:
-    with talking(**{hook: lambda *args: result}, greet=False) as client:
+    with witnessed(**{hook: lambda *args: result}, greet=False) as client:
         if hook == "on_connect":
             assert client.reply() == LOCAL_ERROR
             assert client.ended()
@@ -67,7 +67,7 @@ def test_a_hook_of_a_connection_accepts_only_by_returning_none(hook: str, result
 
 @pytest.mark.parametrize("result", [False, True, 5, ""], ids=named)
 def test_on_secure_accepts_only_by_returning_none(result: Any, certificate: Any) -> None:
-    with talking(on_secure=lambda session: result, **certificate.options) as client:
+    with witnessed(on_secure=lambda session: result, **certificate.options) as client:
         client.starttls()
         assert client.reply() == LOCAL_ERROR
         assert client.ended()
@@ -83,7 +83,7 @@ NO_TEXT: list[Any] = [
 
 @pytest.mark.parametrize("result", [*NO_TEXT, [], [None], ["queued"], ("queued",)], ids=named)
 def test_on_data_accepts_only_by_a_text_or_none(result: Any) -> None:
-    with talking(on_data=lambda stream, session: result) as client:
+    with witnessed(on_data=lambda stream, session: result) as client:
         assert client.message() == LOCAL_ERROR
         assert client.witness.one("error").code == "HookError"
         assert client.witness.one("message").code == 451
@@ -94,7 +94,7 @@ def test_on_data_accepts_only_by_a_text_or_none(result: Any) -> None:
 @pytest.mark.parametrize("each", [False, True])
 def test_on_data_of_lmtp_accepts_only_by_texts_or_none(result: Any, each: bool) -> None:
     returned = [None, result] if each else result
-    with talking(on_data=lambda stream, session: returned, lmtp=True, hello="LHLO me") as client:
+    with witnessed(on_data=lambda stream, session: returned, lmtp=True, hello="LHLO me") as client:
         client.ok("MAIL FROM:<>", "RCPT TO:<b@example.com>", "RCPT TO:<c@example.com>", "DATA")
         client.send(b".\r\n")
         first = "250 2.0.0 OK: message queued" if each else LOCAL_ERROR

@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import AsyncResult, Event
-from support import Certificate, Client, Witness, poll, running, talking, until_read
+from support import Certificate, Client, Witness, poll, running, talking, until_read, witnessed
 
 from smtp_blinker import (
     Address,
@@ -168,7 +168,7 @@ def test_a_hook_that_a_call_would_not_run_is_a_type_error(name: Any, hook: Any) 
 )
 def test_a_hook_that_returns_what_did_not_run_has_accepted_nothing(late: Any) -> None:
     hook = lambda *args: late(*args)  # noqa: E731
-    with talking(on_auth=hook, auth_optional=True) as client:
+    with witnessed(on_auth=hook, auth_optional=True) as client:
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith(LOCAL_ERROR)
         assert [event.success for event in client.witness.of("auth")] == [False]
         assert client.witness.one("error").code == "HookError"
@@ -251,7 +251,7 @@ ANSWERED = ["on_auth", "on_mail_from", "on_rcpt_to", "on_data"]
     ],
 )
 def test_reject_gives_exactly_its_reply(hook: Any, reject: Any, reply: str) -> None:
-    with talking(auth_optional=True, **{hook: rejecting(reject)}) as client:
+    with witnessed(auth_optional=True, **{hook: rejecting(reject)}) as client:
         assert say(client, hook) == reply
         [connection] = client.server.connections
         assert connection.session.error.code == reject.code  # type: ignore[union-attr]
@@ -276,7 +276,7 @@ def test_reject_s_text_can_not_break_the_reply() -> None:
 
 
 def test_reject_with_421_ends_the_connection() -> None:
-    with talking(on_rcpt_to=rejecting(Reject(421, "go away", "4.7.0"))) as client:
+    with witnessed(on_rcpt_to=rejecting(Reject(421, "go away", "4.7.0"))) as client:
         client.ok("MAIL FROM:<>")
         assert client.cmd("RCPT TO:<b@example.com>") == "421 4.7.0 go away"
         assert client.ended()
@@ -297,7 +297,7 @@ def test_reject_takes_no_enhanced_code_of_another_class() -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("hook", ANSWERED)
 def test_a_fault_is_451_without_detail_and_the_connection_lives_on(hook: Any, fault: Any) -> None:
-    with talking(auth_optional=True, **{hook: fail(fault)}) as client:
+    with witnessed(auth_optional=True, **{hook: fail(fault)}) as client:
         answer = say(client, hook)
         assert answer.startswith(LOCAL_ERROR)
         assert "secret" not in answer
@@ -336,7 +336,7 @@ def test_an_exception_that_has_no_text_is_451_as_any_other(
 
 def test_a_kill_that_reaches_the_greenlet_after_its_hook_ends_the_connection() -> None:
     closed: list[Any] = []
-    with talking(
+    with witnessed(
         on_mail_from=lambda *args: gevent.kill(gevent.getcurrent()), on_close=closed.append
     ) as client:
         client.send(b"MAIL FROM:<>\r\n")
@@ -396,7 +396,7 @@ def test_a_refused_recipient_is_not_in_the_envelope() -> None:
 
 def test_on_connect_refuses_with_its_reply_and_the_connection_ends() -> None:
     closed: list[Any] = []
-    with talking(
+    with witnessed(
         on_connect=rejecting(Reject(554, "not you", "5.7.1")), on_close=closed.append, greet=False
     ) as client:
         assert client.reply() == "554 5.7.1 not you"
@@ -425,7 +425,7 @@ def test_on_connect_s_refusal_is_the_session_s_error() -> None:
 
 
 def test_a_fault_of_on_connect_is_told_without_detail_and_reported() -> None:
-    with talking(on_connect=fail("Exception"), greet=False) as client:
+    with witnessed(on_connect=fail("Exception"), greet=False) as client:
         assert client.reply().startswith(LOCAL_ERROR)
         client.send(b"QUIT\r\n")
         client.rest()
@@ -573,7 +573,7 @@ def test_a_fault_of_on_close_is_reported_and_nothing_else_is_lost(fault: Any) ->
 
 
 def test_a_connection_error_of_on_close_s_own_is_reported_after_a_cut_off_message_too() -> None:
-    with talking(on_close=fail("ConnectionError")) as client:
+    with witnessed(on_close=fail("ConnectionError")) as client:
         client.begin()
         client.close()
         client.witness.one("disconnect")
@@ -597,7 +597,7 @@ def test_on_close_sees_the_session_as_it_ended() -> None:
 
 @pytest.mark.parametrize("hook", ANSWERED)
 def test_a_hook_past_its_timeout_is_451(hook: Any) -> None:
-    with talking(
+    with witnessed(
         auth_optional=True, hook_timeout=0.05, **{hook: lambda *args: gevent.sleep(3600)}
     ) as client:
         assert say(client, hook).startswith(LOCAL_ERROR)
@@ -654,7 +654,7 @@ def test_on_connect_and_on_close_have_the_timeout_too() -> None:
 
 
 def test_a_hook_within_its_timeout_leaves_no_alarm_behind() -> None:
-    with talking(hook_timeout=0.15, on_mail_from=lambda *args: gevent.sleep(0.01)) as client:
+    with witnessed(hook_timeout=0.15, on_mail_from=lambda *args: gevent.sleep(0.01)) as client:
         client.ok("MAIL FROM:<>")
         gevent.sleep(0.3)
         client.ok("RSET", "MAIL FROM:<>")
@@ -754,7 +754,7 @@ def test_the_stream_is_a_binary_file(reader: Any) -> None:
         assert stream.readline() == b""
         assert list(stream) == []
 
-    with talking(on_data=on_data) as client:
+    with witnessed(on_data=on_data) as client:
         assert client.message(CONTENT).startswith("250")
         assert not client.witness.of("error")
     assert seen == [CONTENT, len(CONTENT)]
@@ -849,7 +849,7 @@ def test_what_the_hook_leaves_unread_is_dropped_for_it(read: int) -> None:
         streams.append(stream)
         stream.read(read)
 
-    with talking(on_data=on_data) as client:
+    with witnessed(on_data=on_data) as client:
         assert client.message(CONTENT).startswith("250")
         assert client.cmd("NOOP").startswith("250")
         assert client.witness.one("message").size == len(CONTENT)
@@ -952,7 +952,7 @@ def test_a_client_that_vanishes_makes_read_raise_connection_error(leave: str, re
             seen.append(exc)
             raise
 
-    with talking(on_data=on_data) as client:
+    with witnessed(on_data=on_data) as client:
         client.begin()
         client.send(b"half a message\r\n")
         getattr(client, leave)()
@@ -977,7 +977,7 @@ def test_a_hook_that_swallows_the_connection_error_changes_nothing() -> None:
         return "kept"
 
     closed: list[Any] = []
-    with talking(on_data=on_data, on_close=closed.append) as client:
+    with witnessed(on_data=on_data, on_close=closed.append) as client:
         client.begin()
         client.close()
         assert client.witness.one("disconnect").messages == 0
@@ -996,7 +996,7 @@ def test_a_client_that_times_out_in_content_makes_read_raise_connection_error() 
             seen.append(exc)
             raise
 
-    with talking(on_data=on_data, socket_timeout=0.1) as client:
+    with witnessed(on_data=on_data, socket_timeout=0.1) as client:
         client.begin()
         client.send(b"half\r\n")
         client.ends_with("421 4.4.2")
@@ -1011,7 +1011,7 @@ def test_a_fault_of_the_hook_s_own_after_the_client_vanished_is_reported() -> No
         except ConnectionError:
             raise RuntimeError("the program's own") from None
 
-    with talking(on_data=on_data) as client:
+    with witnessed(on_data=on_data) as client:
         client.begin()
         client.close()
         client.witness.one("disconnect")
@@ -1029,7 +1029,7 @@ def test_an_oversized_message_is_552_whatever_the_hook_returns() -> None:
         seen.append(stream.size_exceeded)
         return "kept"
 
-    with talking(size=1000, on_data=on_data) as client:
+    with witnessed(size=1000, on_data=on_data) as client:
         assert client.message(b"x" * 998 + b"\r\n").startswith("250")
         assert seen == [b"x" * 998 + b"\r\n", False]
         assert client.message(b"x" * 999 + b"\r\n").startswith("552 5.3.4")
@@ -1091,7 +1091,7 @@ def lmtp(client: Client, number: int = 3) -> list[str]:
     ],
 )
 def test_lmtp_has_a_reply_for_each_recipient(result: Any, replies: Any) -> None:
-    with talking(lmtp=True, on_data=lambda stream, session: result, hello="LHLO me") as client:
+    with witnessed(lmtp=True, on_data=lambda stream, session: result, hello="LHLO me") as client:
         answers = lmtp(client)
         assert all(map(str.startswith, answers, replies)), answers
         faults = [event.code for event in client.witness.of("error")]
@@ -1112,7 +1112,7 @@ def test_an_exception_among_the_results_is_a_fault_for_its_recipient() -> None:
 @pytest.mark.parametrize("name", ANSWERED)
 @pytest.mark.parametrize("returned", [ValueError, Reject, AuthenticationFailed])
 def test_no_hook_accepts_by_returning_a_class_of_exceptions(name: Any, returned: Any) -> None:
-    with talking(**{name: lambda *args: returned}, auth_optional=True) as client:
+    with witnessed(**{name: lambda *args: returned}, auth_optional=True) as client:
         assert say(client, name).startswith(LOCAL_ERROR)
         assert [event.code for event in client.witness.of("error")] == ["HookError"]
         [live] = client.server.connections
@@ -1125,7 +1125,7 @@ def test_a_user_whose_truth_is_a_fault_is_a_fault_of_the_hook() -> None:
         def __bool__(self) -> None:
             raise LookupError("no database")
 
-    with talking(on_auth=lambda *args: Lazy(), auth_optional=True) as client:
+    with witnessed(on_auth=lambda *args: Lazy(), auth_optional=True) as client:
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith(LOCAL_ERROR)
         event = client.witness.one("error")
         assert event.code == "HookError"
@@ -1185,7 +1185,7 @@ def test_an_object_as_a_hook_is_reported_by_its_class() -> None:
 @pytest.mark.parametrize("fault", [False, True])
 def test_no_hook_accepts_by_returning_what_it_should_raise(name: Any, fault: bool) -> None:
     result = ValueError("secret detail") if fault else Reject(550, "no", "5.7.1")
-    with talking(**{name: lambda *args: result}, auth_optional=True) as client:
+    with witnessed(**{name: lambda *args: result}, auth_optional=True) as client:
         assert say(client, name).startswith(LOCAL_ERROR)
         event = client.witness.one("error")
         assert event.code == "HookError"

@@ -17,7 +17,17 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support import MOMENT, Certificate, Client, Witness, poll, running, talking, until_read
+from support import (
+    MOMENT,
+    Certificate,
+    Client,
+    Witness,
+    poll,
+    running,
+    talking,
+    until_read,
+    witnessed,
+)
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Address, Credentials, Reject, Session, SMTPServer
 from smtp_blinker.server import _address_key
@@ -682,7 +692,7 @@ def test_a_thousand_recipients_are_the_default() -> None:
 
 
 def test_max_messages() -> None:
-    with talking(max_messages=2) as client:
+    with witnessed(max_messages=2) as client:
         client.message()
         client.message()
         client.ok("NOOP")
@@ -923,7 +933,7 @@ def test_socket_timeout_for_a_command(
     dripping: bool, secure: bool, certificate: Certificate
 ) -> None:
     options = {"secure": True, **certificate.options} if secure else {}
-    with talking(socket_timeout=0.3, **options, greet=False) as client:
+    with witnessed(socket_timeout=0.3, **options, greet=False) as client:
         if secure:
             client.start_tls()
         client.reply()
@@ -953,7 +963,7 @@ def test_socket_timeout_for_an_auth_response() -> None:
 
 
 def test_socket_timeout_for_the_next_piece_of_content() -> None:
-    with talking(socket_timeout=0.4) as client:
+    with witnessed(socket_timeout=0.4) as client:
         client.begin()
         for _ in range(6):
             gevent.sleep(0.1)
@@ -968,7 +978,7 @@ def test_a_slow_hook_is_not_the_client_s_time() -> None:
 
 
 def test_data_timeout_for_a_dripping_client() -> None:
-    with talking(data_timeout=0.3) as client:
+    with witnessed(data_timeout=0.3) as client:
         client.begin()
         dripper = gevent.spawn(drip, client)
         assert client.reply().startswith("421 4.4.2")
@@ -988,7 +998,7 @@ def test_data_timeout_is_for_one_message() -> None:
 
 @pytest.mark.parametrize("where", ["commands", "content", "dripping"])
 def test_session_timeout(where: str) -> None:
-    with talking(session_timeout=0.4, hello=None) as client:
+    with witnessed(session_timeout=0.4, hello=None) as client:
         if where == "content":
             client.ok("EHLO me")
             client.begin()
@@ -1012,7 +1022,7 @@ def test_session_timeout_counts_what_comes_before_the_greeting(
 ) -> None:
     if "secure" in options:
         options = {**options, **certificate.options}
-    with talking(session_timeout=0.3, **options, greet=False) as client:
+    with witnessed(session_timeout=0.3, **options, greet=False) as client:
         client.sock.settimeout(10)
         assert b"220" not in client.rest()
         client.witness.one("disconnect")
@@ -1040,7 +1050,7 @@ def test_handshake_timeout(dripping: bool, implicit: bool, certificate: Certific
 
 @pytest.mark.parametrize("dripping", [False, True])
 def test_proxy_timeout(dripping: bool) -> None:
-    with talking(proxy_timeout=0.2, use_proxy=True, greet=False) as client:
+    with witnessed(proxy_timeout=0.2, use_proxy=True, greet=False) as client:
         header = b"PROXY TCP4 192.0.2.7 192.0.2.1 1 25"
         dripper = gevent.spawn(drip, client, header) if dripping else None
         assert client.rest() == b""
@@ -1054,7 +1064,7 @@ def test_proxy_timeout(dripping: bool) -> None:
 
 @pytest.mark.parametrize("verb", ["GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "get"])
 def test_an_http_request_gets_421_and_a_close(verb: str) -> None:
-    with talking(hello=None) as client:
+    with witnessed(hello=None) as client:
         client.send(f"{verb} /x HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         client.ends_with("421 ")
         assert client.witness.one("disconnect").reason == "abuse"
@@ -1065,7 +1075,7 @@ def test_a_client_that_never_reads_is_closed_and_others_are_served(
     secure: bool, certificate: Certificate
 ) -> None:
     options = {"secure": True, **certificate.options} if secure else {}
-    with talking(socket_timeout=0.5, max_junk_commands=None, **options, greet=False) as client:
+    with witnessed(socket_timeout=0.5, max_junk_commands=None, **options, greet=False) as client:
         if secure:
             client.start_tls()
         client.reply()
@@ -1152,7 +1162,7 @@ def test_refused_recipients_are_bounded_on_a_connection(code: int) -> None:
     def refuse(address: Address, session: Session) -> None:
         raise Reject(code, "later")
 
-    with talking(on_rcpt_to=refuse, max_refused_recipients=30) as client:
+    with witnessed(on_rcpt_to=refuse, max_refused_recipients=30) as client:
         for _ in range(3):
             client.ok("MAIL FROM:<>")
             for _ in range(10):

@@ -7,7 +7,7 @@ import ssl
 from typing import Any
 
 import pytest
-from support import Client, Witness, poll, running, talking
+from support import Client, Witness, poll, running, talking, witnessed
 
 from smtp_blinker import Reject, signals
 
@@ -21,7 +21,7 @@ def refuse(*args: Any) -> None:
 
 
 def test_a_refused_recipient_is_told_with_its_argument_and_reply() -> None:
-    with talking(on_rcpt_to=refuse) as client:
+    with witnessed(on_rcpt_to=refuse) as client:
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<b@example.com>").startswith("550")
         [live] = client.server.connections
@@ -38,7 +38,7 @@ def test_a_refused_recipient_is_told_with_its_argument_and_reply() -> None:
 
 @pytest.mark.parametrize("argument", ["", "x", "-5", "9" * 30])
 def test_a_bdat_without_a_size_is_told_as_what_it_is(argument: str) -> None:
-    with talking() as client:
+    with witnessed() as client:
         assert client.cmd(f"BDAT {argument}".strip()).startswith("501")
         assert refusals(client.witness) == [("BDAT", argument, 501)]
 
@@ -47,7 +47,7 @@ def test_every_kind_of_refused_command_is_told() -> None:
     def fault(*args: Any) -> None:
         raise ValueError("secret detail")
 
-    with talking(on_mail_from=fault) as client:
+    with witnessed(on_mail_from=fault) as client:
         client.cmd("MAIL FROM:<a@example.org>")  # 451
         client.cmd("RCPT TO:<b@example.com>")  # 503
         client.cmd("DATA now")  # 501
@@ -73,7 +73,7 @@ def test_every_kind_of_refused_command_is_told() -> None:
 
 def test_a_refused_auth_is_told_without_a_secret() -> None:
     secret = base64.b64encode(b"\0me\0secret").decode()
-    with talking(on_auth=lambda auth, session: None, auth_optional=True) as client:
+    with witnessed(on_auth=lambda auth, session: None, auth_optional=True) as client:
         client.cmd(f"AUTH PLAIN {secret}")
         client.cmd(f"AUTH {secret}")
         client.ok("AUTH PLAIN")
@@ -106,7 +106,7 @@ def test_a_client_refused_before_its_greeting_is_told(options: dict[str, Any], c
 
 
 def test_a_client_that_talks_too_soon_is_told() -> None:
-    with talking(greeting_delay=30, greet=False) as client:
+    with witnessed(greeting_delay=30, greet=False) as client:
         client.send(b"EHLO me\r\n")
         client.rest()
         assert refusals(client.witness) == [("", "", 421)]
@@ -114,7 +114,7 @@ def test_a_client_that_talks_too_soon_is_told() -> None:
 
 
 def test_accepted_commands_and_refused_messages_are_not_told() -> None:
-    with talking(on_data=refuse) as client:
+    with witnessed(on_data=refuse) as client:
         assert client.message().startswith("550")
         client.ok("RSET", "NOOP", "QUIT")
         assert not client.witness.of("refused")
@@ -133,7 +133,7 @@ def test_an_lmtp_message_has_the_reply_that_its_code_is_of() -> None:
     def on_data(stream: Any, session: Any) -> Any:
         return [Reject(550, "no", "5.1.1"), "queued"]
 
-    with talking(on_data=on_data, lmtp=True, hello="LHLO me") as client:
+    with witnessed(on_data=on_data, lmtp=True, hello="LHLO me") as client:
         client.ok("MAIL FROM:<>", "RCPT TO:<b@example.com>", "RCPT TO:<c@example.com>", "DATA")
         client.send(b".\r\n")
         client.reply()
@@ -204,7 +204,7 @@ def test_a_client_that_leaves_or_waits_in_the_handshake_is_told(certificate: Any
 def test_a_peer_without_a_proxy_header_is_told(
     options: dict[str, Any], sent: bytes, detail: str
 ) -> None:
-    with talking(**options, greet=False) as client:
+    with witnessed(**options, greet=False) as client:
         client.send(sent)
         assert client.rest() == b""
         event = client.witness.one("disconnect")
@@ -213,7 +213,7 @@ def test_a_peer_without_a_proxy_header_is_told(
 
 
 def test_a_limit_that_ended_a_connection_is_told() -> None:
-    with talking(max_errors=0) as client:
+    with witnessed(max_errors=0) as client:
         assert client.cmd("DATA").startswith("421")
         event = client.witness.one("disconnect")
         assert (event.reason, event.detail) == ("abuse", "Too many errors")

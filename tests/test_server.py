@@ -34,6 +34,7 @@ from support import (
     talking,
     tcp_address,
     until_read,
+    witnessed,
 )
 
 from smtp_blinker import Address, MessageStream, Reject, Session, SMTPServer, signals
@@ -465,7 +466,7 @@ def test_what_is_left_after_the_timeout_is_closed_with_421(
             gevent.sleep(3600)
         stream.read()
 
-    with talking(
+    with witnessed(
         on_data=on_data, on_close=closed.append, close_timeout=0.05, **certificate.options
     ) as client:
         if where == "TLS content":
@@ -569,7 +570,7 @@ def test_stop_of_a_server_that_was_never_started_returns() -> None:
 
 def test_two_stops_at_once_both_return_when_it_is_over() -> None:
     hold = Event()
-    with talking(on_mail_from=lambda address, session: hold.wait() and None) as client:
+    with witnessed(on_mail_from=lambda address, session: hold.wait() and None) as client:
         client.send(b"MAIL FROM:<>\r\n")
         until_read(client.server, client)
         stops = [gevent.spawn(client.server.stop) for _ in range(3)]
@@ -1058,7 +1059,7 @@ def test_stop_serves_nothing_that_is_pipelined_behind_the_last_message() -> None
         go_on.wait()
 
     transaction = b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nx\r\n.\r\n"
-    with talking(on_data=on_data, close_timeout=3600) as client:
+    with witnessed(on_data=on_data, close_timeout=3600) as client:
         client.send(transaction * 20)
         began.wait()
         stopping = gevent.spawn(client.server.stop)
@@ -1121,7 +1122,7 @@ def test_close_comes_after_the_connection_whose_listener_stopped_the_server(sign
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_stop_in_the_hub_returns_at_once(times: int) -> None:
     # As in a signal handler, which runs there while all wait.
-    with talking() as client:
+    with witnessed() as client:
         for _ in range(times):
             gevent.get_hub().loop.run_callback(client.server.stop)
         assert client.reply().startswith("421 4.3.2")
@@ -1148,7 +1149,7 @@ def test_a_stop_from_within_and_one_from_outside_end_together() -> None:
     def on_rcpt_to(address: Address, session: Session) -> None:
         client.server.stop()
 
-    with talking(on_rcpt_to=on_rcpt_to) as client:
+    with witnessed(on_rcpt_to=on_rcpt_to) as client:
         client.send(b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\n")
         client.reply()
         client.server.stop()

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
-from support import Client, Witness, poll, running, talking
+from support import Client, Witness, poll, running, talking, witnessed
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject, SMTPServer
 from smtp_blinker.stores import RelayStore
@@ -302,7 +302,7 @@ def test_a_next_hop_that_is_silent_is_given_up(when: str) -> None:
     greenlet = gevent.spawn(serve)
     try:
         store = RelayStore(f"smtp://127.0.0.1:{listener.getsockname()[1]}", timeout=0.3)
-        with talking(on_data=store, use=[store]) as client:
+        with witnessed(on_data=store, use=[store]) as client:
             for _ in range(FAILURES):
                 assert send(client, b"x\r\n").startswith("451 4.3.0")
             assert "within 0.3 s" in str(client.witness.of("error")[0].error)

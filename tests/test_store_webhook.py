@@ -16,7 +16,7 @@ import gevent
 import pytest
 from flask import Flask, request
 from gevent import pywsgi, socket, ssl
-from support import Client, Witness, poll, running, talking
+from support import Client, Witness, poll, running, witnessed
 
 from smtp_blinker.stores import Envelope, WebhookStore
 from smtp_blinker.stores.circuit import FAILURES
@@ -161,7 +161,7 @@ def test_what_an_answer_decides(answer: Any, reply: str) -> None:
 def test_every_other_answer_bounces_no_mail(status: int) -> None:
     with endpoint() as hook:
         hook.answer = lambda: ("broken", status, {**TEXT, "Location": "/elsewhere"})
-        with talking(on_data=WebhookStore(hook.url)) as client:
+        with witnessed(on_data=WebhookStore(hook.url)) as client:
             assert client.message(b"hello\r\n").startswith("451 4.3.0")
             assert f"answered {status}: broken" in str(client.witness.one("error").error)
         assert len(hook.requests) == 1
@@ -219,7 +219,7 @@ def test_an_endpoint_that_is_slow_is_given_up(stage: str) -> None:
 
     greenlet = gevent.spawn(serve) if stage != "connect" else None
     try:
-        with talking(on_data=WebhookStore(f"http://127.0.0.1:{port}/", timeout=0.3)) as client:
+        with witnessed(on_data=WebhookStore(f"http://127.0.0.1:{port}/", timeout=0.3)) as client:
             assert client.message(b"hello\r\n").startswith("451 4.3.0")
             assert "did not answer within 0.3 s" in str(client.witness.one("error").error)
     finally:
@@ -231,7 +231,7 @@ def test_an_endpoint_that_is_slow_is_given_up(stage: str) -> None:
 def test_nothing_listens() -> None:
     free = socket.socket()
     free.bind(("127.0.0.1", 0))
-    with talking(on_data=WebhookStore(f"http://127.0.0.1:{free.getsockname()[1]}/")) as client:
+    with witnessed(on_data=WebhookStore(f"http://127.0.0.1:{free.getsockname()[1]}/")) as client:
         assert client.message(b"hello\r\n").startswith("451 4.3.0")
         assert isinstance(client.witness.one("error").error, ConnectionRefusedError)
 

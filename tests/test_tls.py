@@ -17,7 +17,17 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 from gevent import ssl as gevent_ssl
-from support import Certificate, Client, Witness, descriptors, poll, running, talking, trusting
+from support import (
+    Certificate,
+    Client,
+    Witness,
+    descriptors,
+    poll,
+    running,
+    talking,
+    trusting,
+    witnessed,
+)
 
 from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 
@@ -182,7 +192,7 @@ def test_tls_1_1_is_refused(certificate: Certificate) -> None:
         warnings.simplefilter("ignore")  # deprecated, which is the point
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with talking(**certificate.options) as client:
+    with witnessed(**certificate.options) as client:
         client.ok("STARTTLS")
         with pytest.raises((ssl.SSLError, ConnectionError)):
             client.start_tls(context)
@@ -409,7 +419,7 @@ def test_a_name_that_no_callback_can_be_given_is_an_alert(
     names = []
     context = context_of(certificate.options, maker)
     context.sni_callback = lambda channel, name, context: names.append(name)
-    with talking(secure=True, ssl_context=context, greet=False) as client:
+    with witnessed(secure=True, ssl_context=context, greet=False) as client:
         client.send(cut(client_hello(name)))
         # A record of an alert: fatal, unrecognized_name (RFC 8446 section 6).
         assert client.rest() == b"\x15\x03\x03\x00\x02\x02\x70"
@@ -432,7 +442,7 @@ def test_a_broken_sni_callback_of_the_program_is_in_the_error_event(
 
     context = context_of(certificate.options, maker)
     context.sni_callback = broken  # type: ignore[assignment]
-    with talking(secure=True, ssl_context=context, greet=False) as client:
+    with witnessed(secure=True, ssl_context=context, greet=False) as client:
         with pytest.raises(ssl.SSLError, match=r"(?i)internal.error"):
             client.start_tls()
         client.close()

@@ -32,6 +32,7 @@ from .server import (
     talking,
     tcp_address,
     until_read,
+    witnessed,
 )
 from .waiting import MOMENT, PATIENCE, SECONDS, free_port, poll, wait_until
 
@@ -78,4 +79,5 @@ __all__ = [
     "two_pieces",
     "until_read",
     "wait_until",
+    "witnessed",
 ]

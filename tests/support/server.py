@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,21 +76,35 @@ def running(
 
 
 class Talk(Client):
-    """A client of a `running` server, with all that a test looks at beside the dialogue."""
+    """A client of a `running` server, which a test may look at beside the dialogue."""
 
-    def __init__(self, server: SMTPServer, hello: str | None, greet: bool) -> None:
-        self.server = server
-        self.witness = Witness(server)
-        super().__init__(server, hello=hello if greet else None, greet=greet)
+    server: SMTPServer
+    #: Of the server, since before this client came; only with `witnessed`.
+    witness: Witness
 
 
 @contextmanager
 def talking(
-    listener: Any = ("127.0.0.1", 0), *, hello: Any = "EHLO me", greet: Any = True, **options: Any
+    listener: Any = ("127.0.0.1", 0),
+    *,
+    hello: Any = "EHLO me",
+    greet: Any = True,
+    witness: Any = None,
+    **options: Any,
 ) -> Iterator[Talk]:
     """The first client of a `running` server; it has said *hello*, or nothing without *greet*."""
     with running(listener, **options) as server:
-        yield Talk(server, hello, greet)
+        heard = witness and witness(server)
+        client = Talk(server, hello=hello if greet else None, greet=greet)
+        client.server = server
+        if heard:
+            client.witness = heard
+        yield client
+
+
+def witnessed(*listener: Any, **options: Any) -> AbstractContextManager[Talk]:
+    """The same with a `Witness`: a server that has receivers for its signals."""
+    return talking(*listener, witness=Witness, **options)
 
 
 def until_read(server: SMTPServer, client: Client) -> None:
