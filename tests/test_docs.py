@@ -38,7 +38,12 @@ import smtp_blinker
 from smtp_blinker import DEFAULT_EXTENSIONS, SMTPServer, signals
 from smtp_blinker.extensions import OPT_IN_EXTENSIONS
 from smtp_blinker.hooks import NAMES
-from smtp_blinker.listeners.metrics import EventMetrics, SpoolMetrics, StoreMetrics
+from smtp_blinker.listeners.metrics import (
+    EventMetrics,
+    FleetMetrics,
+    SpoolMetrics,
+    StoreMetrics,
+)
 from smtp_blinker.options import AUTH_METHODS, Options
 from smtp_blinker.smtp.verbs import VERB_NAMES
 from smtp_blinker.stores.circuit import Circuit
@@ -777,6 +782,7 @@ def known_metrics() -> Any:
     metrics.detach()
     SpoolMetrics(SimpleNamespace(path="/", messages=1, bytes=1, age=1.0), registry=registry)
     StoreMetrics({"it": SimpleNamespace(circuit=Circuit())}, registry)
+    FleetMetrics(registry=registry)
     return {
         sample.name: set(sample.labels)
         for metric in registry.collect()
