@@ -43,12 +43,13 @@ log = logging.getLogger(__name__)
 LOOK_EVERY: Final = 0.25
 #: While more than `FEW` events came between two looks, mail is busy: then there are fewer of them,
 #: since to send something to a page costs much, and more of it little.
-BUSY_LOOK_EVERY: Final = 1.5
+BUSY_LOOK_EVERY: Final = 1.2
 FEW: Final = 25
 #: Seconds without an event after which a page gets an empty one.
 HEARTBEAT: Final = 15.0
-#: Events that a page gets when it is opened, and that are made text in one turn of the loop.
+#: Events that a page gets when it is opened, and those that are made text in one turn of the loop.
 BACKLOG: Final = 100
+AT_ONCE: Final = 50
 #: Seconds between two looks for messages that are too old or too many.
 EXPIRE_EVERY: Final = 30.0
 #: Pages that may be open; each keeps a connection, and monitors need some too.
@@ -274,9 +275,9 @@ def _news(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
     while True:
         items = page.feed.since(last)
         texts = []
-        for start in range(0, len(items), BACKLOG):
+        for start in range(0, len(items), AT_ONCE):
             # One after the other, each would copy all those before it.
-            texts.append("".join([item.as_text for item in items[start : start + BACKLOG]]))
+            texts.append("".join([item.as_text for item in items[start : start + AT_ONCE]]))
             gevent.sleep(0)  # mail's turn
         text = "".join(texts)
         if items:

@@ -36,8 +36,8 @@ PIECE: Final = 256 * 1024
 READ_AT_ONCE: Final = 256
 #: Seconds for which messages are read for those who only watch, and how many times longer the
 #: pause after it is while mail comes: they shall not take from the mail what it needs.
-READING: Final = 0.1
-PAUSE: Final = 9
+READING: Final = 0.05
+PAUSE: Final = 19
 LONGEST_PAUSE: Final = 1.0
 #: Lists that are kept until anything changes.
 MOST_LISTS: Final = 20
@@ -165,7 +165,7 @@ class Inbox:
         pause = max(self._next - time.monotonic(), 0.0)
         gevent.sleep(min(pause, seconds))
         if pause <= seconds:
-            self.refresh(seconds - pause)
+            self.refresh(min(seconds - pause, READING) if pause else seconds)
 
     def watch(self, seconds: float) -> None:
         """The same for one of many that watch: it is done for all of them together."""
