@@ -219,11 +219,11 @@ class Connection(Client):
                 return self.close_reason
 
     def step(self, patience: float, once: bool = False) -> State:
-        """Answer events until something else than a command comes next, or *once*; the state then.
+        """Answer events until the client's next octets aren't a command, or only *once*.
 
-        The replies leave with the next flush. *patience* is how many seconds each event may be
-        waited for. They are for a whole line: octets that come one at a time don't extend them.
-        Raises Ended for the reply that ends the connection.
+        Returns the state. The next flush sends the replies. *patience* is how many seconds to wait
+        for each event. The time is for a whole line: single octets don't extend it. Raises Ended if
+        a reply ends the connection.
         """
         protocol, transport = self.protocol, self.transport
         while True:
