@@ -97,7 +97,7 @@ class Connection(Client):
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:
-            # A bug of the library's, or a gevent.Timeout that a hook forgot: the process goes on.
+            # A bug of the library, or a leftover gevent.Timeout of a hook: the process goes on.
             self._last_words(reply.INTERNAL_ERROR)
             self.report_fault(exc, type(exc).__name__, response_code=421)
         finally:
@@ -168,7 +168,7 @@ class Connection(Client):
                 server.lingering -= 1
 
     def _last_words(self, final: Reply) -> None:
-        """Try to tell the client, without waiting for it."""
+        """Try to send *final* to the client, without waiting."""
         session = self.session
         session.error = final
         if self.options.use_proxy and session.proxy is None:

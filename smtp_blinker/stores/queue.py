@@ -133,7 +133,7 @@ class QueueStore(ABC):
                     content = self._content(received)
             except Exception as exc:
                 jobs.append(exc)
-                if _outcome(exc) == "failed":  # the contents are away, for those behind it too
+                if _outcome(exc) == "failed":  # the contents fail, also for the next messages
                     return [*jobs, *[exc] * (len(messages) - len(jobs))]
             else:
                 received.is_referred_to = True

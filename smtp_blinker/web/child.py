@@ -120,8 +120,8 @@ class Child:
                 self._process = _Process(self._command)
             answer = self._process.ask(request, time.monotonic() + self.seconds)
             if answer.fields.get("fault", "").startswith("MemoryError"):
-                # What is left of its memory may be in pieces. Ended by us, not by itself: the next
-                # request could come before that, and would be lost with it.
+                # Its free memory may be fragmented. End it here: if it ended itself, the next
+                # request could be lost.
                 self._end()
             return answer
         except (OSError, ValueError) as exc:

@@ -34,14 +34,14 @@ T = TypeVar("T")
 PIECE: Final = 256 * 1024
 #: Messages in one request to the reader.
 READ_AT_ONCE: Final = 256
-#: Seconds for which messages are read for those who only watch, and how many times longer the
-#: pause after it is while mail comes: they shall not take from the mail what it needs.
+#: Seconds of reading for open pages that only watch; and how many times longer the pause after it
+#: is while mail arrives, because mail has priority.
 READING: Final = 0.1
 PAUSE: Final = 9
 LONGEST_PAUSE: Final = 1.0
 #: Lists in the cache, which is cleared when anything changes.
 MOST_LISTS: Final = 20
-#: Seconds that the index may take, for 100,000 messages that are deleted for example.
+#: Seconds that a request to the index may take, for example to delete 100,000 messages.
 INDEX_SECONDS: Final = 60
 #: Octets that it may map: about 4 KiB per message.
 INDEX_MEMORY: Final = 4 * 2**30
@@ -119,7 +119,7 @@ class Inbox:
         #: version: how many match, and a page of them.
         self._latest = 0
         self._lists: dict[tuple[str, int, int], tuple[int, bytes]] = {}
-        #: When the last look began, and when the next one of those who only watch may begin.
+        #: When the last check began, and when the next one for watching pages may begin.
         self._began = self._next = 0.0
         self._busy = BoundedSemaphore(1)
 
@@ -198,7 +198,7 @@ class Inbox:
         return self._get(id)
 
     def delete(self, **which: Any) -> int:
-        """Remove files, for good; returns how many. *which* is ``id``, ``ids`` or ``q``."""
+        """Delete files permanently; returns how many. *which* is ``id``, ``ids`` or ``q``."""
         return int(self._ask("delete", **which).fields["deleted"])
 
     def hide(self, seconds: float, **which: Any) -> tuple[int, int]:

@@ -411,7 +411,7 @@ def served(app: Flask) -> set[tuple[str, str]]:
 
 
 def description(app: Flask) -> dict[str, Any]:
-    """What *app* serves, as OpenAPI; its paths are relative to where it is found."""
+    """The OpenAPI description of *app*; its paths are relative to its own URL."""
     paths: dict[str, dict[str, Any]] = {}
     here = served(app)
     for (method, path), operation in OPERATIONS.items():

@@ -120,7 +120,7 @@ MESSAGE: Final = record(
     left_out=several(TEXT),
 )
 
-#: ``undo`` is there where it was asked for.
+#: ``undo`` is present if the request asked for it.
 DELETED: Final[Schema] = {
     "type": "object",
     "properties": {"deleted": COUNT, "undo": COUNT},

@@ -85,7 +85,7 @@ def _is_ours(host: str, names: Collection[str]) -> bool:
         ip_address(name)
     except ValueError:
         return False
-    return True  # an address can't be made to point elsewhere
+    return True  # unlike a name, an address can't be rebound to another host
 
 
 def _is_foreign() -> bool:

@@ -20,7 +20,7 @@ MAX_CLIENTS: Final = 1000
 #: Timeouts in seconds to receive a whole request, and to send a piece of a response.
 TIMEOUT: Final = 60.0
 
-# RFC 9112 section 3.2.2: the host, and what would stand there without it.
+# RFC 9112 section 3.2.2: the host, and the rest, which is the target in origin-form.
 _ABSOLUTE_FORM: Final = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
