@@ -1,4 +1,4 @@
-"""Print errors, and give up when the port is taken."""
+"""Print errors, and exit if the port is in use."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""All of it together: tracking, errors with an alert, final numbers, a graceful end."""
+"""All examples together: tracking, errors with an alert, final numbers, a graceful end."""
 
 import logging
 import signal

@@ -1,4 +1,4 @@
-"""Print who connects, once the client is ready to proceed."""
+"""Print each client that is ready to proceed."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Keep a table of the connections that are open now.
+"""Keep a table of the open connections.
 
 `smtp_blinker.listeners.tracking` does this with more detail; here is how it works.
 """
@@ -25,8 +25,8 @@ def add(server: SMTPServer, event: ConnectEvent) -> None:
     print(f"[{event.id}] opened, active connections: {len(connections)}", flush=True)
 
 
-# An entry goes when its connection ends, or the table grows for ever. A client that never got
-# as far as HELO ends without an entry.
+# Remove the entry when the connection ends, or the table grows for ever. A client that disconnects
+# before HELO has no entry.
 @disconnect.connect_via(server)
 def remove(server: SMTPServer, event: DisconnectEvent) -> None:
     entry = connections.pop(event.id, None)

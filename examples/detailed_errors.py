@@ -1,4 +1,4 @@
-"""Print all that is known about an error, with the traceback where the program is to blame."""
+"""Print everything known about an error, with a traceback for faults of the program."""
 
 import email
 import json
@@ -28,7 +28,7 @@ def report(server: SMTPServer, event: ErrorEvent) -> None:
         "response_code": event.response_code,
         "meta": dict(event.meta),
     }
-    # JSON escapes what a client may have brought into a text: it can't forge a line.
+    # JSON escapes text that may come from a client, so it can't forge lines.
     print("SMTP Error:", json.dumps(details, default=str), file=sys.stderr, flush=True)
     if event.code == "HookError":
         traceback.print_exception(type(event.error), event.error, event.error.__traceback__)

@@ -1,4 +1,4 @@
-"""Treat errors by what kind of fault they are.
+"""Treat errors by their kind.
 
 `smtp_blinker.listeners.log.category` knows more codes; here is how it works.
 """

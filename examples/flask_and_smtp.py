@@ -1,4 +1,4 @@
-"""A Flask app and an SMTP server in one gunicorn worker: the page lists the mail that came.
+"""A Flask app and an SMTP server in one gunicorn worker. The page lists the received mail.
 
 Either the worker is the SMTP worker, and serves Flask too; nothing is monkey patched:
 
@@ -35,5 +35,5 @@ def process() -> str:
     return str(os.getpid())
 
 
-# For the SMTP worker: what each socket of --bind gets, in their order.
+# For the SMTP worker: the service of each socket, in the order of --bind.
 services = [server, app]

@@ -13,7 +13,7 @@ server = SMTPServer(("127.0.0.1", port))
 
 
 class Database:
-    """Stands for whatever the program has to put away."""
+    """Stands for the cleanup of your program."""
 
     def disconnect(self) -> None:
         print("Database disconnected", flush=True)

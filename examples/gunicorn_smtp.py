@@ -1,4 +1,4 @@
-"""SMTP from as many processes as you like, with one page of metrics for them all.
+"""SMTP in several processes, with one page of metrics for all of them.
 
     gunicorn -c gunicorn_smtp_conf.py gunicorn_smtp:services
 

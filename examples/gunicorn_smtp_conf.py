@@ -3,10 +3,10 @@
 import os
 import tempfile
 
-from smtp_blinker.gunicorn import child_exit  # noqa: F401  # a setting: keeps the gauges true
+from smtp_blinker.gunicorn import child_exit  # noqa: F401  # a setting: removes the gauges of ended workers
 
-# Before anything imports prometheus_client: an empty folder for the counts of the workers. With
-# systemd that is RuntimeDirectory=; here one that reloading (this file is read again) keeps.
+# An empty folder for the counters of the workers, set before anything imports prometheus_client.
+# With systemd use RuntimeDirectory=. A reload reads this file again, and keeps the folder.
 os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="metrics"))
 
 worker_class = "smtp_blinker.gunicorn.SMTPWorker"

@@ -26,7 +26,7 @@ port = int(sys.argv[1]) if len(sys.argv) > 1 else 2525
 server = SMTPServer(("127.0.0.1", port))
 
 totals: Counter[str] = Counter()
-# One entry for each client address: bound it where those are many.
+# One entry per client address: limit their number on a public server.
 connections_by_address: Counter[str] = Counter()
 messages_by_code: Counter[int] = Counter()
 errors_by_code: Counter[str] = Counter()

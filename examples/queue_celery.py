@@ -3,9 +3,9 @@
     python examples/queue_celery.py [url]                 the consumer
     celery -A queue_celery worker                         the workers, in this folder
 
-A message leaves our queue once Celery's broker has the task. Celery's own settings say what
-becomes of a task that fails; here a worker acknowledges it at the end, not at the start. The broker
-is that of the environment variable CELERY_BROKER_URL.
+A message leaves our queue when Celery's broker has the task. Celery's own settings decide about a
+task that fails; here a worker acknowledges it at the end, not at the start. The environment
+variable CELERY_BROKER_URL names the broker.
 """
 
 import logging
@@ -28,7 +28,7 @@ app.conf.update(
 
 @app.task(name="mail.store")  # type: ignore[untyped-decorator]
 def store(envelope: dict[str, Any], content: bytes) -> None:
-    """Runs in a worker; a task may run twice, and the content id tells."""
+    """Runs in a worker. A task may run twice; then the content id is the same."""
     print(f"task for {envelope['content_id'][:8]}: {len(content)} bytes", flush=True)
 
 

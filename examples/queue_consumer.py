@@ -1,8 +1,8 @@
-"""Take mail out of the queue that queue_server.py fills, in plain Python.
+"""Handle the mail that queue_server.py puts into the queue, in plain Python.
 
     python examples/queue_consumer.py [url]
 
-SIGTERM and Ctrl-C end it after the message in hand.
+SIGTERM and Ctrl-C end it after the current message.
 """
 
 import email
@@ -15,7 +15,7 @@ from smtp_blinker.stores import Envelope
 
 
 def handle(envelope: Envelope, content: bytes) -> None:
-    """What this raises makes the message come back later."""
+    """If this raises, the message comes back later."""
     message = email.message_from_bytes(content, policy=email.policy.default)
     recipients = ", ".join(path.address for path in envelope.rcpt_to)
     print(f"{envelope.mail_from.address} to {recipients}: {message['subject']}", flush=True)

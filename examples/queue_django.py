@@ -37,7 +37,7 @@ class Message(models.Model):
 
 
 def handle_mail(envelope: Envelope, content: bytes) -> None:
-    close_old_connections()  # the last message may be long ago
+    close_old_connections()  # the last connection may have timed out since the last message
     with transaction.atomic():
         _, is_new = Message.objects.get_or_create(
             content_id=envelope.content_id,

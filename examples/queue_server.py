@@ -1,4 +1,4 @@
-"""Hand mail to Redis or RabbitMQ: 250 means that it is in the queue.
+"""Put mail into Redis or RabbitMQ: 250 means that it is in the queue.
 
     python examples/queue_server.py [port] [url]
 
@@ -30,7 +30,7 @@ else:
     store = RedisStreamStore(url)
 server = SMTPServer(("127.0.0.1", port), size=10 * 2**20)
 EventLog().attach(server)
-server.use(store)  # refuses at MAIL while the queue is away
+server.use(store)  # refuses MAIL while the queue is unreachable
 server.on_data(store)
 gevent.signal_handler(signal.SIGTERM, server.stop)
 server.serve_forever()

@@ -1,4 +1,4 @@
-"""Start again whenever the server was closed (SIGHUP does it here); SIGTERM and Ctrl-C end it."""
+"""Start again whenever the server was closed (here by SIGHUP); SIGTERM and Ctrl-C end it."""
 
 import signal
 import sys

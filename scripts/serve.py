@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The program `smtp-blinker`, for a checkout that is not installed."""
+"""Runs the program `smtp-blinker` from a checkout that is not installed."""
 
 import sys
 from pathlib import Path

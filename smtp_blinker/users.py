@@ -290,7 +290,7 @@ def _parse_scram(text: str) -> tuple[str, ScramKeys]:
 
 
 def _parse_user(name: str, text: str) -> _User:
-    """*text* is what stands after the colon."""
+    """Parse *text*, the part of a line after the colon."""
     hashed, *others = text.split() or [""]
     scram = dict(map(_parse_scram, others))
     if len(scram) != len(others):

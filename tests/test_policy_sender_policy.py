@@ -188,7 +188,7 @@ def test_p_reject_is_enforced_only_where_it_is_asked_for() -> None:
         assert reply == "550 5.7.1 The DMARC policy of example.org is to reject this message"
         assert send(server, signed(), "a@other.example").startswith("250")
         second = b"From: b@other.example\r\n" + signed()
-        assert send(server, second, "a@other.example").startswith("550 5.7.1 example.org says")
+        assert send(server, second, "a@other.example") == reply
         assert send(server, b"Subject: x\r\n\r\n.\r\n").startswith(
             "550 5.7.1 DMARC finds no valid author"
         )

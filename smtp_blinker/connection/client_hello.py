@@ -70,7 +70,7 @@ class ClientHello:
 
 
 def _server_name(hello: bytes) -> bytes | None:
-    """The host name in the body of a ClientHello; None where there is none."""
+    """The host name in the body of a ClientHello, or None."""
     # RFC 8446 section 4.1.2: version and random; session id, cipher suites and compression
     # methods, each with its length before it; the length of the extensions.
     at = 2 + 32

@@ -97,7 +97,7 @@ class Connection(Client):
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:
-            # A bug of the library's, or a gevent.Timeout that a hook forgot: the process goes on.
+            # A bug of the library, or a leftover gevent.Timeout of a hook: the process goes on.
             self._last_words(reply.INTERNAL_ERROR)
             self.report_fault(exc, type(exc).__name__, response_code=421)
         finally:
@@ -168,7 +168,7 @@ class Connection(Client):
                 server.lingering -= 1
 
     def _last_words(self, final: Reply) -> None:
-        """Try to tell the client, without waiting for it."""
+        """Try to send *final* to the client, without waiting."""
         session = self.session
         session.error = final
         if self.options.use_proxy and session.proxy is None:
@@ -219,11 +219,11 @@ class Connection(Client):
                 return self.close_reason
 
     def step(self, patience: float, once: bool = False) -> State:
-        """Answer events until something else than a command comes next, or *once*; the state then.
+        """Answer events until the client's next octets aren't a command, or only *once*.
 
-        The replies leave with the next flush. *patience* is how many seconds each event may be
-        waited for. They are for a whole line: octets that come one at a time don't extend them.
-        Raises Ended for the reply that ends the connection.
+        Returns the state. The next flush sends the replies. *patience* is how many seconds to wait
+        for each event. The time is for a whole line: single octets don't extend it. Raises Ended if
+        a reply ends the connection.
         """
         protocol, transport = self.protocol, self.transport
         while True:

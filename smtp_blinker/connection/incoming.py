@@ -52,7 +52,7 @@ class Incoming:
     ) -> None:
         self._transport = transport
         self.decoder = decoder
-        #: Whether the decoder has given out the last piece.
+        #: Whether the decoder has returned the last piece.
         self.ended = False
         #: Content that came with the commands before it.
         self._arrived = arrived

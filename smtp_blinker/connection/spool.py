@@ -185,7 +185,7 @@ class SpooledPieces:
 
     __slots__ = ("_begin", "_offset", "_spool", "byte_length", "ended", "size_exceeded")
 
-    #: The spooled message is complete, so reading never fails half-way for good.
+    #: Always true, because the spooled message is complete.
     is_whole_so_far: Final = True
 
     def __init__(self, spool: Spool, edits: HeaderEdits | None, size_exceeded: bool) -> None:

@@ -18,8 +18,8 @@ from ..turns import let_others_run
 from .clock import monotonic
 from .tls import TLSChannel
 
-#: With this many octets of unsent replies the server writes and waits for the client, under the
-#: deadline: for clients that send and never read.
+#: With this many octets of unsent replies the server writes them and waits, under the deadline.
+#: This limits the memory for clients that send and never read.
 MAX_UNSENT: Final = 16 * 1024
 #: Reads that may follow each other without a wait before other greenlets get their turn.
 READS_PER_TURN: Final = 16
@@ -27,7 +27,7 @@ READS_PER_TURN: Final = 16
 #: is still sending gets that reply: a close at once would cause a reset, which destroys it.
 LINGER_SECONDS: Final = 2.0
 LINGER_OCTETS: Final = 1024 * 1024
-#: Octets of ciphertext, or of what lingers, that are read at once.
+#: Octets to read at a time of ciphertext, or while lingering.
 _RAW_READ: Final = 16 * 1024
 
 _READ, _WRITE = 1, 2
@@ -183,7 +183,7 @@ class Transport:
         assert tls is not None
         self.flush(deadline)
         if self._turns >= READS_PER_TURN:
-            # Before octets are taken out: an exception here must not lose any.
+            # Do this before octets are taken out, so that an exception here can't lose any.
             self._turns = 0
             let_others_run()
         data = self._decrypt(tls, size) if tls.has_data() else None

@@ -24,7 +24,7 @@ _IPV4_BITS: Final = 24
 class GreylistResult(Finding):
     """The result of greylisting for the latest RCPT."""
 
-    #: Seconds until the same triplet passes; 0 where it has passed.
+    #: Seconds until the same triplet passes; 0 if it has passed.
     wait: float
     #: What identifies the client: its network, or the sender's domain if SPF has passed.
     client: str

@@ -30,10 +30,10 @@ _RECEIVED: Final = b"\r\nreceived:"
 class ContentDecoder:
     """Finds the end of data, removes dot-stuffing, and records reasons to refuse the message.
 
-    `feed` takes what arrived and returns the content in it that is certain, in whole pieces and
-    with CRLF pairs never cut in two. *policy* is "reject", "normalize" or "allow". Memory: at
-    most four octets are held back between two calls, and with "normalize" `MAX_CR_RUN` CRs, as a
-    number; of the header some 1,100 octets are kept. `feed` raises nothing for any input.
+    `feed` takes the octets that arrived and returns those that are certainly content. It never
+    splits a CRLF. *policy* is "reject", "normalize" or "allow". Memory: between two calls it holds
+    back at most four octets, with "normalize" also the number of up to `MAX_CR_RUN` CRs, and about
+    1,100 octets of the header. `feed` raises nothing for any input.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class ContentDecoder:
         self._held = b"\r\n"
         self._skip = True
         self._in_header = True
-        #: The end of the header, in which Received fields aren't counted yet, and those before it.
+        #: The last octets of the header, whose Received fields aren't counted yet, and the count.
         self._header = b""
         self._fields = 0
         self._header_text: IncrementalNewlineDecoder | None = None
@@ -67,24 +67,24 @@ class ContentDecoder:
         self._crs = 0
         if policy == "allow":
             self._header_text = IncrementalNewlineDecoder(None, True)
-        # Tells the kinds of newline it has seen, in one pass in C: counting them takes three.
+        # Detects the kinds of newlines in one pass in C; counting them would take three.
         self._newlines = IncrementalNewlineDecoder(None, False)
-        #: A CR or LF stood alone somewhere.
+        #: Whether there was a bare CR or LF.
         self.bare_newline = False
-        #: The last piece was changed, line by line; that takes up to ten times as long as to look.
+        #: Whether the last piece was changed, which takes up to ten times as long as to check it.
         self.changed = False
-        #: The end of data was seen.
+        #: Whether the end of data was found.
         self.ended = False
-        #: The header has more than `MAX_RECEIVED_FIELDS` Received fields.
+        #: Whether the header has more than `MAX_RECEIVED_FIELDS` Received fields.
         self.is_loop = False
-        #: What followed the end of data: the next commands.
+        #: The octets after the end of data: the next commands.
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data
         if data.endswith(END_OF_DATA) and data.find(b"\r\n.", 0, data.rfind(b".", 0, -3) + 1) < 0:
-            # How nearly all end: the last line is the first that begins with a dot. The search for
-            # the dot before it costs next to nothing, and nothing behind that has to be searched.
+            # The usual case: only the last line begins with a dot. The search for the dot before it
+            # costs almost nothing, and the octets after that dot needn't be searched.
             self.ended = True
             return self._take(data[:-3], False)
         piece, stuffed = self._cut(data)

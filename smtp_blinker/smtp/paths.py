@@ -50,11 +50,11 @@ _XTEXT_HEX = re.compile(rb"\+([0-9A-F]{2})")
 _XTEXT_PARAMETERS = {"AUTH": True, "ENVID": False, "ORCPT": True}
 
 
-# The same senders and recipients come again and again. Lines are bounded, so these caches are: some
-# 4 MiB, if all lines are as long as can be.
+# Clients repeat the same senders and recipients. The length of lines limits these caches to about
+# 4 MiB.
 @lru_cache(maxsize=1024)
 def plain_reverse_path(argument: str) -> tuple[str, str] | None:
-    """What `parse_path` gives for the argument of MAIL, if there is nothing unusual about it."""
+    """The result of `parse_path` for a usual argument of MAIL, else None."""
     return _plain_path(_PLAIN_REVERSE_PATH(argument))
 
 

@@ -1,4 +1,4 @@
-"""Octets in, events out: the only reader of commands, and the only writer of a session's state.
+"""Turns octets into events. Only this module parses commands and changes the state of a session.
 
 No socket, no clock, no hook. `next_event` gives out one event after the other, the next only once
 `answered` got the reply to the last, so pipelined commands (RFC 2920) wait in the buffer.
@@ -32,8 +32,8 @@ from .verbs import VERBS, State, Verb
 MAX_PLAIN: Final = 479
 _PLAIN: Final = re.compile(rb"([A-Za-z]+)(?: ([ -~]*[!-~])|)\r\n")
 
-#: C0, DEL, C1, and what else ends a line. The rest of what can't be printed is for `paths`: some
-#: scripts' domain names need a ZWNJ.
+#: C0 controls, DEL, C1 controls, and other characters that end a line. `paths` checks the other
+#: unprintable ones, because some scripts' domain names need a ZWNJ.
 _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 _BROKEN_LINES: Final = {
@@ -50,7 +50,7 @@ _ENDS: Final = {Problem.BINARY: "abuse", Problem.BROKEN_CHUNK: "refused"}
 
 #: RFC 3030 section 2. Python raises for a number of thousands of digits, so leave out the zeros.
 _CHUNK: Final = re.compile(r"0*([0-9]{1,18})( LAST)?", re.I | re.ASCII)
-#: How many octets follow a BDAT that is malformed otherwise.
+#: The size in a BDAT command that is malformed otherwise.
 _CHUNK_SIZE: Final = re.compile(r" *0*([0-9]{1,18})(?![^ ])", re.ASCII)
 
 _AUTH: Final = VERBS[b"AUTH"]
@@ -86,15 +86,15 @@ class Response:
 class Fault:
     """A line that is neither a command nor a response."""
 
-    #: Its refusal.
+    #: The reply to it.
     reply: Reply
-    #: What it was, for the log; the line itself may hold a secret.
+    #: A description for the log, because the line itself may contain a secret.
     seen: str
-    #: Why the connection ends after the reply; "" when it goes on.
+    #: Why the connection ends after the reply; "" if it doesn't.
     ends: str = ""
-    #: Whether it is a whole line whose verb is not known.
+    #: Whether it is a whole line with an unknown verb.
     unrecognized: bool = False
-    #: The verb and the argument, where they can be told.
+    #: The verb and the argument, if they are known.
     verb: Verb | None = None
     argument: str = ""
 
@@ -103,10 +103,10 @@ Event = Command | Response | Fault
 NeedData = Literal[Problem.NEED_DATA]
 
 
-# The same lines come again and again: those without an argument, and the same few addresses.
+# Clients repeat the same lines: those without an argument, and those with the same few addresses.
 @lru_cache(maxsize=1024)
 def plain_command(line: bytes) -> Command:
-    """The command in a *line* with nothing unusual about it.
+    """The command in a usual *line*.
 
     That is: a known verb, with an argument only if it takes one, in printable ASCII, no blank but
     CRLF at the end, MAX_PLAIN octets at most. LookupError for anything else, and for verbs that
@@ -135,9 +135,9 @@ class Protocol(LineReader):
     def __init__(self, max_line: int, policy: str) -> None:
         super().__init__(max_line, policy)
         self._cacheable = min(max_line, MAX_PLAIN)
-        #: For others to read only.
+        #: Other modules may only read it.
         self.state = State.START
-        #: The verb of the command that is to be answered; None for a line without one.
+        #: The verb of the command that awaits its reply; None for a line without a verb.
         self._verb: Verb | None = None
         #: Octets of the latest BDAT's chunk that were not taken yet, whatever it is answered: they
         #: are never read as commands.
@@ -196,7 +196,7 @@ class Protocol(LineReader):
             return command
         size = _CHUNK_SIZE.match(command.argument)
         if size is None or command.fault is not None:
-            # How many octets follow can't be known, so nothing after them can be read.
+            # The number of octets that follow is unknown, so no command after them can be found.
             self._verb = None
             seen, argument = "a BDAT without a size", command.argument
             return Fault(reply.BAD_CHUNK_SIZE, seen, "refused", verb=_BDAT, argument=argument)
@@ -224,7 +224,7 @@ class Protocol(LineReader):
         return Fault(reply.NOT_RECOGNIZED, seen, ends, unrecognized=True)
 
     def give_up_line(self) -> Fault:
-        """The event for what `ends_with_bare_newline` is about, after the client kept silent.
+        """The event for the line of `ends_with_bare_newline`, after the client was silent.
 
         Nothing shows whether the command has ended, and framing must not depend on time: what
         comes later is never read as a command.
@@ -235,7 +235,7 @@ class Protocol(LineReader):
     # Answers
 
     def answered(self, answer: Reply) -> State:
-        """The last event was answered: a positive reply moves the state, which is returned."""
+        """Record the reply to the last event. A positive reply changes the state; returns it."""
         verb = self._verb
         if answer.code >= 400:
             if self.in_auth:
@@ -260,11 +260,11 @@ class Protocol(LineReader):
     # Octets after a command that are not one
 
     def start_content(self) -> tuple[ContentDecoder, bytes]:
-        """A decoder for the message that 354 asked for, and what of it has arrived already."""
+        """A decoder for the content after a 354, and the octets of it that have arrived already."""
         return ContentDecoder(self.policy), self.take_all() if self.buffer else b""
 
     def end_message(self, rest: bytes) -> None:
-        """The message has ended, well or not; *rest* is what followed it."""
+        """Record the end of a message, accepted or not; *rest* are the octets after it."""
         if rest:
             self.receive_data(rest)
         self.state = _STATE_READY
@@ -276,18 +276,18 @@ class Protocol(LineReader):
         return data
 
     def await_chunk(self) -> None:
-        """The chunk's octets are all there, and it wasn't the last."""
+        """Record that all octets of a chunk have arrived, which isn't the last one."""
         self.state = State.CHUNKS
 
     def start_tls(self) -> None:
-        """A handshake has succeeded. RFC 3207 section 4: what came in plain text before it is
-        dropped, never taken for protected; and the session starts again."""
+        """Record a successful handshake. RFC 3207 section 4: plain text before it is dropped, so
+        that it never counts as protected, and the session starts again."""
         self.take_all()
         self.state = State.START
 
 
 def _argument(octets: bytes, verb: Verb) -> tuple[str, Reply | None]:
-    """The argument as text, and the refusal of what it is made of."""
+    """The argument as text, and the reply that refuses its characters or None."""
     octets = octets.rstrip(b" \t")
     try:
         text = octets.decode("utf-8" if verb.utf8 else "ascii")

@@ -1,4 +1,4 @@
-"""Where mail goes: ready-made `on_data` hooks, and the places for contents that queues refer to."""
+"""Stores: ready-made `on_data` hooks, and places for large contents of queued messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .redis_stream import RedisStreamStore
     from .s3 import S3Contents
 
-#: What needs an extra, and so is imported when it is asked for.
+#: Classes that need an extra, and are imported at their first use.
 _WITH_EXTRA = {"AMQPStore": "amqp", "RedisStreamStore": "redis_stream", "S3Contents": "s3"}
 
 

@@ -1,4 +1,4 @@
-"""How a store's hand-overs went: after some failures in a row, mail is refused unread."""
+"""A circuit breaker for stores: after some failures in a row, mail is refused unread."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import gevent
 
 from ..smtp.reply import Reject
 
-#: Failures in a row after which mail is refused at once.
+#: After this many failures in a row mail is refused at once.
 FAILURES: Final = 3
-#: Seconds of that, after which one message is tried.
+#: Mail is refused for this many seconds; then one message is tried.
 PAUSE: Final = 5.0
 
 
@@ -23,14 +23,14 @@ Outcome = Literal["accepted", "refused", "failed"]
 
 @dataclass(slots=True)
 class Attempt:
-    """One hand-over that is under way."""
+    """One delivery in progress."""
 
-    #: How it ends if the block ends without an exception.
+    #: The outcome if the block ends without an exception.
     outcome: Outcome = "accepted"
 
 
 class Circuit:
-    """Open after *failures* in a row, for *pause* seconds; then one trial decides."""
+    """It opens after *failures* in a row for *pause* seconds; then one trial decides."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class Circuit:
         self._clock = clock
         self._failures = 0
         self._closed_again = 0.0
-        #: Called after each hand-over, with its outcome and the seconds that it took. They may
-        #: raise nothing.
+        #: Called after each delivery with its outcome and the seconds that it took. They mustn't
+        #: raise.
         self.watchers: list[Callable[[Outcome, float], object]] = []
 
     @property
@@ -54,7 +54,7 @@ class Circuit:
 
     @property
     def is_failing(self) -> bool:
-        """Whether so many have failed since the last one that didn't."""
+        """Whether the last *failures* deliveries have failed."""
         return self._failures >= self._most
 
     def check(self) -> None:
@@ -64,7 +64,7 @@ class Circuit:
 
     @contextmanager
     def attempt(self) -> Iterator[Attempt]:
-        """One hand-over: an exception that leaves the block counts, a `Reject` of 5yz doesn't."""
+        """One delivery. An exception that leaves the block counts, except a `Reject` of 5yz."""
         self._begin()
         attempt = Attempt()
         began = self._clock()
@@ -86,8 +86,8 @@ class Circuit:
 
     @contextmanager
     def attempt_together(self) -> Iterator[list[Outcome]]:
-        """Several hand-overs at once, whose outcomes the block appends to the list: a failure of
-        all of them counts as one."""
+        """Several deliveries at once. The block appends their outcomes to the list; if all fail,
+        that counts as one failure."""
         self._begin()
         outcomes: list[Outcome] = []
         began = self._clock()
@@ -95,7 +95,7 @@ class Circuit:
         self.add(self._clock() - began, *outcomes)
 
     def add(self, seconds: float, *outcomes: Outcome) -> None:
-        """Hand-overs have ended together, here or in another process, after *seconds*."""
+        """Record deliveries that ended together after *seconds*, here or in another process."""
         if "accepted" in outcomes:
             self._failures = 0
         elif "failed" in outcomes:
@@ -106,7 +106,7 @@ class Circuit:
     def _begin(self) -> None:
         self.check()
         if self.is_failing:
-            # The trial; until it is decided the others are refused.
+            # This is the trial; others are refused until its outcome is known.
             self._closed_again = self._clock() + self._pause
 
     def _count_failure(self) -> None:
@@ -119,13 +119,13 @@ class Circuit:
 
 
 def away() -> Reject:
-    """The reply to clients while the other side is away."""
+    """The reply to clients while the other side is unreachable."""
     return Reject(451, "Mail can't be stored at the moment, try again later", "4.3.0")
 
 
 @contextmanager
 def within(seconds: float, late: Exception) -> Iterator[None]:
-    """Raise *late* out of the block when it takes longer."""
+    """Raise *late* in the block if it takes longer than *seconds*."""
     deadline = gevent.Timeout(seconds)
     deadline.start()
     try:

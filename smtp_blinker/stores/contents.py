@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 from .disk import make_folder, sync_folder
 
 _KEY: Final = re.compile("[0-9A-Za-z_-]{1,80}")
-#: What files begin with that are being written. No key begins so.
+#: The prefix of files that are being written. No key begins with it.
 _DRAFT: Final = ".draft-"
 
 
@@ -33,10 +33,10 @@ class Draft(Protocol):
         """Append *data*."""
 
     def finish(self, key: str, digest: bytes, /) -> None:
-        """Have it under *key*, safely. *digest* is the SHA-256 of all that was written."""
+        """Store it durably under *key*. *digest* is the SHA-256 of everything written."""
 
     def discard(self) -> None:
-        """Leave nothing of it, unless it was finished. Raises nothing; may be called again."""
+        """Remove it unless it was finished. Raises nothing; may be called repeatedly."""
 
 
 class Contents(Protocol):
@@ -44,27 +44,27 @@ class Contents(Protocol):
 
     @property
     def needs_thread(self) -> bool:
-        """Whether its methods hold up all greenlets of a thread, so that they need another."""
+        """Whether its methods block all greenlets of their thread, and so need another thread."""
 
     def draft(self) -> Draft:
         """A new, empty content. Blocks as well."""
 
     def open(self, key: str, /) -> BinaryIO:
-        """The content, which the caller closes. Raises FileNotFoundError where there is none."""
+        """Open the content; the caller closes it. Raises FileNotFoundError if there is none."""
 
     def delete(self, key: str, /) -> None:
-        """Remove the content, if it is there."""
+        """Remove the content if it exists."""
 
     def sweep(self, seconds: float, /) -> int:
-        """Remove what is older than *seconds*, and return how many contents that were."""
+        """Remove contents that are older than *seconds*; returns their number."""
 
 
 class FolderContents:
     """Contents as files of the folder *path*, which all nodes and consumers mount.
 
-    A file is there under its name only when it is whole, and both the file and the folder were
-    fsynced. The constructor makes the folder (mode 0700), and its parents, each of which is fsynced
-    too, and raises the `OSError` that prevents it.
+    A file has its final name only when it is complete and fsynced; then the folder is fsynced too.
+    The constructor makes the folder (mode 0700) and its parents and fsyncs them, or raises
+    `OSError`.
     """
 
     needs_thread: Final = True
@@ -79,9 +79,9 @@ class FolderContents:
         return _FileDraft(self)
 
     def open(self, key: str) -> BinaryIO:
-        """The content of *key*, which the caller closes.
+        """Open the content of *key*; the caller closes it.
 
-        Raises FileNotFoundError where there is none, ValueError for what is not a key.
+        Raises FileNotFoundError if there is none, ValueError for a wrong key.
         """
         return open(self.file_name(key), "rb")
 
@@ -91,10 +91,10 @@ class FolderContents:
             os.unlink(self.file_name(key))
 
     def sweep(self, seconds: float) -> int:
-        """Remove what was written more than *seconds* ago; how many contents that were.
+        """Remove contents that were written more than *seconds* ago; returns their number.
 
-        These are orphans only where no entry waits so long, dead letters included: the queue isn't
-        asked. Call it from cron, with some days more than the oldest entry may have.
+        It doesn't check the queue: choose *seconds* some days longer than any entry waits, dead
+        letters included, so that it removes only orphans. Call it from cron.
         """
         oldest = time.time() - seconds
         removed = 0
@@ -102,17 +102,17 @@ class FolderContents:
             for entry in entries:
                 is_draft = entry.name.startswith(_DRAFT)
                 if not is_draft and not _KEY.fullmatch(entry.name):
-                    continue  # not ours
+                    continue  # not a content
                 if entry.is_dir(follow_symlinks=False):
-                    continue  # nor is that
-                with suppress(FileNotFoundError):  # a consumer was quicker
+                    continue  # neither is a folder
+                with suppress(FileNotFoundError):  # a consumer has removed it
                     if entry.stat(follow_symlinks=False).st_mtime < oldest:
                         os.unlink(entry.path)
                         removed += not is_draft
         return removed
 
     def file_name(self, key: str) -> str:
-        """The path of the file for *key*. Raises ValueError for what is not a key."""
+        """The path of the file for *key*. Raises ValueError for a wrong key."""
         return os.path.join(self.path, checked_key(key))
 
 
@@ -149,7 +149,7 @@ class _FileDraft:
 
 
 class TemporaryDraft:
-    """A draft in an unlinked temporary file; `finish` is left to who needs one."""
+    """A draft in an unlinked temporary file; subclasses implement `finish` if they need it."""
 
     def __init__(self) -> None:
         self.file: BinaryIO = cast("BinaryIO", tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
@@ -158,10 +158,10 @@ class TemporaryDraft:
         _write(self.file.fileno(), data)
 
     def finish(self, key: str, digest: bytes) -> None:
-        """Do nothing: it has no key."""
+        """Does nothing: a temporary file has no key."""
 
     def read(self) -> bytes:
-        """All of it."""
+        """All octets."""
         self.file.seek(0)
         with open(os.dup(self.file.fileno()), "rb") as file:
             return file.read()
@@ -172,7 +172,7 @@ class TemporaryDraft:
 
 
 def checked_key(key: str) -> str:
-    """*key*, which can't lead out of its folder. Raises ValueError for what is not a key."""
+    """Check and return *key*, which can't lead out of its folder. Raises ValueError."""
     if not _KEY.fullmatch(key):
         raise ValueError(f"a key of contents has up to 80 of 0-9 A-Z a-z _ -, not {key!r}")
     return key
@@ -188,5 +188,5 @@ def _temporary_file(folder: str) -> tuple[int, str]:
 
 def _write(fd: int, data: bytes) -> None:
     rest: Any = memoryview(data)
-    while rest:  # a disk that is nearly full takes a part
+    while rest:  # a write may be partial if the disk is nearly full
         rest = rest[os.write(fd, rest) :]

@@ -1,4 +1,4 @@
-"""The moment from which on a message is stored for good, whatever happens to who waits for it."""
+"""Decides once whether a message is stored, or given up because its greenlet was interrupted."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Final
 from gevent import monkey
 from gevent.event import AsyncResult
 
-# The lock of threads, also where the program has patched it into one of greenlets.
+# The lock for threads, even if the program has patched it to one for greenlets.
 _allocate_lock: Final = monkey.get_original("_thread", "allocate_lock")
 
 
 class Decision:
-    """What becomes of one message: who is first to `take` it decides, the thread that is about to
-    publish it or the greenlet that gives up.
+    """The decision about one message: the first caller of `take` decides. That is the thread that
+    is about to publish it, or the greenlet that gives up.
 
-    So no client gets a 451 for a message that is stored, and sends a second one.
+    So no client gets 451 for a message that was stored, and sends it again.
     """
 
     __slots__ = ("_lock",)
@@ -24,14 +24,14 @@ class Decision:
         self._lock = _allocate_lock()
 
     def take(self) -> bool:
-        """Decide; False where that was done already."""
+        """Take the decision; False if it was taken already."""
         return bool(self._lock.acquire(blocking=False))
 
     def outcome(self, task: AsyncResult[BaseException | None]) -> BaseException | None:
-        """Wait for *task*, which may take the decision, and give what it gives.
+        """Wait for *task*, which may take the decision, and return its result.
 
-        What is thrown into the greenlet meanwhile is raised, and then the decision is taken;
-        unless it was already: then it is ignored.
+        If something is thrown into the greenlet meanwhile, and the decision isn't taken yet, it
+        takes the decision and raises that. Otherwise it ignores it.
         """
         try:
             return task.get()
@@ -41,7 +41,7 @@ class Decision:
         return self._in_any_case(task)
 
     def _in_any_case(self, task: AsyncResult[BaseException | None]) -> BaseException | None:
-        """What *task* gives, however often something is thrown into the greenlet."""
+        """The result of *task*, however often something is thrown into the greenlet."""
         while not task.ready():
             try:
                 task.wait()

@@ -1,4 +1,4 @@
-"""Folders that are there for good (what works on them blocks), and the reply of a full disk."""
+"""Durable folders, by functions that block, and the reply for a full disk."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..smtp.reply import Reject
 
 log = logging.getLogger("smtp_blinker")
 
-#: How a folder is opened to be fsynced.
+#: The flags to open a folder for fsync.
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 #: A full disk, a full quota, a file larger than the file system or the process may make.
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def make_folder(path: str, mode: int = 0o777) -> None:
-    """Make the folder *path* and those above it, where they are missing, for good."""
+    """Make the folder *path* and its missing parents, and fsync them."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
@@ -26,13 +26,13 @@ def make_folder(path: str, mode: int = 0o777) -> None:
     try:
         os.mkdir(path, mode)
     except FileExistsError:
-        if not os.path.isdir(path):  # or another process was quicker
+        if not os.path.isdir(path):  # else another process has made it
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
     sync_folder(parent)
 
 
 def sync_folder(path: str) -> None:
-    """Have the folder's entries on the disk."""
+    """Write the folder's entries to the disk (fsync)."""
     fd = os.open(path, FOLDER)
     try:
         os.fsync(fd)
@@ -41,7 +41,7 @@ def sync_folder(path: str) -> None:
 
 
 def no_space(exc: OSError, session_id: str) -> Reject:
-    """The refusal of a message that the disk has no space for; the log says why."""
+    """The refusal of a message for which the disk has no space; also logs the reason."""
     # The error signal doesn't report refusals, but here an operator has to act.
     log.error("[%s] a message was not stored: %s", session_id, exc)
     return Reject(452, "Insufficient system storage, try again later", "4.3.1")

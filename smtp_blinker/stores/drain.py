@@ -1,4 +1,4 @@
-"""Hand over, in their order, the messages that wait in a spool."""
+"""Delivers the messages that wait in a spool, in their order."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from .spool_folder import GROUP, Entry, InMemory, SpoolFolder
 
 Store = Callable[[Any, Session], Any]
 
-#: Failures in a row after which nothing more is tried for a while.
+#: After this many failures in a row it pauses.
 _FAILURES: Final = 2
-#: Seconds after which the queue is measured again while it is handed over.
+#: Seconds between two measurements of the queue while it is delivered.
 _MEASURE_EVERY: Final = 10.0
-#: An entry that can't be opened for one of these can be later.
+#: Errors of open() that are temporary and not a fault of the entry.
 _NOT_ITS_FAULT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Outage:
-    """Whether the store is away, and the `error` events that tell of it."""
+    """Whether the store is unreachable, and the `error` events about it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self.is_on = False
-        #: Who sends the events: the server that the store is attached to.
+        #: The sender of the events: the server to which the store is attached.
         self.server: Any = None
 
     def begin(self, exc: BaseException, session: Session) -> None:
-        """The store has failed; the first time in an outage `error` tells."""
+        """Record a failure of the store. The first one of an outage sends `error`."""
         if not self.is_on:
             self.is_on = True
             self.tell(exc, "StoreAway", session)
@@ -66,24 +66,24 @@ class Outage:
 
 
 class Drain:
-    """The messages in *folder*, and *store*, which is to have them."""
+    """Delivers the messages in *folder* to *store*."""
 
     def __init__(self, folder: SpoolFolder, store: Store, outage: Outage) -> None:
         self._folder = folder
         self._store = store
         self._outage = outage
-        #: What is in the queue, as it was when it was last measured.
+        #: The state of the queue at the last measurement.
         self.look = folder.look()
         self._measured = time.monotonic()
-        #: Entries that failed while another one was handed over, those first that wait longest for
-        #: another try: they come after all others, and hold up none.
+        #: Entries that failed while others were delivered, the longest waiting first. They come
+        #: after all others, so that they delay none.
         self._put_off: dict[str, None] = {}
         self._probes = 0
-        #: Those that failed together in this pass: now each goes alone.
+        #: Entries that failed as a group in this pass; each of them is now tried alone.
         self._alone: set[str] = set()
 
     def added(self, size: int) -> None:
-        """An entry of *size* octets is new in the queue."""
+        """Count a new entry of *size* octets in the queue."""
         look = self.look
         oldest = time.time() if look.oldest is None else look.oldest
         self.look = replace(
@@ -91,11 +91,11 @@ class Drain:
         )
 
     def run(self, is_stopped: Callable[[], bool]) -> bool:
-        """Try each entry once, in their order; whether any has left the queue.
+        """Try each entry once, in order; returns whether any has left the queue.
 
-        A store with `hand_over_together`, while it is there, has many small ones at once. It does
-        nothing where another process does it. After two failures in a row the store counts as away,
-        unless one entry more, each time another one, shows that it is those two.
+        A reachable store with `hand_over_together` gets many small entries at once. If another
+        process delivers now, it does nothing. After two failures in a row it tries one more entry,
+        each time a different one. If that fails too, the store counts as unreachable.
         """
         locking = STORES.spawn(self._folder.lock)
         try:
@@ -117,7 +117,7 @@ class Drain:
         return any_left
 
     def measure(self) -> None:
-        """See what is in the queue."""
+        """Measure the queue again."""
         self.look = STORES.run(self._folder.look, frozenset(self._put_off))
         self._measured = time.monotonic()
 
@@ -140,7 +140,7 @@ class Drain:
         return any_left
 
     def _probe(self, rest: Sequence[str], failed: Sequence[str]) -> bool:
-        """Try one of *rest*, another one each time: does the store take any?"""
+        """Try one of *rest*, a different one each time; whether the store accepts it."""
         self._probes += 1
         if not self._hand_over(rest[self._probes % len(rest)]):
             return False
@@ -148,14 +148,14 @@ class Drain:
         return True
 
     def _try_again(self, failed: Sequence[str]) -> None:
-        """The store is there, so *failed* go now, if it has just come back, or after all others."""
+        """Try *failed* again: now if the store has just come back, else after all others."""
         for name in failed:
             if name in self._put_off or not self._hand_over(name):
                 self._put_off.setdefault(name)
 
     def _hand_over_next(self, names: deque[str]) -> list[tuple[str, bool]]:
-        """Hand over the first of *names*, or several where the store takes them together; they are
-        removed there. Whether each has left the queue."""
+        """Deliver the first of *names*, or several if the store takes them together, and remove
+        them from *names*. Returns whether each has left the queue."""
         group = self._group(names)
         results = self._hand_over_together(group) if len(group) > 1 else []
         if results:
@@ -166,7 +166,7 @@ class Drain:
         return [(name, self._hand_over(name))]
 
     def _group(self, names: deque[str]) -> list[InMemory]:
-        """The first of *names* that may go together."""
+        """The first entries of *names* that may be delivered together."""
         if self._outage.is_on or not hasattr(self._store, "hand_over_together"):
             return []
         apart = self._put_off.keys() | self._alone
@@ -174,14 +174,14 @@ class Drain:
         return STORES.run(self._folder.open_group, first, datetime.now(UTC))
 
     def _hand_over_together(self, group: Sequence[InMemory]) -> list[tuple[str, bool]]:
-        """Whether each has left the queue; empty where that is to be seen from each alone."""
+        """Whether each has left the queue; empty if each must be tried alone."""
         messages = [(io.BytesIO(one.content), one.session) for one in group]
         try:
             results = self._store.hand_over_together(messages)  # type: ignore[attr-defined]
         except (Exception, gevent.Timeout) as exc:
             results = [exc] * len(group)
         if all(map(is_for_later, results)):
-            # Either the store is away, or it fails because of one of them.
+            # Either the store is unreachable, or one of them makes it fail.
             self._alone.update(one.name for one in group)
             return []
         pairs = list(zip(group, results, strict=True))
@@ -232,7 +232,7 @@ class Drain:
         return True
 
     def _settle(self, name: str, entry: Entry, results: list[Any]) -> bool:
-        """What LMTP's result for each recipient makes of the entry."""
+        """Process the results of LMTP, one for each recipient of the entry."""
         refused = [number for number, one in enumerate(results) if is_for_good(one)]
         later = [number for number, one in enumerate(results) if is_for_later(one)]
         if refused and len(refused) == len(results):
@@ -251,7 +251,7 @@ class Drain:
         return False
 
     def _copy(self, name: str, entry: Entry, numbers: list[int], folder: str) -> None:
-        """Have the entry for these of its recipients only in *folder*."""
+        """Copy the entry into *folder*, with only these of its recipients."""
 
         def copy() -> None:
             draft = self._folder.draft(name)
@@ -276,7 +276,7 @@ class Drain:
 
     def _failed(self, name: str, exc: BaseException, session: Session) -> None:
         if name in self._put_off:
-            # `error` has reported it, and the store takes other messages.
+            # `error` has reported it already, and the store accepts other messages.
             del self._put_off[name]
             self._put_off[name] = None
         else:
@@ -284,7 +284,7 @@ class Drain:
 
 
 class _InThreads:
-    """An entry that is read in threads."""
+    """An entry whose content is read in threads."""
 
     def __init__(self, entry: Entry) -> None:
         self._entry = entry
@@ -295,8 +295,8 @@ class _InThreads:
 
 
 def results_of(result: Any, recipients: int, session: Session) -> Any:
-    """What a store returned: a text, None, or with LMTP a list with one of these or an exception
-    for each recipient. Raises TypeError or ValueError for anything else, as the server does."""
+    """Check and return the result of a store: text, None, or with LMTP a list with text, None or
+    an exception for each recipient. Raises TypeError or ValueError for anything else."""
     if result is None:
         return None
     result = checked("on_data", result)
@@ -321,16 +321,16 @@ def _result(one: Any) -> Any:
 
 
 def is_for_good(result: Any) -> bool:
-    """Whether it refuses the message for ever."""
+    """Whether *result* is a permanent refusal."""
     return isinstance(result, Refusal) and result.reply.code >= 500
 
 
 def is_for_later(result: Any) -> bool:
-    """Whether it is a failure that may pass."""
+    """Whether *result* is a temporary failure."""
     return isinstance(result, BaseException) and not is_for_good(result)
 
 
 def _unlock(locking: Any) -> None:
-    """Give back a lock that came too late."""
+    """Release a lock that was acquired too late."""
     if locking.successful() and locking.value is not None:
         locking.value()

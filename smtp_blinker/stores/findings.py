@@ -1,4 +1,4 @@
-"""What policies found out about a message, as trace fields of the stored file."""
+"""The results of policies as trace fields of a stored message."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from .entry import json_ready
 
 
 def findings_fields(session: Session) -> bytes:
-    """A field for each policy that judged the client or the message, in CRLF lines.
+    """An X-Policy-Result field for each policy that judged the client or the message, with CRLF.
 
-    Limits that let the message pass have found nothing.
+    Limits have one only if they refused something.
     """
     if not session.results and not session.envelope.results:
         return b""

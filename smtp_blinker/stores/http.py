@@ -1,4 +1,4 @@
-"""HTTP/1.1 on gevent's sockets: no patching, and no thread, is needed for it."""
+"""HTTP/1.1 with gevent's sockets, without monkey patching and threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .pool import Pool
 
 #: Connections to one endpoint at a time.
 MOST: Final = 10
-#: Octets of an answer that are read; after a longer one the connection is closed.
+#: Octets of a response to read; after a longer one the connection is closed.
 LONGEST_ANSWER: Final = 64 * 1024
 
 
@@ -30,9 +30,9 @@ class Answer:
 
 
 class _Connection(http.client.HTTPConnection):
-    """To *host*; over TLS where there is a *context*. Its socket is gevent's."""
+    """A connection to *host* by gevent's socket; over TLS with a *context*."""
 
-    #: Whether an answer has come on it.
+    #: Whether it has received a response.
     was_used = False
 
     def __init__(self, host: str, port: int, context: Any) -> None:
@@ -52,11 +52,11 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Endpoint:
-    """One URL that takes requests; the connections to it are used again.
+    """A URL for requests, with persistent connections.
 
-    An https URL's certificate is verified against the system's authorities (or those that the
-    environment's SSL_CERT_FILE names). A name and a password in the URL become an Authorization
-    field. Raises ValueError for what is not an http or https URL.
+    The certificate of an https URL is verified with the system's CA certificates, or those in the
+    environment variable SSL_CERT_FILE. A name and password in the URL are sent as an Authorization
+    field. Raises ValueError for a wrong URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -78,10 +78,10 @@ class Endpoint:
         return _Connection(self._host, self._port, self._context)
 
     def post(self, fields: dict[str, str], body: Iterable[bytes], size: int) -> Answer:
-        """POST *body*, which can be iterated over more than once and has *size* octets.
+        """POST *body*, which has *size* octets and must be iterable repeatedly.
 
-        Raises OSError and http.client.HTTPException. A request that was lost on a connection that
-        had waited, before anything of an answer came, is sent once more on a new one.
+        Raises OSError and http.client.HTTPException. If an idle connection breaks before any octet
+        of the response, the request is sent once more on a new connection.
         """
         fields = {**self._fields, **fields, "Content-Length": str(size)}
         try:
@@ -104,7 +104,7 @@ class Endpoint:
             connection.was_used = True
             text = response.read(LONGEST_ANSWER)
             if not response.isclosed():
-                connection.close()  # there is more of it than anyone wants
+                connection.close()  # the response is longer than LONGEST_ANSWER
             content_type = (response.headers.get_content_type() or "").lower()
             return Answer(response.status, content_type, text)
 
@@ -117,12 +117,12 @@ class Endpoint:
             connection.close()
 
     def close(self) -> None:
-        """Close the connections that wait."""
+        """Close the idle connections."""
         self._pool.close()
 
 
 class _Stale(Exception):
-    """The server has closed a connection that had waited; the cause is what was seen of it."""
+    """The server has closed an idle connection; ``__cause__`` is the error."""
 
 
 def _exchange(
@@ -139,7 +139,7 @@ def _exchange(
         for piece in body:
             connection.send(piece)
     except ConnectionError:
-        # It may have answered without reading all: 413, for example.
+        # The server may have responded without reading everything, for example with 413.
         try:
             return connection.getresponse()
         except (ConnectionError, http.client.HTTPException):

@@ -1,4 +1,4 @@
-"""A Maildir as `on_data`: the message is on the disk before the client gets 250."""
+"""A Maildir as `on_data`: the message is fsynced before the client gets 250."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ from .decision import Decision
 from .disk import FOLDER, NO_SPACE, make_folder, no_space, sync_folder
 from .findings import findings_fields
 
-#: Octets that are asked of the stream at once, and kept before they are written.
+#: Octets to read from the stream at a time, and to buffer before a write.
 PIECE: Final = 65536
 
-#: Seconds after which a file in tmp/ is the rest of a crash (the rule of Maildir's author).
+#: Files in tmp/ older than this many seconds are left from a crash (the rule of Maildir's author).
 STALE: Final = 36 * 3600
 
-# One for the process: two stores may share a folder, and a second has many microseconds but
-# clocks that don't show them all.
+# One counter for the process, because two stores may share a folder, and clocks may be too coarse.
 _counter = itertools.count(1)
 
 
 class MessageSource(Protocol):
-    """What the store needs of the message stream."""
+    """The part of the message stream that the store uses."""
 
     def read(self, size: int = ..., /) -> bytes: ...
 
@@ -42,35 +41,34 @@ class MessageSource(Protocol):
 class MaildirStore:
     """Stores each message in the Maildir *path*: ``SMTPServer(address, on_data=MaildirStore(…))``.
 
-    *hostname* is this host in file names and Received lines; by default what the system says.
-    The folders tmp, new and cur are made, with mode 0700, where they are missing, and their
-    parents with them; each of them is fsynced. The constructor raises the `OSError` that prevents
-    it. Folders that were removed later are made again for the next message.
+    *hostname* is the name of this host in file names and Received fields, by default the system's.
+    The constructor makes missing folders tmp, new and cur (mode 0700) with their parents and fsyncs
+    them, or raises `OSError`. If they are removed later, the next message makes them again.
 
-    Called with a stream and a session it returns the text of the 250 reply, after the file and
-    the folder it is in were fsynced. It raises `Reject` (452 4.3.1) when the disk or a quota is
-    full and lets any other `OSError` out. What the stream raises goes on to the caller. In each
-    of these cases nothing of the message is left. An exception that is thrown into the greenlet
-    (hook_timeout, a `gevent.Timeout`, the end of the server) has the same effect until the
-    message is moved into new/; from there on the store finishes and returns, whatever is thrown.
+    Called with a stream and a session, it returns the text of the 250 reply after fsync of the
+    file and its folder. It raises `Reject` (452 4.3.1) if the disk or a quota is full, other
+    `OSError`, and whatever the stream raises. In all these cases it leaves nothing of the message.
+    An exception that is thrown into the greenlet (hook_timeout, a `gevent.Timeout`, the end of the
+    server) has the same effect until the message is moved into new/; after that the store finishes
+    and returns in any case.
 
-    The message begins with Return-Path, one Delivered-To for each recipient, an X-Policy-Result
-    for each policy that judged it (JSON: its name, and what it found), and Received. An empty line
-    follows them when the content doesn't begin with a header field, since it would continue the
-    Received field. Line ends are LF, as programs that read Maildirs expect; a CR or LF alone stays
-    unchanged. Of a message a few pieces of 64 KiB are in memory at once.
-    Everything that waits for the disk is done in threads, where it holds up no other client.
+    The message begins with Return-Path, a Delivered-To for each recipient, an X-Policy-Result for
+    each policy that judged it (JSON with its name and result), and Received. If the content
+    doesn't begin with a header field, an empty line follows, so that it can't continue the Received
+    field. Line ends are LF, as programs that read Maildirs expect; a bare CR or LF stays
+    unchanged. A few pieces of 64 KiB of a message are in memory at a time. Everything that waits
+    for the disk runs in threads, so that it doesn't block other clients.
     """
 
     def __init__(self, path: str | os.PathLike[str], hostname: str | None = None) -> None:
         self.path = os.path.abspath(path)
         self.hostname = hostname or socket.gethostname()
-        # A slash would be a folder, and a colon ends the name where the flags begin.
+        # A slash would separate folders, and a colon separates the flags.
         self._host_part = ascii_domain(self.hostname).replace("/", "\\057").replace(":", "\\072")
         self._tmp = os.path.join(self.path, "tmp")
         self._new = os.path.join(self.path, "new")
         self._make_folders()
-        # Should the last run have made them and ended before they were on the disk.
+        # An earlier run may have made them and ended before fsync.
         sync_folder(self.path)
 
     def _make_folders(self) -> None:
@@ -78,9 +76,9 @@ class MaildirStore:
             make_folder(folder, 0o700)
 
     def check_folders(self) -> None:
-        """Make the folders that are missing; raises the `OSError` when mail can't be stored there.
+        """Make missing folders; raises `OSError` if mail can't be stored there.
 
-        It writes nothing else, so it may be called often. It waits for the disk: call it in a
+        It writes nothing else, so it may be called often. It waits for the disk, so call it in a
         thread.
         """
         self._make_folders()
@@ -89,10 +87,10 @@ class MaildirStore:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
 
     def check(self) -> None:
-        """Write a file as a message would be, and remove it; raises what stands in the way.
+        """Write a file in the same way as a message, and remove it; raises `OSError`.
 
-        Files that a crash left in tmp/ more than 36 hours ago are removed too, if they can be.
-        Blocks the whole process while it works, so it is for the start of a program.
+        Also tries to remove files that a crash left in tmp/ more than 36 hours ago. It blocks the
+        whole process, so it is for the start of a program.
         """
         self.check_folders()
         trial = self._draft(self._unique_name())
@@ -110,7 +108,7 @@ class MaildirStore:
         oldest = time.time() - STALE
         with suppress(OSError), os.scandir(self._tmp) as entries:
             for entry in list(entries):
-                # Another process may be quicker; a folder, or what isn't ours, stays.
+                # Another process may have removed it; folders and files of others stay.
                 with suppress(OSError):
                     if entry.stat(follow_symlinks=False).st_mtime < oldest:
                         os.unlink(entry.path)
@@ -133,7 +131,7 @@ class MaildirStore:
         try:
             for piece in _pieces(stream):
                 draft.add(piece)
-                # One trip to a thread is enough for a message of less than a piece.
+                # A message shorter than a piece needs a thread only once.
                 if draft.buffered >= PIECE:
                     self._run(draft, draft.write, session)
             self._run(draft, draft.publish, session)
@@ -152,10 +150,10 @@ class MaildirStore:
 
 
 class _Draft:
-    """One message on its way into the Maildir, not to be seen there before it is whole.
+    """A message that is being written. It is visible in the Maildir only when it is complete.
 
-    `write`, `publish` and `discard` block; `run` does one of them in a thread. At most one
-    of them may run at a time.
+    `write`, `publish` and `discard` block; `run` calls one of them in a thread. Only one of them
+    may run at a time.
     """
 
     __slots__ = (
@@ -179,14 +177,14 @@ class _Draft:
         #: A CR at the end of a piece, whose LF may be the first octet of the next one.
         self._held = b""
         self._pieces: list[bytes] = []
-        #: Octets that `write` would write now.
+        #: The number of octets that `write` would write now.
         self.buffered = 0
         self._task: AsyncResult[BaseException | None] | None = None
         self._running = False
         self._decision = Decision()
 
     def add(self, piece: bytes) -> None:
-        """Take the next octets of the message; nothing is written yet."""
+        """Buffer the next octets of the message."""
         piece = self._held + piece
         self._held = b"\r" if piece.endswith(b"\r") else b""
         piece = piece[: len(piece) - len(self._held)].replace(b"\r\n", b"\n")
@@ -194,7 +192,7 @@ class _Draft:
         self.buffered += len(piece)
 
     def write(self) -> None:
-        """Append to the file in tmp/ what was added, making the file if need be."""
+        """Append the buffered octets to the file in tmp/; creates it if necessary."""
         if self._fd < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._make_folders()  # they may have been removed
@@ -206,18 +204,18 @@ class _Draft:
             rest = rest[os.write(self._fd, rest) :]
 
     def sync(self) -> None:
-        """Have what was written on the disk, and close the file."""
+        """Fsync and close the file."""
         os.fsync(self._fd)
         self._close()
 
     def publish(self) -> None:
-        """Write the rest and move the file to new/, where it is a message, for good."""
+        """Write the rest, and move the file durably to new/."""
         if self._held:
             self._pieces.append(self._held)
         self.write()
         self.sync()
-        # A rename, not a link: no crash can leave the message twice. It can't replace another
-        # message either, since the name was made with O_EXCL and is never used again.
+        # A rename and not a link, so that no crash can leave the message twice. It can't replace
+        # another message, because the name was created with O_EXCL and is never reused.
         path = os.path.join(self._new, os.path.basename(self._path))
         try:
             folder = os.open(self._new, FOLDER)
@@ -230,16 +228,16 @@ class _Draft:
                 raise InterruptedError(errno.EINTR, "the message was abandoned", self._path)
             os.rename(self._path, path)
             self._path = path
-            # The entry in tmp/ needs no sync: after a crash it would not count as a message.
+            # tmp/ needs no fsync: a file that reappears there after a crash isn't a message.
             os.fsync(folder)
         finally:
             os.close(folder)
         self._path = ""
 
     def discard(self) -> None:
-        """Remove what there is of an unpublished message; may be called at any time, repeatedly.
+        """Remove an unpublished message; may be called at any time, repeatedly.
 
-        Raises nothing: it is called where something else has failed already.
+        Raises nothing, because it is called after another failure.
         """
         path, self._path = self._path, ""
         with suppress(OSError):
@@ -249,15 +247,16 @@ class _Draft:
                 os.unlink(path)
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1  # whatever close says, the descriptor is gone
+        fd, self._fd = self._fd, -1  # even if close() fails, the descriptor is closed
         if fd >= 0:
             os.close(fd)
 
     def run(self, step: Callable[[], None]) -> None:
-        """Do *step* in a thread; when it fails, nothing is left of the message.
+        """Call *step* in a thread; if it fails, nothing of the message is left.
 
-        What is thrown into the greenlet meanwhile is raised, and the message is never published;
-        unless that was decided already: then it is ignored, and the step's own result counts.
+        If something is thrown into the greenlet meanwhile, it is raised and the message is never
+        published. But if the decision to publish was taken already, it is ignored, and the result
+        of the step counts.
         """
         self._running = True
         self._task = STORES.spawn(self._do, step)
@@ -277,13 +276,13 @@ class _Draft:
     def abandon(self) -> None:
         """Give up the message, unless it was published.
 
-        Waits until nothing of it is left, but not for a step that was interrupted: the thread is
-        still busy with it, on a disk that may be slow.
+        Waits until nothing of it is left. It doesn't wait for an interrupted step, with which a
+        thread is still busy on a disk that may be slow.
         """
         self._decision.take()
         if self._task is None:
             return  # there is no file
-        # In a greenlet of its own, which nothing interrupts.
+        # In a separate greenlet, which nothing interrupts.
         discarding = gevent.spawn(self._discard_after, self._task)
         if not self._running:
             discarding.join()
@@ -294,7 +293,7 @@ class _Draft:
 
 
 def _pieces(stream: MessageSource) -> Iterator[bytes]:
-    """The content in pieces, after an empty line where it would continue the field before it."""
+    """The content in pieces, after an empty line if it would continue the field before it."""
     start = b""
     while len(start) < BEGINNING and (piece := stream.read(PIECE)):
         start += piece

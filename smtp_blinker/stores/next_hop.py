@@ -1,4 +1,4 @@
-"""Connections to the next hop: smtplib on gevent's sockets, which needs no patching."""
+"""Connections to the next hop: smtplib with gevent's sockets, without monkey patching."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PORTS: Final = {"smtp": 25, "smtps": 465, "lmtp": 24}
 
 
 class Connection(smtplib.SMTP):
-    """What makes the socket: *hop* knows where to."""
+    """An SMTP connection whose socket *hop* opens."""
 
     hop: NextHop
-    #: Whether a message was sent on it.
+    #: Whether it has sent a message.
     was_used = False
 
     def _get_socket(self, host: str, port: int, timeout: float) -> Any:
@@ -34,9 +34,9 @@ class _LMTP(Connection, smtplib.LMTP):
 
 
 class NextHop:
-    """What a URL says about the next hop, and how a connection to it begins.
+    """The next hop of a URL; opens connections to it.
 
-    Raises ValueError for a wrong *url*. *starttls* and *url* are what `RelayStore` says.
+    *starttls* and *url* are those of `RelayStore`. Raises ValueError for a wrong *url*.
     """
 
     def __init__(self, url: str, starttls: bool | None, name: str) -> None:
@@ -69,7 +69,7 @@ class NextHop:
         self.shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
     def open(self) -> Any:
-        """A socket, over TLS where that comes first."""
+        """Open a socket; for smtps with TLS."""
         if self._path:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -89,7 +89,7 @@ class NextHop:
             raise
 
     def connect(self) -> Connection:
-        """A connection on which a transaction can begin. Raises OSError and SMTPException."""
+        """Open a connection that is ready for a transaction. Raises OSError and SMTPException."""
         make: type[Connection] = _LMTP if self._scheme == "lmtp" else _SMTP
         smtp = make(local_hostname=self._name)
         smtp.hop = self

@@ -1,4 +1,4 @@
-"""What the stores that hand messages to a queue have in common."""
+"""The base class of the stores that put messages into a queue."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .contents import Contents
 from .entry import Envelope
 from .received import Received, Source, too_large
 
-#: Octets of the largest content that is in the entry itself, where there are contents.
+#: With *contents*, the largest content in octets that is in the entry itself.
 INLINE: Final = 128 * 1024
-#: Octets of the largest message without contents that is kept in memory while it arrives.
+#: Without *contents*, the largest message in octets that is kept in memory while it arrives.
 MEMORY: Final = 64 * 1024
 
 
 class Unavailable(Exception):
-    """The engine did not take an entry. The cause says why.
+    """The engine did not accept an entry. ``__cause__`` is the reason.
 
-    *may_have_it* is true where the engine may have it all the same, since its answer is missing.
+    *may_have_it*: whether the engine may have it nevertheless, because its answer is missing.
     """
 
     def __init__(self, text: str, *, may_have_it: bool = False) -> None:
@@ -36,7 +36,8 @@ class Unavailable(Exception):
 
 
 class QueueStore(ABC):
-    """An `on_data` hook, and a policy for `server.use`, that hands entries to an engine."""
+    """An `on_data` hook and a policy for `server.use` that puts messages into the queue of an
+    engine (a message broker)."""
 
     #: The engine's name in messages.
     engine: str
@@ -67,7 +68,7 @@ class QueueStore(ABC):
         self._free = BoundedSemaphore(pool)
 
     def attach(self, server: Any) -> None:
-        """For `server.use`: raises ValueError where *server* takes larger messages than fit."""
+        """For `server.use`: raises ValueError if *server* accepts larger messages than fit."""
         size = server.options.size
         if self.contents is None and not 0 < size <= self.max_size:
             raise ValueError(
@@ -77,7 +78,7 @@ class QueueStore(ABC):
             )
 
     def on_mail_from(self, address: Address, session: Session) -> None:
-        """For `server.use`: refuse before the content is sent what couldn't be stored."""
+        """For `server.use`: refuse MAIL if the message couldn't be stored."""
         self.circuit.check()
         size = session.envelope.size
         if self.contents is None and size is not None and size > self.max_size:
@@ -103,9 +104,9 @@ class QueueStore(ABC):
     def hand_over_together(
         self, messages: Sequence[tuple[Source, Session]]
     ) -> list[str | Exception]:
-        """Hand over several messages in their order, with one wait for all of the engine's answers.
+        """Deliver several messages in their order, and wait for all answers of the engine together.
 
-        For each of them it is what `__call__` would return or raise. All are in memory meanwhile.
+        Returns for each message what `__call__` would return or raise. Meanwhile all are in memory.
         Raises `Reject` (451) while mail is refused because of failures.
         """
         results: list[str | Exception] = []
@@ -120,7 +121,7 @@ class QueueStore(ABC):
     def _jobs(
         self, messages: Sequence[tuple[Source, Session]], stack: ExitStack
     ) -> list[tuple[Job, Received] | Exception]:
-        """A job for each message, or what keeps it from being one; *stack* closes all."""
+        """A job or an exception for each message; *stack* closes all of them."""
         jobs: list[tuple[Job, Received] | Exception] = []
         for stream, session in messages:
             received = self._received()
@@ -132,7 +133,7 @@ class QueueStore(ABC):
                     content = self._content(received)
             except Exception as exc:
                 jobs.append(exc)
-                if _outcome(exc) == "failed":  # the contents are away, for those behind it too
+                if _outcome(exc) == "failed":  # the contents fail, also for the next messages
                     return [*jobs, *[exc] * (len(messages) - len(jobs))]
             else:
                 received.is_referred_to = True
@@ -159,7 +160,7 @@ class QueueStore(ABC):
         return within(self.timeout, Unavailable(text))
 
     def check(self) -> None:
-        """Raise `Unavailable` where the engine can't be used now, and `Reject` (451) while mail is
+        """Raise `Unavailable` if the engine can't be used now, and `Reject` (451) while mail is
         refused because of failures. Adds nothing to the queue."""
         self.circuit.check()
         with self._deadline():
@@ -169,15 +170,15 @@ class QueueStore(ABC):
         envelope, head = self._entry(received, session)
         received.is_referred_to = True
         with self._free:
-            # Read from the disk when it may go.
+            # Read it from the disk only when it is its turn.
             job = Job(envelope, head, self._content(received))
             self._batches.hand_over(job)
         self._settle(job, received)
         return envelope
 
     def _entry(self, received: Received, session: Session) -> tuple[Envelope, bytes]:
-        """The envelope, and its JSON. Raises `Reject` for what is too large."""
-        # The content first: an entry never names a content that isn't there yet.
+        """The envelope and its JSON. Raises `Reject` if it is too large."""
+        # Store the content first, so that an entry never names a missing content.
         if self.contents is not None and not received.is_in_memory:
             received.finish(new_id())
         envelope = Envelope.of(session, received.size, received.sha256, received.key)
@@ -188,11 +189,11 @@ class QueueStore(ABC):
         return envelope, head
 
     def _content(self, received: Received) -> bytes:
-        """What of it is in the entry itself."""
+        """The content for the entry itself; b"" if it is in the contents."""
         return received.content() if received.key is None else b""
 
     def _settle(self, job: Job, received: Received) -> None:
-        """Raise what *job* has failed with, for the hook."""
+        """Raise the failure of *job* for the hook, if it has failed."""
         if job.failure is None:
             return
         failure = self._explained(job)
@@ -201,15 +202,15 @@ class QueueStore(ABC):
 
     @abstractmethod
     def _explained(self, job: Job) -> Unavailable | Reject:
-        """The failure of *job*; `Reject` is for what the engine will never take."""
+        """The failure of *job*; `Reject` if the engine will never accept it."""
 
     @abstractmethod
     def _check(self) -> None:
-        """Raise `Unavailable` where the engine can't be used now."""
+        """Raise `Unavailable` if the engine can't be used now."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close the connections that wait for messages."""
+        """Close the idle connections."""
 
 
 def _accepted(envelope: Envelope) -> str:
@@ -223,7 +224,7 @@ def _outcome(result: str | Exception) -> Outcome:
 
 
 def require_patched(name: str) -> None:
-    """Raise RuntimeError unless sockets are gevent's: the client libraries use the usual ones."""
+    """Raise RuntimeError unless sockets are monkey patched, since client libraries block else."""
     if not monkey.is_module_patched("socket"):
         raise RuntimeError(
             f"{name} needs a program whose sockets are gevent's; put this first in it, before all "

@@ -1,4 +1,4 @@
-"""A message as a store has received it: in memory while it is small, else in a draft."""
+"""A message that a store has received: in memory if it is small, else in a draft."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = logging.getLogger("smtp_blinker")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Octets that are asked of the stream at once.
+#: Octets to read from the stream at a time.
 PIECE: Final = 65536
 
 
 class Source(Protocol):
-    """What a store needs of the message stream."""
+    """The part of the message stream that a store uses."""
 
     def read(self, size: int = ..., /) -> bytes: ...
 
@@ -32,7 +32,7 @@ class Source(Protocol):
 class Received:
     """One message: up to *memory* octets in memory, a larger one in a draft of *contents*.
 
-    Without *contents* the draft is a temporary file. `close` it in any case.
+    Without *contents* the draft is a temporary file. The caller must `close` it.
     """
 
     def __init__(self, memory: int, contents: Contents | None) -> None:
@@ -42,14 +42,14 @@ class Received:
         self._draft: Draft | None = None
         self._hash = hashlib.sha256()
         self._task: AsyncResult[Any] | None = None
-        #: Under which key the content is among the contents.
+        #: The key of the content in *contents*, or None.
         self.key: str | None = None
-        #: Whether an entry that names the key was or may have been handed over.
+        #: Whether the engine has, or may have, an entry that names the key.
         self.is_referred_to = False
         self.size = 0
 
     def fill(self, stream: Source, limit: int | None) -> None:
-        """Take all of *stream*. Raises what it raises, and `Reject` above *limit* octets."""
+        """Read all of *stream*. Raises what it raises, and `Reject` above *limit* octets."""
         while piece := stream.read(PIECE):
             self.size += len(piece)
             if limit is not None and self.size > limit:
@@ -79,14 +79,14 @@ class Received:
         return self._hash.hexdigest()
 
     def content(self) -> bytes:
-        """All of it, in memory; not for what went to the contents."""
+        """The whole content; not for one that was moved to *contents*."""
         if self._draft is None:
             return bytes(self._held)
         assert isinstance(self._draft, TemporaryDraft)
         return self._run(self._draft.read)
 
     def finish(self, key: str) -> None:
-        """Have the draft among the contents, as *key*."""
+        """Store the draft in *contents* under *key*."""
         assert self._contents is not None
         assert self._draft is not None
         self.key = key
@@ -101,10 +101,10 @@ class Received:
         return cast("T", task.get())
 
     def close(self) -> None:
-        """Free what it has. A content that no entry refers to is removed."""
+        """Free memory and files. Removes a content to which no entry refers."""
         self._held.clear()
         if self._draft is not None:
-            # In a greenlet of its own, which nothing interrupts: a thread may still be writing.
+            # In a separate greenlet, which nothing interrupts: a thread may still be writing.
             gevent.spawn(self._discard)
 
     def _discard(self) -> None:
@@ -115,7 +115,7 @@ class Received:
         if self.key is not None and not self.is_referred_to:
             try:
                 self._delete(self.key)
-            except Exception as exc:  # what is left is swept
+            except Exception as exc:  # a sweep deletes it later
                 log.warning(
                     "the content %s, which no entry has, was not deleted: %s", self.key, exc
                 )

@@ -1,4 +1,4 @@
-"""A store for each recipient: one `on_data` hook that hands a message to several others."""
+"""A store that passes each message to the stores of its recipients."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ Store = Callable[[Any, Session], Any]
 
 #: The beginning of a pattern for a user.
 _USER: Final = "user:"
-# RFC 5321 section 4.1.2: a local part that needs no quotes, and what a backslash does in them.
+# RFC 5321 section 4.1.2: a local-part that needs no quotes, and a quoted-pair.
 _DOT_STRING: Final = re.compile(r'[^\s"\\()<>\[\]:;@,.]+(\.[^\s"\\()<>\[\]:;@,.]+)*')
 _QUOTED_PAIR: Final = re.compile(r"\\(.)")
 
 
 class RecipientStore:
-    """Hands each message to the stores of its recipients: ``on_data=RecipientStore({…})``.
+    """Passes each message to the stores of its recipients: ``on_data=RecipientStore({…})``.
 
-    *stores* maps patterns to stores. For a recipient the first of these patterns counts that there
-    is: its address (``"ann@example.com"``), its domain (``"@example.com"``), the authenticated user
-    that sends (``"user:ann"``), everything (``"*"``). Domains are compared as A-labels in lower
-    case. Local parts are compared without the case of a-z and without quotes that they don't need:
-    RFC 5321 section 2.4 leaves the case to the host of the mailboxes, which this is. Add
-    ``"postmaster"`` for the address that has no domain (section 4.5.1), unless there is ``"*"``.
+    *stores* maps patterns to stores. The first of these patterns that exists determines the store
+    of a recipient: its address (``"ann@example.com"``), its domain (``"@example.com"``), the user
+    who sends after AUTH (``"user:ann"``), everything (``"*"``). Domains are compared in A-labels
+    and lower case. Local-parts are compared without regard to the case of a-z and to unnecessary
+    quotes (RFC 5321 section 2.4 leaves this to the host of the mailboxes, which this one is). Add
+    ``"postmaster"`` for the address without domain (section 4.5.1), unless there is ``"*"``.
 
-    Each store is called with a session whose envelope has its own recipients only. A message for
-    one store is not copied; for several it is kept in memory up to 1 MiB and in a temporary file
-    beyond. They are called one after the other, in the order of the recipients. The first that
-    fails ends it: while none has the message yet, its failure is the reply; after another took it
-    the reply is 451, and the client sends it to all of them again. With LMTP every store is
-    called, and each recipient has the reply of its own store.
+    Each store is called with a session whose envelope has only its own recipients. A message for
+    one store isn't copied; for several stores it is kept in memory up to 1 MiB, else in a temporary
+    file. The stores are called one after the other, in the order of the recipients, until one
+    fails. If no store has the message yet, its failure is the reply. Otherwise the reply is 451,
+    and the client will send the message to all of them again. With LMTP all stores are called, and
+    each recipient gets the reply of its store.
 
-    An address that no pattern fits is refused: 550 5.1.1, at RCPT with ``server.use(store)`` and at
-    the message without. With ``use`` a store that has ``on_mail_from`` or ``on_rcpt_to`` itself is
-    asked at RCPT, for its own recipients, and one with ``attach`` has it called.
+    An address without a pattern is refused with 550 5.1.1, at RCPT with ``server.use(store)``, else
+    for the message. With ``use``, a store's own ``on_mail_from`` and ``on_rcpt_to`` are called at
+    RCPT for its recipients, and its ``attach`` is called.
 
-    Raises TypeError unless *stores* maps texts to callables, ValueError for a wrong pattern.
+    Raises TypeError unless *stores* maps text to callables, ValueError for a wrong pattern.
     """
 
     def __init__(self, stores: Mapping[str, Store]) -> None:
@@ -77,19 +77,19 @@ class RecipientStore:
 
     @property
     def stores(self) -> list[Store]:
-        """The inner stores, each once."""
+        """The inner stores without duplicates."""
         default = () if self._default is None else (self._default,)
         return _each_once((*self._addresses.values(), *self._users.values(), *default))
 
     def attach(self, server: Any) -> None:
-        """For `server.use`: the inner stores see *server* too."""
+        """For `server.use`: attach the inner stores to *server* too."""
         for store in self.stores:
             attach = getattr(store, "attach", None)
             if attach is not None:
                 attach(server)
 
     def on_rcpt_to(self, address: Address, session: Session) -> None:
-        """For `server.use`: refuse what no pattern fits, and what the store of it would refuse."""
+        """For `server.use`: refuse recipients without a pattern, and those that a store refuses."""
         store = self._store_for(address, session)
         if store is None:
             raise _no_such_mailbox()
@@ -134,7 +134,7 @@ class RecipientStore:
 def _call_all(
     stores: list[Store], own: dict[int, list[Address]], spool: Spool, session: Session
 ) -> Any:
-    """Every store in turn; the reply of the last one."""
+    """Call every store in turn; returns the reply of the last one."""
     result = None
     for number, store in enumerate(stores):
         try:
@@ -144,7 +144,7 @@ def _call_all(
         except Reject as exc:
             if number == 0:
                 raise
-            # At least once: the stores before have it, and get it again.
+            # At least once: the earlier stores have the message, and will get it again.
             raise Reject(451, "Not stored for every recipient, try again later", "4.3.0") from exc
     return result
 
@@ -156,14 +156,14 @@ def _call_for_each(
     spool: Spool,
     session: Session,
 ) -> list[Any]:
-    """Every store, whatever becomes of the others; a result for each recipient (LMTP)."""
+    """Call every store, even if others fail; returns a result for each recipient (LMTP)."""
     results: dict[int, list[Any]] = {}
     for store in stores:
         mine = own[id(store)]
         try:
             result = _call(store, mine, spool, session)
         except Exception as exc:
-            result = exc  # the server makes the recipient's reply of it
+            result = exc  # the server turns it into the recipient's reply
         if not isinstance(result, (list, tuple)):
             result = [result] * len(mine)
         elif len(result) != len(mine):
@@ -174,7 +174,7 @@ def _call_for_each(
 
 
 def _call(store: Store, recipients: list[Address], spool: Spool, session: Session) -> Any:
-    """*store* with the message in *spool*, and a session that knows these *recipients* only."""
+    """Call *store* with the message in *spool* and a session that has only these *recipients*."""
     view = copy.copy(session)
     view.envelope = copy.copy(session.envelope)
     view.envelope.rcpt_to = recipients
@@ -184,7 +184,7 @@ def _call(store: Store, recipients: list[Address], spool: Spool, session: Sessio
 
 
 def _each_once(stores: Iterable[Store]) -> list[Store]:
-    """By identity: a store may define what equals it."""
+    """*stores* without duplicates, compared by identity because a store may define __eq__."""
     return list({id(store): store for store in stores}.values())
 
 

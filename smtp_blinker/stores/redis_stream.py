@@ -1,4 +1,4 @@
-"""Mail into a Redis stream: 250 once XADD was answered. Extra `redis`."""
+"""Adds mail to a Redis stream, and replies 250 after the answer to XADD. Extra `redis`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .pool import Pool
 from .queue import INLINE, QueueStore, Unavailable
 from .received import too_large
 
-#: The largest value that Redis takes if it is not configured otherwise (`proto-max-bulk-len`).
+#: Redis's default limit for a value (`proto-max-bulk-len`).
 MAX_SIZE: Final = 512 * 2**20
-#: What is appended to the name of a stream for that of its dead letters.
+#: The suffix for the name of the stream of dead letters.
 DEAD: Final = ".dead"
 #: Seconds for TCP and TLS.
 CONNECT_SECONDS: Final = 10
@@ -29,26 +29,26 @@ CONNECT_SECONDS: Final = 10
 class RedisStreamStore(QueueStore):
     """Adds each message to a stream of Redis: ``server.use(store); server.on_data(store)``.
 
-    *url* is one of redis-py: ``redis://USER:PASSWORD@HOST:PORT/DB``, ``rediss://…`` with TLS, or
-    ``unix://…``. The entry's field ``envelope`` has the JSON object (`Envelope`), ``content`` the
-    content, and ``content_id`` what duplicates have in common. With *contents* (`FolderContents`,
-    `S3Contents`) a content larger than *inline* bytes goes there, and the entry names it. Without,
-    a message may have *max_size* bytes with its envelope: by default 512 MiB, as Redis has it,
-    which keeps all of it in memory.
+    *url* is a URL of redis-py: ``redis://USER:PASSWORD@HOST:PORT/DB``, ``rediss://…`` with TLS, or
+    ``unix://…``. An entry has the fields ``envelope`` (the JSON object of `Envelope`), ``content``
+    and ``content_id``, which is the same for duplicates. With *contents* (`FolderContents`,
+    `S3Contents`) a content larger than *inline* bytes is stored there, and the entry has its key.
+    Without them, a message with its envelope may have up to *max_size* bytes: by default 512 MiB,
+    Redis's own limit. Redis keeps all of it in memory.
 
-    250 means that XADD was answered. Redis may answer before the entry is on its disk: set
-    ``appendonly yes`` and ``appendfsync always`` there, and no eviction (``maxmemory-policy
-    noeviction``), or with Redis 7.2 and later *wait_aof*: so many of the server itself (0 or 1) and
-    of its replicas have it on their disks, ``wait_aof=(1, 1)`` for example.
+    250 means that Redis has answered XADD. Redis may answer before the entry is on its disk. To
+    prevent this, set ``appendonly yes``, ``appendfsync always`` and ``maxmemory-policy noeviction``
+    there; or, with Redis 7.2 and later, use *wait_aof*: the number of servers (0 or 1) and of
+    replicas that must have it on their disks, for example ``wait_aof=(1, 1)``.
 
-    Where Redis is away, out of memory, or doesn't answer within *timeout* seconds, the hook raises
-    `Unavailable`: the client gets 451 4.3.0 and an `error` event reports it. After three failures
-    in a row mail is refused without being read, for 5 seconds at a time, and already at MAIL with
-    ``server.use(store)``. A message may then be in the stream all the same, and once more when the
-    client has sent it again: both have one `content_id`.
+    If Redis is unreachable, out of memory, or doesn't answer within *timeout* seconds, the hook
+    raises `Unavailable`: the client gets 451 4.3.0 and an `error` event reports it. After three
+    failures in a row mail is refused unread for 5 seconds at a time, and with
+    ``server.use(store)`` already at MAIL. A refused message may be in the stream nevertheless, and
+    again after the client's retry: both have the same `content_id`.
 
-    *pool* messages are handed over at a time, several of them in one round trip. Raises
-    RuntimeError in a program without monkey patching, ValueError for a URL that is none.
+    Up to *pool* messages are delivered at a time, several of them in one round trip. Raises
+    RuntimeError in a program without monkey patching, ValueError for a wrong URL.
     """
 
     engine = "Redis"
@@ -74,9 +74,9 @@ class RedisStreamStore(QueueStore):
         )
         self.stream = stream
         self.wait_aof = wait_aof
-        # Checks the URL too; each connection is one of our pool's, with the settings of this one.
+        # This also checks the URL. Our own pool makes its connections with these settings.
         self._settings = parse_url(url)
-        #: Redis ends the connection when a value is larger, and its reason may not get through.
+        #: For a larger value Redis ends the connection, and its error message may get lost.
         self._engine_takes = max_size
         self._pool: Pool[Any] = Pool(BATCHES + 1, self._connect, is_alive, drop)
         self._batches = Batches(self._pool, self._send, timeout)
@@ -116,7 +116,7 @@ class RedisStreamStore(QueueStore):
         for job in added:
             job.end()
         if demoted is not None:
-            # After a failover the name leads to another server, and this connection doesn't.
+            # After a failover the host name leads to another server; drop this connection.
             raise demoted
 
     def _command(self, job: Job) -> tuple[str | bytes, ...]:
@@ -126,7 +126,7 @@ class RedisStreamStore(QueueStore):
         )
 
     def _wait(self, connection: Any, wanted: tuple[int, int]) -> None:
-        # Less than the deadline, which would take the connection down.
+        # Shorter than the deadline, which would close the connection.
         milliseconds = max(1, int(self.timeout * 900))
         try:
             got = ask(connection, "WAITAOF", *wanted, milliseconds)
@@ -166,7 +166,7 @@ class RedisStreamStore(QueueStore):
 
 
 def parse_url(url: str) -> redis.ConnectionPool:
-    """What *url* says about connections. Raises ValueError, without showing a password."""
+    """Parse *url* into settings of connections. Raises ValueError, without the password."""
     try:
         path = urlsplit(url).path
         settings = redis.ConnectionPool.from_url(url)
@@ -192,7 +192,7 @@ def _is_wait_aof(value: Any) -> bool:
 
 
 def connect(settings: redis.ConnectionPool) -> Any:
-    """A connection as *settings* say, ready for use; raises what redis-py does."""
+    """Open a connection with *settings*; raises what redis-py raises."""
     once = Retry(NoBackoff(), 0)
     options = {"socket_connect_timeout": CONNECT_SECONDS, "retry": once}
     connection: Any = settings.connection_class(**{**settings.connection_kwargs, **options})
@@ -205,7 +205,7 @@ def connect(settings: redis.ConnectionPool) -> Any:
 
 
 def largest_value(connection: Any) -> int:
-    """Octets that a value may have; the default where Redis doesn't tell (a managed one)."""
+    """The largest value in octets; the default if Redis doesn't reveal it (a managed service)."""
     try:
         answer = ask(connection, "CONFIG", "GET", "proto-max-bulk-len")
     except ResponseError:
@@ -215,15 +215,15 @@ def largest_value(connection: Any) -> int:
 
 
 def ask(connection: Any, *words: Any) -> Any:
-    """The answer to one command; raises what redis-py does."""
+    """The answer to one command; raises what redis-py raises."""
     connection.send_command(*words)
     return connection.read_response()
 
 
 def is_alive(connection: Any) -> bool:
-    """Whether Redis has not closed the connection meanwhile."""
+    """Whether Redis hasn't closed the connection meanwhile."""
     try:
-        # Something to read is the end, or an answer that nothing has waited for.
+        # Readable means that it was closed, or has an unexpected answer.
         return not connection.can_read(timeout=0)
     except (RedisError, OSError):
         return False

@@ -1,4 +1,4 @@
-"""Each message to the next hop, by SMTP or LMTP, before the client gets 250."""
+"""Sends each message to the next hop by SMTP or LMTP before the client gets 250."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Outcome = str | Reject
 
 
 class RelayFailure(Exception):
-    """The next hop was not reached, or didn't go on."""
+    """The next hop was unreachable or ended the transaction."""
 
 
 class _Ending(Exception):
-    """The next hop ends a connection that was used before: 421 where a message begins."""
+    """The next hop ends a used connection by 421 to the first command of a message."""
 
 
 class RelayStore:
@@ -41,28 +41,28 @@ class RelayStore:
     *url* is ``smtp://HOST:PORT`` (port 25), ``smtps://HOST:PORT`` (TLS from the first octet, 465)
     or ``lmtp://HOST:PORT`` (24), with ``USER:PASSWORD@`` for AUTH; ``lmtp:///PATH`` is a UNIX
     socket.
-    STARTTLS is used where the next hop offers it, its certificate verified; *starttls* True demands
-    it, False leaves it out, and None, the default, leaves it out for a next hop on loopback only.
-    AUTH is never sent without TLS but to loopback. *name* is what EHLO and the Received field say;
-    by default this host's name. *timeout* is seconds for one message, from the connection to the
-    last reply: greater than 0. There is no queue: 250 means that the next hop has said 250 for
-    every recipient.
+    STARTTLS with a verified certificate is used if the next hop offers it and isn't on loopback;
+    with *starttls* True it is required, with False it isn't used. AUTH without TLS is only sent to
+    loopback. *name* is this host's name in EHLO and the Received field. *timeout* is the number of
+    seconds for one message, from the connection to the last reply, greater than 0. There is no
+    queue: 250 means that the next hop has accepted the message for every recipient.
 
-    Where it refuses a recipient nothing is sent, and its refusal is our reply: one of 4yz if there
-    is one. With LMTP on our side each recipient has its own reply, and those that it accepted get
-    the message. Where only LMTP on its side refuses some after the content, our SMTP client gets
-    the refusal (again one of 4yz if there is one), and those that accepted have the message.
+    If the next hop refuses a recipient, nothing is sent, and our reply is its refusal (a 4yz one if
+    there is any). But if our server speaks LMTP, each recipient has its own reply, and the accepted
+    recipients get the message. If the next hop speaks LMTP and refuses some recipients after the
+    content, our SMTP client gets the refusal (again a 4yz one if there is any), although the other
+    recipients have the message.
 
-    8BITMIME, SIZE, SMTPUTF8, DSN, REQUIRETLS and MT-PRIORITY are passed on where the next hop has
-    them. What it must have for the message and hasn't is a refusal: SMTPUTF8 (550 5.6.7), 8BITMIME
-    for 8-bit content (554 5.6.3), REQUIRETLS (550 5.7.30); BINARYMIME and FUTURERELEASE are not
-    passed on (554). A bare CR or LF in the content becomes CRLF. A Received field is added; a loop
-    is ended by the server's own count of them. Connections are kept and used again.
+    8BITMIME, SIZE, SMTPUTF8, DSN, REQUIRETLS and MT-PRIORITY are passed on if the next hop supports
+    them. If the message needs one that the next hop lacks, it is refused: SMTPUTF8 (550 5.6.7),
+    8BITMIME for 8-bit content (554 5.6.3), REQUIRETLS (550 5.7.30). Messages with BINARYMIME and
+    FUTURERELEASE aren't passed on (554). A bare CR or LF in the content becomes CRLF. A Received
+    field is added, by whose count the server detects loops. Connections are kept open for reuse.
 
-    When the next hop is away, slow, or its own trouble speaks, an OSError, an
-    `smtplib.SMTPException` or `RelayFailure` goes out: 451 4.3.0 and an `error` event. After three
-    in a row mail is refused at once for five seconds, with ``server.use(store)`` at MAIL. Raises
-    ValueError for a wrong *url* or *timeout*.
+    If the next hop is unreachable, slow or fails, the hook raises OSError, `smtplib.SMTPException`
+    or `RelayFailure`: 451 4.3.0 and an `error` event. After three failures in a row mail is refused
+    at once for five seconds, with ``server.use(store)`` at MAIL. Raises ValueError for a wrong
+    *url* or *timeout*.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class RelayStore:
         self.circuit = Circuit()
         self._pool = Pool(MOST, self._hop.connect, _is_alive, _quit)
 
-    #: What `check` is about, in messages.
+    #: The name in messages of `check`.
     engine: Final = "The next hop"
     #: For the page: `check` uses connections that belong to the greenlets of this thread.
     needs_thread: Final = False
 
     def on_mail_from(self, address: Address, session: Session) -> None:
-        """For `server.use`: refuse before the content is sent while the next hop is away."""
+        """For `server.use`: refuse MAIL while the next hop is unreachable."""
         self.circuit.check()
 
     def __call__(self, stream: Source, session: Session) -> str | list[Outcome]:
@@ -116,29 +116,29 @@ class RelayStore:
                     with self._pool.use() as smtp:
                         return _Transaction(smtp, content, envelope, by_recipient).run()
                 except _Ending:
-                    pass  # it takes no more on that connection, and may on another
+                    pass  # try again on another connection
 
     def _deadline(self) -> AbstractContextManager[None]:
         text = f"{self._hop.shown} did not take a message within {self.timeout:g} s"
         return within(self.timeout, RelayFailure(text))
 
     def check(self) -> None:
-        """For the page: raise what keeps mail from being handed over now.
+        """For the page: raise if mail can't be delivered now. It sends no message.
 
-        `Reject` (451) while it is refused because of failures, and as for a message where the next
-        hop doesn't begin a session. It sends no message.
+        Raises `Reject` (451) while mail is refused because of failures, and as for a message if the
+        next hop doesn't begin a session.
         """
         self.circuit.check()
         with self._deadline(), self._pool.use():
             pass
 
     def close(self) -> None:
-        """Close the connections that wait for messages."""
+        """Close the idle connections."""
         self._pool.close()
 
 
 class _Content:
-    """The message, kept whole before anything is sent to the next hop; a Received field on top."""
+    """A whole message, stored before it is sent to the next hop, with a Received field on top."""
 
     #: The message itself.
     spool: Spool
@@ -149,7 +149,7 @@ class _Content:
         self.is_8bit = not received.isascii()
 
     def look(self, piece: bytes) -> None:
-        """See a piece of the message as it comes."""
+        """Check a piece of the message for 8-bit octets when it arrives."""
         self.is_8bit = self.is_8bit or not piece.isascii()
 
     @property
@@ -157,7 +157,7 @@ class _Content:
         return len(self._received) + self.spool.size
 
     def pieces(self) -> Iterator[bytes]:
-        """As DATA wants it: lines that end with CRLF, a dot before each first dot, no end yet."""
+        """The octets for DATA: lines with CRLF and dot-stuffing, without the end of data."""
         text = self._received + separator(self.spool.read(0, BEGINNING))
         offset, at_start, held = 0, True, b""
         while text:
@@ -201,7 +201,7 @@ class _Transaction:
         was_used, self._smtp.was_used = self._smtp.was_used, True
         reply = self._say("MAIL FROM:", sender, self._mail_parameters())
         if reply[0] == 421 and was_used:
-            # Not for this message: it has had enough of them on this connection.
+            # This isn't about the message: the connection has transferred enough of them.
             raise _Ending
         refusal = _refusal(reply)
         if refusal is not None:
@@ -236,7 +236,7 @@ class _Transaction:
         return outcomes if self._lmtp else outcomes * accepted
 
     def _missing(self) -> Reject | None:
-        """The refusal of a message that the next hop can't take as it is."""
+        """The refusal of a message for which the next hop lacks an extension, or None."""
         envelope, has = self._envelope, self._smtp.has_extn
         if envelope.smtputf8 and not has("smtputf8"):
             # RFC 6531 section 3.5
@@ -244,7 +244,7 @@ class _Transaction:
         if envelope.body_type == "binarymime":
             return Reject(554, "Binary content can't be passed on", "5.6.1")
         if self._content.is_8bit and not has("8bitmime"):
-            # RFC 6152 section 3: it may not be sent, and we don't convert.
+            # RFC 6152 section 3: don't send it without 8BITMIME. This store doesn't convert it.
             return Reject(554, "The next hop takes no 8-bit content", "5.6.3")
         if envelope.require_tls and not has("requiretls"):
             # RFC 8689 section 4.2.1
@@ -280,7 +280,7 @@ class _Transaction:
 
 
 def _refusal(reply: tuple[int, bytes]) -> Reject | None:
-    """What the next hop's *reply* refuses, as our reply; None where it accepts."""
+    """Our refusal for the next hop's *reply*; None if it accepts."""
     code, octets = reply
     if 200 <= code < 300:
         return None
@@ -288,7 +288,7 @@ def _refusal(reply: tuple[int, bytes]) -> Reject | None:
         return _unexpected(code)
     enhanced, text = _text(octets)
     if code == 421:
-        code = 451  # its connection ends, not ours
+        code = 451  # only the connection to the next hop ends
     if enhanced is None or enhanced[0] != str(code)[0]:
         enhanced = "4.0.0" if code < 500 else "5.0.0"
     return Reject(code, text or "Refused by the next hop", enhanced)

@@ -1,4 +1,4 @@
-"""Contents of large messages in S3, or in a server that speaks its protocol. Extra `s3`."""
+"""Contents of large messages in S3 or a compatible server. Extra `s3`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from gevent import monkey
 
 from .contents import Draft, TemporaryDraft, checked_key
 
-#: Seconds for a connection, and for each answer.
+#: Timeouts in seconds of a connection and of each answer.
 CONNECT_SECONDS: Final = 5
 READ_SECONDS: Final = 20
-#: Keys that one request may delete. The protocol's limit is 1000.
+#: Keys to delete by one request; the limit of the protocol.
 _KEYS_AT_ONCE: Final = 1000
 
 
 class S3Contents:
-    """Contents as objects of *bucket*, their names beginning with *prefix*.
+    """Contents as objects of *bucket* whose names begin with *prefix*.
 
-    Credentials, region and endpoint are those that boto3 finds (``AWS_ACCESS_KEY_ID``,
-    ``AWS_ENDPOINT_URL``, …), or *client* is a client of yours for the service "s3". A message
-    arrives in a temporary file and is put with one request (5 GiB at most, says S3), whose SHA-256
-    the other side checks. Each call raises the error of botocore that prevents it.
+    boto3 finds credentials, region and endpoint (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, …),
+    or *client* is a boto3 client for the service "s3". A message is received into a temporary file
+    and put by one request (S3's limit is 5 GiB), whose SHA-256 the server checks. The methods raise
+    botocore's errors.
 
-    It works with and without monkey patching: where sockets aren't patched, stores call it in
-    threads.
+    It works with and without monkey patching: if sockets aren't patched, stores call it in threads.
     """
 
     def __init__(self, bucket: str, *, prefix: str = "", client: Any = None) -> None:
@@ -46,9 +45,9 @@ class S3Contents:
         return _ObjectDraft(self)
 
     def open(self, key: str) -> BinaryIO:
-        """The content of *key*, which the caller closes.
+        """Open the content of *key*; the caller closes it.
 
-        Raises FileNotFoundError where there is none, ValueError for what is not a key.
+        Raises FileNotFoundError if there is none, ValueError for a wrong key.
         """
         try:
             body: BinaryIO = self.client.get_object(Bucket=self.bucket, Key=self.object_name(key))[
@@ -65,10 +64,10 @@ class S3Contents:
         self.client.delete_object(Bucket=self.bucket, Key=self.object_name(key))
 
     def sweep(self, seconds: float) -> int:
-        """Remove what was put more than *seconds* ago; how many contents that were.
+        """Remove contents that were put more than *seconds* ago; returns their number.
 
-        These are orphans only where no entry waits so long, dead letters included: the queue isn't
-        asked. A lifecycle rule of the bucket does the same.
+        It doesn't check the queue: choose *seconds* longer than any entry waits, dead letters
+        included, so that it removes only orphans. A lifecycle rule of the bucket does the same.
         """
         names = list(self._older_than(time.time() - seconds))
         for start in range(0, len(names), _KEYS_AT_ONCE):
@@ -88,7 +87,7 @@ class S3Contents:
                     yield entry["Key"]
 
     def object_name(self, key: str) -> str:
-        """The name of the object for *key*. Raises ValueError for what is not a key."""
+        """The name of the object for *key*. Raises ValueError for a wrong key."""
         return self.prefix + checked_key(key)
 
 
@@ -104,7 +103,7 @@ class _ObjectDraft(TemporaryDraft):
             Key=self._contents.object_name(key),
             Body=self.file,
             ContentType="message/rfc822",
-            # Given, it isn't computed once more, at the cost of every other client.
+            # Otherwise boto3 computes it again, which delays all other clients.
             ChecksumSHA256=base64.b64encode(digest).decode("ascii"),
         )
         self.discard()
@@ -115,6 +114,6 @@ def _config() -> Any:
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 2},
-        # The checksum above says the same.
+        # The checksum above protects the content already.
         s3={"payload_signing_enabled": False},
     )

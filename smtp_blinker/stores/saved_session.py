@@ -1,4 +1,4 @@
-"""A session and its envelope as a line of JSON, for a message that is handed over later."""
+"""A session and its envelope as a line of JSON, for a message that is delivered later."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .entry import json_ready
 #: The version of the format; a file of another one is not read.
 VERSION: Final = 1
 
-# What is JSON already.
+# Attributes whose values are JSON already.
 _SESSION: Final = (
     *("id", "local_address", "local_port", "remote_address", "remote_port", "client_hostname"),
     *("opening_command", "host_name_appears_as", "secure", "servername", "transaction"),
     *("xclient", "xforward"),
 )
-#: What has a form of its own below, and what is only of this process.
+#: Attributes that have a special form below, or that belong to this process only.
 _OTHER_FORM: Final = frozenset(
     {"mail_from", "rcpt_to", "dsn", "deliver_by", "hold_until", "results", "received_at"}
 )
@@ -44,11 +44,11 @@ _ENVELOPE: Final = tuple(
 
 
 class Expired(Exception):
-    """The time that the client gave for the delivery (RFC 2852, BY=…;R) is over."""
+    """The client's time limit for the delivery (RFC 2852, BY=…;R) has passed."""
 
 
 def save(session: Session, recipients: Sequence[Address], size: int) -> bytes:
-    """The line, with its LF, for a message of *size* octets to these *recipients*."""
+    """Make the line, with its LF, for a message of *size* octets to these *recipients*."""
     envelope = session.envelope
     received_at = envelope.received_at or datetime.now(UTC)
     facts = {
@@ -77,10 +77,10 @@ def save(session: Session, recipients: Sequence[Address], size: int) -> bytes:
 
 
 def load(line: bytes, now: datetime) -> tuple[Session, int]:
-    """The session that *line* was made of, with its envelope, and the size of the content.
+    """Restore the session with its envelope, and the size of the content, from *line*.
 
-    The seconds that the client gave count from the reception, so they are fewer *now*. Raises
-    ValueError for what is no such line, `Expired` where the client wants the message back by now.
+    Time limits in seconds count from the reception, so they are shorter *now*. Raises ValueError
+    for an invalid line, and `Expired` if the message must be returned to the sender by now.
     """
     try:
         facts = json.loads(line)
@@ -97,7 +97,7 @@ def load(line: bytes, now: datetime) -> tuple[Session, int]:
 
 
 def with_recipients(line: bytes, numbers: Sequence[int]) -> bytes:
-    """*line* for these of its recipients only."""
+    """*line* with only these of its recipients."""
     facts = json.loads(line)
     recipients = facts["envelope"]["rcpt_to"]
     facts["envelope"]["rcpt_to"] = [recipients[number] for number in numbers]
@@ -173,7 +173,7 @@ def _read_address(facts: Mapping[str, Any]) -> Address:
 
 
 def _user(user: Any) -> Any:
-    """What `on_auth` returned; an object of the program's is its text."""
+    """The user in JSON; an object of the program becomes its text."""
     return user if user is None or isinstance(user, (str, int, float)) else str(user)
 
 
@@ -182,7 +182,7 @@ def _tls(tls: TLSInfo) -> list[Any]:
 
 
 def _tuples(value: Any) -> Any:
-    """A certificate as `getpeercert` has it: tuples where JSON has lists."""
+    """A certificate in the form of `getpeercert`, with tuples instead of JSON's lists."""
     if isinstance(value, list):
         return tuple(map(_tuples, value))
     if isinstance(value, dict):

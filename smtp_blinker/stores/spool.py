@@ -1,4 +1,4 @@
-"""A spool on this disk for mail that another store can't take at the moment."""
+"""A spool on the disk for mail that another store can't accept at the moment."""
 
 from __future__ import annotations
 
@@ -22,44 +22,43 @@ from .saved_session import save
 from .spool_folder import SpoolFolder
 from .whole import MEMORY, whole_message
 
-# One for each thread of the system, in a process that is monkey patched too.
+# Local to threads of the system, even in a monkey-patched process.
 _Local: Final = monkey.get_original("_thread", "_local")
 
 
 class SpoolStore:
-    """Hands each message to *store*, and keeps it in the folder *path* while that one is away:
+    """Passes each message to *store*, and keeps it in the folder *path* while *store* fails:
     ``spool = SpoolStore(store, path); server.use(spool); server.on_data(spool)``.
 
-    What *store* returns is the reply, and so is a `Reject` of 5yz. Where it raises a `Reject` of
-    4yz or any other `Exception`, the message is written to the disk, fsynced, and then answered
-    250 "spooled as …". An `error` event (``StoreAway``) says why, one for each outage. While
-    anything waits in the spool, new messages go behind it. A full disk is 452 4.3.1. In memory is
-    at most 1 MiB of a message; a larger one is in a temporary file while *store* gets it. An
-    exception that is thrown into the greenlet (hook_timeout, the end of the server) keeps the
-    message from being spooled until it is moved into the queue; from there on it is ignored, and
-    the answer is 250.
+    The reply is the result of *store*, or its `Reject` of 5yz. If *store* raises a `Reject` of 4yz
+    or any other `Exception`, the message is written to the disk and fsynced, and the reply is 250
+    "spooled as …". One `error` event (``StoreAway``) per outage tells the reason. While messages
+    wait in the spool, new ones are added after them. A full disk is 452 4.3.1. At most 1 MiB of a
+    message is in memory; a larger one is in a temporary file while *store* reads it. An exception
+    that is thrown into the greenlet (hook_timeout, the end of the server) prevents the spooling
+    until the message is moved into the queue; after that it is ignored, and the reply is 250.
 
-    What waits is handed over in the order in which it came, to a `QueueStore` many at once: *delay*
-    seconds after the first failure, then after twice as many each time, up to *max_delay*. An entry
-    that fails is skipped; after two failures in a row the store counts as away. What it refuses by
-    then (5yz), and a file that can't be read, is moved to ``failed`` in *path*, and an `error`
-    event (``SpoolFailed``) names it: the sender isn't informed, so look there. A crash can make
-    *store* have messages twice, and never loses one that was answered 250.
+    Waiting messages are delivered in their order, to a `QueueStore` many at once: *delay* seconds
+    after the first failure, then after twice as many each time, up to *max_delay*. An entry that
+    fails is skipped; after two failures in a row the store counts as unreachable. An entry that
+    *store* refuses with 5yz, and a file that can't be read, is moved to ``failed`` in *path*, and
+    an `error` event (``SpoolFailed``) names it. The sender isn't informed, so look there. After a
+    crash *store* may get messages twice, but no message that was answered 250 is lost.
 
-    *store* is called with a session of the facts that were saved: everything of the client and of
-    the envelope, results as `as_dict` says, a user that is an object as its text, but no attributes
-    of the program's own. ``envelope.received_at`` is when the message came; seconds of BY= and
-    HOLDFOR= are counted down.
+    *store* is called with a restored session: it has all data of the client and the envelope,
+    results as dicts of `as_dict`, a user that is an object as its text, but no attributes that the
+    program has added. ``envelope.received_at`` is the time of receipt; seconds of BY= and HOLDFOR=
+    are counted down.
 
-    Several processes may use one *path*; one at a time hands over. With ``server.use`` that begins
-    as the server listens and ends with it; without, at the first message that is spooled. The
-    policies of *store* are asked too, and only what they refuse for good is refused, or anything
-    while nothing can be spooled.
+    Several processes may use one *path*; one at a time delivers. With ``server.use`` delivery runs
+    while the server listens; without, it begins at the first spooled message. The policies of
+    *store* are called too, but only their permanent refusals count, and all while nothing can be
+    spooled.
 
-    ``messages``, ``bytes`` and ``age`` (seconds) say what waits, as this process has last seen it.
+    ``messages``, ``bytes`` and ``age`` (seconds) describe the queue, as this process saw it last.
 
-    Raises TypeError for a *store* that can't be called, ValueError for wrong delays, and the
-    `OSError` that keeps the folders (mode 0700) from being made.
+    Raises TypeError for a *store* that isn't callable, ValueError for wrong delays, and `OSError`
+    if the folders (mode 0700) can't be made.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class SpoolStore:
         self._outage = Outage(self._folder.path)
         self._drain = Drain(self._folder, store, self._outage)
         self._here = _Local()
-        #: Whether the last message that was to be spooled could be.
+        #: Whether the last attempt to spool a message succeeded.
         self._can_spool = True
 
     # For metrics and the page
@@ -105,7 +104,7 @@ class SpoolStore:
 
     @property
     def age(self) -> float:
-        """Seconds for which the oldest message waits; 0 where none does."""
+        """The age of the oldest waiting message in seconds; 0 without any."""
         oldest = self._drain.look.oldest
         return 0.0 if oldest is None else max(0.0, time.time() - oldest)
 
@@ -115,21 +114,21 @@ class SpoolStore:
         return self._outage.is_on
 
     def look(self) -> None:
-        """Look again at what waits, since other processes spool and hand over too."""
+        """Measure the queue again, because other processes change it too."""
         self._drain.measure()
 
     def check(self) -> None:
-        """Raise the `OSError` that keeps messages from being spooled, a full disk among them.
+        """Raise `OSError` if messages can't be spooled, also for a full disk.
 
-        Folders that are missing are made, and a file is written and removed. It waits for the disk:
-        call it in a thread.
+        Makes missing folders, and writes and removes a file. It waits for the disk, so call it in a
+        thread.
         """
         self._folder.check()
 
     # A policy
 
     def attach(self, server: Any) -> None:
-        """For `server.use`: hand over what waits while *server* listens."""
+        """For `server.use`: deliver waiting messages while *server* listens."""
         attach = getattr(self.store, "attach", None)
         if attach is not None:
             attach(server)
@@ -147,18 +146,18 @@ class SpoolStore:
 
     @property
     def _runner(self) -> _Runner:
-        """That of this thread, and so of its hub."""
+        """The runner of this thread and its hub."""
         runner: _Runner | None = getattr(self._here, "runner", None)
         if runner is None:
             runner = self._here.runner = _Runner(self._drain, self._outage, *self._delays)
         return runner
 
     def on_mail_from(self, address: Address, session: Session) -> None:
-        """For `server.use`: what the store's own `on_mail_from` refuses for good."""
+        """For `server.use`: refuse what the store's own `on_mail_from` refuses permanently."""
         self._ask("on_mail_from", address, session)
 
     def on_rcpt_to(self, address: Address, session: Session) -> None:
-        """For `server.use`: what the store's own `on_rcpt_to` refuses for good."""
+        """For `server.use`: refuse what the store's own `on_rcpt_to` refuses permanently."""
         self._ask("on_rcpt_to", address, session)
 
     def _ask(self, name: str, address: Address, session: Session) -> None:
@@ -194,7 +193,7 @@ class SpoolStore:
             return result
 
     def _keep_for_some(self, message: Spool, session: Session, results: list[Any]) -> None:
-        """Keep it for the recipients of LMTP that the store can't have it for at the moment."""
+        """Spool the message for the recipients of LMTP for which the store failed temporarily."""
         numbers = [number for number, one in enumerate(results) if is_for_later(one)]
         if not numbers:
             return
@@ -204,12 +203,12 @@ class SpoolStore:
         try:
             reply = self._keep(message, session, [recipients[number] for number in numbers])
         except Exception as exc:
-            reply = exc  # theirs; the others' messages are stored
+            reply = exc  # for these recipients; the message is stored for the others
         for number in numbers:
             results[number] = reply
 
     def _keep(self, message: Spool, session: Session, recipients: Sequence[Address]) -> str:
-        """Have it in the queue for *recipients*, and return the text of the 250."""
+        """Add the message for *recipients* to the queue, and return the text of the 250."""
         name = self._folder.new_name()
         head = save(session, recipients, message.size)
         draft = self._folder.draft(name)
@@ -223,7 +222,7 @@ class SpoolStore:
             if failure is not None:
                 raise failure
         except BaseException as exc:
-            # In a thread, since another one may still be writing.
+            # Discard it in a thread, because another thread may still be writing.
             draft.is_abandoned = True
             STORES.spawn(draft.discard)
             if isinstance(exc, Exception):
@@ -238,7 +237,7 @@ class SpoolStore:
 
 
 def _failure_of(step: Callable[[], None]) -> BaseException | None:
-    """Do *step*; what it raised."""
+    """Call *step*; returns the exception that it raised, or None."""
     try:
         step()
     except BaseException as exc:
@@ -247,34 +246,34 @@ def _failure_of(step: Callable[[], None]) -> BaseException | None:
 
 
 class _Runner:
-    """The greenlet that hands over, in one hub."""
+    """The greenlet of one hub that delivers waiting messages."""
 
     def __init__(self, drain: Drain, outage: Outage, delay: float, max_delay: float) -> None:
         self._drain = drain
         self._outage = outage
         self._delay = delay
         self._max_delay = max_delay
-        #: The servers that listen, by their ids.
+        #: The ids of the servers that listen.
         self._servers: set[int] = set()
         self._greenlet: gevent.Greenlet[..., None] | None = None
         self._is_stopped = False
         self._has_more = Event()
 
     def begin(self, server: Any) -> None:
-        """*server* listens."""
+        """Record that *server* listens, and start."""
         self._servers.add(id(server))
         self._start(0)
 
     def end(self, server: Any) -> None:
-        """*server* doesn't any more. What is under way for the last one is given up."""
+        """Record that *server* has stopped; after the last one, end the delivery."""
         self._servers.discard(id(server))
         if not self._servers and self._greenlet is not None:
-            self._is_stopped = True  # a store may finish whatever is thrown into it
+            self._is_stopped = True  # a store may ignore what is thrown into it, and finish
             self._greenlet.kill()
             self._greenlet = None
 
     def wake(self) -> None:
-        """There is one message more."""
+        """Start delivery, or wake it up, for a new message."""
         self._has_more.set()
         self._start(self._delay)
 
@@ -290,7 +289,7 @@ class _Runner:
             self._has_more.clear()
             try:
                 any_left = self._drain.run(lambda: self._is_stopped)
-            except Exception as exc:  # the disk's, or a fault of the program's own
+            except Exception as exc:  # an error of the disk, or a fault of the program
                 any_left = False
                 if not self._outage.is_on:
                     self._outage.is_on = True
@@ -298,7 +297,7 @@ class _Runner:
             if self._drain.look.messages == 0:
                 if not self._servers and not self._has_more.is_set():
                     return
-                # What another process has left is found in time, too.
+                # The timeout also finds messages that another process has left.
                 pause = self._delay if self._has_more.wait(self._max_delay) else 0
                 delay = self._delay
             elif any_left:
@@ -308,7 +307,7 @@ class _Runner:
 
     def _wait(self, pause: float) -> None:
         if self._outage.is_on:
-            gevent.sleep(pause)  # new messages make no haste
+            gevent.sleep(pause)  # new messages don't shorten the pause
         elif self._has_more.wait(pause):
-            # Nor do they wait for old ones that the store doesn't take.
+            # New messages don't wait for old ones that the store doesn't accept.
             gevent.sleep(min(pause, self._delay))

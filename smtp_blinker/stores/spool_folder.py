@@ -1,7 +1,7 @@
-"""The folders of a spool on this disk, and the files in them. All of it blocks.
+"""The folders of a spool and the files in them. All functions block.
 
-An entry is one file: a line of JSON (`saved_session`), and the content. It is written in tmp/ and
-moved to queue/ once it is whole and on the disk. The names are in the order of arrival.
+An entry is one file: a line of JSON (`saved_session`), then the content. It is written in tmp/ and
+moved to queue/ when it is complete and fsynced. The names are in the order of arrival.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from .decision import Decision
 from .disk import make_folder, sync_folder
 from .saved_session import Expired, load
 
-#: Seconds after which a file in tmp/ is the rest of a crash: it takes no more than the disk needs.
+#: Files in tmp/ older than this many seconds are left from a crash: writing takes far less time.
 STALE: Final = 3600
-#: Octets that are written to see whether the disk takes any.
+#: Octets to write as a test of the disk.
 TRIAL: Final = 65536
-#: Entries that one look at the queue brings.
+#: The number of names that one look at the queue returns.
 BATCH: Final = 1000
-#: Entries that are handed over together, and octets of all of their contents.
+#: The most entries to deliver together, and octets of all their contents.
 GROUP: Final = 64
 GROUP_OCTETS: Final = 256 * 1024
-#: Octets of the longest line of JSON that is read: 1000 recipients have fewer than 4 MiB.
+#: The longest line of JSON to read, in octets; 1000 recipients need less than 4 MiB.
 _LONGEST_HEAD: Final = 64 * 2**20
 _NAME: Final = re.compile(r"([0-9]{20})-[a-z2-7]{16}")
 
-# A real one, in a process that is monkey patched too.
+# The original, even in a monkey-patched process.
 _allocate_lock: Final = monkey.get_original("_thread", "allocate_lock")
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is in the queue."""
+    """The state of the queue."""
 
-    #: The first `BATCH` of those that were asked for.
+    #: The first `BATCH` names.
     names: tuple[str, ...] = ()
     messages: int = 0
     #: Octets of all files.
     bytes: int = 0
-    #: When the oldest one arrived, in seconds since 1970.
+    #: The arrival of the oldest one in seconds since 1970, or None.
     oldest: float | None = None
 
 
 class SpoolFolder:
-    """The folder *path*, with tmp, queue and failed in it; made with mode 0700.
+    """The folder *path* with its folders tmp, queue and failed.
 
-    The constructor raises the `OSError` that prevents it.
+    The constructor makes them with mode 0700, or raises `OSError`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -68,7 +68,7 @@ class SpoolFolder:
         self.failed = os.path.join(self.path, "failed")
         self._last = 0
         self.make_folders()
-        # Should the last run have made them and ended before they were on the disk.
+        # An earlier run may have made them and ended before fsync.
         sync_folder(self.path)
 
     def make_folders(self) -> None:
@@ -76,10 +76,7 @@ class SpoolFolder:
             make_folder(folder, 0o700)
 
     def check(self) -> None:
-        """Make folders that are missing, and write a file and remove it.
-
-        Raises the `OSError` where that can't be done.
-        """
+        """Make missing folders, and write and remove a file. Raises `OSError`."""
         self.make_folders()
         for folder in (self.tmp, self.queue, self.failed):
             if not os.access(folder, os.W_OK | os.X_OK):
@@ -91,7 +88,7 @@ class SpoolFolder:
             trial.discard()
 
     def new_name(self) -> str:
-        """A name behind all that this process gave before, whatever its clock does."""
+        """A name that sorts after all earlier ones of this process, even if the clock goes back."""
         self._last = max(self._last + 1, time.time_ns())
         return f"{self._last:020d}-{new_id()}"
 
@@ -104,14 +101,14 @@ class SpoolFolder:
             return True
 
     def look(self, put_off: Collection[str] = ()) -> Look:
-        """What is in the queue, *put_off* not among the names."""
+        """The state of the queue; the names are without those in *put_off*."""
         messages = total = 0
         oldest: str | None = None
 
         def names() -> Iterator[str]:
             nonlocal messages, total, oldest
             for entry in entries:
-                with suppress(FileNotFoundError):  # another process has handed it over
+                with suppress(FileNotFoundError):  # another process has delivered it
                     total += entry.stat(follow_symlinks=False).st_size
                     messages += 1
                     if oldest is None or entry.name < oldest:
@@ -119,8 +116,7 @@ class SpoolFolder:
                     if entry.name not in put_off:
                         yield entry.name
 
-        # One at a time, so that other threads have their turn: sorting all of a long queue at once
-        # would hold them up.
+        # Names are compared one at a time: sorting a long queue at once would block other threads.
         with os.scandir(self.queue) as entries:
             first = heapq.nsmallest(BATCH, names())
         return Look(tuple(first), messages, total, None if oldest is None else arrived(oldest))
@@ -129,10 +125,10 @@ class SpoolFolder:
         return Draft(self, name)
 
     def open(self, name: str, now: datetime) -> Entry:
-        """The entry *name*, which the caller closes.
+        """Open the entry *name*; the caller closes it.
 
-        Raises FileNotFoundError where there is none (any more), ValueError and `Expired` as `load`
-        does, and another `OSError`.
+        Raises FileNotFoundError if it doesn't exist (any more), other `OSError`, and ValueError and
+        `Expired` like `load`.
         """
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         file = open(os.open(os.path.join(self.queue, name), flags), "rb")  # noqa: SIM115
@@ -148,7 +144,7 @@ class SpoolFolder:
         return Entry(file, head, size, session)
 
     def open_group(self, names: Sequence[str], now: datetime) -> list[InMemory]:
-        """The first entries of *names*, as far as they can be read and are no more than a group."""
+        """The first entries of *names* that can be read, up to the size of a group."""
         group: list[InMemory] = []
         octets = 0
         for name in names[:GROUP]:
@@ -163,29 +159,30 @@ class SpoolFolder:
         return group
 
     def remove(self, *names: str) -> None:
-        # Without an fsync: should it come back after a crash, it is handed over twice.
+        # Without fsync: if it reappears after a crash, it is delivered twice.
         for name in names:
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.queue, name))
 
     def fail(self, name: str) -> None:
-        """Move the entry to failed/, for people to look at."""
+        """Move the entry to failed/ for the operator."""
         make_folder(self.failed, 0o700)
         os.rename(os.path.join(self.queue, name), os.path.join(self.failed, name))
         sync_folder(self.failed)
         sync_folder(self.queue)
 
     def remove_stale(self) -> None:
-        """Remove from tmp/ what a crash has left there."""
+        """Remove files from tmp/ that a crash has left there."""
         oldest = time.time() - STALE
         with suppress(OSError), os.scandir(self.tmp) as entries:
             for entry in list(entries):
-                with suppress(OSError):  # another process may be quicker
+                with suppress(OSError):  # another process may have removed it
                     if entry.stat(follow_symlinks=False).st_mtime < oldest:
                         os.unlink(entry.path)
 
     def lock(self) -> Callable[[], None] | None:
-        """Be the process that hands over; the way to end that, or None where another one is."""
+        """Lock the delivery for this process; returns a function that unlocks, or None if another
+        process has the lock."""
         fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -199,15 +196,15 @@ class SpoolFolder:
 
 
 def arrived(name: str) -> float | None:
-    """When the entry *name* was received, in seconds since 1970; None where the name isn't ours."""
+    """The arrival of the entry *name* in seconds since 1970; None for the name of another file."""
     found = _NAME.fullmatch(name)
     return None if found is None else int(found[1]) / 1e9
 
 
 class Draft:
-    """An entry on its way into the queue.
+    """An entry that is being written.
 
-    `write` and `publish` run one at a time, `discard` at any time, in any thread.
+    Only one `write` or `publish` may run at a time; `discard` may run at any time, in any thread.
     """
 
     def __init__(self, folder: SpoolFolder, name: str) -> None:
@@ -217,7 +214,7 @@ class Draft:
         self._fd = -1
         self._lock = _allocate_lock()
         self.decision = Decision()
-        #: Set, it is not written any more.
+        #: If set, nothing more is written.
         self.is_abandoned = False
 
     def write(self, data: bytes) -> None:
@@ -233,7 +230,7 @@ class Draft:
                 rest = rest[os.write(self._fd, rest) :]
 
     def publish(self, folder: str = "") -> None:
-        """Have it in the queue (or in *folder*), on the disk, in place of one of that name."""
+        """Fsync it and move it into the queue (or *folder*), replacing an entry of that name."""
         folder = folder or self._folder.queue
         with self._lock:
             os.fsync(self._fd)
@@ -247,7 +244,7 @@ class Draft:
             self._path = ""
 
     def discard(self) -> None:
-        """Leave nothing of it, unless it was published. Raises nothing."""
+        """Remove it unless it was published. Raises nothing."""
         self.is_abandoned = True
         with self._lock:
             path, self._path = self._path, ""
@@ -265,14 +262,14 @@ class Draft:
         return InterruptedError(errno.EINTR, "the message was abandoned", self._path)
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1  # whatever close says, the descriptor is gone
+        fd, self._fd = self._fd, -1  # even if close() fails, the descriptor is closed
         if fd >= 0:
             os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
 class InMemory:
-    """An entry that was read."""
+    """An entry in memory."""
 
     name: str
     session: Session
@@ -280,7 +277,7 @@ class InMemory:
 
 
 class Entry:
-    """An entry that is read. `close` waits for a `read` that another thread is still at."""
+    """An open entry. `close` waits until a `read` in another thread has ended."""
 
     def __init__(self, file: BinaryIO, head: bytes, size: int, session: Session) -> None:
         self._file = file
@@ -297,7 +294,7 @@ class Entry:
         offset += len(self.head)
         with self._lock:
             if self._file.closed:
-                raise ValueError("the message is gone: it was handed over")
+                raise ValueError("the message is no longer available: it was delivered")
             while size and (piece := os.pread(self._file.fileno(), size, offset)):
                 pieces.append(piece)
                 offset += len(piece)

@@ -1,4 +1,4 @@
-"""Each message as a POST request to a URL."""
+"""Sends each message as a POST request to a URL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .http import Answer, Endpoint
 from .received import PIECE, Source
 from .whole import whole_message
 
-#: The answers that refuse a message for good: reply code and enhanced status code.
+#: The HTTP statuses that refuse a message permanently, with reply code and enhanced status code.
 REFUSALS: Final = {
     406: (550, "5.7.1"),
     410: (550, "5.7.1"),
@@ -29,35 +29,35 @@ REFUSALS: Final = {
     422: (550, "5.7.1"),
 }
 _DEFAULT_TEXT: Final = {552: "Message is larger than the receiver takes"}
-#: Characters of an answer's line that become the text of a reply.
+#: The most characters of a response's line in the text of a reply.
 _LONGEST_LINE: Final = 400
-# What a reply's text can't begin with: it would be taken for the code.
+# A code at the beginning of the text, which could be taken for the code of the reply.
 _CODE: Final = re.compile(r"[2-5](\d\d\b|\.\d{1,3}\.\d)")
 
 
 class WebhookFailure(Exception):
-    """The endpoint gave no answer that decides about the message."""
+    """The endpoint neither accepted nor refused the message."""
 
 
 class WebhookStore:
     """POSTs each message to *url*: ``SMTPServer(address, on_data=WebhookStore(…))``.
 
     The request is multipart/form-data with `envelope` (the JSON of `Envelope.as_json`) and the file
-    `message` (message/rfc822), which has the octets as they came. The field Idempotency-Key has the
-    envelope's `content_id`: the same when a client sends a message again. With a *secret* the field
-    ``X-SMTP-Signature: t=SECONDS,v1=HEX`` signs it: HMAC-SHA256, keyed with the secret in UTF-8,
-    over SECONDS (Unix time), a dot, and the body. *timeout* is seconds for the whole request,
-    connecting and waiting for a connection too: greater than 0.
+    `message` (message/rfc822) with the unchanged octets. The field Idempotency-Key has the
+    envelope's `content_id`, which stays the same if a client sends a message again. With a *secret*
+    the field ``X-SMTP-Signature: t=SECONDS,v1=HEX`` signs the request: HMAC-SHA256, with the secret
+    in UTF-8 as the key, over SECONDS (Unix time), a dot, and the body. *timeout* is the number of
+    seconds for the whole request, including the wait for a connection, greater than 0.
 
-    2xx accepts: the first line of a text/plain answer becomes the reply's text. 406, 410 and 422
-    refuse for good (550 5.7.1 with that line), 413 too (552 5.3.4). Any other answer, a redirect
-    among them, and none in time let `WebhookFailure`, OSError or http.client.HTTPException out:
-    451 4.3.0 and an `error` event. After three of those in a row mail is refused at once (451
-    4.3.0) for five seconds, then one message is tried; with ``server.use(store)`` it is refused at
-    MAIL.
+    2xx accepts; the first line of a text/plain response becomes the text of the reply. 406, 410 and
+    422 refuse permanently (550 5.7.1 with that line), 413 too (552 5.3.4). For any other response,
+    also a redirect, and without a response in time the hook raises `WebhookFailure`, OSError or
+    http.client.HTTPException: 451 4.3.0 and an `error` event. After three of these in a row mail is
+    refused at once (451 4.3.0) for five seconds, with ``server.use(store)`` at MAIL; then one
+    message is tried.
 
-    A message is kept in memory up to 1 MiB, in a temporary file beyond. Ten requests at most are
-    under way at a time. Raises ValueError for a wrong *url* or *timeout*.
+    A message is kept in memory up to 1 MiB, else in a temporary file. At most ten requests are in
+    progress at a time. Raises ValueError for a wrong *url* or *timeout*.
     """
 
     def __init__(self, url: str, *, secret: str | None = None, timeout: float = 30) -> None:
@@ -71,13 +71,13 @@ class WebhookStore:
         self.timeout = timeout
         self.circuit = Circuit()
 
-    #: What `check` is about, in messages.
+    #: The name in messages of `check`.
     engine: Final = "The webhook"
     #: For the page: `check` opens a connection as this thread's greenlets do.
     needs_thread: Final = False
 
     def on_mail_from(self, address: Address, session: Session) -> None:
-        """For `server.use`: refuse before the content is sent while the endpoint is away."""
+        """For `server.use`: refuse MAIL while the endpoint is unreachable."""
         self.circuit.check()
 
     def __call__(self, stream: Source, session: Session) -> str:
@@ -91,7 +91,7 @@ class WebhookStore:
             answer = self._post(_Form(envelope.as_json(), spool), envelope)
             result = self._result(answer, envelope)
             if isinstance(result, Reject):
-                attempt.outcome = "refused"  # and the endpoint is there
+                attempt.outcome = "refused"  # the endpoint is reachable
         if isinstance(result, Reject):
             raise result
         return result
@@ -112,7 +112,7 @@ class WebhookStore:
         return within(self.timeout, WebhookFailure(text))
 
     def _result(self, answer: Answer, envelope: Envelope) -> str | Reject:
-        """The reply's text, or the refusal. Raises `WebhookFailure` where neither was said."""
+        """The text of the reply, or the refusal. Raises `WebhookFailure` for other responses."""
         line = _first_line(answer)
         if 200 <= answer.status < 300:
             return line or f"delivered as {envelope.id}"
@@ -124,25 +124,25 @@ class WebhookStore:
         raise WebhookFailure(f"{self._endpoint.shown} answered {answer.status}{what}")
 
     def check(self) -> None:
-        """For the page: raise what keeps mail from being handed over now.
+        """For the page: raise if mail can't be delivered now. It sends no request.
 
-        `Reject` (451) while it is refused because of failures, and as for a message where no
-        connection can be had. It sends no request.
+        Raises `Reject` (451) while mail is refused because of failures, and as for a message if it
+        can't connect.
         """
         self.circuit.check()
         with self._deadline():
             self._endpoint.check()
 
     def close(self) -> None:
-        """Close the connections that wait for messages."""
+        """Close the idle connections."""
         self._endpoint.close()
 
 
 class _Form:
-    """The body of a request, in pieces; the message is read again each time."""
+    """The body of a request in pieces. Each iteration reads the message again."""
 
     def __init__(self, envelope: bytes, spool: Spool) -> None:
-        # RFC 7578 section 4.1: a boundary that stands nowhere else, here by chance.
+        # RFC 7578 section 4.1: the boundary mustn't occur in the content. This one is random.
         boundary = f"smtp-blinker-{new_id()}{new_id()}"
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self._head = (
@@ -173,12 +173,12 @@ def _signature(secret: bytes, form: _Form) -> str:
     code = hmac.new(secret, f"{seconds}.".encode(), "sha256")
     for piece in form:
         code.update(piece)
-        gevent.sleep(0)  # others have their turn: 64 KiB take 0.1 ms
+        gevent.sleep(0)  # let other greenlets run: 64 KiB take 0.1 ms
     return f"t={seconds},v1={code.hexdigest()}"
 
 
 def _first_line(answer: Answer) -> str:
-    """The first line of a text/plain answer as the text of a reply; "" where there is none."""
+    """The first line of a text/plain response as the text of a reply; "" without one."""
     if answer.content_type != "text/plain":
         return ""
     line = answer.body.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")

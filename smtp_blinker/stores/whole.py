@@ -1,4 +1,4 @@
-"""A whole message, kept on this machine while a store hands it to others."""
+"""A whole message, kept on this machine while a store passes it on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..session import Session
 from .disk import NO_SPACE, no_space
 from .received import PIECE, Source
 
-#: Octets of a message that are kept in memory; a larger one is in a temporary file.
+#: The largest message in memory, in octets; a larger one is in a temporary file.
 MEMORY: Final = 2**20
 
 
@@ -19,10 +19,9 @@ MEMORY: Final = 2**20
 def whole_message(
     stream: Source, session: Session, look: Callable[[bytes], object] | None = None
 ) -> Iterator[Spool]:
-    """All of *stream*, until the block ends; *look* sees each piece as it comes.
+    """Read all of *stream* and keep it until the block ends; *look* is called with each piece.
 
-    Raises what *stream* raises, `Reject` (452 4.3.1) where the disk is full, and another `OSError`
-    that keeps the message from being written.
+    Raises what *stream* raises, `Reject` (452 4.3.1) if the disk is full, and other `OSError`.
     """
 
     def next_piece() -> bytes:

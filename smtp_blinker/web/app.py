@@ -39,30 +39,30 @@ from .security import protect
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at what happened, for each page that is open.
+#: Seconds between two checks for new events, for each open page.
 LOOK_EVERY: Final = 0.25
 #: While more than `FEW` events came between two looks, mail is busy: then there are fewer of them,
 #: since to send something to a page costs much, and more of it little.
 BUSY_LOOK_EVERY: Final = 1.2
 FEW: Final = 25
-#: Seconds without an event after which a page gets an empty one.
+#: Seconds without an event after which a page gets an empty event.
 HEARTBEAT: Final = 15.0
-#: Events that a page gets when it is opened, and those that are made text in one turn of the loop.
+#: Events that a newly opened page gets, and events to format in one turn of the loop.
 BACKLOG: Final = 100
 AT_ONCE: Final = 50
-#: Seconds between two looks for messages that are too old or too many.
+#: Seconds between two checks for messages that are too old or too many.
 EXPIRE_EVERY: Final = 30.0
-#: Pages that may be open; each keeps a connection, and monitors need some too.
+#: The most open pages. Each keeps a connection, and monitors need some connections too.
 MAX_STREAMS: Final = 500
-#: How an inbox beside the first one is named.
+#: The pattern of names of further inboxes.
 INBOX_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-#: Connections and clients that are listed.
+#: The most connections and clients in lists.
 LISTED: Final = 200
 TOP: Final = 10
 
 
 class _NumberConverter(IntegerConverter):
-    """Numbers that Python reads: int() refuses more than 4300 digits."""
+    """Whole numbers that int() accepts, which refuses more than 4300 digits."""
 
     regex = r"\d{1,9}"
 
@@ -70,15 +70,15 @@ class _NumberConverter(IntegerConverter):
 class Page:
     """What the routes share; ``app.extensions["smtp_blinker"]``."""
 
-    #: What its reader may do, where the program allows it.
+    #: What the person at the page may do, if the program allows it.
     faults: Faults | None = None
     release: Release | None = None
-    #: What `keep` keeps of the mail; all of it where that isn't called.
+    #: How much mail `keep` keeps; all of it without a call.
     kept = Keep()
 
     def __init__(self, servers: Sequence[Any], inboxes: Mapping[str, Inbox], registry: Any) -> None:
         self.servers = servers
-        #: By their names; the first one's is "". Empty without a Maildir.
+        #: The inboxes by their names; "" is the first one. Empty without a Maildir.
         self.inboxes = inboxes
         self.registry = registry
         self.feed = Feed()
@@ -93,19 +93,19 @@ class Page:
                 listener.attach(server)
 
     def keep(self, keep: Keep, every: float = EXPIRE_EVERY) -> NoReturn:
-        """Remove what is beyond *keep* of the mail, every so many seconds, for ever."""
+        """Remove mail beyond *keep* periodically, for ever."""
         self.kept = keep
         while True:
             try:
                 deleted = sum(inbox.expire(keep) for inbox in self.inboxes.values())
                 if deleted:
                     log.info("%d messages were too old or too many and are deleted", deleted)
-            except (OSError, Busy, Failed) as exc:  # it is tried again
+            except (OSError, Busy, Failed) as exc:  # it tries again
                 log.error("old messages can't be deleted: %s", in_one_line(exc))
             gevent.sleep(every)
 
     def detach(self) -> None:
-        """Stop listening and end the page's processes, for a program that goes on without it."""
+        """Stop listening and end the page's processes, if the program goes on without the page."""
         for listener in self._listeners:
             listener.detach()
         for inbox in self.inboxes.values():
@@ -183,7 +183,7 @@ def create_app(
 
     @app.errorhandler(Exception)
     def explain_fault(exc: Exception) -> Any:
-        # Flask would write the path as it came, with line ends in it.
+        # Flask would log the raw path, which may contain line ends.
         log.error("%a %a: %s", request.method, request.path, in_one_line(exc))
         return jsonify(error="there is no answer to this; the log says why"), 500
 
@@ -240,7 +240,7 @@ def _add_page(app: Flask, page: Page) -> None:
         last = request.headers.get("Last-Event-ID", type=int)
         if last is None:
             last = request.args.get("since", page.feed.last - BACKLOG, type=int)
-        if last > page.feed.last:  # it counted the events of an earlier process
+        if last > page.feed.last:  # the number is from an earlier process
             last = 0
         name = request.args.get("inbox", "")
         if name and name not in page.inboxes:
@@ -250,7 +250,7 @@ def _add_page(app: Flask, page: Page) -> None:
         return Response(
             _stream(page, last, page.inboxes.get(name)),
             mimetype="text/event-stream",
-            headers={"X-Accel-Buffering": "no"},  # nginx would wait for more
+            headers={"X-Accel-Buffering": "no"},  # otherwise nginx buffers the events
         )
 
 
@@ -276,9 +276,9 @@ def _news(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
         items = page.feed.since(last)
         texts = []
         for start in range(0, len(items), AT_ONCE):
-            # One after the other, each would copy all those before it.
+            # Joined once: adding them one by one would copy all earlier ones each time.
             texts.append("".join([item.as_text for item in items[start : start + AT_ONCE]]))
-            gevent.sleep(0)  # mail's turn
+            gevent.sleep(0)  # let mail run
         text = "".join(texts)
         if items:
             last = items[-1].number
@@ -297,7 +297,7 @@ def _news(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
             pause = max(LOOK_EVERY, min(pause * KEPT / 2 / len(items), BUSY_LOOK_EVERY))
         else:
             pause = LOOK_EVERY
-        # Not all pages in the same turn of the loop, or mail would wait for all of them.
+        # Not for all pages in the same turn of the loop, or mail would wait for all of them.
         gevent.sleep(pause * random.uniform(0.5, 1))
 
 
@@ -322,7 +322,7 @@ def _add_monitoring(app: Flask, page: Page, check: Callable[[], object] | None) 
         except OSError as exc:
             return Response(f"can't store mail: {exc.strerror}\n", 503, mimetype="text/plain")
         except Exception as exc:
-            # It may name hosts, which are no business of who asks here.
+            # The text may name hosts, so it isn't shown here.
             log.error("mail can't be stored: %s", in_one_line(exc))
             return Response("can't store mail\n", 503, mimetype="text/plain")
         return Response("ok\n", mimetype="text/plain")
@@ -335,7 +335,7 @@ def _run(check: Callable[[], object]) -> object:
 def _add_inboxes(app: Flask, page: Page) -> None:
     app.register_blueprint(message_routes)
     app.register_blueprint(tag_routes)
-    for blueprint in (message_routes, tag_routes):  # the same below the name of another inbox
+    for blueprint in (message_routes, tag_routes):  # the same routes for further inboxes
         app.register_blueprint(
             blueprint,
             name=f"inbox_{blueprint.name}",

@@ -1,4 +1,4 @@
-"""The page below a path, where a proxy passes that on."""
+"""Serves the page below a path, for a proxy that passes the path on."""
 
 from __future__ import annotations
 

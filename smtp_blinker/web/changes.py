@@ -1,4 +1,4 @@
-"""Requests that change something: refused whole when they say anything that isn't understood."""
+"""Requests that change something: refused as a whole if any part isn't understood."""
 
 from __future__ import annotations
 

@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds of CPU time, and of any time, that a request may take.
+#: The limits of a request: seconds of CPU time, and of elapsed time.
 CPU_SECONDS: Final = 5
 SECONDS: Final = 30.0
-#: Requests that wait for a process; further ones are refused.
+#: The most requests that wait for a process; further ones are refused.
 MAX_WAITING: Final = 200
 
 _FOLDER: Final = str(Path(__file__).parent / "reader")
-#: A process that reads hostile mail learns nothing of our environment but what Python needs.
+#: The environment of a process that reads hostile mail: only what Python needs.
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 
-# Real ones, in a process that is monkey patched too: they are called in threads.
+# The originals, even in a monkey-patched process, because threads call them.
 _poll: Final = monkey.get_original("select", "poll")
 _posix_spawn: Final = monkey.get_original("os", "posix_spawn")
 _waitpid: Final = monkey.get_original("os", "waitpid")
@@ -51,7 +51,7 @@ class Busy(Exception):
 
 
 class Failed(Exception):
-    """The process could not do what it was asked: it ended, or took too long, or says why not."""
+    """The process failed: it ended, took too long, or reported an error."""
 
 
 class Child:
@@ -86,7 +86,7 @@ class Child:
         """
         if self._waiting >= MAX_WAITING:
             raise Busy
-        # Of our own: the caller may be killed and close his while the request still waits.
+        # A copy: the caller may be killed and close its own while the request waits.
         file = None if file is None else os.dup(file)
         self._waiting += 1
         try:
@@ -107,7 +107,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The number of the process, None while there is none."""
+        """The process id, or None without a process."""
         return None if self._process is None else self._process.pid
 
     # In the thread
@@ -120,8 +120,8 @@ class Child:
                 self._process = _Process(self._command)
             answer = self._process.ask(request, time.monotonic() + self.seconds)
             if answer.fields.get("fault", "").startswith("MemoryError"):
-                # What is left of its memory may be in pieces. Ended by us, not by itself: the next
-                # request could come before that, and would be lost with it.
+                # Its free memory may be fragmented. End it here: if it ended itself, the next
+                # request could be lost.
                 self._end()
             return answer
         except (OSError, ValueError) as exc:
@@ -139,7 +139,7 @@ class Child:
 
 
 class _Process:
-    """One process, and our end of the socket to it."""
+    """One process, and our end of its socket."""
 
     def __init__(self, command: list[str]) -> None:
         ours, theirs = _socket.socketpair()
@@ -155,7 +155,7 @@ class _Process:
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
                     (os.POSIX_SPAWN_DUP2, null, 1),
                 ],
-                setpgroup=0,  # Ctrl-C in a terminal is for us
+                setpgroup=0,  # Ctrl-C in a terminal must not reach it
                 setsigmask=(),
                 setsigdef=(signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP),
             )
@@ -166,7 +166,7 @@ class _Process:
         self.end = weakref.finalize(self, _end, ours, self.pid, self._owner)
 
     def is_ours_and_idle(self) -> bool:
-        """False in a forked process, and when it has ended or says what it was not asked."""
+        """False in a forked process, after its end, and if it sends something unrequested."""
         if os.getpid() != self._owner:
             return False
         poll = _poll()
@@ -188,5 +188,5 @@ def _end(ours: _socket.socket, pid: int, owner: int) -> None:
         return
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    with suppress(ChildProcessError):  # the program waits for all its children by itself
+    with suppress(ChildProcessError):  # the program waits for its children itself
         _waitpid(pid, 0)

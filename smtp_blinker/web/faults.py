@@ -1,4 +1,4 @@
-"""The part of the JSON API that makes the server fail on demand, where the program allows it."""
+"""The part of the JSON API for faults on demand, if the program allows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from flask import Blueprint, Response, abort, current_app, jsonify, request
 from ..faults import STAGES, Faults
 from .changes import check_parameters, is_change
 
-#: The parameters of a new fault; `Faults.add` says which go together.
+#: The parameters of a new fault; `Faults.add` checks their combinations.
 WORDS = ("do", "at", "sender", "recipient", "code", "text", "seconds", "chance", "times")
 
 routes = Blueprint("faults", __name__, url_prefix="/api/faults")

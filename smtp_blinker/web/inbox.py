@@ -30,43 +30,43 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Octets of a download that are read at once.
+#: Octets of a download to read at a time.
 PIECE: Final = 256 * 1024
-#: Messages that the reader is asked to look into at once.
+#: Messages in one request to the reader.
 READ_AT_ONCE: Final = 256
-#: Seconds for which messages are read for those who only watch, and how many times longer the
-#: pause after it is while mail comes: they shall not take from the mail what it needs.
+#: Seconds of reading for open pages that only watch; and how many times longer the pause after it
+#: is while mail arrives, because mail has priority.
 READING: Final = 0.05
 PAUSE: Final = 19
 LONGEST_PAUSE: Final = 1.0
-#: Lists that are kept until anything changes.
+#: Lists in the cache, which is cleared when anything changes.
 MOST_LISTS: Final = 20
-#: Seconds that the index may take, for 100,000 messages that are deleted for example.
+#: Seconds that a request to the index may take, for example to delete 100,000 messages.
 INDEX_SECONDS: Final = 60
-#: Octets that it may map: some 4 KiB for a message.
+#: Octets that it may map: about 4 KiB per message.
 INDEX_MEMORY: Final = 4 * 2**30
 
-#: Threads that read files for downloads, and look whether mail can be stored.
+#: Threads that read files for downloads, and check whether mail can be stored.
 _FILES: Final = Workers(4)
 
 
 def in_thread(work: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
-    """The result of *work*, done in a thread of the page's; raises what it raises."""
+    """Call *work* in a thread of the page; returns or raises what it does."""
     return _FILES.run(work, *args, **keywords)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """What is kept of the mail; the oldest beyond any of these goes. None for no limit."""
+    """Limits for the mail to keep; the oldest beyond any of them is deleted. None: no limit."""
 
     days: float | None = None
     messages: int | None = None
-    #: Octets of all messages together, as their files have them.
+    #: Octets of the files of all messages together.
     size: int | None = None
 
     @property
     def as_text(self) -> str:
-        """For people; "" when all is kept."""
+        """A description for people; "" without limits."""
         limits = [
             None if self.days is None else f"{self.days:g} days",
             None if self.messages is None else f"{self.messages} messages",
@@ -76,7 +76,7 @@ class Keep:
 
 
 class Download:
-    """What is in *file*, a piece at a time; whoever iterates over it closes it."""
+    """The octets of *file* in pieces; the caller who iterates closes it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -119,7 +119,7 @@ class Inbox:
         #: version: how many match, and a page of them.
         self._latest = 0
         self._lists: dict[tuple[str, int, int], tuple[int, bytes]] = {}
-        #: When the last look began, and when the next one of those who only watch may begin.
+        #: When the last check began, and when the next one for watching pages may begin.
         self._began = self._next = 0.0
         self._busy = BoundedSemaphore(1)
 
@@ -132,7 +132,7 @@ class Inbox:
 
     @property
     def pending(self) -> int:
-        """How many messages wait to be looked into."""
+        """The number of messages that aren't indexed yet."""
         return self._counts["pending"]
 
     @property
@@ -142,7 +142,7 @@ class Inbox:
 
     @property
     def version(self) -> int:
-        """Grows whenever the list changes."""
+        """A number that grows with each change of the list."""
         return self._counts["version"]
 
     def close(self) -> None:
@@ -161,14 +161,14 @@ class Inbox:
                 self._refresh(seconds)
 
     def glance(self, seconds: float) -> None:
-        """The same for an open page, which may be shown what was seen last: mail comes first."""
+        """The same for an open page, perhaps with the last known state, since mail has priority."""
         pause = max(self._next - time.monotonic(), 0.0)
         gevent.sleep(min(pause, seconds))
         if pause <= seconds:
             self.refresh(min(seconds - pause, READING) if pause else seconds)
 
     def watch(self, seconds: float) -> None:
-        """The same for one of many that watch: it is done for all of them together."""
+        """The same for one of many watching pages; one check serves all of them."""
         due = max(self._next, 0.0 if self.pending else self._began + seconds)
         if time.monotonic() < due or not self._busy.acquire(blocking=False):
             return
@@ -185,7 +185,7 @@ class Inbox:
         answer = self._list(what)
         if answer.fields["unindexed"]:
             with self._busy:
-                if what in self._lists:  # another one has read them meanwhile
+                if what in self._lists:  # another caller has read them meanwhile
                     return self._lists[what]
                 answer = self._list(what)
                 while answer.fields["unindexed"]:  # whether or not it was their turn
@@ -198,7 +198,7 @@ class Inbox:
         return self._get(id)
 
     def delete(self, **which: Any) -> int:
-        """Remove files, for good; returns how many. *which* is ``id``, ``ids`` or ``q``."""
+        """Delete files permanently; returns how many. *which* is ``id``, ``ids`` or ``q``."""
         return int(self._ask("delete", **which).fields["deleted"])
 
     def hide(self, seconds: float, **which: Any) -> tuple[int, int]:
@@ -210,11 +210,11 @@ class Inbox:
     def _remove_due(self) -> None:
         try:
             self.refresh(0)
-        except (OSError, Busy, Failed) as exc:  # the next look does it
+        except (OSError, Busy, Failed) as exc:  # the next check does it
             log.error("deleted messages are still there: %s", in_one_line(exc))
 
     def restore(self, number: int) -> int | None:
-        """Take a deletion back; returns how many messages it was of, None when it is too late."""
+        """Undo a deletion; returns the number of its messages, or None if it is too late."""
         restored: int | None = self._ask("undo", number=number).fields["restored"]
         return restored
 
@@ -240,7 +240,7 @@ class Inbox:
         return int(self._ask("mark", read=read, **which).fields["changed"])
 
     def look(self, id: str, do: str, file: int | None = None, **fields: Any) -> Frame | None:
-        """What the reader answers to *do* about a message; None if it is gone."""
+        """The reader's answer to the request *do* about a message; None if it was removed."""
 
         def attempt(message: dict[str, Any]) -> Frame:
             about = {"path": message["path"], "listed": message["listed"], **fields}
@@ -254,7 +254,7 @@ class Inbox:
         return self._with_message(id, attempt)
 
     def look_into_file(self, id: str, do: str, **fields: Any) -> tuple[Frame, Download] | None:
-        """The same for what may be large: also what was written, a piece at a time in memory."""
+        """The same with a large result: also returns its octets in pieces."""
         file = in_thread(tempfile.TemporaryFile)
         answer = None
         try:
@@ -268,7 +268,7 @@ class Inbox:
         return answer, Download(file)
 
     def raw(self, id: str) -> Download | None:
-        """The whole message as it is stored, however large; None if it is gone."""
+        """The whole stored message of any size; None if it was removed."""
 
         def attempt(message: dict[str, Any]) -> BinaryIO:
             return open(in_thread(open_message, message["path"]), "rb")
@@ -277,7 +277,7 @@ class Inbox:
         return None if file is None else Download(file)
 
     def _with_message(self, id: str, work: Callable[[dict[str, Any]], T]) -> T | None:
-        """*work*'s result with a message, which another program may have moved."""
+        """Call *work* with a message, which another program may have moved; returns its result."""
         for again in (False, True):
             message = self._get(id, again=again)
             if message is None:
@@ -297,7 +297,7 @@ class Inbox:
         return found if "path" in found else None
 
     def _list(self, what: tuple[str, int, int]) -> Frame:
-        """The index's answer; it is kept until the list changes, for others who ask the same."""
+        """The index's answer, cached until the list changes."""
         q, offset, limit = what
         answer = self._ask("list", q=q, offset=offset, limit=limit)
         is_whole = not answer.fields["unindexed"]
@@ -306,7 +306,7 @@ class Inbox:
         return answer
 
     def _ask(self, do: str, body: bytes = b"", **fields: Any) -> Frame:
-        """The index's answer; every one tells which version of the list it is true of."""
+        """The index's answer, which includes the version of the list."""
         answer = self.index.ask(do, body, **fields)
         if answer.fields["version"] > self._latest:
             self._latest = answer.fields["version"]
@@ -342,18 +342,18 @@ class Inbox:
         return _result(self._take_in(summaries)) if summaries else answer
 
     def _take_in(self, summaries: bytes) -> dict[str, Any] | Exception:
-        """The index's answer, or what it raised: a greenlet that fails would be printed."""
+        """The index's answer or its exception, since gevent prints exceptions of greenlets."""
         try:
             return self._ask("refresh", summaries, watching=True).fields
         except Exception as exc:
             return exc
 
     def _summaries(self, batch: list[list[str]]) -> bytes:
-        """What the reader finds in the first of *batch*, as the index takes it in."""
+        """The reader's summaries of the first messages of *batch*, in the form for the index."""
         try:
             answer = self.reader.ask("summarize", messages=batch)
         except Failed as exc:
-            if len(batch) > 1:  # one of them ended it: which one?
+            if len(batch) > 1:  # one of them ended the process: find out which
                 found = [each for one in batch for each in json.loads(self._summaries([one]))]
                 return json.dumps(found).encode()
             answer = Frame({"faults": [[batch[0][0], str(exc)]]}, _unreadable(batch[0][0]))

@@ -1,4 +1,4 @@
-"""How the page's listeners are attached to signals, and detached from them."""
+"""Attaches the page's listeners to signals, and detaches them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blinker import ANY
 class Listener:
     """A listener as those of `smtp_blinker.listeners`, which share no code."""
 
-    #: The signals, and what receives each.
+    #: The signals and their receivers.
     _receivers: tuple[tuple[Any, Callable[..., None]], ...]
 
     def attach(self, server: object = None) -> Self:
@@ -21,6 +21,6 @@ class Listener:
         return self
 
     def detach(self) -> None:
-        """Listen to nothing any more."""
+        """Stop listening to all servers."""
         for signal, receiver in self._receivers:
             signal.disconnect(receiver)

@@ -1,4 +1,4 @@
-"""What happens now: the latest events, and counts per second, from the signals alone."""
+"""The latest events, and counts per second, from the signals only."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from ..signals import (
 )
 from .listener import Listener
 
-#: Events that are kept for those who come later.
+#: Events that are kept for pages that are opened later.
 KEPT: Final = 1000
 #: Characters of one value, and recipients of one message, in an event.
 MAX_TEXT: Final = 300
 MAX_RECIPIENTS: Final = 5
-#: Kinds that one interval counts; further ones are "other".
+#: The most kinds that one interval counts; further ones are "other".
 MAX_KINDS: Final = 100
-#: Clients that are counted; the lesser half is forgotten when there are more.
+#: The most clients that are counted; beyond, the less active half is forgotten.
 MAX_CLIENTS: Final = 2000
 
-# Their replies are counted with `message` or `refused`.
+# The replies of these are counted with `message` or `refused`.
 _HOOK_FAULTS: Final = ("HookError", "HookTimeout")
 
 
 @dataclass(eq=False)
 class Item:
-    """An event that happened."""
+    """An event with its number and time."""
 
     number: int
     time: float
@@ -57,18 +57,18 @@ class Item:
 
     @cached_property
     def as_text(self) -> str:
-        """The event as every open page is sent it: made once, however many there are."""
+        """The event in the form for open pages; made once for all of them."""
         return f"id: {self.number}\nevent: smtp\ndata: {json.dumps(self.as_dict())}\n\n"
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, and short whatever a client sent."""
+        """The event as JSON-ready values, short for any input of a client."""
         fields = self.event.as_dict() if isinstance(self.event, Event) else self.event or {}
         shown = {name: _short(value) for name, value in fields.items()}
         return {"number": self.number, "time": self.time, "signal": self.signal, **shown}
 
 
 class Series:
-    """Counts by kind in intervals of *step* seconds, the last *length* of them."""
+    """Counts by kind in the last *length* intervals of *step* seconds."""
 
     def __init__(self, step: int, length: int, clock: Callable[[], float] = time.time) -> None:
         self.step = step
@@ -100,7 +100,7 @@ class Series:
 
 
 class Feed(Listener):
-    """Keeps what the page shows of what happens."""
+    """Keeps the events and counts that the page shows."""
 
     def __init__(self) -> None:
         self.seconds = Series(1, 300)
@@ -108,7 +108,7 @@ class Feed(Listener):
         self._items: deque[Item] = deque(maxlen=KEPT)
         #: The number of the latest event; the first is 1.
         self.last = 0
-        # Address: connections, messages, octets in; of connections that ended.
+        # By address: connections, messages, and octets in of ended connections.
         self._clients: dict[str, list[int]] = {}
         self._receivers = (
             (listening, self._on_listening),
@@ -125,12 +125,12 @@ class Feed(Listener):
     def since(self, number: int) -> list[Item]:
         """The kept events that came after that number."""
         items = list(self._items)
-        # Their numbers have no gaps: looking at each would cost every open page all that is kept.
+        # The numbers have no gaps, so compute the position: a search would cost time per open page.
         new = items[-1].number - number if items else 0
         return items[-new:] if new > 0 else []
 
     def top_clients(self, most: int, open_now: Iterable[Connection]) -> list[dict[str, Any]]:
-        """Who sent the most messages; octets are known when a connection has ended."""
+        """The clients with the most messages; octets are counted when a connection has ended."""
         clients = {address: list(counts) for address, counts in self._clients.items()}
         for connection in open_now:
             counts = clients.setdefault(connection.remote_address, [0, 0, 0])
@@ -147,14 +147,14 @@ class Feed(Listener):
             for address, counts in ranked[:most]
         ]
 
-    # Receivers run inside a client's session: keep the event, format it when it's read.
+    # Receivers run inside a client's session: only keep the event, and format it when it is read.
 
     def _keep(self, signal: str, event: Event | dict[str, Any] | None) -> None:
         self.last += 1
         self._items.append(Item(self.last, time.time(), signal, event))
 
     def _keep_bounded(self, signal: str, event: Event, text: str) -> None:
-        """Keep *event*, or its beginnings when *text*, a field of it, is long."""
+        """Keep *event*, or a shortened copy if its field *text* is long."""
         self._keep(signal, event if len(text) <= MAX_TEXT else _short(event.as_dict()))
 
     def _count(self, kind: str, amount: int = 1) -> None:
@@ -216,7 +216,7 @@ class Feed(Listener):
 
 
 def address_text(server: object) -> str:
-    """Where a server listens. All that a listener knows of a server is what gevent says."""
+    """The address of a server, from the attributes of gevent's servers."""
     address = getattr(server, "address", None)
     if isinstance(address, tuple) and len(address) >= 2:
         host, port = address[:2]

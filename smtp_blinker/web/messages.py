@@ -1,4 +1,4 @@
-"""The part of the JSON API that is about the mail: a function for each route."""
+"""The part of the JSON API about the mail: a function for each route."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from .reader.tags import BY_HAND, MAX_TAG
 
 T = TypeVar("T")
 
-#: Messages on a page of the list, by default and at most.
+#: Messages per page of the list, by default and at most.
 PAGE: Final = 50
 MAX_PAGE: Final = 500
-#: Seconds that `wait` may take, and between two looks.
+#: The longest `wait` in seconds, and seconds between two checks.
 MAX_WAIT: Final = 60.0
 LOOK_EVERY: Final = 0.1
 
@@ -38,14 +38,14 @@ _NOT_IN_A_NAME = re.compile(r"[^ !#-\[\]-~]")
 
 NO_INBOX: Final = "there is no such inbox; /api/inboxes lists them"
 
-#: Where ``undo=SECONDS`` may be given.
+#: The routes that accept ``undo=SECONDS``.
 _CAN_BE_UNDONE: Final = ("delete_messages", "delete_message")
 
 routes = Blueprint("messages", __name__, url_prefix="/api/messages")
 
 
 def choose_inbox(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Which inbox a request is about: the first one, unless its path names another."""
+    """The inbox of a request: the first one, unless the path names another."""
     g.inbox = "" if values is None else values.pop("inbox", "")
 
 
@@ -54,7 +54,7 @@ routes.url_value_preprocessor(choose_inbox)
 
 @routes.before_request
 def check_change() -> None:
-    """Refuse a request for a change that says anything which isn't understood."""
+    """Refuse a change if any part of the request isn't understood."""
     if not is_change():
         return
     known: tuple[str, ...] = () if "id" in (request.view_args or {}) else ("q", "id")
@@ -101,7 +101,7 @@ def undo_deletion(number: int) -> Response:
 
 @routes.get("/codes")
 def show_codes() -> Response:
-    """What a test types in or follows: the codes and links of the newest message that matches."""
+    """The one-time codes and links of the newest message that matches, for tests."""
     q = request.args.get("q", "")
     deadline = time.monotonic() + _seconds("wait", MAX_WAIT)
     while True:
@@ -255,7 +255,7 @@ def _there(found: T | None, problem: str = "there is no such message") -> T:
 
 
 def _which() -> dict[str, Any]:
-    """Which messages a request for several is about."""
+    """The messages that a request for several selects."""
     return {"ids": request.args.getlist("id"), "q": request.args.get("q", "")}
 
 
@@ -307,7 +307,7 @@ def _sent(content: Download, content_type: str) -> Response:
 def _attachment(content: Download, content_type: str, name: str) -> Response:
     response = _sent(content, content_type)
     encoded = quote(name.encode("utf-8", "replace"), safe="")
-    plain = _NOT_IN_A_NAME.sub("_", name)  # for what doesn't know the other one (curl -OJ)
+    plain = _NOT_IN_A_NAME.sub("_", name)  # for clients that don't know filename* (curl -OJ)
     response.headers["Content-Disposition"] = (
         f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
     )
@@ -315,7 +315,7 @@ def _attachment(content: Download, content_type: str, name: str) -> Response:
 
 
 def _inert(response: Response) -> Response:
-    """*response*, which came from a message, as a document that can do nothing."""
+    """*response*, with content of a message, as a document without any permissions."""
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     return response
 

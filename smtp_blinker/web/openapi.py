@@ -46,7 +46,7 @@ _INTRODUCTION: Final = (
     "a browser makes for another site are refused."
 )
 _CONVERTER = re.compile(r"<(?:\w+:)?(\w+)>")
-#: What the page itself needs, which isn't part of the API.
+#: Routes for the page itself, which aren't part of the API.
 _OF_THE_PAGE: Final = frozenset({"/", "/api", "/static/{filename}"})
 
 _ID: Final = parameter("id", "path", {"type": "string"}, "The message, as the list names it.")
@@ -118,7 +118,7 @@ def _operation(
     parameters: Any = (),
     **others: dict[str, Any],
 ) -> Operation:
-    """What an operation takes and answers; *others* are answers by their status."""
+    """The description of an operation; *others* are further responses by their status."""
     return {
         "operationId": name,
         "summary": summary,
@@ -167,7 +167,7 @@ _FAULT: Final = [
     )
 ]
 
-#: By method and path.
+#: The operations by method and path.
 OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", "/api/messages"): _operation(
         "list_messages",
@@ -406,12 +406,12 @@ def served(app: Flask) -> set[tuple[str, str]]:
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if (path := _CONVERTER.sub(r"{\1}", rule.rule)) not in _OF_THE_PAGE
-        and not path.startswith("/api/inboxes/{inbox}/")  # the same once more
+        and not path.startswith("/api/inboxes/{inbox}/")  # the same routes for other inboxes
     }
 
 
 def description(app: Flask) -> dict[str, Any]:
-    """What *app* serves, as OpenAPI; its paths are relative to where it is found."""
+    """The OpenAPI description of *app*; its paths are relative to its own URL."""
     paths: dict[str, dict[str, Any]] = {}
     here = served(app)
     for (method, path), operation in OPERATIONS.items():

@@ -1,4 +1,4 @@
-"""What was refused, and what was said on the connection: from the signals, for the page."""
+"""Refusals with the commands and replies of their connections, from the signals, for the page."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from . import reasons
 from .changes import check_parameters, is_change
 from .listener import Listener
 
-#: Connections with a refusal that are kept.
+#: The most connections with a refusal that are kept.
 KEPT: Final = 200
-#: Connections that are open; more are forgotten from the oldest on, whose end may be unheard.
+#: The most open connections; beyond, the oldest are forgotten: their end may have been missed.
 MAX_OPEN: Final = 20_000
-#: Refusals that are kept of one connection: the first.
+#: How many refusals of one connection are kept, the first ones.
 REFUSALS: Final = 20
-#: Characters of a value, and recipients, that are shown of a refusal.
+#: The most characters of a value, and recipients, in a refusal.
 MAX_TEXT: Final = 300
 MAX_RECIPIENTS: Final = 5
 
 
 @dataclass(eq=False, slots=True)
 class Talk:
-    """A connection, from its beginning on."""
+    """A connection and its refusals."""
 
     id: str
     began: float
@@ -47,9 +47,9 @@ class Talk:
     host_name_appears_as: str = ""
     client_hostname: str = ""
     refusals: list[dict[str, Any]] = field(default_factory=list)
-    #: How many there were; the first are in `refusals`.
+    #: The number of refusals; the first ones are in `refusals`.
     refused: int = 0
-    #: When the last of them was.
+    #: The time of the last refusal.
     time: float = 0.0
     ended: str | None = None
     detail: str = ""
@@ -97,23 +97,23 @@ class Refusals(Listener):
         )
 
     def detach(self) -> None:
-        """Listen to nothing any more, and forget the open connections: their end isn't heard."""
+        """Stop listening to all servers, and forget the open connections."""
         super().detach()
         self._open.clear()
 
     @property
     def kept(self) -> list[Talk]:
-        """The connections with a refusal, the one that was refused something last first."""
+        """The connections with a refusal, the most recent refusal first."""
         return sorted(self._kept, key=lambda talk: talk.time, reverse=True)
 
     def get(self, id: str) -> Talk | None:
         return next((talk for talk in self.kept if talk.id == id), None)
 
     def clear(self) -> int:
-        """Forget what was refused; how many connections there were."""
+        """Forget all refusals; returns the number of their connections."""
         kept = len(self._kept)
         for talk in list(self._kept):
-            talk.refusals, talk.refused = [], 0  # an open one is listed again when refused again
+            talk.refusals, talk.refused = [], 0  # an open one is listed again at its next refusal
         self._kept.clear()
         return kept
 
@@ -124,7 +124,7 @@ class Refusals(Listener):
 
     def _on_connect(self, server: object, event: ConnectEvent, **extra: object) -> None:
         talk = self._talk(event.id, event.remote_address)
-        talk.remote_address = event.remote_address  # XCLIENT may have said another
+        talk.remote_address = event.remote_address  # XCLIENT may have changed it
         talk.host_name_appears_as = (event.host_name_appears_as or "")[:MAX_TEXT]
         talk.client_hostname = event.client_hostname[:MAX_TEXT]
 
@@ -153,7 +153,7 @@ class Refusals(Listener):
         self._open.pop(event.id, None)
 
     def _talk(self, id: str, address: str) -> Talk:
-        """The connection, also one whose start was missed."""
+        """The connection, even if its start was missed."""
         talk = self._open.get(id)
         if talk is None:
             talk = self._open[id] = Talk(id, time.time(), address)

@@ -9,12 +9,12 @@ from ..session import Address, Session
 from ..smtp.paths import parse_path
 from ..smtp.reply import Reject
 
-#: Recipients of one release.
+#: The most recipients of one release.
 MOST: Final = 100
 
 
 class Release:
-    """Hands messages to *store*, a `RelayStore`; *to* is what people are shown of where that is."""
+    """Passes messages to *store*, a `RelayStore`; *to* is its destination, shown to people."""
 
     def __init__(self, store: Callable[[Any, Session], Any], to: str) -> None:
         self.store = store
@@ -45,7 +45,7 @@ class Release:
 
 
 def _check(recipient: str) -> None:
-    """What stands in a command has to be an address: the message may say anything."""
+    """Check an address for a command, because the message may contain anything."""
     try:
         address, rest = parse_path(f"TO:<{recipient}>", False, True, False)
     except Reject as exc:
@@ -55,7 +55,7 @@ def _check(recipient: str) -> None:
 
 
 class _Source:
-    """The message as a store reads one."""
+    """The message as a stream for a store."""
 
     def __init__(self, pieces: Iterator[bytes], skip: int) -> None:
         self._pieces = pieces

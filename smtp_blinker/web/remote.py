@@ -41,15 +41,15 @@ from .live import MAX_RECIPIENTS
 
 log = logging.getLogger(__name__)
 
-#: Events of a worker that wait; the oldest are dropped when there are more.
+#: The most waiting events of a worker; beyond, the oldest are dropped.
 BUFFER: Final = 10_000
-#: Events that are written at once, and octets of one that is read.
+#: Events to write at a time, and the longest event to read in octets.
 BATCH: Final = 50
 MAX_LINE: Final = 2**20
-#: Seconds until a page that isn't there is looked for again, and in which it must take a batch.
+#: Seconds between two tries to connect to the page, and the timeout to write a batch to it.
 PAUSE: Final = 0.5
 SECONDS: Final = 10.0
-#: Seconds between two looks whether a server accepts clients.
+#: Seconds between two checks whether a server accepts clients.
 LOOK_EVERY: Final = 0.5
 
 #: What is sent besides the signals: whether a server accepts clients,
@@ -78,7 +78,7 @@ _BY_NAME: Final = {signal.name: (signal, make) for signal, make in _EVENTS}
 
 
 class EventSender:
-    """Sends the events of *servers*, known by their order, to the page at the UNIX socket *path*.
+    """Sends the events of *servers* to the page at the UNIX socket *path*. An index names a server.
 
     Create it in the worker. It listens until `close`, which waits up to a second until everything
     is sent. The page may start later, or restart. ``dropped`` counts the events that it missed.
@@ -91,7 +91,7 @@ class EventSender:
         self._waiting: deque[tuple[str, int, Any]] = deque()
         self._more = Flag()
         self._empty = Flag()
-        #: Of the open connections, by their ids; and those of them with a refusal that was sent.
+        #: The dialogues of open connections by id, and the ids of those whose refusal was sent.
         self._dialogues: dict[str, Dialogue] = {}
         self._refused: set[str] = set()
         self._receivers = [
@@ -122,16 +122,16 @@ class EventSender:
     def _receiver(self, name: str, number: int) -> Callable[..., None]:
         def receive(server: object, event: Event | None = None, **extra: object) -> None:
             if isinstance(event, DisconnectEvent):
-                self._tell_what_was_said(number, event)
+                self._send_dialogue(number, event)
             known: Any = event
-            if isinstance(event, ErrorEvent):  # its exception would hold what its frames hold
+            if isinstance(event, ErrorEvent):  # don't keep its traceback
                 known = event.as_dict()
             elif isinstance(event, DialogueEvent):
                 self._dialogues[event.id] = event.dialogue
                 known = {"id": event.id, "remote_address": event.remote_address}
             self._add(name, number, known)
             if isinstance(event, RefusedEvent | MessageEvent):
-                self._tell_what_was_said(number, event)
+                self._send_dialogue(number, event)
 
         return receive
 
@@ -143,10 +143,10 @@ class EventSender:
         self._empty.clear()
         self._more.set()
 
-    def _tell_what_was_said(
+    def _send_dialogue(
         self, number: int, event: RefusedEvent | MessageEvent | DisconnectEvent
     ) -> None:
-        """Tell it at the first refusal, and at the end of a connection that had one."""
+        """Send the dialogue at the first refusal, and at the end of a connection with a refusal."""
         said = self._dialogues.get(event.id)
         if isinstance(event, DisconnectEvent):
             self._dialogues.pop(event.id, None)
@@ -168,10 +168,10 @@ class EventSender:
                     connection.connect(self._path)
                     self._tell_all(connection)
             except OSError:
-                gevent.sleep(PAUSE)  # the page isn't there
+                gevent.sleep(PAUSE)  # the page is unreachable
 
     def _tell_all(self, connection: Any) -> None:
-        """Write what happens until the page goes away. What was on its way then is lost."""
+        """Write events until the page disconnects. Events in transit are lost then."""
         told = [False] * len(self._servers)
         while True:
             for number, server in enumerate(self._servers):
@@ -184,13 +184,13 @@ class EventSender:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
                 connection.sendall(b"".join(_line(*each) for each in batch))
-                gevent.sleep(0)  # mail first
+                gevent.sleep(0)  # mail has priority
                 _check_that_it_is_there(connection)
             self._empty.set()
 
 
 def _check_that_it_is_there(connection: Any) -> None:
-    """Raise ConnectionError when the page, which says nothing, has closed *connection*."""
+    """Raise ConnectionError if the page, which never sends anything, has closed *connection*."""
     poll = select.poll()
     poll.register(connection, select.POLLIN | select.POLLHUP)
     if poll.poll(0):
@@ -218,7 +218,7 @@ class RemoteServer:
         self.address = address
         self.options = local.options
         self.hooks = local.hooks
-        #: How many processes accept its clients.
+        #: The number of processes that accept its clients.
         self.processes = 0
 
     @property
@@ -271,7 +271,7 @@ class _Worker:
         self._hand_over = hand_over
         self._dropped = dropped
         self._accepting: set[RemoteServer] = set()
-        #: By id: the server, the client's address, and since when.
+        #: For each id the server, the client's address, and the start time.
         self._open: dict[str, tuple[RemoteServer, str, float]] = {}
         self._dialogues: dict[str, ToldDialogue] = {}
 
@@ -328,7 +328,7 @@ class _Worker:
 
 
 class ToldDialogue(Dialogue):
-    """The dialogue of a connection in another process, as far as it was sent."""
+    """The part of the dialogue of a connection in another process that was sent."""
 
     __slots__ = ("told",)
 
@@ -342,7 +342,7 @@ class ToldDialogue(Dialogue):
 
 
 class RemoteError(Exception):
-    """An exception of another process: its class has the same name, and it the same text."""
+    """An exception from another process, with the same class name and the same text."""
 
 
 def _event(make: Callable[..., Event], fields: dict[str, Any]) -> Event:

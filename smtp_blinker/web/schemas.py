@@ -1,4 +1,4 @@
-"""The shapes of the API's answers, in JSON Schema."""
+"""The JSON Schemas of the API's responses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def counted(name: str) -> Schema:
 
 
 def parameter(name: str, place: str, schema: Schema, text: str) -> Schema:
-    """A parameter; those in the path are demanded, the others not."""
+    """A parameter; those in the path are required, the others optional."""
     return {
         "name": name,
         "in": place,
@@ -120,7 +120,7 @@ MESSAGE: Final = record(
     left_out=several(TEXT),
 )
 
-#: ``undo`` is there where it was asked for.
+#: ``undo`` is present if the request asked for it.
 DELETED: Final[Schema] = {
     "type": "object",
     "properties": {"deleted": COUNT, "undo": COUNT},
@@ -138,7 +138,7 @@ _COUNTS: Final[Schema] = {"type": "object", "additionalProperties": NUMBER}
 
 
 def _named(label: str) -> Schema:
-    """A name, and what is counted under it."""
+    """A name and its counts."""
     return {**_COUNTS, "properties": {label: TEXT}, "required": [label]}
 
 

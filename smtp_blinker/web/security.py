@@ -17,7 +17,7 @@ import gevent
 from flask import Flask, Response, abort, request
 from gevent.lock import BoundedSemaphore
 
-#: Seconds that a wrong password costs, and how many pay at once: the others wait for their turn.
+#: The delay in seconds after a wrong password, and how many requests are delayed at a time.
 WRONG_PASSWORD: Final = 0.5
 _wrong = BoundedSemaphore(8)
 
@@ -85,14 +85,14 @@ def _is_ours(host: str, names: Collection[str]) -> bool:
         ip_address(name)
     except ValueError:
         return False
-    return True  # an address can't be made to point elsewhere
+    return True  # unlike a name, an address can't be rebound to another host
 
 
 def _is_foreign() -> bool:
     """Whether another site made the browser send this request."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None and site not in {"same-origin", "none"}:
-        # Following a link to the page is fine.
+        # A link from another site to the page is allowed.
         to_page = request.method == "GET" and request.path == "/"
         return not (to_page and request.headers.get("Sec-Fetch-Dest") == "document")
     # Browsers send the former to trustworthy origins only, this one with whatever can change

@@ -15,28 +15,28 @@ from .reader.errors import in_one_line
 
 log = logging.getLogger(__name__)
 
-#: Connections at once; each page that is open keeps one.
+#: The most connections at a time; each open page keeps one.
 MAX_CLIENTS: Final = 1000
-#: Seconds in which a whole request must come, and in which a piece of an answer must be taken.
+#: Timeouts in seconds to receive a whole request, and to send a piece of a response.
 TIMEOUT: Final = 60.0
 
-# RFC 9112 section 3.2.2: the host, and what would stand there without it.
+# RFC 9112 section 3.2.2: the host, and the rest, which is the target in origin-form.
 _ABSOLUTE_FORM: Final = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class PageHandler(WSGIHandler):
-    """One connection. It ends without a word when its greenlet is killed."""
+    """One connection. If its greenlet is killed, it ends silently."""
 
     server: Any
-    #: Whether it is being answered with events, for as long as it lasts.
+    #: Whether its response is an endless stream of events.
     has_events = False
     # What gevent's TimeoutError has in the place of a number: the client takes no more.
     ignored_socket_errors: Any = (*WSGIHandler.ignored_socket_errors, "timed out")
 
     def handle(self) -> None:
-        with suppress(OSError):  # the client left before it got the error
+        with suppress(OSError):  # the client has disconnected before the error
             super().handle()
 
     def handle_one_request(self) -> Any:
@@ -88,7 +88,7 @@ class PageHandler(WSGIHandler):
 
     def _handle_client_error(self, ex: Exception) -> tuple[str, bytes] | None:
         if isinstance(ex, OSError):
-            return None  # the client left
+            return None  # the client has disconnected
         log.warning("%a sent what isn't HTTP: %s", self.client_address, in_one_line(ex))
         return "400", _BAD_REQUEST
 
@@ -103,7 +103,7 @@ class PageServer(WSGIServer):
     """
 
     handler_class = PageHandler
-    #: Connections accepted in one turn of the loop: mail waits for what they ask.
+    #: Connections to accept in one turn of the loop, since mail waits for their requests.
     max_accept = 4
 
     def __init__(
@@ -118,7 +118,7 @@ class PageServer(WSGIServer):
         super().__init__(listener, app, spawn=Pool(), log=None, error_log=log)
         self.max_clients = max_clients
         self.timeout = timeout
-        #: Those that haven't moved for the longest time come first.
+        #: The connections with the longest inactivity first.
         self._greenlets: dict[PageHandler, Any] = {}
 
     def handle(self, sock: Any, address: Any) -> None:
@@ -133,7 +133,7 @@ class PageServer(WSGIServer):
             self._greenlets.pop(handler, None)
 
     def moves(self, handler: PageHandler) -> None:
-        """Note that the client of *handler* asks, or has taken a piece of an answer."""
+        """Record that the client of *handler* sent a request or received a piece of a response."""
         greenlet = self._greenlets.pop(handler, None)
         if greenlet is not None:
             self._greenlets[handler] = greenlet

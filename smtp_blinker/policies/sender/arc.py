@@ -52,7 +52,7 @@ class Chain:
 
 
 def arc_chain(fields: Iterable[Field]) -> Chain | ARCResult:
-    """The chain, or the result where it can't pass (section 5.2, steps 1 to 3)."""
+    """The chain, or the result if it can't pass (section 5.2, steps 1 to 3)."""
     sets: dict[str, dict[int, tuple[Field, dict[str, str]]]] = {kind: {} for kind in _KINDS}
     count = 0
     for field in fields:
@@ -137,6 +137,6 @@ def verify_arc(
                 raise SignatureError("fail", f"seal {place + 1} doesn't verify")
             before.update(seal.field.relaxed)
     except SignatureError as exc:
-        # Section 5.2.1: also where DNS has no answer.
+        # Section 5.2.1: fail, even if DNS has no answer.
         return ARCResult("fail", number, domain, str(exc))
     return ARCResult("pass", number, domain)

@@ -73,7 +73,7 @@ class DMARCResult:
 
     #: "none", "pass", "fail", "temperror" or "permerror".
     result: str
-    #: Of the From field, as A-labels; "" where there is none.
+    #: The domain in From in A-labels; "" if there is none.
     domain: str
     #: The domain's policy if the result is "fail": "none", "quarantine" or "reject".
     policy: str = "none"

@@ -1,4 +1,4 @@
-"""What of a message a mail program shows as its text, in order, and as what."""
+"""Finds the parts that a mail program shows as the text of a message, in order."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MAX_FORWARDED: Final = 3
 MAX_SHOWN_FIELD: Final = 1000
 
 _READ: Final = frozenset({"text/plain", "text/html"})
-#: Text too, but rather an attachment where it has a name.
+#: Types that are text, but an attachment if the part has a name.
 _ALSO_READ: Final = frozenset({"text/calendar", "text/csv"})
-#: What is opened where it stands, also where it is an attachment.
+#: Types that are shown in place, even for an attachment.
 MESSAGES: Final = frozenset({"message/rfc822", "message/global"})
 #: Text of a report (RFC 3464, RFC 8098, RFC 5965), and the line above it.
 REPORTS: Final = {
@@ -61,7 +61,7 @@ def attachments(message: Message, data: bytes) -> list[Part]:
 
 
 def text_of(part: Part, data: bytes, limit: int, depth: int = 0) -> str:
-    """What a person reads of *part*, of which *limit* octets are looked at."""
+    """The text of *part* for people, from its first *limit* octets."""
     if part.content_type == "text/html":
         return markup_text.html_text(part.text(data, min(limit, markup_text.LOOKED_AT)))
     if part.content_type in MESSAGES:
@@ -143,7 +143,7 @@ def _chosen(parts: Sequence[Part], number: int, candidates: set[int], wanted: st
         if (chosen := _chosen(parts, child, candidates, wanted))
     ]
     if part.content_type == "multipart/alternative" and found:
-        # RFC 2046 section 5.1.4: the last is the best.
+        # RFC 2046 section 5.1.4: the last alternative is the best.
         found = [each for each in found if _READ & {one.content_type for one in each}] or found
         best = [each for each in found if wanted in {one.content_type for one in each}] or found
         return best[-1]

@@ -19,19 +19,19 @@ from .markup_text import LOOKED_AT as LOOKED_AT_IN_HTML
 from .mime import Message
 from .pictures import Pictures
 
-#: Findings about one message.
+#: The most findings about one message.
 MAX_TOLD: Final = 50
 #: Octets of HTML after which Gmail shows the rest on demand only.
 CLIPPED: Final = 102 * 1024
-#: Seconds that Date may differ from the arrival.
+#: The largest difference in seconds between Date and the arrival.
 CLOCKS: Final = 86400.0
-#: Octets of text that are looked at, of all parts together.
+#: The most octets of text to check, of all parts together.
 LOOKED_AT: Final = 2**20
 #: Characters of a line, without its end (RFC 5322 section 2.1.1).
 MAX_LINE: Final = 998
 #: Characters of a Date field; one with a comment has some 50.
 MAX_DATE: Final = 200
-#: Pictures and relative links that are looked at.
+#: The most pictures and relative links to check.
 MAX_PICTURES: Final = 1000
 MAX_LINKS: Final = 1000
 
@@ -62,7 +62,7 @@ _ALT = re.compile(r"\balt\b", re.IGNORECASE)
 
 
 def check(message: Message, data: bytes, arrived: float, links: list[str]) -> list[str]:
-    """What is wrong, in sentences. *arrived* is in seconds since the epoch; raises nothing."""
+    """The findings as sentences. *arrived* is in seconds since the epoch. Raises nothing."""
     found = [
         *_header(message, arrived),
         *_unsubscribing(message),
@@ -93,7 +93,7 @@ def _header(message: Message, arrived: float) -> Iterator[str]:
     if count["date"]:
         try:
             date = parsedate_to_datetime(message.first("date")[:MAX_DATE]).timestamp()
-        except Exception:  # its ways to fail at hostile dates are many
+        except Exception:  # hostile dates raise various exceptions
             yield "The Date can't be read."
         else:
             if abs(date - arrived) > CLOCKS:

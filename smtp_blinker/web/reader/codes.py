@@ -1,4 +1,4 @@
-"""One-time codes in a message: what a person would type in from it."""
+"""Finds one-time codes in a message, which a person would type in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CODE = re.compile(
     r"|(?=[A-Z]{0,9}\d)(?=\d{0,9}[A-Z])[A-Z0-9]{5,10}"
     r")(?![\w/:@%-]|[.,]\d)"
 )
-#: What stands near a code and says that it is one.
+#: Words near a code that identify it.
 _WORD = re.compile(
     r"\b(?:(?:pass)?codes?|\w{0,20}code|otp|one[- ]time|pin|token|verif\w{0,12}|confirm\w{0,12}"
     r"|password|passwort|bestätigung\w{0,12}|código|codice|mot de passe|код)\b"
@@ -43,7 +43,7 @@ def codes(subject: str, text: str) -> list[str]:
     found = list(_candidates(text))
     likely = [code for code, is_near, _ in found if is_near]
     alone = [code for code, _, is_alone in found if is_alone]
-    # Both is better than one.
+    # A code with both signs is likelier than one with a single sign.
     both = [code for code, is_near, is_alone in found if is_near and is_alone]
     return list(dict.fromkeys(both + likely if likely else alone))[:MOST]
 

@@ -1,4 +1,4 @@
-"""All that the page shows of a message, but its HTML and its source."""
+"""Everything that the page shows of a message except its HTML and its source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .markup_text import LOOKED_AT
 from .part import Part
 from .pictures import IMAGE_TYPES, Pictures, image_type
 
-#: Octets of text that are shown; the whole can be downloaded.
+#: The most octets of text to show; the whole can be downloaded.
 MAX_TEXT: Final = 2**20
 
 #: Text that isn't called so.
@@ -31,7 +31,7 @@ INLINE: Final = IMAGE_TYPES - {"image/svg+xml"}
 
 
 def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict[str, Any]:
-    """*listed*, which is what the list knows, and everything else."""
+    """*listed*, the entry of the list, together with all other details."""
     trace = message.trace
     html_parts = texts(message, "html")
     pictures = Pictures(message.parts, data)
@@ -73,7 +73,7 @@ def not_readable(listed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _left_out(size: int, message: mime.Message) -> Iterator[str]:
-    """What isn't shown of a message because it is too long, in sentences."""
+    """Sentences about the parts of a message that are too long to be shown."""
     if size > READABLE:
         yield f"Only its first {READABLE // 2**20} MiB were read."
     if sum(part.end - part.start for part in texts(message, "plain")) > MAX_TEXT:
@@ -111,6 +111,6 @@ def _describe_part(part: Part, attached: bool, data: bytes) -> dict[str, Any]:
         # Shown as text where it stands, with ?inline.
         "readable": is_text(part),
         "contains": tnef.names(part.content(data, tnef.LOOKED_AT)) if is_tnef else [],
-        # Good enough to be read by people, without decoding all of it.
+        # A rough size for people, without decoding all of it.
         "size": encoded * 3 // 4 if part.encoding == "base64" else encoded,
     }

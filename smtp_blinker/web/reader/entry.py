@@ -1,4 +1,4 @@
-"""What the inbox knows of a message without reading its file again."""
+"""The data of a message that the index keeps, so that it needn't read the file again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import idn, mime, tags
 from .bodies import attachments, shown_text
 from .fields import MAX_RECIPIENTS
 
-#: Octets of encoded text that the index looks at.
+#: The most octets of encoded text that the index reads.
 INDEXED_TEXT: Final = 64 * 1024
 #: Characters that an entry of the index keeps of each field that the list shows, of the snippet,
 #: of the names of attachments, of the text, and of all that search looks at.
@@ -46,7 +46,7 @@ class Entry:
     #: The file's name without its flags: it stays the same when the message is read or moved.
     id: str
     path: str
-    #: When it arrived, in seconds since the epoch.
+    #: The arrival in seconds since the epoch.
     time: float
     unread: bool
     size: int = 0
@@ -60,7 +60,7 @@ class Entry:
     attachments: int = 0
     #: Whether there was more than the bounds allow: search may not find what is left out.
     cut: bool = False
-    #: Whether reading it failed; then the fields from `sender` on are empty.
+    #: Whether it could not be read; then the fields from `sender` on are empty.
     unreadable: bool = False
     #: What search looks at, casefolded: "from", "to", "cc", "subject", "message-id", "text".
     folded: dict[str, str] = field(default_factory=dict)
@@ -142,6 +142,6 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
 
 
 def _both(*addresses: str) -> str:
-    """*addresses*, found by a host name's A-labels and by its U-labels."""
+    """*addresses* with host names in A-labels and U-labels, so that a search finds both."""
     written = " ".join(addresses)
     return written if "xn--" not in written.lower() else f"{written} {idn.readable(written)}"

@@ -1,4 +1,4 @@
-"""What went wrong, for a log."""
+"""Describes exceptions for a log."""
 
 from __future__ import annotations
 

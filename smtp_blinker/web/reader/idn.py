@@ -29,7 +29,7 @@ def _u_label(label: str) -> str:
         encoded = label[4:].lower()
         decoded = encoded.encode().decode("punycode")
         same = decoded.encode("punycode").decode() == encoded
-    except Exception:  # its errors are many, and another on Python 3.13
+    except Exception:  # it raises various exceptions, depending on the Python version
         return label
     if not same or decoded.isascii() or decoded.startswith("-") or decoded.endswith("-"):
         return label

@@ -16,12 +16,12 @@ from typing import Final
 MEMORY: Final = 2**30
 FILE_SIZE: Final = 512 * 2**20
 OPEN_FILES: Final = 32
-#: How far it stands back behind the mail when processors are scarce.
+#: The nice value, so that mail has priority.
 NICE: Final = 10
 
 
 def confine(memory: int) -> None:
-    """Limit this process for good, to *memory* octets among others."""
+    """Set permanent limits for this process, such as *memory* octets."""
     with suppress(OSError):
         os.nice(NICE)
     if hasattr(os, "sched_setscheduler"):  # Linux: what wakes here interrupts no one

@@ -91,7 +91,7 @@ def document(message: Message, data: bytes) -> list[bytes]:
     shown = bodies(message, "html")
     if not any(part.content_type == "text/html" for part in shown):
         return []
-    # Links leave the frame; in it they would be refused.
+    # Links open outside the frame, which would refuse them.
     pieces = [b'<!doctype html><base target="_blank">']
     if any(_DARK.search(part.text(data, LOOKED_AT)) for part in texts(message, "html")):
         pieces.append(b'<meta name="color-scheme" content="light dark">')

@@ -1,4 +1,4 @@
-"""What a person would read of HTML."""
+"""Extracts the text of HTML."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _shorten(reference: re.Match[str]) -> str:
 
 
 def html_text(markup: str) -> str:
-    """What a person would read of *markup*, roughly; linear in its length."""
+    """The approximate text of *markup*; the time is linear in its length."""
     seen: list[str] = []
     at = 0
     while (found := _UNSEEN.search(markup, at)) is not None:

@@ -1,4 +1,4 @@
-"""A part of a message: where its octets are, and what they stand for."""
+"""A part of a message: the position of its octets, and their meaning."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Part:
 
 
 def with_files(text: Part, data: bytes) -> list[Part]:
-    """*text*, or, when files stand in it, a multipart of it, them and the texts between them."""
+    """*text*; if it contains files, a multipart of the files and the texts around them."""
     if text.encoding == "base64" or text.encoding in transfer.UUENCODE:
         return [text]
     quoted = text.encoding == "quoted-printable"

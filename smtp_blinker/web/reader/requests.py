@@ -1,4 +1,4 @@
-"""What the reader does for the page: each function serves a request about messages."""
+"""The requests of the page to the reader: a function for each."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def _details(recipients: Iterable[str]) -> Iterator[str]:
 
 
 class Full(Exception):
-    """There are as many tags by hand as there are letters."""
+    """All letters are in use for tags by hand."""
 
 
 class Keywords:

@@ -1,4 +1,4 @@
-"""The names of what is in a winmail.dat, which Outlook makes of attachments ([MS-OXTNEF])."""
+"""The names of the attachments in a winmail.dat of Outlook ([MS-OXTNEF])."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was deleted and can be had back for a while: hidden, its files where they were.
+"""Deleted messages that can be restored for a while: hidden, with their files in place.
 
 When the process ends before, nothing has happened to them.
 """
