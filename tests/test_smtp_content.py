@@ -67,7 +67,7 @@ def check(pieces: Sequence[bytes], policy: str) -> None:
     assert decoder.bare_newline == expected.bare, pieces
     if expected.ended:
         assert (b"".join(out), decoder.rest) == (expected.content, expected.rest), pieces
-        assert decoder.received_fields == expected.received, pieces
+        assert decoder.count_received() == expected.received, pieces
 
 
 def three_pieces(data: bytes) -> Iterator[list[bytes]]:
@@ -185,7 +185,7 @@ def test_lines_that_end_with_cr_cr_lf_are_header_fields() -> None:
         header = newline.join([b"Received: a", b"Received: b", b"X: y", b"", b"Received: no", b""])
         for pieces in ([header + b"\r\n.\r\n"], octets(header + b"\r\n.\r\n")):
             decoder, out = decode(pieces, "normalize")
-            assert decoder.received_fields == 2
+            assert decoder.count_received() == 2
             assert (
                 b"".join(out) == b"Received: a\r\nReceived: b\r\nX: y\r\n\r\nReceived: no\r\n\r\n"
             )
@@ -203,12 +203,12 @@ def test_received_fields_of_the_header_are_counted(name: bytes) -> None:
     data = b"A: b\r\n" + (name + b"\r\n") * 5 + b"\r\n" + (name + b"\r\n") * 7 + b".\r\n"
     for pieces in [[data], octets(data), *two_pieces(data)]:
         decoder, _ = decode(pieces, "reject")
-        assert decoder.received_fields == 5
+        assert decoder.count_received() == 5
 
 
 def test_received_field_may_be_the_first_line_and_the_header_may_be_all() -> None:
     decoder, _ = decode([b"Received: a\r\nReceived: b\r\n.\r\n"], "reject")
-    assert decoder.received_fields == 2
+    assert decoder.count_received() == 2
 
 
 def test_loop_is_not_assumed_before_a_hundred_fields() -> None:
@@ -234,4 +234,4 @@ def test_received_fields_are_counted_once_however_the_header_is_cut(
     for octet in header + b"\r\n\r\nReceived: no\r\n.\r\n":
         decoder.feed(bytes([octet]))
     strict = policy == "reject" and newline != b"\r\n"
-    assert decoder.received_fields == (1 if strict else 56)
+    assert decoder.count_received() == (1 if strict else 56)

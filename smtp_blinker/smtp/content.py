@@ -158,13 +158,12 @@ class ContentDecoder:
             self._in_header = False
             header = header[: end + 2]
         self._header = header
-        # Most headers are too short for so many fields: they aren't counted.
+        # Most headers are too short for so many fields: nothing is counted in them.
         if self._fields + len(header) // len(_RECEIVED) > MAX_RECEIVED_FIELDS:
-            self.is_loop = self.received_fields > MAX_RECEIVED_FIELDS
+            self.is_loop = self.count_received() > MAX_RECEIVED_FIELDS
 
-    @property
-    def received_fields(self) -> int:
-        """Received fields in the header so far."""
+    def count_received(self) -> int:
+        """The number of Received fields in the header so far."""
         self._fields += self._header.lower().count(_RECEIVED)
         # One octet less than the field's name, so that it is counted once.
         self._header = self._header[1 - len(_RECEIVED) :]

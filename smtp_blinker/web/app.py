@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two checks for new events, for each open page.
 LOOK_EVERY: Final = 0.25
-#: While more than `FEW` events came between two looks, mail is busy: then there are fewer of them,
-#: since to send something to a page costs much, and more of it little.
+#: The same while mail is busy: more than `FEW` events came since the last check. Few large writes
+#: to a page cost less than many small ones.
 BUSY_LOOK_EVERY: Final = 1.2
 FEW: Final = 25
 #: Seconds without an event after which a page gets an empty event.
