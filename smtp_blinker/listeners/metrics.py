@@ -319,15 +319,19 @@ class FleetMetrics:
     """The counter ``smtp_events_dropped_total``: events that `FleetEvents` dropped because its
     broker was away for too long.
 
-    *events* is one that is counted; without, what calls ``dropped`` with a number is. *registry*
-    takes one `FleetMetrics` (ValueError for a second).
+    It counts those of *events*, or, without, those that the program reports with `dropped`.
+    *registry* can have one `FleetMetrics` (a second one raises ValueError).
     """
 
     def __init__(self, events: Any = None, *, registry: CollectorRegistry = REGISTRY) -> None:
         text = "Events that were not published, because the broker was away"
-        self.dropped = Counter("smtp_events_dropped", text, registry=registry).inc
+        self._counter = Counter("smtp_events_dropped", text, registry=registry)
         if events is not None:
             events.watchers.append(self.dropped)
+
+    def dropped(self, number: int) -> None:
+        """Count *number* dropped events."""
+        self._counter.inc(number)
 
 
 class SpoolMetrics(Collector):
