@@ -345,7 +345,7 @@ def test_a_function_can_be_preloaded(start: Start) -> None:
     ("arguments", "complaint"),
     [
         (["program:nothing"], "Failed to find attribute 'nothing' in 'program'"),
-        (["program:listening"], "gunicorn serves SMTPServer(None, …)"),
+        (["program:listening"], "has a listener of its own; use SMTPServer(None, …)"),
         (["program:services"], "2 services for 1 sockets"),
         (["program:fails"], "it can't be made"),
         (["--certfile", "program.py", "program"], "give certificates to SMTPServer"),

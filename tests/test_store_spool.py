@@ -40,6 +40,7 @@ from smtp_blinker.signals import error
 from smtp_blinker.smtp.proxy import ProxyHeader
 from smtp_blinker.stores import MaildirStore, RecipientStore, SpoolStore, spool_folder
 from smtp_blinker.stores.saved_session import Expired, load, save, with_recipients
+from smtp_blinker.stores.spool_folder import SpoolFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = {"delay": 0.01, "max_delay": 0.02}
@@ -429,6 +430,27 @@ def test_one_that_is_never_taken_is_told_of_once_and_is_tried_last(
         assert one_pass(spool)
         assert inner.calls == ["c", "a"]
     assert len(heard) <= 1
+
+
+def test_a_message_that_comes_while_the_queue_is_measured_counts(
+    tmp_path: Path, inner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner.failure = OSError("away")
+    spool = SpoolStore(inner, tmp_path, **SLOW)
+    look = SpoolFolder.look
+
+    def look_and_receive(folder: SpoolFolder, put_off: Any) -> Any:
+        monkeypatch.undo()
+        found = look(folder, put_off)
+        hand_over(spool, "one")
+        return found
+
+    monkeypatch.setattr(SpoolFolder, "look", look_and_receive)
+    spool.look()
+    assert spool.messages == 1
+    assert spool.bytes == sum(path.stat().st_size for path in files(spool))
+    spool.look()
+    assert spool.messages == 1
 
 
 def test_a_time_out_in_the_store_does_not_end_the_hand_over(tmp_path: Path, inner: Any) -> None:

@@ -22,7 +22,7 @@ from ..signals import ErrorEvent, emit_error
 from ..smtp.reply import Refusal
 from .received import PIECE
 from .saved_session import Expired, with_recipients
-from .spool_folder import GROUP, Entry, InMemory, SpoolFolder
+from .spool_folder import GROUP, Entry, InMemory, Look, SpoolFolder
 
 Store = Callable[[Any, Session], Any]
 
@@ -65,6 +65,14 @@ class Outage:
         emit_error(self if self.server is None else self.server, event)
 
 
+def _with(look: Look, messages: int, size: int) -> Look:
+    """*look* and so many entries that were added now, with *size* octets."""
+    if not messages:
+        return look
+    oldest = time.time() if look.oldest is None else look.oldest
+    return replace(look, messages=look.messages + messages, bytes=look.bytes + size, oldest=oldest)
+
+
 class Drain:
     """Delivers the messages in *folder* to *store*."""
 
@@ -75,6 +83,8 @@ class Drain:
         #: The state of the queue at the last measurement.
         self.look = folder.look()
         self._measured = time.monotonic()
+        #: Entries that were added since the start, and their octets.
+        self._added = self._added_bytes = 0
         #: Entries that failed while others were delivered, the longest waiting first. They come
         #: after all others, so that they delay none.
         self._put_off: dict[str, None] = {}
@@ -84,11 +94,9 @@ class Drain:
 
     def added(self, size: int) -> None:
         """Count a new entry of *size* octets in the queue."""
-        look = self.look
-        oldest = time.time() if look.oldest is None else look.oldest
-        self.look = replace(
-            look, messages=look.messages + 1, bytes=look.bytes + size, oldest=oldest
-        )
+        self._added += 1
+        self._added_bytes += size
+        self.look = _with(self.look, 1, size)
 
     def run(self, is_stopped: Callable[[], bool]) -> bool:
         """Try each entry once, in order; returns whether any has left the queue.
@@ -117,8 +125,13 @@ class Drain:
         return any_left
 
     def measure(self) -> None:
-        """Measure the queue again."""
-        self.look = STORES.run(self._folder.look, frozenset(self._put_off))
+        """Measure the queue again.
+
+        An entry that is added meanwhile may count twice until the next time, but always counts.
+        """
+        added, added_bytes = self._added, self._added_bytes
+        look = STORES.run(self._folder.look, frozenset(self._put_off))
+        self.look = _with(look, self._added - added, self._added_bytes - added_bytes)
         self._measured = time.monotonic()
 
     def _hand_over_all(self, is_stopped: Callable[[], bool]) -> bool:
