@@ -116,12 +116,13 @@ def test_a_clock_that_jumps_ends_no_session(server: SMTPTestServer, date: str) -
             frozen.move_to("2199-01-01")
             send(inside)
             frozen.move_to("1970-01-02")
+            end_it(across)
             for client in (before, inside):
                 send(client)
         with connect(server) as after:
             send(after)
         send(before)
-    assert len(server.messages) == 8
+    assert len(server.messages) == 9
 
 
 def test_reset_and_stop_end(date: str) -> None:
