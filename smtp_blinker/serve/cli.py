@@ -87,7 +87,6 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "Mail",
     "--maildir",
     "-m",
-    never_with="--deliver",
     default="./Maildir",
     help="Folder for the mail; created if missing.",
 )

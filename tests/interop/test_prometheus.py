@@ -21,7 +21,7 @@ import pytest
 from support import HOST, environment, free_port, program, succeed, wait_until
 
 from smtp_blinker import Reject
-from smtp_blinker.listeners.metrics import EventMetrics, SpoolMetrics, StoreMetrics
+from smtp_blinker.listeners.metrics import EventMetrics, FleetMetrics, SpoolMetrics, StoreMetrics
 from smtp_blinker.policies import ClamAV
 from smtp_blinker.stores import SpoolStore, WebhookStore
 
@@ -114,6 +114,7 @@ def scraped(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[Any, P
         spool.attach(served.server)
         SpoolMetrics(spool, registry=registry)
         StoreMetrics({"hook": away}, registry)
+        FleetMetrics(registry=registry)
         page, thread = prometheus_client.start_http_server(0, HOST, registry)
         stack.callback(thread.join)
         stack.callback(page.server_close)
@@ -167,7 +168,7 @@ def traffic(port: int, certificates: Certificates) -> None:
 FROM_THE_START = (
     *("Clients", "Messages", "Put off", "Faults"),
     *("Refused", "Why", "Errors", "TLS", "Spooled", "Age"),
-    *("Messages handed", "Stores"),
+    *("Messages handed", "Stores", "Events dropped"),
 )
 WITH_THE_TRAFFIC = (
     *("Messages accepted", "Put off", "Faults"),
