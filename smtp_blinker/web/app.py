@@ -125,21 +125,21 @@ def create_app(
     release: Release | None = None,
     inboxes: Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> Flask:
-    """The page for *servers* (those of the process if none are given) and for *maildir*.
+    """Make the page for *servers* (by default all of this process) and for *maildir*.
 
-    Without a Maildir there is no inbox. *credentials* are the user name and the password that
-    are demanded for everything but ``/healthz``. *hosts* are further names that the page is
-    reached by; it answers to localhost and to any address. *path* is where a proxy shows it, as
-    "/mail/". *registry* is a registry of
-    prometheus_client that no `EventMetrics` counts in yet, by default a new one. With *faults*,
-    which the program has its servers use, who reaches the page can have them fail.
-    *release* is where messages may be passed on to from the page. *inboxes* are the Maildirs of
-    further inboxes by their names, which are of letters, digits, "_" and "-".
+    Without a Maildir there is no inbox. *credentials* are the user name and the password that the
+    page requires, except for ``/healthz``. *hosts* are further names of the page; it also answers
+    to localhost and to any IP address. *path* is the path at which a proxy shows the page, such as
+    "/mail/". *registry* is a registry of prometheus_client without an `EventMetrics`, by default a
+    new one. *faults* are those that the servers use; with them, everyone who reaches the page can
+    make the servers fail. *release* is the relay to which messages can be released. *inboxes* are
+    the Maildirs of further inboxes by name; a name consists of letters, digits, "_" and "-".
 
-    Create it before the servers start, or what happened before isn't known. ``/healthz/ready``
-    answers 503 unless every one of *servers* accepts clients, and when *check* raises: it is called
-    for each of these requests (`MaildirStore.check_folders`, `SpoolStore.check`), in a thread,
-    unless its object has a false ``needs_thread``, as stores have that wait for a network.
+    Create the page before the servers start, because it doesn't know earlier events.
+    ``/healthz/ready`` answers 503 if one of *servers* doesn't accept clients or if *check* raises.
+    *check* is called for each of these requests (`MaildirStore.check_folders`, `SpoolStore.check`),
+    in a thread, unless its object has a false ``needs_thread``: stores that wait for a network have
+    that.
     """
     if not (path.startswith("/") and path.endswith("/")) or not path.isascii():
         raise ValueError(f"path must begin and end with a slash, as /mail/; it is {path!r}")
@@ -257,8 +257,8 @@ def _add_page(app: Flask, page: Page) -> None:
 def _stream(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
     """Server-sent events for one page, until it closes the connection.
 
-    It looks at intervals instead of being notified: signals cost the mail sessions no more with a
-    hundred pages open, and may come from another thread.
+    The stream checks for events at intervals and isn't notified. So a hundred open pages cost the
+    mail sessions nothing, and signals may come from another thread.
     """
     page.streams += 1
     try:
@@ -378,9 +378,9 @@ def _totals(families: Iterable[Metric]) -> dict[str, float]:
 
 
 def _rows(families: Iterable[Metric], prefix: str, label: str) -> list[dict[str, Any]]:
-    """A row for each value of *label* of the metrics *prefix*…: their names without it, values.
+    """A row for each value of *label* of the metrics *prefix*…, with their short names and values.
 
-    Of a histogram there are its count and sum; an outcome is a name of its own.
+    A histogram gives its count and its sum. Each outcome has a name of its own.
     """
     rows: dict[str, dict[str, Any]] = {}
     for family in families:

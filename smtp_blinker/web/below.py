@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def below(path: str, app: WSGIApplication) -> WSGIApplication:
-    """*app* below *path*, which begins and ends with a slash, and where it was as well.
+    """Serve *app* below *path*, which begins and ends with a slash, and also at the root.
 
-    So monitors go on asking for ``/healthz``, and a proxy may take the path off or not: all
+    So monitors can still ask for ``/healthz``, and a proxy may remove the path or keep it: all
     addresses in the page are relative.
     """
     prefix = path.rstrip("/")

@@ -13,9 +13,9 @@ def is_change() -> bool:
 
 
 def check_parameters(known: Collection[str] = (), repeatable: Collection[str] = ()) -> None:
-    """Abort with 400 unless the request has no body, and of parameters the *known* ones, once.
+    """Abort with 400 if the request has a body, an unknown parameter or a repeated one.
 
-    Those that are *repeatable* too may be given more than once.
+    *known* are the names of the parameters, *repeatable* those that may occur several times.
     """
     if request.content_length or "Transfer-Encoding" in request.headers:
         abort(400, "a request for a change has no body")

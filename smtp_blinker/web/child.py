@@ -1,7 +1,7 @@
-"""A process of the page: it is started when it is needed, and again when it has ended.
+"""A process of the page. It starts when it is needed, and starts again after it has ended.
 
-Whatever a message does to the one that reads it, the process that receives mail only waits, in a
-thread, and not for long.
+Whatever a message does to this process, the process that receives mail only waits, in a thread, for
+a limited time.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class Failed(Exception):
 class Child:
     """The process that runs ``reader`` in the *role* "index" or "reader", with *arguments*.
 
-    It does one request after the other; each may take *cpu_seconds* of CPU time and *seconds* of
-    any time, and *memory* octets. One that takes more ends the process, and only that request
-    fails. A forked process of ours has a child of its own. Any number of threads and greenlets may
-    ask.
+    It serves one request at a time. A request may use *cpu_seconds* of CPU time, *seconds* of
+    wall-clock time and *memory* octets. A request that exceeds a limit ends the process, and only
+    this request fails. A forked copy of our process starts a child of its own. Any number of
+    threads and greenlets may send requests.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class Child:
         self._process: _Process | None = None
 
     def ask(self, do: str, body: bytes = b"", file: int | None = None, **fields: Any) -> Frame:
-        """The answer to a request.
+        """Send a request; returns the answer.
 
-        Raises FileNotFoundError when the message is gone, the OSError that the process met, `Busy`
-        and `Failed`.
+        Raises FileNotFoundError if the message doesn't exist any more, the OSError that the process
+        met, `Busy` and `Failed`.
         """
         if self._waiting >= MAX_WAITING:
             raise Busy

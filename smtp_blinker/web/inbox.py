@@ -1,8 +1,8 @@
-"""The mail in a Maildir, for the page: it asks the processes that look at it.
+"""The mail in a Maildir, for the page. It asks two processes that look at the mail.
 
-Two of them: the *index* knows what there is and searches it, the *reader* looks into messages. One
-message that keeps the reader busy holds up no list and no search. They are started when the
-page is opened: nothing runs, and nothing is kept, for an inbox that isn't looked at.
+The *index* knows which messages exist and searches them; the *reader* parses messages. So a message
+that keeps the reader busy delays no list and no search. Both processes start when a page is opened:
+an inbox that nobody looks at needs no process and no memory.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ class Download:
 
 
 class Inbox:
-    """The Maildir at *path*; a folder that is missing counts as empty.
+    """The Maildir at *path*; a missing folder counts as empty.
 
-    Methods raise the OSError of a Maildir that can't be read, and what `Child.ask` raises. A
-    message that another program removed is not an error: they return None.
+    Methods raise the OSError of a Maildir that can't be read, and the exceptions of `Child.ask`.
+    They return None for a message that another program has removed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -151,9 +151,9 @@ class Inbox:
         self.reader.close()
 
     def refresh(self, seconds: float | None = None) -> None:
-        """See what is new, the newest first, for about *seconds*; without it, all there is.
+        """Look for new messages, newest first, for about *seconds*; without *seconds*, for all.
 
-        Those who ask while another looks have the next look together.
+        Callers that come during a look share the next one.
         """
         asked = time.monotonic()
         with self._busy:
@@ -325,9 +325,9 @@ class Inbox:
         self._next = now + min(PAUSE * (now - began), LONGEST_PAUSE) if comes else now
 
     def _read_pending(self, answer: dict[str, Any], deadline: float) -> dict[str, Any]:
-        """Have the reader look into a batch while the index takes in the one before it.
+        """Read a batch of messages while the index takes in the batch before it.
 
-        *answer* is the index's last; returns its next last.
+        *answer* is the latest answer of the index; returns the next one.
         """
         summaries, reading = b"", list[list[str]]()
         while time.monotonic() < deadline:

@@ -1,7 +1,7 @@
-"""The description of the page's API, for programs that are written by it (OpenAPI 3.1).
+"""The description of the page's API (OpenAPI 3.1), from which programs can be generated.
 
-`OPERATIONS` has a row for each route; a test keeps the two equal, and another holds the answers of
-a running page against it. ``/api.json`` serves it, ``/api`` shows it to people.
+`OPERATIONS` has a row for each route. One test holds the rows and the routes equal, another checks
+the answers of a running page. ``/api.json`` serves the description, ``/api`` shows it to people.
 """
 
 from __future__ import annotations

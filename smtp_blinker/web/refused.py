@@ -77,10 +77,10 @@ class Talk:
 
 
 class Refusals(Listener):
-    """What was refused.
+    """Refused commands, messages and clients.
 
-    It keeps the dialogue of every open connection, and of the last `KEPT` of those that had a
-    refusal: some 30 KiB each at most.
+    It keeps the dialogue of every open connection, and of the last `KEPT` connections with a
+    refusal: about 30 KiB each at most.
     """
 
     def __init__(self) -> None:

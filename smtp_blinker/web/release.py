@@ -23,10 +23,10 @@ class Release:
     def send(
         self, pieces: Iterator[bytes], skip: int, sender: str, recipients: Sequence[str]
     ) -> str:
-        """Pass on the message in *pieces*, without its first *skip* octets; what the relay said.
+        """Send the message in *pieces*, without its first *skip* octets; returns the relay's reply.
 
-        Raises ValueError for no recipient or what is none, `Reject` when the relay refuses it, and
-        what the store raises when it can't be reached.
+        Raises ValueError for no recipient or an invalid one, `Reject` if the relay refuses the
+        message, and the store's exception if the relay can't be reached.
         """
         if not 1 <= len(recipients) <= MOST:
             raise ValueError(f"a message is released to 1 to {MOST} recipients")

@@ -1,7 +1,7 @@
-"""What happens in other processes, for a page in a process of its own.
+"""Events of other processes, for a page in a process of its own.
 
-Each worker has an `EventSender`, which writes to a UNIX socket; the page's `EventReceiver` sends
-the signals again, from a `RemoteServer` in place of each of the servers. So whatever listens there
+Each worker has an `EventSender`, which writes to a UNIX socket. The `EventReceiver` of the page
+sends the signals again, from a `RemoteServer` in place of each server. So every listener there
 receives the events of all workers. An event is a line of JSON. Mail never waits for the page.
 """
 
@@ -229,9 +229,10 @@ class RemoteServer:
 class EventReceiver(StreamServer):
     """Receives the events of each worker's `EventSender` on *listener*, and sends the signals here.
 
-    They come from *servers*, in the order in which the workers have theirs. When a worker has
-    ended, its connections have too: `disconnect` is sent for those without one.
-    *hand_over* hears what came of messages that a worker's store handed over, with the seconds.
+    The senders of the signals are *servers*, in the order of the workers' servers. When a worker
+    ends, its connections end too: the receiver then sends the missing `disconnect` signals.
+    *hand_over* is called with the seconds and the outcome of each message that a worker's store
+    handed over.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Who may ask the page for anything: its reader, from the page itself.
+"""Who may use the page: only its reader, and only from the page itself.
 
-A page on another site can make the reader's browser send requests here, and by giving its own
-name our address (DNS rebinding) can even read the answers. So the Host must be a name that
-no other site can own, and a request must come from the page.
+A page of another site can make the reader's browser send requests to this page. With a name that
+resolves to our address (DNS rebinding), it can even read the answers. So the Host field must have a
+name that no other site can own, and a request must come from this page.
 """
 
 from __future__ import annotations

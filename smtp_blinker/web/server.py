@@ -94,12 +94,12 @@ class PageHandler(WSGIHandler):
 
 
 class PageServer(WSGIServer):
-    """Serves the page *app* on *listener*, which is what `gevent.server.StreamServer` takes.
+    """Serves the page *app* on *listener*, which is whatever `gevent.server.StreamServer` takes.
 
-    A client has *timeout* seconds for a whole request, an octet at a time or not, and for each
-    piece of an answer. When *max_clients* are connected and another one comes, the one that has
-    neither asked nor taken anything for the longest time is disconnected; pages that show events
-    only if there are no others. So a monitor is always answered.
+    A client has *timeout* seconds for a whole request, even if its octets come one at a time, and
+    for each piece of an answer. If *max_clients* are connected and another one comes, the server
+    disconnects the client that has been inactive for the longest time, and a page with an event
+    stream only if there are no others. So it always answers a monitor.
     """
 
     handler_class = PageHandler

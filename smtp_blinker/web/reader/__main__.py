@@ -1,7 +1,7 @@
-"""Where a process of the page begins: ``python -I -S .../reader ROLE ARGUMENT…``.
+"""The start of a process of the page: ``python -I -S .../reader ROLE ARGUMENT…``.
 
-The folders above it become packages without their `__init__`, which would load gevent and Flask:
-then names mean here what they mean in the process that receives mail.
+It makes packages of the parent folders without running their `__init__`, which would load gevent
+and Flask. So names have the same meaning here as in the process that receives mail.
 """
 
 import importlib

@@ -79,9 +79,9 @@ def _line(title: str) -> str:
 
 
 def shown_text(message: Message, data: bytes, limit: int, depth: int = 0) -> str:
-    """The message's text; that of its HTML without the tags, where there is no other.
+    """The text of the message; the text of its HTML, without tags, if there is no other.
 
-    *limit* bounds the encoded octets that are read of all parts; of HTML fewer are.
+    *limit* bounds the encoded octets that are read from all parts; fewer are read from HTML.
     """
     found = []
     for part in bodies(message, "plain"):

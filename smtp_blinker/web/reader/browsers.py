@@ -1,7 +1,7 @@
-"""Where browsers read a charset otherwise than Python's codec does (WHATWG Encoding, section 4).
+"""Where browsers and Python's codecs read a charset differently (WHATWG Encoding, section 4).
 
-Left as Python has them are about 190 rare characters of Big5 (HKSCS-2008) and what browsers refuse
-to read for the safety of their scripts (ISO-2022-KR, HZ).
+Two differences remain: about 190 rare characters of Big5 (HKSCS-2008), and charsets that browsers
+refuse for the safety of their scripts (ISO-2022-KR, HZ).
 """
 
 from __future__ import annotations

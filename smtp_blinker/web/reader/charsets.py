@@ -1,7 +1,7 @@
-"""Text out of octets, in the charsets that mail is written in and in no others.
+"""Decodes text, in the charsets of mail and in no others.
 
-A name out of a message is never given to `codecs`: it remembers every name that it is asked for,
-and among its codecs are some that aren't charsets and some that take quadratic time (punycode).
+A charset name of a message is never passed to `codecs`, which remembers every name. Some of its
+codecs aren't charsets, and some take quadratic time (punycode).
 """
 
 from __future__ import annotations
@@ -156,10 +156,10 @@ def problem(data: bytes, charset: str) -> str | None:
 
 
 def decode(data: bytes, charset: str | None) -> str:
-    """*data* as text: in *charset* if that is a known one, else in the likeliest.
+    """Decode *data*, in *charset* if it is known, else in the likeliest charset.
 
-    A byte order mark says more than *charset* does (WHATWG Encoding, section 6). What the charset
-    doesn't know becomes U+FFFD. The time is linear in the length of *data*.
+    A byte order mark wins over *charset* (WHATWG Encoding, section 6). Octets that are invalid in
+    the charset become U+FFFD. The time is linear in the length of *data*.
     """
     codec = _codec(charset) if charset is not None else None
     if codec is None or not codec.startswith("utf_32"):

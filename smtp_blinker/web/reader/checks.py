@@ -1,7 +1,7 @@
 """What is wrong with a message, for people who test the program that wrote it.
 
-What a standard forbids, and what readers are known to suffer from. That nothing is found is no
-proof of anything.
+It finds what a standard forbids, and what is known to cause problems for readers. A message without
+findings may still have faults.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def _octets(message: Message, data: bytes) -> Iterator[str]:
 def has_long_line(data: bytes) -> bool:
     """Whether a line is longer than `MAX_LINE` octets.
 
-    From the beginning of a line it goes on behind the last line end within reach, so that no octet
-    is looked at more than twice.
+    From the start of a line it jumps past the last line end within `MAX_LINE` octets, so it looks
+    at no octet more than twice.
     """
     at = 0
     while len(data) - at > MAX_LINE:

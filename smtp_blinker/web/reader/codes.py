@@ -34,9 +34,9 @@ _ADDRESS = re.compile(r"https?://\S{1,2000}")
 
 
 def codes(subject: str, text: str) -> list[str]:
-    """What looks like a one-time code, the likeliest first, without its blank or hyphen in digits.
+    """Possible one-time codes, the likeliest first, without a blank or hyphen between their digits.
 
-    Those near a word that says so; where there is none, those that stand alone in a line.
+    These are codes near a word such as "code"; if there are none, codes that stand alone in a line.
     """
     # Numbers in addresses are not codes; links are in `links`.
     text = _ADDRESS.sub(" ", f"{subject[:1000]}\n{text[:LOOKED_AT]}")

@@ -6,9 +6,9 @@ import traceback
 
 
 def in_one_line(exc: BaseException) -> str:
-    """What *exc* is and where it was raised, in ASCII.
+    """The class and text of *exc* and where it was raised, in ASCII.
 
-    Its message may be hostile text of any length, with line ends that would forge lines.
+    The text may be hostile, of any length, with line ends that would forge log lines.
     """
     places = [
         f"{frame.f_code.co_filename}:{line}" for frame, line in traceback.walk_tb(exc.__traceback__)

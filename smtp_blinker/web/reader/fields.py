@@ -1,6 +1,6 @@
-"""Header fields: those of a message, and the parameters of one.
+"""Header fields of a message, and the parameters of a field.
 
-Nothing raises, and the time is linear in the octets that are looked at, which are bounded.
+No function raises. The time is linear in the number of octets, which is bounded.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes, end: int) -> Header:
-    """The header section ``data[:end]``.
+    """Read the header section ``data[:end]``.
 
-    What the server itself wrote at the top doesn't use up the bounds for the rest: it has a field
-    for each recipient.
+    Fields that the server itself wrote at the top don't count towards the bounds for the rest: the
+    server writes a field for each recipient.
     """
     trace = parse_trace(data)
     found = list(_trace_fields(data, trace.end))
@@ -237,9 +237,9 @@ def _extended(value: str) -> tuple[str, bytes]:
 
 
 def decode_words(value: str) -> str:
-    """A header field's value with its encoded words decoded (RFC 2047), in one line.
+    """The value of a header field in one line, with its encoded words decoded (RFC 2047).
 
-    Controls that change the direction of text are left out.
+    Control characters that change the direction of text are removed.
     """
     value = value[:MAX_FIELD]
     if "=?" in value:

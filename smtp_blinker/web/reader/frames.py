@@ -1,7 +1,7 @@
-"""What the page and its processes say to each other: frames on a stream socket.
+"""The protocol between the page and its processes: frames on a stream socket.
 
-A frame is the lengths of its two parts, a JSON object, and octets that are passed on as they are.
-A file descriptor may come with the first octet.
+A frame has the lengths of its two parts, a JSON object, and octets that are passed on unchanged. A
+file descriptor may come with the first octet.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ _ALIKE: Final = frozenset({"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC"
 
 
 def readable(text: str) -> str:
-    """*text*, addresses, with A-labels as U-labels where that can't mislead.
+    """*text*, which has addresses, with A-labels as U-labels where that can't mislead.
 
-    Names stay as they are that aren't what IDNA 2008 would make of the U-label, that mix scripts,
-    and that consist of letters which look like Latin ones.
+    A name stays unchanged if IDNA 2008 would not make it of the U-label, if it mixes scripts, or if
+    all its letters look like Latin ones.
     """
     if "xn--" not in text.lower():
         return text

@@ -1,7 +1,8 @@
-"""The messages of a Maildir, newest first, listed and searched from memory.
+"""The messages of a Maildir, newest first, listed and searched in memory.
 
-It reads the names of files, never what is in them: the reader does that, and the page passes on
-what it found. A folder is read again only after it changed, and a file only once.
+The index reads only the names of files. The reader parses the files, and the page passes its
+findings on to the index. The index reads a folder again only after the folder changed, and has each
+file parsed only once.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Index:
-    """The Maildir at *path*; a folder that is missing counts as empty.
+    """The Maildir at *path*; a missing folder counts as empty.
 
-    Its functions raise the OSError of a Maildir that can't be read, but a message that another
-    program removed is not an error.
+    Its methods raise the OSError of a Maildir that can't be read. A message that another program
+    has removed is not an error.
     """
 
     def __init__(self, path: str) -> None:
@@ -96,9 +97,9 @@ class Index:
         return Frame({})
 
     def _refresh(self, request: Frame) -> Frame:
-        """Take summaries in, see what is new, and say what the reader should look into.
+        """Take in summaries, look for new messages, and return which ones the reader has to parse.
 
-        A request that is only ``watching`` is answered from the last scan when that took long.
+        If the last scan took long, a ``watching`` request is answered from that scan.
         """
         self._take_in(request)
         if not request.fields.get("watching") or time.monotonic() >= self._next_scan:

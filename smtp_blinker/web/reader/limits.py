@@ -1,7 +1,7 @@
-"""What a process of the page may use, set before it looks at anything.
+"""The limits of a process of the page, set before it looks at any message.
 
-What the system doesn't let it set is left as it is: these limits stand behind parsers that are
-linear and bounded, in case that they aren't.
+A limit that the system refuses is left out. The parsers themselves are linear and bounded; these
+limits protect against faults in them.
 """
 
 from __future__ import annotations

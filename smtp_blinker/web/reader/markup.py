@@ -1,10 +1,9 @@
-"""Show a message's HTML without letting it do anything.
+"""Show the HTML of a message so that it can't do anything.
 
-The HTML is served as a document of its own, into a frame. What keeps it in there is the
-browser: the sandbox gives it an origin of its own and no scripts, forms or downloads,
-and the content security policy lets it load nothing but the images that it carries. Nothing is
-filtered out of the HTML for safety's sake, since filters can be fooled; what is rewritten here
-is what a policy has no say in.
+The page shows the HTML as a separate document in a frame, and the browser confines it: the sandbox
+gives it an origin of its own, without scripts, forms or downloads, and the content security policy
+lets it load only the images of the message. Nothing is filtered out of the HTML for safety, because
+filters can be fooled. This module only rewrites what a policy doesn't cover.
 """
 
 from __future__ import annotations
@@ -84,9 +83,9 @@ def policy(*, remote_images: bool = False) -> str:
 
 
 def document(message: Message, data: bytes) -> list[bytes]:
-    """The message's HTML for its frame, with its own images in it; nothing if it has none.
+    """The HTML of the message for its frame, with its own images; empty if it has no HTML.
 
-    UTF-8, in pieces.
+    In UTF-8, in pieces.
     """
     shown = bodies(message, "html")
     if not any(part.content_type == "text/html" for part in shown):

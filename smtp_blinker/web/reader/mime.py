@@ -1,9 +1,9 @@
-"""Read a message that may be anything: broken, enormous, or made to hurt its reader.
+"""Parse a message that may be broken, enormous, or made to harm its reader.
 
-The standard library's parser asks each line about each enclosing boundary and recurses per
-level, and its header parser can be kept busy for minutes. Here the octets are passed over once,
-whatever they are; levels, parts, fields and lines that may be delimiters are bounded, and what is
-left out is listed. Nothing raises.
+The parser of the standard library compares each line with each enclosing boundary and recurses for
+each level, and its header parser can be kept busy for minutes. This parser passes over the octets
+once, whatever they are. Levels, parts, fields and possible delimiters are bounded, and it lists
+what it leaves out. It never raises.
 """
 
 from __future__ import annotations

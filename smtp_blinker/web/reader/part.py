@@ -47,9 +47,9 @@ class Part:
         return self.content_type.startswith("multipart/")
 
     def content(self, data: bytes, limit: int | None = None) -> bytes:
-        """The part's octets, their transfer encoding undone.
+        """The octets of the part, without their transfer encoding.
 
-        With *limit* no more than *limit* octets of the encoded text are read.
+        With *limit*, at most *limit* octets of the encoded text are read.
         """
         return b"".join(self.pieces(data, limit))
 

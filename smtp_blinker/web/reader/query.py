@@ -105,9 +105,9 @@ def compile_query(query: str) -> Callable[[Searchable], bool]:
 
 
 def problem(query: str) -> str | None:
-    """Why *query* can't say which messages are to be changed, or None.
+    """Why a change can't use *query* to choose messages, or None.
 
-    Every part of it must count, or more messages would match than was meant.
+    Every part of it must be valid, or the change would affect more messages than its user wants.
     """
     words = _words(query)
     if not words:

@@ -1,6 +1,6 @@
-"""Deleted messages that can be restored for a while: hidden, with their files in place.
+"""Deleted messages that can be restored for a while. They are hidden; their files stay in place.
 
-When the process ends before, nothing has happened to them.
+If the process ends before, the messages are not deleted.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def may_be_in(data: bytes) -> bool:
 def files(data: bytes, start: int, end: int, *, quoted: bool = False) -> Iterator[File]:
     """The files in the text ``data[start:end]``, in order; linear in its length.
 
-    One that the end of the text cuts off goes as far as that. *quoted* says that the text is
+    A file without an end reaches to the end of the text. *quoted* says that the text is
     quoted-printable.
     """
     at = start
@@ -94,9 +94,9 @@ def _is_base64(line: bytes) -> bool:
 
 
 def _is_encoded(line: bytes) -> bool:
-    """Whether *line* is as long as it says, in characters that are encoded ones.
+    """Whether *line* has the length that it states, and only characters of the encoding.
 
-    Spaces at its end may have been lost.
+    Spaces at its end may be missing.
     """
     line = line.partition(b"\n")[0].rstrip(b"\r")
     if not line or not all(32 <= octet <= 96 for octet in line):

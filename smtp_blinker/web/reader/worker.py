@@ -22,7 +22,7 @@ SOCKET: Final = 0
 def main(role: str, memory: str, seconds: str, *arguments: str) -> None:
     """Serve the page on the socket that is standard input.
 
-    *memory* is in octets; *seconds* of CPU time is what one request may take.
+    A process may map *memory* octets. A request may use *seconds* of CPU time.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the page's to handle
     os.closerange(SOCKET + 3, 4096)  # what the page's process let its children have
