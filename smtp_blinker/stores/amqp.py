@@ -1,4 +1,4 @@
-"""Mail into RabbitMQ: 250 once a durable quorum queue has it. Extra `amqp`."""
+"""Stores mail in RabbitMQ: 250 means that a durable quorum queue has it. Extra `amqp`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .received import too_large
 
 #: RabbitMQ takes 16 MiB since 4.0, and 128 MiB before (its `max_message_size`).
 MAX_SIZE: Final = 16 * 2**20
-#: What is appended to the name of a queue for that of its dead letters.
+#: The suffix of the name of a dead-letter queue.
 DEAD: Final = ".dead"
-#: Seconds for TCP and TLS.
+#: Seconds in which TCP and TLS must connect.
 CONNECT_SECONDS: Final = 10
 _ALARM: Final = "RabbitMQ takes no messages: it has raised an alarm"
 
@@ -82,7 +82,7 @@ class AMQPStore(QueueStore):
         self.routing_key = routing_key
         self._declaring = BoundedSemaphore()
         self._pool = Pool(BATCHES + 1, self._connect, Publisher.is_alive, self._drop)
-        #: By the hub: a connection that RabbitMQ has blocked, which hears when the alarm is over.
+        #: For each hub, a connection that RabbitMQ has blocked: it learns when the alarm ends.
         self._blocked: WeakKeyDictionary[Any, Publisher] = WeakKeyDictionary()
         self._batches = Batches(self._pool, self._send, timeout)
 
@@ -92,7 +92,7 @@ class AMQPStore(QueueStore):
         try:
             publisher = Publisher(connection)
             if not self.exchange:
-                # RabbitMQ refuses what comes while another connection declares the queue.
+                # RabbitMQ refuses a declaration while another connection declares the queue.
                 with self._declaring:
                     publisher.channel = declare(connection, publisher.channel, self.routing_key)
             publisher.listen(self.exchange, self.routing_key)
@@ -122,8 +122,8 @@ class AMQPStore(QueueStore):
             drop_connection(publisher.connection)
 
     def _check_alarm(self) -> None:
-        """Raise `Unavailable` while RabbitMQ's alarm lasts: it reads what is sent now, on whichever
-        connection, when it is over, so that each try would be one duplicate more."""
+        """Raise `Unavailable` during an alarm of RabbitMQ, which reads everything that was sent
+        meanwhile, on any connection, after the alarm: each try would make one more duplicate."""
         hub = gevent.get_hub()
         publisher = self._blocked.get(hub)
         if publisher is None:
@@ -182,7 +182,7 @@ def _raise_unblocked() -> None:
 
 
 def drop_connection(connection: Any) -> None:
-    """Close the socket and forget the connection, waiting for nothing."""
+    """Close the socket and forget the connection, without waiting."""
     transport = connection.transport if connection.connected else None
     if transport is not None:
         # Before `collect`, which would wait for the other side's end of TLS.
@@ -228,13 +228,13 @@ def _check_readable(name: str, path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where RabbitMQ is, and who we are there."""
+    """The address of RabbitMQ, and our credentials there."""
 
     host: str
     user: str
     password: str
     virtual_host: str
-    #: What py-amqp takes: False, or arguments for the context.
+    #: The argument for py-amqp: False, or arguments for the context.
     tls: bool | Mapping[str, Any]
 
     @classmethod

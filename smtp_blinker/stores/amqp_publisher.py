@@ -1,4 +1,4 @@
-"""A connection of py-amqp that publishes entries, several with one write, and hears of each.
+"""A connection of py-amqp that publishes several entries with one write, and gets each confirmed.
 
 py-amqp makes the connection and speaks for it. What every entry needs is done here, at a fifth of
 the time: the frames of `basic.publish` (AMQP 0-9-1 sections 2.3.5 and 4.2.6), of which all but the
@@ -16,14 +16,14 @@ from .pool import has_input
 from .queue import Unavailable
 
 CONTENT_TYPE: Final = "application/vnd.smtp-blinker.entry"
-#: Octets that are asked of the socket at once: of many confirmations.
+#: Octets to read from the socket at once: enough for many confirmations.
 _READ: Final = 16 * 1024
 #: Types of frames.
 _METHOD, _HEADER, _BODY = 1, 2, 3
-#: Octets around a frame's payload, and what ends it.
+#: Octets around a frame's payload, and the last of them.
 _AROUND: Final = 8
 _END: Final = b"\xce"
-#: Class `basic`, its methods `publish` and `ack`, and what of `publish` asks for `basic.return`.
+#: The methods `publish` and `ack` of the class `basic`, and the bit of `publish` for `mandatory`.
 _PUBLISH: Final = pack(">HHH", 60, 40, 0)
 _ACK: Final = pack(">HH", 60, 80)
 _MANDATORY: Final = b"\x01"
@@ -40,17 +40,17 @@ class Publisher:
         self.channel = connection.channel()
         #: The number of the last message on the channel.
         self._last = 0
-        #: Those that aren't confirmed yet, by their numbers.
+        #: Unconfirmed jobs by their numbers.
         self._unconfirmed: dict[int, Job] = {}
-        #: Whether it isn't to be used again, since the next one declares the queue again.
+        #: Whether it must not be used again: the next connection declares the queue again.
         self.is_spent = False
         #: Whether RabbitMQ reads nothing from it, because of an alarm.
         self.is_blocked = False
-        #: What was received, and isn't a whole frame yet.
+        #: Received octets that are not yet a whole frame.
         self._unread = b""
 
     def listen(self, exchange: str, routing_key: str) -> None:
-        """Go on to publish; from now on only `read` reads from the connection."""
+        """Prepare to publish. From now on only `read` may read from the connection."""
         self.channel.confirm_select()
         self.channel.events["basic_return"].add(self._on_return)
         self.channel.events["basic_nack"].add(self._on_nack)
@@ -61,7 +61,7 @@ class Publisher:
         self._most = self.connection.frame_max - _AROUND
 
     def _on_return(self, exc: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        # RabbitMQ confirms what it can't route. With `mandatory` it returns it before.
+        # RabbitMQ confirms even what it can't route. With `mandatory` it returns that first.
         for job in self._unconfirmed.values():
             if job.envelope.id == message.properties.get("message_id"):
                 self.is_spent = True
@@ -97,7 +97,7 @@ class Publisher:
             self.read()
 
     def _frames(self, job: Job) -> Iterator[bytes]:
-        """The frames of an entry: those of a small one together."""
+        """The frames of an entry; a small entry has all of them in one piece."""
         body = b"\n".join((job.head, job.content))
         header = pack(">HHQ", 60, 0, len(body)) + _properties(job)
         begin = self._method + _frame(_HEADER, self._number, header)
@@ -107,7 +107,7 @@ class Publisher:
             yield _frame(_BODY, self._number, body[start : start + most])
 
     def read(self, timeout: float | None = None) -> None:
-        """Do what the next frames say, of which there is one at least; raises what py-amqp does."""
+        """Wait for one or more frames and process them; raises the exceptions of py-amqp."""
         while not self._do_frames():
             with self.connection.transport.having_timeout(timeout) as sock:
                 octets = sock.recv(_READ)
@@ -116,7 +116,7 @@ class Publisher:
             self._unread += octets
 
     def _do_frames(self) -> bool:
-        """Do what the frames say that have been received whole; whether there was one."""
+        """Process all frames that have arrived completely; returns whether there was one."""
         octets, start, size = self._unread, 0, len(self._unread)
         try:
             while size - start >= _AROUND:
@@ -135,7 +135,7 @@ class Publisher:
         return start > 0
 
     def is_alive(self) -> bool:
-        """Whether RabbitMQ has neither closed the connection nor blocked it meanwhile."""
+        """Whether RabbitMQ has neither closed nor blocked the connection meanwhile."""
         if self.is_spent:
             return False
         try:
@@ -164,7 +164,7 @@ def _properties(job: Job) -> bytes:
 
 
 def _short(text: str) -> bytes:
-    """A short string, which has 255 octets at most."""
+    """A short string of AMQP: at most 255 octets."""
     octets = text.encode()
     return pack("B", len(octets)) + octets
 

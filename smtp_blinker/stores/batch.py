@@ -1,4 +1,4 @@
-"""Entries on their way to an engine: while some are under way, the next ones gather."""
+"""Sends entries to an engine in batches: while one batch is sent, the next entries gather."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .pool import Pool
 
 C = TypeVar("C")
 
-#: Batches that are under way at a time, each on a connection of its own: while the engine writes
-#: one to its disk, it gets the other.
+#: Batches that are sent at the same time, each on its own connection: while the engine writes one
+#: to its disk, it receives the other.
 BATCHES: Final = 2
-#: Octets of a batch, unless its first entry has more. So a large one goes alone.
+#: Octets of a batch, unless its first entry is larger. So a large entry is sent alone.
 LARGEST: Final = 256 * 1024
 
 
 class Job:
-    """One entry: the *envelope*, as JSON the *head*, and the *content*."""
+    """One entry: its *envelope*, the envelope as JSON (*head*), and its *content*."""
 
     __slots__ = (
         "_has_ended",
@@ -41,11 +41,11 @@ class Job:
         self.envelope = envelope
         self.head = head
         self.content = content
-        #: Why the engine hasn't got it, or may not have it.
+        #: Why the engine doesn't have it, or may not have it.
         self.failure: Exception | None = None
-        #: Whether the engine may have it, whatever it answers.
+        #: Whether the engine may have it, even if it answers with an error.
         self.is_sent = False
-        #: Whether its caller has stopped waiting for it.
+        #: Whether its caller no longer waits for it.
         self.is_given_up = False
         self._has_ended = False
         self._waiter: Waiter[None] | None = None
@@ -55,7 +55,7 @@ class Job:
         return len(self.head) + len(self.content)
 
     def wait(self) -> None:
-        """Until it has ended. What interrupts this gives the job up."""
+        """Wait for its end. An exception in this greenlet gives the job up."""
         if self._has_ended:
             return
         self._waiter = Waiter()
@@ -66,7 +66,7 @@ class Job:
             raise
 
     def end(self, failure: Exception | None = None) -> None:
-        """Let it end, with *failure* or well. One that has ended stays as it is."""
+        """End it, successfully or with *failure*. A job that has ended doesn't change."""
         if not self._has_ended:
             self._has_ended = True
             self.failure = failure
@@ -75,7 +75,7 @@ class Job:
 
 
 class _Lane:
-    """What waits in one hub, and how many batches are under way there."""
+    """The waiting jobs of one hub, and the number of batches that it is sending."""
 
     def __init__(self) -> None:
         self.waiting: deque[Job] = deque()
@@ -106,7 +106,7 @@ class Batches(Generic[C]):
         self._pool = pool
         self._send = send
         self._timeout = timeout
-        # A greenlet of another hub can't be waited for.
+        # A greenlet can't wait for one of another hub.
         self._lanes: WeakKeyDictionary[Any, _Lane] = WeakKeyDictionary()
 
     def hand_over(self, job: Job) -> None:
@@ -119,7 +119,7 @@ class Batches(Generic[C]):
         job.wait()
 
     def _work(self, lane: _Lane) -> None:
-        # In a greenlet of its own: what interrupts one message's hook must not cut off others.
+        # In its own greenlet: an interrupted hook of one message must not interrupt others.
         try:
             while jobs := lane.take():
                 self.hand_over_together(jobs)

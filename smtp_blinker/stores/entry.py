@@ -1,4 +1,4 @@
-"""The envelope of a message as queues and webhooks carry it: one documented JSON object."""
+"""The envelope of a message in queues and webhooks: one documented JSON object."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..session import Address, Session
 from ..session import Envelope as SessionEnvelope
 from ..trace import header_address
 
-#: The version of the format. A reader takes objects of its own version and ignores keys that it
-#: doesn't know; what an old reader would misunderstand gets another version.
+#: The version of the format. A reader accepts objects of its own version and ignores unknown keys.
+#: A change that an old reader would misunderstand needs a new version.
 VERSION: Final = 1
 
 
@@ -31,7 +31,7 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who brought the message: facts of the session."""
+    """The client that sent the message: facts of the session."""
 
     #: The session's id, which stands in log lines.
     id: str
@@ -45,25 +45,25 @@ class Client:
     host_name_appears_as: str | None
     #: SMTP, ESMTPSA, … as in a Received field.
     transmission_type: str
-    #: Who has authenticated.
+    #: The authenticated user.
     user: str | None
     #: For example "TLSv1.3"; None without TLS.
     tls: str | None
 
 
 _CLIENT: Final = tuple(one.name for one in fields(Client))
-# Made once: `json.dumps` makes one for each call with an option.
+# Made once, because `json.dumps` makes an encoder for each call with an option.
 _SORTED: Final = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What is known of one message beside its content."""
+    """Everything about one message except its content."""
 
     #: Made for this transaction: the session's id, a hyphen, and the number of the transaction.
     id: str
-    #: SHA-256, in hexadecimal, of the envelope's addresses, their parameters and the content: what
-    #: a client sends again, because it didn't get the 250, has another id and the same content_id.
+    #: SHA-256, in hexadecimal, of the envelope's addresses, their parameters and the content. If a
+    #: client didn't get the 250 and sends a message again, it has a new id and the same content_id.
     content_id: str
     #: When it was received, in UTC.
     time: datetime
@@ -77,9 +77,9 @@ class Envelope:
     size: int
     #: The SHA-256 of the content, in hexadecimal.
     sha256: str
-    #: What policies found out about the client and the message, by their names.
+    #: The results of policies about the client and the message, by the policies' names.
     results: Mapping[str, Any] = field(default_factory=dict)
-    #: The key of the content among the contents, where it is not in the entry itself.
+    #: The key of the content in the contents' store, if the entry doesn't have the content.
     content_key: str | None = None
 
     @classmethod
@@ -126,7 +126,7 @@ class Envelope:
 
     def as_json(self) -> bytes:
         """The JSON object in one line of ASCII."""
-        # Written out: to make dicts of it for `json.dumps` takes four times as long.
+        # Written out, because dicts for `json.dumps` take four times as long.
         client = self.client
         return (
             f'{{"version": {VERSION}, "id": {_quoted(self.id)}, '
@@ -150,7 +150,7 @@ class Envelope:
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Envelope:
-        """Read what `as_dict` made. Raises ValueError for an unknown version or a fault."""
+        """The opposite of `as_dict`. Raises ValueError for another version or an invalid object."""
         try:
             if entry["version"] != VERSION:
                 raise ValueError(
@@ -175,7 +175,7 @@ class Envelope:
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Envelope:
-        """What `as_json` made. Raises ValueError for anything else."""
+        """The opposite of `as_json`. Raises ValueError for anything else."""
         return cls.from_dict(json.loads(text))
 
 
@@ -185,7 +185,7 @@ def entry_id(session: Session) -> str:
 
 
 def json_ready(value: Any) -> Any:
-    """*value*, which policies found out, in what JSON has a form for."""
+    """*value*, a result of a policy, in types that JSON has."""
     if value is None or isinstance(value, (str, int, float)):
         return value
     as_dict = getattr(value, "as_dict", None)
@@ -199,7 +199,7 @@ def json_ready(value: Any) -> Any:
 
 
 def _path(address: Address, envelope: SessionEnvelope) -> Path:
-    # Who passes it on needs no SMTPUTF8 where the client needed none.
+    # If the client needed no SMTPUTF8, the next hop needs none either.
     return Path(header_address(address.address, envelope), dict(address.args))
 
 
@@ -213,7 +213,7 @@ def _paths_json(paths: tuple[Path, ...]) -> str:
 
 
 def _json(value: Any) -> str:
-    """What JSON has for *value*; quick for the values that most envelopes have."""
+    """The JSON of *value*; fast for the values that most envelopes have."""
     if isinstance(value, str):
         return _quoted(value)
     return "null" if value is None else json.dumps(value)

@@ -16,10 +16,10 @@ from gevent.lock import BoundedSemaphore
 
 C = TypeVar("C")
 
-# gevent's own goes through the hub.
+# gevent's own poll goes through the hub.
 _poll: Final = monkey.get_original("select", "poll")
 
-#: Seconds after which an unused connection isn't used again: a firewall may have forgotten it.
+#: Seconds after which an idle connection isn't used again: a firewall may have dropped it.
 IDLE_SECONDS: Final = 60.0
 
 
@@ -41,13 +41,13 @@ class Pool(Generic[C]):
         self._connect = connect
         self._is_alive = is_alive
         self._close = close
-        # Those that wait, with the time that they have waited since, the latest last. A socket
-        # belongs to the hub it was made in.
+        # Idle connections and the times since when they are idle, the latest last. A socket belongs
+        # to the hub that made it.
         self._idle: WeakKeyDictionary[Any, deque[tuple[float, C]]] = WeakKeyDictionary()
 
     @contextmanager
     def use(self) -> Iterator[C]:
-        """A connection for the block; it is closed, not used again, where the block raises."""
+        """A connection for the block. If the block raises, the connection is closed."""
         idle = self._idle.setdefault(gevent.get_hub(), deque())
         with self._free:
             connection = self._waiting(idle)
@@ -73,14 +73,14 @@ class Pool(Generic[C]):
         return None
 
     def close(self) -> None:
-        """Close those of this hub that wait."""
+        """Close the idle connections of this hub."""
         idle = self._idle.get(gevent.get_hub(), ())
         while idle:
             self._close(idle.pop()[1])
 
 
 def has_input(sock: Any) -> bool:
-    """Whether *sock* has something to read, which may be its end. Waits for nothing."""
+    """Whether *sock* can be read, also if it has ended. Doesn't wait."""
     poll = _poll()
     poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))
