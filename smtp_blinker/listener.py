@@ -106,7 +106,7 @@ def _check_port(port: int, listener: object) -> None:
 
 
 def open_unix_listener(path: str, backlog: int) -> gevent_socket:
-    """Open a listening UNIX socket at *path*; replaces a socket file on which nobody listens.
+    """Open a listening UNIX socket at *path*; replaces a socket file without a listener.
 
     Raises OSError. The caller closes the socket and unlinks the path.
     """

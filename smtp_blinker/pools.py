@@ -59,7 +59,7 @@ class Workers:
         return cast("T", self.spawn(work, *args, **keywords).get())
 
     def spawn(self, work: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> AsyncResult[Any]:
-        """The same without waiting. *work* runs even if nobody waits for the result.
+        """The same without waiting. *work* runs even if no greenlet waits for the result.
 
         Raises RuntimeError if the system can't start a thread that is needed.
         """
@@ -83,7 +83,7 @@ class Workers:
             try:
                 done.send()
             except ValueError:
-                pass  # the hub has ended, so nobody waits any more
+                pass  # the hub has ended, and its greenlets with it
 
         try:
             self._claim_thread()

@@ -10,6 +10,7 @@ from typing import Any
 
 import amqp
 import pytest
+from amqp.exceptions import UnexpectedFrame
 from amqp.method_framing import frame_writer
 from amqp.serialization import dumps
 
@@ -109,6 +110,12 @@ def test_frames_that_come_octet_by_octet_are_read_whole_and_none_is_left() -> No
     broker = Broker(*octets)
     a_publisher(broker).publish([a_job(b"x")])
     assert broker.frames == [(1, 1, other[7:-1])]
+
+
+def test_a_frame_without_its_end_confirms_nothing() -> None:
+    publisher = a_publisher(Broker(an_ack(1)[:-1] + b"\x00"))
+    with pytest.raises(UnexpectedFrame):
+        publisher.publish([a_job(b"x")])
 
 
 def test_what_came_with_a_frame_that_raised_is_done_at_the_next_reading() -> None:

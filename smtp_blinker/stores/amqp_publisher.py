@@ -1,8 +1,8 @@
 """A connection of py-amqp that publishes several entries with one write, and gets each confirmed.
 
-py-amqp makes the connection and speaks for it. What every entry needs is done here, at a fifth of
-the time: the frames of `basic.publish` (AMQP 0-9-1 sections 2.3.5 and 4.2.6), of which all but the
-ids, the time and the body is the same for each, and the confirmations of RabbitMQ.
+py-amqp makes the connection and handles all other frames. This module makes the frames of
+`basic.publish` (AMQP 0-9-1 sections 2.3.5 and 4.2.6), which differ only in ids, time and body, and
+reads the confirmations of RabbitMQ: docs/layout.md says why.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from struct import pack, unpack_from
 from typing import Any, Final
+
+from amqp.exceptions import UnexpectedFrame
 
 from .batch import Job
 from .pool import has_input
@@ -124,6 +126,8 @@ class Publisher:
                 end = start + _AROUND + length
                 if end > size:
                     break
+                if octets[end - 1] != _END[0]:  # section 4.2.3: the peer is out of step
+                    raise UnexpectedFrame("a frame of RabbitMQ has no end")
                 payload = octets[start + _AROUND - 1 : end - 1]
                 start = end
                 if kind == _METHOD and payload.startswith(_ACK):

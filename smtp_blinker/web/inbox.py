@@ -2,7 +2,7 @@
 
 The *index* knows which messages exist and searches them; the *reader* parses messages. So a message
 that keeps the reader busy delays no list and no search. Both processes start when a page is opened:
-an inbox that nobody looks at needs no process and no memory.
+an inbox that is not open needs no process and no memory.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ class Inbox:
         )
         self.reader = Child("reader")
         self._counts = {"total": 0, "unread": 0, "pending": 0, "version": 0}
-        #: The latest version of the list that the index told of, and what was asked of that
-        #: version: how many match, and a page of them.
+        #: The latest version of the list that an answer of the index had, and the lists of that version:
+        #: how many messages match, and a page of them.
         self._latest = 0
         self._lists: dict[tuple[str, int, int], tuple[int, bytes]] = {}
         #: When the last check began, and when the next one for watching pages may begin.
