@@ -115,7 +115,7 @@ class Inbox:
         )
         self.reader = Child("reader")
         self._counts = {"total": 0, "unread": 0, "pending": 0, "version": 0}
-        #: The latest version of the list that an answer of the index had, and the lists of that version:
+        #: The latest version of the list in an answer of the index; and the lists of that version:
         #: how many messages match, and a page of them.
         self._latest = 0
         self._lists: dict[tuple[str, int, int], tuple[int, bytes]] = {}
