@@ -141,6 +141,53 @@ def test_tags_are_put_on_shown_searched_and_taken_off(page: CatcherPage) -> None
     assert page.complaints() == []
 
 
+def test_keys_that_come_fast_reach_the_field_that_they_opened(page: CatcherPage) -> None:
+    """The page closes the message only after `/` has opened the search, as on a busy machine."""
+    page.send(plain("one"))
+    page.open()
+    page.shows("one")
+    page.open_first()
+    page.run(
+        """
+        for (const key of ["u", "/"]) {
+          const options = { key, bubbles: true, cancelable: true };
+          document.body.dispatchEvent(new KeyboardEvent("keydown", options));
+        }
+        """
+    )
+    wait_until(lambda: "Nothing open" in page.one("#message").text, "the message is closed")
+    assert page.run("return document.activeElement.id") == "search"
+
+
+def test_a_message_that_opens_late_leaves_the_field_where_someone_types(page: CatcherPage) -> None:
+    page.send(plain("one"))
+    page.open()
+    page.shows("one")
+    page.run(
+        """
+        document.querySelector("#list a").click();
+        document.getElementById("search").focus();
+        """
+    )
+    page.one("#message h1")
+    assert page.run("return document.activeElement.id") == "search"
+
+
+def test_deleting_the_open_message_on_a_phone_shows_the_list(page: CatcherPage) -> None:
+    page.chrome.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True},
+    )
+    page.send(plain("one"))
+    page.send(plain("two"))
+    page.open()
+    page.shows("two", "one")
+    page.open_first()
+    page.click("#delete-one")
+    page.shows("one")
+    wait_until(lambda: page.one("#list").is_displayed(), "the list is seen")
+
+
 def test_a_message_is_released_from_the_page(chromium: Chrome, tmp_path: Path) -> None:
     with SMTPTestServer() as relay:
         page = CatcherPage(chromium, tmp_path, "--release-to", f"smtp://127.0.0.1:{relay.port}")

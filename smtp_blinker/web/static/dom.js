@@ -80,3 +80,8 @@ function labelled(cell, head) {
 }
 
 export function go(hash) { location.hash = hash; }
+
+/** Move the focus to *element*, unless the reader is about to type: then the next letter would be a key of ours. */
+export function giveFocus(element, options) {
+  if (!document.activeElement?.matches("input:not(.choose), select, textarea, dialog *")) element?.focus(options);
+}

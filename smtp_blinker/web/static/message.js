@@ -1,7 +1,7 @@
 // The inbox: one message
 
 import { copyButton } from "./copy.js";
-import { $, el, emptyBox, paperclip } from "./dom.js";
+import { $, el, emptyBox, giveFocus, paperclip } from "./dom.js";
 import { loadList, markCurrent, showNothingOpen, subjectOf } from "./list.js";
 import { showResults } from "./results.js";
 import { ask, asked, failed, messagePath, say } from "./server.js";
@@ -30,7 +30,7 @@ export async function openMessage(id) {
   if (state.opened?.id !== id) return;
   state.opened.data = data;
   showMessage(data);
-  $("message").focus({ preventScroll: true });
+  giveFocus($("message"), { preventScroll: true });
   if (data.unread) ask(messagePath(id, "/seen"), "PUT").then(loadList, failed);
 }
 
@@ -40,7 +40,7 @@ export function closeMessage() {
   $("inbox").classList.remove("reading");
   markCurrent();
   showNothingOpen();
-  if (id) inbox.rows.get(id)?.item.firstChild.focus();
+  giveFocus(inbox.rows.get(id)?.item.firstChild);
 }
 
 /** A term and its value; a long one is cut until the reader wants all of it. */
@@ -174,11 +174,11 @@ export async function deleteOpened() {
   const at = ids.indexOf(id);
   const next = ids[at + 1] ?? ids[at - 1];
   try { await deleteWithUndo(messagePath(id)); } catch (error) { if (error.status !== 404) { failed(error); return; } }
-  const wasOpen = state.opened?.id === id;
   await loadList();
+  const wasOpen = state.opened?.id === id;
   if (wasOpen && next && !matchMedia("(max-width: 820px)").matches) location.replace(`#/m/${encodeURIComponent(next)}`);
-  else if (wasOpen) { state.opened = null; location.replace("#/"); }
-  else inbox.rows.get(next)?.item.firstChild.focus();
+  else if (wasOpen) location.replace("#/");
+  else giveFocus(inbox.rows.get(next)?.item.firstChild);
 }
 
 export async function unread() {

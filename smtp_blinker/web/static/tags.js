@@ -28,9 +28,10 @@ export function askForTag() {
 async function change(path, method) {
   try { await ask(path, method); } catch (error) { failed(error); return; }
   await loadList();
-  if (!state.opened?.data) return;
-  try { Object.assign(state.opened.data, await ask(messagePath(state.opened.id))); } catch { return; }
-  $("tags")?.replaceWith(tagsOf(state.opened.data));
+  const opened = state.opened;
+  if (!opened?.data) return;
+  try { Object.assign(opened.data, await ask(messagePath(opened.id))); } catch { return; }
+  if (state.opened === opened) $("tags")?.replaceWith(tagsOf(opened.data));
 }
 
 /** The tags of the open message; each is a link to all messages that have it. */
