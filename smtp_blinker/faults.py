@@ -236,6 +236,8 @@ class Faults:
         Raises ValueError for a line that can't be parsed.
         """
         kind, *words = shlex.split(text) or [""]
+        if kind not in _WORDS:
+            raise ValueError(f"a fault begins with refuse, delay or drop, not {kind[:40]!a}")
         pairs = [word.partition("=") for word in words]
         wrong = [name for name, separator, _ in pairs if not separator]
         if wrong:

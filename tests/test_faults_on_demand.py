@@ -211,7 +211,7 @@ def test_smtp_blinker_fails_on_demand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--fault", "explode"), "do takes refuse"),
+        (("--fault", "explode"), "a fault begins with refuse, delay or drop, not 'explode'"),
         (("--fault", "refuse 451"), "NAME=VALUE"),
         (("--faults", "--http", "off"), "--fault"),
     ],
@@ -220,3 +220,19 @@ def test_options_that_can_not_be_meant_are_said(
     tmp_path: Path, options: tuple[str, ...], says: str
 ) -> None:
     assert says in refused(tmp_path, "-l", "127.0.0.1:0", *options)
+
+
+def test_faults_and_their_texts_can_be_in_the_environment(tmp_path: Path) -> None:
+    faults = """'refuse recipient=eve@example.com code=451 text="try later"' 'drop at=CONTENT'"""
+    options = ("-l", "127.0.0.1:0", "--http", "127.0.0.1:0", "--faults")
+    with SmtpBlinker(tmp_path, *options, SMTP_BLINKER_FAULT=faults) as server:
+        page = f"http://127.0.0.1:{server.http_port}/"
+        refuse, drop = json.load(urllib.request.urlopen(f"{page}api/faults"))["faults"]
+        assert (refuse["do"], refuse["text"]) == ("refuse", "try later")
+        assert (drop["do"], drop["at"]) == ("drop", ["CONTENT"])
+
+
+def test_a_fault_without_quotes_in_the_environment_gets_a_hint(tmp_path: Path) -> None:
+    said = refused(tmp_path, "-l", "127.0.0.1:0", SMTP_BLINKER_FAULT="refuse code=451")
+    assert "--fault (from SMTP_BLINKER_FAULT): a fault begins with refuse" in said
+    assert said.endswith("in the environment, put each fault in quotes")

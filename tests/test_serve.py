@@ -800,6 +800,15 @@ def test_an_option_that_would_have_no_effect_is_told(
     assert not os.listdir(tmp_path)
 
 
+def test_a_variable_can_have_values_with_spaces(tmp_path: Path) -> None:
+    rates = "'1000/6 hours' connections=100/minute"
+    with SmtpBlinker(tmp_path, *ANYWHERE, "--http", "off", SMTP_BLINKER_RATE=rates):
+        pass
+    ended = run(tmp_path, *ANYWHERE, SMTP_BLINKER_RATE="'1000/6 hours")
+    assert ended.returncode == 2
+    assert "'--rate' (from SMTP_BLINKER_RATE): No closing quotation" in ended.stderr
+
+
 def test_an_empty_variable_of_addresses_is_told(tmp_path: Path) -> None:
     ended = run(tmp_path, SMTP_BLINKER_LISTEN=" ")
     assert ended.returncode == 2

@@ -197,7 +197,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     metavar="TEXT",
     multiple=True,
     help="A fault from the start, such as 'refuse recipient=ann@example.com code=451 chance=0.5', "
-    "'delay seconds=5 at=CONTENT' or 'drop at=DATA times=1'. Repeatable.",
+    "'delay seconds=5 at=CONTENT' or 'drop at=DATA times=1'. Repeatable; in the environment, put "
+    "each fault in quotes.",
 )
 @option("TLS", "--cert", help="TLS certificate with its chain, PEM.")
 @option("TLS", "--key", help="Its private key, PEM.", show_default="in the --cert file")

@@ -18,7 +18,10 @@ def open_faults(settings: Settings) -> Faults | None:
         try:
             faults.add_text(text)
         except ValueError as exc:
-            raise Unusable(f"--fault: {exc}") from exc
+            hint = ""
+            if "=" in text.partition(" ")[0]:
+                hint = "; in the environment, put each fault in quotes"
+            raise Unusable(f"--fault: {exc}{hint}") from exc
     return faults
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -31,6 +32,20 @@ class Option(click.Option):
         self.needs = needs
         self.never_with = never_with
 
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        """The value of the environment variable, for a repeatable option a tuple of its values.
+
+        Spaces separate them, and quotes as in a shell keep the spaces of a value.
+        """
+        text = self.resolve_envvar_value(ctx) if self.multiple else None
+        if text is None:
+            return super().value_from_envvar(ctx)
+        try:
+            return tuple(shlex.split(text))
+        except ValueError as exc:  # a quotation mark without its partner
+            hint = f"'{max(self.opts, key=len)}' (from {variable_name(ctx, self)})"
+            raise click.BadParameter(f"{exc} in {text!r}", ctx, param_hint=hint) from None
+
     def get_error_hint(self, ctx: click.Context | None) -> str:
         name = None if ctx is None else variable(ctx, self)
         option = max(self.opts, key=len)
@@ -43,14 +58,20 @@ def option(group: str, *declarations: str, **keywords: Any) -> Callable[[Decorat
     return click.option(*declarations, cls=Option, group=group, **shown)
 
 
+def variable_name(context: click.Context, parameter: click.Parameter) -> str:
+    """The name of the environment variable for *parameter*."""
+    if parameter.envvar is not None:
+        return str(parameter.envvar)
+    assert parameter.name is not None
+    return f"{context.auto_envvar_prefix}_{parameter.name.upper()}"
+
+
 def variable(context: click.Context, parameter: click.Parameter) -> str | None:
     """The environment variable from which *parameter* has its value, or None."""
     name = parameter.name
     if name is None or context.get_parameter_source(name) is not ParameterSource.ENVIRONMENT:
         return None
-    if parameter.envvar is not None:
-        return str(parameter.envvar)
-    return f"{context.auto_envvar_prefix}_{name.upper()}"
+    return variable_name(context, parameter)
 
 
 def with_variables(context: click.Context, message: str) -> str:
