@@ -92,6 +92,28 @@ def test_the_image_is_made_of_files_and_extras_that_exist() -> None:
     assert SERVICES["consumer"]["image"] == SERVICES["node1"]["image"]
 
 
+def test_the_image_holds_nothing_of_the_checkout_but_what_it_installs() -> None:
+    # A layer keeps what is copied: the .env beside compose.yaml, and .git.
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    nothing, *patterns = [line for line in lines if line and not line.startswith("#")]
+    kept = {pattern[1:] for pattern in patterns if pattern.startswith("!")}
+    assert nothing == "*"
+    assert kept == {"pyproject.toml", "setup.py", "README.md", "LICENSE", "smtp_blinker"}
+    assert all((ROOT / name).exists() for name in kept)
+
+
+def test_git_leaves_the_password_out() -> None:
+    assert "echo RABBITMQ_PASSWORD=" in (COMPOSE / "compose.yaml").read_text()
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_only_nodes_are_checked_by_the_check_of_their_image() -> None:
+    """It asks for the page of a node: another program of the image would never be well."""
+    for name, service in SERVICES.items():
+        if service.get("image") == "smtp-blinker" and "entrypoint" in service:
+            assert service["healthcheck"] == {"disable": True}, name
+
+
 @pytest.mark.parametrize("name", NODES)
 def test_the_options_of_the_nodes_are_those_of_smtp_blinker(name: str) -> None:
     node = SERVICES[name]

@@ -222,6 +222,21 @@ def test_who_lets_everyone_in_is_told_so_where_others_reach_the_server(tmp_path:
     assert "not both" in line
 
 
+@pytest.mark.parametrize(
+    ("options", "can"),
+    [
+        ((), "read and delete the mail"),
+        (("--deliver", "http://127.0.0.1:1/"), "see who connects, and senders and recipients"),
+    ],
+)
+def test_the_warning_about_a_page_without_a_password_tells_what_it_shows(
+    tmp_path: Path, options: tuple[str, ...], can: str
+) -> None:
+    with SmtpBlinker(tmp_path, *ANYWHERE, "--http", "0.0.0.0:0", *options) as server:
+        warning = f"Everyone who reaches the page can {can}: give --http-auth."
+        assert warning in server.said
+
+
 def test_a_lenient_server_takes_what_old_devices_write(tmp_path: Path) -> None:
     commands = [
         b"EHLO My Scanner 3000\r\n",

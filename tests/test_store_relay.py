@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import gevent
@@ -422,3 +422,28 @@ def test_a_client_that_leaves_has_sent_nothing() -> None:
 def test_a_wrong_argument_is_told(url: Any, options: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         RelayStore(url, **options)
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+def test_a_message_that_comes_back_is_a_loop(hops: int) -> None:
+    """Each pass needs a connection, so it would wait for one until the timeout."""
+    stores: list[RelayStore] = []
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(
+                running(on_data=lambda stream, session, n=n: stores[n](stream, session))
+            )
+            for n in range(hops)
+        ]
+        for n in range(hops):
+            port = servers[(n + 1) % hops].server_port
+            stores.append(RelayStore(f"smtp://127.0.0.1:{port}", name="mx.test", timeout=20))
+            stack.callback(stores[-1].close)
+        client = Client(servers[0], hello="EHLO me")
+        assert send(client, b"Subject: x\r\n\r\nx\r\n").startswith("554 5.4.6")
+        # The same message isn't one where it comes again.
+        assert send(client, b"Subject: x\r\n\r\nx\r\n").startswith("554 5.4.6")
+        end = stack.enter_context(running())
+        stores[-1] = RelayStore(f"smtp://127.0.0.1:{end.server_port}")
+        stack.callback(stores[-1].close)
+        assert send(client, b"Subject: x\r\n\r\nx\r\n").startswith("250")

@@ -63,7 +63,12 @@ def announce_page(settings: Settings, port: int) -> None:
     shown = LOOPBACK.get(host, host)
     say(f"Web page: http://{Listen('http', (shown, port))}/")
     if not is_loopback(settings.http) and settings.http_auth is None:
-        say("Everyone who reaches the page can read and delete the mail: give --http-auth.")
+        can = (
+            "read and delete the mail"
+            if settings.deliver is None
+            else "see who connects, and senders and recipients"
+        )
+        say(f"Everyone who reaches the page can {can}: give --http-auth.")
 
 
 def is_loopback(listen: Listen) -> bool:

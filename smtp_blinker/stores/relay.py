@@ -6,7 +6,7 @@ import re
 import smtplib
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from ..connection.spool import Spool
@@ -22,6 +22,9 @@ from .whole import whole_message
 #: Connections to the next hop at a time.
 MOST: Final = 10
 _NEWLINE: Final = re.compile(rb"\r\n|\r|\n")
+_END_OF_HEADER: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+#: The ids in Received fields that this store writes.
+_OUR_ID: Final = re.compile(rb"\bid ([a-z2-7]{16}-[0-9]+)")
 _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})[ ]?")
 
 Outcome = str | Reject
@@ -57,7 +60,9 @@ class RelayStore:
     them. If the message needs one that the next hop lacks, it is refused: SMTPUTF8 (550 5.6.7),
     8BITMIME for 8-bit content (554 5.6.3), REQUIRETLS (550 5.7.30). Messages with BINARYMIME and
     FUTURERELEASE aren't passed on (554). A bare CR or LF in the content becomes CRLF. A Received
-    field is added, by whose count the server detects loops. Connections are kept open for reuse.
+    field is added. By its id this store recognises a message that comes back while the next hop has
+    it (554 5.4.6); a server detects other loops by the number of these fields. Connections are kept
+    open for reuse.
 
     If the next hop is unreachable, slow or fails, the hook raises OSError, `smtplib.SMTPException`
     or `RelayFailure`: 451 4.3.0 and an `error` event. After three failures in a row mail is refused
@@ -79,6 +84,8 @@ class RelayStore:
         self.timeout = timeout
         self.circuit = Circuit()
         self._pool = Pool(MOST, self._hop.connect, _is_alive, _quit)
+        #: Ids of the messages that are on their way to the next hop.
+        self._under_way: set[bytes] = set()
 
     #: The name in messages of `check`.
     engine: Final = "The next hop"
@@ -92,10 +99,12 @@ class RelayStore:
     def __call__(self, stream: Source, session: Session) -> str | list[Outcome]:
         self.circuit.check()
         by_recipient = session.opening_command == "LHLO"
-        content = _Content(received(session, self.name, _id(session)))
+        id = _id(session)
+        content = _Content(received(session, self.name, id))
         with (
             whole_message(stream, session, content.look) as content.spool,
             self.circuit.attempt() as attempt,
+            self._watched(id, content),
         ):
             outcomes = self._hand_over(content, session.envelope, by_recipient)
             refusals = [one for one in outcomes if isinstance(one, Reject)]
@@ -106,6 +115,22 @@ class RelayStore:
         if refusals:
             raise _temporary_first(refusals)
         return str(outcomes[0])
+
+    @contextmanager
+    def _watched(self, id: str, content: _Content) -> Iterator[None]:
+        """Raise `Reject` if this is a message that waits for the end of this block in another call.
+
+        Each pass of such a loop holds a connection until the next one ends. So it would wait for a
+        free one before the number of Received fields shows the loop.
+        """
+        if not self._under_way.isdisjoint(content.our_ids()):
+            raise Reject(554, "The message has come back, this is a loop", "5.4.6")
+        own = id.encode()
+        self._under_way.add(own)
+        try:
+            yield
+        finally:
+            self._under_way.discard(own)
 
     def _hand_over(
         self, content: _Content, envelope: Envelope, by_recipient: bool
@@ -155,6 +180,10 @@ class _Content:
     @property
     def size(self) -> int:
         return len(self._received) + self.spool.size
+
+    def our_ids(self) -> list[bytes]:
+        """The ids in the Received fields on top."""
+        return _OUR_ID.findall(_END_OF_HEADER.split(self.spool.read(0, PIECE), maxsplit=1)[0])
 
     def pieces(self) -> Iterator[bytes]:
         """The octets for DATA: lines with CRLF and dot-stuffing, without the end of data."""
