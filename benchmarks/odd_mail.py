@@ -1,4 +1,4 @@
-"""Two hundred odd messages as programs really write them, each with what its sender meant."""
+"""Hundreds of odd messages as programs really write them, each with what its sender meant."""
 
 from __future__ import annotations
 
@@ -82,11 +82,13 @@ class Odd:
 
 def odd_messages() -> list[Odd]:
     """The corpus: always the same."""
+    from odder_mail import odder_messages
+
     kinds = (_charsets, _words, _names, _bodies, _encodings, _types, _old, _forwarded)
-    return [each for kind in kinds for each in kind()]
+    return [*(each for kind in kinds for each in kind()), *odder_messages()]
 
 
-def _mail(body: bytes, content_type: str = "text/plain", *fields: str) -> bytes:
+def mail(body: bytes, content_type: str = "text/plain", *fields: str) -> bytes:
     head = "".join(f"{each}\r\n" for each in fields)
     return (
         b"From: Bob <bob@example.org>\r\nTo: ada@example.com\r\n"
@@ -97,17 +99,17 @@ def _mail(body: bytes, content_type: str = "text/plain", *fields: str) -> bytes:
     )
 
 
-def _multipart(subtype: str, *parts: bytes, boundary: str = "b") -> tuple[bytes, str]:
+def multipart(subtype: str, *parts: bytes, boundary: str = "b") -> tuple[bytes, str]:
     body = b"".join(b"--%b\r\n%b\r\n" % (boundary.encode(), part) for part in parts)
     return body + b"--%b--\r\n" % boundary.encode(), f"multipart/{subtype}; boundary={boundary}"
 
 
-def _part(content: bytes, content_type: str = "text/plain", *fields: str) -> bytes:
+def part(content: bytes, content_type: str = "text/plain", *fields: str) -> bytes:
     head = "".join(f"{each}\r\n" for each in fields)
     return f"Content-Type: {content_type}\r\n{head}\r\n".encode() + content
 
 
-def _b64(content: bytes) -> bytes:
+def base64_lines(content: bytes) -> bytes:
     return base64.encodebytes(content).replace(b"\n", b"\r\n")
 
 
@@ -116,19 +118,21 @@ def _charsets() -> Iterator[Odd]:
         octets = text.encode(codec)
         yield Odd(
             "charset",
-            _mail(
-                _b64(octets), f"text/plain; charset={label}", "Content-Transfer-Encoding: base64"
+            mail(
+                base64_lines(octets),
+                f"text/plain; charset={label}",
+                "Content-Transfer-Encoding: base64",
             ),
             text=text,
         )
         word = f"=?{label}?B?{base64.b64encode(octets).decode()}?="
-        yield Odd("word", _mail(b"Hello", "text/plain", f"Subject: {word}"), subject=text)
+        yield Odd("word", mail(b"Hello", "text/plain", f"Subject: {word}"), subject=text)
         if codec not in ("utf-16",):
             html = f"<html><meta charset={label}><p>{text}</p>".encode(codec)
             if label not in ("x-unknown",):
                 yield Odd(
                     "meta",
-                    _mail(_b64(html), "text/html", "Content-Transfer-Encoding: base64"),
+                    mail(base64_lines(html), "text/html", "Content-Transfer-Encoding: base64"),
                     text=text,
                 )
 
@@ -148,7 +152,7 @@ def _words() -> Iterator[Odd]:
         ("=?utf-8?b?8J+TpiBib3g?=", "📦 box"),
         ("Gr\u00fc\u00dfe", "Grüße"),
     ):
-        yield Odd("word", _mail(b"Hello", "text/plain", f"Subject: {written}"), subject=subject)
+        yield Odd("word", mail(b"Hello", "text/plain", f"Subject: {written}"), subject=subject)
 
 
 def _names() -> Iterator[Odd]:
@@ -165,46 +169,46 @@ def _names() -> Iterator[Odd]:
         ):
             if not len(encoded) >= 4 or "%" in encoded[2:4]:
                 continue
-            body, content_type = _multipart(
+            body, content_type = multipart(
                 "mixed",
-                _part(b"Hello"),
-                _part(
-                    _b64(FILE),
+                part(b"Hello"),
+                part(
+                    base64_lines(FILE),
                     "application/octet-stream",
                     "Content-Transfer-Encoding: base64",
                     f"Content-Disposition: {disposition}",
                 ),
             )
-            yield Odd("name", _mail(body, content_type), files={clean: FILE})
+            yield Odd("name", mail(body, content_type), files={clean: FILE})
 
 
 def _bodies() -> Iterator[Odd]:
-    html = _part(b"<p>Hello</p>", "text/html; name=body.html")
-    yield Odd("named body", _mail(b"<p>Hello</p>", "text/html; name=body.html"))
+    html = part(b"<p>Hello</p>", "text/html; name=body.html")
+    yield Odd("named body", mail(b"<p>Hello</p>", "text/html; name=body.html"))
     inline = ("Content-Disposition: inline; filename=body.html",)
-    yield Odd("named body", _mail(b"<p>Hello</p>", "text/html", *inline))
+    yield Odd("named body", mail(b"<p>Hello</p>", "text/html", *inline))
     for parts, text in (
-        ((_part(b"one"), _part(b"two")), "one two"),
-        ((_part(b"<p>one</p>", "text/html"), _part(b"<p>two</p>", "text/html")), "one two"),
-        ((html, _part(b"a footer")), "Hello a footer"),
-        ((_part(b"one"), _part(b"a,b", "text/csv")), "one a,b"),
+        ((part(b"one"), part(b"two")), "one two"),
+        ((part(b"<p>one</p>", "text/html"), part(b"<p>two</p>", "text/html")), "one two"),
+        ((html, part(b"a footer")), "Hello a footer"),
+        ((part(b"one"), part(b"a,b", "text/csv")), "one a,b"),
     ):
-        body, content_type = _multipart("mixed", *parts)
-        yield Odd("several bodies", _mail(body, content_type), text=text)
-    inner, inner_type = _multipart(
-        "alternative", _part(b"Hello"), _part(b"<p>Hello</p>", "text/html"), boundary="a"
+        body, content_type = multipart("mixed", *parts)
+        yield Odd("several bodies", mail(body, content_type), text=text)
+    inner, inner_type = multipart(
+        "alternative", part(b"Hello"), part(b"<p>Hello</p>", "text/html"), boundary="a"
     )
-    body, content_type = _multipart("mixed", _part(inner, inner_type), _part(b"footer"))
-    yield Odd("several bodies", _mail(body, content_type), text="Hello footer")
-    body, content_type = _multipart("mixed", _part(b"Hello"))
-    yield Odd("cut off", _mail(body.replace(b"--b--\r\n", b""), content_type))
-    yield Odd("no boundary", _mail(b"Hello", "multipart/mixed"))
-    yield Odd("no boundary", _mail(b"Hello", "multipart/mixed; boundary=other"))
-    yield Odd("preamble", _mail(b"This is MIME.\r\n" + body + b"epilogue", content_type))
-    body, content_type = _multipart("digest", b"\r\nSubject: x\r\n\r\nwithin", _part(b"Hello"))
+    body, content_type = multipart("mixed", part(inner, inner_type), part(b"footer"))
+    yield Odd("several bodies", mail(body, content_type), text="Hello footer")
+    body, content_type = multipart("mixed", part(b"Hello"))
+    yield Odd("cut off", mail(body.replace(b"--b--\r\n", b""), content_type))
+    yield Odd("no boundary", mail(b"Hello", "multipart/mixed"))
+    yield Odd("no boundary", mail(b"Hello", "multipart/mixed; boundary=other"))
+    yield Odd("preamble", mail(b"This is MIME.\r\n" + body + b"epilogue", content_type))
+    body, content_type = multipart("digest", b"\r\nSubject: x\r\n\r\nwithin", part(b"Hello"))
     yield Odd(
         "nested",
-        _mail(body, content_type),
+        mail(body, content_type),
         text="---------- Message within ---------- Subject: x within Hello",
     )
 
@@ -224,7 +228,7 @@ def _encodings() -> Iterator[Odd]:
         ("7bits", b"Hello"),
         ("binary", b"Hello\n"),
     ):
-        yield Odd("encoding", _mail(octets, "text/plain", f"Content-Transfer-Encoding: {name}"))
+        yield Odd("encoding", mail(octets, "text/plain", f"Content-Transfer-Encoding: {name}"))
 
 
 def _types() -> Iterator[Odd]:
@@ -240,13 +244,13 @@ def _types() -> Iterator[Odd]:
             "text/plain; x*=y",
         ),
     ):
-        yield Odd("type", _mail(b"Hello", content_type))
+        yield Odd("type", mail(b"Hello", content_type))
     flowed = "text/plain; format=flowed"
-    yield Odd("flowed", _mail(b"one \r\ntwo", flowed), text="one two")
-    yield Odd("flowed", _mail(b"on \r\ne", flowed + "; delsp=yes"), text="one")
+    yield Odd("flowed", mail(b"one \r\ntwo", flowed), text="one two")
+    yield Odd("flowed", mail(b"on \r\ne", flowed + "; delsp=yes"), text="one")
     yield Odd(
         "flowed",
-        _mail(
+        mail(
             quopri.encodestring(b"one \r\ntwo"),
             flowed,
             "Content-Transfer-Encoding: quoted-printable",
@@ -258,24 +262,22 @@ def _types() -> Iterator[Odd]:
 def _old() -> Iterator[Odd]:
     lines = b"".join(binascii.b2a_uu(FILE[at : at + 45]) for at in range(0, len(FILE), 45))
     encoded = (b"begin 644 a.bin\n" + lines + b"`\nend\n").replace(b"\n", b"\r\n")
-    yield Odd("uuencode", _mail(b"Hello\r\n" + encoded), files={"a.bin": FILE})
+    yield Odd("uuencode", mail(b"Hello\r\n" + encoded), files={"a.bin": FILE})
     yield Odd(
         "uuencode",
-        _mail(b"Hello\r\n" + encoded + encoded.replace(b"a.bin", b"b.bin")),
+        mail(b"Hello\r\n" + encoded + encoded.replace(b"a.bin", b"b.bin")),
         files={"a.bin": FILE, "b.bin": FILE},
     )
-    body, content_type = _multipart(
-        "mixed", _part(b"Hello\r\n" + encoded), _part(b"", "text/plain")
-    )
-    yield Odd("uuencode", _mail(body, content_type), files={"a.bin": FILE})
-    part = _part(
+    body, content_type = multipart("mixed", part(b"Hello\r\n" + encoded), part(b"", "text/plain"))
+    yield Odd("uuencode", mail(body, content_type), files={"a.bin": FILE})
+    file = part(
         encoded, "application/octet-stream; name=a.bin", "Content-Transfer-Encoding: x-uuencode"
     )
-    body, content_type = _multipart("mixed", _part(b"Hello"), part)
-    yield Odd("uuencode", _mail(body, content_type), files={"a.bin": FILE})
+    body, content_type = multipart("mixed", part(b"Hello"), file)
+    yield Odd("uuencode", mail(body, content_type), files={"a.bin": FILE})
     for folded in ("Subject:\r\n odd", "Subject: odd \r\n ", "subject : odd", "SUBJECT:odd"):
-        yield Odd("field", _mail(b"Hello", "text/plain", folded))
-    yield Odd("field", _mail(b"Hello").replace(b"\r\n", b"\n"))
+        yield Odd("field", mail(b"Hello", "text/plain", folded))
+    yield Odd("field", mail(b"Hello").replace(b"\r\n", b"\n"))
 
 
 def _forwarded() -> Iterator[Odd]:
@@ -283,10 +285,8 @@ def _forwarded() -> Iterator[Odd]:
         "From: Eve <eve@example.net>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\nInner words"
     )
     shown = "Hello ---------- Message within ---------- From: Eve <eve@example.net> Subject: Grüße Inner words"
-    body, content_type = _multipart(
-        "mixed", _part(b"Hello"), _part(within.encode(), "message/rfc822")
-    )
-    yield Odd("forwarded", _mail(body, content_type), text=shown)
+    body, content_type = multipart("mixed", part(b"Hello"), part(within.encode(), "message/rfc822"))
+    yield Odd("forwarded", mail(body, content_type), text=shown)
     calendar = b"BEGIN:VCALENDAR"
-    yield Odd("calendar", _mail(calendar, "text/calendar; method=REQUEST"), text=calendar.decode())
-    yield Odd("table", _mail(b"a,b", "text/csv"), text="a,b")
+    yield Odd("calendar", mail(calendar, "text/calendar; method=REQUEST"), text=calendar.decode())
+    yield Odd("table", mail(b"a,b", "text/csv"), text="a,b")

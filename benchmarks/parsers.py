@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import hostile  # noqa: E402
 from odd_mail import odd_messages  # noqa: E402
 
-from smtp_blinker.web.reader import bodies, details, entry, markup_text, mime  # noqa: E402
+from smtp_blinker.web.reader import bodies, details, entry, markup_text, signed  # noqa: E402
 
 Shown = tuple[str, str, dict[str, bytes]]
 SECONDS: Final = 10
@@ -40,7 +40,7 @@ HOSTILE: Final = (
 
 
 def ours(data: bytes) -> Shown:
-    message = mime.parse(data)
+    message, data = signed.read(data)
     shown = details.describe(entry.Entry("id", "", 0.0, True, len(data)).as_dict(), data, message)
     files = {each.filename or "": each.content(data) for each in bodies.attachments(message, data)}
     return message.first("subject"), shown["text"], files

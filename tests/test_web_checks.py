@@ -74,7 +74,16 @@ def test_nothing_is_told_of_a_good_message() -> None:
             HEAD + b"Content-Type: text/plain; charset=no-such\n\nx",
             "The text/plain part: no-such is no charset that is known.",
         ),
+        (
+            HEAD + b"Content-Type: text/plain; charset=win-1251\n\nx",
+            "The text/plain part: win-1251 is no charset that is known.",
+        ),
         (HEAD + b"Content-Type: text/html\n\n<p>", "There is HTML but no text beside it."),
+        (
+            HEAD + b"Content-Type: multipart/alternative; boundary=b\n\n--b\n\n \n--b\n"
+            b"Content-Type: text/html\n\n<p>x</p>\n--b--\n",
+            "The text beside the HTML is empty.",
+        ),
         (
             HEAD + b"List-Unsubscribe: https://example.org/off\n",
             "List-Unsubscribe has no address in angle brackets.",

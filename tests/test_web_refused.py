@@ -182,7 +182,38 @@ def test_other_sites_learn_nothing(site: Site) -> None:
         (Reject(535, "wrong").reply, "password"),
         (Reject(599, "whatever").reply, "reply says why"),
         (Reject(499, "whatever").reply, "try again later"),
+        (reply.NO_ARGUMENT, "what is expected"),
     ],
 )
 def test_every_refusal_is_explained(answer: reply.Reply, words: str) -> None:
     assert words in reasons.why(answer.code, answer.text)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("HELO", "HELO name"),
+        ("EHLO", "HELO name"),
+        ("EHLO two words", "may have spaces"),
+        ("MAIL FROM:ada@example.com", "angle brackets may be missing"),
+        ("RCPT TO:<ada>", "angle brackets may be missing"),
+        ("MAIL TO:<ada@example.com>", "MAIL FROM:<>"),
+        ("MAIL FROM:<ada@example.com> RET=FULL", "parameters of DSN are ignored"),
+        ("MAIL FROM:<ada@example.com> X=Y", "the reply to EHLO offers"),
+        ("MAIL FROM:<ad\u00e4@example.com>", "SMTPUTF8"),
+        ("LHLO client.example", "Let it speak SMTP"),
+        ("VRFY", "what is expected"),
+    ],
+)
+def test_a_mistake_in_a_command_is_explained(site: Site, command: str, words: str) -> None:
+    with site.smtp() as smtp:
+        if command[0] in "MRV":
+            smtp.ehlo("client.example")
+        if command.startswith("RCPT"):
+            smtp.mail("bob@example.com")
+        smtp.command_encoding = "utf-8"
+        code, _ = smtp.docmd(command)
+        assert code >= 500
+    [talk] = wait_until(site.connections)
+    assert words in talk["refusals"][0]["why"]
+    assert ("angle brackets" in talk["refusals"][0]["why"]) == (words in reasons._ABOUT_PATHS)

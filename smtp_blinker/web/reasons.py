@@ -80,6 +80,67 @@ _STANDING: Final[dict[tuple[int, str], str]] = {
     ),
 }
 
+_ABOUT_NAMES: Final = (
+    "The client must give the name of its host here, such as EHLO client.example.com, or its "
+    "address as [192.0.2.1]. Look for a setting of the host name, HELO name or domain in the "
+    "program. With --lenient, lenient_address_parsing, the name may have spaces."
+)
+_ABOUT_PATHS: Final = (
+    "The address isn't in the form <name@example.com>; MAIL FROM:<> is the sender of a bounce. "
+    "With --lenient, lenient_address_parsing, the angle brackets may be missing if the address has "
+    "an @, and other mistakes are accepted."
+)
+_ABOUT_PARAMETERS: Final = (
+    "What follows the address isn't a parameter that the reply to EHLO offers, or its value isn't "
+    "valid. With --lenient the parameters of DSN are ignored: RET, ENVID, NOTIFY, ORCPT."
+)
+_ABOUT_CREDENTIALS: Final = (
+    "The AUTH exchange isn't as its mechanism requires: the user name and the password are sent in "
+    "base64, by the rules of PLAIN, LOGIN or another mechanism. A mail library does this itself."
+)
+_ABOUT_UTF8: Final = (
+    "Non-ASCII characters in an address need the parameter SMTPUTF8 of MAIL. Programs that know it "
+    "send it by themselves; for others, write the domain as xn--….example."
+)
+
+#: For replies that contain what the client sent, by how they begin.
+_BEGINNINGS: Final[tuple[tuple[str, str], ...]] = (
+    *((f"Syntax: {verb} hostname", _ABOUT_NAMES) for verb in ("HELO", "EHLO", "LHLO")),
+    *(
+        (text, _ABOUT_PATHS)
+        for text in (
+            *("A path is ", "Syntax: MAIL ", "Syntax: RCPT ", "Path too long", "Bad address "),
+            *("Bad domain syntax", "The recipient address is empty", "The address holds "),
+        )
+    ),
+    *(
+        (text, _ABOUT_PARAMETERS)
+        for text in (
+            *("Parameter", "Bad parameter ", "A parameter's value ", "Bad xtext"),
+            *("RET ", "ENVID ", "NOTIFY", "ORCPT "),
+        )
+    ),
+    *(
+        (text, _ABOUT_CREDENTIALS)
+        for text in ("Malformed credentials", "Cannot decode the response", "Syntax: AUTH ")
+    ),
+    (
+        "Authentication cancelled",
+        "The client began AUTH and gave up: it may not know what the server asked it for. The "
+        "dialogue shows with which mechanism; turn another one on in the program.",
+    ),
+    *((text, _ABOUT_UTF8) for text in ("Non-ASCII ", "Only ASCII ", "AUTH with non-ASCII ")),
+    (
+        "This is an LMTP server",
+        "The client speaks SMTP to an LMTP port. Let it speak LMTP, or send to the SMTP port.",
+    ),
+    (
+        "This is an SMTP server",
+        "The client speaks LMTP to an SMTP port. Let it speak SMTP, or have the server listen "
+        "with lmtp://.",
+    ),
+)
+
 #: For all others, by their codes.
 _BY_CODE: Final[dict[int, str]] = {
     421: "The server ended the connection; the reply says why.",
@@ -91,8 +152,8 @@ _BY_CODE: Final[dict[int, str]] = {
     454: "Not now: passwords can't be checked, or TLS isn't available. The server's log says more.",
     500: "The line isn't a command, is too long, or has characters that aren't "
     "allowed. The dialogue shows what the server read.",
-    501: "The command is known; its argument isn't valid. Devices that leave out the "
-    "angle brackets are accepted with --lenient, lenient_address_parsing.",
+    501: "The command is known; its argument isn't valid. The reply says what is expected, and the "
+    "dialogue shows what came.",
     502: "The command is known but not offered here. The reply to EHLO lists what is.",
     503: _ABOUT_ORDER,
     504: "The mechanism or the value isn't offered here. The reply to EHLO lists what is.",
@@ -120,6 +181,8 @@ BY_ENDING: Final[dict[str, str]] = {
 def why(code: int, text: str) -> str:
     """What the reply *code* with *text* means for the sender, in a sentence or two."""
     known = _STANDING.get((code, text))
+    if known is None:
+        known = next((why for beginning, why in _BEGINNINGS if text.startswith(beginning)), None)
     if known is None:
         known = _BY_CODE.get(code, _BY_CODE[451] if code < 500 else _BY_CODE[554])
     return known

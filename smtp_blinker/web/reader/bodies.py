@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from . import markup_text, mime, pictures
+from . import enriched, markup_text, pictures, signed
 from .mime import Message
 from .part import Part
 
@@ -30,7 +30,7 @@ REPORTS: Final = {
 }
 #: No text for people, or the same for devices that show no other.
 _FOR_OTHERS: Final = frozenset({"text/x-amp-html", "text/watch-html"})
-_NOT_READ: Final = frozenset({"text/rtf", "text/richtext"}) | _FOR_OTHERS
+_NOT_READ: Final = frozenset({"text/rtf"}) | _FOR_OTHERS
 
 
 def texts(message: Message, subtype: str) -> list[Part]:
@@ -69,6 +69,8 @@ def text_of(part: Part, data: bytes, limit: int, depth: int = 0) -> str:
             return ""
         return "\n".join(_forwarded(part.content(data, limit), limit, depth + 1)).rstrip("\n")
     text = part.text(data, limit)
+    if part.content_type in enriched.TYPES:
+        return enriched.plain(text, part.content_type)
     if part.content_type in REPORTS:
         return f"{_line(REPORTS[part.content_type])}\n{text}".rstrip("\n")
     return text
@@ -83,8 +85,26 @@ def shown_text(message: Message, data: bytes, limit: int, depth: int = 0) -> str
 
     *limit* bounds the encoded octets that are read from all parts; fewer are read from HTML.
     """
+    plain = bodies(message, "plain")
+    text = _joined(plain, data, limit, depth)
+    if not text.strip():  # an empty part beside the HTML tells nothing
+        html = bodies(message, "html")
+        if html != plain:
+            return _joined(html, data, limit, depth)
+    return text
+
+
+def is_from_html(message: Message, data: bytes, limit: int) -> bool:
+    """Whether `shown_text` takes the text from the HTML."""
+    plain = texts(message, "plain")
+    return bool(texts(message, "html")) and not any(
+        part.text(data, limit).strip() for part in plain
+    )
+
+
+def _joined(parts: list[Part], data: bytes, limit: int, depth: int) -> str:
     found = []
-    for part in bodies(message, "plain"):
+    for part in parts:
         found.append(text_of(part, data, limit, depth))
         limit -= part.end - part.start
         if limit <= 0:
@@ -93,7 +113,7 @@ def shown_text(message: Message, data: bytes, limit: int, depth: int = 0) -> str
 
 
 def _forwarded(data: bytes, limit: int, depth: int) -> Iterator[str]:
-    message = mime.parse(data)
+    message, data = signed.read(data)
     yield _line("Message within")
     for name in ("From", "To", "Date", "Subject"):
         if text := message.first(name):
@@ -122,7 +142,11 @@ def _candidates(
         is_message = part.content_type in MESSAGES
         if wanted(part.content_type) and (is_message or not part.attached):
             parent = above[-1] if above else None
-            first = parent is None or part.number == parent.number + 1
+            first = (
+                parent is None
+                or part.number == parent.number + 1
+                or (part.content_id is not None and part.content_id == parent.root)
+            )
             chosen = parent is not None and parent.content_type == "multipart/alternative"
             if (
                 is_message

@@ -18,7 +18,7 @@ STEP: Final = 8192
 
 # Python's names of those that are known.
 _NAMES: Final = """
-ascii utf_8 utf_8_sig utf_16 utf_16_be utf_16_le utf_32 utf_32_be utf_32_le
+ascii utf_7 utf_8 utf_8_sig utf_16 utf_16_be utf_16_le utf_32 utf_32_be utf_32_le
 latin_1 iso8859_2 iso8859_3 iso8859_4 iso8859_5 iso8859_6 iso8859_7 iso8859_8 iso8859_9
 iso8859_10 iso8859_11 iso8859_13 iso8859_14 iso8859_15 iso8859_16
 cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258
@@ -65,19 +65,42 @@ _LABELS: Final = {
     "mac_cyrillic": "x_mac_cyrillic x_mac_ukrainian",
     "gb2312": "chinese csgb2312 gb_2312 gb_2312_80 csiso58gb231280 iso_ir_58",
     "gbk": "x_gbk",
-    "big5": "cn_big5 csbig5 x_x_big5",
+    "big5": "cn_big5 csbig5 x_x_big5 big5_eten",
     "euc_jp": "cseucpkdfmtjapanese x_euc_jp",
     "shift_jis": "csshiftjis x_sjis",
     "cp932": "ms932 ms_kanji windows_31j",
     "euc_kr": "cseuckr csksc56011987 iso_ir_149 korean ks_c_5601_1989 ksc_5601",
     "cp949": "windows_949",
     "iso2022_jp": "csiso2022jp",
+    # These browsers don't know either; programs that send mail write them.
+    "iso2022_jp_ext": "iso_2022_jp_ms cp50220 cp50221 cp50222",
+    "mac_latin2": "x_mac_ce x_mac_centraleurroman",
+    "mac_greek": "x_mac_greek",
+    "mac_turkish": "x_mac_turkish",
+    "mac_iceland": "x_mac_icelandic",
+    "utf_7": "unicode_1_1_utf_7 unicode_2_0_utf_7 csutf7 x_utf_7",
 }
 _BY_NAME |= {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
 _BY_NAME |= {codec.replace("_", ""): codec for codec in _CODECS if codec.startswith("iso8859")} | {
     "iso88591": "latin_1",
     browsers.USER_DEFINED: browsers.USER_DEFINED,
 }
+_BY_NAME_IN_ONE = {label.replace("_", ""): codec for label, codec in _BY_NAME.items()}
+# Labels that end in a number, of Windows, DOS, ISO 8859 and the Macintosh, by their first words.
+_NUMBERED = re.compile(
+    r"(?:x_)?(cp|win|windows|windows_cp|ms|dos|oem|ibm|latin|iso8859|iso_8859|8859|)_?0{0,3}(\d{1,5})"
+)
+#: Code pages whose number isn't in the name of their codec.
+_CODE_PAGES: Final = {
+    int(number): codec
+    for number, codec in re.findall(
+        r"(\d+) (\S+)",
+        "819 latin_1 936 gbk 943 cp932 1200 utf_16_le 1201 utf_16_be 10000 mac_roman "
+        "10007 mac_cyrillic 10029 mac_latin2 20127 ascii 20866 koi8_r 21866 koi8_u 28591 latin_1 "
+        "50220 iso2022_jp 51932 euc_jp 51936 gb2312 51949 euc_kr 54936 gb18030 65000 utf_7 "
+        "65001 utf_8",
+    )
+} | {28590 + number: f"iso8859_{number}" for number in range(2, 17)}
 #: What browsers read instead of these, since it has all of them and is often meant.
 _LARGER: Final = {
     "ascii": "cp1252",
@@ -99,6 +122,8 @@ _META = re.compile(
 _XML = re.compile(
     rb"<\?xml\b[^<>]{0,500}?\bencoding\s{0,9}=\s{0,9}[\"']([A-Za-z0-9_:.+-]{1,40})[\"']"
 )
+_COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
+_SEPARATED = re.compile(r"[\s,]")
 _OTHER = re.compile("[^a-z0-9]+")
 _MARKED: Final = (
     (codecs.BOM_UTF8, "utf_8"),
@@ -111,7 +136,28 @@ _BYTE_ORDER_MARKS: Final = {"utf_16": codecs.BOM_UTF16_BE, "utf_32": codecs.BOM_
 
 def _codec(charset: str) -> str | None:
     """Python's name of *charset*, None if it isn't one of ours."""
-    return _BY_NAME.get(_OTHER.sub("_", charset[:60].lower()).strip("_"))
+    label = _label(charset)
+    codec = _BY_NAME.get(label) or _misspelt(label)
+    if codec is None and (first := _SEPARATED.split(charset[:60].strip(), maxsplit=1)[0]):
+        label = _label(first)  # what follows is another parameter, without its semicolon
+        codec = _BY_NAME.get(label) or _misspelt(label)
+    return codec
+
+
+def _label(charset: str) -> str:
+    return _OTHER.sub("_", charset[:60].lower()).strip("_")
+
+
+def _misspelt(label: str) -> str | None:
+    """The codec that *label* is likely to mean, which no browser knows: "win-1251", "x-gb2312"."""
+    if (found := _NUMBERED.fullmatch(label)) is not None:
+        number = int(found[2])
+        if found[1] == "latin":
+            return _BY_NAME.get(f"latin{number}")
+        if "8859" in found[1]:
+            return _BY_NAME.get(f"iso8859_{number}")
+        return _CODE_PAGES.get(number) or _BY_NAME.get(f"cp{number}")
+    return _BY_NAME_IN_ONE.get(label.removeprefix("x_").replace("_", ""))
 
 
 def _decode(data: bytes, codec: str, errors: str) -> str:
@@ -125,6 +171,8 @@ def _decode(data: bytes, codec: str, errors: str) -> str:
             return codecs.charmap_decode(data, errors, table)[0]
         if codec in browsers.WITH_ERRORS:
             errors = browsers.ERRORS
+    if codec == "utf_7":  # in pieces it would read a long run of base64 again for each
+        return codecs.utf_7_decode(data, errors, True)[0]
     decoder = codecs.getincrementaldecoder(codec)(errors)
     found = []
     for start in range(0, len(data), STEP):
@@ -143,8 +191,8 @@ def _decode(data: bytes, codec: str, errors: str) -> str:
 
 def problem(data: bytes, charset: str) -> str | None:
     """What keeps *data* from being text in *charset*, or None."""
-    codec = _codec(charset)
-    if codec is None:
+    codec = _BY_NAME.get(_label(charset))
+    if codec is None:  # even if it is readable here
         return f"{charset[:60]} is no charset that is known."
     if codec == browsers.USER_DEFINED:
         return None
@@ -173,12 +221,16 @@ def decode(data: bytes, charset: str | None) -> str:
 
 def declared_in_html(data: bytes) -> str | None:
     """The charset that HTML names in itself, where nothing else says it (HTML section 13.2.3)."""
-    found = _XML.match(data, 0, 1024) or _META.search(data, 0, 1024)
+    data = _COMMENT.sub(b"", data[:1024])
+    found = _XML.match(data) or _META.search(data)
     if found is None:
         return None
     label = found[1].decode()
+    codec = _codec(label) or ""
+    if codec == "utf_7":
+        return None
     # What could be read so far can't be in these.
-    return "utf-8" if (_codec(label) or "").startswith(("utf_16", "utf_32")) else label
+    return "utf-8" if codec.startswith(("utf_16", "utf_32")) else label
 
 
 def decode_unlabelled(data: bytes) -> str:

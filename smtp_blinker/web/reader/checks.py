@@ -150,6 +150,8 @@ def _texts(message: Message, data: bytes) -> Iterator[str]:
     plain, html = texts(message, "plain"), texts(message, "html")
     if html and not plain:
         yield "There is HTML but no text beside it."
+    elif html and not any(part.text(data, LOOKED_AT).strip() for part in plain):
+        yield "The text beside the HTML is empty."
     room = LOOKED_AT
     for part in plain + html:
         if room <= 0:

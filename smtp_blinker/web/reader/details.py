@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from . import idn, markup, mime, tnef
-from .bodies import REPORTS, attachments, shown_text, texts
+from .bodies import REPORTS, attachments, is_from_html, shown_text, texts
 from .checks import check
 from .codes import codes
 from .fields import MAX_RECIPIENTS
@@ -54,7 +54,7 @@ def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict
         "results": trace.results,
         "headers": [[each.name, each.text] for each in message.fields],
         "text": text[:MAX_TEXT],
-        "text_from_html": not texts(message, "plain") and bool(html_parts),
+        "text_from_html": is_from_html(message, data, MAX_TEXT),
         "html": bool(html_parts),
         "remote_content": markup.has_remote(html),
         "links": links,

@@ -55,6 +55,14 @@ class Field(NamedTuple):
 
     name: str
     value: str
+    #: The value as octets if it is neither ASCII nor UTF-8; else empty.
+    octets: bytes = b""
+
+    def written_in(self, charset: str) -> Field:
+        """The same read in *charset* instead of windows-1252, if it can be and isn't UTF-8."""
+        if not self.octets:
+            return self
+        return self._replace(value=_in_charset(self.octets, charset))
 
     @property
     def text(self) -> str:
@@ -126,7 +134,11 @@ def _field(raw: bytes) -> Field | None:
     # Anything else (a "From " line, junk) is not a field, and neither is what continues it.
     if not colon or _FIELD_NAME.fullmatch(raw_name) is None:
         return None
-    return Field(raw_name.decode(), _unfold(value))
+    octets = _unfolded(value)
+    try:
+        return Field(raw_name.decode(), octets.decode().strip())
+    except UnicodeDecodeError:
+        return Field(raw_name.decode(), charsets.decode_unlabelled(octets).strip(), octets)
 
 
 def end_of_fields(data: bytes, end: int) -> int:
@@ -147,16 +159,28 @@ def is_field(section: bytes) -> bool:
     return not section or _FIELD_NAME.fullmatch(name) is not None
 
 
-def _unfold(value: bytes) -> str:
-    lines = (line.rstrip(b"\r") for line in value.split(b"\n"))
-    return charsets.decode_unlabelled(b"".join(lines)).strip()
+def _unfolded(value: bytes) -> bytes:
+    return b"".join(line.rstrip(b"\r") for line in value.split(b"\n"))
 
 
-def content_fields(section: bytes) -> dict[str, str]:
-    """What *section*, the header section of a part, says about it, by names in lower case."""
+def _in_charset(octets: bytes, charset: str | None) -> str:
+    """*octets* as UTF-8, else in *charset*, else as windows-1252."""
+    try:
+        return octets.decode().strip()
+    except UnicodeDecodeError:
+        text = charsets.decode(octets, charset)
+        return (charsets.decode_unlabelled(octets) if "\ufffd" in text else text).strip()
+
+
+def content_fields(section: bytes, charset: str | None = None) -> dict[str, str]:
+    """What *section*, the header section of a part, says about it, by names in lower case.
+
+    *charset* is that of values that should be encoded and aren't.
+    """
     found: dict[str, str] = {}
     for match in _CONTENT_FIELD.finditer(section):
-        found.setdefault(match[1].decode().lower(), _unfold(match[2][:MAX_CONTENT_FIELD]))
+        value = _in_charset(_unfolded(match[2][:MAX_CONTENT_FIELD]), charset)
+        found.setdefault(match[1].decode().lower(), value)
     return found
 
 
@@ -189,7 +213,7 @@ class Parameters(NamedTuple):
                 octets += unquote_to_bytes(found[f"{piece}*"])
             elif piece in found:
                 octets += found[piece].encode()
-            else:
+            elif number:  # some count from 1
                 break
         return charsets.decode(octets, charset)
 

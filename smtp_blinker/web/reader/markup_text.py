@@ -14,9 +14,11 @@ _UNSEEN = re.compile(rf"<(?:({'|'.join(_UNSEEN_NAMES)})\b|!--)", re.IGNORECASE |
 _CLOSING: Final = {"": re.compile("-->")} | {
     name: re.compile(rf"</{name}\b[^<>]{{0,1000}}>", re.IGNORECASE) for name in _UNSEEN_NAMES
 }
-_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h[1-6]|/table)\b[^<>]*>", re.IGNORECASE)
-# `[^<>]`, not `[^>]`: a run of "<" must not be searched to its end from each of them.
-_TAG = re.compile(r"</?[A-Za-z!?][^<>]*>")
+# The rest of a tag. `[^<>]`, not `[^>]`: a run of "<" must not be searched to its end from each of
+# them. The quoted values of attributes may have a ">"; if one isn't closed, the first ends the tag.
+_REST: Final = r"(?:(?:[^<>=]++|=\s*+(?:\"[^\"<]*+\"|'[^'<]*+')?+)*+>|[^<>]*>)"
+_BREAK = re.compile(rf"<(?:br|/p|/div|/tr|/li|/h[1-6]|/table)\b{_REST}", re.IGNORECASE)
+_TAG = re.compile(rf"</?[A-Za-z!?]{_REST}")
 # They are within a word, too.
 _IN_LINES: Final = (
     *(
@@ -37,7 +39,7 @@ _IN_LINES: Final = (
     ),
     *("mark", "s", "small", "span", "strong", "sub", "sup", "tt", "u", "wbr"),
 )
-_TAG_IN_LINE = re.compile(rf"</?(?:{'|'.join(_IN_LINES)})(?=[\s/>])[^<>]*>", re.IGNORECASE)
+_TAG_IN_LINE = re.compile(rf"</?(?:{'|'.join(_IN_LINES)})(?=[\s/>]){_REST}", re.IGNORECASE)
 _BLANKS = re.compile(r"[^\S\n]+")
 _BLANK_LINES = re.compile(r"\n\s*\n\s*")
 _LONG_NUMBER = re.compile(r"&#(?:[xX][0-9a-fA-F]{8,}|[0-9]{8,});?")

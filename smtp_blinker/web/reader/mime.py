@@ -126,6 +126,8 @@ class _Parser:
         self._defaults: list[str] = []
         self._dashes = 0
         self._headers = 0
+        #: The first charset that a text names: fields that aren't encoded are likely to be in it.
+        self._charset: str | None = None
 
     def parse(self) -> Message:
         at = self._begin_message()
@@ -142,6 +144,9 @@ class _Parser:
             at = self._begin_part(at, multipart)
         self._show_what_is_no_multipart()
         self._take_out_files()
+        if self._charset is not None:
+            fields = self.message.fields
+            self.message.fields = [field.written_in(self._charset) for field in fields]
         return self.message
 
     def _begin_message(self) -> int:
@@ -180,7 +185,7 @@ class _Parser:
         self._headers += header_end - start
         content: dict[str, str] = {}
         if self._headers <= MAX_PART_HEADERS:
-            content = content_fields(self.data[start:header_end])
+            content = content_fields(self.data[start:header_end], self._charset)
         else:
             self._leave_out(f"Of its parts' headers {MAX_PART_HEADERS // 1024} KiB were read.")
         self._add_part(content, parent.depth + 1, parent.default, body)
@@ -198,7 +203,7 @@ class _Parser:
             _media_type(content_type.value) if "content-type" in content else default,
             charset if charset and charset.isascii() else None,
             # Some write a comment behind it, or quotation marks around it.
-            parse_parameters(content.get("content-transfer-encoding", "")).value.strip('"')[:40],
+            parse_parameters(content.get("content-transfer-encoding", "")).value.strip('",')[:40],
             clean_name(decode_words(filename)) or None,
             _content_id(content.get("content-id", "")) or None,
             decode_words(content.get("content-location", ""))[:MAX_LOCATION].strip('<>"') or None,
@@ -207,7 +212,10 @@ class _Parser:
             len(self.data),
             content_type.get("format").lower() == "flowed",
             content_type.get("delsp").lower() == "yes",
+            root=_content_id(content_type.get("start")) or None,
         )
+        if self._charset is None and part.content_type.startswith("text/"):
+            self._charset = part.charset
         self.message.parts.append(part)
         self._unended.append(part.number)
         self._defaults.append(default)

@@ -41,6 +41,8 @@ class Part:
     delete_space: bool = False
     #: Whether what the encoding made is quoted-printable too: a file in a text that is.
     quoted: bool = False
+    #: Of a multipart/related, the Content-ID of the part to show (RFC 2387 section 3.2).
+    root: str | None = None
 
     @property
     def is_multipart(self) -> bool:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from . import charsets, markup, mime
+from . import charsets, markup, signed
 from .details import describe, is_text
 from .entry import summarize
 from .errors import in_one_line
 from .files import READABLE, read_message
 from .frames import Frame
+from .mime import Message
 from .part import Part
 from .pictures import image_type
 
@@ -74,23 +75,28 @@ def _summary(path: str) -> dict[str, Any]:
     limit = INDEXED
     while True:
         data, size = read_message(path, limit)
-        message = mime.parse(data)
+        message, content = signed.read(data)
         if len(data) < limit or message.trace.end <= limit - INDEXED // 2 or limit >= READABLE:
-            return summarize(size, data, message)
+            return summarize(size, content, message)
         limit *= 4
+
+
+def _read(request: Frame) -> tuple[Message, bytes]:
+    """The message of *request*, and the octets in which its parts lie."""
+    data, _ = read_message(request.fields["path"])
+    return signed.read(data)
 
 
 def _describe(request: Frame) -> Frame:
     """All that is shown of a message, behind what the index knows of it, as JSON."""
-    data, _ = read_message(request.fields["path"])
+    message, content = _read(request)
     listed = request.fields["listed"]
-    return Frame({}, json.dumps(describe(listed, data, mime.parse(data))).encode())
+    return Frame({}, json.dumps(describe(listed, content, message)).encode())
 
 
 def _envelope(request: Frame) -> Frame:
     """The envelope, and where the trace fields of the last hop end: what may be passed on."""
-    data, _ = read_message(request.fields["path"])
-    message = mime.parse(data)
+    message, _ = _read(request)
     trace = message.trace
     return Frame(
         {
@@ -103,15 +109,14 @@ def _envelope(request: Frame) -> Frame:
 
 def _document(request: Frame) -> Frame:
     """Write a message's HTML for its frame into the file of *request*; ``size`` is 0 without."""
-    data, _ = read_message(request.fields["path"])
-    return _written(request, markup.document(mime.parse(data), data), {})
+    return _written(request, markup.document(*_read(request)), {})
 
 
 def _part(request: Frame) -> Frame:
     """Write a part, decoded, into the file of *request*, and say what it is, if there is one."""
-    data, _ = read_message(request.fields["path"])
+    message, data = _read(request)
     number = request.fields["number"]
-    parts = mime.parse(data).parts
+    parts = message.parts
     if number >= len(parts) or parts[number].is_multipart:
         return Frame({"found": False})
     part = parts[number]

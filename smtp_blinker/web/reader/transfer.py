@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -19,6 +20,8 @@ MAX_BLANKS: Final = 1000
 _NOT_BASE64: Final = bytes(
     set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 )
+# A mailing list or a scanner put its text behind what was encoded.
+_FOOTER = re.compile(rb"\n(?:--|__)")
 _BLANK_ENDS: Final = (b" ", b"\t", b" \r", b"\t\r")
 
 
@@ -40,7 +43,7 @@ def decode(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
 
 def _decode_base64(pieces: Iterable[bytes]) -> Iterator[bytes]:
     rest = b""
-    for piece in pieces:
+    for piece in _without_footer(pieces):
         # What was encoded in several runs has padding between them.
         *ended, last = piece.translate(None, _NOT_BASE64).split(b"=")
         if ended:
@@ -51,6 +54,15 @@ def _decode_base64(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield binascii.a2b_base64(rest[:whole])
         rest = rest[whole:]
     yield _run(rest)
+
+
+def _without_footer(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        footer = _FOOTER.search(piece)
+        if footer is not None:
+            yield piece[: footer.start()]
+            return
+        yield piece
 
 
 def _run(letters: bytes) -> bytes:
