@@ -13,7 +13,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import Certificate, Client, Witness, poll, running, talking, witnessed
+from support import Certificate, Client, poll, raising, running, talking, witnessed
 
 from smtp_blinker import (
     DEFAULT_EXTENSIONS,
@@ -162,10 +162,11 @@ def test_xoauth2(late: bool) -> None:
 
 @pytest.mark.parametrize("answer", ["", "*", "=", "AQ=="])
 def test_an_xoauth2_failure_shows_its_json_first(answer: str) -> None:
-    def on_auth(auth: Credentials, session: Session) -> None:
-        raise AuthenticationFailed(data={"status": "401", "schemes": "bearer"})
 
-    with witnessed(on_auth=on_auth, auth_methods=METHODS) as client:
+    with witnessed(
+        on_auth=raising(AuthenticationFailed(data={"status": "401", "schemes": "bearer"})),
+        auth_methods=METHODS,
+    ) as client:
         shown = challenge(client.cmd("AUTH XOAUTH2 " + xoauth2("bad")))
         assert json.loads(shown) == {"status": "401", "schemes": "bearer"}
         assert not client.witness.of("auth")
@@ -178,10 +179,11 @@ def test_a_long_challenge_is_one_line() -> None:
     # RFC 4954 section 4: 12288 octets with its CRLF. Two lines would be two challenges.
     data = {"status": "401", "openid-configuration": "x" * 5000}
 
-    def on_auth(auth: Credentials, session: Session) -> None:
-        raise AuthenticationFailed(data=data)
-
-    with talking(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as client:
+    with talking(
+        on_auth=raising(AuthenticationFailed(data=data)),
+        auth_methods=("XOAUTH2",),
+        auth_optional=True,
+    ) as client:
         shown = client.cmd("AUTH XOAUTH2 " + xoauth2("bad"))
         assert "\n" not in shown
         assert json.loads(challenge(shown)) == data
@@ -190,20 +192,23 @@ def test_a_long_challenge_is_one_line() -> None:
 
 @pytest.mark.parametrize("data", [{"status": object()}, {"scope": "x" * 9300}])
 def test_data_that_is_no_challenge_is_the_program_s_fault(data: dict[str, Any]) -> None:
-    def on_auth(auth: Credentials, session: Session) -> None:
-        raise AuthenticationFailed(data=data)
 
-    with witnessed(on_auth=on_auth, auth_methods=("XOAUTH2",), auth_optional=True) as client:
+    with witnessed(
+        on_auth=raising(AuthenticationFailed(data=data)),
+        auth_methods=("XOAUTH2",),
+        auth_optional=True,
+    ) as client:
         assert client.cmd("AUTH XOAUTH2 " + xoauth2("bad")).startswith("451 4.3.0")
         client.ok("NOOP")
         assert client.witness.one("error").code == "HookError"
 
 
 def test_authentication_failed_has_a_text_and_means_535_for_the_other_mechanisms() -> None:
-    def on_auth(auth: Credentials, session: Session) -> None:
-        raise AuthenticationFailed("Go away", data={"status": "401"})
 
-    with talking(on_auth=on_auth, auth_methods=METHODS) as client:
+    with talking(
+        on_auth=raising(AuthenticationFailed("Go away", data={"status": "401"})),
+        auth_methods=METHODS,
+    ) as client:
         assert plain(client, "x") == "535 5.7.8 Go away"
         challenge(client.cmd("AUTH XOAUTH2 " + xoauth2("bad")))
         assert client.cmd("") == "535 5.7.8 Go away"
@@ -325,8 +330,9 @@ def test_auth_waits_for_tls_where_starttls_is_there(
     insecure: bool, certificate: Certificate
 ) -> None:
     users = Users()
-    with running(on_auth=users, allow_insecure_auth=insecure, **certificate.options) as server:
-        client = Client(server)
+    with talking(
+        on_auth=users, allow_insecure_auth=insecure, **certificate.options, hello=None
+    ) as client:
         assert ("AUTH" in client.cmd("EHLO me")) == insecure
         answer = plain(client, users.password)
         assert answer.startswith("235" if insecure else "538 5.7.11")
@@ -346,21 +352,20 @@ def test_xclient_login_reaches_on_auth_as_method_xclient() -> None:
     with witnessed(use_xclient=True, on_auth=on_auth, hello="EHLO proxy") as client:
         answer = client.cmd("XCLIENT ADDR=192.0.2.7 LOGIN=me+40example.org")
         assert answer.startswith("220")
-        [live] = client.server.connections
-        assert live.session.user == {"name": "me@example.org"}
+        assert client.session.user == {"name": "me@example.org"}
         assert asked == [("XCLIENT", "me@example.org", None, "192.0.2.7")]
         assert client.witness.one("auth").success is True
         client.ok("EHLO me", "MAIL FROM:<>")
-        assert live.session.transmission_type == "ESMTPA"
+        assert client.session.transmission_type == "ESMTPA"
 
 
 def test_an_xclient_login_that_is_refused_ends_the_connection() -> None:
-    with running(use_xclient=True, on_auth=lambda auth, session: None) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO proxy")
+    with witnessed(
+        use_xclient=True, on_auth=lambda auth, session: None, hello="EHLO proxy"
+    ) as client:
         assert client.cmd("XCLIENT ADDR=192.0.2.7 LOGIN=me")[0] == "5"
         assert client.ended()
-        assert witness.one("auth").success is False
+        assert client.witness.one("auth").success is False
 
 
 def test_validate_password_of_xclient_is_false() -> None:
@@ -385,8 +390,7 @@ def test_xclient_and_xforward_are_kept_in_the_session() -> None:
             "XCLIENT NAME=c.example ADDR=IPV6:2001:DB8:0::1 PORT=77 HELO=h.example "
             "DESTADDR=192.0.2.1 DESTPORT=25 PROTO=ESMTP"
         )
-        [live] = client.server.connections
-        session = live.session
+        session = client.session
         assert session.xclient["ADDR"] == "2001:db8::1"
         assert session.xclient["PROTO"] == "ESMTP"
         assert session.xforward["IDENT"] == "17"
@@ -511,7 +515,7 @@ def test_transmission_type(
     certificate: Certificate,
 ) -> None:
     seen = []
-    with running(
+    with talking(
         lmtp=lmtp,
         on_auth=lambda *args: "me",
         auth_optional=True,
@@ -520,8 +524,8 @@ def test_transmission_type(
             (session.transmission_type, session.received_header("mx.test"))
         ),
         **certificate.options,
-    ) as server:
-        client = Client(server, hello=f"{hello} me")
+        hello=f"{hello} me",
+    ) as client:
         if tls:
             client.starttls()
             client.ok(f"{hello} me")

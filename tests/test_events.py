@@ -22,6 +22,7 @@ from support import (
     Client,
     Witness,
     poll,
+    raising,
     running,
     talking,
     until_read,
@@ -223,18 +224,17 @@ def test_what_xforward_says_is_about_one_transaction() -> None:
     def on_mail_from(address: Address, session: Session) -> None:
         seen.append((session.remote_address, session.client_hostname, session.xforward.get("ADDR")))
 
-    with running(use_xforward=True, on_mail_from=on_mail_from) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO postfix.example")
+    with witnessed(
+        use_xforward=True, on_mail_from=on_mail_from, hello="EHLO postfix.example"
+    ) as client:
         client.ok("XFORWARD ADDR=192.0.2.7 NAME=a.example HELO=them.example")
         client.message()
         client.message()
         client.ok("XFORWARD ADDR=192.0.2.8", "MAIL FROM:<>", "RSET")
         client.ok("XFORWARD ADDR=[UNAVAILABLE] NAME=[UNAVAILABLE] SOURCE=LOCAL", "MAIL FROM:<>")
-        [live] = server.connections
-        assert live.session.host_name_appears_as == "postfix.example"
+        assert client.session.host_name_appears_as == "postfix.example"
         client.ok("RSET", "MAIL FROM:<>")
-        assert live.session.xforward == {}
+        assert client.session.xforward == {}
     local = ("127.0.0.1", "[127.0.0.1]", None)
     assert seen == [
         ("192.0.2.7", "a.example", "192.0.2.7"),
@@ -243,7 +243,7 @@ def test_what_xforward_says_is_about_one_transaction() -> None:
         local,
         local,
     ]
-    addresses = [event.remote_address for event in witness.of("connect")]
+    addresses = [event.remote_address for event in client.witness.of("connect")]
     assert addresses == ["192.0.2.7", "192.0.2.8"]
 
 
@@ -255,8 +255,9 @@ def test_a_mail_that_was_refused_has_used_up_nothing_of_xforward() -> None:
         if address.address == "bad@x.test":
             raise Reject(550, "no")
 
-    with running(use_xforward=True, on_mail_from=on_mail_from) as server:
-        client = Client(server, hello="EHLO postfix.example")
+    with talking(
+        use_xforward=True, on_mail_from=on_mail_from, hello="EHLO postfix.example"
+    ) as client:
         client.ok("XFORWARD ADDR=192.0.2.7")
         client.cmd("MAIL FROM:<bad@x.test>")
         client.ok("MAIL FROM:<good@x.test>")
@@ -265,16 +266,16 @@ def test_a_mail_that_was_refused_has_used_up_nothing_of_xforward() -> None:
 
 @pytest.mark.parametrize("fault", [ValueError("no database"), Reject(454, "later", "4.7.0")])
 def test_a_forwarded_login_that_could_not_be_decided_ends_the_connection(fault: Any) -> None:
-    def on_auth(auth: Credentials, session: Session) -> None:
-        raise fault
 
-    with running(use_xclient=True, on_auth=on_auth, auth_optional=True) as server:
-        witness = Witness(server)
-        client = Client(server, hello="EHLO proxy")
+    with witnessed(
+        use_xclient=True, on_auth=raising(fault), auth_optional=True, hello="EHLO proxy"
+    ) as client:
         answer = client.cmd("XCLIENT ADDR=192.0.2.1 LOGIN=bob")
         assert answer[:3] == ("451" if isinstance(fault, ValueError) else "454")
         assert client.ended()
-        assert [(event.username, event.success) for event in witness.of("auth")] == [("bob", False)]
+        assert [(event.username, event.success) for event in client.witness.of("auth")] == [
+            ("bob", False)
+        ]
 
 
 @pytest.mark.parametrize("verb", ["XCLIENT", "XFORWARD"])
@@ -333,18 +334,18 @@ def test_behind_a_proxy_those_are_trusted_whom_its_header_names(verb: str) -> No
 
 def test_secure_is_sent_after_each_handshake(certificate: Certificate) -> None:
     for implicit in (False, True):
-        with running(secure=implicit, **certificate.options) as server:
-            witness = Witness(server)
-            client = Client(server, greet=not implicit)
+        with witnessed(
+            secure=implicit, **certificate.options, greet=not implicit, hello=None
+        ) as client:
             if not implicit:
                 client.ok("STARTTLS")
             tls = client.start_tls(name="localhost")
             if implicit:
                 client.reply()
             client.ok("EHLO me")
-            assert witness.names == ["secure", "connect"]
-            event = witness.one("secure")
-            [live] = server.connections
+            assert client.witness.names == ["secure", "connect"]
+            event = client.witness.one("secure")
+            [live] = client.server.connections
         assert shape(event) == {"id", "servername", "protocol", "cipher"}
         assert event.as_dict() == {
             "id": live.session.id,
@@ -371,8 +372,7 @@ def test_a_servername_that_does_not_print_is_none(name: str, certificate: Certif
         client.start_tls(context, name=name)
         assert client.reply().startswith("220")
         assert client.witness.one("secure").servername is None
-        [connection] = client.server.connections
-        assert connection.session.servername is None
+        assert client.session.servername is None
 
 
 def test_no_secure_for_a_failed_handshake_but_an_error_and_a_disconnect(
@@ -464,17 +464,15 @@ def test_message_is_sent_though_the_client_left_before_its_answer(lmtp: bool) ->
         stream.read()
         left.wait(SECONDS)
 
-    with running(on_data=on_data, lmtp=lmtp) as server:
-        witness = Witness(server)
-        client = Client(server, hello="LHLO me" if lmtp else "EHLO me")
+    with witnessed(on_data=on_data, lmtp=lmtp, hello="LHLO me" if lmtp else "EHLO me") as client:
         client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
         client.send(b"one\r\n.\r\n")
-        until_read(server, client)
+        until_read(client.server, client)
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         left.set()
-        assert witness.one("disconnect").messages == 1
-        assert [(event.code, event.size) for event in witness.of("message")] == [(250, 5)]
+        assert client.witness.one("disconnect").messages == 1
+        assert [(event.code, event.size) for event in client.witness.of("message")] == [(250, 5)]
 
 
 def test_no_message_for_a_transaction_that_was_reset() -> None:
@@ -578,21 +576,19 @@ def test_disconnect_is_sent_for_every_connection_with_its_reason(
     if "secure" in options:
         options = {**options, **certificate.options}
     early = {"on_connect", "max_clients", "greeting_delay", "use_proxy", "secure"}
-    with running(**options) as server:
-        witness = Witness(server)
-        client = Client(server, greet=not early & set(options))
+    with witnessed(**options, greet=not early & set(options), hello=None) as client:
         does(client)
         if does not in (leave, reset):
             client.rest()
-        event = witness.one("disconnect")
+        event = client.witness.one("disconnect")
         assert reason in (event.reason, None)
         assert event.id
         assert event.seconds >= 0
-        poll(lambda: not server.connections)
-        assert witness.names.count("disconnect") == 1
+        poll(lambda: not client.server.connections)
+        assert client.witness.names.count("disconnect") == 1
         # Who hangs up or never says a word is no failure of anything.
         if does is not garbage:
-            assert not witness.of("error")
+            assert not client.witness.of("error")
 
 
 # error
@@ -616,10 +612,10 @@ def test_error_has_its_fields() -> None:
 
 
 def test_error_tells_the_tls_protocol(certificate: Certificate) -> None:
-    def on_mail_from(address: Address, session: Session) -> None:
-        raise KeyError("boom")
 
-    with witnessed(on_mail_from=on_mail_from, **certificate.options, hello=None) as client:
+    with witnessed(
+        on_mail_from=raising(KeyError("boom")), **certificate.options, hello=None
+    ) as client:
         client.starttls()
         client.ok("EHLO me")
         client.cmd("MAIL FROM:<>")
@@ -662,10 +658,8 @@ def test_a_reset_after_a_message_is_no_error() -> None:
 def test_an_error_without_a_listener_is_logged_and_ends_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def on_mail_from(address: Address, session: Session) -> None:
-        raise KeyError("boom")
 
-    with talking(on_mail_from=on_mail_from) as client:
+    with talking(on_mail_from=raising(KeyError("boom"))) as client:
         with caplog.at_level(logging.ERROR, "smtp_blinker"):
             client.cmd("MAIL FROM:<>")
         client.ok("NOOP")
@@ -676,10 +670,8 @@ def test_an_error_without_a_listener_is_logged_and_ends_nothing(
 
 
 def test_an_error_that_somebody_hears_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    def on_mail_from(address: Address, session: Session) -> None:
-        raise KeyError("boom")
 
-    with running(on_mail_from=on_mail_from) as server:
+    with running(on_mail_from=raising(KeyError("boom"))) as server:
         witness = Witness(server)
         Client(server, hello="EHLO me").cmd("MAIL FROM:<>")
         witness.one("error")
@@ -736,10 +728,8 @@ def test_a_listener_that_fails_harms_nobody(
 
 
 def test_a_listener_of_error_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    def on_mail_from(address: Address, session: Session) -> None:
-        raise KeyError("boom")
 
-    with running(on_mail_from=on_mail_from) as server:
+    with running(on_mail_from=raising(KeyError("boom"))) as server:
 
         @error.connect_via(server)
         def bad(sender: Any, event: Any) -> None:
@@ -842,8 +832,6 @@ def test_the_signals_are_in_a_namespace_of_their_own() -> None:
 
 
 def test_ignored_hosts_are_neither_signalled_nor_logged(caplog: pytest.LogCaptureFixture) -> None:
-    def on_mail_from(address: Address, session: Session) -> None:
-        raise KeyError("boom")
 
     closed: list[Any] = []
     with (
@@ -851,7 +839,7 @@ def test_ignored_hosts_are_neither_signalled_nor_logged(caplog: pytest.LogCaptur
         running(
             ignored_hosts=["127.0.0.2", "192.0.2.0/24"],
             logger=True,
-            on_mail_from=on_mail_from,
+            on_mail_from=raising(KeyError("boom")),
             on_close=closed.append,
         ) as server,
     ):

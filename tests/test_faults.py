@@ -879,13 +879,13 @@ def test_fault_of_a_hook_is_451_and_the_connection_lives_on(
 
 
 def test_fault_of_on_close_after_a_cut_off_message_is_reported() -> None:
-    with running(on_data=read, on_close=lambda session: raise_connection_error()) as server:
-        witness = Witness(server)
-        client = Client(server)
+    with witnessed(
+        on_data=read, on_close=lambda session: raise_connection_error(), hello=None
+    ) as client:
         play(client, CONTENT_AT + 5)
         client.close()
-        poll(lambda: witness.of("disconnect"))
-        assert [event.code for event in witness.of("error")].count("HookError") == 1
+        poll(lambda: client.witness.of("disconnect"))
+        assert [event.code for event in client.witness.of("error")].count("HookError") == 1
 
 
 def read(stream: Any, session: Any) -> None:

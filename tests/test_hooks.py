@@ -15,7 +15,17 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import AsyncResult, Event
-from support import Certificate, Client, Witness, poll, running, talking, until_read, witnessed
+from support import (
+    Certificate,
+    Client,
+    Witness,
+    poll,
+    raising,
+    running,
+    talking,
+    until_read,
+    witnessed,
+)
 
 from smtp_blinker import (
     Address,
@@ -253,8 +263,7 @@ ANSWERED = ["on_auth", "on_mail_from", "on_rcpt_to", "on_data"]
 def test_reject_gives_exactly_its_reply(hook: Any, reject: Any, reply: str) -> None:
     with witnessed(auth_optional=True, **{hook: rejecting(reject)}) as client:
         assert say(client, hook) == reply
-        [connection] = client.server.connections
-        assert connection.session.error.code == reject.code  # type: ignore[union-attr]
+        assert client.session.error.code == reject.code  # type: ignore[union-attr]
         assert client.cmd("NOOP").startswith("250")
         assert not client.witness.of("error")
 
@@ -324,10 +333,7 @@ def test_an_exception_that_has_no_text_is_451_as_any_other(
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
-    def on_rcpt_to(address: Address, session: Session) -> None:
-        raise Mute
-
-    with talking(on_rcpt_to=on_rcpt_to) as client:
+    with talking(on_rcpt_to=raising(Mute)) as client:
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<b@example.com>").startswith(LOCAL_ERROR)
         client.ok("NOOP")
@@ -363,9 +369,8 @@ def test_the_traceback_of_a_fault_names_the_hook_s_line() -> None:
 def test_a_refused_sender_leaves_no_transaction() -> None:
     with talking(on_mail_from=rejecting(Reject(550, "no"))) as client:
         assert client.cmd("MAIL FROM:<a@example.org> BODY=8BITMIME").startswith("550")
-        [connection] = client.server.connections
-        assert connection.session.envelope.mail_from is None
-        assert connection.session.envelope.body_type == "7bit"
+        assert client.session.envelope.mail_from is None
+        assert client.session.envelope.body_type == "7bit"
         assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
         client.server.hooks.on_mail_from = None
         client.ok("MAIL FROM:<a@example.org>")
@@ -407,10 +412,8 @@ def test_on_connect_refuses_with_its_reply_and_the_connection_ends() -> None:
 
 
 def test_a_reject_of_on_connect_s_is_554_where_it_says_nothing_else() -> None:
-    def refuse(session: Session) -> None:
-        raise Reject
 
-    with talking(on_connect=refuse, hello=None) as client:
+    with talking(on_connect=raising(Reject), hello=None) as client:
         assert client.greeting == "554 5.7.1 Transaction failed"
         assert client.ended()
 
@@ -470,51 +473,47 @@ def test_on_secure_meets_a_session_that_knows_nothing_of_before_tls(
         session.user = "by certificate"
 
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
-    with running(
+    with talking(
         **files, on_secure=on_secure, on_auth=lambda auth, session: "in clear",
-        allow_insecure_auth=True,
-    ) as server:  # fmt: skip
-        client = Client(server, hello="EHLO in-clear")
+        allow_insecure_auth=True, hello="EHLO in-clear",
+    ) as client:  # fmt: skip
         client.ok("AUTH PLAIN AG1lAHB3", "STARTTLS")
         client.start_tls()
         client.ok("EHLO me", "MAIL FROM:<>")
         assert seen == [(None, None, None)]
-        [live] = server.connections
-        assert live.session.user == "by certificate"
+        assert client.session.user == "by certificate"
 
 
 @pytest.mark.parametrize("implicit", [False, True])
 def test_on_secure_may_refuse(implicit: bool, certificate: Certificate) -> None:
-    with running(
+    with witnessed(
         secure=implicit,
         on_secure=rejecting(Reject(554, "not with this", "5.7.0")),
         **certificate.options,
-    ) as server:
-        witness = Witness(server)
-        client = Client(server, greet=not implicit)
+        greet=not implicit,
+        hello=None,
+    ) as client:
         if not implicit:
             client.ok("STARTTLS")
         client.start_tls()
         client.send(b"NOOP\r\n")
         assert client.reply() == "554 5.7.0 not with this"
         assert client.ended()
-        assert witness.one("disconnect").reason == "refused"
+        assert client.witness.one("disconnect").reason == "refused"
 
 
 @pytest.mark.parametrize("user", ["me", {"id": 1}, True, 7])
 def test_on_auth_returns_the_user(user: bool | dict[str, Any] | int | str) -> None:
     with talking(on_auth=lambda auth, session: user) as client:
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith("235 2.7.0")
-        [connection] = client.server.connections
-        assert connection.session.user is user
+        assert client.session.user is user
 
 
 @pytest.mark.parametrize("user", [None, False, "", 0, {}])
 def test_a_false_value_of_on_auth_is_535(user: Any) -> None:
     with talking(on_auth=lambda auth, session: user) as client:
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith("535 5.7.8")
-        [connection] = client.server.connections
-        assert connection.session.user is None
+        assert client.session.user is None
 
 
 def test_authentication_failed_is_a_reject() -> None:
@@ -539,8 +538,9 @@ def test_on_close_runs_once_however_the_connection_ended(
         options["socket_timeout"] = 0.05
     if end == "tls":
         options = {"secure": True, **certificate.options}
-    with running(on_close=closed.append, **options) as server:
-        client = Client(server, greet=end not in ("refused", "tls"))
+    with talking(
+        on_close=closed.append, **options, greet=end not in ("refused", "tls"), hello=None
+    ) as client:
         if end == "quit":
             client.ok("QUIT")
         elif end == "eof":
@@ -554,10 +554,10 @@ def test_on_close_runs_once_however_the_connection_ended(
         elif end == "tls":
             client.send(b"this is no handshake\r\n")
         elif end == "kill":
-            [connection] = server.connections
+            [connection] = client.server.connections
             gevent.kill(connection.greenlet)
         poll(lambda: closed)
-        poll(lambda: not server.connections)
+        poll(lambda: not client.server.connections)
         client.close()
         assert len(closed) == 1
 
@@ -1115,8 +1115,7 @@ def test_no_hook_accepts_by_returning_a_class_of_exceptions(name: Any, returned:
     with witnessed(**{name: lambda *args: returned}, auth_optional=True) as client:
         assert say(client, name).startswith(LOCAL_ERROR)
         assert [event.code for event in client.witness.of("error")] == ["HookError"]
-        [live] = client.server.connections
-        assert live.session.user is None
+        assert client.session.user is None
         client.ok("NOOP")
 
 
@@ -1159,10 +1158,7 @@ def test_a_hook_s_timeout_does_not_cut_short_those_who_hear_of_its_fault() -> No
         gevent.sleep(0.3)
         heard.append(event.code)
 
-    def fail(*args: Any) -> None:
-        raise ValueError
-
-    with running(on_rcpt_to=fail, hook_timeout=0.1) as server:
+    with running(on_rcpt_to=raising(ValueError), hook_timeout=0.1) as server:
         signals.error.connect(listener, sender=server)
         client = Client(server, hello="EHLO me")
         client.ok("MAIL FROM:<a@x.test>")
@@ -1190,8 +1186,7 @@ def test_no_hook_accepts_by_returning_what_it_should_raise(name: Any, fault: boo
         event = client.witness.one("error")
         assert event.code == "HookError"
         assert event.error is result if fault else f"{name} returned a Reject" in str(event.error)
-        [live] = client.server.connections
-        assert live.session.user is None
+        assert client.session.user is None
         client.ok("NOOP")
 
 

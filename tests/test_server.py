@@ -30,6 +30,7 @@ from support import (
     greenlets,
     poll,
     python,
+    raising,
     running,
     talking,
     tcp_address,
@@ -376,13 +377,15 @@ def test_stop_tells_a_client_inside_auth_421() -> None:
 
 def test_stop_ends_a_stalled_handshake_and_a_missing_proxy_header(certificate: Certificate) -> None:
     for options in ({"secure": True, **certificate.options}, {"use_proxy": True}):
-        with running(close_timeout=3600, proxy_timeout=3600, **options) as server:
-            witness = Witness(server)
-            client = Client(server, greet=False)
-            poll(lambda server=server: [one for one in server.connections if one.transport.waiting])  # type: ignore[misc]
-            server.stop()
+        with witnessed(close_timeout=3600, proxy_timeout=3600, **options, greet=False) as client:
+            poll(
+                lambda server=client.server: [
+                    one for one in client.server.connections if one.transport.waiting
+                ]
+            )  # type: ignore[misc]
+            client.server.stop()
             assert client.ended()
-            assert witness.one("disconnect").reason == "shutdown"
+            assert client.witness.one("disconnect").reason == "shutdown"
 
 
 def test_stop_accepts_nobody_new() -> None:
@@ -1040,10 +1043,8 @@ def test_run_in_thread_leaves_no_thread_no_hub_and_no_descriptor() -> None:
 
 
 def test_reject_raised_in_start_of_a_session_does_not_stop_a_threaded_server() -> None:
-    def on_connect(session: Session) -> None:
-        raise Reject(554, "no")
 
-    server = SMTPServer(("127.0.0.1", 0), on_connect=on_connect)
+    server = SMTPServer(("127.0.0.1", 0), on_connect=raising(Reject(554, "no")))
     with server.run_in_thread():
         for _ in range(3):
             with stdlib_socket.create_connection(tcp_address(server), timeout=30) as client:

@@ -9,12 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_blinker import Reject
-from smtp_blinker.smtp.paths import (
-    MAX_PATH,
-    decode_xtext,
-    parse_parameters,
-    parse_path,
-)
+from smtp_blinker.smtp.paths import MAX_PATH, decode_xtext, parse_parameters, parse_path
 
 
 def path(text: Any, *, sender: bool = True, smtputf8: bool = False, lenient: bool = False) -> Any:

@@ -114,13 +114,12 @@ def test_starttls_is_offered_only_with_a_certificate_and_only_once(
 def test_after_starttls_the_session_is_forgotten(certificate: Certificate) -> None:
     with talking(**certificate.options, hello="EHLO before") as client:
         client.starttls()
-        [live] = client.server.connections
-        poll(lambda: live.session.secure)
-        assert live.session.host_name_appears_as is None
-        assert live.session.opening_command is None
+        poll(lambda: client.session.secure)
+        assert client.session.host_name_appears_as is None
+        assert client.session.opening_command is None
         assert client.cmd("MAIL FROM:<>").startswith("503")
         client.ok("EHLO after")
-        assert live.session.host_name_appears_as == "after"
+        assert client.session.host_name_appears_as == "after"
 
 
 def test_what_came_before_the_handshake_is_not_taken_for_protected(
@@ -457,8 +456,9 @@ def test_the_name_is_found_however_the_handshake_is_cut(
     size: int, ca: trustme.CA, tmp_path: Path, certificate: Certificate
 ) -> None:
     files = issue(ca, tmp_path, "two.example")
-    with running(secure=True, sni_options={"two.example": files}, **certificate.options) as server:
-        client = Client(server, greet=False)
+    with talking(
+        secure=True, sni_options={"two.example": files}, **certificate.options, greet=False
+    ) as client:
         sendall = client.sock.sendall
 
         class Slow:
