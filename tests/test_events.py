@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import socket
@@ -31,24 +30,13 @@ from support import (
 
 from smtp_blinker import Address, Credentials, MessageStream, Reject, Session, SMTPServer, signals
 from smtp_blinker.connection import connection
-from smtp_blinker.signals import close, connect, disconnect, error, message
+from smtp_blinker.signals import connect, disconnect, message
 
 LOGIN = "AUTH PLAIN AG1lAHB3"
 
 
 def no(*args: Any) -> None:
     raise Reject(554, "no", "5.7.1")
-
-
-def shape(event: Any) -> set[str]:
-    """What holds for all events; its field names."""
-    names = {one.name for one in dataclasses.fields(event)}
-    assert not hasattr(event, "__dict__")
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        event.id = "other"
-    assert set(event.as_dict()) == names
-    assert set(json.loads(json.dumps(event.as_dict()))) == names
-    return names
 
 
 # connect
@@ -66,15 +54,6 @@ def test_connect_follows_the_first_hello(hello: str) -> None:
         client.ok("MAIL FROM:<>")
         assert client.witness.names == ["refused", "connect"]
         [live] = client.server.connections
-    assert shape(event) == {
-        "id",
-        "local_address",
-        "local_port",
-        "remote_address",
-        "remote_port",
-        "host_name_appears_as",
-        "client_hostname",
-    }
     assert event.as_dict() == {
         "id": live.session.id,
         "local_address": "127.0.0.1",
@@ -346,7 +325,6 @@ def test_secure_is_sent_after_each_handshake(certificate: Certificate) -> None:
             assert client.witness.names == ["secure", "connect"]
             event = client.witness.one("secure")
             [live] = client.server.connections
-        assert shape(event) == {"id", "servername", "protocol", "cipher"}
         assert event.as_dict() == {
             "id": live.session.id,
             "servername": "localhost",
@@ -403,7 +381,6 @@ def test_auth_is_sent_when_an_exchange_ends() -> None:
         client.ok(LOGIN)
         events = client.witness.of("auth")
         [live] = client.server.connections
-    assert shape(events[0]) == {"id", "method", "username", "success"}
     assert [(e.method, e.username, e.success) for e in events] == [
         ("LOGIN", "me", False),
         ("PLAIN", None, False),
@@ -437,16 +414,6 @@ def test_message_is_sent_when_a_message_was_answered() -> None:
         client.message(b"", "broken@example.com")
         events = client.witness.of("message")
         [live] = client.server.connections
-    assert shape(events[0]) == {
-        "id",
-        "transaction",
-        "mail_from",
-        "rcpt_to",
-        "size",
-        "code",
-        "reply",
-        "seconds",
-    }
     assert [(e.transaction, e.mail_from, list(e.rcpt_to), e.size, e.code) for e in events] == [
         (1, "a@example.org", ["b@example.com", "c@example.com"], 4, 250),
         (2, "", ["bad@example.com"], 0, 550),
@@ -495,16 +462,6 @@ def test_disconnect_tells_how_it_was() -> None:
         client.send(b"QUIT\r\n")
         client.rest()
         event = client.witness.one("disconnect")
-    assert shape(event) == {
-        "id",
-        "remote_address",
-        "seconds",
-        "messages",
-        "bytes_in",
-        "bytes_out",
-        "reason",
-        "detail",
-    }
     assert event.id == client.witness.one("connect").id
     assert event.remote_address == "127.0.0.1"
     assert (event.messages, event.reason) == (2, "quit")
@@ -603,7 +560,6 @@ def test_error_has_its_fields() -> None:
         client.cmd("RCPT TO:<b@example.com>")
         event = client.witness.one("error")
         [live] = client.server.connections
-    assert shape(event) == {"error", "code", "remote_address", "response_code", "meta", "id"}
     assert isinstance(event.error, KeyError)
     assert (event.code, event.remote_address) == ("HookError", "127.0.0.1")
     assert (event.response_code, event.id) == (451, live.session.id)
@@ -638,18 +594,13 @@ def test_a_reset_inside_a_transaction_is_an_error(where: str) -> None:
         assert event.response_code is None
 
 
-@pytest.mark.parametrize("commands", [[], ["EHLO me"], ["EHLO me", "MAIL FROM:<>", "RSET"]])
-def test_a_reset_outside_a_transaction_is_no_error(commands: Any) -> None:
-    with witnessed(hello=None) as client:
-        client.ok(*commands)
-        client.reset()
-        assert client.witness.one("disconnect").reason == "reset"
-        assert not client.witness.of("error")
-
-
-def test_a_reset_after_a_message_is_no_error() -> None:
-    with witnessed() as client:
-        client.message()
+@pytest.mark.parametrize("before", ["", "EHLO me", "RSET", "message"])
+def test_a_reset_outside_a_transaction_is_no_error(before: str) -> None:
+    with witnessed(hello="EHLO me" if before else None) as client:
+        if before == "RSET":
+            client.ok("MAIL FROM:<>", "RSET")
+        elif before == "message":
+            client.message()
         client.reset()
         assert client.witness.one("disconnect").reason == "reset"
         assert not client.witness.of("error")
@@ -681,100 +632,6 @@ def test_an_error_that_somebody_hears_is_not_logged(caplog: pytest.LogCaptureFix
 # Listeners
 
 
-FAULTS = {
-    "Exception": RuntimeError,
-    "SystemExit": SystemExit,
-    "GreenletExit": gevent.GreenletExit,
-    "Timeout": lambda: gevent.Timeout(1),
-    "Reject": lambda: Reject(550, "no"),
-}
-
-
-@pytest.mark.parametrize("fault", [*FAULTS, "kill"])
-@pytest.mark.parametrize("name", ["connect", "secure", "auth", "message", "disconnect"])
-def test_a_listener_that_fails_harms_nobody(
-    name: str, fault: Any, certificate: Certificate
-) -> None:
-    contents = []
-    with running(
-        on_auth=lambda auth, session: "me",
-        on_data=lambda stream, session: contents.append(stream.read()),
-        **certificate.options,
-    ) as server:
-
-        def bad(sender: Any, event: Any) -> None:
-            if fault == "kill":
-                gevent.kill(gevent.getcurrent())
-                gevent.sleep(1)
-            raise FAULTS[fault]()  # type: ignore[operator]
-
-        getattr(signals, name).connect(bad, sender=server)
-        witness = Witness(server)
-        getattr(signals, name).connect(bad, sender=server)
-        client = Client(server, hello="EHLO me")
-        client.starttls()
-        client.ok("EHLO me", LOGIN)
-        assert client.message(b"x\r\n").startswith("250")
-        client.ok("QUIT")
-        assert client.ended()
-        poll(lambda: not server.connections)
-        names = [one for one in witness.names if one != "error"]
-        assert names == ["connect", "secure", "auth", "message", "disconnect"]
-        event = witness.one("error")
-        assert event.code == "ListenerError"
-        assert event.meta["signal"] == name
-        assert witness.one("disconnect").reason == "quit"
-    assert contents == [b"x\r\n"]
-
-
-def test_a_listener_of_error_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-
-    with running(on_mail_from=raising(KeyError("boom"))) as server:
-
-        @error.connect_via(server)
-        def bad(sender: Any, event: Any) -> None:
-            raise RuntimeError("the listener itself")
-
-        witness = Witness(server)
-        client = Client(server, hello="EHLO me")
-        assert client.cmd("MAIL FROM:<>").startswith("451")
-        client.ok("NOOP")
-        assert [event.code for event in witness.of("error")] == ["HookError"]
-    assert "the listener itself" in caplog.text
-    assert any(one.levelno >= logging.ERROR for one in caplog.records)
-
-
-def test_a_listener_of_close_or_listening_that_fails_is_reported() -> None:
-    server = SMTPServer(("127.0.0.1", 0))
-    witness = Witness(server)
-
-    def bad(sender: Any) -> None:
-        raise RuntimeError
-
-    close.connect(bad, sender=server)
-    signals.listening.connect(bad, sender=server)
-    server.start()
-    server.stop()
-    assert [event.meta["signal"] for event in witness.of("error")] == ["listening", "close"]
-
-
-def test_a_listener_that_hangs_holds_up_nobody_else() -> None:
-    with running() as server:
-
-        @connect.connect_via(server)
-        def hang(sender: Any, event: Any) -> None:
-            if event.host_name_appears_as == "first":
-                gevent.sleep(3600)
-
-        client = Client(server)
-        client.send(b"EHLO first\r\n")
-        until_read(server, client)
-        other = Client(server, hello="EHLO second")
-        assert other.message().startswith("250")
-        server.stop(timeout=0)
-        assert b"421 4.3.2" in client.rest()
-
-
 def test_a_message_s_answer_does_not_wait_for_a_listener() -> None:
     go = Event()
     with running() as server:
@@ -786,26 +643,6 @@ def test_a_message_s_answer_does_not_wait_for_a_listener() -> None:
         client = Client(server, hello="EHLO me")
         assert client.message().startswith("250")
         go.set()
-
-
-def test_a_coroutine_function_as_a_listener_is_reported() -> None:
-    with running() as server:
-        witness = Witness(server)
-
-        async def listener(sender: Any, event: Any) -> None:
-            """Never awaited."""
-
-        connect.connect(listener, sender=server)
-        Client(server, hello="EHLO me").ok("NOOP")
-        assert witness.one("error").code == "ListenerError"
-
-
-def test_a_listener_of_one_server_does_not_hear_another() -> None:
-    with running() as one, running() as two:
-        witness = Witness(one)
-        Client(two, hello="EHLO me").ok("QUIT")
-        poll(lambda: not two.connections)
-        assert not witness.names
 
 
 def test_a_listener_of_all_servers_hears_all() -> None:
@@ -822,13 +659,6 @@ def test_a_listener_of_all_servers_hears_all() -> None:
             assert heard == [one, two]
     finally:
         connect.disconnect(listener)
-
-
-def test_the_signals_are_in_a_namespace_of_their_own() -> None:
-    import blinker
-
-    assert blinker.signal("connect") is not connect
-    assert blinker.signal("error") is not error
 
 
 def test_ignored_hosts_are_neither_signalled_nor_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import gevent.socket
 import pytest
-from support import BlockingClient, serve
+from support import serve
 
 from smtp_blinker import SMTPServer
 
@@ -151,19 +151,20 @@ def test_what_is_a_listener_is_listened_on(listener: Any) -> None:
 
 
 @pytest.mark.parametrize("module", [socket, gevent.socket])
-def test_a_bound_socket_is_a_listener(module: Any) -> None:
+@pytest.mark.parametrize("state", ["bound", "listening", "nonblocking"])
+def test_a_bound_socket_is_a_listener(module: Any, state: str) -> None:
     sock = module.socket()
     sock.bind(("127.0.0.1", 0))
-    with serve(sock) as served, served.hello():
-        pass
-
-
-def test_a_unix_path_is_a_listener(tmp_path: Path) -> None:
-    with (
-        serve(f"unix:{tmp_path}/socket"),
-        BlockingClient(f"{tmp_path}/socket", greet=False) as client,
-    ):
-        assert client.reply().code == 220
+    port = sock.getsockname()[1]
+    if state != "bound":
+        sock.listen()
+    if state == "nonblocking":
+        sock.setblocking(False)
+    with serve(sock) as served:
+        assert served.server.server_port == port
+        for _ in range(2):
+            with served.hello():
+                pass
 
 
 def test_none_is_no_listener_and_no_error() -> None:

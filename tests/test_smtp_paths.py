@@ -61,6 +61,8 @@ def outcome(call: Any, *args: Any, **keywords: Any) -> Any:
         ("<a@xn--bcher-kva.example>", "a@bücher.example", ""),
         ("<a@XN--BCHER-KVA.example>", "a@bücher.example", ""),
         ("<a@xn--a.example>", "a@xn--a.example", ""),
+        ("<a@xn--99999999999.example>", "a@xn--99999999999.example", ""),
+        ("<a@[ipv6:::FFFF:1]>", "a@[IPv6:::ffff:1]", ""),
     ],
 )
 def test_path_gives_the_address_and_what_follows(text: str, address: str, rest: str) -> None:

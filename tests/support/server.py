@@ -60,7 +60,7 @@ class Witness:
 def raising(error: BaseException | type[BaseException]) -> Callable[..., Any]:
     """A hook or a receiver that raises *error*."""
 
-    def hook(*args: Any) -> Any:
+    def hook(*args: Any, **keywords: Any) -> Any:
         raise error
 
     return hook
