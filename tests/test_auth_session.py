@@ -156,7 +156,6 @@ def test_xoauth2(late: bool) -> None:
 
 @pytest.mark.parametrize("answer", ["", "*", "=", "AQ=="])
 def test_an_xoauth2_failure_shows_its_json_first(answer: str) -> None:
-
     with witnessed(
         on_auth=raising(AuthenticationFailed(data={"status": "401", "schemes": "bearer"})),
         auth_methods=METHODS,
@@ -186,7 +185,6 @@ def test_a_long_challenge_is_one_line() -> None:
 
 @pytest.mark.parametrize("data", [{"status": object()}, {"scope": "x" * 9300}])
 def test_data_that_is_no_challenge_is_the_program_s_fault(data: dict[str, Any]) -> None:
-
     with witnessed(
         on_auth=lambda *args: AuthenticationFailed(data=data),  # which raises
         auth_methods=("XOAUTH2",),
@@ -198,7 +196,6 @@ def test_data_that_is_no_challenge_is_the_program_s_fault(data: dict[str, Any]) 
 
 
 def test_authentication_failed_has_a_text_and_means_535_for_the_other_mechanisms() -> None:
-
     with talking(
         on_auth=raising(AuthenticationFailed("Go away", data={"status": "401"})),
         auth_methods=METHODS,

@@ -245,7 +245,6 @@ def test_a_mail_that_was_refused_has_used_up_nothing_of_xforward() -> None:
 
 @pytest.mark.parametrize("fault", [ValueError("no database"), Reject(454, "later", "4.7.0")])
 def test_a_forwarded_login_that_could_not_be_decided_ends_the_connection(fault: Any) -> None:
-
     with witnessed(
         use_xclient=True, on_auth=raising(fault), auth_optional=True, hello="EHLO proxy"
     ) as client:
@@ -568,7 +567,6 @@ def test_error_has_its_fields() -> None:
 
 
 def test_error_tells_the_tls_protocol(certificate: Certificate) -> None:
-
     with witnessed(
         on_mail_from=raising(KeyError("boom")), **certificate.options, hello=None
     ) as client:
@@ -609,7 +607,6 @@ def test_a_reset_outside_a_transaction_is_no_error(before: str) -> None:
 def test_an_error_without_a_listener_is_logged_and_ends_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-
     with talking(on_mail_from=raising(KeyError("boom"))) as client:
         with caplog.at_level(logging.ERROR, "smtp_blinker"):
             client.cmd("MAIL FROM:<>")
@@ -621,7 +618,6 @@ def test_an_error_without_a_listener_is_logged_and_ends_nothing(
 
 
 def test_an_error_that_somebody_hears_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-
     with running(on_mail_from=raising(KeyError("boom"))) as server:
         witness = Witness(server)
         Client(server, hello="EHLO me").cmd("MAIL FROM:<>")

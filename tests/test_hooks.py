@@ -326,7 +326,6 @@ def test_on_connect_refuses_with_its_reply_and_the_connection_ends() -> None:
 
 
 def test_a_reject_of_on_connect_s_is_554_where_it_says_nothing_else() -> None:
-
     with talking(on_connect=raising(Reject), hello=None) as client:
         assert client.greeting == "554 5.7.1 Transaction failed"
         assert client.ended()

@@ -694,7 +694,6 @@ def test_a_good_command_makes_errors_good() -> None:
 
 
 def test_temporary_refusals_are_no_errors() -> None:
-
     with talking(max_errors=2, on_mail_from=raising(Reject(450, "later"))) as client:
         for _ in range(20):
             assert client.cmd("MAIL FROM:<>").startswith("450")
@@ -1018,7 +1017,6 @@ def test_close_timeout_is_what_stop_waits() -> None:
 
 @pytest.mark.parametrize("code", [450, 451, 452])
 def test_refused_recipients_are_bounded_on_a_connection(code: int) -> None:
-
     with witnessed(on_rcpt_to=raising(Reject(code, "later")), max_refused_recipients=30) as client:
         for _ in range(3):
             client.ok("MAIL FROM:<>")
@@ -1050,7 +1048,6 @@ def test_recipients_are_refused_for_different_reasons_and_all_count() -> None:
 
 @pytest.mark.parametrize("number", [21, 25])
 def test_a_mailing_list_s_refused_recipients_do_not_end_it(number: int) -> None:
-
     with running(on_rcpt_to=raising(Reject(450, "greylisted", "4.7.1"))) as server:
         client = Client(server, hello="EHLO me")
         client.ok("MAIL FROM:<>")

@@ -43,7 +43,6 @@ def test_a_bdat_without_a_size_is_told_as_what_it_is(argument: str) -> None:
 
 
 def test_every_kind_of_refused_command_is_told() -> None:
-
     with witnessed(on_mail_from=raising(ValueError("secret detail"))) as client:
         client.cmd("MAIL FROM:<a@example.org>")  # 451
         client.cmd("RCPT TO:<b@example.com>")  # 503

@@ -982,7 +982,6 @@ def test_run_in_thread_leaves_no_thread_no_hub_and_no_descriptor() -> None:
 
 
 def test_reject_raised_in_start_of_a_session_does_not_stop_a_threaded_server() -> None:
-
     server = SMTPServer(("127.0.0.1", 0), on_connect=raising(Reject(554, "no")))
     with server.run_in_thread():
         for _ in range(3):

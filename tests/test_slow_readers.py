@@ -141,7 +141,6 @@ def test_the_event_has_what_the_client_was_promised() -> None:
 
 
 def test_the_event_has_the_code_that_was_sent() -> None:
-
     with witnessed(on_data=raising(Reject(550, "no")), max_errors=0) as client:
         assert client.message().startswith("421")
         assert client.witness.one("message").code == 421

@@ -269,7 +269,6 @@ def test_a_hop_that_takes_so_many_messages_on_a_connection_has_another_one() -> 
 
 
 def test_a_hop_that_ends_new_connections_too_is_451() -> None:
-
     hop = Hop(on_mail_from=raising(Reject(421, "too busy", "4.3.2")))
     with relaying(hop) as (client, _):
         assert send(client, b"x\r\n").startswith("451 4.3")

@@ -61,7 +61,6 @@ def test_swaks_pipelines(serve: Serve, swaks: Swaks) -> None:
 
 
 def test_swaks_sees_a_refusal(serve: Serve, path: str) -> None:
-
     served = serve(on_mail_from=raising(Reject(550, "not from you", enhanced="5.7.1")))
     done = run(path, "--server", HOST, "--port", str(served.port), *ENVELOPE)
     assert done.returncode == 23
