@@ -25,7 +25,7 @@ import pytest
 from flask.testing import FlaskClient
 from gevent.pywsgi import WSGIServer
 from support import SECONDS, Certificate, serve
-from support.page import TRACE, Folder, ask, plain, subjects
+from support.page import PNG, TRACE, Folder, ask, plain, subjects
 
 from smtp_blinker import Address, Session, SMTPServer, signals, web
 from smtp_blinker.signals import (
@@ -47,10 +47,6 @@ from smtp_blinker.web.reader.frames import Frame
 from smtp_blinker.web.reader.part import MAX_NAME, clean_name
 from smtp_blinker.web.reader.query import compile_query
 
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-
 
 class FakeServer:
     """All that the page knows of a server."""
@@ -58,11 +54,6 @@ class FakeServer:
     def __init__(self) -> None:
         self.started = True
         self.address = ("127.0.0.1", 2525)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "Maildir")
 
 
 @pytest.fixture
