@@ -85,7 +85,7 @@ def test_leniently_the_brackets_may_be_missing(sender: bool) -> None:
     [
         "", "<a@example.org", "a@example.org>", "a", ">", "<", '<"a@example.org>',
         "<a\x00b@example.org>", "<a\x7f@example.org>", "<a\r\n@example.org>", "\t<a@example.org>",
-        '<"a\tb"@example.org>',
+        '<"a\tb"@example.org>', "<a\x07b@example.org>", "<a\x1bb@example.org>",
     ],
 )  # fmt: skip
 def test_no_path_is_refused_leniently_or_not(text: str, lenient: bool) -> None:
