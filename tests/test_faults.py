@@ -777,13 +777,7 @@ FAULTS = (
 )
 LATE_FAULTS = (kill_itself_later, kill_itself_later_with_an_exception)
 HOOKS = (
-    "on_connect",
-    "on_secure",
-    "on_auth",
-    "on_mail_from",
-    "on_rcpt_to",
-    "on_data",
-    "on_close",
+    *("on_connect", "on_secure", "on_auth", "on_mail_from", "on_rcpt_to", "on_data", "on_close"),
 )
 #: The client that meets the fault; all others come from 127.0.0.1.
 VICTIM = "127.0.0.2"

@@ -67,16 +67,8 @@ EVENTS: list[Any] = [
     VerdictEvent("id", 1, "clamav", "infected", {"verdict": "infected", "names": ("a", "b")}),
 ]
 NAMES = [
-    "connect",
-    "error",
-    "close",
-    "listening",
-    "secure",
-    "auth",
-    "message",
-    "refused",
-    "verdict",
-    "disconnect",
+    *("connect", "error", "close", "listening", "secure", "auth", "message", "refused", "verdict"),
+    *("disconnect",),
 ]
 
 

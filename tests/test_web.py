@@ -819,18 +819,9 @@ def test_passwords_are_not_guessed_many_at_once(
 def test_every_answer_has_the_safe_headers(client: FlaskClient, folder: Folder) -> None:
     id = folder.put(rich())
     for path in (
-        "/",
-        "/static/app.js",
-        "/api/live",
-        "/api/messages",
-        f"/api/messages/{id}",
-        f"/api/messages/{id}/html",
-        f"/api/messages/{id}/raw",
-        f"/api/messages/{id}/source",
-        f"/api/messages/{id}/parts/1",
-        "/nothing",
-        "/api/nothing",
-        "/metrics",
+        *("/", "/static/app.js", "/api/live", "/api/messages", f"/api/messages/{id}"),
+        *(f"/api/messages/{id}/html", f"/api/messages/{id}/raw", f"/api/messages/{id}/source"),
+        *(f"/api/messages/{id}/parts/1", "/nothing", "/api/nothing", "/metrics"),
     ):
         headers = client.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -859,12 +850,7 @@ def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
     assert not re.search(r"\son\w+=", page)
     script = "".join(client.get(f"/static/{name}").text for name in scripts)
     for sink in (
-        "innerHTML",
-        "outerHTML",
-        "insertAdjacentHTML",
-        "document.write",
-        "srcdoc",
-        "eval(",
+        *("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "srcdoc", "eval("),
     ):
         assert sink not in script
 
@@ -1133,13 +1119,7 @@ def test_events_are_streamed_as_they_happen(client: FlaskClient, server: FakeSer
     gevent.spawn_later(0.3, end_of_session, server, 1)
     events = events_until(stream, "disconnect")
     assert [event["signal"] for event in events] == [
-        "connect",
-        "secure",
-        "auth",
-        "auth",
-        "message",
-        "message",
-        "disconnect",
+        *("connect", "secure", "auth", "auth", "message", "message", "disconnect"),
     ]
     many = events[5]
     assert (many["code"], len(many["rcpt_to"]), many["recipients"]) == (550, 5, 99)
