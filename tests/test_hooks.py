@@ -422,7 +422,7 @@ def test_on_close_runs_once_however_the_connection_ended(
     end: str, certificate: Certificate
 ) -> None:
     closed: list[Any] = []
-    options = {}
+    options: dict[str, Any] = {}
     if end == "refused":
         options["on_connect"] = raising(Reject(554, "no"))
     if end == "timeout":

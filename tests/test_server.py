@@ -339,11 +339,9 @@ def test_stop_tells_a_client_inside_auth_421() -> None:
 def test_stop_ends_a_stalled_handshake_and_a_missing_proxy_header(certificate: Certificate) -> None:
     for options in ({"secure": True, **certificate.options}, {"use_proxy": True}):
         with witnessed(close_timeout=3600, proxy_timeout=3600, **options, greet=False) as client:
-            poll(
-                lambda server=client.server: [
-                    one for one in client.server.connections if one.transport.waiting
-                ]
-            )  # type: ignore[misc]
+            poll(lambda: client.server.connections)
+            [connection] = client.server.connections
+            poll(lambda: connection.transport.waiting)  # noqa: B023
             client.server.stop()
             assert client.ended()
             assert client.witness.one("disconnect").reason == "shutdown"

@@ -144,7 +144,8 @@ def test_printable_is_ascii_and_prints(text: str) -> None:
 
 
 def test_authentication_failed_shows_its_data_in_base64() -> None:
-    failure: Reject = AuthenticationFailed(data={"status": "401"})
+    failure = AuthenticationFailed(data={"status": "401"})
+    assert isinstance(failure, Reject)
     assert (failure.code, failure.enhanced) == (535, "5.7.8")
     assert json.loads(failure.challenge) == {"status": "401"}
     assert str(AuthenticationFailed()).startswith("535 5.7.8")

@@ -234,10 +234,10 @@ def test_nothing_that_got_250_is_lost_when_the_broker_is_killed(
     # RabbitMQ has a new queue's name on the disk some seconds later, or when it ends in order.
     engine.restart()
 
-    def content(client: int, number: int) -> bytes:
+    def numbered(client: int, number: int) -> bytes:
         return b"%d-%d " % (client, number) + b"x" * 2000 * (number % 2) + b"\r\n"
 
-    accepted = accepted_amid_kills(node, engine, 2, content)
+    accepted = accepted_amid_kills(node, engine, 2, numbered)
     stored = set()
     with Reader(engine, queue) as reader:
         for envelope, content in reader.entries():
