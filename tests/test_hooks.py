@@ -286,6 +286,7 @@ def test_a_refused_sender_leaves_no_transaction() -> None:
         assert (left.body_type, left.smtputf8) == ("7bit", False)
         assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
         client.server.hooks.on_mail_from = None
+        assert client.cmd("MAIL FROM:<a@example.org> SMTPUTF8 BODY=x").startswith("501")
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<\xe9@example.com>").status == "553 5.6.7"
 
