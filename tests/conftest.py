@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
@@ -13,6 +15,10 @@ from hypothesis import HealthCheck, settings
 pytest.register_assert_rewrite("support")
 
 from support import Certificate  # noqa: E402
+
+if TYPE_CHECKING:  # Flask is an extra
+    from flask.testing import FlaskClient
+    from support.page import Folder
 
 # A background job of a shell without job control ignores SIGINT, and so would the programs that the
 # tests start.
@@ -29,6 +35,24 @@ def stack() -> Iterator[ExitStack]:
     """For what has to end with the test."""
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """The Maildir of a page."""
+    from support.page import Folder
+
+    return Folder(tmp_path / "Maildir")
+
+
+@pytest.fixture
+def client(folder: Folder) -> Iterator[FlaskClient]:
+    """The page of *folder*, without a server."""
+    from smtp_blinker.web import create_app
+
+    app = create_app([], folder.path)
+    yield app.test_client()
+    app.extensions["smtp_blinker"].detach()
 
 
 @pytest.fixture(scope="session")

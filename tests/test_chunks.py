@@ -205,8 +205,7 @@ def test_the_octets_of_a_refused_chunk_are_no_commands(where: str, last: bool) -
     elif where == "AUTH":
         options["on_auth"] = lambda auth, session: "me"
     store = Store()
-    with running(on_data=store, **options) as server:
-        client = Client(server, hello=None if where == "START" else "EHLO me")
+    with talking(on_data=store, **options, hello=None if where == "START" else "EHLO me") as client:
         if where == "MAIL":
             client.ok("MAIL FROM:<>")
         elif where in ("after LAST", "no CHUNKING"):

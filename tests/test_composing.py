@@ -373,6 +373,5 @@ def test_results_are_of_the_connection_and_of_the_message() -> None:
         converse(client)
         converse(client)
         client.ok("MAIL FROM:<a@example.org>")
-        [connection] = client.server.connections
-        assert connection.session.envelope.results == {}
+        assert client.session.envelope.results == {}
     assert seen == [([1], {"finds": 1}), ([1, 2], {"finds": 2})]

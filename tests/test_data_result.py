@@ -48,7 +48,7 @@ def test_lmtp_has_each_recipient_s_own() -> None:
     assert texts((FAULT, None), lmtp=True) == [LOCAL_ERROR, OK]
 
 
-@pytest.mark.parametrize("results", [[], ["one"], ["one", GONE, FAULT]])
+@pytest.mark.parametrize("results", [[], ["one"], ["one", GONE, FAULT], ["a", "b", "c", "d"]])
 def test_lmtp_results_of_another_number_than_the_recipients_are_a_fault(results: Any) -> None:
     replies, [fault] = replies_to(results, 2, lmtp=True)
     assert list(map(str, replies)) == [LOCAL_ERROR] * 2

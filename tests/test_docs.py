@@ -38,12 +38,7 @@ import smtp_blinker
 from smtp_blinker import DEFAULT_EXTENSIONS, SMTPServer, signals
 from smtp_blinker.extensions import OPT_IN_EXTENSIONS
 from smtp_blinker.hooks import NAMES
-from smtp_blinker.listeners.metrics import (
-    EventMetrics,
-    FleetMetrics,
-    SpoolMetrics,
-    StoreMetrics,
-)
+from smtp_blinker.listeners.metrics import EventMetrics, FleetMetrics, SpoolMetrics, StoreMetrics
 from smtp_blinker.options import AUTH_METHODS, Options
 from smtp_blinker.smtp.verbs import VERB_NAMES
 from smtp_blinker.stores.circuit import Circuit

@@ -524,6 +524,7 @@ TLS_CUTS = sorted(
 
 @pytest.mark.parametrize("way", ["reset", "close", "half_close", "close_notify", "torn record"])
 def test_tls_that_is_cut_off(way: str, certificate: Certificate) -> None:
+    # T10
     with watched(**certificate.options) as (server, seen):
         for number, cut in enumerate(TLS_CUTS, 1):
             client = over_tls(server)
@@ -722,6 +723,14 @@ def raise_timeout() -> None:
     raise TimeoutError(SECRET)
 
 
+def raise_generator_exit() -> None:
+    raise GeneratorExit(SECRET)
+
+
+def raise_a_timeout_of_gevent() -> None:
+    raise gevent.Timeout(1)
+
+
 def time_out() -> None:
     with gevent.Timeout(0.001):
         gevent.sleep(SECONDS)
@@ -759,6 +768,8 @@ FAULTS = (
     raise_system_exit,
     raise_connection_error,
     raise_timeout,
+    raise_generator_exit,
+    raise_a_timeout_of_gevent,
     time_out,
     throw_into_itself,
     kill_itself,
@@ -766,13 +777,7 @@ FAULTS = (
 )
 LATE_FAULTS = (kill_itself_later, kill_itself_later_with_an_exception)
 HOOKS = (
-    "on_connect",
-    "on_secure",
-    "on_auth",
-    "on_mail_from",
-    "on_rcpt_to",
-    "on_data",
-    "on_close",
+    *("on_connect", "on_secure", "on_auth", "on_mail_from", "on_rcpt_to", "on_data", "on_close"),
 )
 #: The client that meets the fault; all others come from 127.0.0.1.
 VICTIM = "127.0.0.2"
@@ -862,13 +867,19 @@ def test_fault_of_a_hook_is_451_and_the_connection_lives_on(
         else:
             assert answer.startswith("451 4.3.0 ")
             assert SECRET not in answer
+            assert witness.one("error").response_code == 451
         event = witness.one("error")
         assert event.code == "HookError"
         assert event.error.__traceback__ is not None
         assert event.remote_address == VICTIM
+        assert event.meta["stage"]
         if hook in ("on_connect", "on_secure"):
             assert client.ended()  # without these nothing may go on
         elif hook != "on_close":
+            [connection] = server.connections
+            assert event.id == connection.session.id
+            # A fault says nothing about the password, so nobody is counted or delayed for it.
+            assert connection.limits.auth_failures == 0
             client.ok("NOOP", "RSET", "QUIT")
             assert client.ended()
         client.close()
@@ -879,13 +890,13 @@ def test_fault_of_a_hook_is_451_and_the_connection_lives_on(
 
 
 def test_fault_of_on_close_after_a_cut_off_message_is_reported() -> None:
-    with running(on_data=read, on_close=lambda session: raise_connection_error()) as server:
-        witness = Witness(server)
-        client = Client(server)
+    with witnessed(
+        on_data=read, on_close=lambda session: raise_connection_error(), hello=None
+    ) as client:
         play(client, CONTENT_AT + 5)
         client.close()
-        poll(lambda: witness.of("disconnect"))
-        assert [event.code for event in witness.of("error")].count("HookError") == 1
+        poll(lambda: client.witness.of("disconnect"))
+        assert [event.code for event in client.witness.of("error")].count("HookError") == 1
 
 
 def read(stream: Any, session: Any) -> None:
@@ -932,7 +943,8 @@ def test_client_is_told_421_when_something_is_thrown_into_its_greenlet_later(lat
         codes = [one.code for one in take_replies(client.rest())]
         assert codes in ([250, 421], [421])
         client.close()
-        client.witness.one("disconnect")
+        gone = client.witness.one("disconnect")
+        assert gone.reason == "shutdown" or late is not GreenletExit
         assert list(seen.closed.values()) == [1]
         poll(lambda: not client.server.connections)
 
@@ -1083,8 +1095,9 @@ def test_fault_of_a_listener_harms_nobody(
         for other in SIGNALS:
             assert witness.of(other), f"{other} was not heard"
         assert heard["bad"]
-        codes = [event.code for event in witness.of("error")]
-        assert ("ListenerError" in codes) == (name != "error")
+        faults = [event for event in witness.of("error") if event.code == "ListenerError"]
+        assert {event.meta["signal"] for event in faults} == {name} - {"error"}
+        assert witness.one("disconnect").reason == "quit"
         serves_simply(server)
         server.stop(timeout=SECONDS)
         assert not server.connections

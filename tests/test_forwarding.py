@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import Client, running, talking, witnessed
+from support import Client, talking, witnessed
 
 
 class Seen:
@@ -30,16 +30,16 @@ def test_what_was_said_before_tls_does_not_count_under_it(
 ) -> None:
     seen = Seen()
     options = {"use_xforward": True, "use_xclient": True, **certificate.options}
-    with running(on_mail_from=seen.on_mail_from, **options) as server:
-        client = Client(server, hello="EHLO said-in-plain-text")
+    with talking(
+        on_mail_from=seen.on_mail_from, **options, hello="EHLO said-in-plain-text"
+    ) as client:
         client.ok(f"{verb} {attributes}")
         if verb == "XCLIENT":
             client.ok("EHLO said-in-plain-text")
         under_tls(client)
         for _ in range(2):
             client.ok("MAIL FROM:<a@example.org>", "RSET")
-        [live] = server.connections
-        assert live.session.xclient == live.session.xforward == {}
+        assert client.session.xclient == client.session.xforward == {}
     assert seen.clients == [("127.0.0.1", "said-under-tls")] * 2
 
 
@@ -48,10 +48,9 @@ def test_what_xclient_says_of_the_server_does_not_count_under_tls(certificate: A
         client.ok("XCLIENT ADDR=192.0.2.66 PORT=7 DESTADDR=192.0.2.1 DESTPORT=25 NAME=x.example")
         client.ok("EHLO me")
         under_tls(client)
-        [live] = client.server.connections
-        assert live.session.local_address == "127.0.0.1"
-        assert live.session.local_port == client.server.server_port
-        assert live.session.client_hostname == "[127.0.0.1]"
+        assert client.session.local_address == "127.0.0.1"
+        assert client.session.local_port == client.server.server_port
+        assert client.session.client_hostname == "[127.0.0.1]"
 
 
 def test_the_proxy_may_name_the_client_again_under_tls(certificate: Any) -> None:

@@ -15,7 +15,17 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import AsyncResult, Event
-from support import Certificate, Client, Witness, poll, running, talking, until_read, witnessed
+from support import (
+    Certificate,
+    Client,
+    Witness,
+    poll,
+    raising,
+    running,
+    talking,
+    until_read,
+    witnessed,
+)
 
 from smtp_blinker import (
     Address,
@@ -28,39 +38,12 @@ from smtp_blinker import (
 )
 from smtp_blinker.hooks import NAMES
 
-FAULTS = {
-    "Exception": lambda: (_ for _ in ()).throw(RuntimeError("secret detail")),
-    "SystemExit": lambda: (_ for _ in ()).throw(SystemExit("secret detail")),
-    "GreenletExit": lambda: (_ for _ in ()).throw(gevent.GreenletExit("secret detail")),
-    "Timeout": lambda: (_ for _ in ()).throw(gevent.Timeout(1)),
-    "ConnectionError": lambda: (_ for _ in ()).throw(ConnectionResetError("secret detail")),
-    "TimeoutError": lambda: (_ for _ in ()).throw(TimeoutError("secret detail")),
-    "GeneratorExit": lambda: (_ for _ in ()).throw(GeneratorExit("secret detail")),
-    "kill": lambda: (gevent.kill(gevent.getcurrent()), gevent.sleep(1)),  # type: ignore[func-returns-value]
-}
 LOCAL_ERROR = "451 4.3.0 "
-
-
-def fail(kind: str) -> Any:
-    """A hook with the fault *kind*."""
-
-    def hook(*args: Any) -> None:
-        FAULTS[kind]()  # type: ignore[no-untyped-call]
-        raise AssertionError("it went on")
-
-    return hook
 
 
 def keyword(name: str, value: object) -> dict[str, Any]:
     """For options whose name only the run knows."""
     return {name: value}
-
-
-def rejecting(reply: Reject) -> Any:
-    def hook(*args: Any) -> None:
-        raise reply
-
-    return hook
 
 
 # Registering
@@ -251,70 +234,19 @@ ANSWERED = ["on_auth", "on_mail_from", "on_rcpt_to", "on_data"]
     ],
 )
 def test_reject_gives_exactly_its_reply(hook: Any, reject: Any, reply: str) -> None:
-    with witnessed(auth_optional=True, **{hook: rejecting(reject)}) as client:
+    with witnessed(auth_optional=True, **{hook: raising(reject)}) as client:
         assert say(client, hook) == reply
-        [connection] = client.server.connections
-        assert connection.session.error.code == reject.code  # type: ignore[union-attr]
+        assert client.session.error.code == reject.code  # type: ignore[union-attr]
         assert client.cmd("NOOP").startswith("250")
         assert not client.witness.of("error")
 
 
-def test_reject_without_an_enhanced_code_gets_a_fitting_one() -> None:
-    with running(on_mail_from=rejecting(Reject(550, "no"))) as server:
-        assert Client(server, hello="EHLO me").cmd("MAIL FROM:<>") == "550 5.7.1 no"
-    with running(on_mail_from=rejecting(Reject(471, "no"))) as server:
-        assert Client(server, hello="EHLO me").cmd("MAIL FROM:<>") == "471 4.0.0 no"
-
-
-def test_reject_s_text_can_not_break_the_reply() -> None:
-    with talking(on_mail_from=rejecting(Reject(550, "a\r\n250 b\r\xe9\x1b[1m"))) as client:
-        answer = client.cmd("MAIL FROM:<>")
-        assert answer.startswith("550 5.7.1 a 250 b")
-        assert answer.isascii()
-        assert answer.isprintable()
-        assert client.cmd("NOOP").startswith("250")
-
-
 def test_reject_with_421_ends_the_connection() -> None:
-    with witnessed(on_rcpt_to=rejecting(Reject(421, "go away", "4.7.0"))) as client:
+    with witnessed(on_rcpt_to=raising(Reject(421, "go away", "4.7.0"))) as client:
         client.ok("MAIL FROM:<>")
         assert client.cmd("RCPT TO:<b@example.com>") == "421 4.7.0 go away"
         assert client.ended()
         assert client.witness.one("disconnect").reason == "refused"
-
-
-@pytest.mark.parametrize("code", [250, 354, 399, 600, "550", None])
-def test_reject_takes_no_other_codes(code: int | str | None) -> None:
-    with pytest.raises(ValueError, match="400 to 599"):
-        Reject(code, "no")  # type: ignore[arg-type]
-
-
-def test_reject_takes_no_enhanced_code_of_another_class() -> None:
-    with pytest.raises(ValueError, match="enhanced"):
-        Reject(550, "no", enhanced="4.7.1")
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("hook", ANSWERED)
-def test_a_fault_is_451_without_detail_and_the_connection_lives_on(hook: Any, fault: Any) -> None:
-    with witnessed(auth_optional=True, **{hook: fail(fault)}) as client:
-        answer = say(client, hook)
-        assert answer.startswith(LOCAL_ERROR)
-        assert "secret" not in answer
-        event = client.witness.one("error")
-        assert event.code == "HookError"
-        assert event.response_code == 451
-        assert event.remote_address == "127.0.0.1"
-        assert event.error.__traceback__ is not None
-        assert event.meta["stage"]
-        [connection] = client.server.connections
-        assert event.id == connection.session.id
-        if hook == "on_auth":
-            # It says nothing about the password, so nobody is counted or delayed for it.
-            assert connection.limits.auth_failures == 0
-        setattr(client.server.hooks, hook, None)
-        client.ok("RSET")
-        assert client.message().startswith("250")
 
 
 def test_an_exception_that_has_no_text_is_451_as_any_other(
@@ -324,25 +256,11 @@ def test_an_exception_that_has_no_text_is_451_as_any_other(
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
-    def on_rcpt_to(address: Address, session: Session) -> None:
-        raise Mute
-
-    with talking(on_rcpt_to=on_rcpt_to) as client:
+    with talking(on_rcpt_to=raising(Mute)) as client:
         client.ok("MAIL FROM:<a@example.org>")
         assert client.cmd("RCPT TO:<b@example.com>").startswith(LOCAL_ERROR)
         client.ok("NOOP")
     assert "HookError" in caplog.text
-
-
-def test_a_kill_that_reaches_the_greenlet_after_its_hook_ends_the_connection() -> None:
-    closed: list[Any] = []
-    with witnessed(
-        on_mail_from=lambda *args: gevent.kill(gevent.getcurrent()), on_close=closed.append
-    ) as client:
-        client.send(b"MAIL FROM:<>\r\n")
-        assert b"421 4.3.2" in client.rest()
-        assert client.witness.one("disconnect").reason == "shutdown"
-        assert len(closed) == 1
 
 
 def test_the_traceback_of_a_fault_names_the_hook_s_line() -> None:
@@ -361,14 +279,16 @@ def test_the_traceback_of_a_fault_names_the_hook_s_line() -> None:
 
 
 def test_a_refused_sender_leaves_no_transaction() -> None:
-    with talking(on_mail_from=rejecting(Reject(550, "no"))) as client:
-        assert client.cmd("MAIL FROM:<a@example.org> BODY=8BITMIME").startswith("550")
-        [connection] = client.server.connections
-        assert connection.session.envelope.mail_from is None
-        assert connection.session.envelope.body_type == "7bit"
+    with talking(on_mail_from=raising(Reject(550, "no"))) as client:
+        assert client.cmd("MAIL FROM:<a@example.org> BODY=8BITMIME SMTPUTF8 SIZE=5")[:3] == "550"
+        left = client.session.envelope
+        assert (left.mail_from, left.size) == (None, None)
+        assert (left.body_type, left.smtputf8) == ("7bit", False)
         assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
         client.server.hooks.on_mail_from = None
+        assert client.cmd("MAIL FROM:<a@example.org> SMTPUTF8 BODY=x").startswith("501")
         client.ok("MAIL FROM:<a@example.org>")
+        assert client.cmd("RCPT TO:<\xe9@example.com>").status == "553 5.6.7"
 
 
 def test_a_refused_recipient_is_not_in_the_envelope() -> None:
@@ -397,39 +317,19 @@ def test_a_refused_recipient_is_not_in_the_envelope() -> None:
 def test_on_connect_refuses_with_its_reply_and_the_connection_ends() -> None:
     closed: list[Any] = []
     with witnessed(
-        on_connect=rejecting(Reject(554, "not you", "5.7.1")), on_close=closed.append, greet=False
+        on_connect=raising(Reject(554, "not you", "5.7.1")), on_close=closed.append, greet=False
     ) as client:
         assert client.reply() == "554 5.7.1 not you"
         assert client.ended()
         assert client.witness.one("disconnect").reason == "refused"
         assert client.witness.names == ["refused", "disconnect"]
-        assert len(closed) == 1
+        assert [session.error.code for session in closed] == [554]
 
 
 def test_a_reject_of_on_connect_s_is_554_where_it_says_nothing_else() -> None:
-    def refuse(session: Session) -> None:
-        raise Reject
-
-    with talking(on_connect=refuse, hello=None) as client:
+    with talking(on_connect=raising(Reject), hello=None) as client:
         assert client.greeting == "554 5.7.1 Transaction failed"
         assert client.ended()
-
-
-def test_on_connect_s_refusal_is_the_session_s_error() -> None:
-    closed: list[Any] = []
-    with running(on_connect=rejecting(Reject(554, "not you")), on_close=closed.append) as server:
-        Client(server, greet=False).rest()
-        poll(lambda: closed)
-        assert closed[0].error is not None
-        assert closed[0].error.code == 554
-
-
-def test_a_fault_of_on_connect_is_told_without_detail_and_reported() -> None:
-    with witnessed(on_connect=fail("Exception"), greet=False) as client:
-        assert client.reply().startswith(LOCAL_ERROR)
-        client.send(b"QUIT\r\n")
-        client.rest()
-        assert client.witness.one("error").code == "HookError"
 
 
 def test_on_connect_comes_before_the_greeting() -> None:
@@ -470,56 +370,47 @@ def test_on_secure_meets_a_session_that_knows_nothing_of_before_tls(
         session.user = "by certificate"
 
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
-    with running(
+    with talking(
         **files, on_secure=on_secure, on_auth=lambda auth, session: "in clear",
-        allow_insecure_auth=True,
-    ) as server:  # fmt: skip
-        client = Client(server, hello="EHLO in-clear")
+        allow_insecure_auth=True, hello="EHLO in-clear",
+    ) as client:  # fmt: skip
         client.ok("AUTH PLAIN AG1lAHB3", "STARTTLS")
         client.start_tls()
         client.ok("EHLO me", "MAIL FROM:<>")
         assert seen == [(None, None, None)]
-        [live] = server.connections
-        assert live.session.user == "by certificate"
+        assert client.session.user == "by certificate"
 
 
 @pytest.mark.parametrize("implicit", [False, True])
 def test_on_secure_may_refuse(implicit: bool, certificate: Certificate) -> None:
-    with running(
+    with witnessed(
         secure=implicit,
-        on_secure=rejecting(Reject(554, "not with this", "5.7.0")),
+        on_secure=raising(Reject(554, "not with this", "5.7.0")),
         **certificate.options,
-    ) as server:
-        witness = Witness(server)
-        client = Client(server, greet=not implicit)
+        greet=not implicit,
+        hello=None,
+    ) as client:
         if not implicit:
             client.ok("STARTTLS")
         client.start_tls()
         client.send(b"NOOP\r\n")
         assert client.reply() == "554 5.7.0 not with this"
         assert client.ended()
-        assert witness.one("disconnect").reason == "refused"
+        assert client.witness.one("disconnect").reason == "refused"
 
 
 @pytest.mark.parametrize("user", ["me", {"id": 1}, True, 7])
 def test_on_auth_returns_the_user(user: bool | dict[str, Any] | int | str) -> None:
     with talking(on_auth=lambda auth, session: user) as client:
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith("235 2.7.0")
-        [connection] = client.server.connections
-        assert connection.session.user is user
+        assert client.session.user is user
 
 
 @pytest.mark.parametrize("user", [None, False, "", 0, {}])
 def test_a_false_value_of_on_auth_is_535(user: Any) -> None:
     with talking(on_auth=lambda auth, session: user) as client:
         assert client.cmd("AUTH PLAIN AG1lAHB3").startswith("535 5.7.8")
-        [connection] = client.server.connections
-        assert connection.session.user is None
-
-
-def test_authentication_failed_is_a_reject() -> None:
-    assert issubclass(AuthenticationFailed, Reject)
-    assert str(AuthenticationFailed()).startswith("535 5.7.8")
+        assert client.session.user is None
 
 
 # on_close
@@ -532,15 +423,16 @@ def test_on_close_runs_once_however_the_connection_ended(
     end: str, certificate: Certificate
 ) -> None:
     closed: list[Any] = []
-    options = {}
+    options: dict[str, Any] = {}
     if end == "refused":
-        options["on_connect"] = rejecting(Reject(554, "no"))
+        options["on_connect"] = raising(Reject(554, "no"))
     if end == "timeout":
         options["socket_timeout"] = 0.05
     if end == "tls":
         options = {"secure": True, **certificate.options}
-    with running(on_close=closed.append, **options) as server:
-        client = Client(server, greet=end not in ("refused", "tls"))
+    with talking(
+        on_close=closed.append, **options, greet=end not in ("refused", "tls"), hello=None
+    ) as client:
         if end == "quit":
             client.ok("QUIT")
         elif end == "eof":
@@ -554,30 +446,12 @@ def test_on_close_runs_once_however_the_connection_ended(
         elif end == "tls":
             client.send(b"this is no handshake\r\n")
         elif end == "kill":
-            [connection] = server.connections
+            [connection] = client.server.connections
             gevent.kill(connection.greenlet)
         poll(lambda: closed)
-        poll(lambda: not server.connections)
+        poll(lambda: not client.server.connections)
         client.close()
         assert len(closed) == 1
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_on_close_is_reported_and_nothing_else_is_lost(fault: Any) -> None:
-    with running(on_close=fail(fault)) as server:
-        witness = Witness(server)
-        Client(server).cmd("QUIT")
-        assert witness.one("disconnect").reason == "quit"
-        assert witness.one("error").code == "HookError"
-        poll(lambda: not server.connections)
-
-
-def test_a_connection_error_of_on_close_s_own_is_reported_after_a_cut_off_message_too() -> None:
-    with witnessed(on_close=fail("ConnectionError")) as client:
-        client.begin()
-        client.close()
-        client.witness.one("disconnect")
-        assert "HookError" in [event.code for event in client.witness.of("error")]
 
 
 def test_on_close_sees_the_session_as_it_ended() -> None:
@@ -593,19 +467,6 @@ def test_on_close_sees_the_session_as_it_ended() -> None:
 
 
 # hook_timeout
-
-
-@pytest.mark.parametrize("hook", ANSWERED)
-def test_a_hook_past_its_timeout_is_451(hook: Any) -> None:
-    with witnessed(
-        auth_optional=True, hook_timeout=0.05, **{hook: lambda *args: gevent.sleep(3600)}
-    ) as client:
-        assert say(client, hook).startswith(LOCAL_ERROR)
-        event = client.witness.one("error")
-        assert (event.code, event.response_code) == ("HookTimeout", 451)
-        setattr(client.server.hooks, hook, None)
-        client.ok("RSET")
-        assert client.message().startswith("250")
 
 
 def test_a_hook_that_catches_exceptions_does_not_catch_its_timeout() -> None:
@@ -643,16 +504,6 @@ def test_a_hook_s_time_goes_on_between_two_reads() -> None:
         assert client.cmd("NOOP").startswith("250")
 
 
-def test_on_connect_and_on_close_have_the_timeout_too() -> None:
-    with running(hook_timeout=0.05, on_connect=lambda session: gevent.sleep(3600)) as server:
-        assert Client(server, greet=False).reply().startswith(LOCAL_ERROR)
-    with running(hook_timeout=0.05, on_close=lambda session: gevent.sleep(3600)) as server:
-        witness = Witness(server)
-        Client(server).cmd("QUIT")
-        assert witness.one("error").code == "HookTimeout"
-        witness.one("disconnect")
-
-
 def test_a_hook_within_its_timeout_leaves_no_alarm_behind() -> None:
     with witnessed(hook_timeout=0.15, on_mail_from=lambda *args: gevent.sleep(0.01)) as client:
         client.ok("MAIL FROM:<>")
@@ -661,29 +512,7 @@ def test_a_hook_within_its_timeout_leaves_no_alarm_behind() -> None:
         assert not client.witness.of("error")
 
 
-def test_a_hook_that_blocks_holds_up_nobody_else() -> None:
-    with running(on_mail_from=lambda address, session: gevent.sleep(3600)) as server:
-        Client(server, hello="EHLO me").send(b"MAIL FROM:<>\r\n")
-        assert Client(server, hello="EHLO me").cmd("NOOP").startswith("250")
-
-
 # on_data and its stream
-
-
-def test_the_text_that_on_data_returns_is_that_of_the_250() -> None:
-    with running(on_data=lambda stream, session: "queued as 17") as server:
-        assert Client(server, hello="EHLO me").message() == "250 2.0.0 queued as 17"
-
-
-def test_without_a_text_the_250_has_the_server_s() -> None:
-    with running(on_data=lambda stream, session: None) as server:
-        assert Client(server, hello="EHLO me").message() == "250 2.0.0 OK: message queued"
-
-
-def test_a_text_can_not_break_the_250() -> None:
-    with talking(on_data=lambda stream, session: "a\r\n550 b\n\u2028") as client:
-        assert client.message().startswith("250 2.0.0 a 550 b")
-        assert client.cmd("NOOP").startswith("250")
 
 
 def test_without_on_data_the_message_is_read_and_accepted() -> None:
@@ -693,79 +522,6 @@ def test_without_on_data_the_message_is_read_and_accepted() -> None:
 
 
 CONTENT = b"".join(b"line %d\r\n" % number for number in range(50000))
-
-
-def read_all(stream: MessageStream) -> Any:
-    return stream.read()
-
-
-def read_pieces(stream: MessageStream) -> Any:
-    pieces = []
-    while piece := stream.read(1000):
-        pieces.append(piece)
-    assert all(len(piece) == 1000 for piece in pieces[:-1])
-    return b"".join(pieces)
-
-
-def read_lines(stream: MessageStream) -> Any:
-    lines = []
-    while line := stream.readline():
-        lines.append(line)
-    assert all(line.count(b"\n") == 1 for line in lines)
-    return b"".join(lines)
-
-
-def iterate(stream: MessageStream) -> Any:
-    return b"".join(stream)
-
-
-def read_mixed(stream: MessageStream) -> Any:
-    parts = [stream.read(0), stream.readline(3), stream.readline(), stream.read(10)]
-    assert parts[1] == b"lin"
-    assert parts[2] == b"e 0\r\n"
-    assert len(parts[3]) == 10
-    return b"".join([*parts, *[next(iter(stream)) for _ in range(3)], stream.read(None)])
-
-
-def wrap(stream: MessageStream) -> Any:
-    return io.BufferedReader(Raw(stream), 777).read()
-
-
-class Raw(io.RawIOBase):
-    def __init__(self, stream: MessageStream) -> None:
-        self.stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> Any:
-        return self.stream.readinto(buffer)
-
-
-@pytest.mark.parametrize("reader", [read_all, read_pieces, read_lines, iterate, read_mixed, wrap])
-def test_the_stream_is_a_binary_file(reader: Any) -> None:
-    seen: list[Any] = []
-
-    def on_data(stream: MessageStream, session: Session) -> None:
-        assert stream.byte_length <= len(CONTENT)
-        seen.append(reader(stream))
-        seen.append(stream.byte_length)
-        assert stream.read() == b""
-        assert stream.readline() == b""
-        assert list(stream) == []
-
-    with witnessed(on_data=on_data) as client:
-        assert client.message(CONTENT).startswith("250")
-        assert not client.witness.of("error")
-    assert seen == [CONTENT, len(CONTENT)]
-
-
-def test_dots_are_unstuffed() -> None:
-    seen: list[Any] = []
-    with running(on_data=lambda stream, session: seen.append(stream.read())) as server:
-        Client(server, hello="EHLO me").message(b"..\r\n..one\r\n.two\r\na.b\r\n...\r\n")
-        Client(server, hello="EHLO me").message(b"")
-    assert seen == [b".\r\n.one\r\ntwo\r\na.b\r\n..\r\n", b""]
 
 
 @pytest.mark.parametrize("read", ["read", "readline", "readlines"])
@@ -802,29 +558,6 @@ def test_a_stream_that_is_kept_is_empty_when_its_hook_has_returned() -> None:
     assert later == [b""]
 
 
-def test_the_stream_grows_with_what_has_arrived() -> None:
-    lengths = []
-    go = Event()
-
-    def on_data(stream: MessageStream, session: Session) -> None:
-        lengths.append(stream.byte_length)
-        stream.readline()
-        lengths.append(stream.byte_length)
-        go.set()
-        stream.read()
-        lengths.append(stream.byte_length)
-
-    with talking(on_data=on_data) as client:
-        client.begin()
-        client.send(b"12345\r\n6")
-        go.wait()
-        client.send(b"789\r\n.\r\n")
-        assert client.reply().startswith("250")
-    assert lengths[0] == 0
-    assert 7 <= lengths[1] <= 8
-    assert lengths[2] == 13
-
-
 def test_the_hook_runs_while_the_message_arrives() -> None:
     first = Event()
 
@@ -858,7 +591,7 @@ def test_what_the_hook_leaves_unread_is_dropped_for_it(read: int) -> None:
 
 
 def test_a_hook_that_rejects_before_reading_is_answered_after_the_true_end() -> None:
-    with talking(on_data=rejecting(Reject(550, "no", "5.7.1"))) as client:
+    with talking(on_data=raising(Reject(550, "no", "5.7.1"))) as client:
         client.begin()
         client.send(b"QUIT\r\n")
         until_read(client.server, client)
@@ -941,8 +674,9 @@ def test_a_slow_reader_slows_its_sender_down() -> None:
 
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
-@pytest.mark.parametrize("reader", [read_all, read_pieces, read_lines, iterate])
+@pytest.mark.parametrize("reader", [MessageStream.read, list])
 def test_a_client_that_vanishes_makes_read_raise_connection_error(leave: str, reader: Any) -> None:
+    # N10
     seen: list[Any] = []
 
     def on_data(stream: MessageStream, session: Session) -> None:
@@ -962,7 +696,8 @@ def test_a_client_that_vanishes_makes_read_raise_connection_error(leave: str, re
         assert event.code == {"close": "ECONNABORTED", "reset": "ECONNRESET"}[leave]
         assert event.response_code is None
         assert not client.witness.of("message")
-        assert client.witness.one("disconnect").reason == {"close": "eof", "reset": "reset"}[leave]
+        gone = client.witness.one("disconnect")
+        assert (gone.reason, gone.messages) == ({"close": "eof", "reset": "reset"}[leave], 0)
 
 
 def test_a_hook_that_swallows_the_connection_error_changes_nothing() -> None:
@@ -984,24 +719,6 @@ def test_a_hook_that_swallows_the_connection_error_changes_nothing() -> None:
         assert not client.witness.of("message")
         assert len(reads) == 3
         assert len(closed) == 1
-
-
-def test_a_client_that_times_out_in_content_makes_read_raise_connection_error() -> None:
-    seen: list[Any] = []
-
-    def on_data(stream: MessageStream, session: Session) -> None:
-        try:
-            stream.read()
-        except ConnectionError as exc:
-            seen.append(exc)
-            raise
-
-    with witnessed(on_data=on_data, socket_timeout=0.1) as client:
-        client.begin()
-        client.send(b"half\r\n")
-        client.ends_with("421 4.4.2")
-        assert len(seen) == 1
-        assert client.witness.one("disconnect").reason == "timeout"
 
 
 def test_a_fault_of_the_hook_s_own_after_the_client_vanished_is_reported() -> None:
@@ -1058,13 +775,6 @@ def test_with_reject_oversized_false_the_program_decides() -> None:
     assert seen == [(1000, 1000, False), (1001, 1001, True), (5002, 5002, True)]
 
 
-def test_without_a_size_nothing_is_exceeded() -> None:
-    seen: list[Any] = []
-    with running(on_data=lambda s, _: seen.append((s.read(), s.size_exceeded))) as server:
-        assert Client(server, hello="EHLO me").message(CONTENT).startswith("250")
-    assert seen == [(CONTENT, False)]
-
-
 # LMTP
 
 
@@ -1081,13 +791,9 @@ def lmtp(client: Client, number: int = 3) -> list[str]:
             ["one", None, Reject(550, "no", "5.1.1")],
             ["250 2.0.0 one", "250 2.0.0 ", "550 5.1.1 no"],
         ),
-        (("one", "two", "three"), ["250 2.0.0 one", "250 2.0.0 two", "250 2.0.0 three"]),
-        ([Reject(450, "later", "4.2.1")] * 3, ["450 4.2.1 later"] * 3),
         ("same", ["250 2.0.0 same"] * 3),
-        (None, ["250 2.0.0 "] * 3),
         (["too", "few"], [LOCAL_ERROR] * 3),
-        (["one", "too", "many", "of them"], [LOCAL_ERROR] * 3),
-        ([], [LOCAL_ERROR] * 3),
+        ([None, ValueError("detail"), "three"], ["250 2.0.0 ", LOCAL_ERROR, "250 2.0.0 three"]),
     ],
 )
 def test_lmtp_has_a_reply_for_each_recipient(result: Any, replies: Any) -> None:
@@ -1095,29 +801,8 @@ def test_lmtp_has_a_reply_for_each_recipient(result: Any, replies: Any) -> None:
         answers = lmtp(client)
         assert all(map(str.startswith, answers, replies)), answers
         faults = [event.code for event in client.witness.of("error")]
-        assert faults == (["HookError"] if replies[0] == LOCAL_ERROR else [])
+        assert faults == (["HookError"] if LOCAL_ERROR in replies else [])
         assert client.cmd("NOOP").startswith("250")
-
-
-def test_an_exception_among_the_results_is_a_fault_for_its_recipient() -> None:
-    result = [None, ValueError("secret detail"), "three"]
-    fault_reply = "451 4.3.0 Local error in processing, try again later"
-    with running(lmtp=True, on_data=lambda stream, session: result) as server:
-        witness = Witness(server)
-        one, two, three = lmtp(Client(server, hello="LHLO me"))
-        assert [one[:4], two, three[:4]] == ["250 ", fault_reply, "250 "]
-        assert witness.one("error").error is result[1]
-
-
-@pytest.mark.parametrize("name", ANSWERED)
-@pytest.mark.parametrize("returned", [ValueError, Reject, AuthenticationFailed])
-def test_no_hook_accepts_by_returning_a_class_of_exceptions(name: Any, returned: Any) -> None:
-    with witnessed(**{name: lambda *args: returned}, auth_optional=True) as client:
-        assert say(client, name).startswith(LOCAL_ERROR)
-        assert [event.code for event in client.witness.of("error")] == ["HookError"]
-        [live] = client.server.connections
-        assert live.session.user is None
-        client.ok("NOOP")
 
 
 def test_a_user_whose_truth_is_a_fault_is_a_fault_of_the_hook() -> None:
@@ -1159,10 +844,7 @@ def test_a_hook_s_timeout_does_not_cut_short_those_who_hear_of_its_fault() -> No
         gevent.sleep(0.3)
         heard.append(event.code)
 
-    def fail(*args: Any) -> None:
-        raise ValueError
-
-    with running(on_rcpt_to=fail, hook_timeout=0.1) as server:
+    with running(on_rcpt_to=raising(ValueError), hook_timeout=0.1) as server:
         signals.error.connect(listener, sender=server)
         client = Client(server, hello="EHLO me")
         client.ok("MAIL FROM:<a@x.test>")
@@ -1182,36 +864,27 @@ def test_an_object_as_a_hook_is_reported_by_its_class() -> None:
 
 
 @pytest.mark.parametrize("name", ANSWERED)
-@pytest.mark.parametrize("fault", [False, True])
-def test_no_hook_accepts_by_returning_what_it_should_raise(name: Any, fault: bool) -> None:
-    result = ValueError("secret detail") if fault else Reject(550, "no", "5.7.1")
+@pytest.mark.parametrize(
+    "result",
+    [Reject(550, "no", "5.7.1"), ValueError("detail"), ValueError, Reject, AuthenticationFailed],
+    ids=repr,
+)
+def test_no_hook_accepts_by_returning_what_it_should_raise(name: Any, result: Any) -> None:
     with witnessed(**{name: lambda *args: result}, auth_optional=True) as client:
         assert say(client, name).startswith(LOCAL_ERROR)
         event = client.witness.one("error")
         assert event.code == "HookError"
-        assert event.error is result if fault else f"{name} returned a Reject" in str(event.error)
-        [live] = client.server.connections
-        assert live.session.user is None
+        if isinstance(result, ValueError):
+            assert event.error is result
+        elif isinstance(result, Reject):
+            assert f"{name} returned a Reject" in str(event.error)
+        assert client.session.user is None
         client.ok("NOOP")
-
-
-def test_lmtp_refused_recipients_get_no_reply_of_their_own() -> None:
-    def on_rcpt_to(address: Address, session: Session) -> None:
-        if address.address.startswith("bad"):
-            raise Reject(550, "no")
-
-    with talking(lmtp=True, on_rcpt_to=on_rcpt_to, hello="LHLO me") as client:
-        client.ok("MAIL FROM:<>", "RCPT TO:<good@example.com>")
-        assert client.cmd("RCPT TO:<bad@example.com>").startswith("550")
-        client.ok("DATA")
-        client.send(b".\r\nNOOP\r\n")
-        assert client.reply() == "250 2.0.0 OK: message queued"
-        assert client.reply() == "250 2.0.0 OK"
 
 
 @pytest.mark.parametrize("fault", ["Exception", "reject"])
 def test_lmtp_a_refusal_of_the_whole_message_is_told_for_each_recipient(fault: str) -> None:
-    hook = rejecting(Reject(554, "no")) if fault == "reject" else fail(fault)
+    hook = raising(Reject(554, "no") if fault == "reject" else RuntimeError("secret detail"))
     with running(lmtp=True, on_data=hook) as server:
         answers = lmtp(Client(server, hello="LHLO me"))
         code = "554 5.7.1" if fault == "reject" else LOCAL_ERROR

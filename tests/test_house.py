@@ -113,18 +113,8 @@ SHARES = {
 }
 #: Folders and modules that see no socket, no greenlet and no clock to wait on.
 PURE = (
-    "smtp.",
-    "sasl.",
-    "commands.",
-    "trace",
-    "session",
-    "header",
-    "options",
-    "deciders",
-    "hooks",
-    "parameters",
-    "extensions",
-    "stream",
+    *("smtp.", "sasl.", "commands.", "trace", "session", "header", "options", "deciders", "hooks"),
+    *("parameters", "extensions", "stream"),
 )
 #: Lines of a module and of a function's body that a reader still finds the way in.
 MAX_MODULE = 450

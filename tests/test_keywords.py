@@ -79,6 +79,7 @@ def test_help_has_a_line_for_each_keyword(name: str) -> None:
     ("wrong", "near"),
     [
         ("sizes", "size"),
+        ("max_client_per_ip", "max_clients_per_ip"),
         ("max_client", "max_clients"),
         ("on_dat", "on_data"),
         ("onrcpt_to", "on_rcpt_to"),
@@ -89,6 +90,11 @@ def test_an_unknown_keyword_is_a_type_error_that_names_the_nearest(wrong: str, n
     keywords: Mapping[str, Any] = {wrong: None}
     with pytest.raises(TypeError, match=f"no option '{wrong}'; did you mean {near}\\?"):
         SMTPServer(None, **keywords)
+
+
+def test_an_unknown_keyword_that_is_near_to_none_is_named() -> None:
+    with pytest.raises(TypeError, match="zzz"):
+        SMTPServer(None, zzz=5)  # type: ignore[call-arg]
 
 
 def test_a_subclass_may_have_a_constructor_of_its_own() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import gevent.socket
 import pytest
-from support import BlockingClient, serve
+from support import serve
 
 from smtp_blinker import SMTPServer
 
@@ -69,30 +69,11 @@ def test_what_is_no_listener_is_a_type_error(arguments: tuple[Any, ...]) -> None
 @pytest.mark.parametrize(
     "listener",
     [
-        "localhost",
-        "127.0.0.1",
-        "/run/smtp.sock",
-        "",
-        ":",
-        "localhost:",
-        "localhost:smtp",
-        "localhost:25 ",
-        "localhost:+25",
-        "localhost:2_5",
-        "localhost:\u0662\u0665",
-        "localhost:65536",
-        "127.0.0.1:-1",
-        "::1",
-        "::1:2525",
-        "[::1]",
-        "[localhost]:2525",
-        "[]:2525",
-        "unix:",
-        "unix:/run/\0",
-        ("127.0.0.1", 65536),
-        ("127.0.0.1", -1),
-        ("127.0.0.1:2525", 2525),
-        ("[::1]", 2525),
+        *("localhost", "127.0.0.1", "/run/smtp.sock", "", ":", "localhost:", "localhost:smtp"),
+        *("localhost:25 ", "localhost:+25", "localhost:2_5", "localhost:\u0662\u0665"),
+        *("localhost:65536", "127.0.0.1:-1", "::1", "::1:2525", "[::1]", "[localhost]:2525"),
+        *("[]:2525", "unix:", "unix:/run/\0", ("127.0.0.1", 65536), ("127.0.0.1", -1)),
+        *(("127.0.0.1:2525", 2525), ("[::1]", 2525)),
     ],
     ids=repr,
 )
@@ -151,19 +132,20 @@ def test_what_is_a_listener_is_listened_on(listener: Any) -> None:
 
 
 @pytest.mark.parametrize("module", [socket, gevent.socket])
-def test_a_bound_socket_is_a_listener(module: Any) -> None:
+@pytest.mark.parametrize("state", ["bound", "listening", "nonblocking"])
+def test_a_bound_socket_is_a_listener(module: Any, state: str) -> None:
     sock = module.socket()
     sock.bind(("127.0.0.1", 0))
-    with serve(sock) as served, served.hello():
-        pass
-
-
-def test_a_unix_path_is_a_listener(tmp_path: Path) -> None:
-    with (
-        serve(f"unix:{tmp_path}/socket"),
-        BlockingClient(f"{tmp_path}/socket", greet=False) as client,
-    ):
-        assert client.reply().code == 220
+    port = sock.getsockname()[1]
+    if state != "bound":
+        sock.listen()
+    if state == "nonblocking":
+        sock.setblocking(False)
+    with serve(sock) as served:
+        assert served.server.server_port == port
+        for _ in range(2):
+            with served.hello():
+                pass
 
 
 def test_none_is_no_listener_and_no_error() -> None:

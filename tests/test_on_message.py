@@ -210,8 +210,9 @@ def test_a_policy_refuses_a_message_for_all_of_lmtp(way: str, memory: int) -> No
         raise Reject(550, "a virus", "5.7.1")
 
     store = Store()
-    with running(on_data=store, spool_memory=memory, lmtp=True, use=[Looks(refuse)]) as server:
-        client = Client(server, hello="LHLO me")
+    with talking(
+        on_data=store, spool_memory=memory, lmtp=True, use=[Looks(refuse)], hello="LHLO me"
+    ) as client:
         client.ok("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "RCPT TO:<c@example.com>")
         if way == "DATA":
             assert client.cmd("DATA").startswith("354")

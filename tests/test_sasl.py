@@ -67,9 +67,9 @@ def test_empty_challenge_keeps_its_space() -> None:
 @pytest.mark.parametrize(
     "response",
     [
-        b"", b"alice", b"alice\0secret", b"\0\0secret", b"a\0b\0c\0d", b"\0al\xffce\0secret",
-        b"\0alice\0s\xff", b"\0al\nice\0secret", b"\0al\x00ice\0secret", b"x\r\ny\0alice\0secret",
-        "\0al\u2028ice\0secret".encode(),
+        b"", b"alice", b"alice\0secret", b"\0\0", b"\0\0secret", b"a\0b\0c\0d",
+        b"\0al\xffce\0secret", b"\0alice\0s\xff", b"\0al\nice\0secret", b"\0al\x00ice\0secret",
+        b"x\r\ny\0alice\0secret", "\0al\u2028ice\0secret".encode(),
     ],
 )  # fmt: skip
 def test_malformed_plain_is_refused(response: bytes) -> None:
@@ -92,6 +92,13 @@ def test_malformed_login_name_is_refused(name: bytes) -> None:
     one = exchange("LOGIN")
     one.begin(None)
     assert refused(one.respond, b64(name)) == "501 5.5.2"
+
+
+def test_malformed_login_password_is_refused() -> None:
+    for password in (b"!!!", b64(b"\xff")):
+        one = exchange("LOGIN")
+        one.begin(b64(b"alice"))
+        assert refused(one.respond, password) == "501 5.5.2"
 
 
 def test_empty_login_password_reaches_the_program() -> None:
@@ -147,7 +154,8 @@ def test_xoauth2_brings_a_token() -> None:
 @pytest.mark.parametrize(
     "response",
     [
-        b"", b"user=alice\x01\x01", b"auth=Bearer x\x01\x01", b"user=alice\x01auth=Basic x\x01\x01",
+        b"", b"user=alice", b"user=alice\x01\x01", b"auth=Bearer x\x01\x01",
+        b"user=alice\x01auth=Basic x\x01\x01",
         b"user=alice\x01auth=Bearer \x01\x01", b"user=\x01auth=Bearer x\x01\x01",
         b"user=a\nb\x01auth=Bearer x\x01\x01", b"user=\xff\x01auth=Bearer x\x01\x01",
     ],
@@ -176,7 +184,7 @@ def test_star_cancels(method: Any) -> None:
 
 BAD_BASE64 = [
     b"!!!!", b"QQ", b"QQ=", b"QQ===", b"Q", b"=", b"====", b"QUI=QUI=", b"QQ==\n", b" QQ==",
-    b"QQ== ", b"QR==", b"QUJ=", b"QU-_", b"\xff\xfe", b"Q\0==", b"**", b"QUFB\rQUFB",
+    b"QQ== ", b"QR==", b"AG1lAHB3=", b"QUJ=", b"QU-_", b"\xff\xfe", b"Q\0==", b"**", b"QUFB\rQUFB",
 ]  # fmt: skip
 
 

@@ -214,11 +214,12 @@ def test_a_password_and_a_name_beyond_ascii_as_scramp_prepares_them(users: Any) 
 
 
 def test_scram_is_offered_while_there_is_a_hook_for_it() -> None:
-    with running(on_auth=lambda auth, session: "me", auth_methods=("PLAIN", *METHODS)) as server:
-        client = Client(server)
+    with talking(
+        on_auth=lambda auth, session: "me", auth_methods=("PLAIN", *METHODS), hello=None
+    ) as client:
         assert "AUTH PLAIN\n" in client.cmd("EHLO me") + "\n"
         assert client.cmd("AUTH SCRAM-SHA-256").startswith("504 5.5.4")
-        server.on_scram(Users().on_scram)
+        client.server.on_scram(Users().on_scram)
         assert "AUTH PLAIN SCRAM-SHA-256 SCRAM-SHA-1" in client.cmd("EHLO me")
         assert begin(client)
 

@@ -16,6 +16,7 @@ from typing import Any
 import blinker
 import gevent
 import pytest
+from support import raising
 
 from smtp_blinker import signals
 from smtp_blinker.signals import (
@@ -35,6 +36,13 @@ from smtp_blinker.signals import (
 
 class Server:
     """Stands for a server: a sender that can be referred to weakly."""
+
+
+class Heard(list[Any]):
+    """What `event`, a receiver, was sent; it is held as weakly as any."""
+
+    def event(self, sender: Any, event: Any) -> None:
+        self.append(event)
 
 
 EVENTS: list[Any] = [
@@ -59,16 +67,8 @@ EVENTS: list[Any] = [
     VerdictEvent("id", 1, "clamav", "infected", {"verdict": "infected", "names": ("a", "b")}),
 ]
 NAMES = [
-    "connect",
-    "error",
-    "close",
-    "listening",
-    "secure",
-    "auth",
-    "message",
-    "refused",
-    "verdict",
-    "disconnect",
+    *("connect", "error", "close", "listening", "secure", "auth", "message", "refused", "verdict"),
+    *("disconnect",),
 ]
 
 
@@ -96,9 +96,23 @@ def test_namespace_is_the_librarys_own() -> None:
         assert blinker.signal(name) is not getattr(signals, name)
 
 
+FIELDS: dict[Any, str] = {
+    ConnectEvent: "id local_address local_port remote_address remote_port host_name_appears_as "
+    "client_hostname",
+    ErrorEvent: "error code remote_address response_code meta id",
+    SecureEvent: "id servername protocol cipher",
+    AuthEvent: "id method username success",
+    MessageEvent: "id transaction mail_from rcpt_to size code reply seconds",
+    DisconnectEvent: "id remote_address seconds messages bytes_in bytes_out reason detail",
+    RefusedEvent: "id remote_address command argument code reply",
+    VerdictEvent: "id transaction policy verdict result",
+}
+
+
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_events_are_frozen_have_slots_and_are_json_ready(event: Any) -> None:
     plain = event.as_dict()
+    assert list(plain) == FIELDS[type(event)].split()
     assert set(plain) == {field.name for field in dataclasses.fields(event)}
     assert set(json.loads(json.dumps(plain))) == set(plain)
     assert not hasattr(event, "__dict__")
@@ -186,27 +200,18 @@ def test_connect_via_holds_strongly_and_hears_one_server(server: Any) -> None:
 def test_receiver_that_raises_is_reported_and_the_others_still_run(
     server: Any, failure: Any
 ) -> None:
-    heard, errors = [], []
+    # Which of them is called first is not for sure, so there are several.
+    first, second, errors = Heard(), Heard(), Heard()
 
     def broken(sender: Any, event: Any) -> None:
         raise failure
 
-    def fine(sender: Any, event: Any) -> None:
-        heard.append(event)
-
-    def on_error(sender: Any, event: Any) -> None:
-        errors.append(event)
-
-    # Which of them is called first is not for sure, so there are several.
-    def fine_too(sender: Any, event: Any) -> None:
-        heard.append(event)
-
-    for receiver in (fine, broken, fine_too):
+    for receiver in (first.event, broken, second.event):
         signals.connect.connect(receiver)
-    signals.error.connect(on_error)
+    signals.error.connect(errors.event)
     # As in a session: not in the program's main greenlet.
     gevent.spawn(emit, signals.connect, server, EVENTS[0]).get()
-    assert heard == [EVENTS[0]] * 2
+    assert first == second == [EVENTS[0]]
     assert [event.error for event in errors] == [failure]
     assert errors[0].code == "ListenerError"
     assert errors[0].meta["signal"] == "connect"
@@ -215,18 +220,14 @@ def test_receiver_that_raises_is_reported_and_the_others_still_run(
 
 
 def test_keyboard_interrupt_is_for_the_program(server: Any) -> None:
-    def interrupted(sender: Any, event: Any) -> None:
-        raise KeyboardInterrupt
-
+    interrupted = raising(KeyboardInterrupt)
     signals.connect.connect(interrupted)
     with pytest.raises(KeyboardInterrupt):
         emit(signals.connect, server, EVENTS[0])
 
 
 def test_system_exit_in_the_main_greenlet_is_for_the_program(server: Any) -> None:
-    def leave(sender: Any) -> None:
-        raise SystemExit(3)
-
+    leave = raising(SystemExit(3))
     signals.listening.connect(leave)
     with pytest.raises(SystemExit):
         emit(signals.listening, server)
@@ -235,16 +236,11 @@ def test_system_exit_in_the_main_greenlet_is_for_the_program(server: Any) -> Non
 def test_receiver_that_raises_inside_error_is_logged(
     server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard = []
+    heard = Heard()
 
-    def broken(sender: Any, event: Any) -> None:
-        raise RuntimeError("listener of errors")
-
-    def fine(sender: Any, event: Any) -> None:
-        heard.append(event)
-
+    broken = raising(RuntimeError("listener of errors"))
     signals.error.connect(broken)
-    signals.error.connect(fine)
+    signals.error.connect(heard.event)
     with caplog.at_level(logging.ERROR, "smtp_blinker"):
         emit_error(server, EVENTS[2])
     assert heard == [EVENTS[2]]
@@ -254,16 +250,13 @@ def test_receiver_that_raises_inside_error_is_logged(
 
 @pytest.mark.filterwarnings("error")
 def test_coroutine_function_as_a_receiver_is_reported(server: Any) -> None:
-    errors = []
+    errors = Heard()
 
     async def receive(sender: Any, event: Any) -> None:
         raise AssertionError("nobody runs it")
 
-    def on_error(sender: Any, event: Any) -> None:
-        errors.append(event)
-
     signals.connect.connect(receive)
-    signals.error.connect(on_error)
+    signals.error.connect(errors.event)
     emit(signals.connect, server, EVENTS[0])
     gc.collect()
     assert [type(event.error) for event in errors] == [TypeError]
@@ -311,9 +304,7 @@ def test_text_of_an_exception_forges_no_line_of_the_log(
     except ValueError as exc:
         event = ErrorEvent(exc, "HookError", FORGED.encode("ascii", "replace").decode("ascii")[:1])
 
-    def broken(sender: Any, event: Any) -> None:
-        raise RuntimeError(FORGED)
-
+    broken = raising(RuntimeError(FORGED))
     with caplog.at_level(logging.ERROR, "smtp_blinker"):
         emit_error(server, event)
         signals.error.connect(broken)
@@ -350,12 +341,8 @@ def test_listener_of_another_server_does_not_silence_the_log(
     server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = Server()
-    heard = []
-
-    @signals.error.connect_via(other)
-    def receive(sender: Any, event: Any) -> None:
-        heard.append(event)
-
+    heard = Heard()
+    signals.error.connect(heard.event, sender=other)
     with caplog.at_level(logging.ERROR, "smtp_blinker"):
         emit_error(server, EVENTS[2])
     assert heard == []
@@ -367,11 +354,9 @@ def test_listener_of_another_server_does_not_silence_the_log(
 def test_last_listener_that_left_leaves_the_log(
     server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def receive(sender: Any, event: Any) -> None:
-        pass
-
-    signals.error.connect(receive, sender=server)
-    signals.error.disconnect(receive, sender=server)
+    heard = Heard()
+    signals.error.connect(heard.event, sender=server)
+    signals.error.disconnect(heard.event, sender=server)
     with caplog.at_level(logging.ERROR, "smtp_blinker"):
         emit_error(server, EVENTS[2])
     assert len(caplog.records) == 1
@@ -417,12 +402,8 @@ def test_receivers_may_connect_others_while_they_are_called(server: Any) -> None
 
 
 def test_muted_signals_say_nothing(server: Any) -> None:
-    heard = []
-
-    def receive(sender: Any, event: Any) -> None:
-        heard.append(event)
-
-    signals.connect.connect(receive)
+    heard = Heard()
+    signals.connect.connect(heard.event)
     with signals.connect.muted():
         emit(signals.connect, server, EVENTS[0])
     assert heard == []
@@ -431,33 +412,23 @@ def test_muted_signals_say_nothing(server: Any) -> None:
 
 
 def test_receiver_with_a_wrong_signature_is_reported(server: Any) -> None:
-    errors = []
+    errors = Heard()
 
     def no_event(sender: Any) -> None:
         pass
 
-    def on_error(sender: Any, event: Any) -> None:
-        errors.append(event)
-
     signals.connect.connect(no_event)
-    signals.error.connect(on_error)
+    signals.error.connect(errors.event)
     emit(signals.connect, server, EVENTS[0])
     assert [type(event.error) for event in errors] == [TypeError]
 
 
 def test_bound_methods_are_receivers(server: Any) -> None:
-    class Listener:
-        def __init__(self) -> None:
-            self.heard: list[Any] = []
-
-        def receive(self, sender: Any, event: Any) -> None:
-            self.heard.append(event)
-
-    listener = Listener()
-    signals.connect.connect(listener.receive)
+    heard = Heard()
+    signals.connect.connect(heard.event)
     gc.collect()
     emit(signals.connect, server, EVENTS[0])
-    assert listener.heard == [EVENTS[0]]
+    assert heard == [EVENTS[0]]
 
 
 def test_who_hears_is_found_out_anew_after_every_change(server: Any) -> None:
@@ -493,11 +464,8 @@ def test_who_hears_is_found_out_anew_after_every_change(server: Any) -> None:
 
 
 def test_cleared_signal_has_no_audience(server: Any) -> None:
-    def receive(sender: Any, event: Any) -> None:
-        heard.append(event)
-
-    heard: list[Any] = []
-    signals.connect.connect(receive)
+    heard = Heard()
+    signals.connect.connect(heard.event)
     emit(signals.connect, server, EVENTS[0])
     signals.connect._clear_state()
     emit(signals.connect, server, EVENTS[0])
@@ -507,13 +475,11 @@ def test_cleared_signal_has_no_audience(server: Any) -> None:
 def test_last_listener_that_died_leaves_the_log(
     server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def receive(sender: Any, event: Any) -> None:
-        pass
-
-    signals.error.connect(receive)
+    heard = Heard()
+    signals.error.connect(heard.event)
     emit_error(server, EVENTS[2])
     assert caplog.records == []
-    del receive
+    del heard
     gc.collect()
     with caplog.at_level(logging.ERROR, "smtp_blinker"):
         emit_error(server, EVENTS[2])
@@ -544,17 +510,14 @@ def test_server_in_the_place_of_an_earlier_one_has_its_own_listeners() -> None:
 
 def test_receiver_that_connects_while_others_are_looked_up_is_heard(server: Any) -> None:
     # Another thread may connect between the looking up and the remembering.
-    heard = []
-
-    def late(sender: Any, event: Any) -> None:
-        heard.append(event)
+    heard = Heard()
 
     class Signal(signals.EventSignal):
         def receivers_for(self, sender: Any) -> Iterator[Any]:  # type: ignore[override]
             yield from super().receivers_for(sender)
             if not late_is_there:
                 late_is_there.append(True)
-                self.connect(late)
+                self.connect(heard.event)
 
     late_is_there: list[bool] = []
     signal = Signal("late")
@@ -565,23 +528,15 @@ def test_receiver_that_connects_while_others_are_looked_up_is_heard(server: Any)
 
 
 def test_sender_that_cannot_be_referred_to_weakly_is_heard() -> None:
-    heard = []
-
-    def receive(sender: Any, event: Any) -> None:
-        heard.append(event)
-
-    signals.connect.connect(receive)
+    heard = Heard()
+    signals.connect.connect(heard.event)
     emit(signals.connect, 25, EVENTS[0])
     assert heard == [EVENTS[0]]
 
 
 def test_signals_may_be_sent_from_any_thread(server: Any) -> None:
-    heard = []
-
-    def receive(sender: Any, event: Any) -> None:
-        heard.append(event)
-
-    signals.connect.connect(receive)
+    heard = Heard()
+    signals.connect.connect(heard.event)
     thread = threading.Thread(target=emit, args=(signals.connect, server, EVENTS[0]))
     thread.start()
     thread.join(15)

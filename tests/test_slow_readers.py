@@ -12,7 +12,7 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
-from support import Certificate, Client, Witness, poll, running, talking, witnessed
+from support import Certificate, Client, Witness, poll, raising, running, talking, witnessed
 
 from smtp_blinker import MessageStream, Reject, Session, SMTPServer
 from smtp_blinker.smtp.protocol import MAX_PLAIN
@@ -141,10 +141,7 @@ def test_the_event_has_what_the_client_was_promised() -> None:
 
 
 def test_the_event_has_the_code_that_was_sent() -> None:
-    def refuse(stream: MessageStream, session: Session) -> None:
-        raise Reject(550, "no")
-
-    with witnessed(on_data=refuse, max_errors=0) as client:
+    with witnessed(on_data=raising(Reject(550, "no")), max_errors=0) as client:
         assert client.message().startswith("421")
         assert client.witness.one("message").code == 421
 

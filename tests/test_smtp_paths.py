@@ -9,12 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_blinker import Reject
-from smtp_blinker.smtp.paths import (
-    MAX_PATH,
-    decode_xtext,
-    parse_parameters,
-    parse_path,
-)
+from smtp_blinker.smtp.paths import MAX_PATH, decode_xtext, parse_parameters, parse_path
 
 
 def path(text: Any, *, sender: bool = True, smtputf8: bool = False, lenient: bool = False) -> Any:
@@ -66,6 +61,8 @@ def outcome(call: Any, *args: Any, **keywords: Any) -> Any:
         ("<a@xn--bcher-kva.example>", "a@bücher.example", ""),
         ("<a@XN--BCHER-KVA.example>", "a@bücher.example", ""),
         ("<a@xn--a.example>", "a@xn--a.example", ""),
+        ("<a@xn--99999999999.example>", "a@xn--99999999999.example", ""),
+        ("<a@[ipv6:::FFFF:1]>", "a@[IPv6:::ffff:1]", ""),
     ],
 )
 def test_path_gives_the_address_and_what_follows(text: str, address: str, rest: str) -> None:
@@ -88,7 +85,7 @@ def test_leniently_the_brackets_may_be_missing(sender: bool) -> None:
     [
         "", "<a@example.org", "a@example.org>", "a", ">", "<", '<"a@example.org>',
         "<a\x00b@example.org>", "<a\x7f@example.org>", "<a\r\n@example.org>", "\t<a@example.org>",
-        '<"a\tb"@example.org>',
+        '<"a\tb"@example.org>', "<a\x07b@example.org>", "<a\x1bb@example.org>",
     ],
 )  # fmt: skip
 def test_no_path_is_refused_leniently_or_not(text: str, lenient: bool) -> None:

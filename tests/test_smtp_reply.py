@@ -78,8 +78,9 @@ def test_code_out_of_range_is_a_mistake_of_the_programs(code: float | int | str 
     "enhanced", ["4.0.0", "5.0", "5.0.0.0", "5.x.0", "5.0.0\r\n", "", "5.1234.0"]
 )
 def test_enhanced_code_of_another_class_or_form_is_a_mistake(enhanced: str) -> None:
-    with pytest.raises(ValueError, match="enhanced"):
-        Reply(550, "x", enhanced)
+    for kind in (Reply, Reject):
+        with pytest.raises(ValueError, match="enhanced"):
+            kind(550, "x", enhanced)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,7 @@ def test_enhanced_code_of_another_class_or_form_is_a_mistake(enhanced: str) -> N
         (552, "5.3.4"),
         (452, "4.3.1"),
         (599, "5.0.0"),
+        (471, "4.0.0"),
     ],
 )
 def test_reject_derives_the_enhanced_code(code: int, enhanced: str) -> None:
@@ -143,8 +145,10 @@ def test_printable_is_ascii_and_prints(text: str) -> None:
 
 def test_authentication_failed_shows_its_data_in_base64() -> None:
     failure = AuthenticationFailed(data={"status": "401"})
+    assert isinstance(failure, Reject)
     assert (failure.code, failure.enhanced) == (535, "5.7.8")
     assert json.loads(failure.challenge) == {"status": "401"}
+    assert str(AuthenticationFailed()).startswith("535 5.7.8")
     assert AuthenticationFailed(code=454).enhanced == "4.7.0"
 
 

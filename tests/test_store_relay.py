@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
-from support import Client, Witness, poll, running, talking, witnessed
+from support import Client, Witness, poll, raising, running, talking, witnessed
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject, SMTPServer
 from smtp_blinker.stores import RelayStore
@@ -269,10 +269,7 @@ def test_a_hop_that_takes_so_many_messages_on_a_connection_has_another_one() -> 
 
 
 def test_a_hop_that_ends_new_connections_too_is_451() -> None:
-    def full(address: Any, session: Any) -> None:
-        raise Reject(421, "too busy", "4.3.2")
-
-    hop = Hop(on_mail_from=full)
+    hop = Hop(on_mail_from=raising(Reject(421, "too busy", "4.3.2")))
     with relaying(hop) as (client, _):
         assert send(client, b"x\r\n").startswith("451 4.3")
 

@@ -1069,14 +1069,11 @@ def test_kill_9_loses_nothing_that_was_answered_and_leaves_no_half_message(tmp_p
     assert list(Path(tmp_path, "failed").iterdir()) == []
 
 
-def test_several_processes_hand_over_each_message_once_and_in_order(
-    tmp_path: Path, inner: Any
-) -> None:
-    subjects = [f"number {number}" for number in range(100)]
-    spool = spooled(inner, tmp_path / "spool", *subjects)
-    with open(tmp_path / "log", "ab") as log:
+def told_by_three(sender: str, spool: SpoolStore, folder: Path) -> list[str]:
+    """What three processes of *sender* told, in its order, until nothing was left."""
+    with open(folder / "log", "ab") as log:
         processes = [
-            subprocess.Popen([sys.executable, "-c", SENDER, spool.path], stdout=log, cwd=ROOT)
+            subprocess.Popen([sys.executable, "-c", sender, spool.path], stdout=log, cwd=ROOT)
             for _ in range(3)
         ]
         try:
@@ -1084,7 +1081,14 @@ def test_several_processes_hand_over_each_message_once_and_in_order(
         finally:
             for process in processes:
                 process.kill()
-    lines = [line.rsplit(" ", 1)[0] for line in (tmp_path / "log").read_text().splitlines()]
+    return [line.rsplit(" ", 1)[0] for line in (folder / "log").read_text().splitlines()]
+
+
+def test_several_processes_hand_over_each_message_once_and_in_order(
+    tmp_path: Path, inner: Any
+) -> None:
+    subjects = [f"number {number}" for number in range(100)]
+    lines = told_by_three(SENDER, spooled(inner, tmp_path / "spool", *subjects), tmp_path)
     assert [line for line in lines if line != "done"] == subjects
     assert lines.count("done") == 3
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal as signals_of_processes
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +10,6 @@ import gevent
 import pytest
 from test_store_spool import (
     RECEIVER,
-    ROOT,
     Inner,
     errors,
     files,
@@ -23,6 +18,7 @@ from test_store_spool import (
     read_until_killed,
     spooled,
     start,
+    told_by_three,
 )
 
 from smtp_blinker import Reject, Session
@@ -237,20 +233,7 @@ def test_several_processes_hand_over_each_message_once_and_in_order(
     tmp_path: Path, store: Together
 ) -> None:
     subjects = [f"number {number}" for number in range(200)]
-    spool = spooled(store, tmp_path / "spool", *subjects)
-    with open(tmp_path / "log", "ab") as log:
-        processes = [
-            subprocess.Popen([sys.executable, "-c", SENDER, spool.path], stdout=log, cwd=ROOT)
-            for _ in range(3)
-        ]
-        try:
-            assert [process.wait(120) for process in processes] == [0, 0, 0]
-        finally:
-            for process in processes:
-                if process.poll() is None:
-                    os.kill(process.pid, signals_of_processes.SIGKILL)
-                    process.wait()
-    lines = [line.rsplit(" ", 1)[0] for line in (tmp_path / "log").read_text().splitlines()]
+    lines = told_by_three(SENDER, spooled(store, tmp_path / "spool", *subjects), tmp_path)
     assert [line for line in lines if line not in {"done", "together"}] == subjects
 
 

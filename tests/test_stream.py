@@ -71,6 +71,7 @@ def test_read_gives_all_of_it_and_then_nothing(pieces: Any) -> None:
     stream = stream_of(*pieces)
     assert stream.read() == CONTENT
     assert stream.read() == stream.read(5) == stream.readline() == b""
+    assert stream_of(*pieces).read(None) == CONTENT
     assert stream.byte_length == len(CONTENT)
     assert list(stream) == []
 

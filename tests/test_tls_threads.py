@@ -45,8 +45,7 @@ def hello_for(context: ssl.SSLContext) -> tuple[TLSChannel, dict[ssl.SSLContext,
 def test_a_costly_handshake_is_answered_in_a_thread(
     implicit: bool, threads: Any, certificate: Certificate
 ) -> None:
-    with running(secure=implicit, **certificate.options) as server:
-        client = Client(server, greet=not implicit)
+    with talking(secure=implicit, **certificate.options, greet=not implicit, hello=None) as client:
         if not implicit:
             client.ok("EHLO me", "STARTTLS")
         client.start_tls(None, "localhost")

@@ -156,12 +156,20 @@ def test_nothing_a_client_says_breaks_a_trace_field(
         assert octets.endswith(b"\r\n")
 
 
-@pytest.mark.parametrize("hello", ["a) by evil (b", "a;b", "a b", 'a"b', "a\\b", "x" * 5000])
+@pytest.mark.parametrize(
+    "hello",
+    [
+        *("a) by evil (b", "a;b", "a b", 'a"b', "a\\b", "(x", "x)", '"q"', "<x>", "a;\tby"),
+        *("[1.2.3.4]", "a,b:c", "x" * 255, "x" * 5000),
+    ],
+)
 def test_client_cannot_forge_clauses(hello: str) -> None:
-    text = line(session(host_name_appears_as=hello))
+    made = session('"a>; (b"@example.com', host_name_appears_as=hello)
+    text = line(made, message_id="x\r\nEvil: y").replace('for <"a>; (b"@example.com>', "")
     assert text.count("(") == text.count(")") == 1
     assert text.count(";") == 1
-    assert " by mx.example with " in text
+    assert text.count(" by mx.example with ESMTP") == 1
+    assert "Evil:" not in text.split()
 
 
 @pytest.mark.parametrize(

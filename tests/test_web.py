@@ -25,7 +25,7 @@ import pytest
 from flask.testing import FlaskClient
 from gevent.pywsgi import WSGIServer
 from support import SECONDS, Certificate, serve
-from support.page import TRACE, Folder, ask, plain, subjects
+from support.page import PNG, TRACE, Folder, ask, plain, subjects
 
 from smtp_blinker import Address, Session, SMTPServer, signals, web
 from smtp_blinker.signals import (
@@ -47,10 +47,6 @@ from smtp_blinker.web.reader.frames import Frame
 from smtp_blinker.web.reader.part import MAX_NAME, clean_name
 from smtp_blinker.web.reader.query import compile_query
 
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-
 
 class FakeServer:
     """All that the page knows of a server."""
@@ -58,11 +54,6 @@ class FakeServer:
     def __init__(self) -> None:
         self.started = True
         self.address = ("127.0.0.1", 2525)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "Maildir")
 
 
 @pytest.fixture
@@ -828,18 +819,9 @@ def test_passwords_are_not_guessed_many_at_once(
 def test_every_answer_has_the_safe_headers(client: FlaskClient, folder: Folder) -> None:
     id = folder.put(rich())
     for path in (
-        "/",
-        "/static/app.js",
-        "/api/live",
-        "/api/messages",
-        f"/api/messages/{id}",
-        f"/api/messages/{id}/html",
-        f"/api/messages/{id}/raw",
-        f"/api/messages/{id}/source",
-        f"/api/messages/{id}/parts/1",
-        "/nothing",
-        "/api/nothing",
-        "/metrics",
+        *("/", "/static/app.js", "/api/live", "/api/messages", f"/api/messages/{id}"),
+        *(f"/api/messages/{id}/html", f"/api/messages/{id}/raw", f"/api/messages/{id}/source"),
+        *(f"/api/messages/{id}/parts/1", "/nothing", "/api/nothing", "/metrics"),
     ):
         headers = client.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -868,12 +850,7 @@ def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
     assert not re.search(r"\son\w+=", page)
     script = "".join(client.get(f"/static/{name}").text for name in scripts)
     for sink in (
-        "innerHTML",
-        "outerHTML",
-        "insertAdjacentHTML",
-        "document.write",
-        "srcdoc",
-        "eval(",
+        *("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "srcdoc", "eval("),
     ):
         assert sink not in script
 
@@ -1142,13 +1119,7 @@ def test_events_are_streamed_as_they_happen(client: FlaskClient, server: FakeSer
     gevent.spawn_later(0.3, end_of_session, server, 1)
     events = events_until(stream, "disconnect")
     assert [event["signal"] for event in events] == [
-        "connect",
-        "secure",
-        "auth",
-        "auth",
-        "message",
-        "message",
-        "disconnect",
+        *("connect", "secure", "auth", "auth", "message", "message", "disconnect"),
     ]
     many = events[5]
     assert (many["code"], len(many["rcpt_to"]), many["recipients"]) == (550, 5, 99)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -16,18 +15,6 @@ from smtp_blinker import Reject
 from smtp_blinker.stores import RelayStore
 from smtp_blinker.web import Release, create_app
 from smtp_blinker.web.reader import tags
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "Maildir")
-
-
-@pytest.fixture
-def client(folder: Folder) -> Iterator[FlaskClient]:
-    app = create_app([], folder.path)
-    yield app.test_client()
-    app.extensions["smtp_blinker"].detach()
 
 
 def tags_of(client: FlaskClient, id: str) -> list[str]:

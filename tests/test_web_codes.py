@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import gevent
 import pytest
 from flask.testing import FlaskClient
 from support.page import Folder, ask, plain
 
-from smtp_blinker.web import create_app
 from smtp_blinker.web.reader.codes import MOST, codes
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "Maildir")
-
-
-@pytest.fixture
-def client(folder: Folder) -> Iterator[FlaskClient]:
-    app = create_app([], folder.path)
-    yield app.test_client()
-    app.extensions["smtp_blinker"].detach()
 
 
 @pytest.mark.parametrize(

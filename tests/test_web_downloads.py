@@ -26,11 +26,6 @@ MESSAGE = (
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "Maildir")
-
-
-@pytest.fixture
 def client(folder: Folder) -> Iterator[FlaskClient]:
     app = create_app([], folder.path, faults=Faults())
     yield app.test_client()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 import time
-from typing import Any
 
 import pytest
+from support.page import PNG, described, document
 
-from smtp_blinker.web.reader import details, entry, markup, mime
+from smtp_blinker.web.reader import entry, mime
 from smtp_blinker.web.reader.bodies import attachments
 
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 SHOWN = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 
 
@@ -26,15 +23,6 @@ def related(html: str, *pictures: str, fields: str = "", of_html: str = "") -> b
     parts = [f"Content-Type: text/html\n{of_html}\n{html}\n", *map(picture, pictures)]
     head = f"Content-Type: multipart/related; boundary=b\n{fields}\n"
     return (head + "".join(f"--b\n{part}" for part in parts) + "--b--\n").encode()
-
-
-def document(data: bytes) -> str:
-    return b"".join(markup.document(mime.parse(data), data)).decode()
-
-
-def described(data: bytes) -> dict[str, Any]:
-    listed = entry.Entry("id", "", 0.0, True, len(data)).as_dict()
-    return details.describe(listed, data, mime.parse(data))
 
 
 @pytest.mark.parametrize(

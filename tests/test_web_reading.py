@@ -8,36 +8,13 @@ import quopri
 import struct
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from support.page import PNG, described, document
 
-from smtp_blinker.web.reader import (
-    charsets,
-    details,
-    entry,
-    fields,
-    idn,
-    markup,
-    mime,
-    tnef,
-    transfer,
-)
+from smtp_blinker.web.reader import charsets, entry, fields, idn, mime, tnef, transfer
 from smtp_blinker.web.reader.bodies import attachments, bodies
 from smtp_blinker.web.reader.flowed import unflow
-
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-
-
-def described(data: bytes) -> dict[str, Any]:
-    listed = entry.Entry("id", "", 0.0, True, len(data)).as_dict()
-    return details.describe(listed, data, mime.parse(data))
-
-
-def document(data: bytes) -> str:
-    return b"".join(markup.document(mime.parse(data), data)).decode()
 
 
 def multipart(subtype: str, *parts: bytes, boundary: str = "b") -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 import pytest
 from support import wait_until
 from support.cli import SmtpBlinker
+from support.page import PNG
 
 try:
     from selenium.webdriver import Chrome, ChromeOptions, Keys
@@ -30,10 +30,6 @@ except ImportError:
 __all__ = ["Chrome", "Keys", "Page", "missing", "plain", "rich", "start_chromium"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 
 def missing(reason: str) -> NoReturn:

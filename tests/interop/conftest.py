@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -55,6 +56,12 @@ def engine(
     """Each engine that a queue may have."""
     with request.param(tmp_path_factory.mktemp("engine")) as made:
         yield made
+
+
+@pytest.fixture
+def queue(request: pytest.FixtureRequest) -> str:
+    """A name for this test's queue or stream."""
+    return re.sub(r"\W", "-", request.node.name)
 
 
 @pytest.fixture

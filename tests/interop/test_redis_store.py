@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from support import SECONDS, wait_until
+from support import wait_until
 
 from smtp_blinker.stores import Envelope
 from smtp_blinker.stores.redis_stream import RedisStreamStore, parse_url
 
 from .engines import Redis
-from .nodes import CONTENT, Node, reply
+from .nodes import CONTENT, Node, Start, accepted_amid_kills, check_silence
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +25,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def stream(request: pytest.FixtureRequest) -> str:
-    """A name for this test's stream."""
-    return re.sub(r"\W", "-", request.node.name)
-
-
-@pytest.fixture
-def start(engine: Redis, stream: str, stack: ExitStack) -> Callable[..., Node]:
+def start(engine: Redis, queue: str, stack: ExitStack) -> Start:
     def start(options: dict[str, Any] | None = None, **keywords: Any) -> Node:
         options = {"size": 2 * 2**20} if options is None else options
-        keywords = {"stream": stream, **keywords}
+        keywords = {"stream": queue, **keywords}
         return stack.enter_context(Node("RedisStreamStore", engine.url, keywords, **options))
 
     return start
@@ -52,34 +42,32 @@ def entries(engine: Redis, stream: str) -> list[tuple[Envelope, bytes]]:
         ]
 
 
-def test_a_message_is_an_entry_of_the_stream(
-    engine: Redis, stream: str, start: Callable[..., Node]
-) -> None:
+def test_a_message_is_an_entry_of_the_stream(engine: Redis, queue: str, start: Start) -> None:
     content = CONTENT + bytes(range(128, 256)) + b"\r\n.\r\n"
     told = start().send(content)
-    [(envelope, stored)] = entries(engine, stream)
+    [(envelope, stored)] = entries(engine, queue)
     assert stored == content
     assert told == f"250 2.0.0 queued as {envelope.id}"
     with redis.Redis.from_url(engine.url) as client:
-        [(_, fields)] = client.xrange(stream)
+        [(_, fields)] = client.xrange(queue)
     assert fields[b"content_id"].decode() == envelope.content_id
 
 
 def test_large_content_is_among_the_contents(
-    engine: Redis, stream: str, start: Callable[..., Node], tmp_path: Path
+    engine: Redis, queue: str, start: Start, tmp_path: Path
 ) -> None:
     node = start({"size": 0}, contents=str(tmp_path / "contents"))
     large = b"y" * 8000000 + b"\r\n"
     assert node.send().startswith("250 ")
     assert node.send(large).startswith("250 ")
-    (small, content), (referring, nothing) = entries(engine, stream)
+    (small, content), (referring, nothing) = entries(engine, queue)
     assert (small.content_key, content, nothing) == (None, CONTENT, b"")
     assert referring.content_key is not None
     assert (tmp_path / "contents" / referring.content_key).read_bytes() == large
 
 
 def test_a_server_that_takes_less_than_we_were_told_refuses_for_good(
-    engine: Redis, start: Callable[..., Node]
+    engine: Redis, start: Start
 ) -> None:
     node = start({"size": 5 * 2**20})
     assert node.send(b"x" * 4000000 + b"\r\n").startswith("552 5.3.4 ")
@@ -87,7 +75,7 @@ def test_a_server_that_takes_less_than_we_were_told_refuses_for_good(
 
 
 def test_out_of_memory_is_451_and_leaves_nothing_of_the_content(
-    engine: Redis, stream: str, start: Callable[..., Node], tmp_path: Path
+    engine: Redis, queue: str, start: Start, tmp_path: Path
 ) -> None:
     node = start({"size": 0}, contents=str(tmp_path / "contents"))
     with redis.Redis.from_url(engine.url) as client:
@@ -99,10 +87,10 @@ def test_out_of_memory_is_451_and_leaves_nothing_of_the_content(
     node.wait_for("Unavailable: Redis is out of memory (maxmemory)")
     wait_until(lambda: not list((tmp_path / "contents").iterdir()), "the content is removed")
     assert node.send().startswith("250 ")
-    assert len(entries(engine, stream)) == 1
+    assert len(entries(engine, queue)) == 1
 
 
-def test_a_server_that_became_a_replica_is_left(engine: Redis, start: Callable[..., Node]) -> None:
+def test_a_server_that_became_a_replica_is_left(engine: Redis, start: Start) -> None:
     """The URL's name leads to the new one by then; a kept connection to the old one does not."""
     node = start()
     with redis.Redis.from_url(engine.url) as client:
@@ -124,7 +112,7 @@ def test_a_server_that_became_a_replica_is_left(engine: Redis, start: Callable[.
 
 
 def test_wait_aof_is_obeyed_or_refused_before_anything_is_added(
-    engine: Redis, stream: str, start: Callable[..., Node]
+    engine: Redis, queue: str, start: Start
 ) -> None:
     with redis.Redis.from_url(engine.url) as client:
         version = tuple(map(int, client.info()["redis_version"].split(".")))
@@ -135,60 +123,22 @@ def test_wait_aof_is_obeyed_or_refused_before_anything_is_added(
     else:
         assert told.startswith("451 4.3.0 ")
         node.wait_for("Unavailable: wait_aof can't be used: Redis before 7.2 has no WAITAOF")
-        assert entries(engine, stream) == []
+        assert entries(engine, queue) == []
 
 
 def test_a_server_that_does_not_answer_is_451_within_the_deadline_and_then_at_mail(
-    engine: Redis, start: Callable[..., Node]
+    engine: Redis, start: Start
 ) -> None:
-    node = start(timeout=0.5)
-    assert node.send().startswith("250 ")
-    engine.signal(signal.SIGSTOP)
-    try:
-        for _ in range(3):
-            assert node.send().startswith("451 4.3.0 ")
-        node.wait_for("Unavailable: Redis did not answer within 0.5 s")
-        with node.client() as smtp:
-            smtp.ehlo()
-            assert reply(smtp.mail("bob@example.net")).startswith("451 4.3.0 ")
-    finally:
-        engine.signal(signal.SIGCONT)
-    wait_until(lambda: node.send().startswith("250 "), "it stores again")
+    check_silence(start(timeout=0.5), engine, "Redis")
 
 
 @pytest.mark.timeout(300)  # it waits for the engine's starts
 def test_nothing_that_got_250_is_lost_when_the_server_is_killed(
-    engine: Redis, stream: str, start: Callable[..., Node]
+    engine: Redis, queue: str, start: Start
 ) -> None:
     node = start(timeout=5)
-    accepted: set[bytes] = set()
-    stop = threading.Event()
-
-    def send(sender: int) -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            content = b"%d-%d\r\n" % (sender, number)
-            if node.send(content).startswith("250 "):
-                accepted.add(content)
-            else:
-                time.sleep(0.05)  # as a client waits before it sends again
-
-    threads = [threading.Thread(target=send, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(3):
-            before = len(accepted)
-            wait_until(lambda before=before: len(accepted) > before + 50, "mail is accepted")  # type: ignore[misc]
-            engine.kill()
-            engine.start()
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(SECONDS)
-    assert len(accepted) > 150
-    assert accepted <= {content for _, content in entries(engine, stream)}
+    accepted = accepted_amid_kills(node, engine, 3, lambda *count: b"%d-%d\r\n" % count)
+    assert accepted <= {content for _, content in entries(engine, queue)}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from smtp_blinker import DEFAULT_EXTENSIONS, Reject
 from .names import CONTENT, USER, Certificates
 
 Serve = Callable[..., Served]
+Recipients = tuple[str, ...]
+Done = subprocess.CompletedProcess[bytes]
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 SENDER, RECIPIENTS = "a@example.org", ("b@example.com", "c@example.com")
@@ -48,7 +50,7 @@ class Sender:
     """One program. *send* hands it a content with LF lines and returns how it ended."""
 
     name: str
-    send: Callable[[Way, bytes, tuple[str, ...]], subprocess.CompletedProcess[bytes]]
+    send: Callable[[Way, bytes, Recipients], Done]
     #: "ESMTP" if it says EHLO although it has neither to log in nor to use TLS.
     protocol: str = "ESMTP"
     #: How it tells that the content was refused: by its exit "status", its "output", a "bounce".
@@ -80,17 +82,13 @@ def started(
     )
 
 
-def opensmtpd(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def opensmtpd(way: Way, content: bytes, recipients: Recipients) -> Done:
     path = beside("usr/bin/smtp", "opensmtpd")
     server = f"smtp://{HOST}:{way.served.port}"
     return started(path, "-s", server, "-F", SENDER, *recipients, content=content)
 
 
-def nullmailer(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def nullmailer(way: Way, content: bytes, recipients: Recipients) -> Done:
     path = beside("usr/lib/nullmailer/smtp", "nullmailer")
     options = [f"host={HOST}", f"port={way.served.port}"]
     if way.user:
@@ -107,9 +105,7 @@ def nullmailer(
     )
 
 
-def ssmtp(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def ssmtp(way: Way, content: bytes, recipients: Recipients) -> Done:
     path = beside("usr/sbin/ssmtp", "ssmtp")
     lines = [f"mailhub={HOST}:{way.served.port}", "hostname=client.example", "FromLineOverride=YES"]
     if way.authority:
@@ -120,9 +116,7 @@ def ssmtp(
     return started(path, "-C", way.folder / "ssmtp", "-f", SENDER, *recipients, content=content)
 
 
-def esmtp(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def esmtp(way: Way, content: bytes, recipients: Recipients) -> Done:
     path = program("esmtp", "esmtp")
     settings = way.folder / "esmtprc"
     settings.write_text(f"hostname={HOST}:{way.served.port}\nstarttls=disabled\n")
@@ -130,9 +124,7 @@ def esmtp(
     return started(path, "-C", settings, "-f", SENDER, *recipients, content=content)
 
 
-def s_nail(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def s_nail(way: Way, content: bytes, recipients: Recipients) -> Done:
     path = program("s-nail", "s-nail")
     login = f"{quote(way.user)}:{quote(way.password, '')}@" if way.user else ""
     settings = [
@@ -147,9 +139,7 @@ def s_nail(
     return started(path, "-:/", *options, "-s", "dots", *recipients, content=content)
 
 
-def mutt(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def mutt(way: Way, content: bytes, recipients: Recipients) -> Done:
     path = program("mutt", "mutt")
     login = f"{quote(way.user)}@" if way.user else ""
     settings = (
@@ -169,9 +159,7 @@ def mutt(
     )
 
 
-def phpmailer(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def phpmailer(way: Way, content: bytes, recipients: Recipients) -> Done:
     path = program("php", "php-cli")
     if not Path("/usr/share/php/libphp-phpmailer").is_dir():
         missing("PHPMailer", "libphp-phpmailer")
@@ -180,9 +168,7 @@ def phpmailer(
     return started(path, script, str(way.served.port), *login, *recipients, content=content)
 
 
-def symfony_mailer(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def symfony_mailer(way: Way, content: bytes, recipients: Recipients) -> Done:
     path = program("php", "php-cli")
     if not Path("/usr/share/php/Symfony/Component/Mailer").is_dir():
         missing("Symfony Mailer", "php-symfony-mailer")
@@ -191,18 +177,14 @@ def symfony_mailer(
     return started(path, script, str(way.served.port), *login, *recipients, content=content)
 
 
-def ruby(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def ruby(way: Way, content: bytes, recipients: Recipients) -> Done:
     path = program("ruby", "ruby")
     script = PROGRAMS / "net_smtp.rb"
     login = (way.user, way.password, way.authority)
     return started(path, script, str(way.served.port), *login, *recipients, content=content)
 
 
-def net_smtp(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def net_smtp(way: Way, content: bytes, recipients: Recipients) -> Done:
     path = program("perl", "perl")
     if way.user:  # Net::SMTP has TLS and AUTH from modules of their own
         for module, package in (
@@ -216,9 +198,7 @@ def net_smtp(
     return started(path, script, str(way.served.port), *login, *recipients, content=content)
 
 
-def jakarta_mail(
-    way: Way, content: bytes, recipients: tuple[str, ...], chunk_size: int = 0
-) -> subprocess.CompletedProcess[bytes]:
+def jakarta_mail(way: Way, content: bytes, recipients: Recipients, chunk_size: int = 0) -> Done:
     path = program("java", "default-jdk-headless")
     jars = [Path("/usr/share/java", f"jakarta-{name}.jar") for name in ("mail", "activation")]
     if not all(jar.exists() for jar in jars):
@@ -277,9 +257,7 @@ def sendmail_command(way: Way, *options: str) -> tuple[str, ...]:
     return (*named, path, "-C", str(configuration), *options)
 
 
-def sendmail(
-    way: Way, content: bytes, recipients: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
+def sendmail(way: Way, content: bytes, recipients: Recipients) -> Done:
     return started(*sendmail_command(way, "-i", "-f", SENDER, *recipients), content=content)
 
 

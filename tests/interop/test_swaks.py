@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import HOST, Served, missing, program, run, succeed
+from support import HOST, Served, missing, program, raising, run, succeed
 
 from smtp_blinker import Reject
 
@@ -61,10 +61,7 @@ def test_swaks_pipelines(serve: Serve, swaks: Swaks) -> None:
 
 
 def test_swaks_sees_a_refusal(serve: Serve, path: str) -> None:
-    def on_mail_from(address: object, session: object) -> None:
-        raise Reject(550, "not from you", enhanced="5.7.1")
-
-    served = serve(on_mail_from=on_mail_from)
+    served = serve(on_mail_from=raising(Reject(550, "not from you", enhanced="5.7.1")))
     done = run(path, "--server", HOST, "--port", str(served.port), *ENVELOPE)
     assert done.returncode == 23
     assert "<** 550 5.7.1 not from you" in done.stdout

@@ -17,11 +17,17 @@ from .replies import ClientReply, take_replies, take_reply
 from .waiting import MOMENT, SECONDS
 
 
+def begins_with_tls(server: SMTPServer) -> bool:
+    options = server.options
+    return (options.secure or options.needs_upgrade) and not options.secured
+
+
 class Client:
     """A TCP or UNIX client on the test's own hub; a context manager.
 
-    *server* is one, or an address. With *greet* it has read the 220, with *hello* it has sent that
-    command. It keeps no rule of SMTP by itself.
+    *server* is one, or an address. With *greet* it has read the 220 (after the handshake, where
+    *server* speaks TLS from the first octet), with *hello* it has sent that command. It keeps no
+    rule of SMTP by itself.
     """
 
     sockets: ModuleType = gevent.socket
@@ -56,6 +62,8 @@ class Client:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.port = self.sock.getsockname()[1]
         if greet:
+            if isinstance(server, SMTPServer) and begins_with_tls(server):
+                self.start_tls()
             self.greeting = self.reply()
         if hello:
             assert self.cmd(hello).code == 250

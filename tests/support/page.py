@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 from pathlib import Path
@@ -9,6 +10,11 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
+from smtp_blinker.web.reader import details, entry, markup, mime
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 TRACE = (
     b"Return-Path: <bounce@example.org>\n"
     b"Delivered-To: ada@example.com\n"
@@ -62,3 +68,14 @@ def plain(subject: str = "hello", text: str = "Hello\n", **fields: str) -> bytes
     lines = {"From": "Bob <bob@example.org>", "To": "ada@example.com", **fields}
     head = "".join(f"{name}: {value}\n" for name, value in lines.items())
     return f"{head}Subject: {subject}\n\n{text}".encode()
+
+
+def described(data: bytes) -> dict[str, Any]:
+    """A message as the page's API describes it."""
+    listed = entry.Entry("id", "", 0.0, True, len(data)).as_dict()
+    return details.describe(listed, data, mime.parse(data))
+
+
+def document(data: bytes) -> str:
+    """The HTML of a message as it is shown."""
+    return b"".join(markup.document(mime.parse(data), data)).decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +57,15 @@ class Witness:
         self.heard = [pair for pair in self.heard if pair[0] != name]
 
 
+def raising(error: BaseException | type[BaseException]) -> Callable[..., Any]:
+    """A hook or a receiver that raises *error*."""
+
+    def hook(*args: Any, **keywords: Any) -> Any:
+        raise error
+
+    return hook
+
+
 @contextmanager
 def running(
     listener: Any = ("127.0.0.1", 0), *, use: Any = (), **options: Any
@@ -81,6 +90,12 @@ class Talk(Client):
     server: SMTPServer
     #: Of the server, since before this client came; only with `witnessed`.
     witness: Witness
+
+    @property
+    def session(self) -> Session:
+        """Of the only connection, while it lasts."""
+        [connection] = self.server.connections
+        return connection.session
 
 
 @contextmanager
