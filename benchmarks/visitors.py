@@ -230,7 +230,7 @@ def watch(place: Place) -> None:
     """The events that an open page listens to."""
     client = http.client.HTTPConnection("127.0.0.1", place.http, timeout=60)
     try:
-        client.request("GET", "/api/events")
+        client.request("GET", "/api/events?newest=50")
         response = client.getresponse()
         while response.read1(65536):  # a browser that looks at each line runs elsewhere
             pass
@@ -246,7 +246,7 @@ def follow(place: Place) -> None:
 
 def watch_everywhere(place: Place) -> None:
     """Many open pages, which take what comes."""
-    request = f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{place.http}\r\n\r\n".encode()
+    request = f"GET /api/events?newest=50 HTTP/1.1\r\nHost: 127.0.0.1:{place.http}\r\n\r\n".encode()
     with selectors.DefaultSelector() as selector:
         for _ in range(PAGES):
             client = connect(place.http)

@@ -1165,6 +1165,24 @@ def test_no_event_is_left_out_when_many_come(client: FlaskClient, server: FakeSe
     stream.close()  # type: ignore[attr-defined]
 
 
+def test_a_page_gets_the_newest_events_of_each_signal(
+    client: FlaskClient, server: FakeServer
+) -> None:
+    """So that many messages hide no refusal, and cost no more than a page can show."""
+    refuse(server, "RCPT", "TO:<b@example.com>", 550, "no such mailbox")
+    for _ in range(20):
+        events_of_a_session(server, 1)
+    end_of_session(server, 1)
+    events = events_until(stream_of(client, "/api/events?since=0&newest=3"), "disconnect")
+    assert Counter(event["signal"] for event in events) == {
+        **dict.fromkeys(("connect", "secure", "auth", "message"), 3),
+        **dict.fromkeys(("refused", "disconnect"), 1),
+    }
+    numbers = [event["number"] for event in events]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == client.application.extensions["smtp_blinker"].feed.last
+
+
 def test_new_mail_is_streamed(client: FlaskClient, folder: Folder) -> None:
     stream = stream_of(client)
     counts = [json.loads(block.split("data: ")[1]) for block in itertools.islice(stream, 1, 2)]

@@ -27,7 +27,7 @@ from .below import below
 from .child import Busy, Failed
 from .faults import routes as fault_routes
 from .inbox import Inbox, Keep, in_thread
-from .live import KEPT, Feed, server_facts
+from .live import KEPT, Feed, newest_of_each_signal, server_facts
 from .messages import NO_INBOX, tag_routes
 from .messages import routes as message_routes
 from .openapi import routes as api_routes
@@ -247,37 +247,41 @@ def _add_page(app: Flask, page: Page) -> None:
             abort(404, NO_INBOX)
         if page.streams >= MAX_STREAMS:
             abort(503, "too many pages are open")
+        newest = request.args.get("newest", KEPT, type=int)
         return Response(
-            _stream(page, last, page.inboxes.get(name)),
+            _stream(page, last, newest, page.inboxes.get(name)),
             mimetype="text/event-stream",
             headers={"X-Accel-Buffering": "no"},  # otherwise nginx buffers the events
         )
 
 
-def _stream(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
+def _stream(page: Page, last: int, newest: int, inbox: Inbox | None) -> Iterator[str]:
     """Server-sent events for one page, until it closes the connection.
+
+    Of each signal it sends the *newest* events since the last check.
 
     The stream checks for events at intervals and isn't notified. So a hundred open pages cost the
     mail sessions nothing, and signals may come from another thread.
     """
     page.streams += 1
     try:
-        yield from _news(page, last, inbox)
+        yield from _news(page, last, newest, inbox)
     finally:
         page.streams -= 1
 
 
-def _news(page: Page, last: int, inbox: Inbox | None) -> Iterator[str]:
+def _news(page: Page, last: int, newest: int, inbox: Inbox | None) -> Iterator[str]:
     version = -1
     pause = LOOK_EVERY
     sent = time.monotonic()
     yield "retry: 2000\n\n"
     while True:
         items = page.feed.since(last)
+        sent_items = newest_of_each_signal(items, newest)
         texts = []
-        for start in range(0, len(items), AT_ONCE):
+        for start in range(0, len(sent_items), AT_ONCE):
             # Joined once: adding them one by one would copy all earlier ones each time.
-            texts.append("".join([item.as_text for item in items[start : start + AT_ONCE]]))
+            texts.append("".join([item.as_text for item in sent_items[start : start + AT_ONCE]]))
             gevent.sleep(0)  # let mail run
         text = "".join(texts)
         if items:

@@ -67,6 +67,19 @@ class Item:
         return {"number": self.number, "time": self.time, "signal": self.signal, **shown}
 
 
+def newest_of_each_signal(items: list[Item], most: int) -> list[Item]:
+    """*items* without those that have *most* newer ones of the same signal, in the same order."""
+    if len(items) <= most:
+        return items
+    chosen: list[Item] = []
+    counts: Counter[str] = Counter()
+    for item in reversed(items):
+        counts[item.signal] += 1
+        if counts[item.signal] <= most:
+            chosen.append(item)
+    return chosen[::-1]
+
+
 class Series:
     """Counts by kind in the last *length* intervals of *step* seconds."""
 

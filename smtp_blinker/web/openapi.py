@@ -378,6 +378,12 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         parameters=[
             parameter("inbox", "query", TEXT, "The inbox that is watched; without it the first."),
             parameter("since", "query", {"type": "integer"}, "The last that is known."),
+            parameter(
+                "newest",
+                "query",
+                {"type": "integer"},
+                "Of more events of one signal at a time, only so many are sent.",
+            ),
             parameter("Last-Event-ID", "header", {"type": "integer"}, "The same, and comes first."),
         ],
     ),

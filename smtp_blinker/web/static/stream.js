@@ -8,6 +8,9 @@ import { freshenRefused } from "./refused.js";
 import { INBOX, MESSAGES, ask } from "./server.js";
 import { choice } from "./settings.js";
 
+/** Events of each signal that the server sends at a time, a few times a second: a page can't show more. */
+const NEWEST = 50;
+
 let source;
 let asking;
 let lastEvent;
@@ -17,7 +20,7 @@ let stale = false;
 
 export function connect() {
   source?.close();
-  const words = [["inbox", INBOX], ["since", lastEvent ?? ""]].filter(([, value]) => value !== "");
+  const words = [["newest", NEWEST], ["inbox", INBOX], ["since", lastEvent ?? ""]].filter(([, value]) => value !== "");
   source = new EventSource(`api/events?${new URLSearchParams(words)}`);
   source.onopen = () => lamp("on", "connected");
   source.onerror = () => {
