@@ -3,12 +3,13 @@
 
     python benchmarks/stores.py [--rounds N] [--seconds N] [--only LIST] [--json FILE]
 
-For RabbitMQ and Redis with one, two and three nodes beside as many processes that only publish; for
-a webhook and a next hop with one node. All are processes of this machine and share its processors,
-so more nodes than it has processors can't be faster here. What is compared is measured in turn; the
-figures are medians of the rounds. The exit status is 1 if one node hands over less than 0.7 of
-what a publisher alone does to RabbitMQ or Redis. Needs Debian's rabbitmq-server, redis-server and
-postfix (smtp-sink), and the extra `test`.
+For RabbitMQ and Redis with one, two and three nodes beside as many processes that only publish
+(fleet/bare.py); for a webhook and a next hop with one node. Redis has a second such loop beside it,
+of redis-py's connections without its client; it doesn't count for the exit status. All are
+processes of this machine and share its processors, so more nodes than it has processors can't be
+faster here. What is compared is measured in turn; the figures are medians of the rounds. The exit
+status is 1 if one node hands over less than 0.7 of what a publisher alone does to RabbitMQ or
+Redis. Needs Debian's rabbitmq-server, redis-server and postfix (smtp-sink), and the extra `test`.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ TARGET = 0.7
 #: Of a store to the other side, and of the loop. A node has twice as many clients, so that always
 #: enough of them have a message ready.
 CONNECTIONS = {"rabbitmq": 16, "redis": 16, "webhook": 10, "relay": 10}
+#: With a second loop, of the library's lower level.
+LOW_LEVEL = {"redis"}
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -159,9 +162,12 @@ def ask(words: list[Any], number: int = 1) -> list[dict[str, Any]]:
     return [json.loads(output) for output in outputs]
 
 
-def measure_bare(where: Target, number: int, seconds: float, size: int) -> dict[str, float]:
+def measure_bare(
+    where: Target, number: int, seconds: float, size: int, *more: str
+) -> dict[str, float]:
     connections = CONNECTIONS[where.name]
     words = [HERE / "bare.py", where.url, seconds, "--size", size, "--connections", connections]
+    words += more
     before = cpu_of(where.process)
     found = ask(words, number)
     messages = sum(each["messages"] for each in found)
@@ -193,7 +199,7 @@ def measure_nodes(where: Target, nodes: Nodes, number: int, seconds: float, size
 def compare(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each number of nodes."""
     most = MOST_NODES if name in ("rabbitmq", "redis") else 1
-    rounds: list[list[tuple[dict[str, float], dict[str, float]]]] = []
+    rounds: list[list[dict[str, dict[str, float]]]] = []
     with tempfile.TemporaryDirectory(prefix="stores-") as folder, ExitStack() as stack:
         where = stack.enter_context(target(name, Path(folder) / "engine"))
         nodes = Nodes(where, most, stack)
@@ -202,23 +208,25 @@ def compare(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         for _ in range(options.rounds):
             row = []
             for number in range(1, most + 1):
-                bare = measure_bare(where, number, options.seconds, options.size)
+                how = (number, options.seconds, options.size)
+                found = {"bare": measure_bare(where, *how)}
                 where.empty()
-                with_node = measure_nodes(where, nodes, number, options.seconds, options.size)
+                found["node"] = measure_nodes(where, nodes, *how)
                 where.empty()
-                row.append((bare, with_node))
+                if name in LOW_LEVEL:
+                    found["low"] = measure_bare(where, *how, "--low-level")
+                    where.empty()
+                row.append(found)
             rounds.append(row)
     rows = []
     for index in range(most):
-        pairs = [row[index] for row in rounds]
-        rows.append(
-            {
-                "number": index + 1,
-                "bare": medians([bare for bare, _ in pairs]),
-                "node": medians([node for _, node in pairs]),
-                "part": statistics.median(n["rate"] / b["rate"] for b, n in pairs),
-            }
-        )
+        found = [row[index] for row in rounds]
+        one = {kind: medians([each[kind] for each in found]) for kind in found[0]}
+        parts = {
+            kind: statistics.median(each["node"]["rate"] / each[kind]["rate"] for each in found)
+            for kind in one.keys() - {"node"}
+        }
+        rows.append({"number": index + 1, "part": parts["bare"], "parts": parts, **one})
     return rows
 
 
@@ -229,19 +237,24 @@ def medians(found: list[dict[str, float]]) -> dict[str, float]:
 def show(name: str, rows: list[dict[str, Any]]) -> None:
     number = CONNECTIONS[name]
     print(f"\n### {name}: messages of 1 KiB, {number} connections, {2 * number} clients a node\n")
+    low = name in LOW_LEVEL
     print(
         "| nodes | messages/s | p50, ms | p99, ms | node's CPU, µs | loop alone, messages/s "
         "| p99, ms | its CPU, µs | part of it |"
+        + (" low level, messages/s | its CPU, µs | part of it |" if low else "")
     )
-    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| ---: " * (12 if low else 9) + "|")
     for row in rows:
         node, bare = row["node"], row["bare"]
-        print(
+        line = (
             f"| {row['number']} | {node['rate']:.0f} | {node['p50']:.1f} | {node['p99']:.1f} "
             f"| {node['cpu']:.0f} | {bare['rate']:.0f} | {bare['p99']:.1f} | {bare['cpu']:.0f} "
-            f"| {row['part']:.2f} |",
-            flush=True,
+            f"| {row['part']:.2f} |"
         )
+        if low:
+            its = row["low"]
+            line += f" {its['rate']:.0f} | {its['cpu']:.0f} | {row['parts']['low']:.2f} |"
+        print(line, flush=True)
 
 
 def main() -> int:

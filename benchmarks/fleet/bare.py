@@ -1,11 +1,12 @@
 """The other side's client library alone, in a loop: the ceiling of a store.
 
-python bare.py URL SECONDS [--connections N] [--size OCTETS]
+python bare.py URL SECONDS [--connections N] [--size OCTETS] [--low-level]
 
 Each connection hands over an entry, waits until the other side has confirmed it, and hands over the
-next: py-amqp for amqp://, redis-py for redis://, http.client for http://, smtplib for smtp://. What
-is handed over is as large as what the store makes of a message of that size. Prints JSON, as
-sender.py does.
+next, with the documented interface of py-amqp for amqp://, redis-py for redis://, http.client for
+http://, smtplib for smtp://. What is handed over is as large as what the store makes of a message
+of that size. With --low-level, redis:// uses redis-py's connections without its client. Prints
+JSON, as sender.py does.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import smtplib  # noqa: E402
 import socket  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from functools import cache  # noqa: E402
 from typing import Any  # noqa: E402
 from urllib.parse import urlsplit  # noqa: E402
 
@@ -32,7 +34,11 @@ ENVELOPE, FORM = 760, 400
 
 
 def publish(url: str, content: bytes) -> Callable[[], Any]:
-    """To RabbitMQ, as AMQPStore does it: persistent, mandatory, confirmed."""
+    """To RabbitMQ, as AMQPStore does it: persistent, mandatory, confirmed.
+
+    With `confirm_publish`, `basic_publish` returns when RabbitMQ has confirmed the message. Each
+    greenlet has a connection, because py-amqp's can't be shared.
+    """
     import amqp
 
     host = urlsplit(url).netloc.rpartition("@")[2]
@@ -55,17 +61,37 @@ def publish(url: str, content: bytes) -> Callable[[], Any]:
     return hand_over
 
 
-def add(url: str, content: bytes) -> Callable[[], Any]:
-    """To a stream of Redis."""
+@cache
+def redis_client(url: str) -> Any:
+    """One client for all greenlets; its pool makes a connection for each that needs one."""
     import redis
 
-    pool = redis.ConnectionPool.from_url(url)
-    connection = pool.connection_class(**pool.connection_kwargs)
-    connection.connect()
-    fields = ("content_id", "0" * 64, "envelope", b"x" * ENVELOPE, "content", content)
+    return redis.Redis.from_url(url)
+
+
+def fields_of(content: bytes) -> dict[str, str | bytes]:
+    return {"content_id": "0" * 64, "envelope": b"x" * ENVELOPE, "content": content}
+
+
+def add(url: str, content: bytes) -> Callable[[], Any]:
+    """To a stream of Redis."""
+    client, fields = redis_client(url), fields_of(content)
 
     def hand_over() -> None:
-        connection.send_command("XADD", "mail", "*", *fields)
+        client.xadd("mail", fields)
+
+    return hand_over
+
+
+def add_low_level(url: str, content: bytes) -> Callable[[], Any]:
+    """The same without redis-py's client: no pool, no retries, no check of the connection."""
+    pool = redis_client(url).connection_pool
+    connection = pool.connection_class(**pool.connection_kwargs)
+    connection.connect()
+    words = [word for field in fields_of(content).items() for word in field]
+
+    def hand_over() -> None:
+        connection.send_command("XADD", "mail", "*", *words)
         connection.read_response()
 
     return hand_over
@@ -106,6 +132,7 @@ def relay(url: str, content: bytes) -> Callable[[], Any]:
 
 
 KINDS = {"amqp": publish, "redis": add, "http": post, "smtp": relay}
+LOW_LEVEL = {"redis": add_low_level}
 
 
 def main() -> None:
@@ -114,9 +141,10 @@ def main() -> None:
     parser.add_argument("seconds", type=float)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--low-level", action="store_true")
     options = parser.parse_args()
     content = next(content_of(options.size)).removesuffix(b".\r\n")
-    kind = KINDS[urlsplit(options.url).scheme]
+    kind = (LOW_LEVEL if options.low_level else KINDS)[urlsplit(options.url).scheme]
     loops = [kind(options.url, content) for _ in range(options.connections)]
     times: list[float] = []
     start, cpu = time.perf_counter(), time.process_time()
