@@ -716,7 +716,7 @@ def test_a_size_may_have_a_unit(text: str, size: int) -> None:
     ["", "M", "-1", "+1", "1.5M", "1 M", "25MB", "1T", "\u0663", "1\n", "9" * 5000, "9" * 18 + "K"],
 )
 def test_a_size_that_is_none_is_an_error(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is no size such as"):
+    with pytest.raises(click.BadParameter, match="is not a size like"):
         parse_size(text)
 
 
@@ -755,13 +755,13 @@ def test_an_error_names_the_variable_that_it_is_about(
     ("option", "value", "hint"),
     [
         *(
-            ("--domain", domain, "no domain such as example.com")
+            ("--domain", domain, "not a domain like example.com")
             for domain in (
                 "example.com,example.org", "example.com.", "@example.com", "ann@example.com",
                 "https://example.com", "*.example.com", ".example.com", "", "exa mple",
             )
         ),
-        ("--name", "bad name", "no host name"),
+        ("--name", "bad name", "not a host name"),
         ("--name", "b\xfcro.example", "xn--"),
         ("--trusted-proxy", "foo", "--trusted-proxy"),
         ("--xclient", "10.0.0.0/99", "--xclient"),
