@@ -695,7 +695,7 @@ def test_help_has_a_heading_for_each_group(tmp_path: Path) -> None:
     shown = run(tmp_path, "--help").stdout
     headings = re.findall(r"^(\S.*):$", shown, re.M)
     assert headings == [
-        "Listening", "Mail", "Trying programs that send", "TLS", "AUTH", "Limits",
+        "Listening", "Mail", "Testing programs that send mail", "TLS", "AUTH", "Limits",
         "Proxies and gateways", "Web page", "Log", "Other", "Commands",
     ]  # fmt: skip
     groups = dict(zip(headings, re.split(r"^\S.*:$", shown, flags=re.M)[1:], strict=True))
@@ -766,7 +766,8 @@ def test_an_error_names_the_variable_that_it_is_about(
         ("--trusted-proxy", "foo", "--trusted-proxy"),
         ("--xclient", "10.0.0.0/99", "--xclient"),
         ("--xforward", "foo", "--xforward"),
-        ("--http", "8025", "HOST:PORT"),
+        ("--http", "8025", "'8025' is not HOST:PORT"),
+        ("--http", "localhost:http", "'localhost:http' is not HOST:PORT"),
         ("--maildir", "", "--maildir"),
         ("--key", "key.pem", "--cert"),
         ("--release-to", "http://x", "the URL must be smtp://"),

@@ -187,14 +187,14 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "[keep all]",
 )
 @option(
-    "Trying programs that send",
+    "Testing programs that send mail",
     "--faults",
     needs="--http",
     is_flag=True,
     help="Let the web page and its API cause faults: refuse, delay, disconnect.",
 )
 @option(
-    "Trying programs that send",
+    "Testing programs that send mail",
     "--fault",
     metavar="TEXT",
     multiple=True,

@@ -38,10 +38,12 @@ class Listen:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def parse_listen(text: str) -> Listen:
+def parse_listen(
+    text: str, wrong: str = "is neither [SCHEME://]HOST:PORT nor lmtp:///PATH"
+) -> Listen:
     """``[SCHEME://]HOST:PORT`` with smtp, smtps or lmtp as the scheme, or ``lmtp:///PATH``.
 
-    Raises `click.BadParameter` for anything else.
+    Raises `click.BadParameter` for anything else: *wrong* is what the error says of the text.
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -56,7 +58,7 @@ def parse_listen(text: str) -> Listen:
     elif ":" in host:
         raise click.BadParameter(f"an IPv6 address must be in brackets: [{host}]:{port}")
     if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-        raise click.BadParameter(f"{text!r} is neither [SCHEME://]HOST:PORT nor lmtp:///PATH")
+        raise click.BadParameter(f"{text!r} {wrong}")
     return Listen(scheme, (host, int(port)))
 
 
@@ -73,7 +75,7 @@ def parse_http(text: str) -> Listen | None:
         return None
     if "://" in text or ":" not in text:
         raise click.BadParameter(f"{text!r} is not HOST:PORT")
-    return parse_listen(text)
+    return parse_listen(text, "is not HOST:PORT")
 
 
 def parse_name(text: str) -> str:
