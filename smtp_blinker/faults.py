@@ -269,7 +269,7 @@ class Faults:
     ) -> Fault:
         for stage in stages:
             if stage not in STAGES:
-                raise ValueError(f"{stage!r} is none of {', '.join(STAGES)}")
+                raise ValueError(f"{stage!r} is not one of {', '.join(STAGES)}")
             if recipient is not None and stage != "RCPT":
                 raise ValueError(f"a recipient is refused at RCPT, not at {stage}")
             if sender is not None and STAGES.index(stage) < STAGES.index("MAIL"):

@@ -56,7 +56,7 @@ POLICY_ARGUMENTS: Final = {
 
 
 class _PolicyMethods:
-    """The methods of policies in the registry. They are no fields, because no keyword sets them."""
+    """The methods of policies in the registry; not fields, because no keyword sets them."""
 
     __slots__ = ("_methods", "on_message")
 

@@ -39,7 +39,7 @@ def check_listener(listener: Any, *misplaced: object) -> None:
     elif isinstance(listener, str):
         _check_text(listener)
     else:
-        raise _wrong(TypeError, f"{listener!r} is no listener")
+        raise _wrong(TypeError, f"{listener!r} is not a listener")
 
 
 def _wrong(kind: type[TypeError | ValueError], problem: str) -> TypeError | ValueError:
@@ -85,7 +85,7 @@ def _check_text(text: str) -> None:
             raise _wrong(TypeError, f"{text!r} has no host")
         raise _wrong(ValueError, f"{text!r} has no port")
     if not port.isascii() or not port.isdecimal():
-        raise _wrong(ValueError, f"{port!r} in {text!r} is no port number")
+        raise _wrong(ValueError, f"{port!r} in {text!r} is not a port number")
     if host.startswith("[") and host.endswith("]"):
         _check_ipv6(host[1:-1], text)
     elif ":" in host:

@@ -116,15 +116,19 @@ class Options:
     max_hold: Annotated[int, "Longest hold with FUTURERELEASE in seconds"] = 7 * 24 * 3600
 
     # TLS
-    certfile: Annotated[str | os.PathLike[str] | None, "PEM file: certificate, chain"] = None
-    keyfile: Annotated[str | os.PathLike[str] | None, "Its key, unless in certfile"] = None
-    ca_certs: Annotated[str | os.PathLike[str] | None, "PEM file: CAs for clients"] = None
+    certfile: Annotated[str | os.PathLike[str] | None, "PEM file with certificate and chain"] = None
+    keyfile: Annotated[
+        str | os.PathLike[str] | None, "PEM file with its key, unless in certfile"
+    ] = None
+    ca_certs: Annotated[
+        str | os.PathLike[str] | None, "PEM file with CAs for client certificates"
+    ] = None
     cert_reqs: Annotated[int | None, "ssl.CERT_NONE, CERT_OPTIONAL or CERT_REQUIRED"] = None
     ciphers: Annotated[str | None, "OpenSSL cipher string for TLS 1.2"] = None
-    ssl_context: Annotated[ssl.SSLContext | None, "Instead of the five above"] = None
+    ssl_context: Annotated[ssl.SSLContext | None, "Instead of certfile … ciphers"] = None
     secure: Annotated[bool, "TLS from the first octet (RFC 8314)"] = False
     needs_upgrade: Annotated[bool, "The same as secure; the name that smtp-server uses"] = False
-    secured: Annotated[bool, "A proxy has ended TLS: treat sessions as secure"] = False
+    secured: Annotated[bool, "A proxy ends TLS: sessions count as secure"] = False
     sni_options: Annotated[SNIOptions, "Certificates by host name"] = field(default_factory=dict)
 
     # Who the client is
@@ -136,7 +140,7 @@ class Options:
     ignored_hosts: Annotated[Collection[str], "Addresses without log lines and signals"] = ()
 
     # How strict
-    greeting_delay: Annotated[float, "Seconds before the greeting; refuses early talkers"] = 0
+    greeting_delay: Annotated[float, "Seconds before the greeting; 421 for early talkers"] = 0
     bare_newline: Annotated[BareNewlines, "How to treat a bare CR or LF"] = "reject"
     chunk_bare_newline: Annotated[BareNewlines, "The same for BDAT content"] = "normalize"
     lenient_address_parsing: Annotated[bool, "Accept addresses that break RFC 5321"] = False
@@ -164,7 +168,9 @@ class Options:
     data_timeout: Annotated[float | None, "Seconds for the content of one message"] = 600
     handshake_timeout: Annotated[float, "Seconds for a TLS handshake"] = 30
     proxy_timeout: Annotated[float, "Seconds for the PROXY header"] = 5
-    hook_timeout: Annotated[float | None, "Seconds for a hook without its reading"] = None
+    hook_timeout: Annotated[
+        float | None, "Seconds for a hook, without its waits for the client"
+    ] = None
     close_timeout: Annotated[float, "Seconds that stop() waits for messages in progress"] = 30
 
     def __post_init__(self) -> None:

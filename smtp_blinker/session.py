@@ -74,7 +74,7 @@ NO_ENVELOPE_DSN = EnvelopeDSN()
 class Address:
     """A reverse-path or forward-path that the client sent.
 
-    ``address`` is "" for the null reverse-path. It has internationalised domains in U-labels and
+    ``address`` is "" for the null reverse-path. It has internationalized domains in U-labels and
     IPv6 literals in the form of RFC 5952; the rest is unchanged. ``args`` are the ESMTP parameters:
     keywords in upper case; values with the xtext decoded, True for a keyword without a value.
     """
@@ -351,7 +351,7 @@ class Credentials:
         self._authzid_was_read = False
 
     @property
-    def is_unasked_for_another(self) -> bool:
+    def has_unread_authzid(self) -> bool:
         """Whether the client wants to act for another user and no program code read `authzid`."""
         return bool(self._authzid) and self._authzid != self.username and not self._authzid_was_read
 

@@ -35,9 +35,9 @@ class EventSignal(NamedSignal):
     def __init__(self, name: str, doc: str | None = None) -> None:
         super().__init__(name, doc)
         # By the id of the sender: a reference to it, because a later object may get the same id;
-        # `state` before the audience was computed, because another thread may connect meanwhile;
-        # and the audience.
-        self._audiences: dict[int, tuple[weakref.ref[Any], object, tuple[Any, ...]]] = {}
+        # `state` before its receivers were computed, because another thread may connect meanwhile;
+        # and its receivers.
+        self._cached: dict[int, tuple[weakref.ref[Any], object, tuple[Any, ...]]] = {}
         #: A new object after each change of the receivers.
         self.state = object()
 
@@ -57,24 +57,24 @@ class EventSignal(NamedSignal):
 
     def _change(self) -> None:
         self.state = object()
-        self._audiences.clear()
+        self._cached.clear()
 
-    def audience(self, sender: Any) -> tuple[Any, ...]:
+    def receivers_of(self, sender: Any) -> tuple[Any, ...]:
         """The receivers for *sender*; weak references to those that are held weakly."""
-        known = self._audiences.get(id(sender))
+        known = self._cached.get(id(sender))
         if known is not None and known[0]() is sender and known[1] is self.state:
             return known[2]
         state = self.state
         held = [one for one in [*self.receivers.values()] if not isinstance(one, weakref.ref)]
-        audience = tuple(
+        receivers = tuple(
             receiver if receiver in held else _weakly(receiver)
             for receiver in self.receivers_for(sender)
         )
         try:
-            self._audiences[id(sender)] = weakref.ref(sender), state, audience
+            self._cached[id(sender)] = weakref.ref(sender), state, receivers
         except TypeError:
             pass  # *sender* can't be referenced weakly, so it isn't a server
-        return audience
+        return receivers
 
 
 def _weakly(receiver: Callable[..., Any]) -> weakref.ref[Callable[..., Any]]:
@@ -340,8 +340,8 @@ def emit(signal: EventSignal, server: Any, event: Event | None = None) -> None:
     if signal.is_muted:
         return
     state = signal.state
-    for receiver in signal.audience(server):
-        if signal.state is not state and receiver not in signal.audience(server):
+    for receiver in signal.receivers_of(server):
+        if signal.state is not state and receiver not in signal.receivers_of(server):
             continue  # an earlier receiver has disconnected it
         if isinstance(receiver, weakref.ref):
             receiver = receiver()
@@ -366,7 +366,7 @@ def emit(signal: EventSignal, server: Any, event: Event | None = None) -> None:
 
 def emit_error(server: Any, event: ErrorEvent) -> None:
     """Send *event* through `error`, or log it at ERROR if that signal has no receiver."""
-    if error.audience(server):
+    if error.receivers_of(server):
         emit(error, server, event)
     else:
         # Faults of the program's hooks and listeners need a traceback, faults of clients don't.

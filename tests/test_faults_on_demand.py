@@ -152,7 +152,7 @@ def test_auth_is_not_offered_because_it_could_fail() -> None:
         ({"do": "refuse", "code": "200"}, "400 to 599"),
         ({"do": "refuse", "code": "x"}, "code takes a number"),
         ({"do": "refuse", "at": "EHLO"}, "drop the connection"),
-        ({"do": "refuse", "at": "LUNCH"}, "none of CONNECT"),
+        ({"do": "refuse", "at": "LUNCH"}, "not one of CONNECT"),
         ({"do": "refuse", "seconds": "1"}, "refuse takes code, text, at"),
         ({"do": "refuse", "recipient": "a@b.example", "at": "MAIL"}, "at RCPT"),
         ({"do": "refuse", "sender": "a@b.example", "at": "CONNECT"}, "from MAIL on"),

@@ -1,4 +1,5 @@
-"""The floors: imports only point down, and the core needs nothing but gevent and blinker."""
+"""The layers: a module imports only from its own or a lower one, and the core needs only gevent
+and blinker."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ import smtp_blinker
 
 PACKAGE = Path(smtp_blinker.__file__).parent
 
-#: The drawing: the core's floors, from the bottom up. A module imports from its own floor or those
-#: below, never in a circle; a new module of the core needs a place here.
+#: The layers of the core, from the lowest to the highest. A module imports from its own layer or a
+#: lower one, never in a circle. A new module of the core needs a place here.
 FLOORS = (
-    # The protocol in the words of its RFCs: octets and text in, values out.
+    # The protocol, in the terms of its RFCs: octets and text in, values out.
     {
         *(
             "smtp.reply",
@@ -50,7 +51,7 @@ FLOORS = (
         *("commands.hello", "commands.transaction", "commands.verify", "commands.auth"),
         *("commands.table", "commands.dispatch"),
     },
-    # What blocks.
+    # The code that blocks.
     {
         *(
             "connection.clock",
@@ -68,12 +69,12 @@ FLOORS = (
             "connection.connection",
         ),
     },
-    # What starts and stops.
+    # Starting and stopping.
     {"threads", "ctrl_c", "server"},
     {"__init__"},
 )
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
-#: Beside the core: built on top of it, and not imported by it.
+#: Modules that use the core and that it doesn't import, and what they may import.
 ON_TOP = {
     "users": {"sasl.scram", "pools", "session"},
     "faults": {"server", "session", "signals", "smtp.reply", "stream"},
@@ -84,8 +85,8 @@ ON_TOP = {
 }
 #: Folders of the core; their `__init__` has a docstring only.
 CORE_FOLDERS = {"smtp", "sasl", "commands", "connection"}
-#: Folders built on top, and what of the core they may import; what isn't listed here may import
-#: the public names.
+#: Folders that use the core. `SHARES` says what of it they may import; the others may import
+#: `PUBLIC`.
 FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - CORE_FOLDERS
 PUBLIC = {
     *("__init__", "server", "session", "signals", "smtp.reply", "stream", "trace"),
@@ -93,8 +94,7 @@ PUBLIC = {
 }
 SHARES = {
     "listeners": {"signals", "stores"},
-    # Some keep a whole message to hand it on, as policies have it kept, and look at results as the
-    # server does.
+    # Some spool a whole message, as the server does for policies, and check results as it does.
     "stores": {
         *("connection.spool", "hooks", "pools", "session", "signals", "smtp.names", "smtp.reply"),
         *("smtp.proxy", "stream", "trace"),
@@ -102,21 +102,21 @@ SHARES = {
     "policies": {
         *("options", "pools", "session", "signals", "smtp.names", "smtp.reply", "trace", "turns"),
     },
-    # Its faults end connections by force, so it knows them.
+    # Its faults end connections by force.
     "testing": {
         *("connection.connection", "extensions", "faults", "options", "server", "session"),
         *("signals", "smtp.reply", "stream"),
     },
     "web": {*PUBLIC, "dialogue", "faults", "pools", "smtp.paths"},
-    # The program that has all of it.
+    # The program uses everything.
     "serve": {*FLOOR, *ON_TOP, *FOLDERS},
 }
-#: Folders and modules that see no socket, no greenlet and no clock to wait on.
+#: Folders and modules without sockets, greenlets and waits.
 PURE = (
     *("smtp.", "sasl.", "commands.", "trace", "session", "header", "options", "deciders", "hooks"),
     *("parameters", "extensions", "stream"),
 )
-#: Lines of a module and of a function's body that a reader still finds the way in.
+#: The most lines of a module, and of the body of a function of the core.
 MAX_MODULE = 450
 MAX_FUNCTION = 50
 THIRD_PARTY = {"gevent", "greenlet", "blinker"}
@@ -179,6 +179,8 @@ def test_imports_point_down(name: Any) -> None:
 
 
 def test_nothing_imports_in_a_circle() -> None:
+    # In the whole package, imports in functions and for types included.
+    graph = {module_name(path).removesuffix(".__init__"): imports(path)[0] for path in ALL}
     done: set[str] = set()
     under_way: list[str] = []
 
@@ -187,12 +189,12 @@ def test_nothing_imports_in_a_circle() -> None:
         if name in done:
             return
         under_way.append(name)
-        for other in sorted(GRAPH[name][0]):
+        for other in sorted(graph[name]):
             visit(other)
         under_way.pop()
         done.add(name)
 
-    for name in CORE:
+    for name in graph:
         visit(name)
 
 

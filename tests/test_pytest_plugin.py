@@ -287,7 +287,7 @@ def test_refuse_works_where_the_server_answers(
 
 
 def test_faults_say_what_they_do_not_take(server: SMTPTestServer) -> None:
-    with pytest.raises(ValueError, match="'DATE' is none of CONNECT, EHLO"):
+    with pytest.raises(ValueError, match="'DATE' is not one of CONNECT, EHLO"):
         server.drop(after="DATE")
     with pytest.raises(ValueError, match="can't refuse EHLO"):
         server.refuse(at="EHLO")

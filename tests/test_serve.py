@@ -695,7 +695,7 @@ def test_help_has_a_heading_for_each_group(tmp_path: Path) -> None:
     shown = run(tmp_path, "--help").stdout
     headings = re.findall(r"^(\S.*):$", shown, re.M)
     assert headings == [
-        "Listening", "Mail", "Trying programs that send", "TLS", "AUTH", "Limits",
+        "Listening", "Mail", "Testing programs that send mail", "TLS", "AUTH", "Limits",
         "Proxies and gateways", "Web page", "Log", "Other", "Commands",
     ]  # fmt: skip
     groups = dict(zip(headings, re.split(r"^\S.*:$", shown, flags=re.M)[1:], strict=True))
@@ -716,7 +716,7 @@ def test_a_size_may_have_a_unit(text: str, size: int) -> None:
     ["", "M", "-1", "+1", "1.5M", "1 M", "25MB", "1T", "\u0663", "1\n", "9" * 5000, "9" * 18 + "K"],
 )
 def test_a_size_that_is_none_is_an_error(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is no size such as"):
+    with pytest.raises(click.BadParameter, match="is not a size like"):
         parse_size(text)
 
 
@@ -755,18 +755,19 @@ def test_an_error_names_the_variable_that_it_is_about(
     ("option", "value", "hint"),
     [
         *(
-            ("--domain", domain, "no domain such as example.com")
+            ("--domain", domain, "not a domain like example.com")
             for domain in (
                 "example.com,example.org", "example.com.", "@example.com", "ann@example.com",
                 "https://example.com", "*.example.com", ".example.com", "", "exa mple",
             )
         ),
-        ("--name", "bad name", "no host name"),
+        ("--name", "bad name", "not a host name"),
         ("--name", "b\xfcro.example", "xn--"),
         ("--trusted-proxy", "foo", "--trusted-proxy"),
         ("--xclient", "10.0.0.0/99", "--xclient"),
         ("--xforward", "foo", "--xforward"),
-        ("--http", "8025", "HOST:PORT"),
+        ("--http", "8025", "'8025' is not HOST:PORT"),
+        ("--http", "localhost:http", "'localhost:http' is not HOST:PORT"),
         ("--maildir", "", "--maildir"),
         ("--key", "key.pem", "--cert"),
         ("--release-to", "http://x", "the URL must be smtp://"),

@@ -240,8 +240,14 @@ def test_it_is_ready_once_the_other_side_is_there(tmp_path: Path) -> None:
         (("--deliver", "ftp://host/"), "--deliver takes a URL of http://"),
         (("--deliver", "smtp://host/path"), "--deliver: the URL must be smtp://HOST:PORT"),
         (("--deliver", "http:///x"), "--deliver: the URL must be http://HOST/PATH"),
-        (("--deliver", "smtp://host", "--contents", "c"), "--contents goes with --deliver to a"),
-        (("--deliver", "smtp://host", "--webhook-secret", "x"), "--webhook-secret goes with"),
+        (
+            ("--deliver", "smtp://host", "--contents", "c"),
+            "--contents has an effect only with --deliver to a",
+        ),
+        (
+            ("--deliver", "smtp://host", "--webhook-secret", "x"),
+            "--webhook-secret has an effect only with",
+        ),
         (("--deliver", "smtp://host", "--spool", "/dev/null/x"), "can't write to --spool"),
     ],
 )

@@ -203,7 +203,7 @@ def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ("options", "said"),
     [
         (("--rate", "5"), 'a rate is like "100/minute"'),
-        (("--rate", "mails=5/day"), "mails is none of connections, messages, recipients"),
+        (("--rate", "mails=5/day"), "mails is not one of connections, messages, recipients"),
         (("--max-auth-failures-per-account", "3"), "no effect without --users"),
         (("--counters", "redis://localhost"), "--counters has nothing to count"),
         (("--counters", "http://localhost", "--greylist"), "--counters: Redis URL must specify"),

@@ -460,10 +460,10 @@ def test_who_hears_is_found_out_anew_after_every_change(server: Any) -> None:
     del receive
     gc.collect()
     assert emit_to(server) == emit_to(other) == []
-    assert signals.connect.audience(server) == ()
+    assert signals.connect.receivers_of(server) == ()
 
 
-def test_cleared_signal_has_no_audience(server: Any) -> None:
+def test_cleared_signal_has_no_receivers(server: Any) -> None:
     heard = Heard()
     signals.connect.connect(heard.event)
     emit(signals.connect, server, EVENTS[0])

@@ -266,7 +266,7 @@ def test_search_finds_header_fields_where_they_are_asked_for(
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("form:bob", "form: is no place to search; it was looked for as text"),
+        ("form:bob", "form: is not a place to search; it was looked for as text"),
         ("is:unraed", "is: takes unread or read"),
         ("larger:big", "larger: takes a size as 10k"),
         ("before:now", "before: takes a day as 2026-11-28"),

@@ -72,11 +72,11 @@ def test_nothing_is_told_of_a_good_message() -> None:
         ),
         (
             HEAD + b"Content-Type: text/plain; charset=no-such\n\nx",
-            "The text/plain part: no-such is no charset that is known.",
+            "The text/plain part: no-such is not a known charset.",
         ),
         (
             HEAD + b"Content-Type: text/plain; charset=win-1251\n\nx",
-            "The text/plain part: win-1251 is no charset that is known.",
+            "The text/plain part: win-1251 is not a known charset.",
         ),
         (HEAD + b"Content-Type: text/html\n\n<p>", "There is HTML but no text beside it."),
         (

@@ -119,7 +119,7 @@ def _user(context: CommandContext, question: Ask) -> Any:
     user = None if hook is None else context.call_hook("on_auth", credentials, context.session)
     if not user:
         raise AuthenticationFailed
-    if credentials.is_unasked_for_another:
+    if credentials.has_unread_authzid:
         # RFC 4616 section 2: acting for another user needs authorization by the program.
         raise AuthenticationFailed("Acting for another user is not allowed")
     return user

@@ -189,9 +189,8 @@ class Client:
                 if name != "on_close":
                     raise
         if name == "on_auth":
-            args[
-                0
-            ].forget_reads()  # a policy that reads authzid does not allow another identity by that
+            # A policy that reads authzid doesn't allow another identity by that.
+            args[0].forget_reads()
 
     def call_policy(self, name: str, method: Any, *args: Any) -> None:
         """Call a policy's method in the same way; its result is ignored."""

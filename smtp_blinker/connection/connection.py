@@ -114,9 +114,8 @@ class Connection(Client):
             try:
                 self.transport.flush(deadline)
             except Interrupted:
-                self.transport.flush(
-                    deadline
-                )  # also when the server stops, the reply must be whole
+                # The reply must be whole also when the server stops.
+                self.transport.flush(deadline)
             self._linger()
             return reason
         except Interrupted:

@@ -51,7 +51,7 @@ class ConnectionEvents:
 
     def hears(self, signal: signals.EventSignal) -> bool:
         """Whether any receiver of *signal* is for our server; *signal* must have receivers."""
-        return not self.ignored and bool(signal.audience(self._server))
+        return not self.ignored and bool(signal.receivers_of(self._server))
 
     def begin(self) -> None:
         """Record the dialogue from here on, if a receiver of `dialogue` wants it."""

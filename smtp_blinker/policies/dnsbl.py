@@ -131,7 +131,7 @@ class DNSBlocklist(BasePolicy):
             return str(exc) if isinstance(exc, DNSFailure) else f"{type(exc).__name__}: {exc}"
         good = tuple(code for code in codes if _is_listing(code))
         if not good:
-            return f"it answered {', '.join(codes[:5])}, which is no listing" if codes else None
+            return f"it answered {', '.join(codes[:5])}, which is not a listing" if codes else None
         try:
             texts = self._resolver.query(name, "TXT", max(deadline - monotonic(), 0.001))
             text = _printable(texts[0]) if texts else ""

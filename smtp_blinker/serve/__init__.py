@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from .name import program_name
+
 
 def main() -> None:
     """Run the program with the arguments of this process, and exit.
@@ -57,9 +59,3 @@ def without_counters(words: list[str]) -> list[str]:
         for word, last in zip(words, before, strict=False)
         if last != "--counters" and not word.startswith("--counters=")
     ]
-
-
-def program_name() -> str:
-    """The program's name in its messages."""
-    name = Path(sys.argv[0]).name
-    return "smtp-blinker" if name == "__main__.py" else name

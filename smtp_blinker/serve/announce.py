@@ -36,9 +36,9 @@ def announce(settings: Settings, ports: Sequence[int], page: int | str) -> None:
         if settings.accept_any_auth:
             say("Everyone who reaches this server can log in with any password: --accept-any-auth.")
         if settings.lenient:
-            say("Everyone who reaches this server can send what isn't quite SMTP: --lenient.")
+            say("Everyone who reaches this server can send faulty mail, as bare LFs: --lenient.")
     if settings.fails_on_demand:
-        say("It fails on demand, to try programs that send: --faults, --fault.")
+        say("This server fails on demand, to test programs that send mail: --faults, --fault.")
     if settings.users is not None and not encrypted:
         say("Passwords are sent in plain text: give --cert and --key, or --self-signed to try.")
     if not isinstance(page, str):

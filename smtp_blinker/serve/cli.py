@@ -138,8 +138,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "-d",
     multiple=True,
     callback=each(parse_domain),
-    help="Accept mail only for this domain (repeatable) and for postmaster. Without it, accept "
-    "mail for any recipient.",
+    help="Accept mail only for this domain and for postmaster. Without it, accept mail for any "
+    "recipient. Repeatable.",
 )
 @option(
     "Mail",
@@ -164,7 +164,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     never_with="--deliver",
     needs="--http",
     type=click.FloatRange(min=0, min_open=True),
-    help="Delete messages that are older, read or unread. Needs the web page.  [keep all]",
+    help="Delete messages that are older than this number of days, read or unread. Needs the web "
+    "page.  [keep all]",
 )
 @option(
     "Mail",
@@ -172,7 +173,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     never_with="--deliver",
     needs="--http",
     type=COUNT,
-    help="Delete the oldest messages if there are more. Needs the web page.  [keep all]",
+    help="Delete the oldest messages if there are more than this number. Needs the web page.  "
+    "[keep all]",
 )
 @option(
     "Mail",
@@ -181,18 +183,18 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     needs="--http",
     callback=checked(parse_optional_size),
     metavar="SIZE",
-    help="Delete the oldest messages if all together have more bytes. Needs the web page.  [keep "
-    "all]",
+    help="Delete the oldest messages if all together are larger than this. Needs the web page.  "
+    "[keep all]",
 )
 @option(
-    "Trying programs that send",
+    "Testing programs that send mail",
     "--faults",
     needs="--http",
     is_flag=True,
     help="Let the web page and its API cause faults: refuse, delay, disconnect.",
 )
 @option(
-    "Trying programs that send",
+    "Testing programs that send mail",
     "--fault",
     metavar="TEXT",
     multiple=True,
@@ -200,8 +202,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "'delay seconds=5 at=CONTENT' or 'drop at=DATA times=1'. Repeatable; in the environment, put "
     "each fault in quotes.",
 )
-@option("TLS", "--cert", help="TLS certificate with its chain, PEM.")
-@option("TLS", "--key", help="Its private key, PEM.", show_default="in the --cert file")
+@option("TLS", "--cert", help="PEM file with the TLS certificate and its chain.")
+@option("TLS", "--key", help="PEM file with its private key.", show_default="in the --cert file")
 @option(
     "TLS",
     "--self-signed",
@@ -237,16 +239,20 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--max-clients",
     type=COUNT,
     default=1000,
-    help="Most connections at a time, for each listen address.",
+    help="Maximum number of connections at a time, for each listen address.",
 )
 @option(
     "Limits",
     "--max-clients-per-ip",
     type=COUNT,
-    help="Most connections at a time from one address.  [no limit]",
+    help="Maximum number of connections at a time from one address.  [no limit]",
 )
 @option(
-    "Limits", "--max-recipients", type=COUNT, default=1000, help="Most recipients of one message."
+    "Limits",
+    "--max-recipients",
+    type=COUNT,
+    default=1000,
+    help="Maximum number of recipients of one message.",
 )
 @option(
     "Limits",
@@ -263,7 +269,8 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--max-auth-failures-per-account",
     needs="--users",
     type=COUNT,
-    help="Lock AUTH for an account or a network after so many failures in 15 minutes.  [no limit]",
+    help="Refuse AUTH for an account or a network after this many failures in 15 minutes.  [no "
+    "limit]",
 )
 @option(
     "Limits",

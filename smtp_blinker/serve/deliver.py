@@ -73,11 +73,11 @@ def _maildir(path: str, settings: Settings) -> MaildirStore:
 def _deliver(url: str, settings: Settings) -> QueueStore | RelayStore | WebhookStore:
     scheme = urlsplit(url).scheme
     if settings.webhook_secret is not None and scheme not in WEBHOOKS:
-        raise Unusable("--webhook-secret goes with --deliver https://HOST/PATH")
+        raise Unusable("--webhook-secret has an effect only with --deliver https://HOST/PATH")
     if scheme in QUEUES:
         return open_queue(url, settings)
     if settings.contents is not None:
-        raise Unusable("--contents goes with --deliver to a queue")
+        raise Unusable("--contents has an effect only with --deliver to a queue")
     try:
         if scheme in WEBHOOKS:
             return WebhookStore(url, secret=settings.webhook_secret, **settings.deliver_options)

@@ -10,7 +10,7 @@ import click
 
 from smtp_blinker.policies.limits import Of
 
-from . import program_name
+from .name import program_name
 from .values import Listen
 
 

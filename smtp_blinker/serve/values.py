@@ -38,16 +38,18 @@ class Listen:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def parse_listen(text: str) -> Listen:
+def parse_listen(
+    text: str, wrong: str = "is neither [SCHEME://]HOST:PORT nor lmtp:///PATH"
+) -> Listen:
     """``[SCHEME://]HOST:PORT`` with smtp, smtps or lmtp as the scheme, or ``lmtp:///PATH``.
 
-    Raises `click.BadParameter` for anything else.
+    Raises `click.BadParameter` for anything else: *wrong* is what the error says of the text.
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "smtp", text
     if scheme not in PROTOCOLS:
-        raise click.BadParameter(f"{scheme}:// is none of smtp://, smtps://, lmtp://")
+        raise click.BadParameter(f"{scheme}:// is not smtp://, smtps:// or lmtp://")
     if scheme == "lmtp" and rest.startswith("/"):
         return Listen(scheme, f"unix:{rest}")
     host, colon, port = rest.rpartition(":")
@@ -56,7 +58,7 @@ def parse_listen(text: str) -> Listen:
     elif ":" in host:
         raise click.BadParameter(f"an IPv6 address must be in brackets: [{host}]:{port}")
     if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-        raise click.BadParameter(f"{text!r} is neither [SCHEME://]HOST:PORT nor lmtp:///PATH")
+        raise click.BadParameter(f"{text!r} {wrong}")
     return Listen(scheme, (host, int(port)))
 
 
@@ -73,13 +75,15 @@ def parse_http(text: str) -> Listen | None:
         return None
     if "://" in text or ":" not in text:
         raise click.BadParameter(f"{text!r} is not HOST:PORT")
-    return parse_listen(text)
+    return parse_listen(text, "is not HOST:PORT")
 
 
 def parse_name(text: str) -> str:
     """Check a host name for replies; raises `click.BadParameter`."""
     if not is_host_name(text):
-        raise click.BadParameter(f"{text!r} is no host name; write an international one as xn--…")
+        raise click.BadParameter(
+            f"{text!r} is not a host name; write an international one as xn--…"
+        )
     return text
 
 
@@ -91,7 +95,8 @@ def parse_domain(text: str) -> str:
         address, rest = "", ""
     if not address or rest:
         raise click.BadParameter(
-            f"{text!r} is no domain such as example.com; in the environment spaces separate several"
+            f"{text!r} is not a domain like example.com; in the environment, separate several by "
+            "spaces"
         )
     return address.partition("@")[2].lower()
 
@@ -130,7 +135,7 @@ def parse_rates(texts: Sequence[str]) -> tuple[tuple[Of, str], ...]:
         except ValueError as exc:
             raise click.BadParameter(str(exc)) from None
         if of not in get_args(Of):
-            raise click.BadParameter(f"{of} is none of {', '.join(get_args(Of))}")
+            raise click.BadParameter(f"{of} is not one of {', '.join(get_args(Of))}")
         rates.append((cast("Of", of), rate))
     return tuple(rates)
 
@@ -153,7 +158,7 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,20})([KMG]?)", text.upper())
     size = int(found[1]) * UNITS[found[2]] if found is not None else -1
     if not 0 <= size < 10**20:  # RFC 1870 section 3: 20 digits at most
-        raise click.BadParameter(f"{text!r} is no size such as 10K, 25M or 26214400")
+        raise click.BadParameter(f"{text!r} is not a size like 10K, 25M or 26214400")
     return size
 
 

@@ -1,8 +1,8 @@
 """Turns octets into events. Only this module parses commands and changes the state of a session.
 
-No socket, no clock, no hook. `next_event` gives out one event after the other, the next only once
-`answered` got the reply to the last, so pipelined commands (RFC 2920) wait in the buffer.
-Only a positive reply moves the state.
+It has no socket, no clock and no hook. `next_event` returns the next event only after `answered`
+has received the reply to the previous one, so pipelined commands (RFC 2920) wait in the buffer.
+Only a positive reply changes the state.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class Protocol(LineReader):
     *max_line* and *policy*: see `LineReader`. `next_event` raises nothing for any input.
     """
 
-    # It inherits from the reader of lines, and its state is no property: for a small message, each
-    # call would cost more than its work.
+    # It inherits from the reader of lines, and its state is not a property: for a small message,
+    # each call would cost more than its work.
     __slots__ = ("_cacheable", "_verb", "chunk_is_last", "chunk_left", "state")
 
     def __init__(self, max_line: int, policy: str) -> None:
@@ -149,7 +149,7 @@ class Protocol(LineReader):
     def next_event(self, data: bytes = b"") -> Event | NeedData:
         """The next event, now that *data* has arrived too, or NEED_DATA."""
         if not self.buffer:
-            # No line is being dropped: the end of what came of that one would be in the buffer.
+            # No line is being dropped: otherwise its last octet would be in the buffer.
             if len(data) <= self._cacheable and not self.in_auth:
                 try:
                     # The usual case: exactly one whole command has arrived.

@@ -171,7 +171,7 @@ class Envelope:
                 content_key=entry.get("content_key"),
             )
         except (KeyError, TypeError, AttributeError) as exc:
-            raise ValueError(f"this is no envelope of an entry: {exc!r}") from exc
+            raise ValueError(f"this is not the envelope of an entry: {exc!r}") from exc
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Envelope:

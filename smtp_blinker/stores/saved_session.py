@@ -91,7 +91,7 @@ def load(line: bytes, now: datetime) -> tuple[Session, int]:
         session.envelope.received_at = datetime.fromisoformat(facts["received_at"])
         size = int(facts["size"])
     except (KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise ValueError(f"this is no message of a spool: {exc!r}") from exc
+        raise ValueError(f"this is not a message of a spool: {exc!r}") from exc
     _count_down(session.envelope, now)
     return session, size
 

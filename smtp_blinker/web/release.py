@@ -49,9 +49,9 @@ def _check(recipient: str) -> None:
     try:
         address, rest = parse_path(f"TO:<{recipient}>", False, True, False)
     except Reject as exc:
-        raise ValueError(f"{recipient[:80]!a} is no address: {exc.text}") from None
+        raise ValueError(f"{recipient[:80]!a} is not an address: {exc.text}") from None
     if not address or rest:
-        raise ValueError(f"{recipient[:80]!a} is no address")
+        raise ValueError(f"{recipient[:80]!a} is not an address")
 
 
 class _Source:

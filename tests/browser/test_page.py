@@ -55,7 +55,7 @@ def test_a_search_stays_in_the_address_and_a_mistake_in_it_is_said(page: Page) -
     page.one("#search").clear()
     page.one("#search").send_keys("subjekt:apples")
     wait_until(lambda: page.all("#hint"), "the mistake is said")
-    assert "subjekt: is no place" in page.one("#hint").text
+    assert "subjekt: is not a place" in page.one("#hint").text
     page.chrome.refresh()
     wait_until(lambda: page.all("#hint"), "it is searched again")
 

@@ -110,7 +110,7 @@ def test_you_may_not_ask_is_a_failure_and_no_listing(serve: Serve, knot: Any, zo
     served = serve()
     served.server.use(DNSBlocklist(zone, resolver=Resolver([knot]), **EVERYBODY))
     assert mail(served)[0] == 250
-    assert "which is no listing" in str(served.of("error")[0].error)
+    assert "which is not a listing" in str(served.of("error")[0].error)
     assert served.of("error")[0].code == "PolicyFailure"
     served.forget("error")
 

@@ -193,7 +193,7 @@ def problem(data: bytes, charset: str) -> str | None:
     """What keeps *data* from being text in *charset*, or None."""
     codec = _BY_NAME.get(_label(charset))
     if codec is None:  # even if it is readable here
-        return f"{charset[:60]} is no charset that is known."
+        return f"{charset[:60]} is not a known charset."
     if codec == browsers.USER_DEFINED:
         return None
     try:

@@ -70,7 +70,7 @@ def _object(text: bytes) -> dict[str, Any]:
     except Exception as exc:  # of its errors RecursionError is not a ValueError
         raise Broken(f"what isn't JSON: {type(exc).__name__}") from exc
     if not isinstance(found, dict):
-        raise Broken("JSON that is no object")
+        raise Broken("JSON that is not an object")
     return found
 
 

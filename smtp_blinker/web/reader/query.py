@@ -137,7 +137,7 @@ def hint(query: str) -> str | None:
     for word in _words(query):
         place = _PLACE.match(word.text)
         if place is not None and not word.place and not word.quoted and place[0] != word.text:
-            return f"{place[0][:40]} is no place to search; it was looked for as text"
+            return f"{place[0][:40]} is not a place to search; it was looked for as text"
     return problem(query)
 
 
