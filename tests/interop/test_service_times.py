@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import HOST, LIBRARY, Served, environment, program, wait_until
+from support import HOST, LIBRARY, Served, environment, program
 
 from .names import Certificates
 
