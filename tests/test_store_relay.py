@@ -381,6 +381,24 @@ def test_a_password_is_sent_to_the_next_hop() -> None:
     assert users == [("ann", "s@crate")]
 
 
+def test_a_near_hop_that_offers_auth_with_tls_only_has_tls(
+    certificate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secure: list[bool] = []
+
+    def on_auth(auth: Any, session: Any) -> str:
+        secure.append(session.secure)
+        return "ann"
+
+    hop = Hop(on_auth=on_auth, **certificate.options)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.ca_certs))
+    with running(**hop.options) as next_hop:
+        store = RelayStore(f"smtp://ann:secret@localhost:{next_hop.server_port}")
+        with running(on_data=store) as server:
+            assert send(Client(server, hello="EHLO me"), b"x\r\n").startswith("250")
+    assert secure == [True]
+
+
 def test_a_unix_socket(tmp_path: Any) -> None:
     hop = Hop(lmtp=True)
     with running(f"unix:{tmp_path}/lmtp", **hop.options):

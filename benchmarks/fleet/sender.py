@@ -1,11 +1,13 @@
 """Clients that send for some seconds and tell how long each message took, as JSON.
 
-python sender.py PORTS SECONDS [--connections N] [--each] [--size OCTETS] [--rate N] [--seed N]
+python sender.py PORTS SECONDS [--connections N] [--each] [--starttls] [--size OCTETS] [--rate N]
+                 [--seed N]
 
 PORTS are separated by commas; the connections are shared out over them. Without --rate each of them
 is kept and sends one message after the other, or with --each is opened again for each. With it,
 messages come at random times, so many in a second on average, each on a connection of its own, and
-a message's time begins when it was due.
+a message's time begins when it was due. With --starttls each connection has TLS, with a full
+handshake.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import argparse
 import itertools
 import json
 import random
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import gevent
 from gevent import socket
+from gevent.ssl import SSLContext
 
 LINE = b"x" * 76 + b"\r\n"
 ENVELOPE = b"MAIL FROM:<sender@example.org>\r\nRCPT TO:<recipient@example.com>\r\nDATA\r\n"
@@ -30,15 +34,23 @@ class Failure(Exception):
 
 
 class Client:
-    """One connection that has said EHLO."""
+    """One connection that has said EHLO; with a context after STARTTLS."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, context: SSLContext | None) -> None:
         self._sock = socket.create_connection(("127.0.0.1", port))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._sock.makefile("rb")
         self._expect(b"220")
-        self._sock.sendall(b"EHLO client.example\r\n")
-        self._expect(b"250")
+        self._command(b"EHLO client.example\r\n", b"250")
+        if context is not None:
+            self._command(b"STARTTLS\r\n", b"220")
+            self._sock = context.wrap_socket(self._sock)
+            self._file = self._sock.makefile("rb")
+            self._command(b"EHLO client.example\r\n", b"250")
+
+    def _command(self, line: bytes, code: bytes) -> None:
+        self._sock.sendall(line)
+        self._expect(code)
 
     def _expect(self, code: bytes) -> None:
         while True:
@@ -56,9 +68,16 @@ class Client:
         self._expect(b"250")
 
     def quit(self) -> None:
-        self._sock.sendall(b"QUIT\r\n")
-        self._expect(b"221")
+        self._command(b"QUIT\r\n", b"221")
         self._sock.close()
+
+
+def starttls() -> SSLContext:
+    """For a certificate that no one has signed."""
+    context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def content_of(size: int) -> Iterator[bytes]:
@@ -69,7 +88,12 @@ def content_of(size: int) -> Iterator[bytes]:
 
 
 def keep_sending(
-    ports: list[int], connections: int, seconds: float, size: int, each: bool
+    ports: list[int],
+    connections: int,
+    seconds: float,
+    size: int,
+    each: bool,
+    context: SSLContext | None,
 ) -> dict[str, Any]:
     """So many clients send one message after the other; with *each* they connect for each."""
     contents = content_of(size)
@@ -77,10 +101,10 @@ def keep_sending(
     start, cpu = time.perf_counter(), time.process_time()
 
     def run(port: int) -> None:
-        client = None if each else Client(port)
+        client = None if each else Client(port, context)
         before = time.perf_counter()
         while before - start < seconds:
-            used = client or Client(port)
+            used = client or Client(port, context)
             used.send(next(contents))
             if client is None:
                 used.quit()
@@ -94,7 +118,12 @@ def keep_sending(
 
 
 def send_at(
-    ports: list[int], rate: float, seconds: float, size: int, dice: random.Random
+    ports: list[int],
+    rate: float,
+    seconds: float,
+    size: int,
+    dice: random.Random,
+    context: SSLContext | None,
 ) -> dict[str, Any]:
     """A connection for each message, at random times."""
     contents = content_of(size)
@@ -102,7 +131,7 @@ def send_at(
     start, cpu = time.perf_counter(), time.process_time()
 
     def run(port: int, due: float) -> None:
-        client = Client(port)
+        client = Client(port, context)
         client.send(next(contents))
         times.append(time.perf_counter() - due)
         client.quit()
@@ -137,17 +166,18 @@ def main() -> None:
     parser.add_argument("seconds", type=float)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--each", action="store_true")
+    parser.add_argument("--starttls", action="store_true")
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    ports, seconds, size = options.ports, options.seconds, options.size
+    context = starttls() if options.starttls else None
     if options.rate is None:
-        found = keep_sending(
-            options.ports, options.connections, options.seconds, options.size, options.each
-        )
+        found = keep_sending(ports, options.connections, seconds, size, options.each, context)
     else:
         dice = random.Random(options.seed)
-        found = send_at(options.ports, options.rate, options.seconds, options.size, dice)
+        found = send_at(ports, options.rate, seconds, size, dice, context)
     print(json.dumps(found))
 
 

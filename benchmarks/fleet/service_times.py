@@ -17,13 +17,10 @@ from support import environment
 
 from fleet.parts import HERE, ROOT, wait
 
-#: STARTTLS and the handshake, in CPU of a node: README.md, the difference between the scenarios
-#: tls-connections and connections.
-TLS = 1.57e-3
 #: Messages a second of the point with which the simulation is compared.
 RATE = 100.0
 #: What `Times` has of a round.
-TIMES = frozenset({"node", "broker", "confirm"})
+TIMES = frozenset({"node", "secure", "broker", "confirm"})
 #: Clients that are there at once where it is to take as many as it can.
 CLIENTS = 32
 
@@ -41,7 +38,9 @@ def measure(rounds: int = 5, seconds: float = 1.5, size: int = 1024) -> dict[str
         engine.start()
         assert engine.process is not None
         where = stores.Target("rabbitmq", engine.url, engine.process.pid)
-        nodes = stores.Nodes(where, 1, stack)
+        # For --starttls; the certificate's key is for P-256.
+        certificate = ("--self-signed", "--self-signed-cert", Path(folder) / "certificate.pem")
+        nodes = stores.Nodes(where, 1, stack, *certificate)
         send = [HERE / "sender.py", nodes.ports[0], seconds]
         stores.ask(send)  # warm
         found = []
@@ -53,7 +52,9 @@ def measure(rounds: int = 5, seconds: float = 1.5, size: int = 1024) -> dict[str
         consumer = _consume(where.url, Path(folder))
         drain, spool = _spool(engine, Path(folder) / "spool")
     point = {key: point[key] for key in point.keys() - TIMES}
-    times = {**best, "tls": TLS, "drain": drain, "spool": spool, "consumer": consumer}
+    # What a connection with STARTTLS takes more than one without.
+    best["tls"] = best.pop("secure") - best["node"]
+    times = {**best, "drain": drain, "spool": spool, "consumer": consumer}
     return {"times": times, "point": {"rate": RATE, "clients": CLIENTS, **point}}
 
 
@@ -64,12 +65,17 @@ def _round(
     alone = stores.ask([HERE / "bare.py", where.url, seconds, "--connections", 1])[0]
     busy = stores.measure_bare(where, 2, seconds, size)
     at_rate = stores.ask([*send, "--rate", RATE])[0]
+    at_most = [*send, "--connections", CLIENTS, "--each"]
+    before = nodes.cpu()
+    secure = stores.ask([*at_most, "--starttls"])[0]
+    secure_cpu = nodes.cpu() - before
     before, (ran, waited) = nodes.cpu(), nodes.scheduled()
-    most = stores.ask([*send, "--connections", CLIENTS, "--each"])[0]
+    most = stores.ask(at_most)[0]
     cpu = nodes.cpu() - before
     ran_later, waited_later = nodes.scheduled()
     return {
         "node": cpu / most["messages"],
+        "secure": secure_cpu / secure["messages"],
         "broker": 1 / busy["rate"],
         "confirm": alone["p50"],
         "p50": at_rate["p50"],

@@ -130,7 +130,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     needs="--deliver",
     metavar="URL",
     help="With --deliver to a queue: where to store contents of more than 128 KiB: a folder that "
-    "all nodes mount, or s3://BUCKET/PREFIX.",
+    "all nodes mount, or s3://BUCKET/PREFIX/.",
 )
 @option(
     "Mail",

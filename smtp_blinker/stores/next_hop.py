@@ -121,9 +121,12 @@ class NextHop:
             if not smtp.has_extn("starttls"):
                 raise smtplib.SMTPNotSupportedError(f"{self.shown} offers no STARTTLS")
             return True
-        if self._starttls is None and not self._is_near and self._scheme != "smtps":
-            return smtp.has_extn("starttls")
+        if self._starttls is None and self._scheme != "smtps" and smtp.has_extn("starttls"):
+            return not self._is_near or self._needs_tls_for_auth(smtp)
         return False
+
+    def _needs_tls_for_auth(self, smtp: smtplib.SMTP) -> bool:
+        return self._user is not None and not smtp.has_extn("auth")
 
 
 def _is_loopback(host: str) -> bool:

@@ -44,9 +44,9 @@ class RelayStore:
     *url* is ``smtp://HOST:PORT`` (port 25), ``smtps://HOST:PORT`` (TLS from the first octet, 465)
     or ``lmtp://HOST:PORT`` (24), with ``USER:PASSWORD@`` for AUTH; ``lmtp:///PATH`` is a UNIX
     socket.
-    STARTTLS with a verified certificate is used if the next hop offers it and isn't on loopback;
-    with *starttls* True it is required, with False it isn't used. AUTH without TLS is only sent to
-    loopback. *name* is this host's name in EHLO and the Received field. *timeout* is the number of
+    STARTTLS with a verified certificate is used if the next hop offers it and isn't on loopback, or
+    offers AUTH only then; with *starttls* True it is required, with False it isn't used. AUTH
+    without TLS is only sent to loopback. *name* is this host's name in EHLO and the Received field. *timeout* is the number of
     seconds for one message, from the connection to the last reply, greater than 0. There is no
     queue: 250 means that the next hop has accepted the message for every recipient.
 
