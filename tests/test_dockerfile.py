@@ -41,6 +41,19 @@ def test_none_of_them_runs_as_root_and_all_have_a_volume_and_a_check(stage: str)
     assert re.search(r"^HEALTHCHECK ", text, re.M)
 
 
+def test_the_catcher_writes_its_certificate_into_the_volume(tmp_path: Path) -> None:
+    [folder] = re.findall(r"^VOLUME (\S+)$", stages()["catcher"], re.M)
+    names = dict(re.findall(r"^ENV (\w+)=(\S+)$", stages()["catcher"], re.M))
+    names["SMTP_BLINKER_SELF_SIGNED"] = "1"
+    environment = {name: value.replace(folder, str(tmp_path)) for name, value in names.items()}
+    locked = tmp_path / "locked"  # as the image's working folder, for a user that isn't root
+    locked.mkdir()
+    options = ("--listen", "127.0.0.1:0", "--http", "off", "--maildir", str(tmp_path / "Maildir"))
+    with SmtpBlinker(locked, *options, **environment):
+        assert not list(locked.glob("*.pem"))
+        assert (tmp_path / "smtp-blinker.pem").read_text().startswith("-----BEGIN CERT")
+
+
 def test_the_catcher_takes_mail_from_anyone_and_its_check_is_right(tmp_path: Path) -> None:
     program, *arguments = command("catcher", "CMD")
     assert program == "smtp-blinker"

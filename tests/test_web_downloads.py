@@ -62,6 +62,23 @@ def test_a_download_can_be_continued(
     assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(CONTENT)}"
 
 
+def test_a_download_is_continued_only_where_it_is_the_same(
+    client: FlaskClient, folder: Folder
+) -> None:
+    """RFC 9110 sections 13.1.2 and 13.1.5."""
+    id = folder.put(MESSAGE)
+    raw, part = f"/api/messages/{id}/raw", f"/api/messages/{id}/parts/2"
+    tags = [client.get(path).headers["ETag"] for path in (raw, part, f"{part}?inline", raw)]
+    assert len(set(tags)) == 3
+    assert tags[0] == tags[3]
+    again = client.get(part, headers={"Range": "bytes=5-", "If-Range": tags[1]})
+    assert (again.status_code, again.data) == (206, CONTENT[5:])
+    other = client.get(part, headers={"Range": "bytes=5-", "If-Range": tags[0]})
+    assert (other.status_code, other.data) == (200, CONTENT)
+    same = client.get(part, headers={"If-None-Match": tags[1]})
+    assert (same.status_code, same.data) == (304, b"")
+
+
 def test_a_range_that_is_not_there_is_refused(client: FlaskClient, folder: Folder) -> None:
     id = folder.put(MESSAGE)
     answer = client.get(f"/api/messages/{id}/raw", headers={"Range": f"bytes={len(MESSAGE)}-"})
@@ -81,6 +98,7 @@ def test_the_file_of_a_download_is_closed_whatever_becomes_of_it(
     path = f"/api/messages/{id}/raw"
     client.head(path)
     client.get(path, headers={"Range": "bytes=0-5"})
+    client.get(path, headers={"If-None-Match": client.head(path).headers["ETag"]})
     client.get(path, headers={"Range": f"bytes={len(MESSAGE)}-"})
     begun = client.get(path, buffered=False)
     begun.close()

@@ -519,7 +519,7 @@ def test_no_path_forges_a_line_of_the_log(
 # Charsets
 
 LABELS = (
-    "punycode_", "PUNYCODE", "puny code", " punycode", "idna", "utf_7", "u7", "unicode_1_1_utf_7",
+    "punycode_", "PUNYCODE", "puny code", " punycode", "idna",
     "unicode-escape", "raw.unicode.escape", "rot13", "hex", "zlib", "zip", "bz2", "base64", "uu",
     "quopri", "undefined", "mbcs", "oem", "charmap", "string-escape", "cp65001", "encodings",
     "aliases", "__init__", "os", "../os", "no-such", "", "\x00", "utf-8\x00", "é", "x" * 10_000,
@@ -533,6 +533,18 @@ def looked_up() -> Iterator[list[str]]:
     codecs.register(names.append)
     yield names
     codecs.unregister(names.append)
+
+
+@pytest.mark.parametrize("label", ["utf-7", "u7", "unicode-1-1-utf-7", "cp65000"])
+def test_half_of_a_surrogate_pair_in_utf_7_is_no_character(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "message"
+    path.write_bytes(
+        b"Subject: =?%b?q?+2AA-?=\nContent-Type: text/html; charset=%b\n\n<p>+2AA- +2D3cAA-</p>"
+        % (label.encode(), label.encode())
+    )
+    message = json.loads(read("describe", path).body)
+    assert ["Subject", "\ufffd"] in message["headers"]
+    assert message["text"] == "\ufffd \U0001f400"
 
 
 @pytest.mark.parametrize("label", LABELS)

@@ -742,3 +742,49 @@ def test_links_are_what_people_click_on() -> None:
         "mailto:off@example.org",
         "https://example.org/off",
     ]
+
+
+FORWARDED = multipart(
+    "related",
+    part("text/html", '<p>rich</p><img src="cid:p"><img src="http://a.example/x">'),
+    part(
+        "image/png",
+        base64.b64encode(PNG).decode(),
+        "Content-ID: <p>\nContent-Transfer-Encoding: base64\n",
+    ),
+    boundary="inner",
+)
+
+
+@pytest.mark.parametrize("body", [part("text/plain", "see below"), part("text/html", "<p>see</p>")])
+def test_a_message_within_is_html_in_the_html(body: bytes) -> None:
+    within = (
+        b"Content-Type: message/rfc822\n\nFrom: Eve <e@example.org>\nSubject: <b>\n" + FORWARDED
+    )
+    data = multipart("mixed", body, within)
+    shown = described(data)
+    assert shown["html"]
+    assert shown["remote_content"]
+    page = document(data)
+    assert "<p>rich</p>" in page
+    assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in page
+    assert "From: Eve &lt;e@example.org&gt;\nSubject: &lt;b&gt;" in page
+    assert page.index("see") < page.index("Eve") < page.index("rich")
+
+
+def test_messages_within_messages_are_html_up_to_a_bound() -> None:
+    data = part("text/html", "<p>deepest</p>")
+    for depth in range(5):
+        inner = f"Subject: level {depth}\nContent-Type: message/rfc822\n\n".encode() + data
+        data = inner
+    assert document(data) == ""
+    assert not described(data)["html"]
+    assert "Subject: level 2" in described(data)["text"]
+
+
+def test_many_messages_within_are_read_in_linear_time() -> None:
+    def read(count: int) -> None:
+        within = b"Content-Type: message/rfc822\n\n" + FORWARDED
+        described(multipart("mixed", *[within] * count))
+
+    assert timed(lambda: read(400)) < 20 * timed(lambda: read(100))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -13,6 +14,7 @@ from urllib.parse import quote
 import gevent
 from flask import Blueprint, Response, abort, current_app, g, request
 
+from .. import __version__
 from ..smtp.reply import Reject
 from ..stores.relay import RelayFailure
 from .changes import check_parameters, is_change
@@ -300,6 +302,9 @@ def _sent(content: Download, content_type: str) -> Response:
     """*content*, or the part of it that the client asks for: a download can be continued."""
     response = Response(content, content_type=content_type)
     response.content_length = content.size
+    # A message never changes; how it is decoded may change with the version.
+    made_of = f"{__version__} {g.inbox} {request.path} {request.query_string!r}"
+    response.set_etag(hashlib.sha256(made_of.encode("utf-8", "replace")).hexdigest()[:32])
     response.make_conditional(request, accept_ranges=True, complete_length=content.size)
     return response
 

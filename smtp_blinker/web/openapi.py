@@ -95,9 +95,10 @@ def _octets(summary: str, *types: str) -> dict[str, Any]:
 
 
 def _part_of(*types: str) -> dict[str, Any]:
-    """The answers to a request with a Range field."""
+    """The answers to a request with a Range or an If-None-Match field."""
     return {
         "206": _octets("The range that the request asks for.", *types),
+        "304": {"description": "It is what the client has, as its If-None-Match field says."},
         "416": _json("There is no such range.", ERROR),
     }
 

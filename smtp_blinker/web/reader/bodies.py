@@ -114,12 +114,17 @@ def _joined(parts: list[Part], data: bytes, limit: int, depth: int) -> str:
 
 def _forwarded(data: bytes, limit: int, depth: int) -> Iterator[str]:
     message, data = signed.read(data)
+    yield from head_of(message)
+    yield ""
+    yield shown_text(message, data, limit, depth)
+
+
+def head_of(message: Message) -> Iterator[str]:
+    """The lines above a message that is shown within another."""
     yield _line("Message within")
     for name in ("From", "To", "Date", "Subject"):
         if text := message.first(name):
             yield f"{name}: {text[:MAX_SHOWN_FIELD]}"
-    yield ""
-    yield shown_text(message, data, limit, depth)
 
 
 def _is_read(content_type: str) -> bool:

@@ -124,6 +124,7 @@ _XML = re.compile(
 )
 _COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
 _SEPARATED = re.compile(r"[\s,]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _OTHER = re.compile("[^a-z0-9]+")
 _MARKED: Final = (
     (codecs.BOM_UTF8, "utf_8"),
@@ -172,7 +173,7 @@ def _decode(data: bytes, codec: str, errors: str) -> str:
         if codec in browsers.WITH_ERRORS:
             errors = browsers.ERRORS
     if codec == "utf_7":  # in pieces it would read a long run of base64 again for each
-        return codecs.utf_7_decode(data, errors, True)[0]
+        return _SURROGATE.sub("\ufffd", codecs.utf_7_decode(data, errors, True)[0])
     decoder = codecs.getincrementaldecoder(codec)(errors)
     found = []
     for start in range(0, len(data), STEP):
@@ -214,7 +215,7 @@ def decode(data: bytes, charset: str | None) -> str:
         for mark, marked in _MARKED:
             if data.startswith(mark):
                 return _decode(data[len(mark) :], marked, "replace")
-    if codec is None:
+    if codec is None or (codec == "utf_7" and not data.isascii()):
         return decode_unlabelled(data)
     return _decode(data, _LARGER.get(codec, codec), "replace")
 

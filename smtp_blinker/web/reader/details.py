@@ -14,7 +14,7 @@ from .fields import MAX_RECIPIENTS
 from .files import READABLE
 from .markup_text import LOOKED_AT
 from .part import Part
-from .pictures import IMAGE_TYPES, Pictures, image_type
+from .pictures import IMAGE_TYPES, image_type
 
 #: The most octets of text to show; the whole can be downloaded.
 MAX_TEXT: Final = 2**20
@@ -33,11 +33,8 @@ INLINE: Final = IMAGE_TYPES - {"image/svg+xml"}
 def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict[str, Any]:
     """*listed*, the entry of the list, together with all other details."""
     trace = message.trace
-    html_parts = texts(message, "html")
-    pictures = Pictures(message.parts, data)
-    html = "".join(
-        pictures.without(part.text(data, LOOKED_AT // len(html_parts)), part) for part in html_parts
-    )
+    htmls = list(markup.html_texts(message, data))
+    html = "".join(htmls)
     text = shown_text(message, data, MAX_TEXT)
     attached = {part.number for part in attachments(message, data)}
     links = markup.links(html, text, message.first("list-unsubscribe"))
@@ -55,7 +52,7 @@ def describe(listed: dict[str, Any], data: bytes, message: mime.Message) -> dict
         "headers": [[each.name, each.text] for each in message.fields],
         "text": text[:MAX_TEXT],
         "text_from_html": is_from_html(message, data, MAX_TEXT),
-        "html": bool(html_parts),
+        "html": bool(htmls),
         "remote_content": markup.has_remote(html),
         "links": links,
         "codes": codes(message.first("subject"), text),

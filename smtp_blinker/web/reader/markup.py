@@ -12,10 +12,12 @@ import base64
 import html
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
 
-from .bodies import bodies, text_of, texts
+from . import signed
+from .bodies import MAX_FORWARDED, MESSAGES, bodies, head_of, text_of, texts
 from .markup_text import LOOKED_AT, unescape
 from .mime import Message
 from .part import Part
@@ -87,26 +89,67 @@ def document(message: Message, data: bytes) -> list[bytes]:
 
     In UTF-8, in pieces.
     """
-    shown = bodies(message, "html")
-    if not any(part.content_type == "text/html" for part in shown):
+    if next(html_texts(message, data), None) is None:
         return []
     # Links open outside the frame, which would refuse them.
     pieces = [b'<!doctype html><base target="_blank">']
     if any(_DARK.search(part.text(data, LOOKED_AT)) for part in texts(message, "html")):
         pieces.append(b'<meta name="color-scheme" content="light dark">')
-    room = MAX_HTML
-    pictures = Pictures(message.parts, data)
-    for number, part in enumerate(shown):
-        if part.content_type == "text/html":
-            text = part.text(data, room)
-        else:
-            text = text_of(part, data, room)
-            text = f"<pre style='white-space: pre-wrap'>{html.escape(text)}</pre>"
-        room -= min(part.end - part.start, room)
-        if number:
-            pieces.append(b"<hr>")
-        pieces += _with_images(text, part, pictures, data)
+    pieces += _shown(message, data, _Room(MAX_HTML), 0)
     return pieces
+
+
+def html_texts(message: Message, data: bytes) -> Iterator[str]:
+    """The HTML parts of the message and of the messages in it, without the addresses of pictures
+    that there are; together `LOOKED_AT` octets or less are read."""
+    return _html_texts(message, data, _Room(LOOKED_AT), 0)
+
+
+@dataclass(slots=True)
+class _Room:
+    """How many octets may still be read of all parts together."""
+
+    left: int
+
+    def use(self, part: Part) -> None:
+        self.left -= min(part.end - part.start, self.left)
+
+
+def _html_texts(message: Message, data: bytes, room: _Room, depth: int) -> Iterator[str]:
+    pictures = Pictures(message.parts, data)
+    found = texts(message, "html")
+    each = room.left // (len(found) or 1)
+    for part in found:
+        yield pictures.without(part.text(data, each), part)
+        room.use(part)
+    for part in bodies(message, "html"):
+        if part.content_type in MESSAGES and depth < MAX_FORWARDED and room.left:
+            yield from _html_texts(*signed.read(part.content(data, room.left)), room, depth + 1)
+            room.use(part)
+
+
+def _shown(message: Message, data: bytes, room: _Room, depth: int) -> Iterator[bytes]:
+    """The bodies of the message as HTML, those of the messages in it at their places."""
+    pictures = Pictures(message.parts, data)
+    for number, part in enumerate(bodies(message, "html")):
+        if number:
+            yield b"<hr>"
+        if part.content_type in MESSAGES and depth < MAX_FORWARDED:
+            inner, content = signed.read(part.content(data, room.left))
+            if next(html_texts(inner, content), None) is not None:
+                yield from _harmless(_preformatted("\n".join(head_of(inner))))
+                yield from _shown(inner, content, room, depth + 1)
+                continue
+        if part.content_type == "text/html":
+            text = part.text(data, room.left)
+        else:
+            text = _preformatted(text_of(part, data, room.left, depth))
+        room.use(part)
+        yield from _with_images(text, part, pictures, data)
+
+
+def _preformatted(text: str) -> str:
+    return f"<pre style='white-space: pre-wrap'>{html.escape(text)}</pre>"
 
 
 def has_remote(markup: str) -> bool:

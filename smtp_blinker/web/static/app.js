@@ -1,8 +1,8 @@
 // The page: which view is shown, keys, and what runs at the start. Each view has its own module.
 
-import { $, HAS_INBOX, go } from "./dom.js";
+import { $, HAS_INBOX, giveFocus, go, onGo } from "./dom.js";
 import { showEvents, togglePause } from "./events.js";
-import { deleteAll, loadList, move, search, seeAll, turnPage } from "./list.js";
+import { deleteAll, listLoaded, loadList, move, search, seeAll, turnPage } from "./list.js";
 import { chooseStep, loadLive } from "./live.js";
 import { TABS, closeMessage, deleteOpened, openMessage, unread } from "./message.js";
 import { showFaults } from "./faults.js";
@@ -25,8 +25,11 @@ function current(link, isCurrent) {
   } else link.removeAttribute("aria-current");
 }
 
+let routed; // the address that is shown
+
 function route() {
-  const hash = location.hash || "#/";
+  routed = location.hash;
+  const hash = routed || "#/";
   const refused = /^#\/refused(?:\/(\w+))?$/.exec(hash);
   const faults = hash === "#/faults" && $("nav-faults") !== null;
   const live = !refused && !faults && (!HAS_INBOX || hash === "#/live");
@@ -67,12 +70,21 @@ const KEYS = {
   "/": () => { go("#/"); $("search").focus(); $("search").select(); },
 };
 
+/** Search now, and move the focus to the first message that is found. */
+async function showFound() {
+  clearTimeout(searchTimer);
+  const query = $("search").value;
+  $("search").blur();
+  await (query.trim() === inbox.query ? listLoaded() : search(query));
+  if (document.activeElement === document.body) giveFocus($("list").querySelector("a"));
+}
+
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const target = event.target;
   if (target.matches("input:not(.choose), select, textarea")) {
     if (target === $("search") && event.key === "Escape") { search(""); target.blur(); }
-    else if (target === $("search") && (event.key === "Enter" || event.key === "ArrowDown")) { event.preventDefault(); clearTimeout(searchTimer); if (target.value.trim() !== inbox.query) search(target.value); $("list").querySelector("a")?.focus(); }
+    else if (target === $("search") && (event.key === "Enter" || event.key === "ArrowDown")) { event.preventDefault(); showFound(); }
     return;
   }
   if (event.key === "?") { event.preventDefault(); $("help").showModal(); return; }
@@ -148,6 +160,8 @@ if (HAS_INBOX) {
   loadLive().finally(loadList); // the empty inbox shows where to send mail
 }
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); });
-addEventListener("hashchange", route);
+const follow = () => { if (location.hash !== routed) route(); };
+onGo(follow);
+addEventListener("hashchange", follow);
 route();
 connect();

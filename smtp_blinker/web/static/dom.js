@@ -79,7 +79,17 @@ function labelled(cell, head) {
   return cell;
 }
 
-export function go(hash) { location.hash = hash; }
+let show = () => {};
+
+/** Call *route* whenever the page goes to another view. */
+export function onGo(route) { show = route; }
+
+/** Show the view of *hash* at once: the browser's hashchange comes later, perhaps after the next key. */
+export function go(hash, { replace = false } = {}) {
+  if (replace) location.replace(hash);
+  else location.hash = hash;
+  show();
+}
 
 /** Move the focus to *element*, unless the reader is about to type: then the next letter would be a key of ours. */
 export function giveFocus(element, options) {

@@ -15,10 +15,13 @@ const HINTS = {
 
 const fields = {};
 let list;
+let turn = 0;
 
 export async function showFaults() {
+  const mine = ++turn;
   let answer;
   try { answer = await ask("api/faults"); } catch (error) { failed(error); return; }
+  if (mine !== turn) return;
   if (!list) build(answer.stages);
   list.replaceChildren(table(["What", "At", "Addresses", "How often", "Change"], answer.faults.map(row), "No faults: the server accepts mail."));
 }

@@ -1,6 +1,6 @@
 // The inbox: the list
 
-import { $, el, emptyBox, paperclip } from "./dom.js";
+import { $, el, emptyBox, go, paperclip } from "./dom.js";
 import { showWelcome } from "./empty.js";
 import { box, chosen, clearChosen, howMany, named, show } from "./selection.js";
 import { INBOX, MESSAGES, ask, confirmed, failed } from "./server.js";
@@ -124,10 +124,14 @@ export function search(query) {
   inbox.offset = 0;
   $("list").scrollTop = 0;
   inbox.known = null;
-  loadList();
+  loaded = loadList();
+  return loaded;
 }
 
 let loaded; // a promise of the page of the list that was asked for last
+
+/** Wait for the list that a search or another page was asked for. */
+export const listLoaded = () => loaded;
 
 /** Returns whether there is such a page. */
 export function turnPage(pages) {
@@ -142,6 +146,7 @@ export function turnPage(pages) {
 
 /** Open the next message, or the one before it, going on to the next page at the end of this one. */
 export async function move(step) {
+  await loaded; // not in a list that a search is about to replace
   let ids = inbox.messages.map((message) => message.id);
   const current = openedId() ?? document.activeElement?.closest?.("#list a")?.dataset.id;
   const at = ids.indexOf(current);
@@ -151,10 +156,8 @@ export async function move(step) {
     ids = inbox.messages.map((message) => message.id);
     next = step > 0 ? ids[0] : ids.at(-1);
   }
-  if (!next) return;
-  const address = `#/m/${encodeURIComponent(next)}`;
-  if (openedId()) location.replace(address); // Back leads to the list
-  else location.hash = address;
+  if (!next || $("inbox").hidden) return;
+  go(`#/m/${encodeURIComponent(next)}`, { replace: Boolean(openedId()) }); // Back leads to the list
 }
 
 export function showNothingOpen() {
@@ -167,7 +170,7 @@ export async function deleteAll() {
   try { await deleteWithUndo(`${MESSAGES}${named()}`); } catch (error) { failed(error); }
   clearChosen();
   inbox.offset = 0;
-  location.hash = "#/";
+  go("#/");
   loadList();
 }
 

@@ -10,14 +10,18 @@ const plots = PLOTS.map((kind) => new Plot(kind));
 $("plots").append(...plots.map((plot) => plot.element));
 let step = "1";
 let liveTimer;
+let turn = 0;
 
 export async function loadLive() {
   clearTimeout(liveTimer);
-  try {
-    const data = await ask(`api/live?step=${step}`);
+  const mine = ++turn;
+  let data;
+  try { data = await ask(`api/live?step=${step}`); } catch { /* the lamp shows it */ }
+  if (mine !== turn) return; // a newer request has replaced this one
+  if (data) {
     state.servers = data.servers;
     showLive(data);
-  } catch { /* the lamp shows it */ }
+  }
   if (!$("live").hidden && !document.hidden) liveTimer = setTimeout(loadLive, 2000);
 }
 

@@ -1,7 +1,7 @@
 // The inbox: one message
 
 import { copyButton } from "./copy.js";
-import { $, el, emptyBox, giveFocus, paperclip } from "./dom.js";
+import { $, el, emptyBox, giveFocus, go, paperclip } from "./dom.js";
 import { loadList, markCurrent, showNothingOpen, subjectOf } from "./list.js";
 import { showResults } from "./results.js";
 import { ask, asked, failed, messagePath, say } from "./server.js";
@@ -14,7 +14,8 @@ import { FULL, STAMP, size } from "./words.js";
 
 export async function openMessage(id) {
   if (state.opened?.id === id) return;
-  state.opened = { id };
+  const opened = { id };
+  state.opened = opened;
   $("inbox").classList.add("reading");
   markCurrent();
   inbox.rows.get(id)?.item.firstChild.scrollIntoView({ block: "nearest" });
@@ -22,16 +23,22 @@ export async function openMessage(id) {
   try {
     data = await ask(messagePath(id));
   } catch (error) {
-    if (state.opened?.id !== id) return;
+    if (state.opened !== opened) return; // another one, or this one again
     $("message").replaceChildren(emptyBox(error.status === 404 ? "This message no longer exists" : "This message can't be shown", error.message),
       el("p", { class: "pad" }, el("a", { href: "#/" }, "Back to the inbox")));
     return;
   }
-  if (state.opened?.id !== id) return;
-  state.opened.data = data;
+  if (state.opened !== opened) return;
+  opened.data = data;
   showMessage(data);
-  giveFocus($("message"), { preventScroll: true });
-  if (data.unread) ask(messagePath(id, "/seen"), "PUT").then(loadList, failed);
+  if (!document.activeElement?.closest(".top, .bar")) giveFocus($("message"), { preventScroll: true });
+  if (data.unread) opened.seen = ask(messagePath(id, "/seen"), "PUT").then(loadList, gone);
+}
+
+/** What fails because the message no longer exists is no news: the list shows it. */
+function gone(error) {
+  if (error.status === 404) return loadList();
+  return failed(error);
 }
 
 export function closeMessage() {
@@ -123,7 +130,7 @@ function showMessage(data) {
   $("message").replaceChildren(
     el("div", { class: "head" },
       el("div", { class: "title" },
-        el("button", { type: "button", class: "back", "aria-label": "Back to the list", title: "Back (Esc)", onclick: () => { location.hash = "#/"; } }, "‹"),
+        el("button", { type: "button", class: "back", "aria-label": "Back to the list", title: "Back (Esc)", onclick: () => go("#/") }, "‹"),
         el("h1", { dir: "auto", tabindex: subjectOf(data).length > 100 ? "0" : null }, subjectOf(data)), actions),
       facts(data), tagsOf(data), codesOf(data), notice(data),
       attached.length ? el("div", { class: "chips", id: "attachments" }, ...attached.slice(0, CHIPS).map((part) => chip(data, part)),
@@ -172,19 +179,22 @@ export async function deleteOpened() {
   if (!id) return;
   const ids = inbox.messages.map((message) => message.id);
   const at = ids.indexOf(id);
-  const next = ids[at + 1] ?? ids[at - 1];
+  let next = ids[at + 1] ?? ids[at - 1];
   try { await deleteWithUndo(messagePath(id)); } catch (error) { if (error.status !== 404) { failed(error); return; } }
   await loadList();
+  if (!inbox.rows.has(next)) next = (inbox.messages[at] ?? inbox.messages.at(-1))?.id;
   const wasOpen = state.opened?.id === id;
-  if (wasOpen && next && !matchMedia("(max-width: 820px)").matches) location.replace(`#/m/${encodeURIComponent(next)}`);
-  else if (wasOpen) location.replace("#/");
-  else giveFocus(inbox.rows.get(next)?.item.firstChild);
+  if (wasOpen && next && !matchMedia("(max-width: 820px)").matches) go(`#/m/${encodeURIComponent(next)}`, { replace: true });
+  else if (wasOpen) go("#/", { replace: true });
+  else if (document.activeElement === document.body) giveFocus(inbox.rows.get(next)?.item.firstChild);
 }
 
 export async function unread() {
   const id = state.opened?.id ?? document.activeElement?.closest?.("#list a")?.dataset.id;
   if (!id) return;
-  try { await ask(messagePath(id, "/seen"), "DELETE"); } catch (error) { failed(error); return; }
-  if (state.opened) location.hash = "#/";
+  const opened = state.opened;
+  await opened?.seen; // or it would be marked as read after it was marked as unread
+  try { await ask(messagePath(id, "/seen"), "DELETE"); } catch (error) { gone(error); return; }
+  if (opened && state.opened === opened) go("#/");
   loadList();
 }

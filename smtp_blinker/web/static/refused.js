@@ -5,12 +5,13 @@ import { ask, failed } from "./server.js";
 import { SECONDS, plural } from "./words.js";
 
 let shown; // the connection on display, undefined for the list
+let text; // what is on display, as the server sent it
 let turn = 0;
 let timer;
 
 /** Show the list, or the connection with that id. */
 export function showRefused(id) {
-  if (id !== shown) $("refused").replaceChildren();
+  if (id !== shown) show("");
   shown = id;
   load();
 }
@@ -29,12 +30,25 @@ async function load() {
     answer = await ask(`api/refused${id ? `/${id}` : ""}`);
   } catch (error) {
     if (mine !== turn) return;
-    if (error.status === 404) $("refused").replaceChildren(emptyBox("No longer kept", error.message), back());
+    if (error.status === 404) show("", emptyBox("No longer kept", error.message), back());
     else failed(error);
     return;
   }
-  if (mine !== turn) return;
-  $("refused").replaceChildren(...(id ? connection(answer) : list(answer)));
+  if (mine !== turn || JSON.stringify(answer) === text) return;
+  show(JSON.stringify(answer), ...(id ? connection(answer) : list(answer)));
+}
+
+/** Show *children* instead; the focus and the scrolled place stay where they are. */
+function show(answer, ...children) {
+  text = answer;
+  const focused = document.activeElement?.closest?.("#refused a, #refused button");
+  const at = $("refused").querySelector(".scroll")?.scrollTop ?? 0;
+  $("refused").replaceChildren(...children);
+  const scrolled = $("refused").querySelector(".scroll");
+  if (scrolled) scrolled.scrollTop = at;
+  if (!focused) return;
+  const same = [...$("refused").querySelectorAll("a, button")].find((each) => each.id === focused.id && each.getAttribute("href") === focused.getAttribute("href"));
+  same?.focus({ preventScroll: true });
 }
 
 const back = () => el("p", {}, el("a", { class: "button", href: "#/refused", id: "refused-back" }, "‹ All that was refused"));

@@ -1,6 +1,6 @@
 // Tags: those that a message comes with, and those that people add
 
-import { $, el } from "./dom.js";
+import { $, el, go } from "./dom.js";
 import { loadList, search } from "./list.js";
 import { chosen, focusedOrOpen, named } from "./selection.js";
 import { MESSAGES, ask, failed, messagePath } from "./server.js";
@@ -10,7 +10,8 @@ import { state } from "./state.js";
 export function askForTag() {
   const id = focusedOrOpen();
   if (!chosen.size && !id) return;
-  const paths = (tag) => (chosen.size ? `${MESSAGES}/tags/${encodeURIComponent(tag)}${named()}` : messagePath(id, `/tags/${encodeURIComponent(tag)}`));
+  const those = chosen.size ? named() : null; // new mail may change what is selected
+  const paths = (tag) => (those ? `${MESSAGES}/tags/${encodeURIComponent(tag)}${those}` : messagePath(id, `/tags/${encodeURIComponent(tag)}`));
   const done = async (method) => {
     const tag = $("tag-name").value.trim();
     if (!tag) return;
@@ -37,7 +38,7 @@ async function change(path, method) {
 /** The tags of the open message; each is a link to all messages that have it. */
 export function tagsOf(data) {
   return el("div", { class: "chips", id: "tags" }, ...(data.tags || []).flatMap((tag) => [
-    el("button", { type: "button", class: "chip tag", title: `All with the tag ${tag}`, onclick: () => { location.hash = "#/"; search(`tag:${tag}`); } }, tag),
+    el("button", { type: "button", class: "chip tag", title: `All with the tag ${tag}`, onclick: () => { go("#/"); search(`tag:${tag}`); } }, tag),
     data.tags_by_hand.includes(tag) ? el("button", { type: "button", class: "untag", "aria-label": `Remove ${tag}`, onclick: () => change(messagePath(data.id, `/tags/${encodeURIComponent(tag)}`), "DELETE") }, "×") : null,
   ]));
 }

@@ -6,25 +6,31 @@ import { MESSAGES, ask, failed, say } from "./server.js";
 import { plural } from "./words.js";
 
 export const UNDO_SECONDS = 10;
-let latest = null;
-let timer;
+/** What can still be undone, the latest last: the server's number, and the time when it is too late. */
+let deletions = [];
 
 /** Delete what *path* names, and offer to undo it. Raises what `ask` raises. */
 export async function deleteWithUndo(path) {
   const answer = await ask(`${path}${path.includes("?") ? "&" : "?"}undo=${UNDO_SECONDS}`, "DELETE");
-  latest = answer.undo;
-  clearTimeout(timer);
-  timer = setTimeout(() => { latest = null; }, UNDO_SECONDS * 1000);
-  say(`${plural(answer.deleted, "message")} deleted `, UNDO_SECONDS, el("button", { type: "button", id: "undo", onclick: undo }, "Undo (z)"));
+  deletions.push({ number: answer.undo, end: Date.now() + UNDO_SECONDS * 1000 });
+  offer(`${plural(answer.deleted, "message")} deleted `);
 }
 
+/** Say *text*, with a button that undoes the latest deletion. */
+function offer(text) {
+  deletions = deletions.filter(({ end }) => end > Date.now());
+  const latest = deletions.at(-1);
+  if (latest) say(text, (latest.end - Date.now()) / 1000, el("button", { type: "button", id: "undo", onclick: undo }, "Undo (z)"));
+  else say(text);
+}
+
+/** Undo the latest deletion; again, the one before it. */
 export async function undo() {
-  if (latest === null) return;
-  const number = latest;
-  latest = null;
+  const latest = deletions.pop();
+  if (!latest || latest.end <= Date.now()) return;
   try {
-    const answer = await ask(`${MESSAGES}/undo/${number}`, "POST");
-    say(`${plural(answer.restored, "message")} restored`);
+    const answer = await ask(`${MESSAGES}/undo/${latest.number}`, "POST");
+    offer(`${plural(answer.restored, "message")} restored `);
   } catch (error) { failed(error); }
   loadList();
 }

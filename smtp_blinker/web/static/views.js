@@ -150,14 +150,17 @@ export function showChecks(body, data) {
 }
 
 export async function showSource(body, data) {
+  const place = el("div");
+  body.append(place);
   let text;
   try {
     const response = await fetch(messagePath(data.id, "/source"));
     if (!response.ok) throw new Error(response.status);
     text = await response.text();
   } catch (error) { failed(error); return; }
-  if (body.dataset.tab !== "source" || !body.isConnected) return;
-  body.append(el("div", { class: "strip" }, copyButton(text, "the source", "Copy"),
-    data.size > text.length && data.size > 2 ** 20 ? "The first mebibyte. Download has all of it." : null));
-  body.append(el("pre", { class: "text", id: "source" }, text));
+  if (!place.isConnected) return; // another view is shown, or this one again
+  place.replaceWith(
+    el("div", { class: "strip" }, copyButton(text, "the source", "Copy"),
+      data.size > text.length && data.size > 2 ** 20 ? "The first mebibyte. Download has all of it." : null),
+    el("pre", { class: "text", id: "source" }, text));
 }
