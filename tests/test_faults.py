@@ -41,6 +41,7 @@ from support import (  # noqa: E402
     Certificate,
     Client,
     Witness,
+    auth_plain,
     descriptors,
     greenlets,
     poll,
@@ -754,7 +755,7 @@ HOOKS = (
 )
 #: The client that meets the fault; all others come from 127.0.0.1.
 VICTIM = "127.0.0.2"
-LOGIN = "AUTH PLAIN " + base64.b64encode(b"\0user\0password").decode()
+LOGIN = auth_plain("user", "password")
 
 
 def faulty_hooks(hook_names: tuple[str, ...], fault: Callable[[], None]) -> dict[str, Any]:
