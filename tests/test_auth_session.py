@@ -9,6 +9,7 @@ import json
 import re
 from email import message_from_bytes, policy
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -502,14 +503,10 @@ def test_received_header_is_a_trace_line() -> None:
 
 
 def test_received_header_with_tls_ipv6_and_a_name(certificate: Certificate) -> None:
-    class Resolver:
-        def reverse(self, ip: Any) -> list[str]:
-            return ["client.example"]
-
     with talking(
         use_proxy=True,
         disable_reverse_lookup=False,
-        resolver=Resolver(),
+        resolver=SimpleNamespace(reverse=lambda ip: ["client.example"]),
         **certificate.options,
         greet=False,
     ) as client:

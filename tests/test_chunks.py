@@ -41,10 +41,6 @@ class Store:
         return "stored"
 
 
-def begin(client: Client, *recipients: str) -> None:
-    client.envelope(*recipients)
-
-
 def bdat(content: bytes, last: bool = False) -> bytes:
     return b"BDAT %d%s\r\n%s" % (len(content), b" LAST" if last else b"", content)
 
@@ -53,7 +49,7 @@ def bdat(content: bytes, last: bool = False) -> bytes:
 def test_one_chunk_is_a_message_without_dot_unstuffing(read: str) -> None:
     store = Store(read)
     with witnessed(on_data=store) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(CONTENT, last=True))
         assert client.reply() == "250 2.0.0 stored"
         client.ok("NOOP")
@@ -83,7 +79,7 @@ def test_chunking_is_offered_and_binarymime_only_when_asked_for() -> None:
 def test_chunks_of_any_size_are_one_message(size: int, pipelined: bool) -> None:
     store = Store()
     with talking(on_data=store) as client:
-        begin(client)
+        client.envelope()
         pieces = [CONTENT[at : at + size] for at in range(0, len(CONTENT), size)]
         commands = [bdat(piece) for piece in pieces] + [bdat(b"", last=True)]
         if pipelined:
@@ -118,9 +114,9 @@ def test_a_dialogue_with_chunks_is_the_same_at_every_cut(cut: int) -> None:
 def test_an_empty_message_and_an_empty_last_chunk() -> None:
     store = Store()
     with talking(on_data=store) as client:
-        begin(client)
+        client.envelope()
         assert client.cmd("BDAT 0 LAST") == "250 2.0.0 stored"
-        begin(client)
+        client.envelope()
         assert client.cmd("bdat 0").startswith("250")
         client.send(bdat(b"x"))
         assert client.reply().startswith("250")
@@ -140,7 +136,7 @@ def test_chunking_is_not_offered_where_bdat_is_disabled(when: str) -> None:
         assert "CHUNKING" not in offered
         assert "BINARYMIME" not in offered
         assert client.cmd("MAIL FROM:<> BODY=BINARYMIME").startswith("501 5.5.4")
-        begin(client)
+        client.envelope()
         client.send(bdat(INNER, last=True))
         assert client.reply().startswith("502")
         assert client.cmd("DATA").startswith("354")
@@ -152,7 +148,7 @@ def test_chunking_is_not_offered_where_bdat_is_disabled(when: str) -> None:
 )
 def test_a_size_that_cannot_be_read_ends_the_connection(argument: str) -> None:
     with talking(max_command_length=8192) as client:
-        begin(client)
+        client.envelope()
         client.send(b"BDAT " + argument.encode() + b"\r\nMAIL FROM:<x@example.org>\r\n")
         client.ends_with("501 5.5.4")
 
@@ -160,10 +156,10 @@ def test_a_size_that_cannot_be_read_ends_the_connection(argument: str) -> None:
 def test_a_message_that_lacks_a_chunk_is_refused_and_leaves_nothing_behind() -> None:
     store = Store()
     with talking(on_data=store) as client:
-        begin(client, "lost@example.com")
+        client.envelope("lost@example.com")
         client.send(bdat(b"one") + b"BDAT 3 FIRST\r\ntwo" + bdat(b"three", last=True))
         assert [client.reply()[:3] for _ in range(3)] == ["250", "501", "503"]
-        begin(client, "b@example.com")
+        client.envelope("b@example.com")
         client.send(bdat(b"whole", last=True))
         assert client.reply() == "250 2.0.0 stored"
     assert store.contents == [b"whole"]
@@ -178,7 +174,7 @@ def test_the_time_for_a_message_counts_over_chunks_that_are_never_waited_for(
     store = Store()
     hook = store if reads else (lambda stream, session: None)
     with talking(on_data=hook, data_timeout=0.3) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"x"))
         replies = [client.reply()]
         for _ in range(80):  # 4 s: each of them far below socket_timeout
@@ -209,7 +205,7 @@ def test_the_octets_of_a_refused_chunk_are_no_commands(where: str, last: bool) -
         if where == "MAIL":
             client.ok("MAIL FROM:<>")
         elif where in ("after LAST", "no CHUNKING"):
-            begin(client)
+            client.envelope()
         if where == "after LAST":
             client.send(bdat(b"x", last=True))
             client.reply()
@@ -223,7 +219,7 @@ def test_the_octets_of_a_refused_chunk_are_no_commands(where: str, last: bool) -
 def test_a_chunk_beyond_the_size_is_read_and_refused_and_so_are_the_next() -> None:
     store = Store()
     with witnessed(on_data=store, size=1000) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"x" * 900) + bdat(b"y" * 900) + bdat(b"z" * 5, last=True) + b"NOOP\r\n")
         assert [client.reply()[:9] for _ in range(4)] == [
             "250 2.0.0",
@@ -245,18 +241,18 @@ def test_a_hook_s_refusal_is_told_once_the_chunk_is_read(when: str, last: bool) 
         raise Reject(554, "no", "5.7.1")
 
     with talking(on_data=on_data) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(INNER, last))
         assert client.reply() == "554 5.7.1 no"
         client.ok("NOOP")
         client.send(bdat(b"more", last=True))
         assert client.reply().startswith("503")
-        begin(client)
+        client.envelope()
 
 
 def test_a_hook_that_reads_nothing_accepts_at_the_last_chunk() -> None:
     with talking(on_data=lambda stream, session: "fine") as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"one") + bdat(b"two", last=True))
         assert client.reply() == "250 2.0.0 Chunk received"
         assert client.reply() == "250 2.0.0 fine"
@@ -265,7 +261,7 @@ def test_a_hook_that_reads_nothing_accepts_at_the_last_chunk() -> None:
 def test_between_chunks_only_what_makes_sense_is_served() -> None:
     store = Store()
     with talking(on_data=store) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"one\r\n"))
         client.reply()
         for refused in (
@@ -286,7 +282,7 @@ def test_between_chunks_only_what_makes_sense_is_served() -> None:
 def test_what_begins_anew_gives_the_message_up(command: str) -> None:
     store = Store()
     with witnessed(on_data=store) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"one\r\n"))
         client.reply()
         client.ok(command)
@@ -295,7 +291,7 @@ def test_what_begins_anew_gives_the_message_up(command: str) -> None:
             assert client.witness.one("disconnect").reason == "quit"
         else:
             assert client.cmd("RCPT TO:<b@example.com>").startswith("503")
-            begin(client)
+            client.envelope()
             client.send(bdat(b"two\r\n", last=True))
             assert client.reply() == "250 2.0.0 stored"
         assert not client.witness.of("error")
@@ -308,7 +304,7 @@ def test_what_begins_anew_gives_the_message_up(command: str) -> None:
 def test_a_client_that_leaves_has_stored_nothing(leave: str, inside: bool) -> None:
     store = Store()
     with witnessed(on_data=store) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"one\r\n") + (b"BDAT 100 LAST\r\nhalf" if inside else b""))
         client.reply()
         getattr(client, leave)()
@@ -322,7 +318,7 @@ def test_a_client_that_leaves_has_stored_nothing(leave: str, inside: bool) -> No
 @pytest.mark.parametrize("last", [True, False])
 def test_data_then_bdat_and_bdat_then_data_do_not_mix(last: bool) -> None:
     with talking() as client:
-        begin(client)
+        client.envelope()
         assert client.cmd("DATA").startswith("354")
         client.send(b"BDAT 5 LAST\r\n.\r\n")
         assert client.reply().startswith("250")
@@ -334,7 +330,7 @@ def test_lmtp_has_a_reply_per_recipient_after_the_last_chunk() -> None:
         return ["one", Reject(550, "no", "5.1.1")]
 
     with talking(on_data=on_data, lmtp=True, hello="LHLO me") as client:
-        begin(client, "b@example.com", "c@example.com")
+        client.envelope("b@example.com", "c@example.com")
         client.send(bdat(b"x") + bdat(b"y", last=True))
         assert [client.reply() for _ in range(3)] == [
             "250 2.0.0 Chunk received",
@@ -357,7 +353,7 @@ def test_chunk_bare_newline(policy: str, expected: bytes | None, cut: int) -> No
     content = b"a\nb\r\r\nc\r\n\rd\n"
     store = Store()
     with talking(on_data=store, chunk_bare_newline=policy) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(content[:cut]) + bdat(content[cut:], last=True))
         answers = [client.reply()[:9], client.reply()[:9]]
         client.ok("NOOP")
@@ -384,7 +380,7 @@ def test_binary_content_is_stored_octet_by_octet() -> None:
 def test_twenty_thousand_chunks_of_one_octet() -> None:
     store = Store()
     with talking(on_data=store) as client:
-        begin(client)
+        client.envelope()
         sender = gevent.spawn(client.send, b"BDAT 1\r\nx" * 20_000 + b"BDAT 0 LAST\r\n")
         for _ in range(20_000):
             assert client.reply() == "250 2.0.0 Chunk received"
@@ -395,7 +391,7 @@ def test_twenty_thousand_chunks_of_one_octet() -> None:
 
 def test_empty_chunks_are_junk() -> None:
     with talking(max_junk_commands=5) as client:
-        begin(client)
+        client.envelope()
         client.send(b"BDAT 0\r\n" * 10)
         assert [client.reply()[:3] for _ in range(6)] == ["250"] * 5 + ["421"]
         assert client.ended()
@@ -404,7 +400,7 @@ def test_empty_chunks_are_junk() -> None:
 def test_stop_lets_the_chunks_end_and_tells_421_then() -> None:
     store = Store()
     with talking(on_data=store, close_timeout=3600) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"one\r\n"))
         client.reply()
         stopping = gevent.spawn(client.server.stop)
@@ -419,7 +415,7 @@ def test_stop_lets_the_chunks_end_and_tells_421_then() -> None:
 def test_a_hook_s_clock_stops_between_chunks() -> None:
     store = Store()
     with talking(on_data=store, hook_timeout=0.2) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"one\r\n"))
         client.reply()
         gevent.sleep(0.4)
@@ -437,7 +433,7 @@ def test_a_slow_reader_slows_its_sender_down() -> None:
         return f"{len(stream.read()) + 1} octets"
 
     with talking(on_data=on_data) as client:
-        begin(client)
+        client.envelope()
         size = 64 * 2**20
         sender = gevent.spawn(client.send, b"BDAT %d LAST\r\n" % size + b"x" * size)
         reached.wait(SECONDS)
@@ -450,10 +446,8 @@ def test_a_slow_reader_slows_its_sender_down() -> None:
 
 def test_a_lost_tls_connection_inside_a_chunk_stores_nothing(certificate: Any) -> None:
     store = Store()
-    with witnessed(on_data=store, secure=True, **certificate.options, greet=False) as client:
-        client.start_tls()
-        assert client.reply().startswith("220")
-        client.ok("EHLO me", "MAIL FROM:<>", "RCPT TO:<b@example.com>")
+    with witnessed(on_data=store, secure=True, **certificate.options) as client:
+        client.ok("MAIL FROM:<>", "RCPT TO:<b@example.com>")
         client.send(b"BDAT 100 LAST\r\nhalf")
         assert client.tls is not None
         with pytest.raises(ssl.SSLWantReadError):
@@ -475,7 +469,7 @@ def test_a_timeout_of_the_program_s_own_between_chunks_loses_nothing_and_answers
         return "stored"
 
     with talking(on_data=on_data) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"one\r\n"))
         assert client.reply() == "250 2.0.0 Chunk received"
         assert client.silent(0.3)
@@ -492,7 +486,7 @@ def test_a_fault_between_chunks_is_the_reply_to_the_next(last: bool) -> None:
             stream.read()
 
     with talking(on_data=on_data) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"one\r\n"))
         assert client.reply() == "250 2.0.0 Chunk received"
         assert client.silent(0.3)  # no command waits for a reply
@@ -509,7 +503,7 @@ def test_a_hook_that_swallows_the_refusal_changes_nothing() -> None:
         return "stored"
 
     with talking(on_data=on_data, size=100) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"x" * 200) + bdat(INNER, last=True) + b"NOOP\r\n")
         assert client.reply().startswith("552")
         assert client.reply().startswith("503")
@@ -529,7 +523,7 @@ def test_chunks_are_read_in_the_hook_s_own_greenlet() -> None:
         gevent.spawn(read).join()
 
     with talking(on_data=on_data) as client:
-        begin(client)
+        client.envelope()
         client.send(bdat(b"x"))
         client.reply()
         client.send(bdat(b"y", last=True))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import gevent
 import pytest
-from support import Client, Witness, poll, running, talking, witnessed
+from support import Client, Witness, auth_plain, poll, running, talking, witnessed
 
 from smtp_blinker import Policy, Reject, SMTPServer, all_of
 
@@ -243,10 +242,6 @@ def test_on_secure_is_asked_of_policies(certificate: Any) -> None:
         assert client.reply() == "554 5.7.1 no"
 
 
-def plain(*parts: str) -> str:
-    return "AUTH PLAIN " + base64.b64encode("\0".join(parts).encode()).decode()
-
-
 def test_policies_alone_dont_offer_auth() -> None:
     notes: list[str] = []
     with talking(allow_insecure_auth=True, use=[Notes("one", notes)], hello=None) as client:
@@ -255,7 +250,7 @@ def test_policies_alone_dont_offer_auth() -> None:
         client.server.on_auth(lambda auth, session: auth.username)
         later = Client(client.server)
         assert "AUTH" in later.cmd("EHLO me")
-        assert later.cmd(plain("", "ann", "secret")).startswith("235")
+        assert later.cmd(auth_plain("ann", "secret")).startswith("235")
     assert notes.count("one on_auth") == 1
 
 
@@ -269,7 +264,7 @@ def test_a_policy_refuses_auth_before_the_program_is_asked() -> None:
     with running(on_auth=program, allow_insecure_auth=True) as server:
         server.use(Notes("one", notes, on_auth=Reject(454, "locked", "4.7.0")))
         client = Client(server, hello="EHLO me")
-        assert client.cmd(plain("", "ann", "secret")) == "454 4.7.0 locked"
+        assert client.cmd(auth_plain("ann", "secret")) == "454 4.7.0 locked"
     assert "program" not in notes
 
 
@@ -281,7 +276,7 @@ def test_a_policy_that_reads_authzid_allows_no_other_identity() -> None:
     with running(on_auth=lambda auth, session: "ann", allow_insecure_auth=True) as server:
         server.use(Reads())
         client = Client(server, hello="EHLO me")
-        assert client.cmd(plain("boss", "ann", "secret")).startswith("535")
+        assert client.cmd(auth_plain("ann", "secret", "boss")).startswith("535")
 
 
 def test_attach_is_called_with_the_server() -> None:

@@ -9,6 +9,7 @@ import ssl
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -67,14 +68,10 @@ def test_connect_follows_the_first_hello(hello: str) -> None:
 
 
 def test_connect_has_the_name_by_reverse_dns() -> None:
-    class Resolver:
-        def reverse(self, ip: Any) -> Any:
-            return ["Client.Example.", "other.example"] if ip == "127.0.0.1" else []
-
-    with running(disable_reverse_lookup=False, resolver=Resolver()) as server:
-        witness = Witness(server)
-        Client(server, hello="EHLO me")
-        assert witness.one("connect").client_hostname == "client.example"
+    names = {"127.0.0.1": ["Client.Example.", "other.example"]}
+    resolver = SimpleNamespace(reverse=lambda ip: names[ip])
+    with witnessed(disable_reverse_lookup=False, resolver=resolver) as client:
+        assert client.witness.one("connect").client_hostname == "client.example"
 
 
 class Unspeakable:
@@ -92,25 +89,17 @@ class Unspeakable:
     ids=lambda names: type(names).__name__,
 )
 def test_connect_has_the_address_in_brackets_where_there_is_no_name(names: Any) -> None:
-    class Resolver:
-        def reverse(self, ip: Any) -> Any:
-            if names is None or isinstance(names, list):
-                return names
-            raise names
-
-    with running(disable_reverse_lookup=False, resolver=Resolver()) as server:
-        witness = Witness(server)
-        assert "Nice to meet you, [127.0.0.1]" in Client(server).cmd("EHLO me")
-        assert witness.one("connect").client_hostname == "[127.0.0.1]"
-        Client(server, hello="EHLO me")
+    known = names is None or isinstance(names, list)
+    resolver = SimpleNamespace(reverse=(lambda ip: names) if known else raising(names))
+    with witnessed(disable_reverse_lookup=False, resolver=resolver, hello=None) as client:
+        assert "Nice to meet you, [127.0.0.1]" in client.cmd("EHLO me")
+        assert client.witness.one("connect").client_hostname == "[127.0.0.1]"
+        Client(client.server, hello="EHLO me")
 
 
 def test_a_lookup_waits_a_moment_at_most_and_delays_nobody_else() -> None:
-    class Resolver:
-        def reverse(self, ip: Any) -> None:
-            gevent.sleep(3600)
-
-    with running(disable_reverse_lookup=False, resolver=Resolver()) as server:
+    resolver = SimpleNamespace(reverse=lambda ip: gevent.sleep(3600))
+    with running(disable_reverse_lookup=False, resolver=resolver) as server:
         witness = Witness(server)
         slow = Client(server)
         slow.send(b"EHLO slow\r\n")

@@ -41,9 +41,11 @@ from support import (  # noqa: E402
     Certificate,
     Client,
     Witness,
+    auth_plain,
     descriptors,
     greenlets,
     poll,
+    raising,
     running,
     take_replies,
     talking,
@@ -703,34 +705,6 @@ def test_stop_ends_a_client_that_stalls_inside_its_content() -> None:
 SECRET = "the password of the database"
 
 
-def raise_an_exception() -> None:
-    raise RuntimeError(SECRET)
-
-
-def raise_greenlet_exit() -> None:
-    raise GreenletExit(SECRET)
-
-
-def raise_system_exit() -> None:
-    raise SystemExit(SECRET)
-
-
-def raise_connection_error() -> None:
-    raise ConnectionResetError(SECRET)
-
-
-def raise_timeout() -> None:
-    raise TimeoutError(SECRET)
-
-
-def raise_generator_exit() -> None:
-    raise GeneratorExit(SECRET)
-
-
-def raise_a_timeout_of_gevent() -> None:
-    raise gevent.Timeout(1)
-
-
 def time_out() -> None:
     with gevent.Timeout(0.001):
         gevent.sleep(SECONDS)
@@ -762,26 +736,26 @@ def hang() -> None:
     gevent.sleep(10 * SECONDS)
 
 
-FAULTS = (
-    raise_an_exception,
-    raise_greenlet_exit,
-    raise_system_exit,
-    raise_connection_error,
-    raise_timeout,
-    raise_generator_exit,
-    raise_a_timeout_of_gevent,
-    time_out,
-    throw_into_itself,
-    kill_itself,
-    kill_itself_with_an_exception,
-)
+FAULTS = {
+    "exception": raising(RuntimeError(SECRET)),
+    "connection error": raising(ConnectionResetError(SECRET)),
+    "timeout": raising(TimeoutError(SECRET)),
+    "exit of the greenlet": raising(GreenletExit(SECRET)),
+    "exit of the generator": raising(GeneratorExit(SECRET)),
+    "exit of the program": raising(SystemExit(SECRET)),
+    "timeout of gevent": raising(gevent.Timeout(1)),
+    "timeout that came": time_out,
+    "throw": throw_into_itself,
+    "kill": kill_itself,
+    "kill with an exception": kill_itself_with_an_exception,
+}
 LATE_FAULTS = (kill_itself_later, kill_itself_later_with_an_exception)
 HOOKS = (
     *("on_connect", "on_secure", "on_auth", "on_mail_from", "on_rcpt_to", "on_data", "on_close"),
 )
 #: The client that meets the fault; all others come from 127.0.0.1.
 VICTIM = "127.0.0.2"
-LOGIN = "AUTH PLAIN " + base64.b64encode(b"\0user\0password").decode()
+LOGIN = auth_plain("user", "password")
 
 
 def faulty_hooks(hook_names: tuple[str, ...], fault: Callable[[], None]) -> dict[str, Any]:
@@ -853,7 +827,7 @@ def test_served_goes_through_every_hook(certificate: Certificate) -> None:
     assert called == list(HOOKS)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("hook", HOOKS)
 def test_fault_of_a_hook_is_451_and_the_connection_lives_on(
     hook: str, fault: Callable[[], None], certificate: Certificate
@@ -891,7 +865,7 @@ def test_fault_of_a_hook_is_451_and_the_connection_lives_on(
 
 def test_fault_of_on_close_after_a_cut_off_message_is_reported() -> None:
     with witnessed(
-        on_data=read, on_close=lambda session: raise_connection_error(), hello=None
+        on_data=read, on_close=raising(ConnectionResetError(SECRET)), hello=None
     ) as client:
         play(client, CONTENT_AT + 5)
         client.close()
@@ -1072,7 +1046,7 @@ def fault_for_one(address: Any, session: Any) -> None:
 ALL_SAID = ["250", "235", "250", "451", "250", "354", "250", "221"]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("name", SIGNALS)
 def test_fault_of_a_listener_harms_nobody(
     name: str, fault: Callable[[], None], certificate: Certificate

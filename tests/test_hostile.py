@@ -126,14 +126,11 @@ def deliver(served: Served, pieces: Sequence[bytes]) -> list[str]:
         return statuses(client.rest_of_replies())
 
 
-def check_content(served: Served, policy: str, row: ContentRow, pieces: Sequence[bytes]) -> None:
-    served.messages.clear()
-    got = deliver(served, pieces)
+def outcome(row: ContentRow, policy: str) -> tuple[str, list[bytes]]:
+    """The status of the reply to *row*, and what is delivered."""
     if policy == "reject" and not row.clean:
-        assert (got, served.contents()) == (["550 5.5.2", *TAIL_STATUSES], []), pieces
-    else:
-        content = row.normalized if policy == "normalize" else row.content
-        assert (got, served.contents()) == (["250 2.0.0", *TAIL_STATUSES], [content]), pieces
+        return "550 5.5.2", []
+    return "250 2.0.0", [row.normalized if policy == "normalize" else row.content]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -142,8 +139,11 @@ def test_content_is_the_same_however_it_arrives(
     serving: Serving, row: ContentRow, policy: str
 ) -> None:
     served = serving(bare_newline=policy)
+    answer, delivered = outcome(row, policy)
     for pieces in ways_to_send(row.sent, TAIL, row.id, times=20 if len(row.sent) < 100 else 3):
-        check_content(served, policy, row, pieces)
+        served.messages.clear()
+        got = deliver(served, pieces)
+        assert (got, served.contents()) == ([answer, *TAIL_STATUSES], delivered), pieces
     assert_serves(served)
 
 
@@ -161,19 +161,16 @@ def test_content_in_one_group_with_its_commands(
             + TAIL
         )
         got = statuses(client.rest_of_replies())
-    refused = policy == "reject" and not row.clean
-    answer = "550 5.5.2" if refused else "250 2.0.0"
+    answer, delivered = outcome(row, policy)
     assert got == ["250", SENDER_OK, RECIPIENT_OK, "354", answer, *TAIL_STATUSES]
-    content = row.normalized if policy == "normalize" else row.content
-    assert served.contents() == ([] if refused else [content])
+    assert served.contents() == delivered
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("row", CONTENT_ROWS, ids=lambda row: row.id)
 def test_content_over_lmtp(serving: Serving, row: ContentRow, policy: str) -> None:
     served = serving(lmtp=True, bare_newline=policy)
-    refused = policy == "reject" and not row.clean
-    content = row.normalized if policy == "normalize" else row.content
+    answer, delivered = outcome(row, policy)
     for pieces in ([row.sent + TAIL], *random_cuts(row.sent + TAIL, row.id, 4)):
         served.messages.clear()
         with served.hello() as client:
@@ -183,8 +180,8 @@ def test_content_over_lmtp(serving: Serving, row: ContentRow, policy: str) -> No
             served.send_pieces(client, pieces)
             got = statuses(client.rest_of_replies())
         # RFC 2033 section 4.2: one for each recipient that was accepted
-        assert got == ["550 5.5.2" if refused else "250 2.0.0"] * 2 + TAIL_STATUSES
-        assert served.contents() == ([] if refused else [content])
+        assert got == [answer, answer, *TAIL_STATUSES]
+        assert served.contents() == delivered
     assert_serves(served)
 
 
@@ -206,8 +203,7 @@ def test_content_inside_tls(
     served_with_tls: dict[str, Served], certificate: Certificate, row: ContentRow, policy: str
 ) -> None:
     served = served_with_tls[policy]
-    refused = policy == "reject" and not row.clean
-    content = row.normalized if policy == "normalize" else row.content
+    answer, delivered = outcome(row, policy)
     sent = row.sent + TAIL
     # Each piece is a record of its own, however TCP carries them.
     for pieces in ([sent], octets(sent)[:3000], *random_cuts(sent, row.id, 2)):
@@ -220,8 +216,8 @@ def test_content_inside_tls(
             for piece in pieces:
                 client.send(piece)
             got = statuses(client.rest_of_replies())
-        assert got == ["550 5.5.2" if refused else "250 2.0.0", *TAIL_STATUSES]
-        assert served.contents() == ([] if refused else [content])
+        assert got == [answer, *TAIL_STATUSES]
+        assert served.contents() == delivered
 
 
 def test_next_transaction_follows_the_end_of_data_in_the_same_group(serving: Serving) -> None:
@@ -630,23 +626,13 @@ def v2(command: int, family: int, block: bytes, length: int | None = None) -> by
     [
         b"PROXY UNKNOWN " + b"x" * 94,  # N41: 108 octets and no CRLF
         b"PROXY TCP4 1.2.3.4 1.2.3.4 99999 25\r\n",  # N42
-        b"PROXY TCP6 1.2.3.4 1.2.3.4 1 25\r\n",
-        b"PROXY TCP4 1.2.3.4 1.2.3.4 01 25\r\n",
-        b"PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n",
-        b"PROXY TCP4 1.2.3.4  1.2.3.4 1 25\r\n",
-        b"PROXY TCP4 01.2.3.4 1.2.3.4 1 25\r\n",
-        b"PROXY TCP4 1.2.3.4 1.2.3.4 1 25\nEHLO x\r\n",
-        b"proxy TCP4 1.2.3.4 1.2.3.4 1 25\r\n",
         b"EHLO x\r\n",  # N47
         v2(0x11, 0x11, V4),  # N43: version 1
-        v2(0x22, 0x11, V4),  # command 2
-        v2(0x21, 0xF1, V4),  # family 0xF
         v2(0x21, 0x11, b"", 16 * 1024 + 1),
-        v2(0x21, 0x11, V4[:8]),
-        b"\r\n\r\n\0\r\nQUIT\r",
     ],
 )
 def test_bad_proxy_header_is_closed_without_a_word(serving: Serving, header: bytes) -> None:
+    """One of each kind; test_proxy.py has them all."""
     served = serving(use_proxy=True)
     with served.connect(greeting=False) as client:
         client.send(header)
@@ -687,21 +673,13 @@ def test_octets_behind_a_proxy_header_are_not_lost(
     assert len(CLIENTS_SEEN) == len(ways)
 
 
-def test_tls_begins_behind_a_proxy_header(certificate: Certificate) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_tls_begins_behind_a_proxy_header(together: bool, certificate: Certificate) -> None:
     options = {"use_proxy": True, "secure": True, **certificate.options}
     with serve(**options) as served, served.connect(greeting=False) as client:
-        client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n")
-        client.start_tls(certificate.client_context())
-        assert client.reply().code == 220
-        client.send(b"EHLO x\r\n" + TAIL)
-        assert statuses(client.rest_of_replies()) == ["250", *TAIL_STATUSES]
-
-
-def test_client_hello_in_one_segment_with_a_proxy_header(certificate: Certificate) -> None:
-    options = {"use_proxy": True, "secure": True, **certificate.options}
-    with serve(**options) as served, served.connect(greeting=False) as client:
-        # Kept back by the kernel until the ClientHello follows.
-        client.sock.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n", socket.MSG_MORE)
+        # With MSG_MORE the kernel keeps it back until the ClientHello follows.
+        flags = socket.MSG_MORE if together else 0
+        client.sock.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n", flags)
         client.start_tls(certificate.client_context())
         assert client.reply().code == 220
         client.send(b"EHLO x\r\n" + TAIL)

@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 import pytest
 import scramp
-from support import Client, Witness, poll, running, talking
+from support import Client, Witness, auth_plain, poll, running, talking
 
 from smtp_blinker import Reject, ScramKeys
 from smtp_blinker.policies import (
@@ -32,10 +32,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def plain(name: str, password: str) -> str:
-    return "AUTH PLAIN " + base64.b64encode(f"\0{name}\0{password}".encode()).decode()
 
 
 def passwords(auth: Any, session: Any) -> Any:
@@ -117,7 +113,7 @@ def test_by_user_whatever_the_program_calls_it(as_object: bool) -> None:
             client.ok("MAIL FROM:<a@example.org>", "RSET", "MAIL FROM:<a@example.org>")
         for name, said in (("ann", "250"), ("bob", "250"), ("ann", "451"), ("bob", "451")):
             with Client(server, hello="EHLO me") as client:
-                client.ok(plain(name, "right"))
+                client.ok(auth_plain(name, "right"))
                 assert client.cmd("MAIL FROM:<a@example.org>").startswith(said)
 
 
@@ -211,7 +207,7 @@ AUTH: dict[str, Any] = {"auth_optional": True, "allow_insecure_auth": True}
 
 def attempt(server: Any, name: str, password: str, source: str = "127.0.0.1") -> str:
     with Client(server, hello="EHLO me", source=source) as client:
-        return client.cmd(plain(name, password))
+        return client.cmd(auth_plain(name, password))
 
 
 def test_an_account_is_locked_from_everywhere_and_opens_again(clock: Clock) -> None:
@@ -301,7 +297,7 @@ def test_unknown_mechanisms_count_for_the_network(clock: Clock) -> None:
     with talking(on_auth=passwords, **AUTH, use=[locking(clock)]) as client:
         for _ in range(2):
             assert client.cmd("AUTH SESAME").startswith("504")
-        assert client.cmd(plain("ann", "right")) == LOCKED
+        assert client.cmd(auth_plain("ann", "right")) == LOCKED
 
 
 def test_login_in_several_lines_is_counted_once(clock: Clock) -> None:
@@ -408,7 +404,7 @@ def test_where_spf_passes_the_domain_stands_for_the_network(clock: Clock) -> Non
 
 def test_those_who_authenticated_are_not_greylisted() -> None:
     with talking(on_auth=passwords, **AUTH, use=[Greylist(**ALL)]) as client:
-        client.ok(plain("ann", "right"))
+        client.ok(auth_plain("ann", "right"))
         client.envelope()
 
 

@@ -95,7 +95,7 @@ def test_malformed_login_name_is_refused(name: bytes) -> None:
 
 
 def test_malformed_login_password_is_refused() -> None:
-    for password in (b"!!!", b64(b"\xff")):
+    for password in (b"!!!", b64(b"\xff"), b64(b"a\0b")):
         one = exchange("LOGIN")
         one.begin(b64(b"alice"))
         assert refused(one.respond, password) == "501 5.5.2"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import shutil
-import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,43 +10,24 @@ from typing import Any
 import pytest
 from interop.engines import RedisInMemory
 from interop.scanners import open_folder, start_clamd, start_rspamd
-from support import free_port, wait_until
-from support.cli import ANYWHERE, SECONDS, SmtpBlinker, adduser, run
+from support import BlockingClient, auth_plain, free_port, wait_until
+from support.cli import ANYWHERE, SmtpBlinker, adduser, run
 
 PROXY = ("--trusted-proxy", "127.0.0.0/8")
 
 
-class Client:
+def introduced(server: SmtpBlinker, address: str) -> BlockingClient:
     """A client that a proxy introduces as *address*."""
-
-    def __init__(self, server: SmtpBlinker, address: str) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)
-        family = "TCP6" if ":" in address else "TCP4"
-        there = "::1" if ":" in address else "127.0.0.1"
-        self.sock.sendall(f"PROXY {family} {address} {there} 1024 25\r\n".encode())
-        self.file = self.sock.makefile("rb")
-        self.greeting = self.reply()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.file.close()
-        self.sock.close()
-
-    def reply(self) -> str:
-        while (line := self.file.readline().decode("ascii"))[3:4] == "-":
-            pass
-        return line.rstrip("\r\n")
-
-    def cmd(self, text: str) -> str:
-        self.sock.sendall(text.encode() + b"\r\n")
-        return self.reply()
+    client = BlockingClient(("127.0.0.1", server.port), greet=False)
+    family, there = ("TCP6", "::1") if ":" in address else ("TCP4", "127.0.0.1")
+    client.send(f"PROXY {family} {address} {there} 1024 25\r\n".encode())
+    client.greeting = client.reply()
+    return client
 
 
 def say(server: SmtpBlinker, address: str, *commands: str) -> str:
     """The last reply to EHLO and *commands*."""
-    with Client(server, address) as client:
+    with introduced(server, address) as client:
         said = client.cmd("EHLO me")
         for command in commands:
             said = client.cmd(command)
@@ -69,7 +48,7 @@ def test_rates_of_messages_recipients_and_connections(tmp_path: Path) -> None:
         assert say(server, "127.0.0.1", MAIL, "RSET", MAIL).startswith("250")
         for _ in range(2):
             say(server, "192.0.2.1")
-        with Client(server, "192.0.2.1") as client:
+        with introduced(server, "192.0.2.1") as client:
             assert client.greeting.startswith("421 4.7.0 Too many connections")
 
 
@@ -77,12 +56,9 @@ def test_a_locked_account(tmp_path: Path) -> None:
     adduser(tmp_path, "ann", "sesame")
     options = ("--users", "users", "--max-auth-failures-per-account", "1")
 
-    def plain(password: str) -> str:
-        return "AUTH PLAIN " + base64.b64encode(f"\0ann\0{password}".encode()).decode()
-
     with SmtpBlinker(tmp_path, *ANYWHERE, *PROXY, *options) as server:
-        assert say(server, "192.0.2.1", plain("open")).startswith("535")
-        assert say(server, "192.0.2.2", plain("sesame")).startswith("454 4.7.0")
+        assert say(server, "192.0.2.1", auth_plain("ann", "open")).startswith("535")
+        assert say(server, "192.0.2.2", auth_plain("ann", "sesame")).startswith("454 4.7.0")
 
 
 def test_greylisting_comes_after_the_refusal_to_relay(tmp_path: Path) -> None:
@@ -101,7 +77,7 @@ def test_sender_authentication(tmp_path: Path, is_enforced: bool) -> None:
     # An address literal and a message without From: nothing to look up.
     with (
         SmtpBlinker(tmp_path, *ANYWHERE, *PROXY, "--name", "mx.test", *options) as server,
-        Client(server, "192.0.2.1") as client,
+        introduced(server, "192.0.2.1") as client,
     ):
         for command in ("EHLO [192.0.2.1]", "MAIL FROM:<>", RCPT, "DATA"):
             client.cmd(command)
@@ -122,7 +98,7 @@ def test_scanners_judge_mail(tmp_path: Path) -> None:
     scanners = []
 
     def data(address: str, *lines: str) -> str:
-        with Client(server, address) as client:
+        with introduced(server, address) as client:
             for command in ("EHLO me", MAIL, RCPT, "DATA"):
                 client.cmd(command)
             return client.cmd("\r\n".join((*lines, ".")))
@@ -165,7 +141,7 @@ def test_two_servers_count_together_in_redis(tmp_path: Path, short_folder: Path)
             # What Redis doesn't answer within 50 ms each counts alone: on a busy machine not each
             # connection and not each message is known to the other, but soon one is.
             def is_one_connection() -> bool:
-                with Client(one, "192.0.2.9") as first, Client(two, "192.0.2.9") as second:
+                with introduced(one, "192.0.2.9") as first, introduced(two, "192.0.2.9") as second:
                     return first.greeting[:3] == "220" and second.greeting[:9] == "421 4.7.0"
 
             wait_until(is_one_connection)
@@ -173,7 +149,7 @@ def test_two_servers_count_together_in_redis(tmp_path: Path, short_folder: Path)
             replies = []
 
             def is_refused(server: SmtpBlinker) -> bool:
-                with Client(server, "192.0.2.3") as client:
+                with introduced(server, "192.0.2.3") as client:
                     if client.greeting.startswith("421"):
                         return False  # the connection of before is just ending
                     client.cmd("EHLO me")

@@ -373,12 +373,7 @@ def test_stop_lets_content_end_with_its_250_and_tells_421_then(
         close_timeout=3600,
         on_data=lambda stream, session: contents.append(stream.read()),
         **options,
-        greet=False,
     ) as client:
-        if secure:
-            client.start_tls()
-        client.reply()
-        client.ok("EHLO me")
         client.begin()
         client.send(b"one\r\n")
         stopping = gevent.spawn(client.server.stop)

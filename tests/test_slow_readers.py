@@ -108,9 +108,7 @@ def test_stop_tears_nothing_from_the_last_replies() -> None:
 
 def test_stop_tears_nothing_under_tls(certificate: Certificate) -> None:
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
-    with talking(secure=True, max_junk_commands=None, **files, greet=False) as client:
-        client.start_tls()
-        assert client.reply().startswith("220")
+    with talking(secure=True, max_junk_commands=None, **files, hello=None) as client:
         client.send(b"HELP\r\n" * 100_000 + b"QUIT\r\n")
         full(client.server)
         stopping = gevent.spawn(client.server.stop, 30)
@@ -149,17 +147,10 @@ def test_the_event_has_the_code_that_was_sent() -> None:
 # TLS
 
 
-def tls_client(server: SMTPServer) -> Client:
-    client = Client(server, greet=False)
-    client.start_tls()
-    assert client.reply().startswith("220")
-    return client
-
-
 def test_a_client_that_ends_tls_is_answered_with_the_end_of_tls(certificate: Certificate) -> None:
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
     with running(secure=True, **files) as server:
-        client = tls_client(server)
+        client = Client(server)
         tls = client.tls
         with pytest.raises(ssl.SSLWantReadError):
             tls.unwrap()
@@ -172,7 +163,7 @@ def test_a_record_that_is_none_is_told_by_an_alert(certificate: Certificate) -> 
     files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
     with running(secure=True, **files) as server:
         witness = Witness(server)
-        client = tls_client(server)
+        client = Client(server)
         client.sock.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
         client._incoming.write(client.sock.recv(65536))
         with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
@@ -203,7 +194,7 @@ def test_a_timeout_of_the_program_s_own_costs_no_octets_of_tls(certificate: Cert
             read.append(piece)
 
     with running(secure=True, on_data=on_data, **files) as server:
-        client = tls_client(server)
+        client = Client(server)
         client.ok("EHLO me")
         client.begin()
         for line in content.splitlines(keepends=True):

@@ -104,47 +104,6 @@ def test_trace_header_comes_first(store: MaildirStore) -> None:
     assert message.endswith(CONTENT.replace(b"\r\n", b"\n"))
 
 
-def test_null_reverse_path_is_empty_brackets(store: MaildirStore) -> None:
-    store(io.BytesIO(CONTENT), a_session(""))
-    assert stored(store)[0].startswith(b"Return-Path: <>\n")
-
-
-def test_internationalised_addresses_are_utf8(store: MaildirStore) -> None:
-    session = a_session("jörg@bücher.example", "用户@例子.example")
-    session.envelope.smtputf8 = True
-    store(io.BytesIO(CONTENT), session)
-    assert stored(store)[0].startswith(
-        "Return-Path: <jörg@bücher.example>\nDelivered-To: 用户@例子.example\n".encode()
-    )
-
-
-def test_without_smtputf8_the_trace_header_is_ascii(store: MaildirStore) -> None:
-    store(io.BytesIO(CONTENT), a_session("a@straße.example", "b@bücher.example"))
-    head = stored(store)[0].partition(b"\n\n")[0].decode("ascii")
-    assert head.startswith(
-        "Return-Path: <a@xn--strae-oqa.example>\nDelivered-To: b@xn--bcher-kva.example\n"
-    )
-    assert "for <b@xn--bcher-kva.example>;" in head
-
-
-@pytest.mark.parametrize(
-    "evil", ["\n", "\r", "\r\n", "\0", "\x1b[2J", "\x85", "\u2028", "\udc80", "\x7f"]
-)
-def test_no_address_can_break_the_header(store: MaildirStore, evil: str) -> None:
-    session = a_session(f"a{evil}X-Evil: 1@example.org", f"b{evil}X-Evil: 2@example.com")
-    store(io.BytesIO(CONTENT), session)
-    [message] = stored(store)
-    head = message.partition(b"\n\n")[0].decode()
-    assert [line.partition(":")[0] for line in head.split("\n") if line[0] != "\t"] == [
-        "Return-Path",
-        "Delivered-To",
-        "Received",
-        "Subject",
-        "From",
-    ]
-    assert all(line.lstrip("\t").isprintable() for line in head.split("\n"))
-
-
 def test_reply_names_the_file_and_the_received_line_too(store: MaildirStore) -> None:
     reply = store(io.BytesIO(CONTENT), a_session())
     [name] = os.listdir(Path(store.path, "new"))

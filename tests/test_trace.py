@@ -120,6 +120,8 @@ def test_the_null_reverse_path_is_written() -> None:
         ("b@क्\u200dष.example", "b@xn--11b2ezcw70k.example", "b@क्\u200dष.example"),
         ("b@xn--dmin-zg0y.example", "b@xn--dmin-zg0y.example", "b@xn--dmin-zg0y.example"),
         ("jörg@example.org", "j?rg@example.org", "jörg@example.org"),
+        ("用户@例子.example", "??@xn--fsqu00a.example", "用户@例子.example"),
+        ("a\x1b[2J\x7f\0@example.org", "a?[2J??@example.org", "a?[2J??@example.org"),
         ("a@ü\nX: 1", "a@xn--?x: 1-jva", "a@ü?X: 1"),
         ("a@ü\udc80\u2028", None, "a@ü??"),
     ],

@@ -134,6 +134,12 @@ class Page:
         self.click("#list li:first-child a")
         self.one("#message h1")
 
+    def open_message(self, *subjects: str) -> None:
+        """Open the page, whose list has these *subjects*, and its first message."""
+        self.open()
+        self.shows(*subjects)
+        self.open_first()
+
     def press(self, *keys: str) -> None:
         ActionChains(self.chrome).send_keys(*keys).perform()
 

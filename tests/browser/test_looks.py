@@ -222,9 +222,7 @@ def test_long_and_repeated_header_fields_are_folded(page: Page) -> None:
     message["X-Long"] = "x" * 500 + "end"
     message.set_content("x")
     page.send(message)
-    page.open()
-    page.shows("fields")
-    page.open_first()
+    page.open_message("fields")
     page.click("#tab-headers")
     table = page.one(".headers")
     assert "hop 1" in table.text
@@ -242,9 +240,7 @@ def test_html_is_seen_at_the_width_of_a_device(
     page: Page, name: str, width: int, seen: str
 ) -> None:
     page.send(NEWS.encode())
-    page.open()
-    page.shows("news")
-    page.open_first()
+    page.open_message("news")
     paragraph = "const p = document.querySelector('p'); return p && getComputedStyle(p).width"
 
     def has(expected: str) -> None:
@@ -263,9 +259,7 @@ def test_html_is_seen_at_the_width_of_a_device(
 
 def test_copy_buttons_copy_what_they_stand_beside(page: Page) -> None:
     page.send(plain("copied", "Go to https://example.org/reset?code=1 now"))
-    page.open()
-    page.shows("copied")
-    page.open_first()
+    page.open_message("copied")
     clipboard(page)
     page.click("#facts summary")
 

@@ -79,9 +79,7 @@ def test_links_within_a_message_scroll(page: Page) -> None:
 
 def test_a_message_is_read_in_every_view(page: Page) -> None:
     page.send(rich(), "ada@example.com", "hidden@example.com")
-    page.open()
-    page.shows("rich")
-    page.open_first()
+    page.open_message("rich")
     assert page.in_frame(lambda: page.one("#words").text) == "rich words"
     width = "return document.getElementById('pic').naturalWidth"
     page.in_frame(lambda: wait_until(lambda: page.run(width) == 1, "its own picture is shown"))
@@ -113,9 +111,7 @@ def test_what_policies_found_is_shown(page: Page) -> None:
     trace += "Received: from c ([192.0.2.1]) by mx with ESMTP; Mon, 1 Jan 2024 00:00:00 +0000\n"
     (page.maildir / "new" / "1.judged").write_bytes(trace.encode() + plain("judged"))
     page.send(plain("not judged"))
-    page.open()
-    page.shows("not judged", "judged")
-    page.open_first()
+    page.open_message("not judged", "judged")
     assert not page.all("#results")
     page.click("#list li:last-child a")
     line = "Policies sender authentication: pass · rspamd: add header"
@@ -148,9 +144,7 @@ def test_a_message_that_is_cut_says_so(page: Page) -> None:
 def test_a_message_to_a_thousand_is_shown_like_any_other(page: Page) -> None:
     names = [f"recipient{number}@{'x' * 40}.example" for number in range(1000)]
     page.send(b"From: bob@example.org\nSubject: all\nContent-Type: text/html\n\n<p>Hello", *names)
-    page.open()
-    page.shows("all")
-    page.open_first()
+    page.open_message("all")
     assert page.in_frame(lambda: page.one("p").text) == "Hello"
     assert page.texts("#left-out li") == []
     page.click("#tab-headers")
@@ -160,9 +154,7 @@ def test_a_message_to_a_thousand_is_shown_like_any_other(page: Page) -> None:
 def test_the_view_stays_from_message_to_message(page: Page) -> None:
     page.send(plain("one"))
     page.send(rich())
-    page.open()
-    page.shows("rich", "one")
-    page.open_first()
+    page.open_message("rich", "one")
     page.click("#tab-headers")
     page.press("j")
     wait_until(lambda: page.texts("#message h1") == ["one"])
@@ -171,9 +163,7 @@ def test_the_view_stays_from_message_to_message(page: Page) -> None:
 
 def test_addresses_in_text_are_links(page: Page) -> None:
     page.send(plain("links", "See <https://example.org/a?b=1&c=2>, javascript:alert(1)."))
-    page.open()
-    page.shows("links")
-    page.open_first()
+    page.open_message("links")
     wait_until(lambda: page.texts("pre.text a") == ["https://example.org/a?b=1&c=2"])
     assert page.one("pre.text a").get_attribute("rel") == "noopener noreferrer"
     assert "javascript:alert(1)" in page.texts("pre.text")[0]
@@ -182,18 +172,14 @@ def test_addresses_in_text_are_links(page: Page) -> None:
     assert "monospace" not in page.run(font)
     page.click(".strip button")
     assert "monospace" in page.run(font)
-    page.open()
-    page.shows("links")
-    page.open_first()
+    page.open_message("links")
     assert "monospace" in page.run(font)
 
 
 def test_html_is_seen_as_on_a_dark_screen(page: Page) -> None:
     style = "p {color: rgb(1, 1, 1)} @media (prefers-color-scheme: dark) {p {color: rgb(2, 2, 2)}}"
     page.send(f"Subject: x\nContent-Type: text/html\n\n<style>{style}</style><p>x</p>".encode())
-    page.open()
-    page.shows("x")
-    page.open_first()
+    page.open_message("x")
     color = "const p = document.querySelector('p'); return p && getComputedStyle(p).color"
 
     def has(expected: str) -> None:
@@ -212,9 +198,7 @@ def test_many_attachments_and_recipients_leave_room(page: Page) -> None:
     for number in range(20):
         message.add_attachment(b"x", "application", "pdf", filename=f"{number}.pdf")
     page.send(message)
-    page.open()
-    page.shows("many")
-    page.open_first()
+    page.open_message("many")
     assert len(page.all("a.chip")) == 8
     page.click("#facts summary")
     assert "p98@" not in page.one(".facts").text
@@ -257,9 +241,7 @@ def test_an_attachment_is_downloaded(page: Page, tmp_path: Path) -> None:
         "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
     )
     page.send(rich())
-    page.open()
-    page.shows("rich")
-    page.open_first()
+    page.open_message("rich")
     page.click("#attachments .chip")
     file = tmp_path / "file.bin"
     wait_until(lambda: file.exists() and file.read_bytes() == b"octets\x00\xff", "the download")
@@ -268,9 +250,7 @@ def test_an_attachment_is_downloaded(page: Page, tmp_path: Path) -> None:
 def test_messages_are_deleted_one_by_one_and_all(page: Page) -> None:
     for subject in ("one", "two", "three"):
         page.send(plain(subject))
-    page.open()
-    page.shows("three", "two", "one")
-    page.open_first()
+    page.open_message("three", "two", "one")
     page.click("#delete-one")
     page.shows("two", "one")
     wait_until(lambda: page.texts("#message h1") == ["two"], "the next one is open")
@@ -481,9 +461,7 @@ def test_links_open_in_a_tab_that_knows_nothing_of_the_page(page: Page) -> None:
         threading.Thread(target=outside.serve_forever, daemon=True).start()
         link = f'<a id="a" href="http://127.0.0.1:{outside.server_port}/out">go</a>'
         page.send(b"Subject: link\nContent-Type: text/html\n\n" + link.encode())
-        page.open()
-        page.shows("link")
-        page.open_first()
+        page.open_message("link")
         first = page.chrome.current_window_handle
         page.in_frame(lambda: page.one("#a").click())
         wait_until(lambda: len(page.chrome.window_handles) == 2, "the link opens a tab")

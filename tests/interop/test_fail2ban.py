@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import re
 import smtplib
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HOST, program, succeed, wait_until
+from support import HOST, auth_plain, program, succeed, wait_until
 
 from smtp_blinker.listeners.log import EventLog, JSONFormatter
 
@@ -42,9 +41,9 @@ def log(request: pytest.FixtureRequest, serve: Any, tmp_path: Path) -> Path:
     listener = EventLog(logger).attach(served.server)
     try:
         for address, commands in (
-            ("192.0.2.1", (plain("wrong"), f"MAIL {FORGED}", f"HELP INFO {FORGED}")),
-            ("2001:db8::1", (plain("wrong"), "AUTH GUESS", plain("right"))),
-            ("192.0.2.2", (plain("right"), "MAIL FROM:<a@example.org>")),
+            ("192.0.2.1", (auth_plain("ann", "wrong"), f"MAIL {FORGED}", f"HELP INFO {FORGED}")),
+            ("2001:db8::1", (auth_plain("ann", "wrong"), "AUTH GUESS", auth_plain("ann", "right"))),
+            ("192.0.2.2", (auth_plain("ann", "right"), "MAIL FROM:<a@example.org>")),
             ("192.0.2.3", ("NOOP", "NOOP", "NOOP", "NOOP")),
         ):
             talk(served.server.server_port, address, commands)
@@ -58,10 +57,6 @@ def log(request: pytest.FixtureRequest, serve: Any, tmp_path: Path) -> Path:
         lines = file.read_text().splitlines()
         file.write_text("".join(f"{line[:19]} mx smtp-blinker[7]: {line}\n" for line in lines))
     return file
-
-
-def plain(password: str) -> str:
-    return "AUTH PLAIN " + base64.b64encode(f"\0ann\0{password}".encode()).decode()
 
 
 def talk(port: int, address: str, commands: tuple[str, ...]) -> None:

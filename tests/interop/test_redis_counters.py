@@ -10,7 +10,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support import free_port, python, wait_until
+from support import free_port, poll, python, wait_until
 
 from smtp_blinker import SMTPServer
 from smtp_blinker.listeners.log import category
@@ -211,10 +211,13 @@ def test_a_triplet_passes_on_another_node(redis: RedisInMemory) -> None:
 
 
 class Hears:
-    def __init__(self) -> None:
+    """What a server with *counters* tells of them."""
+
+    def __init__(self, counters: RedisCounters) -> None:
         self.server = SMTPServer(("127.0.0.1", 0))
         self.events: list[Any] = []
         error.connect(self._hear, self.server)
+        counters.attach(self.server)
 
     def _hear(self, server: Any, event: Any) -> None:
         self.events.append(event)
@@ -222,9 +225,8 @@ class Hears:
 
 @pytest.mark.usefixtures("soon")
 def test_redis_dies_and_comes_back(redis: RedisInMemory) -> None:
-    hears = Hears()
     counters = RedisCounters(redis.url)
-    counters.attach(hears.server)
+    hears = Hears(counters)
     assert hit(counters, "k", 2) == 0
     assert counters.lease("n", "a", 2, PATIENCE)
     redis.kill()
@@ -249,9 +251,8 @@ def test_redis_dies_and_comes_back(redis: RedisInMemory) -> None:
 
 
 def test_a_redis_that_was_started_anew_is_no_outage(redis: RedisInMemory) -> None:
-    hears = Hears()
     counters = RedisCounters(redis.url)
-    counters.attach(hears.server)
+    hears = Hears(counters)
     assert hit(counters, "k", 1) == 0
     redis.kill()
     redis.start()
@@ -262,9 +263,8 @@ def test_a_redis_that_was_started_anew_is_no_outage(redis: RedisInMemory) -> Non
 
 @pytest.mark.usefixtures("soon")
 def test_redis_stops_answering_and_other_clients_go_on(redis: RedisInMemory) -> None:
-    hears = Hears()
     counters = RedisCounters(redis.url)
-    counters.attach(hears.server)
+    hears = Hears(counters)
     for key in ("a", "b"):
         assert hit(counters, key, 5) == 0
     redis.signal(signal.SIGSTOP)
@@ -300,18 +300,15 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("patient")
 def test_a_redis_that_is_slow_once_counts_all_the_same(redis: RedisInMemory) -> None:
-    hears = Hears()
     counters = RedisCounters(redis.url)
-    counters.attach(hears.server)
+    hears = Hears(counters)
     assert hit(counters, "k", 2) == 0
     redis.signal(signal.SIGSTOP)
     assert counters.hit("k", 2, DAY, 0.05).wait == 0, "counted here"
     assert counters.away, "so that a policy may defer what isn't counted everywhere"
     assert [event.code for event in hears.events] == ["CountersAway"]
     redis.signal(signal.SIGCONT)
-    with gevent.Timeout(PATIENCE):
-        while counters.away:
-            gevent.sleep(0.001)
+    poll(lambda: not counters.away)
     # The late one is the second that Redis knows, and nothing is counted here any more.
     assert hit(counters, "k", 2) > DAY - 600
     assert asked(redis, "LLEN", "smtp_blinker:w:k") == 2
@@ -330,9 +327,7 @@ def test_a_redis_that_is_slow_at_the_first_command_counts_from_then_on(
     redis.signal(signal.SIGSTOP)
     assert counters.hit("k", 1, DAY, 0.05).wait == 0
     redis.signal(signal.SIGCONT)
-    with gevent.Timeout(PATIENCE):
-        while counters.away:
-            gevent.sleep(0.001)
+    poll(lambda: not counters.away)
     assert hit(counters, "k", 1) > 0
 
 
@@ -341,18 +336,15 @@ def test_one_that_does_not_answer_for_long_is_away_and_is_told_of_once(
 ) -> None:
     monkeypatch.setattr(module, "LATE_SECONDS", 0.05)
     monkeypatch.setattr(module, "RETRY_SECONDS", DAY)
-    hears = Hears()
     counters = RedisCounters(redis.url)
-    counters.attach(hears.server)
+    hears = Hears(counters)
     assert hit(counters, "k", 5) == 0
     redis.signal(signal.SIGSTOP)
     # More than there are connections: none waits for longer than it may.
     tries = [gevent.spawn(counters.hit, "k", 5, DAY, 0.05) for _ in range(20)]
     gevent.joinall(tries, timeout=PATIENCE, raise_error=True)
     assert [one.get().wait > 0 for one in tries].count(False) == 5
-    with gevent.Timeout(PATIENCE):
-        while counters._retry_at is None:
-            gevent.sleep(0.001)
+    poll(lambda: counters._retry_at is not None)
     assert hit(counters, "k", 5) > 0, "it doesn't wait for Redis"
     assert [event.code for event in hears.events] == ["CountersAway"]
 
@@ -377,9 +369,8 @@ def test_a_lease_that_comes_too_late_is_given_back(redis: RedisInMemory) -> None
 
 @pytest.mark.usefixtures("patient")
 def test_where_this_process_stood_still_the_answer_counts(redis: RedisInMemory) -> None:
-    hears = Hears()
     counters = RedisCounters(redis.url)
-    counters.attach(hears.server)
+    hears = Hears(counters)
     assert hit(counters, "k", 100) == 0
     for _ in range(20):
         gevent.spawn(time.sleep, 0.01)  # holds the hub up
@@ -398,9 +389,8 @@ def test_while_it_is_away_commands_do_not_wait(redis: RedisInMemory) -> None:
 
 
 def test_a_wrong_answer_is_an_outage_too(redis: RedisInMemory) -> None:
-    hears = Hears()
     counters = RedisCounters(redis.url)
-    counters.attach(hears.server)
+    hears = Hears(counters)
     asked(redis, "SET", "smtp_blinker:w:k", "no list")
     assert hit(counters, "k", 1) == 0
     assert "WRONGTYPE" in str(hears.events[0].error)

@@ -1,7 +1,7 @@
 """What all tests share: servers, clients, programs, waiting, certificates."""
 
 from .certificates import Certificate, trusting
-from .client import BlockingClient, Client
+from .client import BlockingClient, Client, auth_plain
 from .leaks import descriptors, greenlets
 from .pieces import cut_at, octets, two_pieces
 from .programs import (
@@ -40,8 +40,9 @@ from .waiting import MOMENT, PATIENCE, SECONDS, free_port, poll, wait_until
 __all__ = [
     "HOST", "LIBRARY", "MOMENT", "PATIENCE", "PROGRAM_SECONDS", "SECONDS", "SIGNALS",
     "BlockingClient", "Certificate", "Client", "ClientReply", "Message", "Program", "Served",
-    "Talk", "Witness", "assert_serves", "beside", "bound_socket", "cut_at", "descriptors",
-    "environment", "free_port", "greenlets", "missing", "octets", "poll", "program", "proxies",
-    "python", "raising", "run", "running", "serve", "succeed", "take_replies", "take_reply",
-    "talking", "tcp_address", "trusting", "two_pieces", "until_read", "wait_until", "witnessed",
+    "Talk", "Witness", "assert_serves", "auth_plain", "beside", "bound_socket", "cut_at",
+    "descriptors", "environment", "free_port", "greenlets", "missing", "octets", "poll", "program",
+    "proxies", "python", "raising", "run", "running", "serve", "succeed", "take_replies",
+    "take_reply", "talking", "tcp_address", "trusting", "two_pieces", "until_read", "wait_until",
+    "witnessed",
 ]  # fmt: skip

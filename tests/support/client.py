@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import ssl
 import struct
@@ -15,6 +16,11 @@ from smtp_blinker import SMTPServer
 from .certificates import trusting
 from .replies import ClientReply, take_replies, take_reply
 from .waiting import MOMENT, SECONDS
+
+
+def auth_plain(name: str, password: str, authzid: str = "") -> str:
+    """The command that authenticates by the mechanism PLAIN."""
+    return "AUTH PLAIN " + base64.b64encode(f"{authzid}\0{name}\0{password}".encode()).decode()
 
 
 def begins_with_tls(server: SMTPServer) -> bool:
