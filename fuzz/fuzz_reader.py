@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from smtp_blinker.web.child import _Process
 from smtp_blinker.web.reader import charsets, frames, markup_text, query, tnef
-from smtp_blinker.web.reader.entry import SEARCHED, Entry
+from smtp_blinker.web.reader.entry import SEARCHED, Entry, joined
 from smtp_blinker.web.reader.frames import Frame
 from smtp_blinker.web.reader.requests import FUNCTIONS
 from smtp_blinker.web.reader.worker import answered
@@ -65,8 +65,9 @@ def _charset(data: bytes) -> None:
 
 def _search(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
-    entry = Entry(_ID, "", 1.7e9, True, 1, True, folded={"subject": "x", "text": "y"})
-    assert query.compile_query(text)(entry) in (True, False)
+    words = joined({**dict.fromkeys(SEARCHED, ""), "subject": "x", "text": "y"})
+    entry = Entry(_ID, "", 1.7e9, True, 1, True, words=words)
+    assert query.compile_query(text)(entry) is bool(query.select(text, [entry]))
     for said in (query.problem(text), query.hint(text)):
         assert said is None or len(said) < 300
 

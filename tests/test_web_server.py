@@ -11,10 +11,10 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
+from gevent.pywsgi import WSGIHandler
 from support import SECONDS, poll, tcp_address
 
 from smtp_blinker.web import PageServer, create_app
-from smtp_blinker.web.server import PageHandler
 
 HEALTH = b"GET /healthz/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 LARGE = 16 * 2**20
@@ -260,14 +260,14 @@ def test_a_download_says_its_length(tmp_path: Path) -> None:
 
 def test_an_answer_is_sent_in_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each system call wakes the client, which costs more than the rest of a small answer."""
-    sent = []
-    send = PageHandler._sendall
+    sent: list[bytes] = []
+    send = WSGIHandler._sendall  # type: ignore[attr-defined]
 
-    def record(handler: PageHandler, data: bytes) -> None:
+    def record(handler: WSGIHandler, data: bytes) -> None:
         sent.append(data)
         send(handler, data)
 
-    monkeypatch.setattr(PageHandler, "_sendall", record)
+    monkeypatch.setattr(WSGIHandler, "_sendall", record)
     with page(tmp_path) as server, connect(server, HEALTH) as client:
         received = answer(client)
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")

@@ -32,6 +32,9 @@ class PageHandler(WSGIHandler):
     server: Any
     #: Whether its response is an endless stream of events.
     has_events = False
+    #: The headers, until they are sent together with the first data: each system call wakes the
+    #: client, which takes more time than to copy the data.
+    _held: list[bytes] | None = None
     # What gevent's TimeoutError has in the place of a number: the client takes no more.
     ignored_socket_errors: Any = (*WSGIHandler.ignored_socket_errors, "timed out")
 
@@ -78,14 +81,18 @@ class PageHandler(WSGIHandler):
             self.response_use_chunked = False
 
     def _write_with_headers(self, data: bytes) -> None:
-        # In one piece: each system call that wakes a client costs more than the copy.
-        pieces: list[bytes] = []
-        self._sendall = pieces.append
+        self._held = []
         try:
-            super()._write_with_headers(data)
+            super()._write_with_headers(data)  # type: ignore[misc]
         finally:
-            del self._sendall
+            pieces, self._held = self._held, None
         self._sendall(b"".join(pieces))
+
+    def _sendall(self, data: bytes) -> None:
+        if self._held is not None:
+            self._held.append(data)
+        else:
+            super()._sendall(data)  # type: ignore[misc]
 
     def write(self, data: bytes) -> None:
         super().write(data)

@@ -25,6 +25,9 @@ SEARCHED: Final = {
     "message-id": 300,
     "text": NAMES + 1 + KEPT_TEXT,
 }
+#: What stands between two of these texts, and what stands instead of it in them and in a query.
+BETWEEN: Final = "\0"
+INSTEAD: Final = "\ufffd"
 #: Characters of the other header fields that search looks at.
 HEADER: Final = 2048
 #: Fields that are looked for elsewhere, or never looked for.
@@ -34,6 +37,11 @@ _NOT_IN_HEADER: Final = frozenset(
         *("dkim-signature", "arc-seal", "arc-message-signature", "arc-authentication-results"),
         *("mime-version", "content-type", "content-transfer-encoding"),
     }
+)
+#: The fields of `Entry` that `summarize` fills.
+SUMMARIZED: Final = (
+    *("size", "sender", "to", "subject", "snippet", "recipients", "attachments", "brought", "cut"),
+    *("header", "folded"),
 )
 #: Recipients named in the list.
 LISTED_RECIPIENTS: Final = 20
@@ -62,14 +70,21 @@ class Entry:
     cut: bool = False
     #: Whether it could not be read; then the fields from `sender` on are empty.
     unreadable: bool = False
-    #: What search looks at, casefolded: "from", "to", "cc", "subject", "message-id", "text".
-    folded: dict[str, str] = field(default_factory=dict)
+    #: What search looks at, casefolded: the texts of `SEARCHED` in that order, `BETWEEN` them. One
+    #: string is searched several times as fast as six, and needs less memory.
+    words: str = ""
     #: Tags that it brought, and tags by hand; casefolded.
     brought: list[str] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
     #: The other header fields in the same way, a line for each: words without a place aren't
     #: looked for there.
     header: str = ""
+
+    @property
+    def folded(self) -> dict[str, str]:
+        """`words` by place; empty until the file was looked into."""
+        texts = self.words.split(BETWEEN) if self.words else ()
+        return dict(zip(SEARCHED, texts, strict=False))
 
     @property
     def tags(self) -> list[str]:
@@ -139,6 +154,11 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
             for place, text in found.items()
         },
     }
+
+
+def joined(folded: dict[str, str]) -> str:
+    """The texts that `summarize` found as `Entry.words`."""
+    return BETWEEN.join(folded[place].replace(BETWEEN, INSTEAD) for place in SEARCHED)
 
 
 def _both(*addresses: str) -> str:

@@ -13,16 +13,17 @@ import re
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
-from .entry import Entry
+from .entry import SUMMARIZED, Entry, joined
 from .frames import Frame
-from .query import compile_query, hint
+from .query import compile_query, hint, select
+from .saved import Saved, Summaries
 from .tags import Full, Keywords
 from .trash import Trash
 
@@ -33,6 +34,10 @@ BATCH: Final = 512
 _SETTLED: Final = 0.1
 # Where pages only watch, a scan is this many times shorter than the pause after it.
 _PAUSE: Final = 4
+
+#: Up to so many messages, what is saved of a deleted one is removed at once; of more, when more
+#: messages are gone than there are.
+FEW: Final = 1000
 
 _ARRIVED = re.compile(r"(\d{1,11})\.(?:M(\d{1,6})(?!\d))?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -58,6 +63,8 @@ class Index:
         self._unread = 0
         self._keywords = Keywords(path)
         self._trash = Trash()
+        self._saved = Saved(path)
+        self._has_read = False
         #: Grows whenever the list changes, and beyond that of an index that ended.
         self._version = time.monotonic_ns()
         functions: dict[str, Callable[[Frame], Frame]] = {
@@ -86,15 +93,22 @@ class Index:
 
     def _take_in(self, request: Frame) -> Frame:
         """Take in what the reader found."""
-        for summary in json.loads(request.body or b"[]"):
+        if request.body:
+            summaries = json.loads(request.body)
+            self._saved.add(request.body, len(summaries))
+            self._add(summaries)
+            self._version += 1
+        return Frame({})
+
+    def _add(self, summaries: Summaries) -> None:
+        for summary in summaries:
             id = summary.pop("id")
             entry = self._entries.get(id)
             if entry is not None and not entry.indexed:
+                if "folded" in summary:
+                    summary["words"] = joined(summary.pop("folded"))
                 self._entries[id] = replace(entry, indexed=True, **summary)
                 self._pending.pop(id, None)
-        if request.body:
-            self._version += 1
-        return Frame({})
 
     def _refresh(self, request: Frame) -> Frame:
         """Take in summaries, look for new messages, and return which ones the reader has to parse.
@@ -111,7 +125,7 @@ class Index:
         """A page of the messages that match, as the JSON that the API answers with."""
         offset, limit = request.fields["offset"], request.fields["limit"]
         found = self._matching(request.fields["q"])
-        page = [self._entries[id] for id in found[offset : offset + limit]]
+        page = found[offset : offset + limit]
         answer = {
             "messages": [entry.as_dict() for entry in page],
             "offset": offset,
@@ -134,7 +148,7 @@ class Index:
 
     def _delete(self, request: Frame) -> Frame:
         """Remove the files: for good, or after ``undo`` seconds, until which they are hidden."""
-        chosen = list(self._chosen(request))
+        chosen = self._chosen(request)
         if not request.fields.get("undo"):
             return Frame({"deleted": self._remove_files(chosen)})
         for entry in chosen:
@@ -212,21 +226,17 @@ class Index:
 
     # Choosing
 
-    def _chosen(self, request: Frame) -> Iterable[Entry]:
+    def _chosen(self, request: Frame) -> list[Entry]:
         ids = request.fields.get("ids") or [request.fields.get("id")]
         if ids != [None]:
             matches = compile_query(request.fields.get("q", ""))
             known = (self._entries[id] for id in dict.fromkeys(ids) if id in self._entries)
             return [entry for entry in known if matches(entry)]
-        return [self._entries[id] for id in self._matching(request.fields["q"])]
+        return self._matching(request.fields["q"])
 
-    def _matching(self, query: str) -> list[str]:
-        """The ids of the messages that match, newest first; see `query` for the language."""
-        ids = (id for _, id in reversed(self._order))
-        if not query.strip():
-            return list(ids)
-        matches = compile_query(query)
-        return [id for id in ids if matches(self._entries[id])]
+    def _matching(self, query: str) -> list[Entry]:
+        """The messages that match, newest first; see `query` for the language."""
+        return select(query, [self._entries[id] for _, id in reversed(self._order)])
 
     def _counts(self) -> dict[str, int]:
         return {
@@ -257,8 +267,31 @@ class Index:
             self._stamps = stamps if settled else {}
             if gone or come:
                 self._update(gone, come)
+            if not self._has_read:
+                self._has_read = True
+                self._read_saved()
+            gone_and_saved = self._saved.count - len(self._entries)
+            if gone_and_saved > (len(self._entries) if len(self._entries) > FEW else 0):
+                self._saved.replace(self._summaries())
         ended = time.monotonic()
         self._next_scan = ended + _PAUSE * (ended - began)
+
+    def _read_saved(self) -> None:
+        """Take in what an earlier process has saved of the messages that are there."""
+        for batch in self._saved.read():
+            with suppress(TypeError, KeyError, AttributeError):  # a file can be anything
+                self._add([each for each in batch if self._has_size(each["id"], each.get("size"))])
+        self._version += 1
+
+    def _has_size(self, id: str, size: int | None) -> bool:
+        """Whether it is the same message, and not one that now has its name."""
+        return id in self._entries and self._entries[id].size == size
+
+    def _summaries(self) -> Iterator[dict[str, Any]]:
+        """What `_read_saved` takes in, of all messages that were read."""
+        for entry in self._entries.values():
+            if entry.words:
+                yield {"id": entry.id, **{name: getattr(entry, name) for name in SUMMARIZED}}
 
     def _update(self, gone: set[str], come: list[tuple[str, str]]) -> None:
         added = []

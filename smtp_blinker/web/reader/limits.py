@@ -16,14 +16,15 @@ from typing import Final
 MEMORY: Final = 2**30
 FILE_SIZE: Final = 512 * 2**20
 OPEN_FILES: Final = 32
-#: The nice value, so that mail has priority.
+#: The nice value of the reader, so that mail has priority. The index has none: it uses little time,
+#: and people wait for lists and searches.
 NICE: Final = 10
 
 
-def confine(memory: int) -> None:
+def confine(memory: int, nice: int = NICE) -> None:
     """Set permanent limits for this process, such as *memory* octets."""
     with suppress(OSError):
-        os.nice(NICE)
+        os.nice(nice)
     if hasattr(os, "sched_setscheduler"):  # Linux: what wakes here interrupts no one
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
+
+from .entry import BETWEEN, INSTEAD, SEARCHED, Entry
 
 #: Characters of a query, and words, that are looked at.
 MAX_QUERY: Final = 500
@@ -31,6 +33,8 @@ _COMPARED: Final = {
 }
 _SIZE = re.compile(r"(\d{1,15})([kmg]?)b?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_ORDER: Final = {place: number for number, place in enumerate(SEARCHED)}
+_STATE: Final = "is"
 _STATES: Final = frozenset({"unread", "read"})
 _ATTACHMENT: Final = "attachment"
 _PLACE = re.compile(r"[^\W\d_]+:")
@@ -55,53 +59,71 @@ class Searchable(Protocol):
     def tags(self) -> list[str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Term:
-    place: str
-    text: str
-    negated: bool
-    #: What `_COMPARED` compares with; None where it can't be read, and nothing is found.
-    number: float | None = None
-
-    def __call__(self, message: Searchable) -> bool:
-        # What wasn't looked into has no words, and doesn't lack any either.
-        if self.place != "is" and not message.folded:
-            return False
-        return self._found(message) is not self.negated
-
-    def _found(self, message: Searchable) -> bool:
-        if self.place == "is" and self.text in _STATES:
-            return message.unread is (self.text == "unread")
-        if self.place in _COMPARED:
-            what, more = _COMPARED[self.place]
-            if self.number is None:
-                return self.negated
-            value: float = getattr(message, what)
-            return value >= self.number if more else value < self.number
-        if self.place == "has":
-            return self.text.startswith(_ATTACHMENT) and message.attachments > 0
-        if self.place == "tag":
-            return self.text in message.tags
-        if self.place == "header":
-            return self.text in message.header
-        if self.place in message.folded:
-            return self.text in message.folded[self.place]
-        for text in message.folded.values():  # noqa: SIM110 - any() would take twice as long
-            if self.text in text:
-                return True
-        return False
+#: Whether a message matches.
+Test = Callable[[Searchable], bool]
 
 
-def compile_query(query: str) -> Callable[[Searchable], bool]:
+def compile_query(query: str) -> Test:
     """A function that says whether a message matches; everything matches an empty query."""
-    terms = [
-        _Term(word.place, word.text, word.negated, _number(word))
-        for word in _words(query)[:MAX_WORDS]
-        if word.text
-    ]
-    if len(terms) == 1:
-        return terms[0]
-    return lambda message: all(term(message) for term in terms)
+    tests = [(word.place == _STATE, _test(word)) for word in _looked_for(query)]
+    # What wasn't looked into has no words, and doesn't lack any either.
+    return lambda message: all(
+        (of_state or bool(message.folded)) and test(message) for of_state, test in tests
+    )
+
+
+def select(query: str, entries: list[Entry]) -> list[Entry]:
+    """Those of *entries* that match, in a third of the time that a call for each of them takes."""
+    for word in _looked_for(query):
+        text, place, negated = word.text, word.place, word.negated
+        if place in _ORDER:
+            at = _ORDER[place]
+            entries = [
+                each
+                for each in entries
+                if each.words and (text in each.words.split(BETWEEN, at + 1)[at]) is not negated
+            ]
+        elif place:
+            test = _test(word)
+            entries = [each for each in entries if (place == _STATE or each.words) and test(each)]
+        elif negated:
+            entries = [each for each in entries if each.words and text not in each.words]
+        else:
+            entries = [each for each in entries if text in each.words]
+    return entries
+
+
+def _looked_for(query: str) -> list[_Word]:
+    return [word for word in _words(query)[:MAX_WORDS] if word.text]
+
+
+def _test(word: _Word) -> Test:
+    """Made for one word: a search calls it for each of many messages."""
+    place, text, negated = word.place, word.text, word.negated
+    if place == _STATE and text in _STATES:
+        unread = (text == "unread") is not negated
+        return lambda message: message.unread is unread
+    if place in _COMPARED:
+        return _comparison(*_COMPARED[place], _number(word), negated)
+    if place == "has":
+        has = text.startswith(_ATTACHMENT)
+        return lambda message: (has and message.attachments > 0) is not negated
+    if place == "tag":
+        return lambda message: (text in message.tags) is not negated
+    if place == "header":
+        return lambda message: (text in message.header) is not negated
+    if place in _ORDER:
+        return lambda message: (text in message.folded.get(place, "")) is not negated
+    return lambda message: any(text in found for found in message.folded.values()) is not negated
+
+
+def _comparison(what: str, more: bool, number: float | None, negated: bool) -> Test:
+    if number is None:
+        return lambda message: False
+    value = attrgetter(what)
+    if more is not negated:
+        return lambda message: value(message) >= number
+    return lambda message: value(message) < number
 
 
 def problem(query: str) -> str | None:
@@ -153,7 +175,7 @@ class _Word(NamedTuple):
 def _words(query: str) -> list[_Word]:
     return [
         _Word(bool(sign), place.lower(), not plain, (quoted or plain).casefold())
-        for sign, place, quoted, plain in _WORD.findall(query[:MAX_QUERY])
+        for sign, place, quoted, plain in _WORD.findall(query[:MAX_QUERY].replace(BETWEEN, INSTEAD))
     ]
 
 

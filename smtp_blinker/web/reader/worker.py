@@ -11,7 +11,7 @@ from typing import Final
 from . import frames
 from .errors import in_one_line
 from .frames import Frame
-from .limits import confine, limit_seconds
+from .limits import NICE, confine, limit_seconds
 
 #: What serves a request, by its name; raises FileNotFoundError when the message is gone.
 Functions = dict[str, Callable[[Frame], Frame]]
@@ -33,7 +33,7 @@ def main(role: str, memory: str, seconds: str, *arguments: str) -> None:
         functions = Index(*arguments).functions
     else:
         from .requests import FUNCTIONS as functions
-    confine(int(memory))
+    confine(int(memory), 0 if role == "index" else NICE)
     with socket.socket(fileno=SOCKET) as connection:
         try:
             serve(connection, functions, int(seconds))
