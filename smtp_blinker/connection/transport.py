@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket as stdlib_socket
 import ssl
+from _socket import socket as RawSocket
 from contextlib import suppress
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ class Interrupted(Exception):
 
 
 class Transport:
-    """*sock* is a connected, non-blocking gevent socket; `close` closes it.
+    """*sock* is a connected, non-blocking socket of `listener.client_socket`; `close` closes it.
 
     *patience* is how many seconds sending without a deadline may take. *last_moment* is the time
     of `clock.monotonic` at which every wait ends, even before its deadline; only lingering may end
@@ -55,7 +56,6 @@ class Transport:
         "_hub",
         "_last_moment",
         "_patience",
-        "_raw",
         "_reader",
         "_recv",
         "_rest",
@@ -73,15 +73,14 @@ class Transport:
         "unsent",
     )
 
-    def __init__(self, sock: Any, patience: float, last_moment: float) -> None:
+    def __init__(self, sock: RawSocket, patience: float, last_moment: float) -> None:
         self.socket = sock
         self._patience = patience
         self._last_moment = last_moment
-        raw = self._raw = sock._sock
-        self._recv = raw.recv
-        self._send = raw.send
+        self._recv = sock.recv
+        self._send = sock.send
         hub = self._hub = get_hub()
-        self._reader: Any = hub.loop.io(raw.fileno(), _READ)
+        self._reader: Any = hub.loop.io(sock.fileno(), _READ)
         self._writer: Any = None
         #: The greenlet that reads and writes.
         self.greenlet = getcurrent()
@@ -138,7 +137,7 @@ class Transport:
         if deadline < self._fires_at:
             self._start_timer()
         if self._writer is None:
-            self._writer = self._hub.loop.io(self._raw.fileno(), _WRITE)
+            self._writer = self._hub.loop.io(self.socket.fileno(), _WRITE)
         self._writer.start(self._switch)
         try:
             self._to_hub()
