@@ -318,6 +318,10 @@ class TLSChannel:
         else:
             self._incoming.write_eof()
 
+    @property
+    def has_to_send(self) -> bool:
+        return self._outgoing.pending > 0
+
     def to_send(self) -> bytes:
         return b"" if self._in_thread else self._outgoing.read()
 

@@ -185,27 +185,24 @@ class Transport:
             # Do this before octets are taken out, so that an exception here can't lose any.
             self._turns = 0
             let_others_run()
-        data = self._decrypt(tls, size) if tls.has_data() else None
         # A command's record is small, so read little: see MAX_PLAIN in `protocol`.
         raw_size = size if size < _RAW_READ else _RAW_READ
-        while data is None:
-            self._turns = 0
-            tls.received(self.receive(raw_size, deadline, True))
-            data = self._decrypt(tls, size)
-            if data is None:
-                self.flush(deadline)  # the answer to a key update
-                raw_size = _RAW_READ
-        self._turns += 1
-        return data
-
-    def _decrypt(self, tls: TLSChannel, size: int) -> bytes | None:
         try:
-            return tls.decrypt(size)
+            data = tls.decrypt(size) if tls.has_data() else None
+            while data is None:
+                self._turns = 0
+                tls.received(self.receive(raw_size, deadline, True))
+                data = tls.decrypt(size)
+                if data is None:
+                    self.flush(deadline)  # the answer to a key update
+                    raw_size = _RAW_READ
         except ssl.SSLError:
             # RFC 8446 section 6.2: an alert tells the client what was wrong, if there is room.
             with suppress(OSError):
                 self.bytes_out += self._send(self._rest + tls.to_send())
             raise
+        self._turns += 1
+        return data
 
     # Writing
 
@@ -213,8 +210,11 @@ class Transport:
         """Send everything unsent; without a *deadline* it may take *patience*."""
         data = self.unsent
         if self._tls is not None:
-            self.unsent = b""
-            self._send_octets(self._tls.encrypt(data) if data else self._tls.to_send(), deadline)
+            if data:
+                self.unsent = b""
+                self._send_octets(self._tls.encrypt(data), deadline)
+            elif self._rest or self._tls.has_to_send:
+                self._send_octets(self._tls.to_send(), deadline)
             return
         send = self._send
         while data:
