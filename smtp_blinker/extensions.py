@@ -59,12 +59,17 @@ def _forwarding_line(verb: str, attributes: tuple[str, ...]) -> Callable[[Facts]
 
 
 def _limits_line(facts: Facts) -> str | None:
+    return _limits(facts.max_messages, facts.max_recipients, facts.max_rcpt_domains)
+
+
+@lru_cache(maxsize=16)
+def _limits(messages: int | None, recipients: int | None, domains: int | None) -> str | None:
     # RFC 9422 sections 4.1 to 4.3 count all MAIL, RCPT and domains, whatever the reply was. This
     # server counts fewer, so a client that stays within the limits is never refused.
     limits = (
-        ("MAILMAX", facts.max_messages),
-        ("RCPTMAX", facts.max_recipients),
-        ("RCPTDOMAINMAX", facts.max_rcpt_domains),
+        ("MAILMAX", messages),
+        ("RCPTMAX", recipients),
+        ("RCPTDOMAINMAX", domains),
     )
     # RFC 9422 section 4: values have six digits at most. The order is free (section 3).
     shown = [f"{name}={limit}" for name, limit in limits if limit is not None and limit < 10**6]

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket as stdlib_socket
+from _socket import socket as RawSocket
 from collections import Counter
 from contextlib import suppress
 from ipaddress import IPv6Address
@@ -25,7 +26,7 @@ from .connection.tls import SecureContexts
 from .ctrl_c import quiet_ctrl_c
 from .hooks import HookDecorators, Hooks
 from .keywords import Keywords, describe, takes
-from .listener import UNIX_PREFIX, check_listener, open_unix_listener
+from .listener import UNIX_PREFIX, check_listener, client_socket, open_unix_listener
 from .options import Options, make_options
 from .smtp import reply
 from .smtp.reply import Reply
@@ -184,7 +185,7 @@ class SMTPServer(HookDecorators, StreamServer):
         if not self._accepting.take():
             return None
         try:
-            accepted = super().do_read()
+            accepted = self._accept()
             self._pause = 0.0
             if accepted is None:
                 self._accepting.end()
@@ -208,6 +209,15 @@ class SMTPServer(HookDecorators, StreamServer):
             timer.start(self._accept_again, timer)
             return None
 
+    def _accept(self) -> tuple[RawSocket, Any] | None:
+        """The next client's socket and address, or None if no client waits."""
+        listening: Any = self.socket
+        try:
+            descriptor, address = listening._accept()
+        except BlockingIOError:
+            return None
+        return client_socket(listening, descriptor), address
+
     def _accept_again(self, timer: Any) -> None:
         timer.stop()
         timer.close()
@@ -225,8 +235,8 @@ class SMTPServer(HookDecorators, StreamServer):
 
         Other code that accepts sockets calls it, in a new greenlet for each of them.
         """
-        if not hasattr(sock, "_sock"):
-            sock = gevent_socket(fileno=sock.detach())
+        if type(sock) is not RawSocket:
+            sock = client_socket(sock, sock.detach())
         try:
             if isinstance(address, tuple):
                 # Nagle's algorithm with delayed ACKs would delay each reply by 40 ms.
@@ -367,10 +377,10 @@ class SMTPServer(HookDecorators, StreamServer):
             return
         for _ in range(self.backlog):
             try:
-                accepted = super().do_read()
+                accepted = self._accept()
             except OSError:
                 break
-            if not accepted:
+            if accepted is None:
                 break
             self.do_handle(*accepted)
 

@@ -79,6 +79,41 @@ def test_what_it_costs_is_measured_for_each_certificate(
         assert costs[context] != cost
 
 
+def test_a_slow_answer_on_a_busy_machine_does_not_make_a_cheap_key_costly(
+    certificate: Certificate,
+) -> None:
+    context = make_context(**certificate.options)
+    channel, costs = hello_for(context)
+    costs[context] = 1e-6  # the least so far; the answer takes a hundred times as long
+    channel.handshake()
+    assert 1e-6 < costs[context] < 1.01e-6
+
+
+def test_a_retry_request_is_no_measure_and_the_answer_after_it_is_computed_in_a_thread(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise clients without a fitting key share would have each signature made in the hub."""
+    context = make_context(**certificate.options)
+    context.set_ecdh_curve("secp384r1")  # the client offers a share for another curve first
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    costs: dict[ssl.SSLContext, float] = {}
+    channel = TLSChannel(context, {}, costs)
+    used = []
+    run = HANDSHAKES.run
+    monkeypatch.setattr(HANDSHAKES, "run", lambda *args: used.append(args) or run(*args))  # type: ignore[func-returns-value]
+    for answered in (0, 1):
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        channel.received(outgoing.read())
+        assert len(used) == 0
+        assert channel.handshake() is False
+        assert len(used) == answered
+        incoming.write(channel.to_send())
+        costs.setdefault(context, tls.COSTLY)
+    assert costs[context] != tls.COSTLY
+
+
 def test_a_handshake_that_fails_in_a_thread_is_told_as_in_the_hub(
     threads: Any, certificate: Certificate
 ) -> None:

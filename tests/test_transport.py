@@ -12,13 +12,15 @@ from gevent import socket
 from support import SECONDS, octets
 
 from smtp_blinker.connection.transport import Interrupted, Transport
+from smtp_blinker.listener import client_socket
 
 NEVER = float("inf")
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Any, Any]]:
-    ours, theirs = socket.socketpair()
+    one, theirs = socket.socketpair()
+    ours = client_socket(one, one.detach())
     yield ours, theirs
     ours.close()
     theirs.close()

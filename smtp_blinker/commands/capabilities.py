@@ -132,8 +132,7 @@ class Capabilities:
         """Whether this peer may use *verb* (XCLIENT or XFORWARD) now."""
         trusted = self._options.trust("use_xclient" if verb == "XCLIENT" else "use_xforward")
         return (
-            bool(trusted)
-            and self.peer in trusted
+            self.peer in trusted
             and not self._session.xclient.get("ADDR")
             and verb not in self.disabled
         )

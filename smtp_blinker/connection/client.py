@@ -63,7 +63,7 @@ class Server(Protocol):
 class Client:
     """The state of a connection, and what its commands and messages use.
 
-    It is the `CommandContext` of commands. *sock* is a connected gevent socket.
+    It is the `CommandContext` of commands. *sock* is a connected, non-blocking socket.
     """
 
     __slots__ = (

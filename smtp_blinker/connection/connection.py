@@ -60,8 +60,8 @@ _MESSAGE: Final = (State.CONTENT, State.CHUNK, State.CHUNKS)
 class Connection(Client):
     """Serves one client in the current greenlet; `run` returns when the connection has ended.
 
-    *sock* is a connected gevent socket, closed by `run`. Other greenlets may call `drain` and
-    `kill`, and read `session`, `since`, `messages`, `bytes_in` and `bytes_out`.
+    *sock* is a connected, non-blocking socket, closed by `run`. Other greenlets may call `drain`
+    and `kill`, and read `session`, `since`, `messages`, `bytes_in` and `bytes_out`.
     """
 
     __slots__ = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket as stdlib_socket
 import ssl
+from _socket import socket as RawSocket
 from contextlib import suppress
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ class Interrupted(Exception):
 
 
 class Transport:
-    """*sock* is a connected, non-blocking gevent socket; `close` closes it.
+    """*sock* is a connected, non-blocking socket of `listener.client_socket`; `close` closes it.
 
     *patience* is how many seconds sending without a deadline may take. *last_moment* is the time
     of `clock.monotonic` at which every wait ends, even before its deadline; only lingering may end
@@ -55,7 +56,6 @@ class Transport:
         "_hub",
         "_last_moment",
         "_patience",
-        "_raw",
         "_reader",
         "_recv",
         "_rest",
@@ -73,15 +73,14 @@ class Transport:
         "unsent",
     )
 
-    def __init__(self, sock: Any, patience: float, last_moment: float) -> None:
+    def __init__(self, sock: RawSocket, patience: float, last_moment: float) -> None:
         self.socket = sock
         self._patience = patience
         self._last_moment = last_moment
-        raw = self._raw = sock._sock
-        self._recv = raw.recv
-        self._send = raw.send
+        self._recv = sock.recv
+        self._send = sock.send
         hub = self._hub = get_hub()
-        self._reader: Any = hub.loop.io(raw.fileno(), _READ)
+        self._reader: Any = hub.loop.io(sock.fileno(), _READ)
         self._writer: Any = None
         #: The greenlet that reads and writes.
         self.greenlet = getcurrent()
@@ -138,7 +137,7 @@ class Transport:
         if deadline < self._fires_at:
             self._start_timer()
         if self._writer is None:
-            self._writer = self._hub.loop.io(self._raw.fileno(), _WRITE)
+            self._writer = self._hub.loop.io(self.socket.fileno(), _WRITE)
         self._writer.start(self._switch)
         try:
             self._to_hub()
@@ -186,27 +185,24 @@ class Transport:
             # Do this before octets are taken out, so that an exception here can't lose any.
             self._turns = 0
             let_others_run()
-        data = self._decrypt(tls, size) if tls.has_data() else None
         # A command's record is small, so read little: see MAX_PLAIN in `protocol`.
         raw_size = size if size < _RAW_READ else _RAW_READ
-        while data is None:
-            self._turns = 0
-            tls.received(self.receive(raw_size, deadline, True))
-            data = self._decrypt(tls, size)
-            if data is None:
-                self.flush(deadline)  # the answer to a key update
-                raw_size = _RAW_READ
-        self._turns += 1
-        return data
-
-    def _decrypt(self, tls: TLSChannel, size: int) -> bytes | None:
         try:
-            return tls.decrypt(size)
+            data = tls.decrypt(size) if tls.has_data() else None
+            while data is None:
+                self._turns = 0
+                tls.received(self.receive(raw_size, deadline, True))
+                data = tls.decrypt(size)
+                if data is None:
+                    self.flush(deadline)  # the answer to a key update
+                    raw_size = _RAW_READ
         except ssl.SSLError:
             # RFC 8446 section 6.2: an alert tells the client what was wrong, if there is room.
             with suppress(OSError):
                 self.bytes_out += self._send(self._rest + tls.to_send())
             raise
+        self._turns += 1
+        return data
 
     # Writing
 
@@ -214,8 +210,11 @@ class Transport:
         """Send everything unsent; without a *deadline* it may take *patience*."""
         data = self.unsent
         if self._tls is not None:
-            self.unsent = b""
-            self._send_octets(self._tls.encrypt(data) if data else self._tls.to_send(), deadline)
+            if data:
+                self.unsent = b""
+                self._send_octets(self._tls.encrypt(data), deadline)
+            elif self._rest or self._tls.has_to_send:
+                self._send_octets(self._tls.to_send(), deadline)
             return
         send = self._send
         while data:
