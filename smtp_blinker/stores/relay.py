@@ -6,14 +6,13 @@ import re
 import smtplib
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Final
 
 from ..connection.spool import Spool
 from ..session import Address, Envelope, Session
 from ..smtp.reply import Reject
 from ..trace import BEGINNING, header_address, received, separator
-from .circuit import Circuit, check_timeout, within
+from .circuit import Circuit, Deadline, check_timeout
 from .next_hop import Connection, NextHop
 from .pool import Pool
 from .received import PIECE, Source
@@ -118,9 +117,11 @@ class RelayStore:
                 except _Ending:
                     pass  # try again on another connection
 
-    def _deadline(self) -> AbstractContextManager[None]:
-        text = f"{self._hop.shown} did not take a message within {self.timeout:g} s"
-        return within(self.timeout, RelayFailure(text))
+    def _deadline(self) -> Deadline:
+        return Deadline(self.timeout, self._late)
+
+    def _late(self) -> RelayFailure:
+        return RelayFailure(f"{self._hop.shown} did not take a message within {self.timeout:g} s")
 
     def check(self) -> None:
         """For the page: raise if mail can't be delivered now. It sends no message.
