@@ -34,11 +34,13 @@ class Job:
         "failure",
         "is_given_up",
         "is_sent",
+        "size",
     )
 
     def __init__(self, entry: Entry, content: bytes) -> None:
         self.entry = entry
         self.content = content
+        self.size = len(entry.head) + len(content)
         #: Why the engine doesn't have it, or may not have it.
         self.failure: Exception | None = None
         #: Whether the engine may have it, even if it answers with an error.
@@ -47,10 +49,6 @@ class Job:
         self.is_given_up = False
         self._has_ended = False
         self._waiter: Waiter[None] | None = None
-
-    @property
-    def size(self) -> int:
-        return len(self.entry.head) + len(self.content)
 
     def wait(self) -> None:
         """Wait for its end. An exception in this greenlet gives the job up."""
