@@ -220,10 +220,10 @@ def compare(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             rounds.append(row)
     rows = []
     for index in range(most):
-        found = [row[index] for row in rounds]
-        one = {kind: medians([each[kind] for each in found]) for kind in found[0]}
+        runs = [row[index] for row in rounds]
+        one = {kind: medians([each[kind] for each in runs]) for kind in runs[0]}
         parts = {
-            kind: statistics.median(each["node"]["rate"] / each[kind]["rate"] for each in found)
+            kind: statistics.median(each["node"]["rate"] / each[kind]["rate"] for each in runs)
             for kind in one.keys() - {"node"}
         }
         rows.append({"number": index + 1, "part": parts["bare"], "parts": parts, **one})

@@ -511,6 +511,25 @@ def test_switched_off_log_builds_nothing(server: Any, events: Any) -> None:
     assert events.records.records == []
 
 
+@pytest.mark.parametrize(
+    ("level", "heard"),
+    [
+        (logging.DEBUG, {"connect", "secure", "auth", "message", "error"}),
+        (logging.INFO, {"connect", "auth", "message", "error"}),
+        (logging.WARNING, {"auth", "error"}),
+        (logging.ERROR, {"error"}),
+    ],
+)
+def test_a_log_listens_to_what_reaches_its_level(
+    server: Any, events: Any, level: int, heard: set[str]
+) -> None:
+    listener = log.EventLog(events, level=level).attach(server)
+    names = ("connect", "secure", "auth", "message", "error")
+    assert {name for name in names if getattr(signals, name).audience(server)} == heard
+    listener.detach()
+    assert not any(getattr(signals, name).audience(server) for name in names)
+
+
 class Clock:
     now = 1000.0
 

@@ -353,6 +353,18 @@ def test_log_tells_what_happens(tmp_path: Path) -> None:
     assert "<you@example.org> to <me@example.com>" in server.log.read_text()
 
 
+def test_a_log_of_errors_has_the_errors_only(tmp_path: Path) -> None:
+    words = ("--maildir", "box", "--log-level", "error", "--log-format", "json")
+    with SmtpBlinker(tmp_path, *ANYWHERE, *words) as server, server.client() as client:
+        client.sendmail("you@example.org", "me@example.com", MESSAGE)
+        shutil.rmtree(tmp_path / "box")
+        (tmp_path / "box").touch()
+        with pytest.raises(smtplib.SMTPDataError):
+            client.sendmail("you@example.org", "me@example.com", MESSAGE)
+    events = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert {event["smtp"]["signal"] for event in events if "smtp" in event} == {"error"}
+
+
 # When the disk is full, and when the power fails
 
 

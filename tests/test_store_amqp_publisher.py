@@ -17,7 +17,7 @@ from amqp.serialization import dumps
 from smtp_blinker import Session
 from smtp_blinker.stores.amqp_publisher import CONTENT_TYPE, Publisher
 from smtp_blinker.stores.batch import Job
-from smtp_blinker.stores.entry import Envelope
+from smtp_blinker.stores.entry import Entry
 
 FRAME_MAX = 4096
 KEY = "m\u00e4il"
@@ -53,19 +53,18 @@ class Broker:
 
 
 def a_job(content: bytes) -> Job:
-    envelope = Envelope.of(Session(), len(content), "0" * 64)
-    return Job(envelope, envelope.as_json(), content)
+    return Job(Entry.of(Session(), len(content), "0" * 64), content)
 
 
 def as_py_amqp_writes(job: Job) -> bytes:
     broker = Broker()
     message = amqp.Message(
-        job.head + b"\n" + job.content,
+        job.entry.head + b"\n" + job.content,
         content_type=CONTENT_TYPE,
         delivery_mode=2,
-        message_id=job.envelope.id,
-        timestamp=int(job.envelope.time.timestamp()),
-        application_headers={"content_id": job.envelope.content_id},
+        message_id=job.entry.id,
+        timestamp=int(job.entry.time.timestamp()),
+        application_headers={"content_id": job.entry.content_id},
     )
     write = frame_writer(broker, broker)
     write(1, 1, (60, 40), dumps("Bssbb", (0, "ex", KEY, True, False)), message)

@@ -11,13 +11,13 @@ from gevent.event import Event
 from support import poll
 
 from smtp_blinker import Session
-from smtp_blinker.stores import Envelope
 from smtp_blinker.stores.batch import BATCHES, LARGEST, Batches, Job
+from smtp_blinker.stores.entry import Entry
 from smtp_blinker.stores.pool import Pool
 
 
 def a_job(content: bytes = b"x") -> Job:
-    return Job(Envelope.of(Session(), len(content), ""), b"{}", content)
+    return Job(Entry.of(Session(), len(content), ""), content)
 
 
 def end_all(jobs: Sequence[Job]) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import gevent
 import pytest
+from support import SECONDS
 
 from smtp_blinker import Reject, Session
 from smtp_blinker.session import Address, TLSInfo
-from smtp_blinker.stores.circuit import FAILURES, Circuit
-from smtp_blinker.stores.entry import Envelope, Path
+from smtp_blinker.stores.circuit import FAILURES, Circuit, Deadline
+from smtp_blinker.stores.entry import Entry, Envelope, Path
 
 SHA256 = hashlib.sha256(b"Hello").hexdigest()
 
@@ -48,6 +50,25 @@ def test_an_envelope_survives_its_json() -> None:
     assert (again.client.user, again.client.transmission_type) == ("7", "UTF8SMTPSA")
     assert again.time.tzinfo is not None
     assert again.time <= datetime.now(UTC)
+
+
+def test_an_entry_is_the_json_of_the_envelope_and_what_a_store_needs_of_it() -> None:
+    made = session()
+    made.envelope.received_at = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+    entry = Entry.of(made, 5, SHA256, "key-1")
+    envelope = Envelope.of(made, 5, SHA256, "key-1")
+    assert entry.head == envelope.as_json()
+    facts = entry.id, entry.content_id, entry.time
+    assert facts == (envelope.id, envelope.content_id, envelope.time)
+
+
+def test_each_entry_has_what_is_known_of_the_client_by_then() -> None:
+    made = session(user=None)
+    first = Envelope.of(made, 5, SHA256).client
+    made.user, made.host_name_appears_as = "ann", "you"  # AUTH and EHLO between two messages
+    second = Envelope.of(made, 5, SHA256).client
+    assert (first.user, first.host_name_appears_as) == (None, "me")
+    assert (second.user, second.host_name_appears_as) == ("ann", "you")
 
 
 def test_domains_are_a_labels_where_the_client_did_not_ask_for_smtputf8() -> None:
@@ -156,3 +177,33 @@ def test_a_message_that_the_other_side_refuses_for_good_is_no_failure_of_its() -
         with pytest.raises(Reject), circuit.attempt():
             raise Reject(552)
     circuit.check()
+
+
+# Deadlines
+
+
+class Late(Exception):
+    """What a deadline raises here."""
+
+
+def test_a_deadline_ends_a_block_that_goes_on_after_any_exception() -> None:
+    def keep_waiting() -> None:
+        while True:
+            with suppress(Exception):
+                gevent.sleep(SECONDS)
+
+    with pytest.raises(Late), Deadline(0.01, Late):
+        keep_waiting()
+
+
+def test_a_deadline_raises_for_its_own_block_only() -> None:
+    with pytest.raises(Late), Deadline(0.01, Late), Deadline(SECONDS, ValueError):
+        gevent.sleep(SECONDS)
+
+
+def test_a_block_that_ends_in_time_is_left_alone() -> None:
+    with Deadline(0.01, Late):
+        pass
+    with pytest.raises(KeyError), Deadline(0.01, Late):
+        raise KeyError
+    gevent.sleep(0.02)

@@ -62,8 +62,10 @@ def _round(
     where: stores.Target, nodes: stores.Nodes, send: list[Any], seconds: float, size: int
 ) -> dict[str, float]:
     """Seconds: less is better, of each."""
-    alone = stores.ask([HERE / "bare.py", where.url, seconds, "--connections", 1])[0]
-    busy = stores.measure_bare(where, 2, seconds, size)
+    # The broker's time, with as little of its library's as there is.
+    low = ["--low-level"] if where.name in stores.LOW_LEVEL else []
+    alone = stores.ask([HERE / "bare.py", where.url, seconds, "--connections", 1, *low])[0]
+    busy = stores.measure_bare(where, 2, seconds, size, *low)
     at_rate = stores.ask([*send, "--rate", RATE])[0]
     at_most = [*send, "--connections", CLIENTS, "--each"]
     before = nodes.cpu()

@@ -123,6 +123,9 @@ class EventLog:
     lines, which may contain unescaped text of a client. Without *tracebacks* the line names the
     files and line numbers of the traceback.
 
+    *level*: the log doesn't listen to events whose records never reach this level, so that the
+    server needn't make them. Give it if *logger* has a level above INFO that doesn't change.
+
     Levels: TLS handshakes DEBUG; connections, AUTH, messages, refused commands, verdicts,
     disconnects, start and end INFO; failed AUTH and faults of clients WARNING; faults of the
     program and the server ERROR. A refused command isn't a WARNING, because scanners cause many of
@@ -137,6 +140,7 @@ class EventLog:
         alert_after: int | None = 100,
         alert_per: float = 60.0,
         tracebacks: bool = False,
+        level: int = logging.NOTSET,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if alert_after is not None and alert_after < 1:
@@ -151,18 +155,20 @@ class EventLog:
             self._errors = deque(maxlen=alert_after)
         self._quiet_until = float("-inf")
         self._models: dict[int, dict[str, Any]] = {}
-        self._receivers: tuple[tuple[Any, Callable[..., None]], ...] = (
-            (listening, self._on_listening),
-            (connect, self._on_connect),
-            (secure, self._on_secure),
-            (auth, self._on_auth),
-            (message, self._on_message),
-            (refused, self._on_refused),
-            (verdict, self._on_verdict),
-            (error, self._on_error),
-            (disconnect, self._on_disconnect),
-            (close, self._on_close),
+        # With the highest level of their records.
+        receivers: tuple[tuple[int, Any, Callable[..., None]], ...] = (
+            (logging.INFO, listening, self._on_listening),
+            (logging.INFO, connect, self._on_connect),
+            (logging.DEBUG, secure, self._on_secure),
+            (logging.WARNING, auth, self._on_auth),
+            (logging.INFO, message, self._on_message),
+            (logging.INFO, refused, self._on_refused),
+            (logging.INFO, verdict, self._on_verdict),
+            (logging.CRITICAL, error, self._on_error),
+            (logging.INFO, disconnect, self._on_disconnect),
+            (logging.INFO, close, self._on_close),
         )
+        self._receivers = [one[1:] for one in receivers if one[0] >= level]
 
     def attach(self, server: object = None) -> EventLog:
         """Listen to *server*, or to every server of the process. Returns the listener."""

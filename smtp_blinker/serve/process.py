@@ -28,7 +28,8 @@ def start_logging(settings: Settings) -> EventLog:
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     # In JSON a traceback stays within the line; in text it could forge others.
-    return EventLog(tracebacks=json).attach()
+    level = logging.getLogger("smtp_blinker.events").getEffectiveLevel()
+    return EventLog(tracebacks=json, level=level).attach()
 
 
 def raise_file_limit() -> None:

@@ -83,10 +83,10 @@ class Reply:
                 f"the enhanced status code of a {code} reply looks like "
                 f'"{str(code)[0]}.x.x" (RFC 3463), not {enhanced!r}'
             )
-        lines = (text,) if isinstance(text, str) else text
+        lines = [printable(line) for line in ((text,) if isinstance(text, str) else text)]
         self.code = code
         self.enhanced = enhanced
-        self.text = "\n".join(printable(line) for line in lines)
+        self.text = "\n".join(lines)
         #: The octets without the enhanced status code, for sessions without ENHANCEDSTATUSCODES.
         self.plain = _encode(code, "", lines)
         #: The octets with the enhanced status code.
@@ -103,11 +103,14 @@ class Reply:
         return f"<Reply {self.wire.decode('ascii').rstrip()!r}>"
 
 
-def _encode(code: int, prefix: str, lines: tuple[str, ...]) -> bytes:
+def _encode(code: int, prefix: str, lines: list[str]) -> bytes:
+    """The octets of a reply with these printable *lines*."""
     # A challenge is one line.
     longest = MAX_AUTH_LINE if code == 334 else MAX_REPLY_LINE
     room = longest - 6 - len(prefix)
-    wrapped = [part for line in lines for part in _wrap(printable(line), room)]
+    if len(lines) == 1 and len(lines[0]) <= room:  # as most replies have
+        return f"{code} {prefix}{lines[0]}\r\n".encode("ascii")
+    wrapped = [part for line in lines for part in _wrap(line, room)]
     last = len(wrapped) - 1
     # RFC 2034 section 4: each line of a multi-line reply has the enhanced code.
     return "".join(

@@ -65,7 +65,7 @@ class Publisher:
     def _on_return(self, exc: Exception, exchange: str, routing_key: str, message: Any) -> None:
         # RabbitMQ confirms even what it can't route. With `mandatory` it returns that first.
         for job in self._unconfirmed.values():
-            if job.envelope.id == message.properties.get("message_id"):
+            if job.entry.id == message.properties.get("message_id"):
                 self.is_spent = True
                 text = f"RabbitMQ has no queue for routing key {routing_key!r}: {exc}"
                 job.end(Unavailable(text))
@@ -100,7 +100,7 @@ class Publisher:
 
     def _frames(self, job: Job) -> Iterator[bytes]:
         """The frames of an entry; a small entry has all of them in one piece."""
-        body = b"\n".join((job.head, job.content))
+        body = b"\n".join((job.entry.head, job.content))
         header = pack(">HHQ", 60, 0, len(body)) + _properties(job)
         begin = self._method + _frame(_HEADER, self._number, header)
         most = self._most
@@ -153,7 +153,7 @@ class Publisher:
 
 
 def _properties(job: Job) -> bytes:
-    content_id = job.envelope.content_id.encode("ascii")
+    content_id = job.entry.content_id.encode("ascii")
     table = b"\x0acontent_idS" + pack(">I", len(content_id)) + content_id
     return b"".join(
         (
@@ -161,8 +161,8 @@ def _properties(job: Job) -> bytes:
             pack(">I", len(table)),
             table,
             _PERSISTENT,
-            _short(job.envelope.id),
-            pack(">Q", int(job.envelope.time.timestamp())),
+            _short(job.entry.id),
+            pack(">Q", int(job.entry.time.timestamp())),
         )
     )
 

@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 import gevent
 from gevent.hub import Waiter
 
-from .circuit import within
-from .entry import Envelope
+from .circuit import Deadline
+from .entry import Entry
 from .pool import Pool
 
 C = TypeVar("C")
@@ -24,23 +24,23 @@ LARGEST: Final = 256 * 1024
 
 
 class Job:
-    """One entry: its *envelope*, the envelope as JSON (*head*), and its *content*."""
+    """One *entry* with its *content*."""
 
     __slots__ = (
         "_has_ended",
         "_waiter",
         "content",
-        "envelope",
+        "entry",
         "failure",
-        "head",
         "is_given_up",
         "is_sent",
+        "size",
     )
 
-    def __init__(self, envelope: Envelope, head: bytes, content: bytes) -> None:
-        self.envelope = envelope
-        self.head = head
+    def __init__(self, entry: Entry, content: bytes) -> None:
+        self.entry = entry
         self.content = content
+        self.size = len(entry.head) + len(content)
         #: Why the engine doesn't have it, or may not have it.
         self.failure: Exception | None = None
         #: Whether the engine may have it, even if it answers with an error.
@@ -49,10 +49,6 @@ class Job:
         self.is_given_up = False
         self._has_ended = False
         self._waiter: Waiter[None] | None = None
-
-    @property
-    def size(self) -> int:
-        return len(self.head) + len(self.content)
 
     def wait(self) -> None:
         """Wait for its end. An exception in this greenlet gives the job up."""
@@ -111,7 +107,10 @@ class Batches(Generic[C]):
 
     def hand_over(self, job: Job) -> None:
         """Return once *job* has ended, or with a `failure`."""
-        lane = self._lanes.setdefault(gevent.get_hub(), _Lane())
+        hub = gevent.get_hub()
+        lane = self._lanes.get(hub)
+        if lane is None:
+            lane = self._lanes[hub] = _Lane()
         lane.waiting.append(job)
         if lane.under_way < BATCHES:
             lane.under_way += 1
@@ -126,12 +125,14 @@ class Batches(Generic[C]):
         finally:
             lane.under_way -= 1
 
+    def _late(self) -> TimeoutError:
+        return TimeoutError(f"it did not answer within {self._timeout:g} s")
+
     def hand_over_together(self, jobs: Sequence[Job]) -> None:
         """Return once all *jobs* have ended; they go in this order, on one connection."""
         failure: Exception | None = ConnectionError("the hand-over was ended")
-        late = TimeoutError(f"it did not answer within {self._timeout:g} s")
         try:
-            with within(self._timeout, late), self._pool.use() as connection:
+            with Deadline(self._timeout, self._late), self._pool.use() as connection:
                 self._send(connection, jobs)
             failure = None
         except Exception as exc:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import gevent
 
@@ -21,12 +20,27 @@ PAUSE: Final = 5.0
 Outcome = Literal["accepted", "refused", "failed"]
 
 
-@dataclass(slots=True)
 class Attempt:
-    """One delivery in progress."""
+    """One delivery in progress, as a context: see `Circuit.attempt`."""
 
-    #: The outcome if the block ends without an exception.
-    outcome: Outcome = "accepted"
+    # A class, because a generator as a context takes twice the instructions for each message.
+
+    __slots__ = ("_began", "_circuit", "outcome")
+
+    def __init__(self, circuit: Circuit) -> None:
+        self._circuit = circuit
+        #: The outcome if the block ends without an exception.
+        self.outcome: Outcome = "accepted"
+
+    def __enter__(self) -> Attempt:
+        self._began = self._circuit.begin()
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        if exc is not None:
+            is_refusal = isinstance(exc, Reject) and exc.code >= 500
+            self.outcome = "refused" if is_refusal else "failed"
+        self._circuit.end(self._began, self.outcome, exc)
 
 
 class Circuit:
@@ -62,35 +76,16 @@ class Circuit:
         if self.is_open:
             raise away()
 
-    @contextmanager
-    def attempt(self) -> Iterator[Attempt]:
+    def attempt(self) -> Attempt:
         """One delivery. An exception that leaves the block counts, except a `Reject` of 5yz."""
-        self._begin()
-        attempt = Attempt()
-        began = self._clock()
-        try:
-            yield attempt
-            self._failures = 0
-        except (Exception, gevent.Timeout) as exc:
-            if isinstance(exc, Reject) and exc.code >= 500:
-                attempt.outcome = "refused"
-            else:
-                attempt.outcome = "failed"
-                self._count_failure()
-            raise
-        except BaseException:  # the server stops
-            attempt.outcome = "failed"
-            raise
-        finally:
-            self._tell(attempt.outcome, self._clock() - began)
+        return Attempt(self)
 
     @contextmanager
     def attempt_together(self) -> Iterator[list[Outcome]]:
         """Several deliveries at once. The block appends their outcomes to the list; if all fail,
         that counts as one failure."""
-        self._begin()
+        began = self.begin()
         outcomes: list[Outcome] = []
-        began = self._clock()
         yield outcomes
         self.add(self._clock() - began, *outcomes)
 
@@ -103,11 +98,22 @@ class Circuit:
         for outcome in outcomes:
             self._tell(outcome, seconds)
 
-    def _begin(self) -> None:
+    def begin(self) -> float:
+        """Begin a delivery; returns the time. Raises `Reject` (451 4.3.0) while it is open."""
         self.check()
+        now = self._clock()
         if self.is_failing:
             # This is the trial; others are refused until its outcome is known.
-            self._closed_again = self._clock() + self._pause
+            self._closed_again = now + self._pause
+        return now
+
+    def end(self, began: float, outcome: Outcome, exc: BaseException | None) -> None:
+        """End the delivery that began at *began*, with *exc* or without."""
+        if exc is None:
+            self._failures = 0
+        elif outcome == "failed" and isinstance(exc, (Exception, gevent.Timeout)):
+            self._count_failure()  # other exceptions stop the server
+        self._tell(outcome, self._clock() - began)
 
     def _count_failure(self) -> None:
         self._failures += 1
@@ -123,19 +129,32 @@ def away() -> Reject:
     return Reject(451, "Mail can't be stored at the moment, try again later", "4.3.0")
 
 
-@contextmanager
-def within(seconds: float, late: Exception) -> Iterator[None]:
-    """Raise *late* in the block if it takes longer than *seconds*."""
-    deadline = gevent.Timeout(seconds)
-    deadline.start()
-    try:
-        yield
-    except gevent.Timeout as exc:
-        if exc is not deadline:
-            raise
-        raise late from None
-    finally:
-        deadline.close()
+class _TimeIsUp(BaseException):
+    """Ends the block of a `Deadline`, where `except Exception` doesn't stop it."""
+
+
+class Deadline:
+    """A context that raises what *late* returns if its block takes longer than *seconds*.
+
+    It does what `gevent.Timeout` does, with a third of the instructions: each message has one.
+    """
+
+    __slots__ = ("_late", "_seconds", "_signal", "_timer")
+
+    def __init__(self, seconds: float, late: Callable[[], Exception]) -> None:
+        self._seconds = seconds
+        self._late = late
+
+    def __enter__(self) -> None:
+        self._signal = _TimeIsUp()
+        self._timer: Any = gevent.get_hub().loop.timer(self._seconds)
+        self._timer.start(gevent.getcurrent().throw, self._signal, update=True)
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        self._timer.stop()
+        self._timer.close()
+        if exc is self._signal:
+            raise self._late() from None
 
 
 def check_timeout(timeout: object) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final
 
@@ -86,67 +87,34 @@ class Envelope:
     def of(
         cls, session: Session, size: int, sha256: str, content_key: str | None = None
     ) -> Envelope:
-        """The envelope of *session*'s present transaction, for content of *size* octets."""
-        envelope = session.envelope
-        mail_from = _path(envelope.mail_from or Address(""), envelope)
-        rcpt_to = tuple(_path(address, envelope) for address in envelope.rcpt_to)
-        return cls(
-            id=entry_id(session),
-            content_id=_content_id(_path_json(mail_from), _paths_json(rcpt_to), sha256),
-            time=envelope.received_at or datetime.now(UTC),
-            mail_from=mail_from,
-            rcpt_to=rcpt_to,
-            body_type=envelope.body_type,
-            smtputf8=envelope.smtputf8,
-            client=Client(
-                session.id,
-                session.remote_address,
-                session.remote_port,
-                session.local_address,
-                session.local_port,
-                session.client_hostname,
-                session.host_name_appears_as,
-                session.transmission_type,
-                None if session.user is None else str(session.user),
-                None if session.tls is None else session.tls.version,
-            ),
-            size=size,
-            sha256=sha256,
-            results=json_ready({**session.results, **envelope.results}),
-            content_key=content_key,
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object: ``version`` and the fields, times in RFC 3339.
+        """The envelope of *session*'s present transaction, for content of *size* octets.
 
         A result is what its ``as_dict()`` says; what JSON has no form for is its text.
         """
+        return cls.from_json(Entry.of(session, size, sha256, content_key).head)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object: ``version`` and the fields, times in RFC 3339."""
         entry: dict[str, Any] = json.loads(self.as_json())
         return entry
 
     def as_json(self) -> bytes:
         """The JSON object in one line of ASCII."""
-        # Written out, because dicts for `json.dumps` take four times as long.
         client = self.client
-        return (
-            f'{{"version": {VERSION}, "id": {_quoted(self.id)}, '
-            f'"content_id": "{self.content_id}", "time": "{_milliseconds(self.time)}", '
-            f'"mail_from": {_path_json(self.mail_from)}, "rcpt_to": {_paths_json(self.rcpt_to)}, '
-            f'"body_type": {_quoted(self.body_type)}, '
-            f'"smtputf8": {"true" if self.smtputf8 else "false"}, '
-            f'"client": {{"id": {_quoted(client.id)}, '
-            f'"remote_address": {_quoted(client.remote_address)}, '
-            f'"remote_port": {client.remote_port}, '
-            f'"local_address": {_quoted(client.local_address)}, '
-            f'"local_port": {client.local_port}, '
-            f'"client_hostname": {_quoted(client.client_hostname)}, '
-            f'"host_name_appears_as": {_json(client.host_name_appears_as)}, '
-            f'"transmission_type": "{client.transmission_type}", '
-            f'"user": {_json(client.user)}, "tls": {_json(client.tls)}}}, '
-            f'"size": {self.size}, "sha256": "{self.sha256}", '
-            f'"results": {_json(json_ready(self.results)) if self.results else "{}"}, '
-            f'"content_key": {_json(self.content_key)}}}'
-        ).encode("ascii")
+        return _entry_json(
+            self.id,
+            self.content_id,
+            self.time,
+            _path_json(self.mail_from.address, self.mail_from.args),
+            _list_json(_path_json(path.address, path.args) for path in self.rcpt_to),
+            self.body_type,
+            self.smtputf8,
+            _client_json(*[getattr(client, name) for name in _CLIENT]),
+            self.size,
+            self.sha256,
+            self.results,
+            self.content_key,
+        )
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Envelope:
@@ -179,6 +147,57 @@ class Envelope:
         return cls.from_dict(json.loads(text))
 
 
+@dataclass(slots=True)
+class Entry:
+    """The envelope of a message as a store hands it over: its JSON, and what the store needs of it.
+
+    It is written from the session, without an `Envelope`, which takes 40 % of the instructions.
+    """
+
+    id: str
+    content_id: str
+    time: datetime
+    #: The JSON of the envelope, as `Envelope.as_json` returns it.
+    head: bytes
+
+    @classmethod
+    def of(cls, session: Session, size: int, sha256: str, content_key: str | None = None) -> Entry:
+        """The entry for *session*'s present transaction, for content of *size* octets."""
+        envelope = session.envelope
+        mail_from = _address_json(envelope.mail_from or Address(""), envelope)
+        rcpt_to = _list_json(_address_json(address, envelope) for address in envelope.rcpt_to)
+        id = entry_id(session)
+        content_id = _content_id(mail_from, rcpt_to, sha256)
+        time = envelope.received_at or datetime.now(UTC)
+        client = _client_json(
+            session.id,
+            session.remote_address,
+            session.remote_port,
+            session.local_address,
+            session.local_port,
+            session.client_hostname,
+            session.host_name_appears_as,
+            session.transmission_type,
+            None if session.user is None else str(session.user),
+            None if session.tls is None else session.tls.version,
+        )
+        head = _entry_json(
+            id,
+            content_id,
+            time,
+            mail_from,
+            rcpt_to,
+            envelope.body_type,
+            envelope.smtputf8,
+            client,
+            size,
+            sha256,
+            {**session.results, **envelope.results},
+            content_key,
+        )
+        return cls(id, content_id, time, head)
+
+
 def entry_id(session: Session) -> str:
     """The id of the entry for *session*'s present transaction."""
     return f"{session.id}-{session.transaction}"
@@ -198,18 +217,70 @@ def json_ready(value: Any) -> Any:
     return str(value)
 
 
-def _path(address: Address, envelope: SessionEnvelope) -> Path:
+# The JSON is written out, because dicts for `json.dumps` take four times as long.
+
+
+def _entry_json(
+    id: str,
+    content_id: str,
+    time: datetime,
+    mail_from: str,
+    rcpt_to: str,
+    body_type: str,
+    smtputf8: bool,
+    client: str,
+    size: int,
+    sha256: str,
+    results: Mapping[str, Any],
+    content_key: str | None,
+) -> bytes:
+    """The JSON of an envelope, from parts of which *mail_from*, *rcpt_to* and *client* are JSON."""
+    return (
+        f'{{"version": {VERSION}, "id": {_quoted(id)}, "content_id": "{content_id}", '
+        f'"time": "{_milliseconds(time)}", "mail_from": {mail_from}, "rcpt_to": {rcpt_to}, '
+        f'"body_type": {_quoted(body_type)}, "smtputf8": {"true" if smtputf8 else "false"}, '
+        f'"client": {client}, "size": {size}, "sha256": "{sha256}", '
+        f'"results": {_json(json_ready(results)) if results else "{}"}, '
+        f'"content_key": {_json(content_key)}}}'
+    ).encode("ascii")
+
+
+# All messages of a connection have the same client.
+@lru_cache(maxsize=1024)
+def _client_json(
+    id: str,
+    remote_address: str,
+    remote_port: int,
+    local_address: str,
+    local_port: int,
+    client_hostname: str,
+    host_name_appears_as: str | None,
+    transmission_type: str,
+    user: str | None,
+    tls: str | None,
+) -> str:
+    """The JSON of a `Client`, whose fields these are, in their order."""
+    return (
+        f'{{"id": {_quoted(id)}, "remote_address": {_quoted(remote_address)}, '
+        f'"remote_port": {remote_port}, "local_address": {_quoted(local_address)}, '
+        f'"local_port": {local_port}, "client_hostname": {_quoted(client_hostname)}, '
+        f'"host_name_appears_as": {_json(host_name_appears_as)}, '
+        f'"transmission_type": {_quoted(transmission_type)}, '
+        f'"user": {_json(user)}, "tls": {_json(tls)}}}'
+    )
+
+
+def _address_json(address: Address, envelope: SessionEnvelope) -> str:
     # If the client needed no SMTPUTF8, the next hop needs none either.
-    return Path(header_address(address.address, envelope), dict(address.args))
+    return _path_json(header_address(address.address, envelope), address.args)
 
 
-def _path_json(path: Path) -> str:
-    args = _SORTED(dict(path.args)) if path.args else "{}"
-    return f'{{"address": {_quoted(path.address)}, "args": {args}}}'
+def _path_json(address: str, args: Mapping[str, str | bool]) -> str:
+    return f'{{"address": {_quoted(address)}, "args": {_SORTED(dict(args)) if args else "{}"}}}'
 
 
-def _paths_json(paths: tuple[Path, ...]) -> str:
-    return f"[{', '.join(map(_path_json, paths))}]"
+def _list_json(items: Iterable[str]) -> str:
+    return f"[{', '.join(items)}]"
 
 
 def _json(value: Any) -> str:

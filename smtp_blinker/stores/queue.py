@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from typing import Any, Final
 
 from gevent import monkey
@@ -13,9 +13,9 @@ from gevent.lock import BoundedSemaphore
 from ..session import Address, Session, new_id
 from ..smtp.reply import Reject
 from .batch import Batches, Job
-from .circuit import Circuit, Outcome, check_timeout, within
+from .circuit import Circuit, Deadline, Outcome, check_timeout
 from .contents import Contents
-from .entry import Envelope
+from .entry import Entry
 from .received import Received, Source, too_large
 
 #: With *contents*, the largest content in octets that is in the entry itself.
@@ -90,10 +90,10 @@ class QueueStore(ABC):
         try:
             self._fill(received, stream)
             with self.circuit.attempt():
-                envelope = self._hand_over_in_time(received, session)
+                entry = self._hand_over_in_time(received, session)
         finally:
             received.close()
-        return _accepted(envelope)
+        return _accepted(entry)
 
     def _received(self) -> Received:
         return Received(MEMORY if self.contents is None else self.inline, self.contents)
@@ -129,7 +129,7 @@ class QueueStore(ABC):
             try:
                 with self._deadline():
                     self._fill(received, stream)
-                    envelope, head = self._entry(received, session)
+                    entry = self._entry(received, session)
                     content = self._content(received)
             except Exception as exc:
                 jobs.append(exc)
@@ -137,7 +137,7 @@ class QueueStore(ABC):
                     return [*jobs, *[exc] * (len(messages) - len(jobs))]
             else:
                 received.is_referred_to = True
-                jobs.append((Job(envelope, head, content), received))
+                jobs.append((Job(entry, content), received))
         return jobs
 
     def _result(self, job: Job, received: Received) -> str | Exception:
@@ -145,9 +145,9 @@ class QueueStore(ABC):
             self._settle(job, received)
         except Exception as exc:
             return exc
-        return _accepted(job.envelope)
+        return _accepted(job.entry)
 
-    def _hand_over_in_time(self, received: Received, session: Session) -> Envelope:
+    def _hand_over_in_time(self, received: Received, session: Session) -> Entry:
         try:
             with self._deadline():
                 return self._hand_over(received, session)
@@ -155,9 +155,11 @@ class QueueStore(ABC):
             exc.may_have_it = exc.may_have_it or received.is_referred_to
             raise
 
-    def _deadline(self) -> AbstractContextManager[None]:
-        text = f"{self.engine} did not answer within {self.timeout:g} s"
-        return within(self.timeout, Unavailable(text))
+    def _deadline(self) -> Deadline:
+        return Deadline(self.timeout, self._late)
+
+    def _late(self) -> Unavailable:
+        return Unavailable(f"{self.engine} did not answer within {self.timeout:g} s")
 
     def check(self) -> None:
         """Raise `Unavailable` if the engine can't be used now, and `Reject` (451) while mail is
@@ -166,27 +168,26 @@ class QueueStore(ABC):
         with self._deadline():
             self._check()
 
-    def _hand_over(self, received: Received, session: Session) -> Envelope:
-        envelope, head = self._entry(received, session)
+    def _hand_over(self, received: Received, session: Session) -> Entry:
+        entry = self._entry(received, session)
         received.is_referred_to = True
         with self._free:
             # Read it from the disk only when it is its turn.
-            job = Job(envelope, head, self._content(received))
+            job = Job(entry, self._content(received))
             self._batches.hand_over(job)
         self._settle(job, received)
-        return envelope
+        return entry
 
-    def _entry(self, received: Received, session: Session) -> tuple[Envelope, bytes]:
-        """The envelope and its JSON. Raises `Reject` if it is too large."""
+    def _entry(self, received: Received, session: Session) -> Entry:
+        """The entry. Raises `Reject` if it is too large."""
         # Store the content first, so that an entry never names a missing content.
         if self.contents is not None and not received.is_in_memory:
             received.finish(new_id())
-        envelope = Envelope.of(session, received.size, received.sha256, received.key)
-        head = envelope.as_json()
+        entry = Entry.of(session, received.size, received.sha256, received.key)
         inside = received.size if received.key is None else 0
-        if len(head) + 1 + inside > self.max_size:
+        if len(entry.head) + 1 + inside > self.max_size:
             raise too_large()
-        return envelope, head
+        return entry
 
     def _content(self, received: Received) -> bytes:
         """The content for the entry itself; b"" if it is in the contents."""
@@ -213,8 +214,8 @@ class QueueStore(ABC):
         """Close the idle connections."""
 
 
-def _accepted(envelope: Envelope) -> str:
-    return f"queued as {envelope.id}"
+def _accepted(entry: Entry) -> str:
+    return f"queued as {entry.id}"
 
 
 def _outcome(result: str | Exception) -> Outcome:

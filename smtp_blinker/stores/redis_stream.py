@@ -12,7 +12,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 from redis.retry import Retry
 
 from ..smtp.reply import Reject
-from .batch import BATCHES, Batches, Job
+from .batch import BATCHES, LARGEST, Batches, Job
 from .contents import Contents
 from .pool import Pool
 from .queue import INLINE, QueueStore, Unavailable
@@ -76,6 +76,13 @@ class RedisStreamStore(QueueStore):
         self.wait_aof = wait_aof
         # This also checks the URL. Our own pool makes its connections with these settings.
         self._settings = parse_url(url)
+        encoder: Any = self._settings.get_encoder()
+        name = encoder.encode(stream)
+        #: The beginning of each XADD.
+        self._begin = b"*9\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$10\r\ncontent_id\r\n" % (
+            len(name),
+            name,
+        )
         #: For a larger value Redis ends the connection, and its error message may get lost.
         self._engine_takes = max_size
         self._pool: Pool[Any] = Pool(BATCHES + 1, self._connect, is_alive, drop)
@@ -95,13 +102,15 @@ class RedisStreamStore(QueueStore):
     def _send(self, connection: Any, jobs: Sequence[Job]) -> None:
         sent = []
         for job in jobs:
-            if max(len(job.head), len(job.content)) > self._engine_takes:
+            if max(len(job.entry.head), len(job.content)) > self._engine_takes:
                 job.end(too_large())
             else:
                 sent.append(job)
                 job.is_sent = True
-        packed = connection.pack_commands(map(self._command, sent))
-        connection.send_packed_command(packed if len(sent) == 1 else [b"".join(packed)])
+        pieces = [piece for job in sent for piece in self._command(job)]
+        # A large one is sent without another copy of it.
+        is_small = sum(map(len, pieces)) <= LARGEST
+        connection.send_packed_command([b"".join(pieces)] if is_small else pieces)
         added = []
         demoted = None
         for job in sent:
@@ -119,11 +128,13 @@ class RedisStreamStore(QueueStore):
             # After a failover the host name leads to another server; drop this connection.
             raise demoted
 
-    def _command(self, job: Job) -> tuple[str | bytes, ...]:
-        return (
-            *("XADD", self.stream, "*", "content_id", job.envelope.content_id),
-            *("envelope", job.head, "content", job.content),
-        )
+    def _command(self, job: Job) -> tuple[bytes, ...]:
+        """The pieces of XADD as Redis reads it (RESP, "bulk strings"): see docs/layout.md."""
+        content_id = job.entry.content_id.encode("ascii")
+        head, content = job.entry.head, job.content
+        fields = b"$%d\r\n%b\r\n$8\r\nenvelope\r\n$%d\r\n%b\r\n$7\r\ncontent\r\n$%d\r\n"
+        before = fields % (len(content_id), content_id, len(head), head, len(content))
+        return self._begin, before, content, b"\r\n"
 
     def _wait(self, connection: Any, wanted: tuple[int, int]) -> None:
         # Shorter than the deadline, which would close the connection.

@@ -6,14 +6,14 @@ import re
 import smtplib
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Final
 
 from ..connection.spool import Spool
 from ..session import Address, Envelope, Session
 from ..smtp.reply import Reject
 from ..trace import BEGINNING, header_address, received, separator
-from .circuit import Circuit, check_timeout, within
+from .circuit import Circuit, Deadline, check_timeout
 from .next_hop import Connection, NextHop
 from .pool import Pool
 from .received import PIECE, Source
@@ -46,9 +46,10 @@ class RelayStore:
     socket.
     STARTTLS with a verified certificate is used if the next hop offers it and isn't on loopback, or
     offers AUTH only then; with *starttls* True it is required, with False it isn't used. AUTH
-    without TLS is only sent to loopback. *name* is this host's name in EHLO and the Received field. *timeout* is the number of
-    seconds for one message, from the connection to the last reply, greater than 0. There is no
-    queue: 250 means that the next hop has accepted the message for every recipient.
+    without TLS is only sent to loopback. *name* is this host's name in EHLO and the Received field.
+    *timeout* is the number of seconds for one message, from the connection to the last reply,
+    greater than 0. There is no queue: 250 means that the next hop has accepted the message for
+    every recipient.
 
     If the next hop refuses a recipient, nothing is sent, and our reply is its refusal (a 4yz one if
     there is any). But if our server speaks LMTP, each recipient has its own reply, and the accepted
@@ -143,9 +144,11 @@ class RelayStore:
                 except _Ending:
                     pass  # try again on another connection
 
-    def _deadline(self) -> AbstractContextManager[None]:
-        text = f"{self._hop.shown} did not take a message within {self.timeout:g} s"
-        return within(self.timeout, RelayFailure(text))
+    def _deadline(self) -> Deadline:
+        return Deadline(self.timeout, self._late)
+
+    def _late(self) -> RelayFailure:
+        return RelayFailure(f"{self._hop.shown} did not take a message within {self.timeout:g} s")
 
     def check(self) -> None:
         """For the page: raise if mail can't be delivered now. It sends no message.

@@ -7,7 +7,6 @@ import hmac
 import re
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Final
 
 import gevent
@@ -15,8 +14,8 @@ import gevent
 from ..connection.spool import Spool
 from ..session import Address, Session, new_id
 from ..smtp.reply import Reject
-from .circuit import Circuit, check_timeout, within
-from .entry import Envelope
+from .circuit import Circuit, Deadline, check_timeout
+from .entry import Entry
 from .http import Answer, Endpoint
 from .received import PIECE, Source
 from .whole import whole_message
@@ -87,19 +86,19 @@ class WebhookStore:
             whole_message(stream, session, digest.update) as spool,
             self.circuit.attempt() as attempt,
         ):
-            envelope = Envelope.of(session, spool.size, digest.hexdigest())
-            answer = self._post(_Form(envelope.as_json(), spool), envelope)
-            result = self._result(answer, envelope)
+            entry = Entry.of(session, spool.size, digest.hexdigest())
+            answer = self._post(_Form(entry.head, spool), entry)
+            result = self._result(answer, entry)
             if isinstance(result, Reject):
                 attempt.outcome = "refused"  # the endpoint is reachable
         if isinstance(result, Reject):
             raise result
         return result
 
-    def _post(self, form: _Form, envelope: Envelope) -> Answer:
+    def _post(self, form: _Form, entry: Entry) -> Answer:
         fields = {
             "Content-Type": form.content_type,
-            "Idempotency-Key": envelope.content_id,
+            "Idempotency-Key": entry.content_id,
             "User-Agent": "smtp_blinker",
         }
         with self._deadline():
@@ -107,15 +106,17 @@ class WebhookStore:
                 fields["X-SMTP-Signature"] = _signature(self._secret, form)
             return self._endpoint.post(fields, form, form.size)
 
-    def _deadline(self) -> AbstractContextManager[None]:
-        text = f"{self._endpoint.shown} did not answer within {self.timeout:g} s"
-        return within(self.timeout, WebhookFailure(text))
+    def _deadline(self) -> Deadline:
+        return Deadline(self.timeout, self._late)
 
-    def _result(self, answer: Answer, envelope: Envelope) -> str | Reject:
+    def _late(self) -> WebhookFailure:
+        return WebhookFailure(f"{self._endpoint.shown} did not answer within {self.timeout:g} s")
+
+    def _result(self, answer: Answer, entry: Entry) -> str | Reject:
         """The text of the reply, or the refusal. Raises `WebhookFailure` for other responses."""
         line = _first_line(answer)
         if 200 <= answer.status < 300:
-            return line or f"delivered as {envelope.id}"
+            return line or f"delivered as {entry.id}"
         if answer.status in REFUSALS:
             code, enhanced = REFUSALS[answer.status]
             text = line or _DEFAULT_TEXT.get(code, "The receiver refuses this message")
