@@ -379,12 +379,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         parameters=[
             parameter("inbox", "query", TEXT, "The inbox that is watched; without it the first."),
             parameter("since", "query", {"type": "integer"}, "The last that is known."),
-            parameter(
-                "newest",
-                "query",
-                {"type": "integer"},
-                "Of more events of one signal at a time, only so many are sent.",
-            ),
+            parameter("newest", "query", {"type": "integer"}, "So many of a signal at a time."),
             parameter("Last-Event-ID", "header", {"type": "integer"}, "The same, and comes first."),
         ],
     ),
