@@ -22,12 +22,11 @@ from typing import Any
 
 import psutil
 import pytest
-from support import SECONDS, BlockingClient, ClientReply, python, wait_until
+from support import SECONDS, BlockingClient, ClientReply, poll, python, wait_until
 from support import run as run_program
 
 pytest.importorskip("gunicorn")
 
-import gevent
 from gevent import socket as gevent_socket
 
 from smtp_blinker.gunicorn import SMTPWorker, run  # after the importorskip
@@ -651,52 +650,44 @@ def shares() -> Iterator[tuple[Share, Share]]:
     other.leave()
 
 
+@pytest.fixture
+def accept(stack: contextlib.ExitStack) -> Callable[..., None]:
+    """Begins to accept clients of a socket, as a worker does that has a `Share`."""
+
+    def accept(sock: Any, name: str, served: list[str], share: Share) -> None:
+        acceptor = Acceptor(sock, Named(name, served), share, lambda: None)  # type: ignore[arg-type]
+        stack.callback(acceptor.close)
+        acceptor.start()
+
+    return accept
+
+
 def test_a_worker_that_has_more_clients_leaves_the_next_to_the_other(
-    shares: tuple[Share, Share],
+    shares: tuple[Share, Share], accept: Callable[..., None], stack: contextlib.ExitStack
 ) -> None:
     served: list[str] = []
-    listener = gevent_socket.socket()
+    listener = gevent_socket.socket()  # one of create_server would stall the hub
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    acceptors = [
-        Acceptor(sock, Named(name, served), share, lambda: None)  # type: ignore[arg-type]
-        for sock, name, share in zip((listener, listener.dup()), "ab", shares, strict=True)
-    ]
-    clients = []
-    try:
-        for acceptor in acceptors:
-            acceptor.start()
-        for number in range(20):
-            clients.append(gevent_socket.create_connection(listener.getsockname()))
-            while len(served) <= number:
-                gevent.sleep(0.001)
-            assert abs(served.count("a") - served.count("b")) <= 1 + number / 4
-    finally:
-        for acceptor in acceptors:
-            acceptor.close()
-        for client in clients:
-            client.close()
+    for sock, name, share in zip((listener, listener.dup()), "ab", shares, strict=True):
+        accept(sock, name, served, share)
+    for number in range(20):
+        stack.enter_context(gevent_socket.create_connection(listener.getsockname()))
+        poll(lambda number=number: len(served) > number)  # type: ignore[misc]
+        assert abs(served.count("a") - served.count("b")) <= 1 + number / 4
 
 
 def test_clients_that_another_worker_does_not_take_are_served(
-    shares: tuple[Share, Share],
+    shares: tuple[Share, Share], accept: Callable[..., None], stack: contextlib.ExitStack
 ) -> None:
     served: list[str] = []
-    listener = gevent_socket.socket()
+    listener = gevent_socket.socket()  # one of create_server would stall the hub
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    acceptor = Acceptor(listener, Named("a", served), shares[0], lambda: None)  # type: ignore[arg-type]
-    clients = []
-    try:
-        acceptor.start()
-        clients = [gevent_socket.create_connection(listener.getsockname()) for _ in range(5)]
-        with gevent.Timeout(SECONDS):
-            while len(served) < 5:
-                gevent.sleep(0.001)
-    finally:
-        acceptor.close()
-        for client in clients:
-            client.close()
+    accept(listener, "a", served, shares[0])
+    for _ in range(5):
+        stack.enter_context(gevent_socket.create_connection(listener.getsockname()))
+    poll(lambda: len(served) == 5)
 
 
 def test_a_worker_that_accepts_no_more_is_left_nobody(shares: tuple[Share, Share]) -> None:
