@@ -72,12 +72,8 @@ _CHOICE: Final = parameter(
 _IDS: Final = parameter(
     "id", "query", {"type": "array", "items": {**TEXT, "minLength": 1}}, "Of those only these."
 )
-_UNDO: Final = parameter(
-    "undo",
-    "query",
-    {**NUMBER, "maximum": 60},
-    "Seconds in which it can be taken back: until then the messages are only hidden.",
-)
+_HIDDEN: Final = "Seconds in which it can be taken back: until then the messages are only hidden."
+_UNDO: Final = parameter("undo", "query", {**NUMBER, "maximum": 60}, _HIDDEN)
 _TAG: Final = parameter(
     "tag",
     "path",
