@@ -67,6 +67,8 @@ class Index:
         self._has_read = False
         #: Grows whenever the list changes, and beyond that of an index that ended.
         self._version = time.monotonic_ns()
+        #: All messages, the newest first, and the version of the list that they are.
+        self._listed: tuple[int, list[Entry]] = (0, [])
         functions: dict[str, Callable[[Frame], Frame]] = {
             "refresh": self._refresh,
             "take in": self._take_in,
@@ -236,7 +238,10 @@ class Index:
 
     def _matching(self, query: str) -> list[Entry]:
         """The messages that match, newest first; see `query` for the language."""
-        return select(query, [self._entries[id] for _, id in reversed(self._order)])
+        if self._listed[0] != self._version:
+            newest_first = [self._entries[id] for _, id in reversed(self._order)]
+            self._listed = self._version, newest_first
+        return select(query, self._listed[1])
 
     def _counts(self) -> dict[str, int]:
         return {
