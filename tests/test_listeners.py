@@ -525,9 +525,9 @@ def test_a_log_listens_to_what_reaches_its_level(
 ) -> None:
     listener = log.EventLog(events, level=level).attach(server)
     names = ("connect", "secure", "auth", "message", "error")
-    assert {name for name in names if getattr(signals, name).audience(server)} == heard
+    assert {name for name in names if getattr(signals, name).receivers_of(server)} == heard
     listener.detach()
-    assert not any(getattr(signals, name).audience(server) for name in names)
+    assert not any(getattr(signals, name).receivers_of(server) for name in names)
 
 
 class Clock:
