@@ -168,7 +168,7 @@ class SMTPServer(HookDecorators, StreamServer):
         wait for the clients. Then it raises `KeyboardInterrupt`; a program that doesn't catch this
         ends with exit status 130 and without a traceback.
         """
-        with quiet_ctrl_c():
+        with quiet_ctrl_c() as ctrl_c:
             try:
                 self.start()
                 stopped = self._stop_event.wait  # type: ignore[attr-defined]
@@ -177,8 +177,11 @@ class SMTPServer(HookDecorators, StreamServer):
                 else:
                     call_in_hub(self.home, stopped)
             finally:
-                # In a separate greenlet, which a second Ctrl-C doesn't interrupt.
-                gevent.spawn(self.stop, stop_timeout).join()
+                ctrl_c.is_heard = True
+                # In a separate greenlet, which a second Ctrl-C doesn't interrupt. A Ctrl-C at the
+                # first line of the hub's greenlet has ended that, before any client was served.
+                if not gevent.get_hub().dead:
+                    gevent.spawn(self.stop, stop_timeout).join()
 
     def do_read(self) -> Any:
         """Accept one client. The hub calls it repeatedly until it returns None."""

@@ -37,6 +37,7 @@ def session(*recipients: str, **attributes: Any) -> Session:
     made.opening_command = "EHLO"
     made.host_name_appears_as = "client.example"
     made.remote_address = "192.0.2.1"
+    made.envelope.received_at = datetime.now(UTC)  # else each field has its own time
     for name, value in attributes.items():
         setattr(made, name, value)
     made.envelope.mail_from = Address("a@example.org")
