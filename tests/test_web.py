@@ -1183,6 +1183,29 @@ def test_a_page_gets_the_newest_events_of_each_signal(
     assert numbers[-1] == client.application.extensions["smtp_blinker"].feed.last
 
 
+@pytest.mark.parametrize(("newest", "pause"), [("", 0.25 * 500 / 400), ("&newest=50", 1.2)])
+def test_a_busy_page_is_seldom_written_to(
+    client: FlaskClient,
+    server: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    newest: str,
+    pause: float,
+) -> None:
+    """Each time it gets half of the events that are kept; or, if it wants few, a second's."""
+    pauses: list[float] = []
+    monkeypatch.setattr("smtp_blinker.web.app.random.uniform", lambda least, most: most)
+    monkeypatch.setattr("smtp_blinker.web.app.gevent.sleep", pauses.append)
+    for _ in range(66):
+        events_of_a_session(server, 1)
+    for _ in range(4):
+        end_of_session(server, 1)
+    stream = stream_of(client, f"/api/events?since=0{newest}")
+    while not any(pauses):
+        next(stream)
+        end_of_session(server, 1)
+    assert next(filter(None, pauses)) == pytest.approx(pause, rel=0.05)
+
+
 def test_new_mail_is_streamed(client: FlaskClient, folder: Folder) -> None:
     stream = stream_of(client)
     counts = [json.loads(block.split("data: ")[1]) for block in itertools.islice(stream, 1, 2)]

@@ -297,10 +297,12 @@ def _news(page: Page, last: int, newest: int, inbox: Inbox | None) -> Iterator[s
         if text:
             sent = time.monotonic()
             yield text
-        if len(items) > FEW:  # as many as half of those that are kept, so that none is missed
-            pause = max(LOOK_EVERY, min(pause * KEPT / 2 / len(items), BUSY_LOOK_EVERY))
-        else:
+        if len(items) <= FEW:
             pause = LOOK_EVERY
+        elif newest < KEPT:  # some are left out anyway
+            pause = BUSY_LOOK_EVERY
+        else:  # as many as half of those that are kept, so that none is missed
+            pause = max(LOOK_EVERY, min(pause * KEPT / 2 / len(items), BUSY_LOOK_EVERY))
         # Not for all pages in the same turn of the loop, or mail would wait for all of them.
         gevent.sleep(pause * random.uniform(0.5, 1))
 
