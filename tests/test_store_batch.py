@@ -11,7 +11,7 @@ from gevent.event import Event
 from support import poll
 
 from smtp_blinker import Session
-from smtp_blinker.stores.batch import BATCHES, LARGEST, Batches, Job
+from smtp_blinker.stores.batch import BATCHES, LARGEST, MANY, Batches, Job
 from smtp_blinker.stores.entry import Entry
 from smtp_blinker.stores.pool import Pool
 
@@ -55,7 +55,9 @@ class Engine:
 
 
 @pytest.fixture
-def engine() -> Engine:
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Each batch needs one entry only."""
+    monkeypatch.setattr("smtp_blinker.stores.batch.MANY", 1)
     return Engine()
 
 
@@ -67,6 +69,34 @@ def busy(engine: Engine) -> list[Job]:
         engine.give(jobs[-1])
         poll(lambda number=number: len(engine.batches) == number + 1)  # type: ignore[misc]
     return jobs
+
+
+def test_only_many_entries_are_sent_beside_another_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtp_blinker.stores.batch.SLOW", 3600)
+    engine = Engine()
+    first = engine.give(a_job())
+    waiting = engine.give(*(a_job() for _ in range(MANY - 1)))
+    assert engine.sizes() == [1]
+    waiting += engine.give(a_job())
+    assert engine.sizes() == [1, MANY]
+    waiting += engine.give(*(a_job() for _ in range(MANY - 1)))
+    assert engine.sizes() == [1, MANY]
+    engine.may_answer.set()
+    gevent.joinall([*first, *waiting], timeout=30, raise_error=True)
+    assert engine.sizes() == [1, MANY, MANY - 1]
+
+
+@pytest.mark.parametrize(("slow", "size"), [(0, 1), (3600, LARGEST + 1)])
+def test_a_slow_batch_holds_up_no_entry(
+    monkeypatch: pytest.MonkeyPatch, slow: float, size: int
+) -> None:
+    monkeypatch.setattr("smtp_blinker.stores.batch.SLOW", slow)
+    engine = Engine()
+    jobs = engine.give(a_job(b"x" * size))
+    jobs += engine.give(a_job())
+    assert engine.sizes() == [1, 1]
+    engine.may_answer.set()
+    gevent.joinall(jobs, timeout=30, raise_error=True)
 
 
 def test_while_some_are_under_way_the_next_ones_gather(engine: Engine) -> None:
