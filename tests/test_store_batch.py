@@ -99,6 +99,17 @@ def test_a_slow_batch_holds_up_no_entry(
     gevent.joinall(jobs, timeout=30, raise_error=True)
 
 
+def test_an_entry_does_not_wait_for_a_batch_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the last one, which no other entry follows."""
+    monkeypatch.setattr("smtp_blinker.stores.batch.SLOW", 0.01)
+    engine = Engine()
+    jobs = engine.give(a_job())
+    jobs += engine.give(a_job())
+    poll(lambda: engine.sizes() == [1, 1])
+    engine.may_answer.set()
+    gevent.joinall(jobs, timeout=30, raise_error=True)
+
+
 def test_while_some_are_under_way_the_next_ones_gather(engine: Engine) -> None:
     busy(engine)
     waiting = engine.give(*(a_job() for _ in range(5)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -23,8 +24,8 @@ BATCHES: Final = 2
 #: Entries that must wait before a batch is sent beside another. Small batches cost more than they
 #: gain: with one entry enough, a message to Redis took 15 % more CPU time.
 MANY: Final = 16
-#: Seconds after which a batch under way is slow, and one entry is enough for another beside it. A
-#: batch larger than `LARGEST` is slow at once.
+#: Seconds after which a batch is slow, and one entry is enough for another beside it. A batch
+#: larger than `LARGEST` is slow at once.
 SLOW: Final = 0.05
 #: Octets of a batch, unless its first entry is larger. So a large entry is sent alone.
 LARGEST: Final = 256 * 1024
@@ -77,20 +78,33 @@ class Job:
                 self._waiter.hub.loop.run_callback(self._waiter.switch, None)
 
 
+class _Worker:
+    """A greenlet that sends one batch after the other."""
+
+    __slots__ = ("slow_at",)
+
+    def __init__(self) -> None:
+        #: The time from which its present batch is slow.
+        self.slow_at = inf
+
+
 class _Lane:
-    """The waiting jobs of one hub, and the number of batches that it is sending."""
+    """The waiting jobs of one hub, and those that send them."""
 
     def __init__(self) -> None:
         self.waiting: deque[Job] = deque()
-        self.under_way = 0
-        self._slow_at = 0.0
+        self.workers: list[_Worker] = []
+        #: Whether a look at what waits is due in `SLOW` seconds.
+        self.is_watched = False
 
-    def wants_another(self, under_way: int) -> bool:
-        """Whether a batch is to be sent beside so many others."""
-        if under_way == 0:
+    def is_worth_another(self, worker: _Worker | None = None) -> bool:
+        """Whether a batch is to be sent beside those of the workers other than *worker*."""
+        others = [each for each in self.workers if each is not worker]
+        if not others:
             return True
-        is_worth_it = len(self.waiting) >= MANY or time.monotonic() >= self._slow_at
-        return under_way < BATCHES and is_worth_it
+        return len(others) < BATCHES and (
+            len(self.waiting) >= MANY or time.monotonic() >= min(each.slow_at for each in others)
+        )
 
     def take(self) -> list[Job]:
         """The next batch; empty if nothing waits."""
@@ -101,7 +115,6 @@ class _Lane:
             if not job.is_given_up:
                 jobs.append(job)
                 size += job.size
-        self._slow_at = time.monotonic() + (SLOW if size <= LARGEST else 0)
         return jobs
 
 
@@ -128,20 +141,34 @@ class Batches(Generic[C]):
         if lane is None:
             lane = self._lanes[hub] = _Lane()
         lane.waiting.append(job)
-        if lane.wants_another(lane.under_way):
-            lane.under_way += 1
-            gevent.spawn(self._work, lane)
+        self._serve(lane)
         job.wait()
 
-    def _work(self, lane: _Lane) -> None:
+    def _serve(self, lane: _Lane) -> None:
+        if lane.is_worth_another():
+            worker = _Worker()
+            lane.workers.append(worker)
+            gevent.spawn(self._work, lane, worker)
+        elif not lane.is_watched:
+            lane.is_watched = True
+            gevent.spawn_later(SLOW, self._look_again, lane)
+
+    def _look_again(self, lane: _Lane) -> None:
+        lane.is_watched = False
+        if lane.waiting:
+            self._serve(lane)
+
+    def _work(self, lane: _Lane, worker: _Worker) -> None:
         # In its own greenlet: an interrupted hook of one message must not interrupt others.
         try:
-            while jobs := lane.take():
+            while lane.is_worth_another(worker) and (jobs := lane.take()):
+                is_small = sum(job.size for job in jobs) <= LARGEST
+                worker.slow_at = time.monotonic() + (SLOW if is_small else 0)
                 self.hand_over_together(jobs)
-                if not lane.wants_another(lane.under_way - 1):
-                    break
         finally:
-            lane.under_way -= 1
+            lane.workers.remove(worker)
+            if lane.waiting:
+                self._serve(lane)
 
     def _late(self) -> TimeoutError:
         return TimeoutError(f"it did not answer within {self._timeout:g} s")
