@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from math import inf
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -24,8 +22,7 @@ BATCHES: Final = 2
 #: Entries that must wait before a batch is sent beside another. Small batches cost more than they
 #: gain: with one entry enough, a message to Redis took 15 % more CPU time.
 MANY: Final = 16
-#: Seconds after which a batch is slow, and one entry is enough for another beside it. A batch
-#: larger than `LARGEST` is slow at once.
+#: Seconds after which fewer are sent beside a batch, which may be large, or hang.
 SLOW: Final = 0.05
 #: Octets of a batch, unless its first entry is larger. So a large entry is sent alone.
 LARGEST: Final = 256 * 1024
@@ -78,33 +75,14 @@ class Job:
                 self._waiter.hub.loop.run_callback(self._waiter.switch, None)
 
 
-class _Worker:
-    """A greenlet that sends one batch after the other."""
-
-    __slots__ = ("slow_at",)
-
-    def __init__(self) -> None:
-        #: The time from which its present batch is slow.
-        self.slow_at = inf
-
-
 class _Lane:
-    """The waiting jobs of one hub, and those that send them."""
+    """The waiting jobs of one hub, and the number of batches that it is sending."""
 
     def __init__(self) -> None:
         self.waiting: deque[Job] = deque()
-        self.workers: list[_Worker] = []
-        #: Whether a look at what waits is due in `SLOW` seconds.
+        self.under_way = 0
+        #: Whether what waits is sent in `SLOW` seconds.
         self.is_watched = False
-
-    def is_worth_another(self, worker: _Worker | None = None) -> bool:
-        """Whether a batch is to be sent beside those of the workers other than *worker*."""
-        others = [each for each in self.workers if each is not worker]
-        if not others:
-            return True
-        return len(others) < BATCHES and (
-            len(self.waiting) >= MANY or time.monotonic() >= min(each.slow_at for each in others)
-        )
 
     def take(self) -> list[Job]:
         """The next batch; empty if nothing waits."""
@@ -145,28 +123,30 @@ class Batches(Generic[C]):
         job.wait()
 
     def _serve(self, lane: _Lane) -> None:
-        if lane.is_worth_another():
-            worker = _Worker()
-            lane.workers.append(worker)
-            gevent.spawn(self._work, lane, worker)
+        if not lane.under_way or (lane.under_way < BATCHES and len(lane.waiting) >= MANY):
+            self._start(lane)
         elif not lane.is_watched:
             lane.is_watched = True
             gevent.spawn_later(SLOW, self._look_again, lane)
 
     def _look_again(self, lane: _Lane) -> None:
         lane.is_watched = False
-        if lane.waiting:
-            self._serve(lane)
+        if lane.waiting and lane.under_way < BATCHES:
+            self._start(lane)
 
-    def _work(self, lane: _Lane, worker: _Worker) -> None:
+    def _start(self, lane: _Lane) -> None:
+        lane.under_way += 1
+        gevent.spawn(self._work, lane)
+
+    def _work(self, lane: _Lane) -> None:
         # In its own greenlet: an interrupted hook of one message must not interrupt others.
         try:
-            while lane.is_worth_another(worker) and (jobs := lane.take()):
-                is_small = sum(job.size for job in jobs) <= LARGEST
-                worker.slow_at = time.monotonic() + (SLOW if is_small else 0)
+            while jobs := lane.take():
                 self.hand_over_together(jobs)
+                if lane.under_way > 1 and len(lane.waiting) < MANY:
+                    break
         finally:
-            lane.workers.remove(worker)
+            lane.under_way -= 1
             if lane.waiting:
                 self._serve(lane)
 
