@@ -67,7 +67,7 @@ def _search(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     words = joined({**dict.fromkeys(SEARCHED, ""), "subject": "x", "text": "y"})
     entry = Entry(_ID, "", 1.7e9, True, 1, True, words=words)
-    assert query.compile_query(text)(entry) is bool(query.select(text, [entry]))
+    assert query.select(text, [entry]) in ([], [entry])
     for said in (query.problem(text), query.hint(text)):
         assert said is None or len(said) < 300
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from .entry import SUMMARIZED, Entry, joined
 from .frames import Frame
-from .query import compile_query, hint, select
+from .query import hint, select
 from .saved import Saved, Summaries
 from .tags import Full, Keywords
 from .trash import Trash
@@ -231,9 +231,8 @@ class Index:
     def _chosen(self, request: Frame) -> list[Entry]:
         ids = request.fields.get("ids") or [request.fields.get("id")]
         if ids != [None]:
-            matches = compile_query(request.fields.get("q", ""))
-            known = (self._entries[id] for id in dict.fromkeys(ids) if id in self._entries)
-            return [entry for entry in known if matches(entry)]
+            known = [self._entries[id] for id in dict.fromkeys(ids) if id in self._entries]
+            return select(request.fields.get("q", ""), known)
         return self._matching(request.fields["q"])
 
     def _matching(self, query: str) -> list[Entry]:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from .entry import BETWEEN, INSTEAD, SEARCHED, Entry
 
@@ -40,40 +40,16 @@ _ATTACHMENT: Final = "attachment"
 _PLACE = re.compile(r"[^\W\d_]+:")
 
 
-class Searchable(Protocol):
-    """What a query needs to know of a message; texts are casefolded."""
-
-    @property
-    def unread(self) -> bool: ...
-    @property
-    def time(self) -> float: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def attachments(self) -> int: ...
-    @property
-    def folded(self) -> dict[str, str]: ...
-    @property
-    def header(self) -> str: ...
-    @property
-    def tags(self) -> list[str]: ...
-
-
 #: Whether a message matches.
-Test = Callable[[Searchable], bool]
-
-
-def compile_query(query: str) -> Test:
-    """A function that says whether a message matches; everything matches an empty query."""
-    tests = [(word.place == _STATE, _test(word)) for word in _looked_for(query)]
-    # What wasn't looked into has no words, and doesn't lack any either.
-    return lambda message: all(
-        (of_state or bool(message.folded)) and test(message) for of_state, test in tests
-    )
+Test = Callable[[Entry], bool]
 
 
 def select(query: str, entries: list[Entry]) -> list[Entry]:
-    """Those of *entries* that match, in less time than a call for each of them takes."""
+    """Those of *entries* that match; all match an empty query.
+
+    Word by word, and without a call for each entry where texts are looked at: that takes a third of
+    the time. What wasn't looked into has no words, and doesn't lack any either.
+    """
     for word in _looked_for(query):
         text, place, negated = word.text, word.place, word.negated
         if place in _ORDER:
@@ -112,9 +88,7 @@ def _test(word: _Word) -> Test:
         return lambda message: (text in message.tags) is not negated
     if place == "header":
         return lambda message: (text in message.header) is not negated
-    if place in _ORDER:
-        return lambda message: (text in message.folded.get(place, "")) is not negated
-    return lambda message: any(text in found for found in message.folded.values()) is not negated
+    return lambda message: (text in message.words) is not negated  # "is:" with another state
 
 
 def _comparison(what: str, more: bool, number: float | None, negated: bool) -> Test:
