@@ -63,7 +63,7 @@ def as_py_amqp_writes(job: Job) -> bytes:
         content_type=CONTENT_TYPE,
         delivery_mode=2,
         message_id=job.entry.id,
-        timestamp=int(job.entry.time.timestamp()),
+        timestamp=int(job.entry.time),
         application_headers={"content_id": job.entry.content_id},
     )
     write = frame_writer(broker, broker)

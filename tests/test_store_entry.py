@@ -59,7 +59,17 @@ def test_an_entry_is_the_json_of_the_envelope_and_what_a_store_needs_of_it() -> 
     envelope = Envelope.of(made, 5, SHA256, "key-1")
     assert entry.head == envelope.as_json()
     facts = entry.id, entry.content_id, entry.time
-    assert facts == (envelope.id, envelope.content_id, envelope.time)
+    assert facts == (envelope.id, envelope.content_id, envelope.time.timestamp())
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 999, 1000, 122_999, 123_000, 678_901, 999_999])
+def test_the_time_is_that_of_the_receipt_in_whole_milliseconds(microsecond: int) -> None:
+    made = session()
+    for day in (1, 28):
+        received_at = datetime(2026, 2, day, 23, 59, 59, microsecond, UTC)
+        made.envelope.received_at = received_at
+        written = json.loads(Entry.of(made, 5, SHA256).head)["time"]
+        assert written == received_at.isoformat(timespec="milliseconds")
 
 
 def test_each_entry_has_what_is_known_of_the_client_by_then() -> None:

@@ -162,7 +162,7 @@ def _properties(job: Job) -> bytes:
             table,
             _PERSISTENT,
             _short(job.entry.id),
-            pack(">Q", int(job.entry.time.timestamp())),
+            pack(">Q", int(job.entry.time)),
         )
     )
 

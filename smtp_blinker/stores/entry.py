@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -53,8 +54,6 @@ class Client:
 
 
 _CLIENT: Final = tuple(one.name for one in fields(Client))
-# Made once, because `json.dumps` makes an encoder for each call with an option.
-_SORTED: Final = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class Envelope:
         return _entry_json(
             self.id,
             self.content_id,
-            self.time,
+            self.time.isoformat(timespec="milliseconds"),
             _path_json(self.mail_from.address, self.mail_from.args),
             _list_json(_path_json(path.address, path.args) for path in self.rcpt_to),
             self.body_type,
@@ -156,7 +155,8 @@ class Entry:
 
     id: str
     content_id: str
-    time: datetime
+    #: When it was received, in seconds since 1970.
+    time: float
     #: The JSON of the envelope, as `Envelope.as_json` returns it.
     head: bytes
 
@@ -168,7 +168,8 @@ class Entry:
         rcpt_to = _list_json(_address_json(address, envelope) for address in envelope.rcpt_to)
         id = entry_id(session)
         content_id = _content_id(mail_from, rcpt_to, sha256)
-        time = envelope.received_at or datetime.now(UTC)
+        received_at = envelope.received_at
+        seconds = time.time() if received_at is None else received_at.timestamp()
         client = _client_json(
             session.id,
             session.remote_address,
@@ -184,7 +185,7 @@ class Entry:
         head = _entry_json(
             id,
             content_id,
-            time,
+            _utc(seconds),
             mail_from,
             rcpt_to,
             envelope.body_type,
@@ -195,7 +196,7 @@ class Entry:
             {**session.results, **envelope.results},
             content_key,
         )
-        return cls(id, content_id, time, head)
+        return cls(id, content_id, seconds, head)
 
 
 def entry_id(session: Session) -> str:
@@ -223,7 +224,7 @@ def json_ready(value: Any) -> Any:
 def _entry_json(
     id: str,
     content_id: str,
-    time: datetime,
+    time: str,
     mail_from: str,
     rcpt_to: str,
     body_type: str,
@@ -237,7 +238,7 @@ def _entry_json(
     """The JSON of an envelope, from parts of which *mail_from*, *rcpt_to* and *client* are JSON."""
     return (
         f'{{"version": {VERSION}, "id": {_quoted(id)}, "content_id": "{content_id}", '
-        f'"time": "{_milliseconds(time)}", "mail_from": {mail_from}, "rcpt_to": {rcpt_to}, '
+        f'"time": "{time}", "mail_from": {mail_from}, "rcpt_to": {rcpt_to}, '
         f'"body_type": {_quoted(body_type)}, "smtputf8": {"true" if smtputf8 else "false"}, '
         f'"client": {client}, "size": {size}, "sha256": "{sha256}", '
         f'"results": {_json(json_ready(results)) if results else "{}"}, '
@@ -276,7 +277,12 @@ def _address_json(address: Address, envelope: SessionEnvelope) -> str:
 
 
 def _path_json(address: str, args: Mapping[str, str | bool]) -> str:
-    return f'{{"address": {_quoted(address)}, "args": {_SORTED(dict(args)) if args else "{}"}}}'
+    return f'{{"address": {_quoted(address)}, "args": {_args_json(args) if args else "{}"}}}'
+
+
+def _args_json(args: Mapping[str, str | bool]) -> str:
+    items = (f"{_quoted(name)}: {_json(args[name])}" for name in sorted(args))
+    return f"{{{', '.join(items)}}}"
 
 
 def _list_json(items: Iterable[str]) -> str:
@@ -290,8 +296,15 @@ def _json(value: Any) -> str:
     return "null" if value is None else json.dumps(value)
 
 
-def _milliseconds(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds")
+def _utc(seconds: float) -> str:
+    """RFC 3339, with milliseconds: what `datetime.isoformat` makes, for a tenth of its time."""
+    second, millisecond = divmod(round(seconds * 1e6) // 1000, 1000)
+    return f"{_second(second)}.{millisecond:03d}+00:00"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
 
 
 def _read_path(entry: Mapping[str, Any]) -> Path:
