@@ -100,9 +100,10 @@ class Circuit:
 
     def begin(self) -> float:
         """Begin a delivery; returns the time. Raises `Reject` (451 4.3.0) while it is open."""
-        self.check()
         now = self._clock()
-        if self.is_failing:
+        if self._failures >= self._most:
+            if now < self._closed_again:
+                raise away()
             # This is the trial; others are refused until its outcome is known.
             self._closed_again = now + self._pause
         return now
@@ -113,7 +114,8 @@ class Circuit:
             self._failures = 0
         elif outcome == "failed" and isinstance(exc, (Exception, gevent.Timeout)):
             self._count_failure()  # other exceptions stop the server
-        self._tell(outcome, self._clock() - began)
+        if self.watchers:
+            self._tell(outcome, self._clock() - began)
 
     def _count_failure(self) -> None:
         self._failures += 1
