@@ -65,13 +65,11 @@ def start_chromium(profile: Path) -> Chrome:
 
 
 class Page:
-    """A serve.py with its page open in the browser."""
+    """A serve.py with these further *options*, and its page open in the browser."""
 
-    #: Further options of serve.py.
-    options: tuple[str, ...] = ()
-
-    def __init__(self, chrome: Chrome, folder: Path) -> None:
+    def __init__(self, chrome: Chrome, folder: Path, *options: str) -> None:
         self.chrome = chrome
+        self.options = options
         self.maildir = folder / "Maildir"
         self.folder = folder
         self.server = self.start("127.0.0.1:0", "127.0.0.1:0")
@@ -83,6 +81,17 @@ class Page:
 
     def stop(self) -> None:
         assert self.server.signal(signal.SIGTERM) == 0
+
+    def close(self) -> None:
+        """Leave the browser as it was before this page, and end the server."""
+        self.close_tabs()
+        self.chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        self.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        self.chrome.get("about:blank")
+        # Settings that the page keeps: the server of another test may have the same port.
+        origin = {"origin": self.url.rstrip("/"), "storageTypes": "local_storage"}
+        self.chrome.execute_cdp_cmd("Storage.clearDataForOrigin", origin)
+        self.stop()
 
     def open(self, path: str = "") -> None:
         self.chrome.get("about:blank")
@@ -120,6 +129,10 @@ class Page:
     def shows(self, *subjects: str) -> None:
         wait_until(lambda: self.subjects() == list(subjects), f"the list shows {subjects}")
 
+    def counts(self, text: str) -> None:
+        """Wait until the list has all of them; before, some may not have been read yet."""
+        wait_until(lambda: self.texts("#range") == [text], f"the list has {text}")
+
     def click(self, selector: str) -> None:
         def try_it() -> bool:
             try:
@@ -142,6 +155,14 @@ class Page:
 
     def press(self, *keys: str) -> None:
         ActionChains(self.chrome).send_keys(*keys).perform()
+
+    def says(self, text: str) -> None:
+        """Wait for a note at the edge of the page, even if it has gone meanwhile."""
+        wait_until(lambda: any(text in note for note in self.texts("#toast")), f"it says {text}")
+
+    def is_open(self, start: str) -> bool:
+        """Whether a message is shown whose subject has this *start*."""
+        return any(subject.startswith(start) for subject in self.texts("#message h1"))
 
     def body_has(self, text: str) -> bool:
         return any(text in body for body in self.texts("#body"))
