@@ -6,6 +6,7 @@ import json
 import urllib.request
 from typing import Any
 
+from selenium.webdriver.common.action_chains import ActionChains
 from support import wait_until
 
 from .pages import Keys, Page, plain
@@ -248,6 +249,42 @@ def test_the_answers_about_live_are_shown_in_the_order_of_the_questions(page: Pa
     assert shown == [1, True]
 
 
+def test_a_click_on_what_moves_meanwhile_is_not_lost(page: Page) -> None:
+    sent(page, "one")
+    page.run(
+        """
+        const real = window.fetch;
+        window.fetch = async (path, options) => {
+          const response = await real(path, options);
+          if (!path.includes("limit=50")) return response;
+          const list = await response.json();
+          window.newest = list.messages[0].subject;
+          return Response.json(list);
+        };
+        """
+    )
+    pointer = ActionChains(page.chrome)
+    pointer.click_and_hold(page.one("#list a")).perform()
+    page.send(plain("two"))
+    wait_until(lambda: page.run("return window.newest") == "two", "the page gets the new list")
+    pointer.release().perform()
+    wait_until(lambda: opened(page) == ["one"])
+    page.shows("two", "one")
+
+
+def test_undo_waits_for_the_deletion_that_the_list_shows_already(page: Page) -> None:
+    sent(page, "one", "two", "three")
+    page.open_first()
+    page.press(Keys.DELETE)
+    wait_until(lambda: opened(page) == ["two"])
+    hold(page, "DELETE", "undo=")
+    page.press(Keys.DELETE)
+    page.shows("one")  # by the server's event
+    page.press("z")
+    answer(page)
+    page.shows("two", "one")
+
+
 def test_deletions_are_undone_one_after_the_other(page: Page) -> None:
     sent(page, "one", "two", "three")
     page.open_first()
@@ -285,6 +322,50 @@ def test_new_refusals_leave_the_focus_on_what_is_read(page: Page) -> None:
     refused(page)
     wait_until(lambda: len(page.all("#refused td a")) == 2)
     assert page.run("return document.activeElement.href") == address
+
+
+def test_what_new_mail_moves_to_the_next_page_stays_selected(page: Page) -> None:
+    for number in range(50):
+        page.send(plain(f"m{number}"))
+    page.open()
+    page.counts("50 messages")
+
+    def button(text: str) -> None:
+        wait_until(lambda: page.texts("#delete-all") == [text], text)
+
+    page.run("document.querySelector('#list li:last-child .choose').click()")
+    button("Delete 1")
+    page.send(plain("new"))
+    page.counts("1\u201350 of 51")
+    button("Delete 1")
+    page.click("#delete-all")
+    page.counts("50 messages")
+    assert api(page, "api/messages?q=subject:m0")["matching"] == 0
+    button("Delete all")
+    page.press("z")
+    page.counts("1\u201350 of 51")
+    page.run("document.querySelector('#list li:last-child .choose').click()")
+    button("Delete 1")
+    page.press("n")
+    page.shows("m0")
+    button("Delete all")  # a selection is of one page
+
+
+def test_mail_that_is_not_read_yet_is_no_empty_inbox(page: Page) -> None:
+    sent(page)
+    wait_until(lambda: "No mail yet" in page.one("#list-empty").text)
+    page.run(
+        """
+        const real = window.fetch;
+        window.fetch = async (path, options) => {
+          const response = await real(path, options);
+          if (!path.includes("limit=50")) return response;
+          return Response.json({ ...await response.json(), messages: [], matching: 0, pending: 1 });
+        };
+        """
+    )
+    page.send(plain("one"))
+    wait_until(lambda: page.texts("#list-empty") == ["Reading the mail \u2026"])
 
 
 def test_what_is_tagged_is_what_was_chosen_when_the_field_opened(page: Page) -> None:
