@@ -72,12 +72,13 @@ class Page:
         self.options = options
         self.maildir = folder / "Maildir"
         self.folder = folder
-        self.server = self.start("127.0.0.1:0", "127.0.0.1:0")
+        self.start("127.0.0.1:0", "127.0.0.1:0")
+
+    def start(self, listen: str, http: str) -> None:
+        options = ("--listen", listen, "--http", http, *self.options)
+        self.server = SmtpBlinker(self.folder, *options)
         self.port = self.server.port
         self.url = f"http://127.0.0.1:{self.server.http_port}/"
-
-    def start(self, listen: str, http: str) -> SmtpBlinker:
-        return SmtpBlinker(self.folder, "--listen", listen, "--http", http, *self.options)
 
     def stop(self) -> None:
         assert self.server.signal(signal.SIGTERM) == 0
@@ -104,6 +105,17 @@ class Page:
         with smtplib.SMTP("127.0.0.1", self.port) as client:
             lines = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
             client.sendmail("bounce@example.org", rcpt_to or ["ada@example.com"], lines)
+
+    def give_time(self) -> None:
+        """A deletion can be undone for a minute, not for ten seconds: the machine may be slow."""
+        self.run(
+            """
+            const [get, wait, now] = [window.fetch, window.setTimeout, Date.now()];
+            window.fetch = (path, how) => get(path.replace("undo=10", "undo=60"), how);
+            window.setTimeout = (call, ms) => wait(call, ms === 10000 ? 60000 : ms);
+            Date.now = () => now;
+            """
+        )
 
     def all(self, selector: str) -> list[WebElement]:
         return self.chrome.find_elements(By.CSS_SELECTOR, selector)

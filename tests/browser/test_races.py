@@ -274,6 +274,7 @@ def test_a_click_on_what_moves_meanwhile_is_not_lost(page: Page) -> None:
 
 def test_undo_waits_for_the_deletion_that_the_list_shows_already(page: Page) -> None:
     sent(page, "one", "two", "three")
+    page.give_time()
     page.open_first()
     page.press(Keys.DELETE)
     wait_until(lambda: opened(page) == ["two"])
@@ -287,6 +288,7 @@ def test_undo_waits_for_the_deletion_that_the_list_shows_already(page: Page) -> 
 
 def test_deletions_are_undone_one_after_the_other(page: Page) -> None:
     sent(page, "one", "two", "three")
+    page.give_time()
     page.open_first()
     wait_until(lambda: opened(page) == ["three"])
     page.press(Keys.DELETE)
@@ -333,6 +335,7 @@ def test_what_new_mail_moves_to_the_next_page_stays_selected(page: Page) -> None
     def button(text: str) -> None:
         wait_until(lambda: page.texts("#delete-all") == [text], text)
 
+    page.give_time()
     page.run("document.querySelector('#list li:last-child .choose').click()")
     button("Delete 1")
     page.send(plain("new"))

@@ -89,6 +89,7 @@ def test_several_are_chosen_with_shift_deleted_and_had_back(page: Page) -> None:
         page.send(plain(f"m{number}"))
     page.open()
     page.shows("m3", "m2", "m1", "m0")
+    page.give_time()
     boxes = page.all("#list .choose")
     boxes[0].click()
     ActionChains(page.chrome).key_down(Keys.SHIFT).click(boxes[2]).key_up(Keys.SHIFT).perform()
