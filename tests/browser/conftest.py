@@ -22,13 +22,10 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 @pytest.fixture
-def page(chromium: Chrome, tmp_path: Path) -> Iterator[Page]:
+def page(chromium: Chrome, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page of a server with the OPTIONS of the module, if it has some."""
     from .pages import Page
 
-    page = Page(chromium, tmp_path)
+    page = Page(chromium, tmp_path, *getattr(request.module, "OPTIONS", ()))
     yield page
-    page.close_tabs()
-    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    chromium.get("about:blank")
-    page.stop()
+    page.close()

@@ -65,24 +65,34 @@ def start_chromium(profile: Path) -> Chrome:
 
 
 class Page:
-    """A serve.py with its page open in the browser."""
+    """A serve.py with these further *options*, and its page open in the browser."""
 
-    #: Further options of serve.py.
-    options: tuple[str, ...] = ()
-
-    def __init__(self, chrome: Chrome, folder: Path) -> None:
+    def __init__(self, chrome: Chrome, folder: Path, *options: str) -> None:
         self.chrome = chrome
+        self.options = options
         self.maildir = folder / "Maildir"
         self.folder = folder
-        self.server = self.start("127.0.0.1:0", "127.0.0.1:0")
+        self.start("127.0.0.1:0", "127.0.0.1:0")
+
+    def start(self, listen: str, http: str) -> None:
+        options = ("--listen", listen, "--http", http, *self.options)
+        self.server = SmtpBlinker(self.folder, *options)
         self.port = self.server.port
         self.url = f"http://127.0.0.1:{self.server.http_port}/"
 
-    def start(self, listen: str, http: str) -> SmtpBlinker:
-        return SmtpBlinker(self.folder, "--listen", listen, "--http", http, *self.options)
-
     def stop(self) -> None:
         assert self.server.signal(signal.SIGTERM) == 0
+
+    def close(self) -> None:
+        """Leave the browser as it was before this page, and end the server."""
+        self.close_tabs()
+        self.chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        self.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        self.chrome.get("about:blank")
+        # Settings that the page keeps: the server of another test may have the same port.
+        origin = {"origin": self.url.rstrip("/"), "storageTypes": "local_storage"}
+        self.chrome.execute_cdp_cmd("Storage.clearDataForOrigin", origin)
+        self.stop()
 
     def open(self, path: str = "") -> None:
         self.chrome.get("about:blank")
@@ -95,6 +105,17 @@ class Page:
         with smtplib.SMTP("127.0.0.1", self.port) as client:
             lines = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
             client.sendmail("bounce@example.org", rcpt_to or ["ada@example.com"], lines)
+
+    def give_time(self) -> None:
+        """A deletion can be undone for a minute, not for ten seconds: the machine may be slow."""
+        self.run(
+            """
+            const [get, wait, now] = [window.fetch, window.setTimeout, Date.now()];
+            window.fetch = (path, how) => get(path.replace("undo=10", "undo=60"), how);
+            window.setTimeout = (call, ms) => wait(call, ms === 10000 ? 60000 : ms);
+            Date.now = () => now;
+            """
+        )
 
     def all(self, selector: str) -> list[WebElement]:
         return self.chrome.find_elements(By.CSS_SELECTOR, selector)
@@ -120,6 +141,10 @@ class Page:
     def shows(self, *subjects: str) -> None:
         wait_until(lambda: self.subjects() == list(subjects), f"the list shows {subjects}")
 
+    def counts(self, text: str) -> None:
+        """Wait until the list has all of them; before, some may not have been read yet."""
+        wait_until(lambda: self.texts("#range") == [text], f"the list has {text}")
+
     def click(self, selector: str) -> None:
         def try_it() -> bool:
             try:
@@ -142,6 +167,14 @@ class Page:
 
     def press(self, *keys: str) -> None:
         ActionChains(self.chrome).send_keys(*keys).perform()
+
+    def says(self, text: str) -> None:
+        """Wait for a note at the edge of the page, even if it has gone meanwhile."""
+        wait_until(lambda: any(text in note for note in self.texts("#toast")), f"it says {text}")
+
+    def is_open(self, start: str) -> bool:
+        """Whether a message is shown whose subject has this *start*."""
+        return any(subject.startswith(start) for subject in self.texts("#message h1"))
 
     def body_has(self, text: str) -> bool:
         return any(text in body for body in self.texts("#body"))

@@ -189,16 +189,11 @@ VIEWS: dict[str, Callable[[Page], None]] = {
 }
 
 
-class WholePage(Page):
-    """With what is there on demand only."""
-
-    options = ("--faults", "--release-to", "smtp://127.0.0.1:1")
-
-
 @pytest.fixture(scope="module")
 def shared(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page with mail, for views that change nothing of it."""
-    page = WholePage(chromium, tmp_path_factory.mktemp("shared"))
+    options = ("--faults", "--release-to", "smtp://127.0.0.1:1")  # what is there on demand only
+    page = Page(chromium, tmp_path_factory.mktemp("shared"), *options)
     judged = (
         "Return-Path: <a@example.org>\nDelivered-To: ada@example.com\n"
         'X-Policy-Result: {"rspamd": {"verdict": "add header", "score": 7.5}}\n'
@@ -219,10 +214,7 @@ def shared(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         Request(f"{page.url}api/faults?do=delay&seconds=1&times=1&at=RCPT", method="POST")
     ).close()
     yield page
-    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    chromium.get("about:blank")
-    page.stop()
+    page.close()
 
 
 def prepare(page: Page, colours: str, width: int) -> None:

@@ -7,6 +7,7 @@ import smtplib
 import sys
 from email.message import EmailMessage
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -88,7 +89,7 @@ def test_j_opens_the_next_message_and_goes_on_to_the_next_page(page: Page) -> No
     for number in range(52):
         page.send(plain(f"m{number}"))
     page.open()
-    wait_until(lambda: len(page.subjects()) == 50)
+    page.counts("1\u201350 of 52")
 
     def opened(subject: str) -> None:
         wait_until(lambda: page.texts("#message h1") == [subject], subject)
@@ -130,10 +131,15 @@ def test_ten_thousand_messages_are_a_list_like_any_other(page: Page) -> None:
     for number in range(10_000):
         text = f"{head}Subject: number {number}\n\nText {number}\n"
         (folder / f"{1_700_000_000 + number}.M0P1Q{number}.test").write_text(text)
-    with urlopen(f"{page.url}api/messages?limit=1&wait=0&within=60") as answer:
-        assert json.load(answer)["pending"] == 0
+
+    def pending() -> int:
+        with urlopen(f"{page.url}api/messages?limit=1&wait=0&within=60") as answer:
+            number: int = json.load(answer)["pending"]
+            return number
+
+    wait_until(lambda: pending() == 0, "all are read", 200)
     page.open()
-    wait_until(lambda: page.one("#range").text == "1\u201350 of 10,000", "all are read")
+    page.counts("1\u201350 of 10,000")
     assert page.subjects()[0] == "number 9999"
     nodes = "return document.querySelectorAll('*').length"
     few = page.run(nodes)
@@ -183,9 +189,9 @@ def test_actions_stand_on_the_line_of_the_subject(page: Page) -> None:
     page.send(plain("long " * 150))
     page.open()
     wait_until(lambda: len(page.subjects()) == 2)
-    for _ in range(2):
+    for word in ("long", "short"):
         page.press("j")
-        page.one("#message h1")
+        wait_until(partial(page.is_open, word), word)
         subject, actions = box(page, "#message h1"), box(page, "#message .actions")
         assert actions["top"] < subject["bottom"]
         assert actions["top"] >= subject["top"] - 6
@@ -265,18 +271,18 @@ def test_copy_buttons_copy_what_they_stand_beside(page: Page) -> None:
 
     def copies(selector: str, expected: str) -> None:
         page.click(selector)
-        wait_until(lambda: "Copied" in page.one("#toast").text)
+        page.says("Copied")
         wait_until(lambda: expected in clipboard(page), expected)
 
     copies('.facts [aria-label="Copy From"]', "bob@example.org")
-    copies(".strip .copy", "Go to https://example.org/reset?code=1 now")
+    copies("#body .strip .copy", "Go to https://example.org/reset?code=1 now")
     page.click("#tab-links")
     copies(".links .copy", "https://example.org/reset?code=1")
     page.click("#tab-headers")
     copies('.headers [aria-label="Copy Subject"]', "copied")
     copies(".card h2 .copy", "Subject: copied")
     page.click("#tab-source")
-    copies(".strip .copy", "Return-Path: <bounce@example.org>")
+    copies("#body .strip .copy", "Return-Path: <bounce@example.org>")
     # Where the page comes by http from another machine, browsers have no clipboard object.
     page.run(
         "window.kept = navigator.clipboard;"
@@ -305,16 +311,19 @@ def test_there_is_one_clock(page: Page) -> None:
             "const at = new Date(document.querySelector('#list .when').dateTime);"
             "return at.getUTCHours() * 60 + at.getUTCMinutes() + 330"
         )
-        assert clock[0] == f"{minutes // 60 % 24:02}:{minutes % 60:02}"
+        # The session was in this minute, or it began before and ended after it.
+        near = [f"{at // 60 % 24:02}:{at % 60:02}:" for at in range(minutes - 1, minutes + 2)]
+        has_ended = minutes % 1440 == 1439  # the day, perhaps, meanwhile: then it has a date
+        assert clock[0] == near[1][:-1] or has_ended
         page.open_first()
-        assert f", {clock[0]}:" in page.one("#facts time").text
+        assert f", {near[1]}" in page.one("#facts time").text
         page.click("#tab-headers")
-        assert any(f", {clock[0]}:" in text for text in page.texts(".pad-side td"))
+        assert any(f", {at}" in text for text in page.texts(".pad-side td") for at in near)
         page.click("#list li:last-child a")
         wait_until(lambda: page.texts("#facts time")[0].startswith("15 Nov 2023, 03:43:20"))
         page.click("#nav-live")
         page.one("#events time")
-        assert page.texts("#events time")[0].startswith(clock[0])
+        assert page.texts("#events time")[0].startswith(tuple(near))
         assert page.texts("#zone") == ["Asia/Calcutta"]
     finally:
         page.chrome.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})

@@ -27,7 +27,9 @@ def test_live_tells_of_the_store_and_of_what_waits(chromium: Any, tmp_path: Path
         assert process.stdout is not None
         ports: list[str] = []
         while len(ports) < 2:
-            ports += re.findall(r"(?:on|page:) \S*127\.0\.0\.1:(\d+)", process.stdout.readline())
+            line = process.stdout.readline()
+            assert line, "it ended"
+            ports += re.findall(r"(?:on|page:) \S*127\.0\.0\.1:(\d+)", line)
         with smtplib.SMTP("127.0.0.1", int(ports[0]), timeout=30) as client:
             client.sendmail("a@example.org", ["b@example.com"], b"Subject: x\r\n\r\nHello\r\n")
         chromium.get(f"http://127.0.0.1:{ports[1]}/#/live")

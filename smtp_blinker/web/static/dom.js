@@ -79,6 +79,19 @@ function labelled(cell, head) {
   return cell;
 }
 
+let pressed = Promise.resolve();
+let letGo = () => {};
+addEventListener("pointerdown", (event) => {
+  letGo();
+  if (event.button === 0) pressed = new Promise((resolve) => { letGo = resolve; });
+}, true);
+// Later than the click, which comes in the same task as the pointerup.
+for (const name of ["pointerup", "pointercancel", "contextmenu"]) addEventListener(name, () => setTimeout(letGo), true);
+addEventListener("blur", () => letGo()); // of the window
+
+/** Wait while the reader presses a button of the mouse: a click on what is replaced or moved meanwhile is lost. */
+export const released = () => pressed;
+
 let show = () => {};
 
 /** Call *route* whenever the page goes to another view. */

@@ -1,6 +1,6 @@
 // The Live view: events
 
-import { $, el } from "./dom.js";
+import { $, el, released } from "./dom.js";
 import { SECONDS, plural, size } from "./words.js";
 
 const events = [];
@@ -46,7 +46,7 @@ function eventRow(event) {
 export function keep(event) {
   events.push(event);
   if (events.length > 1000) events.splice(0, 500);
-  eventsTimer ??= setTimeout(() => { eventsTimer = undefined; showEvents(); }, 100);
+  eventsTimer ??= setTimeout(async () => { await released(); eventsTimer = undefined; showEvents(); }, 100);
 }
 
 /** Stop the list from changing, or let it go on; returns whether it is stopped. */

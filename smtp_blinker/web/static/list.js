@@ -83,6 +83,10 @@ function showEmptyList(pending) {
       el("button", { type: "button", onclick: () => search("") }, "Show all"));
     return;
   }
+  if (pending) { // the first look found mail that isn't read yet
+    $("list-empty").replaceChildren(el("strong", {}, "Reading the mail …"));
+    return;
+  }
   // Rebuilt only when its contents change: the reader may be about to press a button in it.
   const place = JSON.stringify(state.servers);
   if (welcome === place && $("list-empty").querySelector("dl")) return;
@@ -122,6 +126,7 @@ export function search(query) {
   const kept = words.length ? `?${new URLSearchParams(words)}` : location.pathname;
   history.replaceState(null, "", kept + location.hash);
   inbox.offset = 0;
+  clearChosen();
   $("list").scrollTop = 0;
   inbox.known = null;
   loaded = loadList();
@@ -138,6 +143,7 @@ export function turnPage(pages) {
   const offset = inbox.offset + pages * PAGE;
   if (offset < 0 || offset >= inbox.matching) return false;
   inbox.offset = offset;
+  clearChosen();
   inbox.known = null;
   $("list").scrollTop = 0;
   loaded = loadList();

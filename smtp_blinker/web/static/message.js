@@ -7,6 +7,7 @@ import { showResults } from "./results.js";
 import { ask, asked, failed, messagePath, say } from "./server.js";
 import { choice } from "./settings.js";
 import { inbox, state } from "./state.js";
+import { deselect } from "./selection.js";
 import { askForTag, tagsOf } from "./tags.js";
 import { deleteWithUndo } from "./undo.js";
 import { partPath, showChecks, showHeaders, showHtml, showLinks, showParts, showSource, showText } from "./views.js";
@@ -181,6 +182,7 @@ export async function deleteOpened() {
   const at = ids.indexOf(id);
   let next = ids[at + 1] ?? ids[at - 1];
   try { await deleteWithUndo(messagePath(id)); } catch (error) { if (error.status !== 404) { failed(error); return; } }
+  deselect(id);
   await loadList();
   if (!inbox.rows.has(next)) next = (inbox.messages[at] ?? inbox.messages.at(-1))?.id;
   const wasOpen = state.opened?.id === id;

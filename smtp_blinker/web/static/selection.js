@@ -35,6 +35,9 @@ export function toggleChosen() {
 
 export const focusedOrOpen = () => state.opened?.id ?? document.activeElement?.closest?.("#list li")?.querySelector("a").dataset.id;
 
+/** For a message that is deleted. */
+export const deselect = (id) => chosen.delete(id);
+
 export function clearChosen() {
   chosen.clear();
   show();
@@ -48,9 +51,8 @@ export function named() {
 
 export const howMany = () => plural(chosen.size || inbox.matching, "message");
 
-/** Show what is selected. Messages on other pages never are. */
+/** Show what is selected. One that new mail moves to the next page stays selected, or "Delete 1" would become "Delete all" under the reader's hand. */
 export function show() {
-  for (const id of [...chosen]) if (!inbox.rows.has(id)) chosen.delete(id);
   for (const [id, row] of inbox.rows) {
     row.item.classList.toggle("chosen", chosen.has(id));
     const one = row.item.querySelector(".choose");

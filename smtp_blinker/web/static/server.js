@@ -1,10 +1,12 @@
 // Requests to the server, and the dialogs and messages about them
 
-import { $ } from "./dom.js";
+import { $, released } from "./dom.js";
 
+/** The server's answer, as soon as it may be shown. */
 export async function ask(path, method = "GET") {
   const response = await fetch(path, { method, headers: { Accept: "application/json" } });
   const answer = await response.json().catch(() => ({}));
+  await released();
   if (!response.ok) throw Object.assign(new Error(answer.error || `${response.status}`), { status: response.status });
   return answer;
 }

@@ -8,10 +8,13 @@ import { plural } from "./words.js";
 export const UNDO_SECONDS = 10;
 /** What can still be undone, the latest last: the server's number, and the time when it is too late. */
 let deletions = [];
+let running = Promise.resolve(); // until the server has answered all deletions
 
 /** Delete what *path* names, and offer to undo it. Raises what `ask` raises. */
 export async function deleteWithUndo(path) {
-  const answer = await ask(`${path}${path.includes("?") ? "&" : "?"}undo=${UNDO_SECONDS}`, "DELETE");
+  const asking = ask(`${path}${path.includes("?") ? "&" : "?"}undo=${UNDO_SECONDS}`, "DELETE");
+  running = Promise.allSettled([running, asking]);
+  const answer = await asking;
   deletions.push({ number: answer.undo, end: Date.now() + UNDO_SECONDS * 1000 });
   offer(`${plural(answer.deleted, "message")} deleted `);
 }
@@ -26,6 +29,7 @@ function offer(text) {
 
 /** Undo the latest deletion; again, the one before it. */
 export async function undo() {
+  await running; // the list shows a deletion as soon as it is done, perhaps before its answer comes
   const latest = deletions.pop();
   if (!latest || latest.end <= Date.now()) return;
   try {
