@@ -236,12 +236,9 @@ def _raise_blocked(reason: str) -> None:
 
 class _Stream:
     def __init__(self, url: str, name: str, kept: int) -> None:
-        import redis
+        from smtp_blinker.stores.redis_stream import make_client
 
-        from smtp_blinker.stores.redis_stream import parse_url
-
-        parse_url(url)
-        self._client = redis.Redis.from_url(url, protocol=2)
+        self._client = make_client(url)
         self._name = name
         self._kept = kept
 

@@ -38,7 +38,6 @@ def engine_program(name: str, package: str, folder: Path | None = None) -> str:
     return str(folder / name)
 
 
-
 class Engine:
     """A server in a process group of its own, on a port of 127.0.0.1."""
 
