@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 
-import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from smtp_blinker.session import new_id
-from smtp_blinker.stores.redis_stream import CONNECT_SECONDS, DEAD, parse_url
+from smtp_blinker.stores.redis_stream import CONNECT_SECONDS, DEAD, make_client
 
 from .engine import Delivery
 
@@ -49,10 +48,8 @@ class RedisEngine:
     errors: tuple[type[Exception], ...] = (RedisError, OSError)
 
     def __init__(self, url: str, stream: str, delays: Sequence[int]) -> None:
-        parse_url(url)
-        self._client = redis.Redis.from_url(
+        self._client = make_client(
             url,
-            protocol=2,
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=ANSWER_SECONDS,
             # No retries here, so that no entry is moved twice; `consume` connects again.

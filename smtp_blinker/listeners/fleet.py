@@ -12,9 +12,9 @@ import json
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from time import time
+from time import monotonic, time
 from typing import Any, Final, Protocol
 
 import gevent
@@ -36,6 +36,7 @@ from ..signals import (
     secure,
     verdict,
 )
+from ..turns import LONG_TURN, let_others_run
 
 log = logging.getLogger("smtp_blinker")
 
@@ -58,8 +59,11 @@ _SIGNALS: Final = (connect, error, secure, auth, message, refused, verdict, disc
 class Publisher(Protocol):
     """Where events go. Its methods raise what the client library does."""
 
-    def publish(self, batch: Sequence[tuple[str, bytes]]) -> None:
-        """Publish texts, each with the name of its signal, connecting first where need be."""
+    def publish(self, batch: Iterable[tuple[str, bytes]]) -> None:
+        """Publish texts, each with the name of its signal, connecting first where need be.
+
+        *batch* lets other greenlets run between two of them.
+        """
 
     def close(self) -> None:
         """Disconnect. Raises nothing."""
@@ -96,6 +100,8 @@ class FleetEvents:
         require_patched(type(self).__name__)
         self.node = node or socket.gethostname()
         self.dropped = 0
+        #: Those of them of which the log tells.
+        self._told = 0
         self.published = 0
         #: Called with the number of events that were dropped now. They may raise nothing.
         self.watchers: list[Callable[[int], object]] = []
@@ -128,6 +134,7 @@ class FleetEvents:
             self._greenlet = None
             self._drop(len(self._waiting))
             self._waiting.clear()
+        self._tell_dropped()
         self._publisher.close()
 
     def _receiver(self, name: str) -> Callable[..., None]:
@@ -140,6 +147,8 @@ class FleetEvents:
 
     def _add(self, entry: tuple[str, float, dict[str, Any] | Event]) -> None:
         if len(self._waiting) >= self._most:
+            if self.dropped == self._told:
+                log.warning("the broker is away or too slow: the oldest events are dropped")
             self._waiting.popleft()
             self._drop(1)
         self._waiting.append(entry)
@@ -157,7 +166,7 @@ class FleetEvents:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
                 try:
                     with gevent.Timeout(SECONDS):
-                        self._publisher.publish([self._text(*each) for each in batch])
+                        self._publisher.publish(self._texts(batch))
                 except BaseException as exc:
                     self._publisher.close()
                     self._put_back(batch)
@@ -169,7 +178,20 @@ class FleetEvents:
                 else:
                     self.published += len(batch)
                     pause = PAUSES[0]
+            self._tell_dropped()
             self._empty.set()
+
+    def _texts(
+        self, batch: Sequence[tuple[str, float, dict[str, Any] | Event]]
+    ) -> Iterator[tuple[str, bytes]]:
+        # While the broker reads as fast as we write, no write waits: the hub would stand still
+        # until all events of an outage are sent.
+        began = monotonic()
+        for each in batch:
+            yield self._text(*each)
+            if monotonic() - began > LONG_TURN:
+                let_others_run()
+                began = monotonic()
 
     def _text(self, signal: str, when: float, event: dict[str, Any] | Event) -> tuple[str, bytes]:
         fields = event.as_dict() if isinstance(event, Event) else event
@@ -189,6 +211,11 @@ class FleetEvents:
         if number:
             for watcher in self.watchers:
                 watcher(number)
+
+    def _tell_dropped(self) -> None:
+        if self.dropped > self._told:
+            log.warning("%d events were dropped", self.dropped - self._told)
+            self._told = self.dropped
 
 
 def _publisher(url: str, name: str, kept: int) -> Publisher:
@@ -215,7 +242,7 @@ class _Exchange:
         self._connection: Any = None
         self._channel: Any = None
 
-    def publish(self, batch: Sequence[tuple[str, bytes]]) -> None:
+    def publish(self, batch: Iterable[tuple[str, bytes]]) -> None:
         if self._connection is None:
             self._connection = self._broker.connect(on_blocked=_raise_blocked)
             self._channel = self._connection.channel()
@@ -236,16 +263,13 @@ def _raise_blocked(reason: str) -> None:
 
 class _Stream:
     def __init__(self, url: str, name: str, kept: int) -> None:
-        import redis
+        from smtp_blinker.stores.redis_stream import make_client
 
-        from smtp_blinker.stores.redis_stream import parse_url
-
-        parse_url(url)
-        self._client = redis.Redis.from_url(url, protocol=2)
+        self._client = make_client(url)
         self._name = name
         self._kept = kept
 
-    def publish(self, batch: Sequence[tuple[str, bytes]]) -> None:
+    def publish(self, batch: Iterable[tuple[str, bytes]]) -> None:
         with self._client.pipeline(transaction=False) as pipeline:
             for signal, text in batch:
                 fields: dict[Any, Any] = {"signal": signal, "event": text}

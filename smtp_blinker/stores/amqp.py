@@ -28,6 +28,9 @@ MAX_SIZE: Final = 16 * 2**20
 DEAD: Final = ".dead"
 #: Seconds in which TCP and TLS must connect.
 CONNECT_SECONDS: Final = 10
+#: The largest `x-delivery-limit`. RabbitMQ 4 has 20 as its default, and takes -1 for "no limit";
+#: before 4.0, -1 removes a message the first time that it comes back.
+_NO_LIMIT: Final = 2**31 - 1
 _ALARM: Final = "RabbitMQ takes no messages: it has raised an alarm"
 
 
@@ -209,7 +212,9 @@ def declare(connection: Any, channel: Any, queue: str) -> Any:
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
-    for name, its in ((dead, {"x-queue-type": "quorum"}), (queue, arguments)):
+    # A dead letter stays, however often somebody looks at it and puts it back.
+    of_dead = {"x-queue-type": "quorum", "x-delivery-limit": _NO_LIMIT}
+    for name, its in ((dead, of_dead), (queue, arguments)):
         try:
             channel.queue_declare(name, passive=True)
         except NotFound:  # which has closed the channel

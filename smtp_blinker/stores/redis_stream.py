@@ -192,6 +192,17 @@ def parse_url(url: str) -> redis.ConnectionPool:
     return settings
 
 
+def make_client(url: str, **settings: Any) -> redis.Redis:
+    """A client with *settings*, whose answers are those of RESP 2, as bytes, whatever *url* has set
+    for other programs. Raises ValueError, without the password.
+    """
+    parse_url(url)
+    known = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+    # Those of the URL would win over keywords of `from_url`.
+    known |= {"protocol": 2, "decode_responses": False, **settings}
+    return redis.Redis.from_pool(redis.ConnectionPool(**known))
+
+
 def _is_wait_aof(value: Any) -> bool:
     return (
         isinstance(value, (tuple, list))

@@ -1,12 +1,13 @@
 """Engines for the tests of stores and consumers: each a process of its own, with its own folder.
 
-Debian's packages bring RabbitMQ and Redis; the server that speaks S3 is moto's, from PyPI.
+Debian's packages bring RabbitMQ and Redis; the server that speaks S3 is moto's, from PyPI. Other
+versions of RabbitMQ and Redis come from the folder that SMTP_BLINKER_ENGINES names
+(`.ci/debian_engines`).
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,21 @@ from support import environment, free_port, missing, program
 
 #: A broker takes this long to start on a machine that is busy.
 START_SECONDS = 90.0
+#: The folder of `.ci/debian_engines`: with this variable set, its programs run, not the machine's.
+ENGINES = "SMTP_BLINKER_ENGINES"
+RABBITMQ_SCRIPTS = Path("/usr/lib/rabbitmq/bin")
+
+
+def engine_program(name: str, package: str, folder: Path | None = None) -> str:
+    """The program *name* of *package*, in *folder* or on PATH; with `ENGINES`, that one."""
+    chosen = os.environ.get(ENGINES)
+    if chosen:
+        folder = Path(chosen)
+    if folder is None:
+        return program(name, package)
+    if not (folder / name).is_file():
+        missing(str(folder / name), package)
+    return str(folder / name)
 
 
 class Engine:
@@ -117,7 +133,7 @@ class Redis(Engine):
     def command(self) -> list[str]:
         where = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
         safe = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        return [program("redis-server", "redis-server"), *where, *safe, *self.options]
+        return [engine_program("redis-server", "redis-server"), *where, *safe, *self.options]
 
     def is_ready(self) -> bool:
         """Whether it serves: while it reads its file it says LOADING."""
@@ -171,8 +187,6 @@ class Valkey(Redis):
 class RabbitMQ(Engine):
     """A node with a name, a cookie and folders of its own, and an epmd of its own."""
 
-    SCRIPTS = Path("/usr/lib/rabbitmq/bin")
-
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.dist_port, self.epmd_port = free_port(), free_port()
@@ -183,10 +197,7 @@ class RabbitMQ(Engine):
 
     def command(self) -> list[str]:
         # Debian's /usr/sbin/rabbitmq-server becomes the user rabbitmq; this is what it runs.
-        script = self.SCRIPTS / "rabbitmq-server"
-        if not script.exists() or shutil.which("erl") is None:
-            missing("rabbitmq-server", "rabbitmq-server")
-        return [str(script)]
+        return [engine_program("rabbitmq-server", "rabbitmq-server", RABBITMQ_SCRIPTS)]
 
     def environment(self) -> dict[str, str]:
         folder = str(self.folder)
@@ -222,7 +233,10 @@ class RabbitMQ(Engine):
     def control(self, *words: str) -> str:
         """Run rabbitmqctl; what it printed."""
         done = subprocess.run(
-            [str(self.SCRIPTS / "rabbitmqctl"), "--node", self.name, *words],
+            [
+                engine_program("rabbitmqctl", "rabbitmq-server", RABBITMQ_SCRIPTS),
+                *("--node", self.name, *words),
+            ],
             env=self.environment(),
             capture_output=True,
             text=True,
@@ -236,7 +250,7 @@ class RabbitMQ(Engine):
         if self.epmd is None:
             # Erlang would start one as a daemon that outlives all.
             self.epmd = subprocess.Popen(
-                [program("epmd", "erlang-base"), "-port", str(self.epmd_port)],
+                [engine_program("epmd", "erlang-base"), "-port", str(self.epmd_port)],
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import amqp
 import pytest
 from support import SECONDS, wait_until
 
@@ -85,6 +86,22 @@ def test_a_message_is_an_entry_of_a_durable_quorum_queue(
     assert message.properties["message_id"] == envelope.id
     assert message.properties["delivery_mode"] == 2
     assert message.properties["application_headers"]["content_id"] == envelope.content_id
+
+
+def test_a_dead_letter_stays_however_often_somebody_looks_at_it(
+    engine: RabbitMQ, queue: str, start: Start
+) -> None:
+    """RabbitMQ 4 removes by default what was put back twenty times."""
+    assert start().send().startswith("250 ")
+    rows = engine.control("list_queues", "--quiet", "name", "arguments").splitlines()
+    [row] = [row for row in rows if row.startswith(f"{queue}.dead\t")]
+    assert '"x-delivery-limit",2147483647' in row, "what an older RabbitMQ wouldn't show below"
+    with Reader(engine, f"{queue}.dead") as reader:
+        channel = reader.channel
+        channel.basic_publish_confirm(amqp.Message(b"dead"), "", reader.queue)
+        for look in range(30):
+            found = wait_until(lambda: channel.basic_get(reader.queue), f"look {look} sees it")
+            channel.basic_reject(found.delivery_tag, requeue=True)
 
 
 def test_what_a_client_sends_again_has_another_id_and_the_same_content_id(

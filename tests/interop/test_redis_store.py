@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 import redis
-from support import wait_until
+from support import SECONDS, wait_until
 
+from smtp_blinker.consumers import consume
 from smtp_blinker.stores import Envelope
 from smtp_blinker.stores.redis_stream import RedisStreamStore, parse_url
 
@@ -51,6 +53,32 @@ def test_a_message_is_an_entry_of_the_stream(engine: Redis, queue: str, start: S
     with redis.Redis.from_url(engine.url) as client:
         [(_, fields)] = client.xrange(queue)
     assert fields[b"content_id"].decode() == envelope.content_id
+
+
+@pytest.mark.parametrize("setting", ["protocol=3", "decode_responses=yes", "socket_timeout=0.1"])
+def test_a_consumer_takes_a_url_with_settings_for_other_programs(
+    engine: Redis, queue: str, start: Start, caplog: pytest.LogCaptureFixture, setting: str
+) -> None:
+    """They change how answers look, or how long it may be idle."""
+    content = CONTENT + bytes(range(128, 256)) + b"\r\n"
+    assert start().send(content).startswith("250 ")
+    handled: list[bytes] = []
+    stop = threading.Event()
+
+    def handle(envelope: Envelope, content: bytes) -> None:
+        handled.append(content)
+        if len(handled) == 1:
+            raise ValueError("not yet")
+        stop.set()
+
+    timer = threading.Timer(SECONDS, stop.set)
+    timer.start()
+    try:
+        consume(f"{engine.url}?{setting}", handle, queue=queue, delays=[1], stop=stop)
+    finally:
+        timer.cancel()
+    assert handled == [content, content]
+    assert "is away" not in caplog.text
 
 
 def test_large_content_is_among_the_contents(
