@@ -82,10 +82,17 @@ class Odd:
 
 def odd_messages() -> list[Odd]:
     """The corpus: always the same."""
+    from broken_mail import broken_messages
+    from client_mail import client_messages
     from odder_mail import odder_messages
 
     kinds = (_charsets, _words, _names, _bodies, _encodings, _types, _old, _forwarded)
-    return [*(each for kind in kinds for each in kind()), *odder_messages()]
+    return [
+        *(each for kind in kinds for each in kind()),
+        *odder_messages(),
+        *client_messages(),
+        *broken_messages(),
+    ]
 
 
 def mail(body: bytes, content_type: str = "text/plain", *fields: str) -> bytes:

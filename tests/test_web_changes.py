@@ -107,6 +107,27 @@ def test_several_are_changed_by_their_ids(client: FlaskClient, folder: Folder) -
     assert subjects(client) == ["two"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/api/messages//seen"),
+        ("PUT", "/api/messages//tags/red"),
+        ("DELETE", "/api/messages//tags/red"),
+        ("DELETE", "/api//messages"),
+        ("DELETE", "/api/messages//"),
+    ],
+)
+def test_an_id_that_is_empty_changes_no_other_messages(
+    client: FlaskClient, folder: Folder, method: str, path: str
+) -> None:
+    folder.put(plain("x"))
+    answer = client.open(path, method=method, follow_redirects=True)
+    assert answer.status_code == 404
+    assert len(answer.history) == 0
+    [message] = ask(client, "/api/messages")["messages"]
+    assert (message["unread"], message["tags"]) == (True, [])
+
+
 def test_a_deletion_is_taken_back(client: FlaskClient, folder: Folder) -> None:
     one = folder.put(plain("one"))
     folder.put(plain("two"))

@@ -65,7 +65,7 @@ def test_a_download_can_be_continued(
 def test_a_download_is_continued_only_where_it_is_the_same(
     client: FlaskClient, folder: Folder
 ) -> None:
-    """RFC 9110 sections 13.1.2 and 13.1.5."""
+    """RFC 9110 sections 13.1.1, 13.1.2 and 13.1.5."""
     id = folder.put(MESSAGE)
     raw, part = f"/api/messages/{id}/raw", f"/api/messages/{id}/parts/2"
     tags = [client.get(path).headers["ETag"] for path in (raw, part, f"{part}?inline", raw)]
@@ -77,6 +77,9 @@ def test_a_download_is_continued_only_where_it_is_the_same(
     assert (other.status_code, other.data) == (200, CONTENT)
     same = client.get(part, headers={"If-None-Match": tags[1]})
     assert (same.status_code, same.data) == (304, b"")
+    changed = client.get(part, headers={"If-Match": tags[0]})
+    assert (changed.status_code, list(changed.get_json())) == (412, ["error"])
+    assert client.get(part, headers={"If-Match": tags[1]}).data == CONTENT
 
 
 def test_a_range_that_is_not_there_is_refused(client: FlaskClient, folder: Folder) -> None:
@@ -99,6 +102,7 @@ def test_the_file_of_a_download_is_closed_whatever_becomes_of_it(
     client.head(path)
     client.get(path, headers={"Range": "bytes=0-5"})
     client.get(path, headers={"If-None-Match": client.head(path).headers["ETag"]})
+    client.get(path, headers={"If-Match": '"other"'})
     client.get(path, headers={"Range": f"bytes={len(MESSAGE)}-"})
     begun = client.get(path, buffered=False)
     begun.close()

@@ -502,6 +502,26 @@ def test_no_search_finds_what_could_not_be_read(mailbox: Mailbox, broken: str) -
     assert mailbox.listed() == [broken]
 
 
+def test_a_message_is_read_again_when_its_reader_was_killed(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may do that, when memory is short."""
+    ask = child.Child.ask
+    tries = []
+
+    def ask_once_without_answer(reader: child.Child, do: str, *args: Any, **fields: Any) -> Any:
+        if do == "summarize":
+            tries.append(do)
+            if len(tries) == 1:
+                raise child.Failed("it ended")
+        return ask(reader, do, *args, **fields)
+
+    monkeypatch.setattr(child.Child, "ask", ask_once_without_answer)
+    mailbox.put(b"Subject: fine\n\nword")
+    assert mailbox.listed("word") == [ID]
+    assert len(tries) == 2
+
+
 def test_no_path_forges_a_line_of_the_log(
     mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -664,6 +684,19 @@ def test_the_trace_fields_of_many_recipients_leave_room_for_the_rest(
         else []
     )
     assert b"Hello" in mailbox.client.get(f"/api/messages/{ID}/html").data
+
+
+def test_a_long_field_does_not_hide_the_envelope_from_a_search(mailbox: Mailbox) -> None:
+    mailbox.put(
+        b"Return-Path: <bounce@example.org>\nDelivered-To: ada@example.com\n"
+        b"Received: from client.example by mx.example.com with ESMTP; Sun\n"
+        + b"".join(
+            b"%b: %b z@example.net\n" % (name, b"x@y,\n " * 9000) for name in (b"From", b"To")
+        )
+        + b"Subject: to all\n\nHello"
+    )
+    assert mailbox.listed("to:ada@example.com") == [ID]
+    assert mailbox.listed("from:bounce@example.org") == [ID]
 
 
 def characters(summary: dict[str, Any]) -> int:

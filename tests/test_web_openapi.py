@@ -96,6 +96,17 @@ def test_names_of_operations_are_unique(client: FlaskClient) -> None:
     assert len(set(names)) == len(names)
 
 
+def test_what_a_fault_needs_is_described() -> None:
+    faults = {each["name"]: each for each in OPERATIONS["POST", "/api/faults"]["parameters"]}
+    assert [name for name, each in faults.items() if each["required"]] == ["do"]
+    with pytest.raises(ValueError, match="code"):
+        Faults().refuse("a@example.com", faults["code"]["schema"]["minimum"] - 1)
+    Faults().refuse("a@example.com", faults["code"]["schema"]["minimum"])
+    Faults().refuse("a@example.com", faults["code"]["schema"]["maximum"])
+    for stage in faults["at"]["schema"]["enum"]:
+        Faults().delay(seconds=faults["seconds"]["schema"]["maximum"], at=stage)
+
+
 def test_people_can_read_it(client: FlaskClient) -> None:
     answer = client.get("/api")
     assert answer.status_code == 200

@@ -687,11 +687,14 @@ def test_text_that_is_not_called_so_can_be_read_in_place(content_type: str, read
     assert only["readable"] is readable
 
 
-def test_what_is_for_other_programs_than_these_is_no_attachment() -> None:
+@pytest.mark.parametrize(
+    "content_type", ["text/x-amp-html", "text/watch-html", "text/vnd.google.email-reaction+json"]
+)
+def test_what_is_for_other_programs_than_these_is_no_attachment(content_type: str) -> None:
     data = multipart(
         "alternative",
         part("text/plain", "Hello"),
-        part("text/x-amp-html", "<html amp4email>"),
+        part(content_type, "x"),
         part("text/html", "<p>Hello</p>"),
     )
     assert attachments(mime.parse(data), data) == []

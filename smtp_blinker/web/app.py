@@ -147,6 +147,8 @@ def create_app(
     if path != "/":
         app.wsgi_app = below(path, app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.url_map.converters["int"] = _NumberConverter
+    # A redirect from /api/messages//seen, with an empty id, would lead to a change of all messages.
+    app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = 65536  # no route reads a body
     maildirs = ({} if maildir is None else {"": maildir}) | dict(inboxes or {})
     for name in inboxes or ():

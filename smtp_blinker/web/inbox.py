@@ -348,13 +348,20 @@ class Inbox:
         except Exception as exc:
             return exc
 
-    def _summaries(self, batch: list[list[str]]) -> bytes:
-        """The reader's summaries of the first messages of *batch*, in the form for the index."""
+    def _summaries(self, batch: list[list[str]], *, again: bool = True) -> bytes:
+        """The reader's summaries of the first messages of *batch*, in the form for the index.
+
+        *again* says whether each message gets another try if the process ends.
+        """
         try:
             answer = self.reader.ask("summarize", messages=batch)
         except Failed as exc:
-            if len(batch) > 1:  # one of them ended the process: find out which
-                found = [each for one in batch for each in json.loads(self._summaries([one]))]
+            if again:  # one of them ended the process: find out which, or whether it was another
+                found = [
+                    each
+                    for one in batch
+                    for each in json.loads(self._summaries([one], again=False))
+                ]
                 return json.dumps(found).encode()
             answer = Frame({"faults": [[batch[0][0], str(exc)]]}, _unreadable(batch[0][0]))
         for id, fault in answer.fields["faults"]:

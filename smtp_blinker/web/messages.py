@@ -306,6 +306,9 @@ def _sent(content: Download, content_type: str) -> Response:
     made_of = f"{__version__} {g.inbox} {request.path} {request.query_string!r}"
     response.set_etag(hashlib.sha256(made_of.encode("utf-8", "replace")).hexdigest()[:32])
     response.make_conditional(request, accept_ranges=True, complete_length=content.size)
+    if response.status_code == 412:
+        content.close()
+        abort(412)  # without the content
     return response
 
 

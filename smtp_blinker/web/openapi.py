@@ -13,6 +13,7 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, render_templ
 from markupsafe import Markup
 
 from .. import __version__
+from ..faults import MAX_SECONDS, STAGES
 from .schemas import (
     CODES,
     COUNT,
@@ -37,6 +38,9 @@ from .schemas import (
 routes = Blueprint("openapi", __name__)
 
 Operation = dict[str, Any]
+
+#: A text that isn't empty.
+WORD: Final = {**TEXT, "minLength": 1}
 
 _INTRODUCTION: Final = (
     "The mail in the Maildir, and what the server does. Times are seconds since the epoch, sizes "
@@ -66,12 +70,10 @@ _SEARCH: Final = parameter(
 _CHOICE: Final = parameter(
     "q",
     "query",
-    {"type": "string", "maxLength": 500},
+    {**WORD, "maxLength": 500},
     "Those that match; without it, all. One that chooses nothing for certain is refused.",
 )
-_IDS: Final = parameter(
-    "id", "query", {"type": "array", "items": {**TEXT, "minLength": 1}}, "Of those only these."
-)
+_IDS: Final = parameter("id", "query", {"type": "array", "items": WORD}, "Of those only these.")
 _HIDDEN: Final = "Seconds in which it can be taken back: until then the messages are only hidden."
 _UNDO: Final = parameter("undo", "query", {**NUMBER, "maximum": 60}, _HIDDEN)
 _TAG: Final = parameter(
@@ -91,10 +93,11 @@ def _octets(summary: str, *types: str) -> dict[str, Any]:
 
 
 def _part_of(*types: str) -> dict[str, Any]:
-    """The answers to a request with a Range or an If-None-Match field."""
+    """The answers to a request with a Range, an If-None-Match or an If-Match field."""
     return {
         "206": _octets("The range that the request asks for.", *types),
         "304": {"description": "It is what the client has, as its If-None-Match field says."},
+        "412": _json("It isn't what the client has, as its If-Match field says.", ERROR),
         "416": _json("There is no such range.", ERROR),
     }
 
@@ -150,17 +153,17 @@ _LIST: Final = (
 )
 
 _FAULT: Final = [
-    parameter(name, "query", schema, text)
+    parameter(name, "query", schema, text, required=name == "do")
     for name, schema, text in (
-        ("do", {"enum": ["refuse", "delay", "drop"]}, "What happens. It is needed."),
-        ("at", TEXT, "Where: one of `stages`."),
-        ("sender", TEXT, "Only with this reverse-path: an address, or `@domain`."),
-        ("recipient", TEXT, "Only with this forward-path."),
-        ("code", {"type": "integer"}, "`refuse`: the reply code, 400 to 599."),
-        ("text", TEXT, "`refuse`: the text of the reply."),
-        ("seconds", {"type": "number"}, "`delay`: how long."),
-        ("chance", {"type": "number"}, "How often of all times, 0 to 1."),
-        ("times", {"type": "integer"}, "How often at all."),
+        ("do", {"enum": ["refuse", "delay", "drop"]}, "What happens."),
+        ("at", {"enum": STAGES}, "Where: one of `stages`."),
+        ("sender", WORD, "Only with this reverse-path: an address, or `@domain`."),
+        ("recipient", WORD, "Only with this forward-path."),
+        ("code", {"type": "integer", "minimum": 400, "maximum": 599}, "`refuse`: the reply code."),
+        ("text", WORD, "`refuse`: the text of the reply."),
+        ("seconds", {**NUMBER, "maximum": MAX_SECONDS}, "`delay`: how long."),
+        ("chance", {**NUMBER, "maximum": 1}, "How often of all times, more than 0."),
+        ("times", {"type": "integer", "minimum": 1}, "How often at all."),
     )
 ]
 

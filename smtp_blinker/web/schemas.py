@@ -31,12 +31,14 @@ def counted(name: str) -> Schema:
     return record(**{name: COUNT})
 
 
-def parameter(name: str, place: str, schema: Schema, text: str) -> Schema:
-    """A parameter; those in the path are required, the others optional."""
+def parameter(
+    name: str, place: str, schema: Schema, text: str, *, required: bool = False
+) -> Schema:
+    """A parameter; those in the path are always required."""
     return {
         "name": name,
         "in": place,
-        "required": place == "path",
+        "required": required or place == "path",
         "schema": schema,
         "description": text,
     }

@@ -29,7 +29,9 @@ REPORTS: Final = {
     "message/global-headers": "Header of the message",
 }
 #: No text for people, or the same for devices that show no other.
-_FOR_OTHERS: Final = frozenset({"text/x-amp-html", "text/watch-html"})
+_FOR_OTHERS: Final = frozenset(
+    {"text/x-amp-html", "text/watch-html", "text/vnd.google.email-reaction+json"}
+)
 _NOT_READ: Final = frozenset({"text/rtf"}) | _FOR_OTHERS
 
 

@@ -122,7 +122,8 @@ _META = re.compile(
 _XML = re.compile(
     rb"<\?xml\b[^<>]{0,500}?\bencoding\s{0,9}=\s{0,9}[\"']([A-Za-z0-9_:.+-]{1,40})[\"']"
 )
-_COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
+_COMMENT = re.compile(rb"<!--(?:-?>|.*?(?:--!?>|\Z))", re.DOTALL)
+_TO_JIS = re.compile(rb"\x1b\$[@B]")
 _SEPARATED = re.compile(r"[\s,]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OTHER = re.compile("[^a-z0-9]+")
@@ -234,8 +235,16 @@ def declared_in_html(data: bytes) -> str | None:
     return "utf-8" if codec.startswith(("utf_16", "utf_32")) else label
 
 
+def is_jis(data: bytes) -> bool:
+    """Whether *data* has an escape sequence to JIS X 0208 (RFC 1468), and so is not for UTF-8."""
+    return b"\x1b$" in data and _TO_JIS.search(data) is not None and data.isascii()
+
+
 def decode_unlabelled(data: bytes) -> str:
-    """*data* as UTF-8 if it is that, else as windows-1252."""
+    """*data* as ISO-2022-JP if it switches to that, else as UTF-8 if it is that, else as
+    windows-1252."""
+    if is_jis(data):
+        return _decode(data, _LARGER["iso2022_jp"], "replace")
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -125,8 +125,9 @@ def summarize(size: int, data: bytes, message: mime.Message) -> dict[str, Any]:
     attached = attachments(message, data)
     names = " ".join(part.filename for part in attached if part.filename)
     found = {
-        "from": _both(sender, trace.mail_from or ""),
-        "to": _both(to, copies, *trace.rcpt_to[:MAX_RECIPIENTS]),
+        # The envelope first: a long field of the message must not keep it out.
+        "from": _both(trace.mail_from or "", sender),
+        "to": _both(*trace.rcpt_to[:MAX_RECIPIENTS], to, copies),
         "cc": copies,
         "subject": subject,
         "message-id": message.first("message-id"),

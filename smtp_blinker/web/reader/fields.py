@@ -39,10 +39,11 @@ _PARAMETER = re.compile(
 # A quoted string, a quoted pair, a parenthesis, or what is none of them.
 _TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"?|\\.?|[()]|[^\"()\\]+", re.DOTALL)
 # RFC 2047 section 2; spaces and question marks in the text are wrong and common. "?=" before two
-# digits of a quoted octet is such a question mark; no text goes beyond the beginning of a word.
+# digits of a quoted octet is such a question mark; no text goes beyond the beginning of a word, so
+# the time is linear in the length of the field. Some write all of a long field into one word.
 _WORD = re.compile(
     r"=\?([A-Za-z0-9_.:+-]{1,40})(?:\*[A-Za-z0-9-]{0,20})?\?([QqBb])\?"
-    r"((?:[^?=]|=(?!\?[^=])|\?(?!=)|\?(?==[0-9A-F]{2})){0,4000})\?="
+    r"((?:[^?=]|=(?!\?[^=])|\?(?!=)|\?(?==[0-9A-F]{2}))*)\?="
 )
 _BETWEEN_WORDS = re.compile(r"(\?=)\s+(?==\?)")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -135,6 +136,8 @@ def _field(raw: bytes) -> Field | None:
     if not colon or _FIELD_NAME.fullmatch(raw_name) is None:
         return None
     octets = _unfolded(value)
+    if charsets.is_jis(octets):
+        return Field(raw_name.decode(), charsets.decode_unlabelled(octets).strip())
     try:
         return Field(raw_name.decode(), octets.decode().strip())
     except UnicodeDecodeError:
@@ -142,15 +145,20 @@ def _field(raw: bytes) -> Field | None:
 
 
 def end_of_fields(data: bytes, end: int) -> int:
-    """Where in ``data[:end]``, which has no empty line, the first line is that isn't a field."""
-    at = parse_trace(data).end
+    """Where in ``data[:end]``, which has no empty line, the first line is that isn't a field.
+
+    It is at the beginning if there are no fields, except those of the trace.
+    """
+    at = begin = parse_trace(data).end
+    has_fields = False
     for number, (each, stop) in enumerate(_fields(data, at, min(end, at + MAX_HEADER))):
         if number >= MAX_FIELDS:
             break
         if each is None and number:  # a "From " line may come first
-            return at
+            return at if has_fields else begin
+        has_fields = has_fields or each is not None
         at = stop
-    return end
+    return end if has_fields else begin
 
 
 def is_field(section: bytes) -> bool:
@@ -164,7 +172,9 @@ def _unfolded(value: bytes) -> bytes:
 
 
 def _in_charset(octets: bytes, charset: str | None) -> str:
-    """*octets* as UTF-8, else in *charset*, else as windows-1252."""
+    """*octets* as ISO-2022-JP or UTF-8, else in *charset*, else as windows-1252."""
+    if charsets.is_jis(octets):
+        return charsets.decode_unlabelled(octets).strip()
     try:
         return octets.decode().strip()
     except UnicodeDecodeError:
@@ -229,7 +239,7 @@ def parse_parameters(text: str) -> Parameters:
         if parameter.startswith('"'):
             parameter = _unescape(parameter[1:].removesuffix('"'))
         found.setdefault(match[1].lower(), parameter)
-    return Parameters(value.strip().lower(), found)
+    return Parameters(value.strip(' \t\r\n"').lower(), found)
 
 
 def _without_comments(text: str) -> str:

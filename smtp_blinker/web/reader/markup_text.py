@@ -11,7 +11,7 @@ LOOKED_AT: Final = 512 * 1024
 
 _UNSEEN_NAMES: Final = ("style", "script", "head", "title", "template")
 _UNSEEN = re.compile(rf"<(?:({'|'.join(_UNSEEN_NAMES)})\b|!--)", re.IGNORECASE | re.ASCII)
-_CLOSING: Final = {"": re.compile("-->")} | {
+_CLOSING: Final = {"": re.compile("--!?>")} | {
     name: re.compile(rf"</{name}\b[^<>]{{0,1000}}>", re.IGNORECASE) for name in _UNSEEN_NAMES
 }
 # The rest of a tag. `[^<>]`, not `[^>]`: a run of "<" must not be searched to its end from each of
@@ -63,7 +63,9 @@ def html_text(markup: str) -> str:
     at = 0
     while (found := _UNSEEN.search(markup, at)) is not None:
         seen.append(markup[at : found.start()])
-        end = _CLOSING[(found[1] or "").lower()].search(markup, found.end())
+        # The hyphens that open a comment may close it, too: "<!-->" (HTML section 13.2.5.43).
+        start = found.end() if found[1] else found.start() + 2
+        end = _CLOSING[(found[1] or "").lower()].search(markup, start)
         at = end.end() if end is not None else len(markup)
     seen.append(markup[at:])
     return _text("".join(seen)).strip()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from ...trace import Trace
-from . import uuencode
+from . import charsets, uuencode
 from .fields import (
     MAX_CONTENT_FIELD,
     MAX_FIELD,
@@ -39,6 +39,8 @@ MAX_PART_HEADER: Final = 32 * 1024
 MAX_PART_HEADERS: Final = 512 * 1024
 #: Lines beginning with "--" that are looked at.
 MAX_DASHES: Final = 20_000
+#: Octets of HTML, encoded, in which a charset is looked for.
+BEGINNING_OF_HTML: Final = 4096
 #: Characters of a Content-Location.
 MAX_LOCATION: Final = 2000
 
@@ -144,10 +146,19 @@ class _Parser:
             at = self._begin_part(at, multipart)
         self._show_what_is_no_multipart()
         self._take_out_files()
+        if self._charset is None:
+            self._charset = self._charset_in_html()
         if self._charset is not None:
             fields = self.message.fields
             self.message.fields = [field.written_in(self._charset) for field in fields]
         return self.message
+
+    def _charset_in_html(self) -> str | None:
+        """The charset that the first text names in itself, if it is HTML."""
+        for part in self.message.parts:
+            if part.content_type == "text/html":
+                return charsets.declared_in_html(part.content(self.data, BEGINNING_OF_HTML))
+        return None
 
     def _begin_message(self) -> int:
         """Read the header of the message; returns where its content begins."""

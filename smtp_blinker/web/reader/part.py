@@ -12,6 +12,8 @@ from .flowed import unflow
 
 #: Characters of a file name.
 MAX_NAME: Final = 200
+#: Characters of an extension that is kept when the name is cut.
+MAX_EXTENSION: Final = 10
 
 _NOT_IN_NAMES = re.compile('[<>:"|?*]')
 
@@ -120,4 +122,10 @@ def clean_name(name: str) -> str:
     name = re.split(r"[/\\]", name)[-1]
     if not name.isprintable():
         name = "".join(filter(str.isprintable, name))
-    return _NOT_IN_NAMES.sub("", name).strip(" .")[:MAX_NAME]
+    name = _NOT_IN_NAMES.sub("", name).strip(" .")
+    if len(name) <= MAX_NAME:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    if not dot or len(extension) > MAX_EXTENSION:
+        return name[:MAX_NAME]
+    return stem[: MAX_NAME - len(extension) - 1] + dot + extension
