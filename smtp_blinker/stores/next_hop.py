@@ -14,6 +14,13 @@ from .client_tls import client_context
 _PORTS: Final = {"smtp": 25, "smtps": 465, "lmtp": 24}
 
 
+class _UTF8(str):
+    """Text that smtplib sends in UTF-8 (RFC 4616 section 2) where it asks for ASCII."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return super().encode("utf-8", errors)
+
+
 class Connection(smtplib.SMTP):
     """An SMTP connection whose socket *hop* opens."""
 
@@ -24,13 +31,23 @@ class Connection(smtplib.SMTP):
     def _get_socket(self, host: str, port: int, timeout: float) -> Any:
         return self.hop.open()
 
+    def auth_plain(self, challenge: Any = None) -> str:
+        return _UTF8(super().auth_plain(challenge))
+
+    def auth_cram_md5(self, challenge: Any = None) -> Any:
+        response: str | None = super().auth_cram_md5(challenge)  # type: ignore[arg-type]
+        return None if response is None else _UTF8(response)
+
 
 class _SMTP(Connection):
     pass
 
 
 class _LMTP(Connection, smtplib.LMTP):
-    pass
+    def helo(self, name: str = "") -> tuple[int, bytes]:
+        # smtplib tries it after a refused LHLO. An SMTP server would accept it, and later the
+        # message, but with one reply only, while this store waits for one for each recipient.
+        return 502, b"it refuses LHLO, so it doesn't speak LMTP"
 
 
 class NextHop:
@@ -114,7 +131,7 @@ class NextHop:
                 raise smtplib.SMTPNotSupportedError(
                     f"{self.shown} offers no TLS: the password isn't sent"
                 )
-            smtp.login(self._user, self._password)
+            smtp.login(_UTF8(self._user), _UTF8(self._password))
 
     def _wants_starttls(self, smtp: smtplib.SMTP) -> bool:
         if self._starttls:
