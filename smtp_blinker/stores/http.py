@@ -13,6 +13,7 @@ from gevent import socket
 
 from .client_tls import client_context
 from .pool import Pool
+from .urls import wrong_url
 
 #: Connections to one endpoint at a time.
 MOST: Final = 10
@@ -155,11 +156,11 @@ def _close(connection: _Connection) -> None:
 def _split(url: str) -> SplitResult:
     if not isinstance(url, str):
         raise TypeError(f"the URL is a text, not {url!r}")
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # the port is not a number
+    except ValueError:  # the port is not a number, or a bracket is missing
         valid = False
     if not valid or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError(f"the URL must be http://HOST/PATH or https://HOST/PATH, not {url!r}")
+        raise wrong_url("http://HOST/PATH or https://HOST/PATH", url)
     return parts

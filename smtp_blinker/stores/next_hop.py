@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from gevent import socket, ssl
 
 from .client_tls import client_context
+from .urls import wrong_url
 
 _PORTS: Final = {"smtp": 25, "smtps": 465, "lmtp": 24}
 
@@ -59,19 +60,18 @@ class NextHop:
     def __init__(self, url: str, starttls: bool | None, name: str) -> None:
         if not isinstance(url, str):
             raise TypeError(f"the URL is a text, not {url!r}")
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             port = parts.port
-        except ValueError:
-            port = 0
+        except ValueError:  # the port is not a number, or a bracket is missing
+            parts, port = urlsplit(""), 0
         self._scheme = parts.scheme
         self._path = unquote(parts.path) if parts.scheme == "lmtp" and not parts.netloc else ""
         self._host = parts.hostname or ""
         shape = self._path.startswith("/") if self._path else self._host and parts.path in {"", "/"}
         if parts.scheme not in _PORTS or port == 0 or not shape or parts.query or parts.fragment:
-            raise ValueError(
-                "the URL must be smtp://HOST:PORT, smtps://HOST:PORT, lmtp://HOST:PORT or "
-                f"lmtp:///PATH, not {url!r}"
+            raise wrong_url(
+                "smtp://HOST:PORT, smtps://HOST:PORT, lmtp://HOST:PORT or lmtp:///PATH", url
             )
         if starttls and parts.scheme == "smtps":
             raise ValueError("starttls doesn't go with smtps://, which has TLS from the beginning")
