@@ -18,7 +18,7 @@ from flask import Flask, request
 from gevent import pywsgi, socket, ssl
 from support import Client, Witness, poll, running, witnessed
 
-from smtp_blinker.stores import Envelope, WebhookStore
+from smtp_blinker.stores import Envelope, WebhookStore, http
 from smtp_blinker.stores.circuit import FAILURES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -409,3 +409,26 @@ def test_the_endpoint_of_the_docs_takes_what_the_store_sends() -> None:
 def test_a_wrong_argument_is_told(url: Any, options: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         WebhookStore(url, **options)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://a.example/", "a.example"),
+        ("https://a.example:80/", "a.example:80"),
+        ("http://a.example/", "a.example"),
+        ("http://a.example:443/", "a.example:443"),
+        ("http://[::1]:8080/", "[::1]:8080"),
+    ],
+)
+def test_the_host_field_has_no_port_that_the_scheme_says(url: str, host: str) -> None:
+    sent: list[bytes] = []
+
+    class Socket:
+        sendall = staticmethod(sent.append)
+
+    connection: Any = http.Endpoint(url)._connect()
+    connection.sock = Socket()
+    connection.putrequest("POST", "/")
+    connection.endheaders()
+    assert f"\r\nHost: {host}\r\n".encode() in b"".join(sent)
