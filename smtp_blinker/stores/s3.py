@@ -6,6 +6,7 @@ import base64
 import re
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any, BinaryIO, Final
 
 import boto3
@@ -83,6 +84,18 @@ class S3Contents:
             for problem in done.get("Errors", ()):
                 raise OSError(f"{problem['Key']} was not deleted: {problem.get('Message')}")
         return len(names)
+
+    def check(self) -> None:
+        """Raise an exception if the bucket is missing or unreachable.
+
+        It stores nothing, so it doesn't notice a missing permission: asking for the bucket needs
+        one (s3:ListBucket) that storing doesn't.
+        """
+        try:
+            self.client.head_bucket(Bucket=self.bucket)
+        except ClientError as exc:
+            if exc.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.FORBIDDEN:
+                raise
 
     def _older_than(self, oldest: float) -> Iterator[str]:
         pages = self.client.get_paginator("list_objects_v2")

@@ -140,6 +140,24 @@ def test_it_is_ready_while_the_engine_is_there_or_mail_may_be_spooled(
         assert shown in spools.get("/metrics")
 
 
+def test_it_is_not_ready_while_large_contents_have_no_place(
+    engines: tuple[RabbitMQ, Redis], start: Callable[..., Program], tmp_path: Path
+) -> None:
+    contents = tmp_path / "contents"
+    program = start("--deliver", f"{engines[1].url}?stream=third", "--contents", str(contents))
+    wait_until(lambda: program.ready() == "ok\n", "it is ready")
+    assert list(contents.iterdir()) == []
+    contents.rmdir()
+    contents.touch()
+    wait_until(lambda: program.ready() == "can't store mail: Redis is away\n", "it is not ready")
+    assert "Redis can't be used: the contents of large messages are away: " in (
+        program.log.read_text()
+    )
+    contents.unlink()
+    contents.mkdir()
+    wait_until(lambda: program.ready() == "ok\n", "it is ready again")
+
+
 def queued(engine: RabbitMQ | Redis) -> list[tuple[Envelope, bytes]]:
     """What the queue of the name "mail" has, in its order."""
     if isinstance(engine, Redis):
