@@ -249,6 +249,14 @@ def test_it_is_ready_once_the_other_side_is_there(tmp_path: Path) -> None:
             "--webhook-secret has an effect only with",
         ),
         (("--deliver", "smtp://host", "--spool", "/dev/null/x"), "can't write to --spool"),
+        (("--deliver", "smtp://host", "--spool", ""), "--spool must not be empty"),
+        (("--deliver", "http://host", "--webhook-secret", ""), "--webhook-secret must not be em"),
+        (("--deliver", "smtp://[::1"), "--deliver: the URL must be smtp://HOST:PORT"),
+        (("--deliver", "http://[::1"), "--deliver: the URL must be http://HOST/PATH"),
+        (("--deliver", "http://me:secret@host:x/"), "not 'http://***@host:x/'"),
+        (("--deliver", "smtp://me:secret@host/x"), "not 'smtp://***@host/x'"),
+        (("--deliver", "smpt://me:secret@host"), "not 'smpt://***@host'"),
+        (("--deliver", "me:secret@host"), "not '***@host'"),
     ],
 )
 def test_what_can_not_be_used_is_one_line(
@@ -258,3 +266,5 @@ def test_what_can_not_be_used_is_one_line(
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert said in done.stderr
+    assert "secret@" not in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
+from gevent.event import Event
 from support import Client, Witness, poll, raising, running, talking, witnessed
 
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject, SMTPServer
@@ -151,6 +152,24 @@ def test_parameters_are_passed_on() -> None:
         assert recipient.dsn.notify == ("FAILURE", "DELAY")
         assert recipient.dsn.orcpt == "rfc822;b+@example.com"
         assert envelope.size is not None
+
+
+@pytest.mark.parametrize(
+    ("orcpt", "passed_on"),
+    [
+        ("utf-8;ö@example.com", r"utf-8;\x{F6}@example.com"),  # RFC 6533 section 3
+        ("utf-8;+C3+B6+2Bx@example.com", r"utf-8;\x{F6}\x{2B}x@example.com"),
+        (r"utf-8;\x{F6}@example.com", r"utf-8;\x{F6}@example.com"),
+        ("rfc822;+C3+B6@example.com", "rfc822;ö@example.com"),  # as it came: Postfix sends such
+    ],
+)
+def test_an_internationalized_original_recipient_is_passed_on(orcpt: str, passed_on: str) -> None:
+    hop = Hop()
+    with relaying(hop) as (client, _):
+        rcpt = f"RCPT TO:<ö@example.com> ORCPT={orcpt}"
+        reply = send(client, b"x\r\n", "MAIL FROM:<a@example.org> SMTPUTF8", rcpt)
+        assert reply.startswith("250")
+    assert hop.envelopes[0].rcpt_to[0].dsn.orcpt == passed_on
 
 
 def test_without_smtputf8_a_domain_is_sent_as_a_labels() -> None:
@@ -309,6 +328,26 @@ def test_a_next_hop_that_is_silent_is_given_up(when: str) -> None:
         listener.close()
 
 
+@pytest.mark.parametrize("scheme", ["smtp", "smtps", "lmtp"])
+def test_a_next_hop_that_stops_reading_is_given_up(
+    scheme: str, tmp_path: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing more fits into the socket, not even a QUIT."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.ca_certs))
+    never = Event()
+    hop = Hop(on_data=lambda stream, session: never.wait(), lmtp=scheme == "lmtp")
+    if scheme == "smtps":
+        hop.options |= {"secure": True, **certificate.options}
+    listener = {"lmtp": f"unix:{tmp_path}/lmtp"}.get(scheme, ("127.0.0.1", 0))
+    with running(listener, **hop.options) as next_hop:
+        where = f"{tmp_path}/lmtp" if scheme == "lmtp" else f"localhost:{next_hop.server_port}"
+        store = RelayStore(f"{scheme}://{where}", timeout=0.5)
+        with witnessed(on_data=store) as client:
+            assert send(client, b"x\r\n" * 3_000_000).startswith("451 4.3.0")
+            assert "within 0.5 s" in str(client.witness.one("error").error)
+        never.set()
+
+
 @pytest.mark.parametrize(
     ("greeting", "kind"),
     [(b"554 go away\r\n", smtplib.SMTPConnectError), (b"", smtplib.SMTPServerDisconnected)],
@@ -381,6 +420,23 @@ def test_a_password_is_sent_to_the_next_hop() -> None:
     assert users == [("ann", "s@crate")]
 
 
+@pytest.mark.parametrize("method", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_a_password_in_utf_8_is_sent_to_the_next_hop(method: str) -> None:
+    users: list[str] = []
+
+    def on_auth(auth: Any, session: Any) -> bool:
+        users.append(auth.username)
+        return bool(auth.validate_password("pässwörd"))
+
+    hop = Hop(on_auth=on_auth, allow_insecure_auth=True, auth_methods=(method,))
+    with running(**hop.options) as next_hop:
+        user = "j%C3%BCrgen:p%C3%A4ssw%C3%B6rd"
+        store = RelayStore(f"smtp://{user}@localhost:{next_hop.server_port}")
+        with running(on_data=store) as server:
+            assert send(Client(server, hello="EHLO me"), b"x\r\n").startswith("250")
+    assert users == ["jürgen"]
+
+
 def test_a_near_hop_that_offers_auth_with_tls_only_has_tls(
     certificate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +453,18 @@ def test_a_near_hop_that_offers_auth_with_tls_only_has_tls(
         with running(on_data=store) as server:
             assert send(Client(server, hello="EHLO me"), b"x\r\n").startswith("250")
     assert secure == [True]
+
+
+def test_a_hop_that_speaks_smtp_gets_nothing_by_lmtp() -> None:
+    """It would take the message with one reply for all recipients: a 250 that is never heard."""
+    hop = Hop()
+    with running(**hop.options) as next_hop:
+        store = RelayStore(f"lmtp://localhost:{next_hop.server_port}", timeout=5)
+        with witnessed(on_data=store) as client:
+            to_two = ("MAIL FROM:<a@example.org>", "RCPT TO:<b@c.test>", "RCPT TO:<d@c.test>")
+            assert send(client, b"x\r\n", *to_two).startswith("451 4.3.0")
+            assert "doesn't speak LMTP" in str(client.witness.one("error").error)
+    assert hop.got == []
 
 
 def test_a_unix_socket(tmp_path: Any) -> None:

@@ -18,7 +18,7 @@ from flask import Flask, request
 from gevent import pywsgi, socket, ssl
 from support import Client, Witness, poll, running, witnessed
 
-from smtp_blinker.stores import Envelope, WebhookStore
+from smtp_blinker.stores import Envelope, WebhookStore, http
 from smtp_blinker.stores.circuit import FAILURES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,6 +202,60 @@ def test_a_message_that_is_refused_for_good_is_no_failure_of_the_endpoint() -> N
             assert client.message(b"hello\r\n").startswith("550")
 
 
+@contextmanager
+def answering(octets: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """The URL of an endpoint that sends *octets* and closes the connection, and its requests."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(5)
+    requests: list[bytes] = []
+
+    def serve() -> None:
+        while True:
+            sock, _ = listener.accept()
+            request = b""
+            while not request.endswith(b"--\r\n"):
+                request += sock.recv(65536)
+            requests.append(request)
+            sock.sendall(octets)
+            sock.close()
+
+    greenlet = gevent.spawn(serve)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/", requests
+    finally:
+        greenlet.kill()
+        listener.close()
+
+
+WHOLE = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n"
+    b"Connection: close\r\n\r\nkept"
+)
+
+
+@pytest.mark.parametrize("size", range(len(WHOLE)))
+def test_half_a_response_accepts_nothing(size: int) -> None:
+    """RFC 9112 section 8: the endpoint died amid its response, or a proxy before it."""
+    with answering(WHOLE[:size]) as (url, _), running(on_data=WebhookStore(url)) as server:
+        assert Client(server, hello="EHLO me").message(b"x\r\n").startswith("451 4.3.0")
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
+    ],
+)
+def test_interim_responses_are_followed_by_the_response(before: bytes) -> None:
+    with answering(before + WHOLE) as (url, requests):
+        with running(on_data=WebhookStore(url)) as server:
+            assert Client(server, hello="EHLO me").message(b"x\r\n") == "250 2.0.0 kept"
+    assert len(requests) == 1
+
+
 @pytest.mark.parametrize("stage", ["connect", "answer", "body"])
 def test_an_endpoint_that_is_slow_is_given_up(stage: str) -> None:
     listener = socket.socket()
@@ -355,3 +409,26 @@ def test_the_endpoint_of_the_docs_takes_what_the_store_sends() -> None:
 def test_a_wrong_argument_is_told(url: Any, options: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         WebhookStore(url, **options)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://a.example/", "a.example"),
+        ("https://a.example:80/", "a.example:80"),
+        ("http://a.example/", "a.example"),
+        ("http://a.example:443/", "a.example:443"),
+        ("http://[::1]:8080/", "[::1]:8080"),
+    ],
+)
+def test_the_host_field_has_no_port_that_the_scheme_says(url: str, host: str) -> None:
+    sent: list[bytes] = []
+
+    class Socket:
+        sendall = staticmethod(sent.append)
+
+    connection: Any = http.Endpoint(url)._connect()
+    connection.sock = Socket()
+    connection.putrequest("POST", "/")
+    connection.endheaders()
+    assert f"\r\nHost: {host}\r\n".encode() in b"".join(sent)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import amqp
 from amqp.exceptions import AMQPError, MessageNacked
 
-from smtp_blinker.stores.amqp import DEAD, Broker, declare, drop_connection
+from smtp_blinker.stores.amqp import DEAD, Broker, check_name, declare, drop_connection
 
 from .engine import Delivery
 
@@ -33,6 +33,7 @@ class AMQPEngine:
 
     def __init__(self, url: str, queue: str, delays: Sequence[int]) -> None:
         self._broker = Broker.parse(url)
+        check_name("queue", queue)
         self._queue = queue
         self._delays = delays
         self._connection: Any = None

@@ -65,7 +65,7 @@ def consume(
     to 30 seconds and logs this (logger ``smtp_blinker.consumers``). If a consumer dies, another
     one gets its entry: from RabbitMQ when the connection ends, from Redis after a minute.
 
-    Raises TypeError for a *handler* that isn't callable, ValueError for a wrong URL or delay, and
+    Raises TypeError for a *handler* that isn't callable, ValueError for a wrong URL, queue or delay, and
     ImportError without the extra. It also raises any BaseException of the handler that isn't an
     `Exception` (SystemExit); that entry is delivered again.
     """
@@ -80,7 +80,9 @@ def consume(
 
 
 def make_engine(url: str, queue: str, delays: Sequence[int]) -> Engine:
-    """The engine that *url* names. Raises ValueError for another URL."""
+    """The engine that *url* names. Raises ValueError for another URL, or a wrong *queue*."""
+    if not isinstance(queue, str) or not queue:
+        raise ValueError(f"queue must name a queue or stream, not {queue!r}")
     scheme = str(url).partition("://")[0]
     if scheme in ("amqp", "amqps"):
         from .amqp import AMQPEngine

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import gevent
 from gevent import Timeout, monkey
@@ -79,6 +80,20 @@ class _Pool:
         self.late = 0
 
 
+def _parse(url: str) -> dict[str, Any]:
+    """The settings of connections to *url*. Raises ValueError, which shows no password."""
+    try:
+        settings: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+        path = urlsplit(url).path.strip("/")
+    except (ValueError, AttributeError) as exc:
+        like = "redis://USER:PASSWORD@HOST:PORT/DB or unix:///PATH"
+        raise ValueError(f"a Redis URL looks like {like}: {exc}") from exc
+    if path and not path.isdecimal() and not url.startswith("unix:"):
+        # redis-py would use database 0.
+        raise ValueError(f"the path of a Redis URL is the number of a database, not {path!r}")
+    return settings
+
+
 class RedisCounters:
     """Counts for all nodes that use the same *url*: ``redis://[[name]:password@]host[:port][/db]``,
     ``unix:///path``, or ``rediss://`` for TLS. Redis 7 or newer, or Valkey.
@@ -97,7 +112,7 @@ class RedisCounters:
     """
 
     def __init__(self, url: str, *, prefix: str = "smtp_blinker:") -> None:
-        self._settings: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+        self._settings = _parse(url)
         kind = self._settings.pop("connection_class", None)
         if kind is None:
             self._kind: Any = _TCPConnection

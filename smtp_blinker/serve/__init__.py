@@ -40,7 +40,7 @@ def main() -> None:
 
 
 #: Prefixes of URLs that need monkey-patched sockets, and the environment variables for such URLs.
-QUEUES = ("amqp://", "amqps://", "redis://", "rediss://", "s3://")
+QUEUES = ("amqp://", "amqps://", "redis://", "rediss://", "unix://", "s3://")
 VARIABLES = ("SMTP_BLINKER_DELIVER", "SMTP_BLINKER_CONTENTS", "SMTP_BLINKER_EVENTS")
 
 
@@ -48,7 +48,7 @@ def asks_for_queue(words: Iterable[str | None]) -> bool:
     """Whether one of *words*, options or their values, is the URL of a queue."""
     # "--deliver URL" or "--deliver=URL"; the URL may contain "=" too.
     values = (value for word in words if word for value in (word, word.partition("=")[2]))
-    return any(value.startswith(QUEUES) for value in values)
+    return any(value.lower().startswith(QUEUES) for value in values)
 
 
 def without_counters(words: list[str]) -> list[str]:

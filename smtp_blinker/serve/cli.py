@@ -19,6 +19,7 @@ from .program import serve
 from .settings import Settings, Unusable
 from .values import (
     UNIX,
+    Positive,
     parse_addresses,
     parse_domain,
     parse_http,
@@ -112,7 +113,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--deliver-timeout",
     needs="--deliver",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True, max=300),
+    type=Positive(300),
     help="With --deliver: how long the destination may take for a message before the client gets "
     "451 (or, with --spool, 250).  [30; 60 for a mail server]",
 )
@@ -163,7 +164,7 @@ def checked(parse: Callable[[Any], Any]) -> Callable[..., Any]:
     "--keep-days",
     never_with="--deliver",
     needs="--http",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Positive(),
     help="Delete messages that are older than this number of days, read or unread. Needs the web "
     "page.  [keep all]",
 )

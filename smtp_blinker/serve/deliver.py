@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 import gevent
 
@@ -13,9 +12,10 @@ from smtp_blinker import SMTPServer
 from smtp_blinker.stores import MaildirStore, RecipientStore, RelayStore, SpoolStore, WebhookStore
 from smtp_blinker.stores.circuit import Circuit
 from smtp_blinker.stores.queue import QueueStore
+from smtp_blinker.stores.urls import shown
 
 from .queues import SCHEMES as QUEUES
-from .queues import open_queue
+from .queues import open_queue, scheme_of
 from .servers import close
 from .settings import Settings, Unusable
 
@@ -35,6 +35,8 @@ def open_store(settings: Settings, servers: Sequence[SMTPServer] = ()) -> Store:
     try:
         if settings.deliver is None:
             return _inboxes(settings)
+        if settings.spool == "":  # which would be the current folder
+            raise Unusable("--spool must not be empty")
         store = _deliver(settings.deliver, settings)
         return store if settings.spool is None else SpoolStore(store, settings.spool)
     except OSError as exc:
@@ -71,7 +73,9 @@ def _maildir(path: str, settings: Settings) -> MaildirStore:
 
 
 def _deliver(url: str, settings: Settings) -> QueueStore | RelayStore | WebhookStore:
-    scheme = urlsplit(url).scheme
+    scheme = scheme_of(url)
+    if settings.webhook_secret == "":
+        raise Unusable("--webhook-secret must not be empty")
     if settings.webhook_secret is not None and scheme not in WEBHOOKS:
         raise Unusable("--webhook-secret has an effect only with --deliver https://HOST/PATH")
     if scheme in QUEUES:
@@ -86,7 +90,7 @@ def _deliver(url: str, settings: Settings) -> QueueStore | RelayStore | WebhookS
     except ValueError as exc:
         raise Unusable(f"--deliver: {exc}") from exc
     known = ", ".join(f"{one}://" for one in (*WEBHOOKS, *NEXT_HOPS, *QUEUES))
-    raise Unusable(f"--deliver takes a URL of {known}, not {url}")
+    raise Unusable(f"--deliver takes a URL of {known}, not {shown(url)!r}")
 
 
 def deliver_to(store: Store, server: SMTPServer) -> None:

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from smtp_blinker.stores.contents import Contents, FolderContents
 from smtp_blinker.stores.queue import QueueStore
+from smtp_blinker.stores.urls import shown
 
 from .settings import Settings, Unusable
 
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 SCHEMES = ("amqp", "amqps", "redis", "rediss")
 
 
+def scheme_of(url: str) -> str:
+    """The scheme of *url* in lower case; all of it if it has none."""
+    return url.partition("://")[0].lower()
+
+
 def open_queue(url: str, settings: Settings) -> QueueStore:
     """The store for --deliver *url*. It needn't be reachable yet. Raises `Unusable`."""
-    make = _amqp if urlsplit(url).scheme.startswith("amqp") else _redis
+    make = _amqp if scheme_of(url).startswith("amqp") else _redis
     contents = open_contents(settings.contents)
     try:
         store = make(url, contents=contents, **settings.deliver_options)
@@ -49,8 +55,11 @@ def _redis(url: str, **more: Any) -> QueueStore:
 
 def _own_options(url: str, *names: str) -> tuple[str, dict[str, Any]]:
     """Split *url* into a URL without the query parameters *names*, and these parameters."""
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url, {}  # the store says how a URL looks
+    query = parse_qs(parts.query, keep_blank_values=True)
     options = {name: query[name][-1] for name in names if name in query}
     rest = "&".join(
         word for word in parts.query.split("&") if word and word.partition("=")[0] not in names
@@ -62,12 +71,18 @@ def open_contents(url: str | None) -> Contents | None:
     """Open the contents of --contents: ``s3://BUCKET/PREFIX`` or a folder. Raises `Unusable`."""
     if url is None:
         return None
-    if not url.startswith("s3://"):
+    scheme, separator, rest = url.rpartition("://")
+    # A misspelt URL must not become a folder.
+    if not url or (separator and scheme.lower() not in ("s3", "file")):
+        raise Unusable(f"--contents takes a folder or s3://BUCKET/PREFIX/, not {shown(url)!r}")
+    if scheme.lower() != "s3":
+        if separator and not rest.startswith("/"):
+            raise Unusable(f"--contents takes file:///PATH without a host, not {url!r}")
         try:
-            return FolderContents(url.removeprefix("file://"))
+            return FolderContents(rest)
         except OSError as exc:
             raise Unusable(f"can't write to --contents {url}: {exc.strerror}") from exc
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    bucket, _, prefix = rest.partition("/")
     try:
         from smtp_blinker.stores.s3 import S3Contents
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Final, cast, get_args
+from typing import Any, Final, cast, get_args
 from urllib.parse import urlsplit
 
 import click
@@ -21,6 +21,19 @@ PROTOCOLS: Final = {"smtp": "SMTP", "smtps": "SMTPS", "lmtp": "LMTP"}
 #: Instead of a network: all clients of UNIX sockets.
 UNIX: Final = "unix"
 UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+class Positive(click.FloatRange):
+    """A number greater than 0; `click.FloatRange` takes "nan" too, which no comparison refuses."""
+
+    def __init__(self, most: float | None = None) -> None:
+        super().__init__(min=0, min_open=True, max=most)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number = float(super().convert(value, param, ctx))
+        if number != number:
+            self.fail("it must be a number", param, ctx)
+        return number
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,8 @@ class AMQPStore(QueueStore):
     ) -> None:
         if not isinstance(routing_key, str) or not (routing_key or exchange):
             raise ValueError(f"routing_key must name a queue, not {routing_key!r}")
+        check_name("routing_key", routing_key)
+        check_name("exchange", exchange)
         super().__init__(
             contents=contents, inline=inline, max_size=max_size, timeout=timeout, pool=pool
         )
@@ -221,6 +223,13 @@ def declare(connection: Any, channel: Any, queue: str) -> Any:
             channel = connection.channel()
             channel.queue_declare(name, durable=True, auto_delete=False, arguments=its)
     return channel
+
+
+def check_name(name: str, value: Any) -> None:
+    """Raise ValueError for what can't be the name of a queue or an exchange of ours."""
+    # AMQP has 255 octets for a name; the names of further queues are longer than the queue's.
+    if not isinstance(value, str) or len(value.encode()) > 240:
+        raise ValueError(f"{name} must be a name of 240 bytes at most, not {value!r}")
 
 
 def _check_readable(name: str, path: str) -> None:

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, Protocol, cast
 
-from .disk import make_folder, sync_folder
+from .disk import TRIAL, make_folder, sync_folder
 
 _KEY: Final = re.compile("[0-9A-Za-z_-]{1,80}")
 #: The prefix of files that are being written. No key begins with it.
@@ -57,6 +57,9 @@ class Contents(Protocol):
 
     def sweep(self, seconds: float, /) -> int:
         """Remove contents that are older than *seconds*; returns their number."""
+
+    def check(self) -> None:
+        """Raise an exception if contents can't be stored now."""
 
 
 class FolderContents:
@@ -110,6 +113,14 @@ class FolderContents:
                         os.unlink(entry.path)
                         removed += not is_draft
         return removed
+
+    def check(self) -> None:
+        """Write a file and remove it. Raises `OSError`, also for a full disk."""
+        draft = self.draft()
+        try:
+            draft.write(bytes(TRIAL))
+        finally:
+            draft.discard()
 
     def file_name(self, key: str) -> str:
         """The path of the file for *key*. Raises ValueError for a wrong key."""

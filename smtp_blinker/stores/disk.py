@@ -13,6 +13,8 @@ log = logging.getLogger("smtp_blinker")
 
 #: The flags to open a folder for fsync.
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: Octets to write as a test of the disk.
+TRIAL: Final = 65536
 #: A full disk, a full quota, a file larger than the file system or the process may make.
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 

@@ -13,6 +13,7 @@ from gevent import socket
 
 from .client_tls import client_context
 from .pool import Pool
+from .urls import wrong_url
 
 #: Connections to one endpoint at a time.
 MOST: Final = 10
@@ -29,15 +30,56 @@ class Answer:
     body: bytes
 
 
+class _HeaderLines:
+    """The lines of a response's header section. http.client takes half a section for a whole one;
+    this raises IncompleteRead."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._has_begun = False
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(limit)
+        if line.endswith(b"\n"):
+            self._has_begun = True
+        elif line or self._has_begun:
+            raise http.client.IncompleteRead(line)
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Response(http.client.HTTPResponse):
+    def begin(self) -> None:
+        file = self.fp
+        self.fp: Any = _HeaderLines(file)
+        try:
+            super().begin()
+        finally:
+            self.fp = file
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if not 102 <= found[1] < 200:
+                return found
+            # RFC 9110 section 15.2: the response comes later. http.client knows 100 only.
+            http.client.parse_headers(self.fp)
+
+
 class _Connection(http.client.HTTPConnection):
     """A connection to *host* by gevent's socket; over TLS with a *context*."""
 
     #: Whether it has received a response.
     was_used = False
+    response_class = _Response
 
     def __init__(self, host: str, port: int, context: Any) -> None:
         super().__init__(host, port)
         self._context = context
+        if context is not None:
+            self.default_port = 443  # which the Host field doesn't name
 
     def connect(self) -> None:
         sock = socket.create_connection((self.host, self.port))
@@ -80,7 +122,7 @@ class Endpoint:
     def post(self, fields: dict[str, str], body: Iterable[bytes], size: int) -> Answer:
         """POST *body*, which has *size* octets and must be iterable repeatedly.
 
-        Raises OSError and http.client.HTTPException. If an idle connection breaks before any octet
+        Raises OSError and http.client.HTTPException, also for half a response. If an idle connection breaks before any octet
         of the response, the request is sent once more on a new connection.
         """
         fields = {**self._fields, **fields, "Content-Length": str(size)}
@@ -103,6 +145,8 @@ class Endpoint:
                 raise
             connection.was_used = True
             text = response.read(LONGEST_ANSWER)
+            if response.length and len(text) < LONGEST_ANSWER:
+                raise http.client.IncompleteRead(text, response.length)
             if not response.isclosed():
                 connection.close()  # the response is longer than LONGEST_ANSWER
             content_type = (response.headers.get_content_type() or "").lower()
@@ -155,11 +199,11 @@ def _close(connection: _Connection) -> None:
 def _split(url: str) -> SplitResult:
     if not isinstance(url, str):
         raise TypeError(f"the URL is a text, not {url!r}")
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # the port is not a number
+    except ValueError:  # the port is not a number, or a bracket is missing
         valid = False
     if not valid or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError(f"the URL must be http://HOST/PATH or https://HOST/PATH, not {url!r}")
+        raise wrong_url("http://HOST/PATH or https://HOST/PATH", url)
     return parts

@@ -10,8 +10,16 @@ from urllib.parse import unquote, urlsplit
 from gevent import socket, ssl
 
 from .client_tls import client_context
+from .urls import wrong_url
 
 _PORTS: Final = {"smtp": 25, "smtps": 465, "lmtp": 24}
+
+
+class _UTF8(str):
+    """Text that smtplib sends in UTF-8 (RFC 4616 section 2) where it asks for ASCII."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return super().encode("utf-8", errors)
 
 
 class Connection(smtplib.SMTP):
@@ -24,13 +32,23 @@ class Connection(smtplib.SMTP):
     def _get_socket(self, host: str, port: int, timeout: float) -> Any:
         return self.hop.open()
 
+    def auth_plain(self, challenge: Any = None) -> str:
+        return _UTF8(super().auth_plain(challenge))
+
+    def auth_cram_md5(self, challenge: Any = None) -> Any:
+        response: str | None = super().auth_cram_md5(challenge)  # type: ignore[arg-type]
+        return None if response is None else _UTF8(response)
+
 
 class _SMTP(Connection):
     pass
 
 
 class _LMTP(Connection, smtplib.LMTP):
-    pass
+    def helo(self, name: str = "") -> tuple[int, bytes]:
+        # smtplib tries it after a refused LHLO. An SMTP server would accept it, and later the
+        # message, but with one reply only, while this store waits for one for each recipient.
+        return 502, b"it refuses LHLO, so it doesn't speak LMTP"
 
 
 class NextHop:
@@ -42,19 +60,18 @@ class NextHop:
     def __init__(self, url: str, starttls: bool | None, name: str) -> None:
         if not isinstance(url, str):
             raise TypeError(f"the URL is a text, not {url!r}")
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             port = parts.port
-        except ValueError:
-            port = 0
+        except ValueError:  # the port is not a number, or a bracket is missing
+            parts, port = urlsplit(""), 0
         self._scheme = parts.scheme
         self._path = unquote(parts.path) if parts.scheme == "lmtp" and not parts.netloc else ""
         self._host = parts.hostname or ""
         shape = self._path.startswith("/") if self._path else self._host and parts.path in {"", "/"}
         if parts.scheme not in _PORTS or port == 0 or not shape or parts.query or parts.fragment:
-            raise ValueError(
-                "the URL must be smtp://HOST:PORT, smtps://HOST:PORT, lmtp://HOST:PORT or "
-                f"lmtp:///PATH, not {url!r}"
+            raise wrong_url(
+                "smtp://HOST:PORT, smtps://HOST:PORT, lmtp://HOST:PORT or lmtp:///PATH", url
             )
         if starttls and parts.scheme == "smtps":
             raise ValueError("starttls doesn't go with smtps://, which has TLS from the beginning")
@@ -114,7 +131,7 @@ class NextHop:
                 raise smtplib.SMTPNotSupportedError(
                     f"{self.shown} offers no TLS: the password isn't sent"
                 )
-            smtp.login(self._user, self._password)
+            smtp.login(_UTF8(self._user), _UTF8(self._password))
 
     def _wants_starttls(self, smtp: smtplib.SMTP) -> bool:
         if self._starttls:

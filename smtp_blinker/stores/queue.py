@@ -10,6 +10,7 @@ from typing import Any, Final
 from gevent import monkey
 from gevent.lock import BoundedSemaphore
 
+from ..pools import STORES
 from ..session import Address, Session, new_id
 from ..smtp.reply import Reject
 from .batch import Batches, Job
@@ -162,11 +163,22 @@ class QueueStore(ABC):
         return Unavailable(f"{self.engine} did not answer within {self.timeout:g} s")
 
     def check(self) -> None:
-        """Raise `Unavailable` if the engine can't be used now, and `Reject` (451) while mail is
-        refused because of failures. Adds nothing to the queue."""
+        """Raise `Unavailable` if the engine or the contents can't be used now, and `Reject` (451)
+        while mail is refused because of failures. Adds nothing to the queue."""
         self.circuit.check()
         with self._deadline():
             self._check()
+            if self.contents is not None:
+                self._check_contents(self.contents)
+
+    def _check_contents(self, contents: Contents) -> None:
+        try:
+            if contents.needs_thread:
+                STORES.run(contents.check)
+            else:
+                contents.check()
+        except Exception as exc:
+            raise Unavailable(f"the contents of large messages are away: {exc}") from exc
 
     def _hand_over(self, received: Received, session: Session) -> Entry:
         entry = self._entry(received, session)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import smtplib
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from ..connection.spool import Spool
@@ -307,8 +307,8 @@ class _Transaction:
         if self._smtp.has_extn("dsn"):
             if address.dsn.notify is not None:
                 yield f"NOTIFY={','.join(address.dsn.notify)}"
-            if address.dsn.orcpt is not None and address.dsn.orcpt.isascii():
-                yield f"ORCPT={_xtext(address.dsn.orcpt)}"
+            if address.dsn.orcpt is not None:
+                yield f"ORCPT={_orcpt(address.dsn.orcpt)}"
 
 
 def _refusal(reply: tuple[int, bytes]) -> Reject | None:
@@ -344,13 +344,23 @@ def _temporary_first(refusals: Sequence[Reject]) -> Reject:
     return next((one for one in refusals if one.code < 500), refusals[0])
 
 
+def _orcpt(text: str) -> str:
+    """RFC 3461 section 4.2, and RFC 6533 section 3 for an address of the type utf-8."""
+    kind, _, address = text.partition(";")
+    if address.isascii() or kind.lower() != "utf-8":
+        return _xtext(text)
+    # In this form the next hop needs no SMTPUTF8.
+    return f"{kind};" + _escaped(address, lambda char: f"\\x{{{ord(char):X}}}")
+
+
 def _xtext(text: str) -> str:
     """RFC 3461 section 4"""
+    return _escaped(text, lambda char: "".join(f"+{octet:02X}" for octet in char.encode()))
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
     return "".join(
-        char
-        if "!" <= char <= "~" and char not in "+="
-        else "".join(f"+{o:02X}" for o in char.encode())
-        for char in text
+        char if "!" <= char <= "~" and char not in "+=" else escape(char) for char in text
     )
 
 
@@ -366,10 +376,12 @@ def _is_alive(smtp: smtplib.SMTP) -> bool:
 
 
 def _quit(smtp: smtplib.SMTP) -> None:
-    try:
-        smtp.putcmd("quit")  # without waiting for the answer
-    except (OSError, smtplib.SMTPException):
-        pass
+    # Without waiting: for an answer, or for a next hop that has stopped reading. The deadline may
+    # be over.
+    if smtp.sock is not None:
+        smtp.sock.settimeout(0)
+        with suppress(OSError, smtplib.SMTPException):
+            smtp.putcmd("quit")
     smtp.close()
 
 

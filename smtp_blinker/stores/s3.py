@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any, BinaryIO, Final
 
 import boto3
@@ -17,6 +19,8 @@ from .contents import Draft, TemporaryDraft, checked_key
 #: Timeouts in seconds of a connection and of each answer.
 CONNECT_SECONDS: Final = 5
 READ_SECONDS: Final = 20
+#: What boto3 takes. S3 itself is stricter, compatible servers may not be.
+_BUCKET: Final = re.compile("[A-Za-z0-9._-]{1,255}|arn:.+")
 #: Keys to delete by one request; the limit of the protocol.
 _KEYS_AT_ONCE: Final = 1000
 
@@ -27,12 +31,14 @@ class S3Contents:
     boto3 finds credentials, region and endpoint (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, …),
     or *client* is a boto3 client for the service "s3". A message is received into a temporary file
     and put by one request (S3's limit is 5 GiB), whose SHA-256 the server checks. The methods raise
-    botocore's errors.
+    botocore's errors, the constructor ValueError for a wrong *bucket*.
 
     It works with and without monkey patching: if sockets aren't patched, stores call it in threads.
     """
 
     def __init__(self, bucket: str, *, prefix: str = "", client: Any = None) -> None:
+        if not isinstance(bucket, str) or not _BUCKET.fullmatch(bucket):
+            raise ValueError(f"bucket must be the name or the ARN of a bucket, not {bucket!r}")
         self.bucket = bucket
         self.prefix = prefix
         self.client = client or boto3.client("s3", config=_config())
@@ -78,6 +84,18 @@ class S3Contents:
             for problem in done.get("Errors", ()):
                 raise OSError(f"{problem['Key']} was not deleted: {problem.get('Message')}")
         return len(names)
+
+    def check(self) -> None:
+        """Raise an exception if the bucket is missing or unreachable.
+
+        It stores nothing, so it doesn't notice a missing permission: asking for the bucket needs
+        one (s3:ListBucket) that storing doesn't.
+        """
+        try:
+            self.client.head_bucket(Bucket=self.bucket)
+        except ClientError as exc:
+            if exc.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.FORBIDDEN:
+                raise
 
     def _older_than(self, oldest: float) -> Iterator[str]:
         pages = self.client.get_paginator("list_objects_v2")

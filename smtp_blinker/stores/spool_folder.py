@@ -22,13 +22,11 @@ from gevent import monkey
 
 from ..session import Session, new_id
 from .decision import Decision
-from .disk import make_folder, sync_folder
+from .disk import TRIAL, make_folder, sync_folder
 from .saved_session import Expired, load
 
 #: Files in tmp/ older than this many seconds are left from a crash: writing takes far less time.
 STALE: Final = 3600
-#: Octets to write as a test of the disk.
-TRIAL: Final = 65536
 #: The number of names that one look at the queue returns.
 BATCH: Final = 1000
 #: The most entries to deliver together, and octets of all their contents.

@@ -98,6 +98,40 @@ def test_a_key_from_a_queue_leads_to_no_other_place(contents: Contents, key: str
         contents.delete(key)
 
 
+def test_check_says_whether_contents_can_be_stored_and_leaves_nothing(contents: Contents) -> None:
+    contents.check()
+    assert contents.sweep(-3600) == 0
+    if isinstance(contents, FolderContents):
+        assert os.listdir(contents.path) == []
+        os.rmdir(contents.path)
+        Path(contents.path).touch()
+        with pytest.raises(NotADirectoryError):
+            contents.check()
+    else:
+        with pytest.raises(ClientError):
+            S3Contents("another-bucket").check()
+
+
+def test_a_bucket_that_may_not_be_asked_for_is_there(client: Any) -> None:
+    """Who may put objects may lack the permission to ask for the bucket."""
+    contents = S3Contents(BUCKET, client=client)
+
+    class Forbidden:
+        status_code = 403
+        headers: dict[str, str] = {}
+        content = b""
+
+    asked: list[object] = []
+
+    def answer(request: object, **extra: Any) -> Forbidden:
+        asked.append(request)
+        return Forbidden()
+
+    client.meta.events.register("before-send.s3.HeadBucket", answer)
+    contents.check()
+    assert asked
+
+
 def test_sweep_removes_what_is_old_and_nothing_else(contents: Contents) -> None:
     put(contents, "old")
     assert contents.sweep(3600) == 0

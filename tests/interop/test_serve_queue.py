@@ -140,6 +140,24 @@ def test_it_is_ready_while_the_engine_is_there_or_mail_may_be_spooled(
         assert shown in spools.get("/metrics")
 
 
+def test_it_is_not_ready_while_large_contents_have_no_place(
+    engines: tuple[RabbitMQ, Redis], start: Callable[..., Program], tmp_path: Path
+) -> None:
+    contents = tmp_path / "contents"
+    program = start("--deliver", f"{engines[1].url}?stream=third", "--contents", str(contents))
+    wait_until(lambda: program.ready() == "ok\n", "it is ready")
+    assert list(contents.iterdir()) == []
+    contents.rmdir()
+    contents.touch()
+    wait_until(lambda: program.ready() == "can't store mail: Redis is away\n", "it is not ready")
+    assert "Redis can't be used: the contents of large messages are away: " in (
+        program.log.read_text()
+    )
+    contents.unlink()
+    contents.mkdir()
+    wait_until(lambda: program.ready() == "ok\n", "it is ready again")
+
+
 def queued(engine: RabbitMQ | Redis) -> list[tuple[Envelope, bytes]]:
     """What the queue of the name "mail" has, in its order."""
     if isinstance(engine, Redis):
@@ -207,6 +225,30 @@ def test_what_was_spooled_comes_in_its_order_and_whole_when_the_engine_dies_mean
         (("--deliver", "amqp:///", "--size", "1M"), "--deliver: a RabbitMQ URL looks like"),
         (("--deliver", "amqp://h/", "--contents", "/proc/x"), "can't write to --contents /proc/x"),
         (("--events", "http://h/"), "--events: FleetEvents takes amqp://"),
+        (("--deliver", "redis://[::1"), "--deliver: a Redis URL looks like"),
+        (("--deliver", "redis://h/?stream="), "--deliver: stream must name a stream"),
+        (("--deliver", "amqp://h/?routing_key=", "--size", "1M"), "routing_key must name a queue"),
+        (("--deliver", f"amqp://h/?routing_key={'x' * 256}", "--size", "1M"), "240 bytes at most"),
+        *(
+            (("--deliver", "redis://h/", "--contents", contents), f"--contents{said}")
+            for contents, said in [
+                ("", " takes a folder or s3://BUCKET/PREFIX/, not ''"),
+                ("gs://bucket/", " takes a folder or s3://BUCKET/PREFIX/, not 'gs://bucket/'"),
+                ("http://me:secret@h/", " takes a folder or s3://BUCKET/PREFIX/, not 'http://***@"),
+                ("file://host/path", " takes file:///PATH without a host"),
+                ("s3://", ": bucket must be the name or the ARN of a bucket, not ''"),
+                ("S3://a!b/", ": bucket must be the name or the ARN of a bucket, not 'a!b'"),
+            ]
+        ),
+        *(
+            (("--rate", "1/minute", "--counters", url), f"--counters: {said}")
+            for url, said in [
+                ("http://h/", "a Redis URL looks like redis://USER:PASSWORD@HOST:PORT/DB"),
+                ("redis://[::1", "a Redis URL looks like redis://USER:PASSWORD@HOST:PORT/DB"),
+                ("redis://h:x", "a Redis URL looks like redis://USER:PASSWORD@HOST:PORT/DB"),
+                ("redis://h/x", "the path of a Redis URL is the number of a database, not 'x'"),
+            ]
+        ),
     ],
 )
 def test_what_can_not_be_used_is_one_line(
@@ -214,13 +256,16 @@ def test_what_can_not_be_used_is_one_line(
 ) -> None:
     port = str(free_port())
     words: tuple[Any, ...] = ("-l", f"127.0.0.1:{port}", "--http", "off", "-m", tmp_path, *options)
-    done = run(sys.executable, "-m", "smtp_blinker", *words, PYTHONPATH=LIBRARY)
+    done = run(sys.executable, "-m", "smtp_blinker", *words, PYTHONPATH=LIBRARY, folder=tmp_path)
     assert done.returncode == 2
     assert problem in done.stderr
+    assert not list(tmp_path.iterdir())
     assert done.stderr.count("\n") == 1
 
 
 def test_sockets_are_patched_for_queues_only() -> None:
     assert asks_for_queue(["--deliver=amqp://h/?routing_key=a"])
     assert asks_for_queue([None, "redis://h"])
+    assert asks_for_queue(["--deliver", "REDIS://h"])
+    assert asks_for_queue(["--events", "unix:///run/redis.sock"])
     assert not asks_for_queue(["-l", "smtp://127.0.0.1:2525", "--maildir=amqp", None, ""])
