@@ -351,7 +351,7 @@ class Canary:
         """Whether nobody has connected, with or without a request, before we do now."""
         with socket.create_connection(self._listener.getsockname()) as ours:
             wait_until(lambda: ours.getsockname() in self._clients)
-            return self._clients[0] == ours.getsockname()
+            return self._clients.index(ours.getsockname()) == 0
 
     def close(self) -> None:
         self._listener.close()
