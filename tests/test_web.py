@@ -481,10 +481,10 @@ def test_html_loses_what_no_policy_forbids(client: FlaskClient, folder: Folder) 
     id = folder.put(
         b"Content-Type: text/html\n\n<LINK rel=preconnect href=//evil.example>"
         b"<li<link>nk rel=preconnect href=//evil.example><meta http-equiv=refresh content=0>"
-        b"<base href=//evil.example>"
+        b"<base href=//evil.example><iframe src=//evil.example></iframe><FRAME src=//evil.example>"
     )
     text = client.get(f"/api/messages/{id}/html").text
-    assert not re.search(r"<(link|meta)\b", text, re.IGNORECASE)
+    assert not re.search(r"<(link|meta|i?frame)\b", text, re.IGNORECASE)
     assert re.findall(r"<base[^>]*>", text) == ['<base target="_blank">']
 
 

@@ -30,14 +30,15 @@ MAX_IMAGES: Final = 20 * 2**20
 MAX_LINKS: Final = 200
 MAX_PLACES: Final = 1000
 
-# A <link> may make the browser connect to a host ahead of use, which no policy forbids; <base>
-# and <meta> would contradict ours. An unknown element in their place does nothing, and since
-# nothing is removed, nothing new can grow together from what is left.
+# A <link> may make the browser connect to a host ahead of use, which no policy forbids; for a frame
+# Chromium connects before the policy stops it. <base> and <meta> would contradict ours. An unknown
+# element in their place does nothing, and since nothing is removed, nothing new can grow together
+# from what is left.
+_RENAMED = re.compile(r"<(?=(?:link|meta|base|i?frame)\b)", re.IGNORECASE)
 # A link to a place in the message, which must not leave the frame.
 _FRAGMENT = re.compile(
     r"<(a|area)(?=\s[^<>]{0,2000}?\bhref\s{0,9}=\s{0,9}[\"']?\s{0,9}#)", re.IGNORECASE
 )
-_RENAMED = re.compile(r"<(?=(?:link|meta|base)\b)", re.IGNORECASE)
 # What says that the HTML has colours for dark screens; it is renamed with the other <meta>.
 _DARK = re.compile(
     r"<meta\b(?=[^<>]{0,300}?\bname\s{0,9}=\s{0,9}[\"']?(?:supported-)?color-schemes?\b)"
