@@ -140,6 +140,14 @@ def test_it_is_ready_while_the_engine_is_there_or_mail_may_be_spooled(
         assert shown in spools.get("/metrics")
 
 
+def test_it_is_not_ready_without_its_exchange(
+    engines: tuple[RabbitMQ, Redis], start: Callable[..., Program]
+) -> None:
+    program = start("--deliver", f"{engines[0].url}?exchange=no-such", "--size", "10M")
+    wait_until(lambda: "RabbitMQ is away" in program.ready(), "it is not ready")
+    program.wait_for_log("no exchange 'no-such'")
+
+
 def test_it_is_not_ready_while_large_contents_have_no_place(
     engines: tuple[RabbitMQ, Redis], start: Callable[..., Program], tmp_path: Path
 ) -> None:
