@@ -148,6 +148,16 @@ def test_it_is_not_ready_without_its_exchange(
     program.wait_for_log("no exchange 'no-such'")
 
 
+def test_it_is_not_ready_where_its_stream_is_a_list(
+    engines: tuple[RabbitMQ, Redis], start: Callable[..., Program]
+) -> None:
+    with redis.Redis.from_url(engines[1].url) as client:
+        client.lpush("celery", "a task")
+    program = start("--deliver", f"{engines[1].url}?stream=celery")
+    wait_until(lambda: "Redis is away" in program.ready(), "it is not ready")
+    program.wait_for_log("the key 'celery' of Redis is a list, not a stream")
+
+
 def test_it_is_not_ready_while_large_contents_have_no_place(
     engines: tuple[RabbitMQ, Redis], start: Callable[..., Program], tmp_path: Path
 ) -> None:
