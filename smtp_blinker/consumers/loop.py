@@ -67,8 +67,8 @@ def consume(
     the connection ends, from Redis after a minute.
 
     Raises TypeError for a *handler* that isn't callable, ValueError for a wrong URL, queue or
-    delay, and ImportError without the extra. It also raises any BaseException of the handler that isn't an
-    `Exception` (SystemExit); that entry is delivered again.
+    delay, and ImportError without the extra. It also raises any BaseException of the handler that
+    isn't an `Exception` (SystemExit); that entry is delivered again.
     """
     if not callable(handler):
         raise TypeError(f"handler must be callable with an envelope and a content, not {handler!r}")
