@@ -5,7 +5,7 @@
 
 A message leaves our queue when Celery's broker has the task. Celery's own settings decide about a
 task that fails; here a worker acknowledges it at the end, not at the start. The environment
-variable CELERY_BROKER_URL names the broker.
+variable CELERY_BROKER_URL names the broker. It needs ``pip install 'celery[redis]'``.
 """
 
 import logging

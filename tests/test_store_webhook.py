@@ -250,9 +250,11 @@ def test_half_a_response_accepts_nothing(size: int) -> None:
     ],
 )
 def test_interim_responses_are_followed_by_the_response(before: bytes) -> None:
-    with answering(before + WHOLE) as (url, requests):
-        with running(on_data=WebhookStore(url)) as server:
-            assert Client(server, hello="EHLO me").message(b"x\r\n") == "250 2.0.0 kept"
+    with (
+        answering(before + WHOLE) as (url, requests),
+        running(on_data=WebhookStore(url)) as server,
+    ):
+        assert Client(server, hello="EHLO me").message(b"x\r\n") == "250 2.0.0 kept"
     assert len(requests) == 1
 
 

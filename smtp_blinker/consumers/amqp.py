@@ -14,12 +14,10 @@ from amqp.exceptions import AMQPError, MessageNacked
 
 from smtp_blinker.stores.amqp import DEAD, Broker, check_name, declare, drop_connection
 
-from .engine import Delivery
+from .engine import ANSWER_SECONDS, Delivery
 
 #: Seconds. Each side gives up after two of these intervals without a heartbeat.
 HEARTBEAT: Final = 30
-#: Seconds within which RabbitMQ must confirm an entry that moves to another queue.
-CONFIRM_SECONDS: Final = 30.0
 #: Headers of an entry: the number of failures, and the reason why it is a dead letter.
 FAILURES: Final = "failures"
 REASON: Final = "reason"
@@ -46,6 +44,8 @@ class AMQPEngine:
         self._connection = self._broker.connect(
             confirm_publish=True, heartbeat=HEARTBEAT, on_blocked=lambda reason: None
         )
+        # Else py-amqp would wait for an answer for ever.
+        self._connection.sock.settimeout(ANSWER_SECONDS)
         channel = declare(self._connection, self._connection.channel(), self._queue)
         for delay in set(self._delays):
             channel.queue_declare(
@@ -102,7 +102,7 @@ class AMQPEngine:
         message = amqp.Message(delivery.original.body, **known)
         # If the queue is missing, RabbitMQ returns the entry, and this raises.
         self._channel.basic_publish(
-            message, "", queue, mandatory=True, confirm_timeout=CONFIRM_SECONDS
+            message, "", queue, mandatory=True, confirm_timeout=ANSWER_SECONDS
         )
         self.done(delivery)
 

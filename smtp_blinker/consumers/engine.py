@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+#: Seconds within which an engine must answer a request, or it counts as unreachable.
+ANSWER_SECONDS: Final = 15.0
 
 
 @dataclass(slots=True)

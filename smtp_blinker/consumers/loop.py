@@ -60,14 +60,15 @@ def consume(
     and more than once only if a consumer or the engine died meanwhile.
 
     After SIGTERM or SIGINT `consume` returns when the handler has ended, or within a second if it
-    is idle. Outside the main thread it gets no process signals; *stop*, once set, does
-    the same anywhere. While the engine can't be reached, it tries again with growing pauses of up
-    to 30 seconds and logs this (logger ``smtp_blinker.consumers``). If a consumer dies, another
-    one gets its entry: from RabbitMQ when the connection ends, from Redis after a minute.
+    is idle; while the engine doesn't answer, it can take 20 seconds. Outside the main thread it
+    gets no process signals; *stop*, once set, does the same anywhere. While the engine can't be
+    reached, it tries again with growing pauses of up to 30 seconds and logs this (logger
+    ``smtp_blinker.consumers``). If a consumer dies, another one gets its entry: from RabbitMQ when
+    the connection ends, from Redis after a minute.
 
-    Raises TypeError for a *handler* that isn't callable, ValueError for a wrong URL, queue or delay, and
-    ImportError without the extra. It also raises any BaseException of the handler that isn't an
-    `Exception` (SystemExit); that entry is delivered again.
+    Raises TypeError for a *handler* that isn't callable, ValueError for a wrong URL, queue or
+    delay, and ImportError without the extra. It also raises any BaseException of the handler that
+    isn't an `Exception` (SystemExit); that entry is delivered again.
     """
     if not callable(handler):
         raise TypeError(f"handler must be callable with an envelope and a content, not {handler!r}")

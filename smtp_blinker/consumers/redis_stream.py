@@ -15,7 +15,7 @@ from redis.retry import Retry
 from smtp_blinker.session import new_id
 from smtp_blinker.stores.redis_stream import CONNECT_SECONDS, DEAD, make_client
 
-from .engine import Delivery
+from .engine import ANSWER_SECONDS, Delivery
 
 #: The consumer group, which records the entries that were handled or are being handled.
 GROUP: Final = "consumers"
@@ -23,8 +23,8 @@ GROUP: Final = "consumers"
 DEAD_SECONDS: Final = 60
 #: If this many consumers die while they handle an entry, it becomes a dead letter.
 CRASHES: Final = 20
-#: The timeout of a command in seconds; a consumer waits for new entries a second at most.
-ANSWER_SECONDS: Final = 30.0
+#: Seconds to clean up at the end, when Redis may not answer.
+CLOSE_SECONDS: Final = 1.0
 
 # Moves the entries whose delay is over back. A stream of delays is in the order of time, since the
 # ids contain the times. KEYS: the stream of delays, the stream. ARGV: the delay in milliseconds.
@@ -48,19 +48,24 @@ class RedisEngine:
     errors: tuple[type[Exception], ...] = (RedisError, OSError)
 
     def __init__(self, url: str, stream: str, delays: Sequence[int]) -> None:
-        self._client = make_client(
-            url,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-            # No retries here, so that no entry is moved twice; `consume` connects again.
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._url = url
+        # Longer than a consumer waits for a new entry.
+        self._client = self._make_client(CONNECT_SECONDS, ANSWER_SECONDS)
         self._stream = stream
         self._delays = sorted(set(delays))
         self._consumer = f"{socket.gethostname()}-{os.getpid()}-{new_id()}"
         self._put_back = self._client.register_script(_PUT_BACK)
         self._next_look = 0.0
         self._next_claim = 0.0
+
+    def _make_client(self, connect_seconds: float, answer_seconds: float) -> Any:
+        return make_client(
+            self._url,
+            socket_connect_timeout=connect_seconds,
+            socket_timeout=answer_seconds,
+            # No retries here, so that no entry is moved twice; `consume` connects again.
+            retry=Retry(NoBackoff(), 0),
+        )
 
     def connect(self) -> None:
         try:
@@ -142,13 +147,14 @@ class RedisEngine:
         )
 
     def close(self) -> None:
+        self._client.close()
         try:
-            # Only a consumer without an entry: others must be able to take over an entry.
-            pending = self._client.xpending_range(
-                self._stream, GROUP, "-", "+", 1, consumername=self._consumer
-            )
-            if not pending:
-                self._client.xgroup_delconsumer(self._stream, GROUP, self._consumer)
+            with self._make_client(CLOSE_SECONDS, CLOSE_SECONDS) as client:
+                # Only a consumer without an entry: others must be able to take over an entry.
+                pending = client.xpending_range(
+                    self._stream, GROUP, "-", "+", 1, consumername=self._consumer
+                )
+                if not pending:
+                    client.xgroup_delconsumer(self._stream, GROUP, self._consumer)
         except self.errors:
             pass
-        self._client.close()

@@ -96,7 +96,10 @@ class AMQPStore(QueueStore):
         connection = self.broker.connect(on_blocked=_raise_blocked, on_unblocked=_raise_unblocked)
         try:
             publisher = Publisher(connection)
-            if not self.exchange:
+            if self.exchange:
+                # Raises NotFound for a missing one; the type plays no part.
+                publisher.channel.exchange_declare(self.exchange, "", passive=True)
+            else:
                 # RabbitMQ refuses a declaration while another connection declares the queue.
                 with self._declaring:
                     publisher.channel = declare(connection, publisher.channel, self.routing_key)

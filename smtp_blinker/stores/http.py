@@ -122,8 +122,9 @@ class Endpoint:
     def post(self, fields: dict[str, str], body: Iterable[bytes], size: int) -> Answer:
         """POST *body*, which has *size* octets and must be iterable repeatedly.
 
-        Raises OSError and http.client.HTTPException, also for half a response. If an idle connection breaks before any octet
-        of the response, the request is sent once more on a new connection.
+        Raises OSError and http.client.HTTPException, also for half a response. If an idle
+        connection breaks before any octet of the response, the request is sent once more on a new
+        connection.
         """
         fields = {**self._fields, **fields, "Content-Length": str(size)}
         try:

@@ -167,10 +167,21 @@ class RedisStreamStore(QueueStore):
         try:
             with self._pool.use() as connection:
                 ask(connection, "PING")
+                self._check_type(connection)
         except Unavailable:
             raise
         except (RedisError, OSError) as exc:
             raise Unavailable(f"Redis is away: {exc}") from exc
+
+    def _check_type(self, connection: Any) -> None:
+        """Raise `Unavailable` if the key has another type, such as a list of Celery's."""
+        try:
+            kind = ask(connection, "TYPE", self.stream)
+        except ResponseError:
+            return  # this user may not ask
+        kind = kind.decode() if isinstance(kind, bytes) else kind
+        if kind not in ("stream", "none"):
+            raise Unavailable(f"the key {self.stream!r} of Redis is a {kind}, not a stream")
 
     def close(self) -> None:
         self._pool.close()

@@ -20,6 +20,7 @@ import redis
 from support import SECONDS, Program, wait_until
 
 from smtp_blinker import Session
+from smtp_blinker.consumers import amqp as amqp_engine
 from smtp_blinker.consumers import consume, redis_stream
 from smtp_blinker.session import Address
 from smtp_blinker.stores import Envelope, FolderContents
@@ -215,6 +216,35 @@ def test_sigterm_lets_the_handler_end(
     assert after.handled() == [next_one.content_id]
 
 
+def test_an_engine_that_does_not_answer_holds_no_consumer(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends when it is told to, and doesn't wait for ever for an answer to an acknowledgement."""
+    monkeypatch.setattr(amqp_engine, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(redis_stream, "ANSWER_SECONDS", 2.0)  # longer than it waits for an entry
+    entry = queue.put(b"content")
+    stop = threading.Event()
+    handled: list[str] = []
+
+    def handle(envelope: Envelope, content: bytes) -> None:
+        if not handled:
+            queue.engine.signal(signal.SIGSTOP)
+            stop.set()
+        handled.append(envelope.content_id)
+
+    try:
+        keywords = {"queue": queue.name, "stop": stop}
+        thread = threading.Thread(
+            target=consume, args=(queue.engine.url, handle), kwargs=keywords, daemon=True
+        )
+        thread.start()
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    finally:
+        queue.engine.signal(signal.SIGCONT)
+    assert handled == [entry.content_id]
+
+
 @pytest.mark.timeout(300)  # it waits for the engine's starts
 def test_a_consumer_survives_the_death_of_its_engine(
     queue: Queue, start: Callable[..., Process]
@@ -298,6 +328,13 @@ def test_signs_of_life_keep_an_entry_that_is_being_handled(
     for thread in threads:
         thread.join(SECONDS)
     assert queue.is_empty()
+
+
+@pytest.mark.parametrize("url", ["amqp://h/", "redis://h/"])
+@pytest.mark.parametrize("queue", ["", None])
+def test_a_queue_without_a_name_is_an_error(url: str, queue: Any) -> None:
+    with pytest.raises(ValueError, match="queue must name a queue or stream"):
+        consume(url, print, queue=queue)
 
 
 def test_a_url_or_delay_that_is_none_is_an_error() -> None:

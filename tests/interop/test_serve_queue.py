@@ -140,6 +140,24 @@ def test_it_is_ready_while_the_engine_is_there_or_mail_may_be_spooled(
         assert shown in spools.get("/metrics")
 
 
+def test_it_is_not_ready_without_its_exchange(
+    engines: tuple[RabbitMQ, Redis], start: Callable[..., Program]
+) -> None:
+    program = start("--deliver", f"{engines[0].url}?exchange=no-such", "--size", "10M")
+    wait_until(lambda: "RabbitMQ is away" in program.ready(), "it is not ready")
+    program.wait_for_log("no exchange 'no-such'")
+
+
+def test_it_is_not_ready_where_its_stream_is_a_list(
+    engines: tuple[RabbitMQ, Redis], start: Callable[..., Program]
+) -> None:
+    with redis.Redis.from_url(engines[1].url) as client:
+        client.lpush("celery", "a task")
+    program = start("--deliver", f"{engines[1].url}?stream=celery")
+    wait_until(lambda: "Redis is away" in program.ready(), "it is not ready")
+    program.wait_for_log("the key 'celery' of Redis is a list, not a stream")
+
+
 def test_it_is_not_ready_while_large_contents_have_no_place(
     engines: tuple[RabbitMQ, Redis], start: Callable[..., Program], tmp_path: Path
 ) -> None:
