@@ -85,6 +85,9 @@ def test_the_log_tells_that_events_are_dropped_and_then_how_many(
         caplog.clear()
         return lines
 
+    def wait_for(published: int) -> None:
+        poll(lambda: events.published == published)
+
     first = "the broker is away or too slow: the oldest events are dropped"
     with caplog.at_level(logging.WARNING, "smtp_blinker"):
         for number, published in ((5, 2), (4, 4)):
@@ -92,7 +95,7 @@ def test_the_log_tells_that_events_are_dropped_and_then_how_many(
             emit(server, number)
             assert told() == [first]
             broker.is_away = False
-            poll(lambda published=published: events.published == published)
+            wait_for(published)
             assert told() == [f"{number - 2} events were dropped"]
         broker.is_away = True
         emit(server, 2)

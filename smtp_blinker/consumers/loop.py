@@ -57,7 +57,8 @@ def consume(
 
     An entry is a duplicate if its `content_id` is among the last *remember* ones that this process
     has handled: it is acknowledged without a call. So a handler sees each message at least once,
-    and more than once only if a consumer or the engine died meanwhile.
+    and more than once only if a consumer or the engine died meanwhile, or if RabbitMQ's
+    `consumer_timeout` (30 minutes) ended before the handler did.
 
     After SIGTERM or SIGINT `consume` returns when the handler has ended, or within a second if it
     is idle; while the engine doesn't answer, it can take 20 seconds. Outside the main thread it
