@@ -25,6 +25,12 @@ from smtp_blinker.web.reader.codes import MOST, codes
         ("", "認証コード：123456", ["123456"]),  # noqa: RUF001
         ("您的验证码是 654321", "", ["654321"]),
         ("", "Hello\n\n771203\n\nBye", ["771203"]),
+        ("G-482913 is your verification code", "", ["482913"]),
+        ("", "Your code is FB-48291.", ["48291"]),
+        ("", "Enter this code: 4 8 1 9 2 2", ["481922"]),
+        ("", "Your code:\n4\n8\n1\n9\nBye", ["4819"]),
+        ("Your code", "How did we do? 1 2 3 4 5 6 7 8 9 10", []),
+        ("Your code", "Order RE-20261130-1, part A-12345-B", []),
         ("Order 20261128 shipped", "Order 99887766, paid 1234.50 EUR in 2026", []),
         ("", "Call +4930123456 or https://example.org/verify/123456?code=998877", []),
         ("", "code 12 and code 123456789012", []),
@@ -44,6 +50,8 @@ def test_codes_are_what_a_person_would_type_in(subject: str, text: str, found: l
         "A-" * 60000,
         "https://" * 20000,
         "12 " * 40000,
+        "1 " * 40000,
+        "A-11111" * 9000,
     ],
 )
 def test_no_text_takes_long(text: str) -> None:

@@ -395,6 +395,9 @@ def test_what_a_finger_touches_is_forty_pixels(page: Page, width: int) -> None:
             assert page.run(SMALL) == [], tab
         cut = "return [...document.querySelectorAll('.tabs button')].filter((each) =>"
         assert page.run(f"{cut} each.scrollWidth > each.clientWidth).length") == 0
+        page.click("#delete-one")
+        page.one("#toast button")
+        assert page.run(SMALL) == []
         page.click("#help-button")
         page.one("#help[open]")
         assert page.run(SMALL) == []

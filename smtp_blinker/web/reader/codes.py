@@ -11,10 +11,12 @@ LOOKED_AT: Final = 64 * 1024
 MOST_LOOKED_AT: Final = 300
 MOST: Final = 10
 
-#: Digits, in one piece or in two; or capitals and digits, of both at least one.
+#: Digits, in one piece or in two, or each in a box of its own; digits behind letters that people
+#: don't type in (G-482913); or capitals and digits, of both at least one.
 _CODE = re.compile(
     r"(?<![\w.,/:#@+$€£%=&?-])(?:"
     r"\d{4,8}|\d{3}[ -]\d{3}|\d{4}[ -]\d{4}"
+    r"|(?<!\d\s)\d(?:\s\d){3,7}(?!\s\d)|[A-Z]{1,3}-(?=\d{5,8}\b)\d{5,8}"
     r"|[A-Z0-9]{3,4}-[A-Z0-9]{3,4}"
     r"|(?=[A-Z]{0,9}\d)(?=\d{0,9}[A-Z])[A-Z0-9]{5,10}"
     r")(?![\w/:@%-]|[.,]\d)"
@@ -29,6 +31,8 @@ _WORD = re.compile(
 #: Characters before and after a code in which such a word may stand.
 _BEFORE: Final = 80
 _AFTER: Final = 50
+#: Codes of which only the digits are given.
+_IN_DIGITS = re.compile(r"(?:[A-Z]{1,3}-)?\d{4,8}|[\d\s-]+")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _ADDRESS = re.compile(r"https?://\S{1,2000}")
 
@@ -61,5 +65,5 @@ def _candidates(text: str) -> Iterator[tuple[str, bool, bool]]:
         if _YEAR.fullmatch(match[0]) and not is_alone:
             continue
         code = match[0]
-        bare = re.sub("[ -]", "", code)
-        yield (bare if bare.isdigit() else code), is_near, is_alone
+        bare = re.sub(r"\s|(?:^[A-Z]{1,3})?-", "", code) if _IN_DIGITS.fullmatch(code) else code
+        yield bare, is_near, is_alone
