@@ -36,7 +36,7 @@ class Connection(smtplib.SMTP):
         return _UTF8(super().auth_plain(challenge))
 
     def auth_cram_md5(self, challenge: Any = None) -> Any:
-        response: str | None = super().auth_cram_md5(challenge)  # type: ignore[arg-type]
+        response: str | None = super().auth_cram_md5(challenge)
         return None if response is None else _UTF8(response)
 
 
