@@ -93,7 +93,8 @@ PUBLIC = {
     *("listeners", "stores"),
 }
 SHARES = {
-    "listeners": {"signals", "stores"},
+    # Events of an outage are sent in pieces, between which others run.
+    "listeners": {"signals", "stores", "turns"},
     # Some spool a whole message, as the server does for policies, and check results as it does.
     "stores": {
         *("connection.spool", "hooks", "pools", "session", "signals", "smtp.names", "smtp.reply"),
