@@ -61,7 +61,9 @@ def start_chromium(profile: Path) -> Chrome:
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return Chrome(options=options, service=Service(driver))
+    chrome = Chrome(options=options, service=Service(driver))
+    chrome.set_script_timeout(100)  # axe-core reads a whole page; by default it has 30 s
+    return chrome
 
 
 class Page:
