@@ -257,7 +257,8 @@ def test_a_click_on_what_changes_meanwhile_is_not_lost(page: Page) -> None:
     wait_until(lambda: held(page), "it asks for the list")
     place = page.run("return document.querySelector('#list .subject').getBoundingClientRect()")
     pointer = ActionChains(page.chrome)
-    pointer.w3c_actions.pointer_action.move_to_location(int(place["x"]) + 5, int(place["y"]) + 5)
+    pointer.reset_actions()
+    pointer.move_by_offset(int(place["x"]) + 5, int(place["y"]) + 5)  # from the corner
     pointer.click_and_hold().perform()
     lists = page.run(LISTS)
     answer(page)
