@@ -170,6 +170,11 @@ class Page:
     def press(self, *keys: str) -> None:
         ActionChains(self.chrome).send_keys(*keys).perform()
 
+    def unread(self, number: int) -> None:
+        """Wait until so many are unread: what is opened is marked as read a moment later."""
+        title = f"({number}) smtp_blinker" if number else "smtp_blinker"
+        wait_until(lambda: self.chrome.title == title, title)
+
     def says(self, text: str) -> None:
         """Wait for a note at the edge of the page, even if it has gone meanwhile."""
         wait_until(lambda: any(text in note for note in self.texts("#toast")), f"it says {text}")

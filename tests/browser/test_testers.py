@@ -101,6 +101,7 @@ def test_several_are_chosen_with_shift_deleted_and_had_back(page: Page) -> None:
     page.shows("m3", "m2", "m1", "m0")
     assert page.one("#delete-all").text == "Delete all"
     page.open_first()
+    page.unread(3)
     page.press("#")
     page.shows("m2", "m1", "m0")
     page.press("z")
@@ -206,6 +207,7 @@ def test_an_inbox_is_chosen_and_stays_in_the_address(chromium: Chrome, tmp_path:
     page.shows("for the shop")
     page.open_first()
     wait_until(lambda: page.body_has("Hello"), "it is read")
+    page.unread(0)
     page.send(plain("shop again"), "x@shop.example")
     page.shows("shop again", "for the shop")
     page.press("#")
@@ -250,6 +252,7 @@ def test_the_page_works_below_a_path_behind_tls(chromium: Chrome, tmp_path: Path
         page.shows("one")  # by an event
         page.open_first()
         wait_until(lambda: page.in_frame(lambda: page.texts("p")) == ["Hello"])
+        page.unread(0)
         page.press("#")
         wait_until(lambda: not page.subjects(), "it is deleted")
         page.click("#help-button")
