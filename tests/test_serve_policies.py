@@ -182,7 +182,7 @@ def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (("--rate", "mails=5/day"), "mails is not one of connections, messages, recipients"),
         (("--max-auth-failures-per-account", "3"), "no effect without --users"),
         (("--counters", "redis://localhost"), "--counters has nothing to count"),
-        (("--counters", "http://localhost", "--greylist"), "--counters: a Redis URL looks like redis://"),
+        (("--counters", "http://localhost", "--greylist"), "--counters: a Redis URL looks like"),
         (("--enforce-dmarc",), "--enforce-dmarc has no effect without --sender-auth"),
         (("--sender-auth", "--name", "b\u00fc cher"), "--name"),
         (("--dnsbl", "localhost"), "--dnsbl: a zone is a name like"),
