@@ -113,10 +113,14 @@ def brokers_needed(times: Times) -> int:
 
 def scaled(setup: Setup, scale: float) -> Setup:
     """A part of the fleet: nodes, brokers and rate."""
+    brokers = max(1, round(setup.brokers * scale))
+    # Of three brokers a fifth is one that is slower.
+    broker = setup.times.broker * brokers / (setup.brokers * scale)
     return replace(
         setup,
+        times=replace(setup.times, broker=broker),
         nodes=max(1, round(setup.nodes * scale)),
-        brokers=max(1, round(setup.brokers * scale)),
+        brokers=brokers,
         rate=setup.rate * scale,
     )
 
