@@ -56,7 +56,8 @@ class QueueStore(ABC):
             raise ValueError(f"inline must be 0 to max_size ({max_size}), not {inline!r}")
         if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1:
             raise ValueError(f"pool must be 1 or more (messages at a time), not {pool!r}")
-        if contents is not None and not callable(getattr(contents, "draft", None)):
+        methods = ("draft", "check")
+        if contents is not None and not all(hasattr(contents, name) for name in methods):
             raise TypeError(
                 f"contents takes FolderContents(path) or S3Contents(bucket), not {contents!r}"
             )

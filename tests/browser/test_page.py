@@ -348,7 +348,7 @@ class Canary:
                 self.visits.append(b"")
 
     def is_alone(self) -> bool:
-        """Whether nobody has connected, with or without a request, before we do now."""
+        """Whether no connection came before this one, with or without a request."""
         with socket.create_connection(self._listener.getsockname()) as ours:
             wait_until(lambda: ours.getsockname() in self._clients)
             return self._clients.index(ours.getsockname()) == 0
@@ -591,7 +591,7 @@ def test_live_says_why_something_was_refused(page: Page) -> None:
 
 def test_the_page_comes_back_when_its_server_does(page: Page) -> None:
     page.stop()
-    places = [f"127.0.0.1:{free_port()}" for _ in range(2)]  # of nobody else while it is away
+    places = [f"127.0.0.1:{free_port()}" for _ in range(2)]  # which no other program gets meanwhile
     page.start(*places)
     page.open()
     page.stop()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import amqp
@@ -293,6 +294,7 @@ def test_a_url_that_is_none_is_an_error_that_shows_no_password(url: Any, problem
         ({"pool": 0}, r"pool must be 1 or more \(messages at a time\), not 0"),
         ({"pool": True}, "pool must be 1 or more"),
         ({"contents": "folder"}, "contents takes FolderContents"),
+        ({"contents": SimpleNamespace(draft=print)}, "contents takes FolderContents"),
         ({"routing_key": ""}, "routing_key must name a queue, not ''"),
         ({"timeout": 0}, "timeout must be greater than 0"),
         ({"inline": -1}, "inline must be 0 to max_size"),
