@@ -16,6 +16,7 @@ from support import Client, Witness, poll, raising, running, talking, witnessed
 from smtp_blinker import DEFAULT_EXTENSIONS, Reject, SMTPServer
 from smtp_blinker.stores import RelayStore
 from smtp_blinker.stores.circuit import FAILURES
+from smtp_blinker.stores.next_hop import GROUP
 
 
 class Hop:
@@ -291,6 +292,112 @@ def test_a_hop_that_ends_new_connections_too_is_451() -> None:
     hop = Hop(on_mail_from=raising(Reject(421, "too busy", "4.3.2")))
     with relaying(hop) as (client, _):
         assert send(client, b"x\r\n").startswith("451 4.3")
+
+
+PIPELINING = ["EHLO", "MAIL RCPT RCPT", "DATA", "."]
+ONE_BY_ONE = ["EHLO", "MAIL", "RCPT", "RCPT", "DATA", "."]
+
+
+@contextmanager
+def scripted_hop(hello: bytes, replies: dict[str, bytes]) -> Iterator[tuple[RelayStore, list[str]]]:
+    """A store whose next hop says *hello* to EHLO, and *replies* by verb, otherwise 250.
+
+    Also the verbs that it got, in a line those that came before it answered.
+    """
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    heard: list[str] = []
+
+    def talk(sock: Any) -> None:
+        sock.sendall(b"220 hop\r\n")
+        is_content = False
+        while octets := sock.recv(1_000_000):
+            while is_content and not octets.endswith(b"\r\n.\r\n"):
+                octets += sock.recv(1_000_000)
+            verbs = (
+                ["."] if is_content else [line[:4].upper() for line in octets.decode().splitlines()]
+            )
+            is_content = verbs == ["DATA"]
+            heard.append(" ".join(verbs))
+            answers = {"EHLO": hello, "DATA": b"354 go on\r\n"} | replies
+            sock.sendall(b"".join(answers.get(verb, b"250 ok\r\n") for verb in verbs))
+            if any(answers.get(verb, b"").startswith(b"421") for verb in verbs):
+                break
+        sock.close()
+
+    def serve() -> None:
+        while True:
+            gevent.spawn(talk, listener.accept()[0])
+
+    greenlet = gevent.spawn(serve)
+    store = RelayStore(f"smtp://127.0.0.1:{listener.getsockname()[1]}", timeout=30)
+    try:
+        yield store, heard
+    finally:
+        store.close()
+        greenlet.kill()
+        listener.close()
+
+
+TWO = ("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "RCPT TO:<c@example.com>")
+
+
+@pytest.mark.parametrize(
+    ("hello", "heard"),
+    [(b"250-hop\r\n250 PIPELINING\r\n", PIPELINING), (b"250 hop\r\n", ONE_BY_ONE)],
+    ids=["with PIPELINING", "without"],
+)
+def test_the_envelope_is_one_group_where_the_next_hop_has_pipelining(
+    hello: bytes, heard: list[str]
+) -> None:
+    with scripted_hop(hello, {}) as (store, told), talking(on_data=store) as client:
+        assert send(client, b"x\r\n", *TWO).startswith("250")
+        assert told == heard
+
+
+@pytest.mark.parametrize(
+    ("hello", "heard"),
+    [
+        (b"250-hop\r\n250 PIPELINING\r\n", ["MAIL RCPT RCPT", "RSET"]),
+        (b"250 hop\r\n", ["MAIL", "RSET"]),
+    ],
+    ids=["with PIPELINING", "without"],
+)
+def test_where_the_sender_is_refused_the_next_message_is_accepted(
+    hello: bytes, heard: list[str]
+) -> None:
+    """The replies to the rest of the group are not those of the next message."""
+    replies = {"MAIL": b"550 5.1.8 not you\r\n", "RCPT": b"503 5.5.1 no MAIL\r\n"}
+    with scripted_hop(hello, replies) as (store, told), talking(on_data=store) as client:
+        assert send(client, b"x\r\n", *TWO) == "550 5.1.8 not you"
+        assert told[1:] == heard
+        replies.clear()
+        assert send(client, b"x\r\n", *TWO) == "250 2.0.0 relayed: ok"
+
+
+@pytest.mark.parametrize("hello", [b"250-hop\r\n250 PIPELINING\r\n", b"250 hop\r\n"])
+def test_a_hop_that_leaves_between_recipients_is_451(hello: bytes) -> None:
+    replies = {"RCPT": b"421 4.3.2 bye\r\n"}
+    with scripted_hop(hello, replies) as (store, _), talking(on_data=store) as client:
+        assert send(client, b"x\r\n", *TWO).startswith("451 4.3")
+
+
+@pytest.mark.parametrize("extensions", [DEFAULT_EXTENSIONS, DEFAULT_EXTENSIONS - {"PIPELINING"}])
+def test_each_of_many_recipients_has_its_own_reply(extensions: set[str]) -> None:
+    """More than go in one group."""
+    hop = Hop(extensions=extensions)
+    hop.refuse = refusing(("b77@example.com", 550, "5.1.1"), ("b201@example.com", 450, "4.2.2"))
+    recipients = [f"b{number}@example.com" for number in range(2 * GROUP + 30)]
+    with relaying(hop, lmtp=True) as (client, _):
+        client.ok("MAIL FROM:<a@example.org>", *(f"RCPT TO:<{one}>" for one in recipients))
+        assert client.cmd("DATA").startswith("354")
+        client.send(b"x\r\n.\r\n")
+        for one in recipients:
+            expected = {"b77@example.com": "550 5.1.1", "b201@example.com": "450 4.2.2"}
+            assert client.reply().startswith(expected.get(one, "250 "))
+        [(_, arrived, _)] = hop.got
+        assert arrived == [one for one in recipients if one.split("@")[0] not in {"b77", "b201"}]
 
 
 @pytest.mark.parametrize("when", ["greeting", "mail", "content"])

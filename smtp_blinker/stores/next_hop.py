@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,9 @@ from gevent import socket, ssl
 from .client_tls import client_context
 from .urls import wrong_url
 
+#: Commands sent together. The next hop has to hold the replies until they are read, RFC 2920
+#: section 3.1.
+GROUP: Final = 100
 _PORTS: Final = {"smtp": 25, "smtps": 465, "lmtp": 24}
 
 
@@ -38,6 +42,28 @@ class Connection(smtplib.SMTP):
     def auth_cram_md5(self, challenge: Any = None) -> Any:
         response: str | None = super().auth_cram_md5(challenge)
         return None if response is None else _UTF8(response)
+
+    def groups(self, commands: Sequence[str]) -> Iterator[list[tuple[int, bytes]]]:
+        """Send *commands*, and give the replies to each group.
+
+        A group is sent when the one before has been looked at. Without PIPELINING (RFC 2920) in
+        the reply to EHLO it is one command.
+        """
+        size = GROUP if self.has_extn("pipelining") else 1
+        for start in range(0, len(commands), size):
+            group = commands[start : start + size]
+            if any("\r" in command or "\n" in command for command in group):
+                raise ValueError("A command with a newline would be two commands")
+            self.send("".join(f"{command}\r\n" for command in group))
+            yield self._replies(len(group))
+
+    def _replies(self, count: int) -> list[tuple[int, bytes]]:
+        replies: list[tuple[int, bytes]] = []
+        while len(replies) < count:
+            reply = self.getreply()
+            # After 421 nothing is answered any more, RFC 5321 section 3.8.
+            replies += [reply] * (count - len(replies) if reply[0] == 421 else 1)
+        return replies
 
 
 class _SMTP(Connection):

@@ -60,10 +60,10 @@ class RelayStore:
     8BITMIME, SIZE, SMTPUTF8, DSN, REQUIRETLS and MT-PRIORITY are passed on if the next hop supports
     them. If the message needs one that the next hop lacks, it is refused: SMTPUTF8 (550 5.6.7),
     8BITMIME for 8-bit content (554 5.6.3), REQUIRETLS (550 5.7.30). Messages with BINARYMIME and
-    FUTURERELEASE aren't passed on (554). A bare CR or LF in the content becomes CRLF. A Received
-    field is added. By its id this store recognises a message that comes back while the next hop has
-    it (554 5.4.6); a server detects other loops by the number of these fields. Connections are kept
-    open for reuse.
+    FUTURERELEASE aren't passed on (554). If the next hop supports PIPELINING, it gets MAIL and RCPT
+    together. A bare CR or LF in the content becomes CRLF. A Received field is added. By its id this
+    store recognises a message that comes back while the next hop has it (554 5.4.6); a server
+    detects other loops by the number of these fields. Connections are kept open for reuse.
 
     If the next hop is unreachable, slow or fails, the hook raises OSError, `smtplib.SMTPException`
     or `RelayFailure`: 451 4.3.0 and an `error` event. After three failures in a row mail is refused
@@ -229,18 +229,19 @@ class _Transaction:
             return [refusal] * len(recipients)
         # RFC 6531 section 3.4: UTF-8 in paths with SMTPUTF8 only.
         self._smtp.command_encoding = "utf-8" if self._envelope.smtputf8 else "ascii"
-        sender = self._envelope.mail_from or Address("")
         was_used, self._smtp.was_used = self._smtp.was_used, True
-        reply = self._say("MAIL FROM:", sender, self._mail_parameters())
-        if reply[0] == 421 and was_used:
-            # This isn't about the message: the connection has transferred enough of them.
-            raise _Ending
-        refusal = _refusal(reply)
-        if refusal is not None:
-            self._smtp.rset()
-            return [refusal] * len(recipients)
-        replies = [self._say("RCPT TO:", one, self._rcpt_parameters(one)) for one in recipients]
-        outcomes = [_refusal(reply) for reply in replies]
+        replies: list[tuple[int, bytes]] = []
+        for group in self._smtp.groups(self._commands()):
+            replies += group
+            reply = replies[0]
+            if reply[0] == 421 and was_used:
+                # This isn't about the message: the connection has transferred enough of them.
+                raise _Ending
+            refusal = _refusal(reply)
+            if refusal is not None:
+                self._smtp.rset()
+                return [refusal] * len(recipients)
+        outcomes = [_refusal(reply) for reply in replies[1:]]
         refused = [one for one in outcomes if one is not None]
         if refused and (len(refused) == len(outcomes) or not self._by_recipient):
             self._smtp.rset()
@@ -248,9 +249,17 @@ class _Transaction:
         accepted = iter(self._send(len(outcomes) - len(refused)))
         return [next(accepted) if one is None else one for one in outcomes]
 
-    def _say(self, verb: str, address: Address, parameters: Iterator[str]) -> tuple[int, bytes]:
+    def _commands(self) -> list[str]:
+        """MAIL, and RCPT for each recipient."""
+        sender = self._envelope.mail_from or Address("")
+        commands = [self._command("MAIL FROM:", sender, self._mail_parameters())]
+        for one in self._envelope.rcpt_to:
+            commands.append(self._command("RCPT TO:", one, self._rcpt_parameters(one)))
+        return commands
+
+    def _command(self, verb: str, address: Address, parameters: Iterator[str]) -> str:
         path = header_address(address.address, self._envelope)
-        return self._smtp.docmd(" ".join([f"{verb}<{path}>", *parameters]))
+        return " ".join([f"{verb}<{path}>", *parameters])
 
     def _send(self, accepted: int) -> list[Outcome]:
         code, text = self._smtp.docmd("DATA")

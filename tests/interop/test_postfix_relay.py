@@ -343,3 +343,16 @@ def test_postfix_is_the_next_hop_of_a_relay_store(relay: Relay) -> None:
         header, _, body = mail.content.partition(b"\r\n\r\n")
         assert body == ASCII_CONTENT.partition(b"\r\n\r\n")[2]
         assert b"by mx.example with ESMTP" in header
+
+
+def test_postfix_takes_the_commands_of_a_relay_store_in_groups(relay: Relay) -> None:
+    store = RelayStore(f"smtp://{HOST}:{relay.port}", name="mx.example")
+    recipients = [f"b{number}@smtp.example" for number in range(250)]
+    with serving(on_data=store) as ours, smtplib.SMTP(HOST, ours.port, "me", SECONDS) as smtp:
+        smtp.sendmail("a@example.org", recipients, ASCII_CONTENT)
+
+    def arrived() -> list[str]:
+        return [one for mail in relay.smtp.messages for one in mail.rcpt_to]
+
+    wait_until(lambda: len(arrived()) >= len(recipients), "the message for all recipients")
+    assert sorted(arrived()) == sorted(recipients)
