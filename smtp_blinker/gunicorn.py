@@ -21,7 +21,7 @@ from gevent.event import Event
 from gevent.pool import Pool
 from gevent.socket import socket as gevent_socket
 
-from . import signals
+from . import held_signals, signals
 from .server import SMTPServer
 from .session import Session
 from .sharing import HEARTBEAT_SECONDS, Acceptor, Share
@@ -148,17 +148,14 @@ class _Sockets:
 
 
 def _http_server(listener: Any, application: WSGIApplication, worker: Any) -> _HTTPServer:
-    environ: dict[str, Any] = dict(base_environ(worker.cfg))
-    environ["wsgi.multithread"] = True
-    server: _HTTPServer = _HTTPServer(
+    return _HTTPServer(
         listener,
         application=application,
         spawn=Pool(worker.cfg.worker_connections),
         log=worker.log,
         handler_class=_HTTPHandler,
-        environ=environ,
+        environ={**base_environ(worker.cfg), "wsgi.multithread": True},
     )
-    return server
 
 
 def _drain_seconds(cfg: Config) -> float:
@@ -201,6 +198,10 @@ class SMTPWorker(Worker):
 
     # Called by the arbiter and by gunicorn's base class
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        held_signals.hold_in_next_child()  # the arbiter's next step is fork
+
     def init_process(self) -> None:
         gevent.reinit()
         self._ending = Event()
@@ -226,6 +227,7 @@ class SMTPWorker(Worker):
             self._sockets.cut()
 
     def load_wsgi(self) -> None:
+        held_signals.release()  # init_signals has set the handlers
         try:
             services = self._load()
         except SyntaxError as exc:

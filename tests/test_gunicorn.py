@@ -462,6 +462,37 @@ def test_quit_and_int_wait_for_nobody(start: Start, number: int) -> None:
     assert gunicorn.exit_status() == 0
 
 
+# Like a busy machine: the new process has no processor for a while.
+SLOW_FORK = """
+import os, time
+from pathlib import Path
+
+def post_fork(arbiter, worker):
+    Path(f"begun-{os.getpid()}").touch()
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_worker_hears_a_signal_that_came_before_it_was_ready(
+    start: Start, tmp_path: Path, number: int
+) -> None:
+    """It served on, and the arbiter killed it after graceful_timeout."""
+    (tmp_path / "slow.py").write_text(SLOW_FORK)
+    gunicorn = start(
+        *("-c", "slow.py", "--graceful-timeout", "1000"), *WORKER, *bind(1), "-w", "2", "program"
+    )
+    begun = wait_until(lambda: list(tmp_path.glob("begun-*")))
+    first = int(begun[0].name.partition("-")[2])
+    os.kill(first, number)
+    (tmp_path / "go").touch()
+    wait_until(lambda: first not in gunicorn.workers)
+    assert gunicorn.deliver() != first
+    gunicorn.signal(signal.SIGTERM)
+    assert gunicorn.exit_status() == 0
+
+
 def test_quit_hastens_a_worker_that_drains(start: Start) -> None:
     gunicorn = start(*WORKER, *bind(1), "--graceful-timeout", "1000", "program")
     with gunicorn.client() as busy, gunicorn.client() as idle:

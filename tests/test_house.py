@@ -79,7 +79,8 @@ ON_TOP = {
     "users": {"sasl.scram", "pools", "session"},
     "faults": {"server", "session", "signals", "smtp.reply", "stream"},
     "sharing": {"server", "signals"},
-    "gunicorn": {"server", "session", "sharing", "signals", "smtp.reply"},
+    "held_signals": set(),
+    "gunicorn": {"held_signals", "server", "session", "sharing", "signals", "smtp.reply"},
     "pytest_plugin": {"testing"},
     "__main__": {"serve"},
 }
